@@ -1,0 +1,6 @@
+"""Networks only: Linen modules, pure functions of (params, batch). No losses, no data, no I/O."""
+
+from t5x_style.models.config import ARCHITECTURES, TransformerConfig
+from t5x_style.models.transformer import Outputs, Transformer
+
+__all__ = ["ARCHITECTURES", "Outputs", "Transformer", "TransformerConfig"]

@@ -1,0 +1,205 @@
+"""Multi-head attention, the patterns that say who sees whom, and the position encodings."""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t5x_style.models.config import TransformerConfig
+from t5x_style.models.layers import Dense, Norm
+
+# Far below any real logit, yet finite: a row with every key hidden averages instead of giving NaN.
+HIDDEN = -1e10
+
+
+class Pattern(flax.struct.PyTreeNode):
+  """Who may attend to whom, described rather than drawn, so that each back end can use its own form.
+
+  A query at position i sees the key at j where all of these hold:
+    causal: j <= i, or both stand in the bidirectional prefix (T5, section 3.2.1);
+    segments: query and key carry the same id. Ids start at 1; 0 marks padding, which nobody sees.
+
+  One row of two packed documents and padding, causal:
+    segments   1 1 2 2 0        1 . . . .
+                                1 1 . . .
+                                . . 1 . .
+                                . . 1 1 .
+                                . . . . .
+  """
+
+  query_segments: jax.Array | None = None  # [B, L]
+  key_segments: jax.Array | None = None  # [B, S]
+  prefix: jax.Array | None = None  # [B, L], 1 on the bidirectional prefix
+  causal: bool = flax.struct.field(pytree_node=False, default=False)
+
+  def mask(self, query_length: int, key_length: int) -> jax.Array | None:
+    """Boolean [B or 1, 1, L or 1, S], true where a key is seen; None where all are."""
+    mask = None
+    if self.causal:
+      mask = jnp.tri(query_length, key_length, dtype=bool)[None, None]
+      if self.prefix is not None:
+        prefix = self.prefix.astype(bool)
+        mask |= prefix[:, None, :, None] & prefix[:, None, None, :]
+    if self.key_segments is not None:
+      keys = self.key_segments[:, None, None, :]
+      seen = keys != 0
+      if self.query_segments is not None:
+        seen &= keys == self.query_segments[:, None, :, None]
+      mask = seen if mask is None else mask & seen
+    return mask
+
+
+def attend(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  *,
+  mask: jax.Array | None = None,
+  bias: jax.Array | None = None,
+  scale: float = 1.0,
+) -> jax.Array:
+  """softmax(scale * q k + bias) v, with the softmax in float32 (Vaswani 2017, section 3.2.1).
+
+  Args:
+    query: [B, L, N, H].
+    key, value: [B, S, K, H]; K divides N, and N / K query heads share a key head (Ainslie 2023).
+    mask: boolean, broadcast to [B, N, L, S]; false hides.
+    bias: [1, N, L, S], added to the logits.
+    scale: multiplies the logits before the bias.
+
+  Returns:
+    [B, L, N, H] in the dtype of the query.
+  """
+  B, L, N, H = query.shape
+  S, K = key.shape[1:3]
+  query = (query * scale).reshape(B, L, K, N // K, H)
+  logits = jnp.einsum("blkgh,bskh->bkgls", query, key, preferred_element_type=jnp.float32)
+  logits = logits.reshape(B, N, L, S)
+  if bias is not None:
+    logits += bias.astype(jnp.float32)
+  if mask is not None:
+    logits = jnp.where(mask, logits, HIDDEN)
+  weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype).reshape(B, K, N // K, L, S)
+  return jnp.einsum("bkgls,bskh->blkgh", weights, value).reshape(B, L, N, H)
+
+
+def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
+  """Rotary position embedding (Su 2021, section 3.2.2), halves convention.
+
+  Args:
+    x: [B, L, N, H], H even.
+    positions: [B or 1, L], in tokens.
+    base: wavelengths grow geometrically from 2 pi to 2 pi base.
+  """
+  half = x.shape[-1] // 2
+  angles = positions[..., None, None] * base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  sin, cos = jnp.sin(angles), jnp.cos(angles)
+  a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+def relative_buckets(
+  distance: jax.Array, bidirectional: bool, buckets: int, max_distance: int
+) -> jax.Array:
+  """T5's bucket of a distance (key position - query position): exact near by, logarithmic beyond.
+
+  Raffel 2019, section 2.1. Bidirectional stacks give half of the buckets to keys on the right;
+  causal ones treat those as distance 0.
+  """
+  offset = 0
+  if bidirectional:
+    buckets //= 2
+    offset = buckets * (distance > 0)
+    distance = jnp.abs(distance)
+  else:
+    distance = jnp.maximum(-distance, 0)
+  exact = buckets // 2
+  spread = jnp.log(jnp.maximum(distance, 1) / exact + np.finfo(np.float32).eps)
+  far = exact + (spread / np.log(max_distance / exact) * (buckets - exact)).astype(jnp.int32)
+  return offset + jnp.where(distance < exact, distance, jnp.minimum(far, buckets - 1))
+
+
+class RelativeBias(nn.Module):
+  """T5's learned bias per head and bucketed distance, shared by the layers of a stack."""
+
+  config: TransformerConfig
+  bidirectional: bool
+
+  @nn.compact
+  def __call__(self, query_positions: jax.Array, key_positions: jax.Array) -> jax.Array:
+    """Positions [L] and [S] -> bias [1, N, L, S]."""
+    config = self.config
+    init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+    table = self.param(
+      "embedding",
+      nn.with_logical_partitioning(init, ("heads", "relative")),
+      (config.num_heads, config.relative_buckets),
+      config.param_dtype,
+    )
+    distance = key_positions[None, :] - query_positions[:, None]
+    bucket = relative_buckets(
+      distance, self.bidirectional, config.relative_buckets, config.relative_max_distance
+    )
+    return jnp.take(table.astype(config.dtype), bucket, axis=1)[None]
+
+
+class Attention(nn.Module):
+  """Queries from x, keys and values from `source`, one output per query."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(
+    self,
+    x: jax.Array,
+    source: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    positions: jax.Array | None = None,
+    cache_position: jax.Array | None = None,
+  ) -> jax.Array:
+    """Attends from x [B, L, D] to source [B, S, D].
+
+    Args:
+      mask, bias: as in `attend`.
+      positions: [B or 1, L], for rotary self-attention; None where nothing is rotated.
+      cache_position: scalar, for decoding: the keys and values of x [B, 1, D] are written there
+        in the cache [B, S, K, H], and x attends to the whole cache under `mask`.
+    """
+    config = self.config
+    scale = config.head_dim**-0.5
+    query = self._heads("query", x, config.num_heads, 1.0 if config.scale_attention else scale)
+    key = self._heads("key", source, config.kv_heads)
+    value = self._heads("value", source, config.kv_heads)
+    if config.qk_norm:
+      query = Norm(config, axis="kv", name="query_norm")(query)
+      key = Norm(config, axis="kv", name="key_norm")(key)
+    if positions is not None:
+      query = rotate(query, positions, config.rotary_base)
+      key = rotate(key, positions, config.rotary_base)
+    if cache_position is not None:
+      key, value = self._cached(key, value, cache_position)
+    out = attend(
+      query, key, value, mask=mask, bias=bias, scale=scale if config.scale_attention else 1.0
+    )
+    out = nn.with_logical_constraint(out, ("batch", "length", "heads", "kv"))
+    return Dense(config, (config.emb_dim,), ("heads", "kv", "embed"), name="out")(out)
+
+  def _heads(self, name, x, heads, scale=1.0):
+    axis = "heads" if name == "query" else "kv_heads"
+    features = (heads, self.config.head_dim)
+    y = Dense(self.config, features, ("embed", axis, "kv"), scale, name=name)(x)
+    return nn.with_logical_constraint(y, ("batch", "length", axis, "kv"))
+
+  def _cached(self, key, value, position):
+    cached = []
+    for name, new in (("cached_key", key), ("cached_value", value)):
+      # Made full-length by `init` on a full-length input; one position is written per call.
+      cache = self.variable("cache", name, jnp.zeros, new.shape, new.dtype)
+      if not self.is_initializing():
+        cache.value = jax.lax.dynamic_update_slice_in_dim(cache.value, new, position, axis=1)
+      cached.append(cache.value)
+    return cached
+

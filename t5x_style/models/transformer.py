@@ -1,0 +1,221 @@
+"""Encoder-only, decoder-only and encoder-decoder Transformers, composed from one stack."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from t5x_style.models.attention import Pattern
+from t5x_style.models.config import TransformerConfig
+from t5x_style.models.layers import ACTIVATIONS, Dense, Dropout, Embed, Norm
+from t5x_style.models.stack import Stack
+
+Batch = dict[str, jax.Array]
+
+
+class Outputs(NamedTuple):
+  """Hidden states and the head they meet in the loss: logits = hidden @ kernel + bias.
+
+  The logits are left to the loss, which never needs all of them at once.
+  """
+
+  hidden: jax.Array  # [B, L, D], or [B, P, D] at the P target positions asked for
+  kernel: jax.Array  # [D, V]
+  bias: jax.Array | None  # [V]
+  pooled_logits: jax.Array | None = None  # [B, classes], of the sentence-pair head
+
+  def logits(self, soft_cap: float | None = None) -> jax.Array:
+    """All logits in float32, [B, L, V]: for decoding and scoring a few positions."""
+    logits = jnp.einsum(
+      "bld,dv->blv", self.hidden, self.kernel, preferred_element_type=jnp.float32
+    )
+    if self.bias is not None:
+      logits += self.bias.astype(jnp.float32)
+    return logits if soft_cap is None else soft_cap * jnp.tanh(logits / soft_cap)
+
+
+class Transformer(nn.Module):
+  """The one model. Reads the features of its architecture by their SeqIO names.
+
+  encoder_decoder: encoder_input_tokens [B, S], decoder_input_tokens [B, L]
+  decoder_only:    decoder_input_tokens [B, L], perhaps decoder_causal_attention [B, L]
+  encoder_only:    encoder_input_tokens [B, S], perhaps encoder_token_types [B, S]
+
+  Packed batches add {encoder,decoder}_segment_ids and {encoder,decoder}_positions. Dropout is on
+  when `apply` is given a "dropout" rng.
+  """
+
+  config: TransformerConfig
+
+  def setup(self):
+    config = self.config
+    self.token_embed = Embed(config, config.vocab_size)
+    if config.positions == "learned":
+      self.position_embed = Embed(config, config.max_length, axis="positions")
+    if config.num_token_types:
+      self.type_embed = Embed(config, config.num_token_types, axis="types")
+    if config.embedding_norm:
+      self.embed_norm = Norm(config)
+    self.embed_dropout = Dropout(config)
+    if config.num_encoder_layers:
+      self.encoder = Stack(config, config.num_encoder_layers, bidirectional=True)
+    if config.num_decoder_layers:
+      self.decoder = Stack(config, config.num_decoder_layers, bidirectional=False)
+    self.head = Head(config)
+    if config.pooled_classes:
+      self.pooler = Pooler(config)
+
+  def __call__(self, batch: Batch, target_positions: jax.Array | None = None) -> Outputs:
+    """Runs the whole model on a batch of features.
+
+    Args:
+      batch: the features above, int32.
+      target_positions: [B, P]; where only some positions carry loss, only those reach the head.
+    """
+    encoded = None
+    if self.config.num_encoder_layers:
+      encoded = hidden = self.encode(batch)
+    if self.config.num_decoder_layers:
+      hidden = self._decode(batch, encoded)
+    pooled = self.pooler(encoded[:, 0]) if self.config.pooled_classes else None
+    if target_positions is not None:
+      hidden = jnp.take_along_axis(hidden, target_positions[..., None], axis=1)
+    return self._outputs(hidden, pooled)
+
+  def encode(self, batch: Batch) -> jax.Array:
+    """The encoder's output [B, S, D]."""
+    tokens, segments = batch["encoder_input_tokens"], encoder_segments(batch)
+    pattern = Pattern(key_segments=segments)
+    if "encoder_segment_ids" in batch:  # Without packing, hiding padding keys is enough.
+      pattern = pattern.replace(query_segments=segments)
+    positions = row_positions(tokens, batch.get("encoder_positions"))
+    x = self._embed(tokens, positions, batch.get("encoder_token_types"))
+    return self.encoder(x, pattern, positions=positions)
+
+  def decode_step(
+    self,
+    tokens: jax.Array,
+    position: jax.Array,
+    encoded: jax.Array | None = None,
+    encoder_tokens: jax.Array | None = None,
+  ) -> Outputs:
+    """The next hidden state of a cached sequence; call with mutable=["cache"].
+
+    Args:
+      tokens: [B, 1], the token at `position`.
+      position: scalar, the same for all rows.
+      encoded, encoder_tokens: [B, S, D] and [B, S], for an encoder-decoder.
+    """
+    positions = jnp.broadcast_to(position, (1, tokens.shape[1]))
+    cross = None
+    if encoded is not None:
+      cross = Pattern(key_segments=(encoder_tokens > 0).astype(jnp.int32))
+    hidden = self.decoder(
+      self._embed(tokens, positions),
+      Pattern(causal=True),
+      positions=positions,
+      encoded=encoded,
+      cross_pattern=cross,
+      cache_position=position,
+    )
+    return self._outputs(hidden)
+
+  def _decode(self, batch, encoded):
+    tokens, segments = batch["decoder_input_tokens"], batch.get("decoder_segment_ids")
+    pattern = Pattern(
+      causal=True,
+      query_segments=segments,
+      key_segments=segments,
+      prefix=batch.get("decoder_causal_attention"),
+    )
+    cross = None
+    if encoded is not None:
+      # Segment ids match across the two sides of a packed example; unpacked, only padding hides.
+      queries = segments if "encoder_segment_ids" in batch else None
+      cross = Pattern(query_segments=queries, key_segments=encoder_segments(batch))
+    positions = row_positions(tokens, batch.get("decoder_positions"))
+    x = self._embed(tokens, positions)
+    return self.decoder(
+      x, pattern, positions=positions, encoded=encoded, cross_pattern=cross
+    )
+
+  def _embed(self, tokens, positions, token_types=None):
+    config = self.config
+    x = self.token_embed(tokens)
+    if config.positions == "learned":
+      if tokens.shape[1] > config.max_length:
+        raise ValueError(
+          f"A row of {tokens.shape[1]} tokens is longer than the {config.max_length} learned "
+          "positions of the model: set TransformerConfig.max_length, or shorter "
+          "TASK_FEATURE_LENGTHS."
+        )
+      x += self.position_embed(positions)
+    if config.num_token_types:
+      x += self.type_embed(jnp.zeros_like(tokens) if token_types is None else token_types)
+    if config.embedding_norm:
+      x = self.embed_norm(x)
+    return nn.with_logical_constraint(self.embed_dropout(x), ("batch", "length", "embed"))
+
+  def _outputs(self, hidden, pooled=None):
+    table = self.token_embed.embedding if self.config.tie_embeddings else None
+    hidden, kernel, bias = self.head(hidden, table)
+    return Outputs(hidden, kernel, bias, pooled)
+
+
+class Head(nn.Module):
+  """What stands between the last block and the logits: BERT's transform, scale, kernel and bias."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(self, hidden: jax.Array, table: jax.Array | None):
+    """hidden [B, L, D] and the tied table [V, D] -> hidden, kernel [D, V], bias [V] or None."""
+    config = self.config
+    if config.head_transform:
+      hidden = Dense(config, (config.emb_dim,), ("embed", "embed_out"), name="transform")(hidden)
+      hidden = ACTIVATIONS[config.mlp_activations[0]](hidden)
+      hidden = Norm(config, name="transform_norm")(hidden)
+    if table is not None:
+      kernel = table.T
+      if config.scale_logits:
+        hidden = hidden / jnp.sqrt(config.emb_dim).astype(hidden.dtype)
+    else:
+      init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+      kernel = self.param(
+        "kernel",
+        nn.with_logical_partitioning(init, ("embed", "vocab")),
+        (config.emb_dim, config.vocab_size),
+        config.param_dtype,
+      )
+    bias = None
+    if config.head_bias:
+      zeros = nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",))
+      bias = self.param("bias", zeros, (config.vocab_size,), config.param_dtype)
+    return hidden, kernel.astype(config.dtype), bias
+
+
+class Pooler(nn.Module):
+  """The sentence-pair head on the first token: dense, tanh, classes (Devlin 2018, section 3.1)."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(self, first: jax.Array) -> jax.Array:
+    """[B, D] -> logits [B, classes] in float32."""
+    config = self.config
+    x = nn.tanh(Dense(config, (config.emb_dim,), ("embed", "embed_out"), name="dense")(first))
+    classes = Dense(config, (config.pooled_classes,), ("embed", "classes"), name="classes")
+    return classes(x).astype(jnp.float32)
+
+
+def encoder_segments(batch: Batch) -> jax.Array:
+  """Segment ids of the encoder's row [B, S]: those of the packing, else 1 with 0 on padding."""
+  if "encoder_segment_ids" in batch:
+    return batch["encoder_segment_ids"]
+  return (batch["encoder_input_tokens"] > 0).astype(jnp.int32)
+
+
+def row_positions(tokens: jax.Array, positions: jax.Array | None) -> jax.Array:
+  """Positions [B or 1, L]: those of the packing, else 0, 1, 2 ... along the row."""
+  return jnp.arange(tokens.shape[1])[None] if positions is None else positions
