@@ -1,0 +1,1 @@
+"""The commands: each module parses flags, reads gin and calls the package."""

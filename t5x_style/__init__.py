@@ -1,0 +1,1 @@
+"""Pre-training of encoder-decoder, decoder-only and encoder-only Transformers in JAX and Flax."""
