@@ -1,0 +1,182 @@
+"""Feature converters: task examples to the batches a model of each architecture is fed.
+
+  encoder_decoder   encoder_input_tokens          inputs
+                    decoder_target_tokens         targets
+                    decoder_input_tokens          targets shifted right, 0 in front
+                    decoder_loss_weights          1 where there is a target
+  decoder_only      the decoder_* features; inputs, where the task has them, are put in front of
+                    the targets, carry no loss, and are marked in decoder_causal_attention
+  encoder_only      encoder_input_tokens, encoder_target_tokens, encoder_loss_weights
+and, where examples share a row: *_segment_ids (from 1, 0 is padding), *_positions (from 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from t5x_style.data import noise
+
+Features = dict[str, tf.Tensor]
+
+
+def model_lengths(lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
+  """{"encoder": S, "decoder": T} for the task's feature lengths, the absent side left out."""
+  if architecture == "encoder_only":
+    return {"encoder": lengths["inputs"]}
+  if architecture == "decoder_only":
+    return {"decoder": lengths.get("inputs", 0) + lengths["targets"]}
+  return {"encoder": lengths["inputs"], "decoder": lengths["targets"]}
+
+
+def shift_right(targets: tf.Tensor, segment_ids: tf.Tensor | None = None) -> tf.Tensor:
+  """Decoder inputs, 0 being the first of each segment (and of the row).
+
+  targets      [[3, 8, 1, 9, 1, 0]]
+  segment_ids  [[1, 1, 1, 2, 2, 0]]
+  returns      [[0, 3, 8, 0, 9, 0]]
+  """
+  shifted = tf.pad(targets, [[0, 0], [1, 0]])[:, :-1]
+  if segment_ids is None:
+    return tf.where(targets > 0, shifted, 0)
+  before = tf.pad(segment_ids, [[0, 0], [1, 0]])[:, :-1]
+  return tf.where((segment_ids == before) & (segment_ids > 0), shifted, 0)
+
+
+def positions(segment_ids: tf.Tensor) -> tf.Tensor:
+  """Positions from 0 in each segment: [[1, 1, 2, 2, 2, 0]] -> [[0, 1, 0, 1, 2, 0]]."""
+  # Ids ascend within a row, so a segment's first position is where its id would be inserted.
+  length = segment_ids.shape[1]
+  ids = tf.where(segment_ids > 0, segment_ids, length + 1)
+  place = tf.range(length)[None, :] - tf.searchsorted(ids, ids, side="left")
+  return tf.where(segment_ids > 0, place, 0)
+
+
+def convert(batch: Features, architecture: str, lengths: Mapping[str, int]) -> Features:
+  """Task features [B, ...], padded to their lengths, to model features."""
+  if architecture == "encoder_only":
+    return _encoder_only(batch)
+  if architecture == "decoder_only" and "inputs" in batch:
+    batch = join_prefix(batch, model_lengths(lengths, architecture)["decoder"])
+  features = _decoder(batch)
+  if architecture == "encoder_decoder":
+    features["encoder_input_tokens"] = batch["inputs"]
+    features |= _segments(batch, "inputs", "encoder")
+  return features
+
+
+def _decoder(batch: Features) -> Features:
+  targets = batch["targets"]
+  features = {
+    "decoder_input_tokens": shift_right(targets, batch.get("targets_segment_ids")),
+    "decoder_target_tokens": targets,
+    "decoder_loss_weights": _weights(batch),
+  }
+  if "causal_attention" in batch:
+    features["decoder_causal_attention"] = batch["causal_attention"]
+  if "component_ids" in batch:
+    features["decoder_component_ids"] = batch["component_ids"]
+  return features | _segments(batch, "targets", "decoder")
+
+
+def _encoder_only(batch: Features) -> Features:
+  features = {
+    "encoder_input_tokens": batch["inputs"],
+    "encoder_target_tokens": batch["targets"],
+    "encoder_loss_weights": _weights(batch),
+  }
+  for name in ("token_types", "component_ids"):
+    if name in batch:
+      features[f"encoder_{name}"] = batch[name]
+  if "pair_label" in batch:
+    features["pair_labels"] = batch["pair_label"]
+  return features | _segments(batch, "inputs", "encoder")
+
+
+def _weights(batch: Features) -> tf.Tensor:
+  if "loss_weights" in batch:
+    return tf.cast(batch["loss_weights"], tf.float32)
+  return tf.cast(batch["targets"] > 0, tf.float32)
+
+
+def _segments(batch: Features, feature: str, side: str) -> Features:
+  ids = batch.get(f"{feature}_segment_ids")
+  if ids is None:
+    return {}
+  return {f"{side}_segment_ids": ids, f"{side}_positions": positions(ids)}
+
+
+def join_prefix(batch: Features, length: int) -> Features:
+  """Puts inputs in front of targets, for a decoder that reads the inputs in both directions.
+
+      inputs  [[5, 6, 0]]   targets [[7, 8]]
+      targets          [[5, 6, 7, 8, 0]]
+      loss_weights     [[0, 0, 1, 1, 0]]
+      causal_attention [[1, 1, 1, 0, 0]]  of decoder *inputs* 0 5 6 7 .: one more than the prefix,
+                                          as the inputs are shifted right
+
+  A row of a single example; `length` is that of the result. Component ids move with the targets.
+  """
+  inputs, targets = batch["inputs"], batch["targets"]
+  joined = tf.concat([inputs, targets], axis=1)
+  keep = joined > 0
+  result = {"targets": noise.compact(joined, keep, length)}
+  weights = tf.concat([tf.zeros_like(inputs, tf.float32), _weights(batch)], axis=1)
+  result["loss_weights"] = noise.compact(weights, keep, length)
+  prefix = tf.reduce_sum(tf.cast(inputs > 0, tf.int32), axis=1, keepdims=True)
+  total = tf.reduce_sum(tf.cast(keep, tf.int32), axis=1, keepdims=True)
+  place = tf.range(length)[None, :]
+  result["causal_attention"] = tf.cast((place <= prefix) & (place < total), tf.int32)
+  if "component_ids" in batch:
+    ids = tf.broadcast_to(batch["component_ids"][:, :1], tf.shape(result["targets"]))
+    result["component_ids"] = tf.where(place < total, ids, 0)
+  return result
+
+
+def _join_example(example: Features) -> Features:
+  """`join_prefix` for one example without padding; weights become 0 or 1."""
+  inputs, targets = example["inputs"], example["targets"]
+  weights = tf.cast(example.get("loss_weights", tf.ones_like(targets)), tf.int32)
+  joined = {
+    "targets": tf.concat([inputs, targets], axis=0),
+    "loss_weights": tf.concat([tf.zeros_like(inputs), weights], axis=0),
+  }
+  n = tf.size(joined["targets"])
+  joined["causal_attention"] = tf.cast(tf.range(n) <= tf.size(inputs), tf.int32)
+  if "component_ids" in example:
+    joined["component_ids"] = tf.fill([n], example["component_ids"][0])
+  return joined
+
+
+def pack(
+  examples: tf.data.Dataset, architecture: str, lengths: Mapping[str, int]
+) -> tf.data.Dataset:
+  """Packs short {"inputs", "targets"} examples of SeqIO tasks into rows, with SeqIO's own packer.
+
+  Everything that follows the targets (weights, prefix, component) is packed as a sequence of their
+  length beside them, and so stays aligned.
+  """
+  if architecture == "decoder_only" and "inputs" in examples.element_spec:
+    lengths = {"targets": model_lengths(lengths, architecture)["decoder"]}
+    examples = examples.map(_join_example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+  lengths = {k: lengths[k] for k in ("inputs", "targets") if k in lengths}
+  aligned = ("loss_weights", "causal_attention", "component_ids")
+  beside = [k for k in aligned if k in examples.element_spec]
+  # SeqIO takes 0 for padding, so what may be 0 travels one higher.
+  examples = examples.map(
+    lambda e: {k: v + 1 if k in beside else v for k, v in e.items()},
+    num_parallel_calls=tf.data.AUTOTUNE,
+    deterministic=True,
+  )
+  packed = seqio.utils.trim_and_pack_dataset(
+    examples, lengths | {k: lengths["targets"] for k in beside}
+  )
+
+  def tidy(row):
+    features = {k: row[k] for k in lengths} | {k: tf.maximum(row[k] - 1, 0) for k in beside}
+    return features | {f"{k}_segment_ids": row[f"{k}_segment_ids"] for k in lengths}
+
+  return packed.map(tidy, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -1,0 +1,234 @@
+"""The data of a run: corpus, vocabulary and objective from gin, as batches for one process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import seqio
+
+from t5x_style.data import iterator, pipeline, tasks, vocabularies
+from t5x_style.data.objective import ARCHITECTURES, Objective
+
+_EVALUATION_SEED = 0
+
+
+def load(
+  architecture: str,
+  batch_size: int,
+  seed: int,
+  process_index: int = 0,
+  process_count: int = 1,
+  *,
+  corpus: Any = None,
+  vocabulary: seqio.Vocabulary | None = None,
+  objective: Objective | None = None,
+  feature_lengths: Mapping[str, int] | None = None,
+  mixture_or_task_name: str | None = None,
+  mixture_or_task_module: str | None = None,
+  pack: bool = True,
+  streams: int = 1,
+  shuffle_buffer_size: int = 1024,
+) -> Dataset:
+  """Opens the data of a run and raises every error it can have before anything is compiled.
+
+  Args:
+    architecture: "encoder_decoder", "decoder_only" or "encoder_only", of the model to be fed.
+    batch_size: global batch in rows, a multiple of `process_count` and of `streams`.
+    seed: of order and noise; with it and the epoch everything is determined.
+    process_index, process_count: this process takes the rows of its share of the batch.
+    corpus, vocabulary, objective: what is trained on, composed into a SeqIO task.
+    feature_lengths: TASK_FEATURE_LENGTHS in tokens; the objective computes what is left out.
+    mixture_or_task_name: a registered SeqIO task or mixture instead of corpus and objective, after
+      importing `mixture_or_task_module`. Its examples are packed into rows where `pack` is set.
+    streams: fixed shards of the data. The batches depend on it, not on the number of processes;
+      with several streams each process reads only the part of the data its rows come from.
+    shuffle_buffer_size: examples of each component held back to mix their order.
+
+  Returns:
+    a Dataset.
+  """
+  if architecture not in ARCHITECTURES:
+    raise ValueError(f"architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}.")
+  for count, what in ((process_count, "processes"), (streams, "data streams (DATA_STREAMS)")):
+    if count < 1 or batch_size % count:
+      raise ValueError(f"BATCH_SIZE = {batch_size} does not divide into {count} {what}.")
+
+  if mixture_or_task_name:
+    provider = tasks.lookup(mixture_or_task_name, mixture_or_task_module)
+    lengths = tasks.lengths(provider, architecture, feature_lengths)
+    vocabulary = provider.output_features["targets"].vocabulary
+    source = {"mixture_or_task_name": mixture_or_task_name}
+  else:
+    for value, macro, folder in (
+      (corpus, "CORPUS", "data"),
+      (vocabulary, "VOCABULARY", "data"),
+      (objective, "OBJECTIVE", "objectives"),
+    ):
+      if value is None:
+        raise ValueError(f"{macro} is not set; include a file of gin_configs/{folder}/.")
+    objective.check_architecture(architecture)
+    lengths = objective.lengths(dict(feature_lengths or {}), architecture)
+    objective.check(vocabulary, lengths, architecture)
+    provider = tasks.register(corpus, vocabulary, objective, architecture)
+    source = {"corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint()}}
+
+  dataset = Dataset(
+    pipeline.Pipeline(
+      tuple(tasks.parts(provider)), architecture, lengths, pack, shuffle_buffer_size
+    ),
+    vocabulary,
+    batch_size=batch_size,
+    seed=seed,
+    streams=streams,
+    process=(process_index, process_count),
+    source=source,
+  )
+  dataset.check_not_empty()
+  return dataset
+
+
+class Dataset:
+  """What training needs to know of the data, and its batches.
+
+  Attributes:
+    pipeline: how the batches are made; its parts are the SeqIO tasks.
+    vocabulary: of the targets; vocab_size counts its ids, extra ids included.
+    feature_shapes: {feature: (global batch shape, dtype)}.
+    max_targets: static bound of the positions with loss in a row, or None.
+    token_bytes: int32 [V], the bytes each id stands for, where the loss is that of the text; or
+      None.
+    component_names: of a mixture's parts, () for a single task.
+  """
+
+  def __init__(
+    self,
+    pipeline_: pipeline.Pipeline,
+    vocabulary: seqio.Vocabulary,
+    *,
+    batch_size: int,
+    seed: int,
+    streams: int,
+    process: tuple[int, int],
+    source: Mapping[str, Any],
+  ):
+    self.pipeline = pipeline_
+    self.vocabulary = vocabulary
+    self.vocab_size = vocabulary.vocab_size
+    self.batch_size = batch_size
+    self._seed = seed
+    self._streams = streams
+    self._process_index, self._process_count = process
+    self._source = dict(source)
+
+    names = [task.name for task, _ in pipeline_.parts]
+    self.component_names = tuple(names) if len(names) > 1 else ()
+    objectives = [getattr(task, "objective", None) for task, _ in pipeline_.parts]
+    bounds = [
+      o.max_targets(pipeline_.lengths, pipeline_.architecture) if o else None for o in objectives
+    ]
+    self.max_targets = None if None in bounds else max(bounds)
+    whole_text = all(o is not None and o.bits_per_byte for o in objectives)
+    self.token_bytes = vocabularies.token_bytes(vocabulary) if whole_text else None
+    spec = pipeline_.batches("train", batch_size, seed, training=True).element_spec
+    self.feature_shapes = {
+      name: ((batch_size, *s.shape[1:]), np.dtype(s.dtype.as_numpy_dtype))
+      for name, s in spec.items()
+    }
+
+  def train(self) -> iterator.BatchIterator:
+    """A new iterator from the start of the data."""
+    per_stream = self.batch_size // self._streams
+    running = {}
+    for index in self._owned():
+      batches = self.pipeline.batches(
+        "train", per_stream, self._seed, training=True, shard=(index, self._streams)
+      )
+      running[index] = iterator.Stream(iterator.with_options(batches.prefetch(2)))
+    rows = self.batch_size // self._process_count
+    return iterator.BatchIterator(running, per_stream, self._process_index, rows)
+
+  def evaluation(self, max_batches: int | None) -> list[iterator.Batch]:
+    """The first batches of the validation split, in order and with the same noise each time.
+
+    One pass at most; the last batch is filled up with rows of zeros, which carry no weight. Every
+    process computes all rows and returns its own.
+    """
+    names = [task.name for task, _ in self.pipeline.parts]
+    absent = [task.name for task, _ in self.pipeline.parts if "validation" not in task.splits]
+    batches = []
+    if not absent:
+      dataset = self.pipeline.batches(
+        "validation", self.batch_size, _EVALUATION_SEED, training=False
+      )
+      dataset = dataset.take(-1 if max_batches is None else max_batches).prefetch(2)
+      batches = list(iterator.with_options(dataset).as_numpy_iterator())
+    if not batches:
+      raise ValueError(
+        f"the split 'validation' of {', '.join(absent or names)} has no example. Give the corpus "
+        "validation data (e.g. validation_pattern or validation_fraction of CORPUS, or a "
+        "'validation' split of your SeqIO task), or turn evaluation off with EVAL_PERIOD = 0."
+      )
+    share = self.batch_size // self._process_count
+    own = slice(self._process_index * share, (self._process_index + 1) * share)
+    return [{k: _fill(v, self.batch_size)[own] for k, v in batch.items()} for batch in batches]
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """The text of `ids`: sentinels as <extra_id_0>, EOS as </s>, padding left out."""
+    extra = getattr(self.vocabulary, "extra_ids", 0)
+    text: list[str] = []
+    ordinary: list[int] = []
+    for i in [int(i) for i in ids if i > 0] + [None]:
+      name = None
+      if i is not None and i >= self.vocab_size - extra:
+        name = f"<extra_id_{self.vocab_size - 1 - i}>"
+      elif i == self.vocabulary.eos_id:
+        name = "</s>"
+      if i is not None and name is None:
+        ordinary.append(i)
+        continue
+      text += [self.vocabulary.decode(ordinary) if ordinary else "", name or ""]
+      ordinary = []
+    return "".join(text)
+
+  def identity(self) -> dict[str, Any]:
+    """What makes the data the same data: a run may continue only where this has not changed."""
+    return {
+      **self._source,
+      "vocabulary": vocabularies.describe(self.vocabulary),
+      "architecture": self.pipeline.architecture,
+      "feature_lengths": dict(self.pipeline.lengths),
+      "pack": self.pipeline.pack,
+      "shuffle_buffer_size": self.pipeline.shuffle_buffer_size,
+      "batch_size": self.batch_size,
+      "seed": self._seed,
+      "streams": self._streams,
+      "components": [
+        {"name": task.name, "rate": rate}
+        | (task.objective.describe() if hasattr(task, "objective") else {})
+        for task, rate in self.pipeline.parts
+      ],
+    }
+
+  def check_not_empty(self) -> None:
+    """ValueError where a component has no example in an epoch of a stream of this process."""
+    for stream in self._owned():
+      for index, (task, _) in enumerate(self.pipeline.parts):
+        examples = self.pipeline.examples(
+          index, "train", self._seed, training=False, shard=(stream, self._streams)
+        )
+        if not list(iterator.with_options(examples.take(1))):
+          where = f" in data stream {stream} of {self._streams}" if self._streams > 1 else ""
+          raise ValueError(
+            f"{task.name} gives no example{where}: its 'train' split has no document with enough "
+            f"tokens for feature lengths {dict(self.pipeline.lengths)}. Check what CORPUS points "
+            "to, shorten TASK_FEATURE_LENGTHS or lower DATA_STREAMS."
+          )
+
+  def _owned(self) -> range:
+    return iterator.owned(self._process_index, self._process_count, self._streams)
+
+
+def _fill(rows: np.ndarray, count: int) -> np.ndarray:
+  return np.pad(rows, [(0, count - len(rows))] + [(0, 0)] * (rows.ndim - 1))

@@ -1,0 +1,182 @@
+"""Stateless randomness: a window's own seed, uniform draws from it, and exact-count masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+# A choice key holds random bits above and the position below, so that no two keys are equal.
+_POSITION_BITS = 20
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def _u64(value: int) -> tf.Tensor:
+  return tf.constant(np.uint64(value & 0xFFFFFFFFFFFFFFFF))
+
+
+def mix(x: tf.Tensor) -> tf.Tensor:
+  """Bijective avalanche of uint64 `x` (the SplitMix64 finaliser, Steele et al. 2014)."""
+  x = (x ^ tf.bitwise.right_shift(x, _u64(30))) * _u64(0xBF58476D1CE4E5B9)
+  x = (x ^ tf.bitwise.right_shift(x, _u64(27))) * _u64(0x94D049BB133111EB)
+  return x ^ tf.bitwise.right_shift(x, _u64(31))
+
+
+def _counters(n: int) -> np.ndarray:
+  return np.arange(1, n + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
+
+
+def salt(noise_seed: tf.Tensor) -> tf.Tensor:
+  """int64 [2] (run seed, epoch) -> int64 scalar that differs for each pair."""
+  seed, epoch = tf.unstack(tf.bitcast(noise_seed, tf.uint64))
+  return tf.bitcast(mix(mix(seed + _u64(_GOLDEN)) ^ (epoch + _u64(1))), tf.int64)
+
+
+def window_seeds(tokens: tf.Tensor, salts: tf.Tensor) -> tf.Tensor:
+  """The seed of each window: a hash of its tokens mixed with its salt.
+
+  Nothing else enters, so hosts, threads, restarts and batch boundaries do not matter. The price:
+  two windows of one epoch that are equal token for token receive the same noise.
+
+  Args:
+    tokens: int32 [B, L]. The hash is multilinear in the tokens modulo 2^64.
+    salts: int64 [B].
+
+  Returns:
+    uint64 [B].
+  """
+  length = tokens.shape[1]
+  odd = np.array(_counters(length) ^ (_counters(length) >> np.uint64(29)), np.uint64) | np.uint64(1)
+  content = tf.reduce_sum(tf.cast(tokens + 1, tf.uint64) * tf.constant(odd), axis=1)
+  return mix(mix(content) ^ tf.bitcast(salts, tf.uint64))
+
+
+def fold_in(seeds: tf.Tensor, label: int) -> tf.Tensor:
+  """uint64 [B] -> independent uint64 [B], one per `label`: for several draws from one window."""
+  return mix(seeds ^ _u64((label + 1) * 0xD1342543DE82EF95))
+
+
+def random_bits(seeds: tf.Tensor, n: int) -> tf.Tensor:
+  """uint64 [B] -> uint64 [B, n], every bit uniform."""
+  return mix(seeds[:, None] + tf.constant(_counters(n)))
+
+
+def uniform(seeds: tf.Tensor, n: int) -> tf.Tensor:
+  """uint64 [B] -> float32 [B, n], uniform in [0, 1) on a grid of 2^-24."""
+  bits = tf.bitwise.right_shift(random_bits(seeds, n), _u64(40))
+  return tf.cast(tf.cast(bits, tf.int32), tf.float32) * 2.0**-24
+
+
+def integers(seeds: tf.Tensor, n: int, limit: tf.Tensor | int) -> tf.Tensor:
+  """uint64 [B] -> int32 [B, n], uniform in [0, limit); `limit` broadcasts against [B, n]."""
+  high = tf.cast(tf.bitwise.right_shift(random_bits(seeds, n), _u64(32)), tf.uint64)
+  scaled = tf.bitwise.right_shift(high * tf.cast(limit, tf.uint64), _u64(32))
+  return tf.cast(scaled, tf.int32)
+
+
+def choose(
+  seeds: tf.Tensor, eligible: tf.Tensor, count: tf.Tensor, max_count: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Chooses exactly `count` eligible positions of each row, every subset equally likely.
+
+  Args:
+    seeds: uint64 [B].
+    eligible: bool [B, n], n < 2^20.
+    count: int32 [B], at most `max_count` and at most the eligible positions of the row.
+    max_count: static upper bound, at most n.
+
+  Returns:
+    int32 [B, max_count] positions in ascending order, `n` where there is none, and
+    bool [B, max_count], true for the first `count` of them.
+  """
+  n = eligible.shape[1]
+  position = np.arange(n, dtype=np.int64)
+  bits = tf.bitwise.right_shift(random_bits(seeds, n), _u64(_POSITION_BITS + 1))
+  keys = tf.cast(bits, tf.int64) * (1 << _POSITION_BITS) + position
+  keys = tf.where(eligible, keys, -1)
+  chosen = tf.math.top_k(keys, k=max_count).values
+  chosen = tf.cast(chosen & ((1 << _POSITION_BITS) - 1), tf.int32)
+  real = tf.range(max_count)[None, :] < count[:, None]
+  return tf.sort(tf.where(real, chosen, n), axis=1), real
+
+
+def positions_to_mask(positions: tf.Tensor, n: int) -> tf.Tensor:
+  """int32 [B, K] positions (values >= n are ignored) -> bool [B, n]."""
+  return _scatter_add(positions, tf.ones_like(positions), n) > 0
+
+
+def _scatter_add(columns: tf.Tensor, values: tf.Tensor, width: int) -> tf.Tensor:
+  """Sums `values` [B, K] into [B, width] at `columns` [B, K]; columns outside are dropped."""
+  rows = tf.shape(columns)[0]
+  inside = (columns >= 0) & (columns < width)
+  flat = tf.where(inside, tf.range(rows)[:, None] * width + columns, -1)
+  summed = tf.math.unsorted_segment_sum(values, flat, rows * width)
+  return tf.reshape(summed, [rows, width])
+
+
+def compact(values: tf.Tensor, keep: tf.Tensor, width: int) -> tf.Tensor:
+  """Moves the kept values of each row to the left: [[7, 8, 9]], [[1, 0, 1]], 4 -> [[7, 9, 0, 0]].
+
+  Args:
+    values: [B, n].
+    keep: bool [B, n]; what is kept beyond `width` is cut off.
+    width: static length of the result.
+
+  Returns:
+    [B, width], zero where nothing is left.
+  """
+  columns = tf.cumsum(tf.cast(keep, tf.int32), axis=1) - 1
+  result = _scatter_add(tf.where(keep, columns, -1), values, width)
+  return tf.ensure_shape(result, [None, width])
+
+
+def span_mask(
+  seeds: tf.Tensor,
+  lengths: tf.Tensor,
+  noise: tf.Tensor,
+  spans: tf.Tensor,
+  *,
+  length: int,
+  max_noise: int,
+  max_spans: int,
+  t5_ends: bool = False,
+) -> tf.Tensor:
+  """Draws a mask with exactly `noise` tokens in exactly `spans` separate spans.
+
+  A mask is a composition of the noise into span lengths and a set of distinct gaps between the
+  other tokens that the spans go into, the gap before the first and after the last included. Both
+  are drawn uniformly, so that every valid mask is equally likely and no position is favoured.
+
+  Args:
+    seeds: uint64 [B].
+    lengths: int32 [B], tokens in each row, at most `length`.
+    noise: int32 [B], tokens to hide, 1 <= spans <= noise and spans <= lengths - noise + 1.
+    spans: int32 [B].
+    length, max_noise, max_spans: static upper bounds of the three.
+    t5_ends: T5's own masks (Raffel et al. 2019, the published random_spans_noise_mask): the first
+      token is never hidden, the last one always is. spans <= lengths - noise then.
+
+  Returns:
+    bool [B, length].
+  """
+  # Where the noise is cut into spans: `spans - 1` of its inner boundaries.
+  boundary = np.arange(max(max_noise - 1, 1))[None, :]
+  cuts, real = choose(fold_in(seeds, 0), boundary < noise[:, None] - 1, spans - 1, max_spans - 1)
+  cuts = tf.where(real, cuts + 1, noise[:, None])
+  zero = tf.zeros_like(noise)[:, None]
+  edges = tf.concat([zero, cuts, noise[:, None]], axis=1)  # [B, max_spans + 1]
+
+  kept = (lengths - noise)[:, None]
+  gap = np.arange(length)[None, :]
+  if t5_ends:
+    gaps, real = choose(fold_in(seeds, 1), (gap >= 1) & (gap < kept), spans - 1, max_spans - 1)
+    gaps = tf.concat([tf.where(real, gaps, kept), kept], axis=1)
+  else:
+    gaps, real = choose(fold_in(seeds, 1), gap <= kept, spans, max_spans)
+    gaps = tf.where(real, gaps, kept)
+
+  starts, ends = gaps + edges[:, :-1], gaps + edges[:, 1:]  # empty beyond the row's spans
+  ones = tf.ones_like(starts)
+  steps = _scatter_add(
+    tf.concat([starts, ends], axis=1), tf.concat([ones, -ones], axis=1), length + 1
+  )
+  return tf.cumsum(steps, axis=1)[:, :length] > 0

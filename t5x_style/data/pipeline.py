@@ -1,0 +1,134 @@
+"""From SeqIO tasks to batches of model features: examples, packing, mixing, conversion."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from t5x_style.data import converters, tasks
+
+_TASK_FEATURES = ("inputs", "targets", "loss_weights")
+# Rows that are converted at once before components are mixed; it does not change what comes out.
+_CONVERT_ROWS = 64
+_auto = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+  """How examples become batches.
+
+  Attributes:
+    parts: (task, rate) of each component.
+    architecture: of the model to be fed.
+    lengths: of the task features, in tokens.
+    pack: join short examples of the user's own tasks into rows; windows are full as they are.
+    shuffle_buffer_size: examples of each component held back to mix their order.
+  """
+
+  parts: tuple[tuple[seqio.Task, float], ...]
+  architecture: str
+  lengths: Mapping[str, int]
+  pack: bool
+  shuffle_buffer_size: int
+
+  def batches(
+    self,
+    split: str,
+    rows: int,
+    seed: int,
+    *,
+    training: bool,
+    shard: tuple[int, int] = (0, 1),
+  ) -> tf.data.Dataset:
+    """Batches of model features: endless, shuffled and full in training, else one pass in order."""
+    each = [self._rows(index, split, seed, training, shard) for index in range(len(self.parts))]
+    if len(each) == 1:
+      return self._convert(each[0].batch(rows, drop_remainder=training))
+    each = [self._convert(r.batch(_CONVERT_ROWS)).unbatch() for r in each]
+    specs = {name: spec for r in each for name, spec in r.element_spec.items()}
+    each = [r.map(functools.partial(_complete, names=specs), **_auto) for r in each]
+    rates = np.array([rate for _, rate in self.parts])
+    mixed = tf.data.Dataset.sample_from_datasets(
+      each,
+      list(rates / rates.sum()),
+      seed=derived_seed(seed, "mixture", *shard),
+      stop_on_empty_dataset=True,
+      rerandomize_each_iteration=False,
+    )
+    return mixed.batch(rows, drop_remainder=training)
+
+  def examples(
+    self, index: int, split: str, seed: int, *, training: bool, shard: tuple[int, int] = (0, 1)
+  ) -> tf.data.Dataset:
+    """Task features of component `index`, one example at a time."""
+    return self.parts[index][0].get_dataset(
+      self.lengths,
+      split,
+      shuffle=training,
+      shuffle_buffer_size=self.shuffle_buffer_size,
+      seed=seed,
+      shard_info=seqio.ShardInfo(*shard) if shard[1] > 1 else None,
+      num_epochs=None if training else 1,
+      try_in_mem_cache=False,
+    )
+
+  def _rows(
+    self, index: int, split: str, seed: int, training: bool, shard: tuple[int, int]
+  ) -> tf.data.Dataset:
+    """Task features padded to static lengths, one row at a time."""
+    examples = self.examples(index, split, seed, training=training, shard=shard)
+    windows = isinstance(self.parts[index][0], tasks.PretrainingTask)
+
+    def prepare(example):
+      if not windows:
+        example = {k: v for k, v in example.items() if k in _TASK_FEATURES}
+      if len(self.parts) > 1:
+        example["component_ids"] = tf.zeros_like(example["targets"]) + index
+      return example
+
+    if not windows or len(self.parts) > 1:
+      examples = examples.map(prepare, **_auto)
+    if windows:
+      return examples
+    if self.pack and self.architecture != "encoder_only":
+      return converters.pack(examples, self.architecture, self.lengths)
+    aligned = {"loss_weights", "component_ids"} & set(examples.element_spec)
+    widths = {**self.lengths, **dict.fromkeys(aligned, self.lengths["targets"])}
+    return seqio.utils.trim_and_pad_dataset(examples, widths)
+
+  def _convert(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+    convert = functools.partial(
+      converters.convert, architecture=self.architecture, lengths=self.lengths
+    )
+    return batches.map(convert, **_auto)
+
+
+def derived_seed(*parts: object) -> int:
+  """A 62-bit seed for a purpose, the same on every machine."""
+  digest = hashlib.sha256(repr(parts).encode()).digest()
+  return int.from_bytes(digest[:8], "little") >> 2
+
+
+def _complete(row: converters.Features, names: Mapping[str, object]) -> converters.Features:
+  """Gives a component's row the optional features that only other components have."""
+  row = dict(row)
+  for name in names:
+    if name in row:
+      continue
+    side = name.split("_")[0]
+    tokens = row.get(f"{side}_target_tokens", row.get(f"{side}_input_tokens"))
+    if name.endswith("_segment_ids"):
+      row[name] = tf.cast(tokens > 0, tf.int32)
+    elif name.endswith("_positions"):
+      row[name] = tf.where(tokens > 0, tf.range(tokens.shape[0]), 0)
+    elif name == "pair_labels":
+      row[name] = tf.constant(-1)  # no pair in this row
+    else:
+      row[name] = tf.zeros_like(tokens)
+  return row

@@ -1,0 +1,206 @@
+"""Span corruption: hidden spans leave a sentinel in the inputs and become the targets (T5)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import seqio
+import tensorflow as tf
+
+from t5x_style.data import noise, windows
+from t5x_style.data.objective import Objective, Preprocessor
+
+
+class DenoiserLengths(NamedTuple):
+  """Static lengths, in tokens, of an example of a span denoiser."""
+
+  raw: int  # the window of text
+  noise: int  # hidden tokens
+  spans: int  # hidden spans, one sentinel each
+  inputs: int  # what remains, the sentinels and EOS
+  targets: int  # what was hidden, the sentinels and EOS
+
+
+def lengths_of_window(raw: int, noise_density: float, mean_span: float) -> DenoiserLengths:
+  """The lengths that corrupting `raw` tokens gives (Raffel et al. 2019, section 3.1.4)."""
+  hidden = min(max(round(raw * noise_density), 1), raw - 1)
+  spans = max(1, round(hidden / mean_span))
+  spans = min(spans, hidden, raw - hidden + 1)
+  return DenoiserLengths(raw, hidden, spans, raw - hidden + spans + 1, hidden + spans + 1)
+
+
+def lengths_for_inputs(inputs: int, noise_density: float, mean_span: float) -> DenoiserLengths:
+  """The longest window whose corrupted form fits `inputs` tokens, and all that follows from it.
+
+  At density .5 one token less is taken where the targets would come out one longer than the
+  inputs, as T5 does. (512, .15, 3) -> raw 568, targets 114, spans 28.
+  """
+  if inputs < 4:
+    raise ValueError(f"no window of two tokens fits {inputs} inputs tokens; 4 is the least")
+  raw = 2
+  while lengths_of_window(raw + 1, noise_density, mean_span).inputs <= inputs:
+    raw += 1
+  result = lengths_of_window(raw, noise_density, mean_span)
+  if noise_density == 0.5 and result.targets > result.inputs:
+    result = lengths_of_window(raw - 1, noise_density, mean_span)
+  return result
+
+
+def counts(
+  lengths: tf.Tensor, noise_density: float, mean_span: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """`lengths_of_window` for int32 [B] window lengths: (noise, spans), int32 [B] each."""
+  hidden = tf.round(tf.cast(lengths, tf.float64) * noise_density)
+  hidden = tf.minimum(tf.maximum(tf.cast(hidden, tf.int32), 1), lengths - 1)
+  spans = tf.cast(tf.round(tf.cast(hidden, tf.float64) / mean_span), tf.int32)
+  spans = tf.minimum(tf.maximum(spans, 1), tf.minimum(hidden, lengths - hidden + 1))
+  return hidden, spans
+
+
+def replace_spans(
+  tokens: tf.Tensor,
+  lengths: tf.Tensor,
+  mask: tf.Tensor,
+  *,
+  vocab_size: int,
+  eos_id: int,
+  inputs_length: int,
+  targets_length: int,
+  prefix: tuple[int, ...] = (),
+) -> dict[str, tf.Tensor]:
+  """Writes corrupted windows as inputs and targets, <0> being the first sentinel.
+
+      tokens   a b c d e f   mask 0 1 1 0 0 1
+      inputs   a <0> d e <1> EOS
+      targets  <0> b c <1> f EOS
+
+  Args:
+    tokens: int32 [B, L]; lengths: int32 [B]; mask: bool [B, L].
+    vocab_size: sentinel k is the id vocab_size - 1 - k.
+    eos_id, inputs_length, targets_length: what ends both, and their static lengths.
+    prefix: ids in front of the inputs (a mode token).
+
+  Returns:
+    {"inputs": int32 [B, inputs_length], "targets": int32 [B, targets_length]}
+  """
+  length = tokens.shape[1]
+  real = tf.range(length)[None, :] < lengths[:, None]
+  mask &= real
+  starts = mask & ~tf.pad(mask, [[0, 0], [1, 0]])[:, :-1]
+  sentinels = vocab_size - tf.cumsum(tf.cast(starts, tf.int32), axis=1)
+
+  rows = tf.shape(tokens)[0]
+  eos = tf.fill([rows, 1], eos_id)
+  always = tf.fill([rows, 1], True)
+  front = tf.tile(tf.constant([prefix], tf.int32, shape=[1, len(prefix)]), [rows, 1])
+
+  values = tf.concat([front, tf.where(starts, sentinels, tokens), eos], axis=1)
+  keep = tf.concat([tf.ones_like(front, tf.bool), starts | (real & ~mask), always], axis=1)
+  inputs = noise.compact(values, keep, inputs_length)
+
+  pairs = tf.reshape(tf.stack([sentinels, tokens], axis=2), [rows, 2 * length])
+  keep = tf.reshape(tf.stack([starts, mask], axis=2), [rows, 2 * length])
+  targets = noise.compact(
+    tf.concat([pairs, eos], axis=1), tf.concat([keep, always], axis=1), targets_length
+  )
+  return {"inputs": inputs, "targets": targets}
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanCorruption(Objective):
+  """T5's objective (Raffel et al. 2019, section 3.3): 15 % of the tokens in spans of 3.
+
+  Attributes:
+    noise_density: share of the tokens that is hidden; the count is exact in each window.
+    mean_span: mean length of a hidden span in tokens; the number of spans is exact too.
+    t5_mask: False draws uniformly from all masks. True draws T5's own, in which the first token is
+      never hidden and the last one always is, to reproduce runs exactly as published.
+  """
+
+  name = "span_corruption"
+  architectures = ("encoder_decoder", "decoder_only")
+
+  noise_density: float = 0.15
+  mean_span: float = 3.0
+  t5_mask: bool = False
+
+  def denoiser(self, lengths: Mapping[str, int]) -> DenoiserLengths:
+    return lengths_for_inputs(lengths["inputs"], self.noise_density, self.mean_span)
+
+  def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
+    self._check_numbers()
+    inputs = self.required_length(
+      feature_lengths, "inputs", 8, "a window needs a few tokens beside its sentinels and EOS"
+    )
+    needed = self.denoiser({"inputs": inputs}).targets
+    targets = feature_lengths.get("targets", needed)
+    if targets < needed:
+      raise ValueError(
+        f"TASK_FEATURE_LENGTHS['targets'] = {targets} cuts the targets of {self.name}: inputs "
+        f"{inputs} at noise_density {self.noise_density} and mean_span {self.mean_span} come with "
+        f"{needed} target tokens. Leave 'targets' out (it is computed) or set it to {needed}."
+      )
+    return {"inputs": inputs, "targets": targets}
+
+  def check(
+    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
+  ) -> None:
+    self.check_architecture(architecture)
+    self._check_numbers()
+    check_sentinels(self.name, self.denoiser(lengths), lengths["inputs"], vocabulary)
+
+  def preprocessor(
+    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
+  ) -> Preprocessor:
+    plan = self.denoiser(lengths)
+
+    def corrupt(window):
+      hidden, spans = counts(window["lengths"], self.noise_density, self.mean_span)
+      mask = noise.span_mask(
+        window["seeds"],
+        window["lengths"],
+        hidden,
+        tf.minimum(spans, window["lengths"] - hidden) if self.t5_mask else spans,
+        length=plan.raw,
+        max_noise=plan.noise,
+        max_spans=plan.spans,
+        t5_ends=self.t5_mask,
+      )
+      return replace_spans(
+        window["tokens"],
+        window["lengths"],
+        mask,
+        vocab_size=vocabulary.vocab_size,
+        eos_id=vocabulary.eos_id,
+        inputs_length=lengths["inputs"],
+        targets_length=lengths["targets"],
+      )
+
+    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
+      cut = windows.windows(documents, plan.raw, eos_id=vocabulary.eos_id, min_length=2)
+      return cut.map(corrupt, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+
+    return preprocess
+
+  def _check_numbers(self) -> None:
+    self.check_number("noise_density", 0, 1)
+    if self.mean_span < 1:
+      raise ValueError(
+        f"SpanCorruption.mean_span = {self.mean_span} is below one token; set "
+        "span_corruption.SpanCorruption.mean_span in the gin file."
+      )
+
+
+def check_sentinels(
+  name: str, plan: DenoiserLengths, inputs: int, vocabulary: seqio.Vocabulary
+) -> None:
+  """ValueError where a window has more spans than the vocabulary has sentinels."""
+  if plan.spans > vocabulary.extra_ids:
+    raise ValueError(
+      f"{name} at TASK_FEATURE_LENGTHS['inputs'] = {inputs} hides {plan.spans} spans in a window "
+      f"of {plan.raw} tokens, but the vocabulary has {vocabulary.extra_ids} sentinels. Set "
+      f"extra_ids of VOCABULARY to at least {plan.spans}, or shorten the inputs, raise mean_span "
+      "or lower noise_density."
+    )

@@ -1,0 +1,209 @@
+"""SeqIO tasks: a corpus and an objective composed into one, and the look-up of the user's own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from t5x_style.data import noise
+from t5x_style.data.objective import Objective
+
+# Documents held back to mix the order within an epoch; the order of the files is drawn as well.
+_DOCUMENT_BUFFER = 256
+
+
+def tokenize(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
+  """{"text": string} -> {"targets": int32 [n]}, other features kept; bytes that are no UTF-8 are
+  replaced by U+FFFD, as the tokeniser would refuse them."""
+
+  def encode(document):
+    text = tf.strings.unicode_transcode(document["text"], "UTF-8", "UTF-8", errors="replace")
+    kept = {k: v for k, v in document.items() if k != "text"}
+    return {"targets": tf.cast(vocabulary.encode_tf(text), tf.int32), **kept}
+
+  return documents.map(encode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+class PretrainingTask(seqio.Task):
+  """A SeqIO task of raw documents and an objective, corrupted anew in every epoch.
+
+  What SeqIO's own Task lacks: the number of the epoch reaches the preprocessors, as the second half
+  of the feature "noise_seed", and the order of the documents is drawn from (seed, epoch).
+  """
+
+  def __init__(
+    self,
+    name: str,
+    source: seqio.DataSource,
+    vocabulary: seqio.Vocabulary,
+    objective: Objective,
+    architecture: str,
+  ):
+    self.objective = objective
+    self.architecture = architecture
+    feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
+
+    def corrupt(dataset: tf.data.Dataset, sequence_length: Mapping[str, int]) -> tf.data.Dataset:
+      lengths = objective.lengths(sequence_length, architecture)
+      return objective.preprocessor(vocabulary, lengths, architecture)(dataset)
+
+    super().__init__(
+      name,
+      source=source,
+      output_features={key: feature for key in objective.features},
+      preprocessors=[lambda dataset: tokenize(dataset, vocabulary), corrupt],
+      shuffle_buffer_size=1024,
+    )
+
+  def get_dataset(
+    self,
+    sequence_length: Mapping[str, int] | None = None,
+    split: str = "train",
+    use_cached: bool = False,
+    shuffle: bool = True,
+    shuffle_buffer_size: int | None = None,
+    seed: int | None = None,
+    shard_info: seqio.ShardInfo | None = None,
+    num_epochs: int | None = 1,
+    trim_output_features: bool = True,
+    try_in_mem_cache: bool = False,
+  ) -> tf.data.Dataset:
+    """Examples of `split`; windows run on from one epoch into the next. See seqio.Task."""
+    del use_cached, trim_output_features, try_in_mem_cache
+    seed = 0 if seed is None else seed
+    epochs = tf.data.Dataset.range(num_epochs or np.iinfo(np.int64).max)
+    documents = epochs.flat_map(
+      lambda epoch: self._documents(split, shuffle, seed, epoch, shard_info)
+    )
+    examples = self.preprocess_postcache(documents, sequence_length=sequence_length, seed=seed)
+    if shuffle:
+      examples = examples.shuffle(
+        shuffle_buffer_size or self.shuffle_buffer_size, seed, reshuffle_each_iteration=False
+      )
+    return examples
+
+  def _documents(
+    self,
+    split: str,
+    shuffle: bool,
+    seed: int,
+    epoch: tf.Tensor,
+    shard_info: seqio.ShardInfo | None,
+  ) -> tf.data.Dataset:
+    noise_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
+    order = noise.salt(noise_seed)
+    # A file source takes a tensor as the seed of its file order; others (TFDS) may not.
+    files = isinstance(self.source, seqio.FileDataSource)
+    documents = self.source.get_dataset(split=split, shuffle=shuffle and files, seed=order)
+    if shard_info is not None:
+      documents = documents.shard(shard_info.num_shards, shard_info.index)
+    if shuffle:
+      documents = documents.shuffle(_DOCUMENT_BUFFER, order, reshuffle_each_iteration=False)
+    return documents.map(lambda document: {"text": document["text"], "noise_seed": noise_seed})
+
+
+def register(
+  corpus: Any, vocabulary: seqio.Vocabulary, objective: Objective, architecture: str
+) -> seqio.Task | seqio.Mixture:
+  """Registers <corpus>_<objective> with SeqIO, a Mixture where the objective has several parts.
+
+  Registering a name again replaces it, so that a notebook may change its mind; a name that a user
+  gave to a task of their own is left alone (ValueError).
+  """
+  name = f"{corpus.name}_{objective.name}"
+  parts = objective.components()
+  source = corpus.source()
+  if len(parts) == 1:
+    task = PretrainingTask(name, source, vocabulary, parts[0][1], architecture)
+    _add(seqio.TaskRegistry, name, task)
+    return task
+  rates = []
+  for part, part_objective, rate in parts:
+    task = PretrainingTask(f"{name}_{part}", source, vocabulary, part_objective, architecture)
+    _add(seqio.TaskRegistry, task.name, task)
+    rates.append((task.name, rate))
+  mixture = seqio.Mixture(name, rates)
+  _add(seqio.MixtureRegistry, name, mixture)
+  return mixture
+
+
+def _add(registry: Any, name: str, provider: Any) -> None:
+  if name in registry.names():
+    present = registry.get(name)
+    tasks = present.tasks if isinstance(present, seqio.Mixture) else [present]
+    if not all(isinstance(task, PretrainingTask) for task in tasks):
+      raise ValueError(
+        f"a SeqIO task named {name!r} is registered already; rename it, or run it itself with "
+        f"MIXTURE_OR_TASK_NAME = {name!r}."
+      )
+    registry.remove(name)
+  registry.add_provider(name, provider)
+
+
+def lookup(name: str, module: str | None = None) -> seqio.Task | seqio.Mixture:
+  """The registered task or mixture `name`, after importing `module` where the user has one."""
+  if module:
+    try:
+      importlib.import_module(module)
+    except ImportError as error:
+      raise ValueError(
+        f"MIXTURE_OR_TASK_MODULE = {module!r} cannot be imported ({error}); write the dotted name "
+        "of the module that registers your tasks, and start from where Python finds it."
+      ) from error
+  names = sorted({*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()})
+  if name in names:
+    return seqio.get_mixture_or_task(name)
+  near = difflib.get_close_matches(name, names, n=5, cutoff=0.0)
+  listed = [*near, *(n for n in names if n not in near)]
+  raise ValueError(
+    f"MIXTURE_OR_TASK_NAME = {name!r} is not registered. There are, nearest first: "
+    f"{', '.join(listed) or 'none'}. Set MIXTURE_OR_TASK_MODULE to the module that registers it, "
+    "or leave MIXTURE_OR_TASK_NAME at None to compose CORPUS and OBJECTIVE."
+  )
+
+
+def parts(provider: seqio.Task | seqio.Mixture) -> Sequence[tuple[seqio.Task, float]]:
+  """(task, rate) of a mixture's tasks, or the one task."""
+  if isinstance(provider, seqio.Mixture):
+    rated = [(task, provider.get_rate(task)) for task in provider.tasks]
+  else:
+    rated = [(provider, 1.0)]
+  for task, rate in rated:
+    if not (math.isfinite(rate) and rate > 0):
+      raise ValueError(f"the mixing rate of {task.name} is {rate}; rates are positive numbers.")
+  return rated
+
+
+def lengths(
+  provider: seqio.Task | seqio.Mixture,
+  architecture: str,
+  feature_lengths: Mapping[str, int] | None,
+) -> dict[str, int]:
+  """The length of each of the task's features; ValueError where one is missing or unusable."""
+  given = dict(feature_lengths or {})
+  for task, _ in parts(provider):
+    if isinstance(task, PretrainingTask):
+      task.objective.check_architecture(architecture)
+      for name, length in task.objective.lengths(given, architecture).items():
+        given[name] = max(length, given.get(name, 0))
+  needed = [name for name in ("inputs", "targets") if name in provider.output_features]
+  if architecture != "decoder_only" and needed != ["inputs", "targets"]:
+    raise ValueError(
+      f"{provider.name} has the features {sorted(provider.output_features)}, but {architecture} "
+      "models need 'inputs' and 'targets'; use a decoder_only model or another task."
+    )
+  for name in needed:
+    if given.get(name, 0) < 1:
+      raise ValueError(
+        f"TASK_FEATURE_LENGTHS = {dict(feature_lengths or {})} has no length for the feature "
+        f"{name!r} of {provider.name}; write TASK_FEATURE_LENGTHS = "
+        f"{ {key: given.get(key, 512) for key in needed} }."
+      )
+  return {name: given[name] for name in needed}

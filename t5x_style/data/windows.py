@@ -1,0 +1,68 @@
+"""Cuts the stream of tokenised documents into windows of one raw length."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from t5x_style.data import noise
+
+# Windows that are corrupted at once: large enough to hide the cost of an op, small enough to start
+# quickly. It does not change what comes out.
+ROWS = 64
+
+
+def windows(
+  documents: tf.data.Dataset, length: int, *, eos_id: int, min_length: int = 1, rows: int = ROWS
+) -> tf.data.Dataset:
+  """Joins documents with EOS and cuts the stream every `length` tokens.
+
+  Documents without tokens are left out. Where the stream ends (it does in evaluation; a training
+  stream runs on into its next epoch) the rest is one shorter window, left out when it has fewer
+  than `min_length` tokens.
+
+  Args:
+    documents: {"targets": int32 [n] without EOS, "noise_seed": int64 [2]}.
+    length: raw tokens of a window, L.
+    eos_id: put behind each document.
+    min_length: the shortest window that the caller can use.
+    rows: windows in an element, B; the last element may have fewer.
+
+  Returns:
+    a dataset of {"tokens": int32 [B, L], zeros behind the end of the stream,
+    "lengths": int32 [B], "seeds": uint64 [B], a seed for the noise of each window}.
+  """
+  auto = tf.data.AUTOTUNE
+
+  def join(document):
+    tokens = tf.concat([document["targets"], [eos_id]], axis=0)
+    salts = tf.fill(tf.shape(tokens), noise.salt(document["noise_seed"]))
+    return {"tokens": tokens, "salts": salts}
+
+  def fold(stream):
+    n = tf.shape(stream["tokens"])[0]
+    count = (n + length - 1) // length
+    padding = [[0, count * length - n]]
+    tokens = tf.reshape(tf.pad(stream["tokens"], padding), [-1, length])
+    salts = tf.reshape(tf.pad(stream["salts"], padding), [-1, length])[:, 0]
+    lengths = tf.minimum(length, n - tf.range(count) * length)
+    if min_length > 1:
+      count -= tf.cast(lengths[-1] < min_length, tf.int32)
+    return {
+      "tokens": tokens[:count],
+      "lengths": lengths[:count],
+      "seeds": noise.window_seeds(tokens, salts)[:count],
+    }
+
+  documents = documents.filter(lambda document: tf.size(document["targets"]) > 0)
+  stream = documents.map(join, num_parallel_calls=auto, deterministic=True)
+  return stream.rebatch(length * rows).map(fold, num_parallel_calls=auto, deterministic=True)
+
+
+def segment_ids(tokens: tf.Tensor, eos_id: int) -> tf.Tensor:
+  """Numbers the documents of each window from 1; padding is 0.
+
+  tokens  [[7, 8, EOS, 9, EOS, 0]]
+  returns [[1, 1,   1, 2,   2, 0]]
+  """
+  ends = tf.cast(tokens == eos_id, tf.int32)
+  return tf.where(tokens > 0, 1 + tf.cumsum(ends, axis=1, exclusive=True), 0)
