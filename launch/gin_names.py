@@ -1,0 +1,143 @@
+"""What the names in gin files mean: modules, the functions and classes in them, parameters."""
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gin import config_parser
+
+from launch.gin_text import Place
+from launch.mistakes import ConfigurationError, did_you_mean
+
+Imports = dict[str, types.ModuleType]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+  """A function or class that gin binds, and how it is reached."""
+
+  object: Any
+  module: str
+  path: str  # of attributes inside the module
+
+  def __str__(self):
+    return f"{self.module}.{self.path}"
+
+  @property
+  def parameters(self) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(self.object).parameters
+
+  @property
+  def required(self) -> list[str]:
+    """Parameters without a default."""
+    return [
+      name
+      for name, parameter in self.parameters.items()
+      if parameter.default is parameter.empty
+      and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+
+  def check_parameter(self, name: str, place: Place) -> None:
+    """Raises ConfigurationError if it has no such parameter."""
+    parameters = self.parameters
+    if name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+      return
+    advice = did_you_mean(name, parameters) or f" It has {listed(parameters)}."
+    raise ConfigurationError(f"{self.path} has no parameter {name!r}.{advice}{place.quoted()}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ResolvedReference:
+  """@scope/target or @scope/target() in a value."""
+
+  scope: str
+  target: Target
+  evaluate: bool
+
+
+def resolve(selector: str, imports: Imports, place: Place) -> Target | None:
+  """The object a dotted name means; None where nothing is imported under its first part.
+
+  Raises:
+    ConfigurationError: there is no such attribute, or it cannot be called.
+  """
+  first, *attributes = selector.split(".")
+  if first not in imports:
+    return None
+  value: Any = imports[first]
+  module, path = imports[first], []
+  for attribute in attributes:
+    if not hasattr(value, attribute):
+      known = [name for name in dir(value) if not name.startswith("_")]
+      raise ConfigurationError(
+        f"{_describe(value)} has no {attribute!r}.{did_you_mean(attribute, known)}{place.quoted()}"
+      )
+    value = getattr(value, attribute)
+    path.append(attribute)
+    if isinstance(value, types.ModuleType):
+      module, path = value, []
+  if not callable(value):
+    raise ConfigurationError(
+      f"{selector} is neither a function nor a class; gin binds only those.{place.quoted()}"
+    )
+  return Target(value, module.__name__, ".".join(path))
+
+
+def _describe(value: Any) -> str:
+  if isinstance(value, types.ModuleType):
+    return f"The module {value.__name__}"
+  return str(getattr(value, "__qualname__", value))
+
+
+def import_module(statement: config_parser.ImportStatement, place: Place) -> Imports:
+  """What an import statement of a gin file binds: one name.
+
+  Raises:
+    ConfigurationError: there is no such module, or it cannot be imported.
+  """
+  if statement.is_from and statement.module.startswith("__gin__."):
+    return {}  # Dynamic registration: what every file gets.
+  try:
+    module = importlib.import_module(statement.module)
+  except ImportError as error:
+    if error.name and f"{statement.module}.".startswith(f"{error.name}."):
+      raise ConfigurationError(_no_module(statement.module) + place.quoted()) from error
+    raise ConfigurationError(
+      f"{statement.module} cannot be imported: {error}.{place.quoted()}"
+    ) from error
+  name = statement.bound_name()
+  # `import a.b` binds a, everything else the module itself.
+  return {name: module if statement.is_from or statement.alias else sys.modules[name]}
+
+
+def _no_module(module: str) -> str:
+  """Says which part of a dotted module does not exist, and what does."""
+  parts = module.split(".")
+  for i in range(len(parts) - 1, 0, -1):
+    name, missing = ".".join(parts[:i]), parts[i]
+    try:
+      parent = importlib.import_module(name)
+    except ImportError:
+      continue
+    if hasattr(parent, missing):
+      head, _, tail = name.rpartition(".")
+      write = f"from {head} import {tail}" if head else f"import {tail}"
+      return (
+        f"gin imports modules, and {missing} is something inside the module {name}: "
+        f"write `{write}` and use {tail}.{missing}."
+      )
+    inside = [info.name for info in pkgutil.iter_modules(getattr(parent, "__path__", []))]
+    advice = did_you_mean(missing, inside) or (f" It has {listed(inside)}." if inside else "")
+    return f"{name} has no module {missing!r}.{advice}"
+  return f"There is no Python module {module!r}."
+
+
+def listed(names: Iterable[str], most: int = 24) -> str:
+  """The names in order of the alphabet, cut where there are many."""
+  names = sorted(names)
+  return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
