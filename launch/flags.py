@@ -1,0 +1,149 @@
+"""The flags the commands share, named as in T5X, and a --help page of one screen."""
+
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+
+from launch import configuration, runtime
+from launch.mistakes import ConfigurationError, did_you_mean
+
+_GIN = "--gin.NAME=VALUE"
+_TFDS_DATA_DIR = "t5x_style.data.corpora.Tfds.data_dir"
+
+
+def parse(
+  argv: Sequence[str],
+  *,
+  about: str,
+  examples: str,
+  define: Callable[[flags.FlagValues], None] | None = None,
+) -> Any:
+  """Parses the command line; prints the help page and exits where it is asked for.
+
+  The flags live in what is returned and nowhere else, so a module that is both run and imported
+  defines them once.
+
+  Args:
+    argv: the program's name, then its arguments.
+    about: one line; examples: commands to copy, one a line. For the help page.
+    define: adds a command's own flags, with `flag_values` set to its argument.
+
+  Returns:
+    the flags' values as attributes: gin_file, gin_bindings (with every --gin.NAME=VALUE among
+    them, in order), gin_search_paths, tfds_data_dir, dry_run, coordinator_address, process_count,
+    process_index, traceback, and those of `define`.
+
+  Raises:
+    ConfigurationError: a flag is unknown or cannot have its value.
+  """
+  values = flags.FlagValues()
+  _define_shared(values)
+  if define:
+    define(values)
+  if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in argv[1:]):
+    print(help_page(values, about, examples))
+    sys.exit(0)
+  rest = _parse(values, [argv[0], *map(_as_binding, argv[1:])])
+  if rest:
+    gin = f" Did you mean --gin_file={rest[0]}?" if rest[0].endswith(".gin") else ""
+    raise ConfigurationError(f"The argument {rest[0]!r} belongs to no flag.{gin}")
+  if values.tfds_data_dir == "":
+    raise ConfigurationError("--tfds_data_dir is empty; write --tfds_data_dir=/path/to/datasets.")
+  return values
+
+
+def read_configuration(values: Any) -> configuration.Configuration:
+  """The configuration that the flags ask for."""
+  overrides = {_TFDS_DATA_DIR: values.tfds_data_dir} if values.tfds_data_dir else {}
+  with runtime.quiet_imports():
+    return configuration.read(
+      values.gin_file, values.gin_bindings, values.gin_search_paths, overrides
+    )
+
+
+def _define_shared(values: flags.FlagValues) -> None:
+  flags.DEFINE_multi_string(
+    "gin_file",
+    [],
+    "A gin file: a path, or the name of a shipped one. May be repeated; later ones win.",
+    flag_values=values,
+  )
+  flags.DEFINE_multi_string(
+    "gin_bindings",
+    [],
+    f'A binding, as "NAME = VALUE"; {_GIN} is short for it. They win over all files.',
+    flag_values=values,
+  )
+  flags.DEFINE_list(
+    "gin_search_paths",
+    [],
+    "Folders, separated by commas, in which gin files and includes are looked for.",
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "tfds_data_dir", None, "Where TFDS datasets are; wins over the gin files.", flag_values=values
+  )
+  flags.DEFINE_bool(
+    "dry_run", False, "Build and print everything, train nothing.", flag_values=values
+  )
+  flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "HOST:PORT of process 0, for several processes that no cluster introduces to each other.",
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "process_count", None, "Processes in all.", lower_bound=1, flag_values=values
+  )
+  flags.DEFINE_integer(
+    "process_index", None, "This process, counted from 0.", lower_bound=0, flag_values=values
+  )
+  flags.DEFINE_bool("traceback", False, "Show where an error comes from.", flag_values=values)
+
+
+def _as_binding(argument: str) -> str:
+  """--gin.NAME=VALUE -> --gin_bindings=NAME = VALUE"""
+  found = re.fullmatch(r"--?gin\.([^=\s]+)(=?)(.*)", argument, re.DOTALL)
+  if not found:
+    return argument
+  name, equals, value = found.groups()
+  if not (equals and value):
+    raise ConfigurationError(f"{argument} sets nothing; write --gin.{name}=VALUE in one word.")
+  return f"--gin_bindings={name} = {value}"
+
+
+def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+  """Returns what belongs to no flag."""
+  try:
+    return values(argv)[1:]
+  except flags.UnrecognizedFlagError as error:
+    known = [f"--{name}" for name in _own(values)]
+    raise ConfigurationError(
+      f"There is no flag --{error.flagname}.{did_you_mean(f'--{error.flagname}', known)} "
+      "--help lists them."
+    ) from error
+  except flags.Error as error:
+    raise ConfigurationError(f"{str(error)[:1].upper()}{str(error)[1:].rstrip('.')}.") from error
+
+
+def _own(values: flags.FlagValues) -> list[str]:
+  """The flags that were defined here or by a command, in the order of definition."""
+  return [name for name in values if name not in ("flagfile", "undefok")]
+
+
+def help_page(values: flags.FlagValues, about: str, examples: str) -> str:
+  """What the command is, examples to copy, and the flags."""
+  lines = [about, "", "Examples:", textwrap.indent(textwrap.dedent(examples).strip(), "  ")]
+  lines += ["", "Flags:"]
+  # absl adds how to repeat a flag, after a semicolon.
+  entries = {f"--{name}": (values[name].help or "").partition(";\n")[0] for name in _own(values)}
+  entries[_GIN] = "Sets a macro, or a parameter: --gin.run.Run.seed=1. Text in quotes: \"'text'\"."
+  width = max(map(len, entries)) + 4
+  for name, text in entries.items():
+    start = f"  {name:<{width}}"
+    lines += textwrap.wrap(text, 98, initial_indent=start, subsequent_indent=" " * len(start))
+  return "\n".join(lines)

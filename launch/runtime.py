@@ -1,0 +1,174 @@
+"""The process a command runs in: quiet libraries, a compilation cache, XLA's flags, its peers.
+
+JAX is imported only where processes are connected: what JAX and TensorFlow read from
+the environment must be there first.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import platform
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import absl.logging
+
+from launch.mistakes import ConfigurationError
+
+# What JAX is told beyond its own defaults, per accelerator, each with its reason. Flags of the user
+# (XLA_FLAGS, LIBTPU_INIT_ARGS) come later in the line and win.
+XLA_FLAGS = {
+  # Nothing: fast math, oneDNN, vector width and fusion flags moved a training step by less than
+  # the noise of measuring it. What counts on a CPU is the layout of the matrix products.
+  "cpu": {},
+  # Collectives of sharded runs are started early and waited for late, so that they overlap with
+  # the matrix products around them.
+  "gpu": {"xla_gpu_enable_latency_hiding_scheduler": "true"},
+  # Nothing: libtpu's defaults overlap collectives already.
+  "tpu": {},
+}
+
+# Set by the launcher of a job with several processes, which JAX then recognises by itself.
+_CLUSTER_SIZES = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "JAX_NUM_PROCESSES")
+
+_CHATTY_LOGGERS = ("jax", "orbax", "tensorflow", "etils", "grain")
+
+# What TensorFlow prints while it is imported, before it listens to TF_CPP_MIN_LOG_LEVEL.
+_IMPORT_NOTICES = re.compile(rb"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} ")
+
+
+def prepare(environ: MutableMapping[str, str] = os.environ) -> None:
+  """To be called before anything imports JAX or TensorFlow."""
+  quieten(environ)
+  set_xla_flags(environ)
+  set_compilation_cache(environ)
+
+
+def quieten(environ: MutableMapping[str, str]) -> None:
+  """Keeps the notices of TensorFlow, XLA, gRPC and Python's libraries out of the terminal.
+
+  Errors still show. Set TF_CPP_MIN_LOG_LEVEL=0 to see all that the C++ libraries have to say.
+  """
+  environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # Or it announces that results may vary.
+  environ.setdefault("GRPC_VERBOSITY", "ERROR")
+  environ.setdefault("GLOG_minloglevel", "3")
+  absl.logging.set_verbosity(absl.logging.ERROR)
+  for name in _CHATTY_LOGGERS:
+    logging.getLogger(name).setLevel(logging.ERROR)
+  for category in (DeprecationWarning, FutureWarning, UserWarning):
+    # Those of other packages; ours are raised where a user can mend something.
+    warnings.filterwarnings("ignore", category=category, module=r"(?!t5x_style|launch)")
+
+
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+  """Keeps TensorFlow's notices at import out of the standard error; the rest of it comes later."""
+  sys.stderr.flush()
+  kept = os.dup(2)
+  with tempfile.TemporaryFile() as held:
+    os.dup2(held.fileno(), 2)
+    try:
+      yield
+    finally:
+      sys.stderr.flush()
+      os.dup2(kept, 2)
+      os.close(kept)
+      held.seek(0)
+      for line in held:
+        if not _IMPORT_NOTICES.match(line):
+          os.write(2, line)
+
+
+def set_compilation_cache(environ: MutableMapping[str, str]) -> None:
+  """Compiled programs are kept for the next start of the same run.
+
+  JAX_COMPILATION_CACHE_DIR says where; empty turns the cache off. By default it is a folder per
+  kind of processor in the user's cache: code compiled for another one may not run, and a home
+  directory is often shared between machines.
+  """
+  base = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+  environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(base / "t5x_style" / "xla" / processor_name())
+  )
+  # JAX's own limit of one second leaves out the many small programs of a start.
+  environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+def processor_name() -> str:
+  """A short name that two processors share only if they have the same instructions."""
+  try:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:
+    lines = [platform.processor()]
+  kept = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+  return f"{platform.machine()}-{hashlib.sha256(repr(sorted(kept)).encode()).hexdigest()[:8]}"
+
+
+def set_xla_flags(environ: MutableMapping[str, str]) -> None:
+  """Puts this accelerator's flags in front of the user's."""
+  kind = accelerator(environ)
+  variable = "LIBTPU_INIT_ARGS" if kind == "tpu" else "XLA_FLAGS"
+  ours = [f"--{name}={value}" for name, value in XLA_FLAGS[kind].items()]
+  if ours:
+    environ[variable] = " ".join([*ours, environ.get(variable, "")]).strip()
+
+
+def accelerator(environ: Mapping[str, str]) -> str:
+  """ "cpu", "gpu" or "tpu": what JAX will find, told without importing it."""
+  asked = environ.get("JAX_PLATFORMS", "").split(",")[0]
+  if asked:
+    return {"cuda": "gpu", "rocm": "gpu"}.get(asked, asked if asked in XLA_FLAGS else "cpu")
+  if Path("/dev/nvidia0").exists() and environ.get("CUDA_VISIBLE_DEVICES") != "":
+    return "gpu"
+  on_tpu = "TPU_NAME" in environ or "TPU_WORKER_ID" in environ or Path("/dev/accel0").exists()
+  return "tpu" if on_tpu else "cpu"
+
+
+def connect(values: Any, environ: Mapping[str, str] = os.environ) -> None:
+  """Joins the other processes of the job, where the flags or the environment name any.
+
+  Args:
+    values: flags with coordinator_address, process_count and process_index.
+
+  Raises:
+    ConfigurationError: only some of the flags are given.
+  """
+  arguments = distributed_arguments(values, environ)
+  if arguments is None:
+    return
+  import jax
+
+  # The one implementation of collectives between CPU processes that needs nothing installed.
+  jax.config.update("jax_cpu_collectives_implementation", "gloo")
+  jax.distributed.initialize(**arguments)
+
+
+def distributed_arguments(values: Any, environ: Mapping[str, str]) -> dict[str, Any] | None:
+  """What jax.distributed.initialize is called with; None for a process on its own."""
+  names = ("coordinator_address", "process_count", "process_index")
+  given = {name: getattr(values, name) for name in names if getattr(values, name) is not None}
+  if given:
+    missing = [f"--{name}" for name in names if name not in given]
+    if missing:
+      raise ConfigurationError(
+        f"{', '.join(f'--{name}' for name in given)} without {', '.join(missing)}: a job of "
+        "several processes needs all three, e.g. --coordinator_address=host0:1234 "
+        "--process_count=2 --process_index=0."
+      )
+    if given["process_index"] >= given["process_count"]:
+      raise ConfigurationError(
+        f"--process_index={given['process_index']} of --process_count={given['process_count']}: "
+        "processes are counted from 0."
+      )
+    address, count, index = (given[name] for name in names)
+    return {"coordinator_address": address, "num_processes": count, "process_id": index}
+  several = any(int(environ.get(name) or 1) > 1 for name in _CLUSTER_SIZES)
+  tpu_pod = "," in environ.get("TPU_WORKER_HOSTNAMES", "")
+  return {} if several or tpu_pod or "JAX_COORDINATOR_ADDRESS" in environ else None

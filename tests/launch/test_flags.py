@@ -1,0 +1,89 @@
+"""Flags as in T5X: what they become, the help page, and what the errors say."""
+
+import pytest
+
+from launch import flags
+from launch.mistakes import ConfigurationError
+
+
+def parse(*arguments, **kwargs):
+  return flags.parse(["train", *arguments], about="Trains.", examples="python -m x", **kwargs)
+
+
+def error(*arguments):
+  with pytest.raises(ConfigurationError) as caught:
+    parse(*arguments)
+  return str(caught.value)
+
+
+def test_gin_flags_keep_their_order_and_their_quotes():
+  values = parse(
+    "--gin_file=a.gin",
+    "--gin.TRAIN_STEPS=50",
+    "--gin_file=b.gin",
+    "--gin_bindings=C = [1, 2]",
+    "--gin.MODEL_DIR='/tmp/x=y'",
+    "--gin.train/run.Run.seed=1",
+    "--gin_search_paths=p,q",
+  )
+  assert values.gin_file == ["a.gin", "b.gin"]
+  assert values.gin_bindings == [
+    "TRAIN_STEPS = 50",
+    "C = [1, 2]",
+    "MODEL_DIR = '/tmp/x=y'",
+    "train/run.Run.seed = 1",
+  ]
+  assert values.gin_search_paths == ["p", "q"]
+
+
+def test_defaults():
+  values = parse()
+  assert (values.gin_file, values.gin_bindings, values.gin_search_paths) == ([], [], [])
+  assert (values.dry_run, values.traceback, values.tfds_data_dir) == (False, False, None)
+  assert values.coordinator_address is values.process_count is values.process_index is None
+
+
+def test_parsing_twice_is_parsing_anew():
+  assert parse("--gin_file=a.gin", "--dry_run").dry_run
+  assert parse("--gin_file=b.gin").gin_file == ["b.gin"]
+
+
+def test_a_command_adds_its_own():
+  from absl import flags as absl_flags
+
+  def define(values):
+    absl_flags.DEFINE_integer("vocab_size", 8192, "Pieces.", flag_values=values)
+
+  assert parse("--vocab_size=100", define=define).vocab_size == 100
+  assert "--vocab_size" in error("--vocab_size=100")
+
+
+def test_help_is_one_screen_with_examples(capsys):
+  with pytest.raises(SystemExit) as caught:
+    parse("--help")
+  assert caught.value.code == 0
+  page = capsys.readouterr().out
+  assert page.startswith("Trains.\n\nExamples:\n  python -m x\n\nFlags:\n  --gin_file ")
+  assert "--gin.NAME=VALUE" in page
+  assert len(page.splitlines()) < 40
+  assert max(map(len, page.splitlines())) <= 100
+  assert "repeat this option" not in page
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    (["--gin_fil=x"], "There is no flag --gin_fil. Did you mean '--gin_file'"),
+    (["--dryrun"], "There is no flag --dryrun. Did you mean '--dry_run'? --help lists them."),
+    (["--xyzzy"], "There is no flag --xyzzy. --help lists them."),
+    (["quick.gin"], "'quick.gin' belongs to no flag. Did you mean --gin_file=quick.gin?"),
+    (["--gin.STEPS", "3"], "--gin.STEPS sets nothing; write --gin.STEPS=VALUE in one word."),
+    (["--gin.STEPS="], "--gin.STEPS= sets nothing; write --gin.STEPS=VALUE in one word."),
+    (["--process_count=two"], "Flag --process_count=two: "),
+    (["--process_count=0"], "Flag --process_count=0: "),
+    (["--gin_file"], "Missing value for flag --gin_file."),
+    (["--tfds_data_dir="], "--tfds_data_dir is empty"),
+  ],
+)
+def test_errors(arguments, message):
+  assert message in error(*arguments)

@@ -1,0 +1,66 @@
+"""What the terminal shows of an error, and how the process ends."""
+
+import pytest
+
+from launch import mistakes
+from launch.mistakes import ConfigurationError, did_you_mean, nearest
+
+
+def run(main, *arguments):
+  with pytest.raises(SystemExit) as caught:
+    mistakes.run_command(main, ["train", *arguments])
+  return caught.value.code
+
+
+def fail(error):
+  def main(argv):
+    raise error
+
+  return main
+
+
+def test_mistakes_show_without_traceback(capsys):
+  assert run(fail(ConfigurationError("BATCH_SIZE = 3\n  x.gin:1: BATCH_SIZE = 3"))) == 2
+  assert capsys.readouterr().err == "\nerror: BATCH_SIZE = 3\n  x.gin:1: BATCH_SIZE = 3\n"
+
+
+def test_traceback_on_request(capsys):
+  assert run(fail(ConfigurationError("no")), "--traceback") == 2
+  text = capsys.readouterr().err
+  assert "Traceback" in text
+  assert text.endswith("\nerror: no\n")
+
+
+def test_exit_codes(capsys):
+  assert run(lambda argv: None) == 0
+  assert run(fail(FloatingPointError("loss is nan at step 3"))) == 1
+  assert "error: loss is nan at step 3" in capsys.readouterr().err
+  assert run(fail(KeyboardInterrupt())) == 130
+
+
+def test_a_programming_error_is_not_a_mistake():
+  with pytest.raises(ValueError, match="shapes"):
+    mistakes.run_command(fail(ValueError("shapes")), ["train"])
+
+
+def test_errors_of_setting_up_are_mistakes():
+  for error in (ValueError("bad"), OSError(13, "Permission denied", "/root/x")):
+    with pytest.raises(ConfigurationError, match="bad|Permission denied: '/root/x'"):
+      with mistakes.setup():
+        raise error
+  with pytest.raises(TypeError), mistakes.setup():
+    raise TypeError
+
+
+def test_the_trail_of_calls_gin_appends_is_cut():
+  message = (
+    "BATCH_SIZE = 3 does not divide\n  In call to configurable 'Run' (<class 'x.Run'>)"
+    "\n  In call to configurable 'train' (<function f at 0x1>) in scope 'a'"
+  )
+  assert mistakes.plain_message(ValueError(message)) == "BATCH_SIZE = 3 does not divide"
+
+
+def test_nearest():
+  assert nearest("train_step", ["TRAIN_STEPS", "batch_size"]) == ["TRAIN_STEPS"]
+  assert did_you_mean("xyzzy", ["a"]) == ""
+  assert did_you_mean("colr", ["color", "colour"]) == " Did you mean 'color' or 'colour'?"
