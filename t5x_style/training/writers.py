@@ -143,7 +143,11 @@ class TensorBoard:
   def _writer(self, split: str) -> SummaryWriter:
     if split not in self._writers:
       self._writers[split] = SummaryWriter(
-        str(self._folder / split), purge_step=self._first_step + 1, flush_secs=30
+        str(self._folder / split),
+        purge_step=self._first_step + 1,
+        flush_secs=30,
+        # The name tells seconds only: a run that goes on within one must not write over the file.
+        filename_suffix=f".{self._first_step}",
       )
     return self._writers[split]
 
