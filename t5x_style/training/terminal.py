@@ -1,0 +1,222 @@
+"""What a run shows in the terminal: a header, progress, a summary. Plain values in, text out."""
+
+import contextlib
+import math
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+Values = Mapping[str, float]
+
+_QUIET_SECONDS = 10.0  # Where there is no bar, at most one line in so many seconds,
+_SILENT_SECONDS = 60.0  # and at least one in so many, however slow a step is.
+_SAMPLE_LINES = 10
+_WIDTH = 96
+
+
+class Terminal:
+  """Shows one run. On a TTY a progress bar, elsewhere (a file, a job's log) a line now and then."""
+
+  def __init__(
+    self,
+    enabled: bool = True,
+    console: Console | None = None,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    """Shows nothing yet.
+
+    Args:
+      enabled: False in all processes but the first: they stay silent.
+      console: the standard output if None.
+      clock: seconds.
+    """
+    self._enabled = enabled
+    self._console = console or Console()
+    self._clock = clock
+    self._bar: Progress | None = None
+    self._task = TaskID(0)
+    self._status = contextlib.ExitStack()
+    self._first = self._last = 0
+    self._begun = self._last_line = -math.inf
+    self._latest: dict[str, float] = {}
+
+  def header(self, title: str, facts: Mapping[str, str]) -> None:
+    """What the run is, before it begins: one line for each fact (model, data, mesh, ...)."""
+    self._print(title, "bold")
+    self._facts(facts)
+
+  def started(self, step: int, baseline: float) -> None:
+    """Compilation begins. `baseline` is the unigram entropy of the held-out targets, in nats."""
+    if step:
+      self._print(f"Going on from step {step:,}.")
+    self._print(f"A model that knows only how frequent tokens are has a loss of {baseline:.3f}.")
+    self._begun = self._clock()
+    if self._enabled and self._console.is_terminal:
+      self._status.enter_context(self._console.status("Compiling the training step"))
+
+  def compiled(self) -> None:
+    self._status.close()
+    self._print(f"Compiled the training step in {duration(self._clock() - self._begun)}.")
+
+  @contextlib.contextmanager
+  def progress(self, first: int, last: int) -> Iterator[None]:
+    """Around the loop that goes from step `first` to step `last`."""
+    self._first, self._last = first, last
+    self._begun, self._last_line = self._clock(), -math.inf
+    if not (self._enabled and self._console.is_terminal):
+      yield
+      return
+    columns = (
+      TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
+      BarColumn(bar_width=None),
+      TextColumn("{task.fields[status]}"),
+    )
+    with Progress(*columns, console=self._console, expand=True) as self._bar:
+      self._task = self._bar.add_task("", total=last, completed=first, status="")
+      yield
+    self._bar = None
+
+  def step(self, step: int) -> None:
+    """A step has been dispatched."""
+    if self._bar:
+      self._bar.update(self._task, completed=step, status=self._status_line(step))
+    elif self._clock() - max(self._last_line, self._begun) >= _SILENT_SECONDS:
+      self._line(step, self._status_line(step))
+
+  def record(self, step: int, split: str, values: Values) -> None:
+    """A record, as it is written to metrics.jsonl."""
+    if split != "train":
+      self._line(step, f"{split}  {describe(values)}", "green")
+      return
+    self._latest = dict(values)
+    due = self._clock() - self._last_line >= _QUIET_SECONDS or step == self._last
+    if self._bar:
+      self._bar.update(self._task, status=self._status_line(step))
+    elif due:
+      self._line(step, self._status_line(step))
+
+  def summary(
+    self,
+    title: str,
+    *,
+    train: Values,
+    validation: Values,
+    baseline: float,
+    facts: Mapping[str, str],
+    sample: Mapping[str, str],
+  ) -> None:
+    """How a run ended.
+
+    Args:
+      title: one line or more.
+      train, validation: the last records. Losses are in nats per target token.
+      baseline: unigram entropy of the held-out targets, nats per token.
+      facts: what else there is to say: speed, where things are.
+      sample: title -> text of something the model wrote.
+    """
+    self._print(f"\n{title}", "bold")
+    for line in loss_table(train, validation, baseline):
+      self._print(f"  {line}")
+    self._print("")
+    self._facts(facts)
+    for heading, text in sample.items():
+      self._print(f"\n  {heading}", "cyan")
+      for line in shown_text(text):
+        self._print(f"    {line}")
+
+  def note(self, text: str) -> None:
+    """A line of its own."""
+    self._print(text)
+
+  def _facts(self, facts: Mapping[str, str]) -> None:
+    width = max(map(len, facts), default=0) + 2
+    for name, text in facts.items():
+      first, *rest = text.splitlines() or [""]
+      for label, line in [(name, first), *(("", line) for line in rest)]:
+        self._print(Text.assemble((f"  {label:<{width}}", "cyan"), line))
+
+  def _line(self, step: int, text: str, style: str = "") -> None:
+    width = len(f"{self._last:,}")
+    self._last_line = self._clock()
+    self._print(f"step {step:>{width},}/{self._last:,}  {text}", style)
+
+  def _status_line(self, step: int) -> str:
+    parts = [describe(self._latest)] if self._latest else []
+    done = step - self._first
+    if done > 0 and step < self._last:
+      left = (self._clock() - self._begun) / done * (self._last - step)
+      parts.append(f"{duration(left)} left")
+    return "  ".join(parts)
+
+  def _print(self, text: str | Text, style: str = "") -> None:
+    if self._enabled:
+      text = Text(text, style) if isinstance(text, str) else text
+      self._console.print(text, soft_wrap=True, highlight=False)
+
+
+def describe(values: Values) -> str:
+  """The main values of a record in one line."""
+  parts = [f"loss {values['loss']:.3f}"] if "loss" in values else []
+  if "bits_per_byte" in values:
+    parts.append(f"{values['bits_per_byte']:.3f} bits/byte")
+  if "accuracy" in values:
+    parts.append(f"accuracy {values['accuracy']:.1%}")
+  if "pair_accuracy" in values:
+    parts.append(f"pairs {values['pair_accuracy']:.1%}")
+  parts += [f"{name[5:]} {x:.3f}" for name, x in values.items() if name.startswith("loss/")]
+  return "  ".join([*parts, *([speed(values)] if "tokens_per_second" in values else [])])
+
+
+def speed(values: Values) -> str:
+  """ "12,345 tokens/s", and the share of the hardware's peak where that is known."""
+  text = f"{values['tokens_per_second']:,.0f} tokens/s"
+  return text + (f"  {values['mfu']:.1%} MFU" if "mfu" in values else "")
+
+
+def loss_table(train: Values, validation: Values, baseline: float) -> list[str]:
+  """The losses beside each other, columns that nothing fills left out."""
+  rows = {
+    "unigram entropy": {"loss": baseline},
+    "validation": dict(validation),
+    "training": dict(train),
+  }
+  columns = {
+    "loss": ("nats/token", ".3f"),
+    "bits_per_byte": ("bits/byte", ".3f"),
+    "accuracy": ("accuracy", ".1%"),
+    "pair_accuracy": ("pairs right", ".1%"),
+  }
+  used = {
+    name: column for name, column in columns.items() if any(name in row for row in rows.values())
+  }
+  lines = [" " * 16 + "".join(f"{title:>13}" for title, _ in used.values())]
+  for label, row in rows.items():
+    if row:
+      cells = [f"{row[name]:{form}}" if name in row else "" for name, (_, form) in used.items()]
+      lines.append(f"{label:<16}" + "".join(f"{cell:>13}" for cell in cells).rstrip())
+  return lines
+
+
+def shown_text(text: str) -> list[str]:
+  """Lines of a text that somebody else wrote: wrapped, cut, and harmless to a terminal."""
+  lines: list[str] = []
+  for line in text.splitlines():
+    safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line.expandtabs(4))
+    lines += textwrap.wrap(safe, _WIDTH, drop_whitespace=False, replace_whitespace=False) or [""]
+  return lines if len(lines) <= _SAMPLE_LINES else [*lines[:_SAMPLE_LINES], "..."]
+
+
+def duration(seconds: float) -> str:
+  """ "0.4 s", "12 s", "3 min 05 s", "2 h 10 min"."""
+  if seconds < 10:
+    return f"{seconds:.1f} s"
+  whole = round(seconds)
+  if whole < 60:
+    return f"{whole} s"
+  if whole < 3600:
+    return f"{whole // 60} min {whole % 60:02d} s"
+  return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,181 @@
+"""What the errors of a configuration say: each by its text."""
+
+import pytest
+
+from launch import configuration, gin_files
+from launch.mistakes import ConfigurationError
+
+PREFACE = "from __gin__ import dynamic_registration\nfrom restaurant import kitchen\n"
+
+
+def error(*gin_files, bindings=(), search_paths=()):
+  with pytest.raises(ConfigurationError) as caught:
+    configuration.read(gin_files, bindings, search_paths)
+  return str(caught.value)
+
+
+def test_no_gin_file(workdir):
+  assert error() == (
+    "No configuration is given. Start with --gin_file=quickstart.gin; there are dinner.gin."
+  )
+
+
+def test_missing_gin_file(workdir):
+  assert error("diner.gin") == (
+    "There is no gin file 'diner.gin'. Did you mean 'dinner.gin'?"
+    f"\n  Looked in {workdir}, {gin_files.SHIPPED}."
+  )
+  assert "Did you mean 'ovens/hot.gin'?" in error("hot.gin")
+  assert "Shipped are dinner.gin, ovens/hot.gin, ovens/mild.gin." in error("xyzzy.gin")
+
+
+def test_missing_include(workdir, write):
+  write(workdir, {"mine.gin": "include 'dinner.gin'\n\ninclude 'ovens/hat.gin'"})
+  assert error("mine.gin") == (
+    "There is no gin file 'ovens/hat.gin'. Did you mean 'ovens/hot.gin'?"
+    "\n  mine.gin:3: include 'ovens/hat.gin'"
+    f"\n  Looked in {workdir}, {gin_files.SHIPPED}."
+  )
+
+
+def test_includes_in_a_circle(workdir, write):
+  write(workdir, {"a.gin": "include 'b.gin'", "b.gin": "include 'a.gin'"})
+  assert error("a.gin") == "Gin files include each other: a.gin -> b.gin -> a.gin."
+
+
+def test_misspelt_macro_on_the_command_line(workdir):
+  assert error("dinner.gin", bindings=["MINTUES=3"]) == (
+    "The gin files use no macro MINTUES. Did you mean 'MINUTES'?\n  command line: --gin.MINTUES=3"
+  )
+  assert error("dinner.gin", bindings=["WINE=3"]) == (
+    "The gin files use no macro WINE. They use MINUTES, OVEN, PLACE.\n  command line: --gin.WINE=3"
+  )
+
+
+def test_misspelt_macro_in_a_file(workdir, write):
+  write(workdir, {"mine.gin": "include 'dinner.gin'\nMINTUES = 3"})
+  assert error("mine.gin") == (
+    "MINTUES is set, but nothing uses it. Did you mean MINUTES?\n  mine.gin:2: MINTUES = 3"
+  )
+  write(workdir, {"mine.gin": "include 'dinner.gin'\nWINE = 3"})
+  configuration.read(["mine.gin"])  # A file may offer more than is used.
+
+
+def test_misspelt_macro_in_use(workdir, write):
+  write(workdir, {"mine.gin": f"{PREFACE}MINUTES = 3\nkitchen.Meal.minutes = %MINTUES"})
+  assert error("mine.gin") == (
+    "MINTUES is not set; MINUTES is set and not used: did you mean that?"
+    "\n  mine.gin:4: kitchen.Meal.minutes = %MINTUES"
+  )
+
+
+def test_macro_that_another_file_sets(workdir, write):
+  write(workdir, {"mine.gin": f"{PREFACE}kitchen.Meal.oven = %OVEN\nkitchen.Meal.minutes = 1"})
+  assert error("mine.gin") == (
+    "OVEN is not set. Include one of ovens/hot.gin, ovens/mild.gin, or set it: --gin.OVEN=..."
+    "\n  mine.gin:3: kitchen.Meal.oven = %OVEN"
+  )
+
+
+def test_macro_marked_as_required(workdir, write):
+  write(workdir, {"mine.gin": "include 'dinner.gin'\nMINUTES = %gin.REQUIRED"})
+  assert "MINUTES is not set" in error("mine.gin")
+  configuration.read(["mine.gin"], ["MINUTES=3"])
+
+
+def test_misspelt_parameter(workdir, write):
+  write(workdir, {"mine.gin": f"{PREFACE}kitchen.Oven.degrees = 1\nkitchen.Oven.degreees = 2"})
+  assert error("mine.gin") == (
+    "Oven has no parameter 'degreees'. Did you mean 'degrees'?"
+    "\n  mine.gin:4: kitchen.Oven.degreees = 2"
+  )
+  write(workdir, {"mine.gin": f"{PREFACE}\nkitchen.Oven:\n  degrees = 1\n  wood = 3"})
+  assert error("mine.gin") == (
+    "Oven has no parameter 'wood'. It has degrees, fan.\n  mine.gin:6: wood = 3"
+  )
+
+
+def test_misspelt_class(workdir, write):
+  write(workdir, {"mine.gin": f"{PREFACE}X = @kitchen.Ovne()"})
+  assert error("mine.gin") == (
+    "The module restaurant.kitchen has no 'Ovne'. Did you mean 'Oven'?"
+    "\n  mine.gin:3: X = @kitchen.Ovne()"
+  )
+  write(workdir, {"mine.gin": f"{PREFACE}kitchen.colour.x = 1"})
+  assert "kitchen.colour is neither a function nor a class" in error("mine.gin")
+
+
+def test_misspelt_module(workdir, write):
+  write(workdir, {"mine.gin": "from restaurant import kitchn"})
+  assert error("mine.gin") == (
+    "restaurant has no module 'kitchn'. Did you mean 'kitchen'?"
+    "\n  mine.gin:1: from restaurant import kitchn"
+  )
+  write(workdir, {"mine.gin": "import restaurants.kitchen"})
+  assert "There is no Python module 'restaurants.kitchen'." in error("mine.gin")
+
+
+def test_import_of_a_class(workdir, write):
+  write(workdir, {"mine.gin": "from restaurant.kitchen import Oven"})
+  assert error("mine.gin") == (
+    "gin imports modules, and Oven is something inside the module restaurant.kitchen: write "
+    "`from restaurant import kitchen` and use kitchen.Oven."
+    "\n  mine.gin:1: from restaurant.kitchen import Oven"
+  )
+
+
+def test_name_that_is_not_imported(workdir, write):
+  write(workdir, {"mine.gin": f"{PREFACE}kitchn.Oven.degrees = 3"})
+  message = error("mine.gin")
+  assert message.startswith("This file imports nothing called 'kitchn'. Did you mean 'kitchen'?")
+  assert message.endswith("\n  mine.gin:3: kitchn.Oven.degrees = 3")
+
+
+def test_misspelt_name_on_the_command_line(workdir):
+  assert error("dinner.gin", bindings=["Ovne.degrees=3"]) == (
+    "The gin files bind nothing called 'Ovne'. Did you mean 'Oven'?"
+    "\n  command line: --gin.Ovne.degrees=3"
+  )
+
+
+def test_syntax_error(workdir, write):
+  write(workdir, {"mine.gin": "A = 3\nB = [1, 2\nC = 4"})
+  assert error("mine.gin").startswith("gin syntax: ")
+  assert "mine.gin:" in error("mine.gin")
+  write(workdir, {"mine.gin": "A = 3\nB 4"})
+  assert error("mine.gin").endswith("\n  mine.gin:2: B 4")
+  write(workdir, {"mine.gin": "A = 3\nB = kitchen"})
+  assert error("mine.gin").endswith("\n  mine.gin:2: B = kitchen")
+
+
+def test_unquoted_string_for_something_that_is_not_a_string(workdir):
+  message = error("dinner.gin", bindings=["MINUTES=long"])
+  assert message.startswith("gin cannot read the value long; a string is written --gin.MINUTES=")
+  assert "--gin.MINUTES=\"'text'\"." in message
+  assert "Did you mean 'True'?" in error("dinner.gin", bindings=["MINUTES=Ture"])
+
+
+def test_binding_without_a_value(workdir):
+  assert error("dinner.gin", bindings=["MINUTES"]) == (
+    "--gin.MINUTES sets nothing; write --gin.NAME=value."
+  )
+
+
+def test_required_parameter_left_unbound(workdir, write, kitchen):
+  write(workdir, {"mine.gin": f"{PREFACE}kitchen.Meal.oven = @kitchen.Oven()"})
+  assert error("mine.gin") == (
+    "Oven needs degrees, which nothing sets; bind Oven.degrees, or include one of ovens/hot.gin."
+    "\n  mine.gin:3: kitchen.Meal.oven = @kitchen.Oven()"
+  )
+  write(workdir, {"mine.gin": f"{PREFACE}kitchen.Meal.oven = 3"})
+  with pytest.raises(ConfigurationError, match="Meal needs minutes, which nothing sets"):
+    configuration.read(["mine.gin"]).build(kitchen.Meal)
+
+
+def test_class_the_files_say_nothing_about(workdir, kitchen):
+  with pytest.raises(ConfigurationError) as caught:
+    configuration.read(["ovens/hot.gin"]).build(kitchen.Meal)
+  assert str(caught.value) == (
+    "The gin files say nothing about Meal of restaurant.kitchen. "
+    "Include one of dinner.gin, or give it with --gin_file."
+  )

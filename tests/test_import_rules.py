@@ -1,0 +1,95 @@
+"""The rules of the house about imports and the size of files."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE = ("models", "losses", "partitioning", "training", "inference")
+FORBIDDEN = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio", "gin", "clu"}
+# What a room may import of the package: launch -> training -> the others, data stands aside.
+DOORS = {
+  "models": {"models"},
+  "losses": {"losses"},
+  "partitioning": {"partitioning"},
+  "inference": {"inference", "models", "partitioning"},
+  "training": {"training", "models", "losses", "partitioning", "inference"},
+  "data": {"data"},
+}
+FILES = sorted(
+  path for folder in ("t5x_style", "launch", "tests") for path in (ROOT / folder).rglob("*.py")
+)
+ROOMS = {room: sorted((ROOT / "t5x_style" / room).glob("**/*.py")) for room in DOORS}
+
+
+def imported(path):
+  """Every module a file imports, wherever in the file."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f"{path}: imports name the whole package"
+      yield node.module
+      yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_name(path):
+  parts = path.relative_to(ROOT).with_suffix("").parts
+  return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_the_core_loads_no_tensorflow_seqio_or_gin():
+  """In a new process, for every module of the core."""
+  modules = [module_name(path) for room in CORE for path in ROOMS[room]]
+  program = f"""
+import importlib, sys
+for module in {modules!r}:
+  importlib.import_module(module)
+  found = {FORBIDDEN!r} & set(sys.modules)
+  assert not found, f"{{module}} loads {{found}}"
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=200
+  )
+  assert done.returncode == 0, done.stderr[-500:]
+
+
+@pytest.mark.parametrize("room", CORE)
+def test_the_core_names_no_tensorflow_seqio_or_gin(room):
+  """Not even inside a function."""
+  assert ROOMS[room], f"t5x_style/{room} is empty"
+  for path in ROOMS[room]:
+    found = {name.split(".")[0] for name in imported(path)} & FORBIDDEN
+    assert not found, f"{path.relative_to(ROOT)} imports {found}"
+
+
+@pytest.mark.parametrize("room", DOORS)
+def test_imports_point_one_way(room):
+  for path in ROOMS[room]:
+    for name in imported(path):
+      assert name.split(".")[0] != "launch", f"{path.relative_to(ROOT)} imports {name}"
+      parts = name.split(".")
+      if parts[0] == "t5x_style" and len(parts) > 1:
+        assert parts[1] in DOORS[room], f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_gin_is_only_in_launch():
+  for path in FILES:
+    if "gin" in {name.split(".")[0] for name in imported(path)}:
+      assert path.relative_to(ROOT).parts[0] in ("launch", "tests"), path
+
+
+def test_the_package_itself_is_a_docstring():
+  (only,) = ast.parse((ROOT / "t5x_style/__init__.py").read_text()).body
+  assert isinstance(only, ast.Expr) and isinstance(only.value, ast.Constant)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_fit_in_the_head(path):
+  """About 400 lines at most, and a first line that says what the file is."""
+  text = path.read_text()
+  assert len(text.splitlines()) <= 400
+  assert not text or ast.get_docstring(ast.parse(text)), "has no docstring"
