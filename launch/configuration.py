@@ -182,8 +182,10 @@ class Configuration:
     if len({id(target.object) for target in found}) == 1:
       return found[0]
     if found:
-      names = " or ".join(map(str, found))
-      raise ConfigurationError(f"{selector!r} may mean {names}: write more of it.{place.quoted()}")
+      several = " or ".join(map(str, found))
+      raise ConfigurationError(
+        f"{selector!r} may mean {several}: write more of it.{place.quoted()}"
+      )
     names = [target.path for target in known.values()]
     advice = did_you_mean(selector, names) or f" They bind {listed(names)}."
     raise ConfigurationError(

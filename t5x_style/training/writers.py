@@ -92,7 +92,7 @@ class JsonLines:
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
     odd = {name: str(float(x)) for name, x in values.items() if not math.isfinite(x)}
     plain = {name: None if name in odd else _number(x) for name, x in values.items()}
-    record = {"step": int(step), "split": split, **plain}
+    record: dict[str, Any] = {"step": int(step), "split": split, **plain}
     if odd:
       record["not_finite"] = odd
     line = json.dumps(record, allow_nan=False) + "\n"
