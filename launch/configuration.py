@@ -200,10 +200,12 @@ class Configuration:
         used.setdefault(macro.name, bound.place)
     for name, place in used.items():
       if name not in self._macros and name != "gin.REQUIRED":
-        raise ConfigurationError(_unset_macro(name, place, self._macros.keys() - used.keys()))
+        slips = [other for other in self._macros if _one_slip_apart(name, other)]
+        near = nearest(name, self._macros.keys() - used.keys(), 1) or slips
+        raise ConfigurationError(_unset_macro(name, place, near))
     for name, bound in self._macros.items():
       if bound.value == Macro("gin.REQUIRED"):
-        raise ConfigurationError(_unset_macro(name, bound.place, ()))
+        raise ConfigurationError(_unset_macro(name, bound.place))
       if name not in used:
         _check_unused_macro(bound, used)
 
@@ -264,11 +266,10 @@ class Configuration:
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def _unset_macro(name: str, place: Place, unused: Iterable[str]) -> str:
-  near = nearest(name, unused, 1)
+def _unset_macro(name: str, place: Place, near: Sequence[str] = ()) -> str:
   files = shipped_files(rf"{re.escape(name)}\s*=")
   if near:
-    advice = f"; {near[0]} is set and not used: did you mean that?"
+    advice = f". Did you mean {near[0]}, which is set?"
   elif files:
     advice = f". Include one of {', '.join(files)}, or set it: --gin.{name}=..."
   else:

@@ -1,5 +1,6 @@
 """The flags the commands share, named as in T5X, and a --help page of one screen."""
 
+import os
 import re
 import sys
 import textwrap
@@ -58,7 +59,10 @@ def parse(
 
 def read_configuration(values: Any) -> configuration.Configuration:
   """The configuration that the flags ask for."""
-  overrides = {_TFDS_DATA_DIR: values.tfds_data_dir} if values.tfds_data_dir else {}
+  overrides = {}
+  if values.tfds_data_dir:
+    overrides[_TFDS_DATA_DIR] = values.tfds_data_dir
+    os.environ["TFDS_DATA_DIR"] = values.tfds_data_dir  # For SeqIO tasks of the user's own.
   with runtime.quiet_imports():
     return configuration.read(
       values.gin_file, values.gin_bindings, values.gin_search_paths, overrides

@@ -88,10 +88,13 @@ print(gin.get_configurable(kitchen.Meal)())
 """
 
 
+LONG = {f"key {i}": [1e-5 * i, (i,), {"text": "it's " * i}] for i in range(12)}
+
+
 def test_the_run_can_be_repeated_from_its_operative_configuration(
   workdir, write, kitchen, tmp_path
 ):
-  write(workdir, {"extra.gin": f"{PREFACE}kitchen.Meal.weights = {{'a': 1e-5, 'b': [1, (2,)]}}"})
+  write(workdir, {"extra.gin": f"{PREFACE}kitchen.Meal.weights = {LONG!r}"})
   read = configuration.read(
     ["dinner.gin", "extra.gin"],
     ["MINUTES=3", "Meal.dishes=('soup', 'a \"quoted\" name', None, -1.5)", "PLACE=/x/y"],

@@ -64,9 +64,11 @@ def test_misspelt_macro_in_a_file(workdir, write):
 def test_misspelt_macro_in_use(workdir, write):
   write(workdir, {"mine.gin": f"{PREFACE}MINUTES = 3\nkitchen.Meal.minutes = %MINTUES"})
   assert error("mine.gin") == (
-    "MINTUES is not set; MINUTES is set and not used: did you mean that?"
+    "MINTUES is not set. Did you mean MINUTES, which is set?"
     "\n  mine.gin:4: kitchen.Meal.minutes = %MINTUES"
   )
+  write(workdir, {"mine.gin": f"include 'dinner.gin'\n{PREFACE}kitchen.Oven.degrees = %MINTUES"})
+  assert error("mine.gin").startswith("MINTUES is not set. Did you mean MINUTES, which is set?")
 
 
 def test_macro_that_another_file_sets(workdir, write):

@@ -1,5 +1,7 @@
 """Flags as in T5X: what they become, the help page, and what the errors say."""
 
+import os
+
 import pytest
 
 from launch import flags
@@ -56,6 +58,15 @@ def test_a_command_adds_its_own():
 
   assert parse("--vocab_size=100", define=define).vocab_size == 100
   assert "--vocab_size" in error("--vocab_size=100")
+
+
+def test_the_folder_of_tfds_reaches_gin_and_the_environment(monkeypatch):
+  monkeypatch.setenv("TFDS_DATA_DIR", "/elsewhere")
+  seen = []
+  monkeypatch.setattr(flags.configuration, "read", lambda *args: seen.append(args))
+  flags.read_configuration(parse("--gin_file=a.gin", "--tfds_data_dir=/data"))
+  assert seen == [(["a.gin"], [], [], {"t5x_style.data.corpora.Tfds.data_dir": "/data"})]
+  assert os.environ["TFDS_DATA_DIR"] == "/data"
 
 
 def test_help_is_one_screen_with_examples(capsys):
