@@ -1,0 +1,40 @@
+"""Next-sentence prediction (Devlin 2018, 3.1) and sentence-order prediction (Lan 2019, 3.1)."""
+
+import jax
+import jax.numpy as jnp
+
+from t5x_style.losses.sums import LossSums, weighted_sum
+
+
+def pair_classification_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LossSums:
+  """Cross-entropy of the class of a sentence pair.
+
+  Args:
+    logits: [B, C], of the head on the first token.
+    labels: int [B], from 0 to C - 1; elsewhere the loss is NaN.
+    weights: [B]; a row of weight zero counts for nothing, even where its logits are NaN.
+
+  Returns:
+    Sums over the pairs, as of linear_cross_entropy, without z-loss; per_token_loss is [B].
+  """
+  if logits.shape[:-1] != labels.shape or labels.shape != weights.shape:
+    raise ValueError(
+      f"logits {logits.shape} must be [B, C], labels {labels.shape} and "
+      f"weights {weights.shape} [B]."
+    )
+  weights = weights.astype(jnp.float32)
+  counted = weights != 0
+  logits = jnp.where(counted[..., None], logits.astype(jnp.float32), 0.0)
+  log_probs = jax.nn.log_softmax(logits)
+  columns = jnp.arange(logits.shape[-1])
+  chosen = jnp.where(columns == labels[..., None], log_probs, 0.0).sum(-1)
+  known = (labels >= 0) & (labels < logits.shape[-1])
+  losses = jnp.where(counted, jnp.where(known, -chosen, jnp.nan), 0.0)
+  correct = (logits.argmax(-1) == labels).astype(jnp.float32)
+  return LossSums(
+    loss_sum=weighted_sum(weights, losses),
+    z_loss_sum=jnp.zeros((), jnp.float32),
+    weight_sum=weights.sum(),
+    correct_sum=weighted_sum(weights, correct),
+    per_token_loss=losses,
+  )

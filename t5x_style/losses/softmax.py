@@ -1,0 +1,123 @@
+"""Cross-entropy of one chunk of tokens: the logits, the losses and the gradients, all explicit."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Axes = tuple[str, ...]
+
+
+class Terms(NamedTuple):
+  """What is added to the logits' negative log-likelihood; hashable, known when tracing."""
+
+  vocab_size: int
+  z_loss: float
+  label_smoothing: float
+  logit_soft_cap: float | None
+
+  @property
+  def low(self) -> float:
+    """The smoothed probability of a token that is not the target."""
+    return self.label_smoothing / (self.vocab_size - 1)
+
+  @property
+  def entropy(self) -> float:
+    """Of the smoothed targets: subtracted, so that a perfect prediction costs 0, as in T5X."""
+    if not self.label_smoothing:
+      return 0.0
+    high = 1.0 - self.label_smoothing
+    return -(high * math.log(high) + self.label_smoothing * math.log(self.low))
+
+
+class Tokens(NamedTuple):
+  """Of each token, float32."""
+
+  loss: jax.Array  # nats, without z-loss
+  z_loss: jax.Array
+  correct: jax.Array  # 1 where the target has the largest logit (the first such), else 0
+
+
+class Softmax(NamedTuple):
+  """A chunk of C tokens against the V local columns of the vocabulary, float32."""
+
+  logits: jax.Array  # [C, V]
+  at_target: jax.Array  # [C, V] bool
+  top: jax.Array  # [C], the largest logit
+  total: jax.Array  # [C], sum of exp(logits - top)
+
+
+def chunk_losses(
+  hidden: jax.Array,
+  kernel: jax.Array,
+  bias: jax.Array | None,
+  targets: jax.Array,
+  terms: Terms,
+  axes: Axes = (),
+) -> tuple[Tokens, Softmax]:
+  """Losses of hidden [C, D] @ kernel [D, V] at targets [C].
+
+  Where the vocabulary is split over the mesh axes `axes`, kernel and bias hold this device's part.
+  """
+  logits = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
+  if bias is not None:
+    logits += bias.astype(jnp.float32)
+  if terms.logit_soft_cap is not None:
+    logits = terms.logit_soft_cap * jnp.tanh(logits / terms.logit_soft_cap)
+  size = kernel.shape[1]
+  columns = jax.lax.broadcasted_iota(jnp.int32, (1, size), 1)
+  if axes:
+    columns += jax.lax.axis_index(axes) * size
+  at_target = columns == targets[:, None]
+
+  top = logits.max(-1)
+  if axes:
+    top = jax.lax.pmax(top, axes)
+  # Everything below is relative to the largest logit: exact where logits are far from zero.
+  shifted = logits - top[:, None]
+  sums = [jnp.exp(shifted).sum(-1), jnp.where(at_target, shifted, 0.0).sum(-1)]
+  if terms.label_smoothing:
+    sums.append(shifted.sum(-1))
+  first = jnp.where(shifted == 0.0, columns, terms.vocab_size).min(-1)
+  if axes:
+    sums = jax.lax.psum(sums, axes)
+    first = jax.lax.pmin(first, axes)
+  total, at = sums[0], sums[1]
+  log_total = jnp.log(total)
+  loss = log_total - (1.0 - terms.label_smoothing - terms.low) * at
+  if terms.label_smoothing:
+    loss -= terms.low * sums[2] + terms.entropy
+  z_loss = terms.z_loss * jnp.square(top + log_total)
+  correct = (first == targets).astype(jnp.float32)
+  return Tokens(loss, z_loss, correct), Softmax(logits, at_target, top, total)
+
+
+def chunk_gradients(
+  hidden: jax.Array,
+  kernel: jax.Array,
+  bias: jax.Array | None,
+  softmax: Softmax,
+  loss_scale: jax.Array,
+  z_scale: jax.Array,
+  terms: Terms,
+  axes: Axes = (),
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+  """Gradients of sum(loss_scale * loss + z_scale * z_loss) by hidden, kernel and bias.
+
+  The scales are [C]. The products are accumulated in float32, and returned so, except hidden's.
+  """
+  logits, at_target, top, total = softmax
+  log_z = top + jnp.log(total)
+  scale = (loss_scale + z_scale * (2.0 * terms.z_loss) * log_z) / total
+  wanted = jnp.where(at_target, 1.0 - terms.label_smoothing, terms.low)
+  grads = jnp.exp(logits - top[:, None]) * scale[:, None] - loss_scale[:, None] * wanted
+  if terms.logit_soft_cap is not None:
+    grads *= 1.0 - jnp.square(logits / terms.logit_soft_cap)
+  bias_grad = None if bias is None else grads.sum(0)
+  grads = grads.astype(hidden.dtype)
+  hidden_grad = jnp.matmul(grads, kernel.T, preferred_element_type=jnp.float32)
+  kernel_grad = jnp.matmul(hidden.T, grads, preferred_element_type=jnp.float32)
+  if axes:
+    hidden_grad = jax.lax.psum(hidden_grad, axes)
+  return hidden_grad.astype(hidden.dtype), kernel_grad, bias_grad
