@@ -24,14 +24,13 @@ class CausalLM(Objective):
 
   name = "causal_lm"
   architectures = ("decoder_only",)
-  features = ("targets",)
   bits_per_byte = True
 
   cross_documents: bool = False
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
-    length = self.required_length(
-      feature_lengths, "targets", 2, "a window of one token has nothing to predict it from"
+    length = self.total_length(
+      feature_lengths, 2, "a window of one token has nothing to predict it from"
     )
     return {"targets": length}
 

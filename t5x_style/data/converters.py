@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import seqio
 import tensorflow as tf
 
@@ -172,7 +171,7 @@ def pack(
     deterministic=True,
   )
   packed = seqio.utils.trim_and_pack_dataset(
-    examples, lengths | {k: lengths["targets"] for k in beside}
+    examples, lengths | dict.fromkeys(beside, lengths["targets"])
   )
 
   def tidy(row):

@@ -44,7 +44,7 @@ def load(
       importing `mixture_or_task_module`. Its examples are packed into rows where `pack` is set.
     streams: fixed shards of the data. The batches depend on it, not on the number of processes;
       with several streams each process reads only the part of the data its rows come from.
-    shuffle_buffer_size: examples of each component held back to mix their order.
+    shuffle_buffer_size: examples of a stream held back to mix their order.
 
   Returns:
     a Dataset.
@@ -122,8 +122,7 @@ class Dataset:
     self._process_index, self._process_count = process
     self._source = dict(source)
 
-    names = [task.name for task, _ in pipeline_.parts]
-    self.component_names = tuple(names) if len(names) > 1 else ()
+    self.component_names = tasks.component_names(pipeline_.parts)
     objectives = [getattr(task, "objective", None) for task, _ in pipeline_.parts]
     bounds = [
       o.max_targets(pipeline_.lengths, pipeline_.architecture) if o else None for o in objectives
@@ -131,7 +130,13 @@ class Dataset:
     self.max_targets = None if None in bounds else max(bounds)
     whole_text = all(o is not None and o.bits_per_byte for o in objectives)
     self.token_bytes = vocabularies.token_bytes(vocabulary) if whole_text else None
-    spec = pipeline_.batches("train", batch_size, seed, training=True).element_spec
+    self._batches = {
+      stream: pipeline_.batches(
+        "train", batch_size // streams, seed, training=True, shard=(stream, streams)
+      )
+      for stream in self._owned()
+    }
+    spec = next(iter(self._batches.values())).element_spec
     self.feature_shapes = {
       name: ((batch_size, *s.shape[1:]), np.dtype(s.dtype.as_numpy_dtype))
       for name, s in spec.items()
@@ -139,14 +144,12 @@ class Dataset:
 
   def train(self) -> iterator.BatchIterator:
     """A new iterator from the start of the data."""
-    per_stream = self.batch_size // self._streams
-    running = {}
-    for index in self._owned():
-      batches = self.pipeline.batches(
-        "train", per_stream, self._seed, training=True, shard=(index, self._streams)
-      )
-      running[index] = iterator.Stream(iterator.with_options(batches.prefetch(2)))
+    running = {
+      stream: iterator.Stream(iterator.with_options(batches.prefetch(2)))
+      for stream, batches in self._batches.items()
+    }
     rows = self.batch_size // self._process_count
+    per_stream = self.batch_size // self._streams
     return iterator.BatchIterator(running, per_stream, self._process_index, rows)
 
   def evaluation(self, max_batches: int | None) -> list[iterator.Batch]:
@@ -175,22 +178,8 @@ class Dataset:
     return [{k: _fill(v, self.batch_size)[own] for k, v in batch.items()} for batch in batches]
 
   def decode(self, ids: Sequence[int]) -> str:
-    """The text of `ids`: sentinels as <extra_id_0>, EOS as </s>, padding left out."""
-    extra = getattr(self.vocabulary, "extra_ids", 0)
-    text: list[str] = []
-    ordinary: list[int] = []
-    for i in [int(i) for i in ids if i > 0] + [None]:
-      name = None
-      if i is not None and i >= self.vocab_size - extra:
-        name = f"<extra_id_{self.vocab_size - 1 - i}>"
-      elif i == self.vocabulary.eos_id:
-        name = "</s>"
-      if i is not None and name is None:
-        ordinary.append(i)
-        continue
-      text += [self.vocabulary.decode(ordinary) if ordinary else "", name or ""]
-      ordinary = []
-    return "".join(text)
+    """The text of `ids`, special pieces and sentinels visible, padding left out."""
+    return vocabularies.decode_visible(self.vocabulary, ids)
 
   def identity(self) -> dict[str, Any]:
     """What makes the data the same data: a run may continue only where this has not changed."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import noise, vocabularies, windows
+from t5x_style.data import noise, pieces, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
 
-
-def ordinary_ids(vocabulary: seqio.Vocabulary) -> np.ndarray:
-  """int32 [K]: the ids that stand for text; no padding, EOS, UNK, special piece or sentinel."""
-  return np.flatnonzero(vocabularies.token_bytes(vocabulary) > 0).astype(np.int32)
+Corrupter = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 
 def mask_tokens(
@@ -58,6 +55,8 @@ class MaskedLM(Objective):
     mask_rate: share of the maskable tokens that is chosen, rounded to an exact count in each
       window. Special tokens, EOS and padding are never chosen.
     mask_share, random_share: of the chosen, how many become [MASK] and how many another token.
+    whole_word: choose all pieces of a word together; only the word at which the count is reached
+      may be chosen in part.
     cross_documents: True attends over the whole window (RoBERTa's FULL-SENTENCES, section 4.2);
       False keeps attention inside each document of the window, through segment ids.
   """
@@ -68,6 +67,7 @@ class MaskedLM(Objective):
   mask_rate: float = 0.15
   mask_share: float = 0.8
   random_share: float = 0.1
+  whole_word: bool = False
   cross_documents: bool = True
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
@@ -96,20 +96,45 @@ class MaskedLM(Objective):
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:
     length = lengths["inputs"] - 2
-    bound = self.max_targets(lengths, architecture)
-    cls, sep, mask = (vocabularies.special_id(vocabulary, p) for p in ("[CLS]", "[SEP]", "[MASK]"))
-    ordinary = ordinary_ids(vocabulary)
+    cls, sep = (vocabularies.special_id(vocabulary, p) for p in ("[CLS]", "[SEP]"))
+    corrupt = self.corrupter(vocabulary, self.max_targets(lengths, architecture))
+
+    def example(window):
+      tokens = enclose(window["tokens"], window["lengths"], cls, sep)
+      features = corrupt(tokens, window["seeds"])
+      if not self.cross_documents:
+        documents = windows.segment_ids(window["tokens"], vocabulary.eos_id)
+        # [CLS] belongs to the first document, [SEP] to the last.
+        last = tf.reduce_max(documents, axis=1)
+        features["inputs_segment_ids"] = enclose(documents, window["lengths"], 1, last)
+      # A window of nothing but special tokens has nothing to predict.
+      useful = tf.reduce_any(features["loss_weights"] > 0, axis=1)
+      return {k: tf.boolean_mask(v, useful) for k, v in features.items()}
+
+    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
+      cut = windows.windows(documents, length, eos_id=vocabulary.eos_id, min_length=2)
+      return cut.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+
+    return preprocess
+
+  def corrupter(self, vocabulary: seqio.Vocabulary, bound: int) -> Corrupter:
+    """(int32 [B, L] tokens with their special pieces, uint64 [B] seeds) -> an example's features.
+
+    `bound` limits the chosen tokens of a row.
+    """
+    mask = vocabularies.special_id(vocabulary, "[MASK]")
+    ordinary = pieces.ordinary_ids(vocabulary)
     maskable_ids = np.zeros(vocabulary.vocab_size, bool)
     maskable_ids[ordinary] = True
     maskable_ids[vocabulary.unk_id] = True
+    words = pieces.word_parts(vocabulary) if self.whole_word else None
 
-    def corrupt(window):
-      tokens = window["tokens"]
+    def corrupt(tokens: tf.Tensor, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
       maskable = tf.gather(tf.constant(maskable_ids), tokens)
       count = exact_count(maskable, self.mask_rate, bound)
-      seeds = window["seeds"]
-      positions, _ = noise.choose(noise.fold_in(seeds, 0), maskable, count, bound)
-      chosen = noise.positions_to_mask(positions, length)
+      groups = None if words is None else pieces.word_ids(tokens, words)
+      positions, _ = noise.choose(noise.fold_in(seeds, 0), maskable, count, bound, groups)
+      chosen = noise.positions_to_mask(positions, tokens.shape[1])
       inputs = mask_tokens(
         tokens,
         chosen,
@@ -119,25 +144,9 @@ class MaskedLM(Objective):
         mask_share=self.mask_share,
         random_share=self.random_share,
       )
-      lengths = window["lengths"]
-      features = {
-        "inputs": enclose(inputs, lengths, cls, sep),
-        "targets": enclose(tokens, lengths, cls, sep),
-        "loss_weights": tf.pad(tf.cast(chosen, tf.float32), [[0, 0], [1, 1]]),
-      }
-      if not self.cross_documents:
-        documents = windows.segment_ids(tokens, vocabulary.eos_id)
-        last = tf.reduce_max(documents, axis=1)
-        # [CLS] belongs to the first document, [SEP] to the last.
-        ids = enclose(documents, lengths, 1, last)
-        features["inputs_segment_ids"] = ids
-      return {k: tf.boolean_mask(v, count > 0) for k, v in features.items()}
+      return {"inputs": inputs, "targets": tokens, "loss_weights": tf.cast(chosen, tf.float32)}
 
-    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      cut = windows.windows(documents, length, eos_id=vocabulary.eos_id, min_length=2)
-      return cut.map(corrupt, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
-
-    return preprocess
+    return corrupt
 
 
 def exact_count(maskable: tf.Tensor, rate: float, bound: int) -> tf.Tensor:

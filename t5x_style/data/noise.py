@@ -74,7 +74,11 @@ def integers(seeds: tf.Tensor, n: int, limit: tf.Tensor | int) -> tf.Tensor:
 
 
 def choose(
-  seeds: tf.Tensor, eligible: tf.Tensor, count: tf.Tensor, max_count: int
+  seeds: tf.Tensor,
+  eligible: tf.Tensor,
+  count: tf.Tensor,
+  max_count: int,
+  groups: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """Chooses exactly `count` eligible positions of each row, every subset equally likely.
 
@@ -83,6 +87,8 @@ def choose(
     eligible: bool [B, n], n < 2^20.
     count: int32 [B], at most `max_count` and at most the eligible positions of the row.
     max_count: static upper bound, at most n.
+    groups: int32 [B, n] in [0, n); positions of one group (a word) are chosen together, all but
+      those of the last group, which may be cut by the count.
 
   Returns:
     int32 [B, max_count] positions in ascending order, `n` where there is none, and
@@ -91,6 +97,8 @@ def choose(
   n = eligible.shape[1]
   position = np.arange(n, dtype=np.int64)
   bits = tf.bitwise.right_shift(random_bits(seeds, n), _u64(_POSITION_BITS + 1))
+  if groups is not None:
+    bits = tf.gather(bits, groups, batch_dims=1)
   keys = tf.cast(bits, tf.int64) * (1 << _POSITION_BITS) + position
   keys = tf.where(eligible, keys, -1)
   chosen = tf.math.top_k(keys, k=max_count).values
@@ -138,6 +146,7 @@ def span_mask(
   length: int,
   max_noise: int,
   max_spans: int,
+  span_lengths: str = "composition",
   t5_ends: bool = False,
 ) -> tf.Tensor:
   """Draws a mask with exactly `noise` tokens in exactly `spans` separate spans.
@@ -152,28 +161,81 @@ def span_mask(
     noise: int32 [B], tokens to hide, 1 <= spans <= noise and spans <= lengths - noise + 1.
     spans: int32 [B].
     length, max_noise, max_spans: static upper bounds of the three.
+    span_lengths: "composition" as above and in T5; "normal" or "uniform": drawn with that
+      distribution around the mean, then scaled to the exact sum.
     t5_ends: T5's own masks (Raffel et al. 2019, the published random_spans_noise_mask): the first
       token is never hidden, the last one always is. spans <= lengths - noise then.
 
   Returns:
     bool [B, length].
   """
-  # Where the noise is cut into spans: `spans - 1` of its inner boundaries.
-  boundary = np.arange(max(max_noise - 1, 1))[None, :]
-  cuts, real = choose(fold_in(seeds, 0), boundary < noise[:, None] - 1, spans - 1, max_spans - 1)
-  cuts = tf.where(real, cuts + 1, noise[:, None])
-  zero = tf.zeros_like(noise)[:, None]
-  edges = tf.concat([zero, cuts, noise[:, None]], axis=1)  # [B, max_spans + 1]
+  if span_lengths == "composition":
+    edges = _composition(fold_in(seeds, 0), noise, spans, max_noise, max_spans)
+  else:
+    edges = _scaled_draws(fold_in(seeds, 0), noise, spans, max_spans, span_lengths)
+  return place_spans(
+    fold_in(seeds, 1), edges, lengths, noise, spans, length=length, t5_ends=t5_ends
+  )
 
+
+def _composition(
+  seeds: tf.Tensor, noise: tf.Tensor, spans: tf.Tensor, max_noise: int, max_spans: int
+) -> tf.Tensor:
+  """Uniform composition of `noise` into `spans` positive parts, as edges [B, max_spans + 1]."""
+  boundary = np.arange(max(max_noise - 1, 1))[None, :]
+  cuts, real = choose(seeds, boundary < noise[:, None] - 1, spans - 1, max_spans - 1)
+  cuts = tf.where(real, cuts + 1, noise[:, None])
+  return tf.concat([tf.zeros_like(noise)[:, None], cuts, noise[:, None]], axis=1)
+
+
+def _scaled_draws(
+  seeds: tf.Tensor, noise: tf.Tensor, spans: tf.Tensor, max_spans: int, kind: str
+) -> tf.Tensor:
+  """Positive parts with normal (deviation a quarter of the mean) or uniform lengths, as edges."""
+  if kind == "normal":
+    angle = 2 * np.pi * uniform(fold_in(seeds, 0), max_spans)
+    radius = tf.sqrt(-2 * tf.math.log(1 - uniform(fold_in(seeds, 1), max_spans)))
+    weight = tf.maximum(1 + radius * tf.cos(angle) / 4, 0.05)
+  else:
+    weight = 0.001 + uniform(seeds, max_spans)
+  order = tf.range(1, max_spans + 1)[None, :]
+  real = order <= spans[:, None]
+  share = tf.cumsum(tf.where(real, tf.cast(weight, tf.float64), 0), axis=1)
+  # One token for each span; the others in proportion to what was drawn, rounded at the edges.
+  spare = tf.cast(noise - spans, tf.float64)[:, None]
+  edges = order + tf.cast(tf.round(spare * share / share[:, -1:]), tf.int32)
+  edges = tf.where(order < spans[:, None], edges, noise[:, None])
+  return tf.concat([tf.zeros_like(noise)[:, None], edges], axis=1)
+
+
+def place_spans(
+  seeds: tf.Tensor,
+  edges: tf.Tensor,
+  lengths: tf.Tensor,
+  noise: tf.Tensor,
+  spans: tf.Tensor,
+  *,
+  length: int,
+  t5_ends: bool = False,
+) -> tf.Tensor:
+  """Puts spans of given lengths into distinct gaps, drawn uniformly. See `span_mask`.
+
+  Args:
+    edges: int32 [B, max_spans + 1], running sums of the span lengths: 0, ..., noise; `noise`
+      beyond the row's own spans.
+
+  Returns:
+    bool [B, length].
+  """
+  max_spans = edges.shape[1] - 1
   kept = (lengths - noise)[:, None]
   gap = np.arange(length)[None, :]
   if t5_ends:
-    gaps, real = choose(fold_in(seeds, 1), (gap >= 1) & (gap < kept), spans - 1, max_spans - 1)
+    gaps, real = choose(seeds, (gap >= 1) & (gap < kept), spans - 1, max_spans - 1)
     gaps = tf.concat([tf.where(real, gaps, kept), kept], axis=1)
   else:
-    gaps, real = choose(fold_in(seeds, 1), gap <= kept, spans, max_spans)
+    gaps, real = choose(seeds, gap <= kept, spans, max_spans)
     gaps = tf.where(real, gaps, kept)
-
   starts, ends = gaps + edges[:, :-1], gaps + edges[:, 1:]  # empty beyond the row's spans
   ones = tf.ones_like(starts)
   steps = _scatter_add(

@@ -21,9 +21,10 @@ class Objective:
 
   The preprocessor maps token documents {"targets": int32 [n] without EOS, "noise_seed": int64 [2]
   (run seed, epoch)} to examples. An example holds (all of a static length, zero padded):
-    inputs         int32 [I]: what an encoder, or the prefix of a decoder, reads
+    inputs         int32 [I]: what an encoder reads
     targets        int32 [T]: what is predicted; encoder-only: the original tokens, T = I
     loss_weights   float32 [T], optional: default 1 where targets are not padding
+    causal_attention  int32 [T], optional, decoder-only: 1 on the prefix that is read both ways
     inputs_segment_ids, targets_segment_ids  int32, optional: documents of a packed example
     token_types    int32 [I], pair_label int32 []: sentence pairs, encoder-only
   All its randomness comes from t5x_style.data.noise, which is stateless.
@@ -31,7 +32,6 @@ class Objective:
 
   name: ClassVar[str] = ""
   architectures: ClassVar[tuple[str, ...]] = ()
-  features: ClassVar[tuple[str, ...]] = ("inputs", "targets")
   bits_per_byte: ClassVar[bool] = False  # the loss is the log-likelihood of the whole text
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
@@ -48,6 +48,10 @@ class Objective:
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:
     raise NotImplementedError
+
+  def features(self, architecture: str) -> tuple[str, ...]:
+    """The token features of an example; a decoder-only example is one sequence, prefix included."""
+    return ("targets",) if architecture == "decoder_only" else ("inputs", "targets")
 
   def max_targets(self, lengths: Mapping[str, int], architecture: str) -> int | None:
     """Static upper bound of the positions with loss in a row, None where every one may have it."""
@@ -89,6 +93,15 @@ class Objective:
         f"set it to at least {minimum}."
       )
     return length
+
+  def total_length(self, feature_lengths: Mapping[str, int], minimum: int, why: str) -> int:
+    """The length of a decoder-only row: "targets" and "inputs" together, or the one that is set."""
+    given = {k: v for k, v in dict(feature_lengths or {}).items() if k in ("inputs", "targets")}
+    if not given:
+      return self.required_length(feature_lengths, "targets", minimum, why)
+    for feature in given:
+      self.required_length(given, feature, 1, why)
+    return self.required_length({"targets": sum(given.values())}, "targets", minimum, why)
 
   def check_number(self, field: str, low: float, high: float) -> None:
     """ValueError unless low < field < high."""

@@ -28,7 +28,7 @@ class Pipeline:
     architecture: of the model to be fed.
     lengths: of the task features, in tokens.
     pack: join short examples of the user's own tasks into rows; windows are full as they are.
-    shuffle_buffer_size: examples of each component held back to mix their order.
+    shuffle_buffer_size: examples held back to mix their order, of all components together.
   """
 
   parts: tuple[tuple[seqio.Task, float], ...]
@@ -67,11 +67,13 @@ class Pipeline:
     self, index: int, split: str, seed: int, *, training: bool, shard: tuple[int, int] = (0, 1)
   ) -> tf.data.Dataset:
     """Task features of component `index`, one example at a time."""
-    return self.parts[index][0].get_dataset(
+    task, rate = self.parts[index]
+    share = rate / sum(rate for _, rate in self.parts)
+    return task.get_dataset(
       self.lengths,
       split,
       shuffle=training,
-      shuffle_buffer_size=self.shuffle_buffer_size,
+      shuffle_buffer_size=max(1, round(self.shuffle_buffer_size * share)),
       seed=seed,
       shard_info=seqio.ShardInfo(*shard) if shard[1] > 1 else None,
       num_epochs=None if training else 1,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import noise, windows
+from t5x_style.data import converters, noise, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
 
 
@@ -48,8 +48,20 @@ def lengths_for_inputs(inputs: int, noise_density: float, mean_span: float) -> D
   return result
 
 
+def lengths_for_total(total: int, noise_density: float, mean_span: float) -> DenoiserLengths:
+  """The longest window whose inputs and targets together fit `total` tokens of a decoder's row."""
+  if total < 6:
+    raise ValueError(f"no window of two tokens fits a row of {total} tokens; 6 is the least")
+  raw = 2
+  while True:
+    longer = lengths_of_window(raw + 1, noise_density, mean_span)
+    if longer.inputs + longer.targets > total:
+      return lengths_of_window(raw, noise_density, mean_span)
+    raw += 1
+
+
 def counts(
-  lengths: tf.Tensor, noise_density: float, mean_span: float
+  lengths: tf.Tensor, noise_density: float, mean_span: float | tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
   """`lengths_of_window` for int32 [B] window lengths: (noise, spans), int32 [B] each."""
   hidden = tf.round(tf.cast(lengths, tf.float64) * noise_density)
@@ -112,11 +124,16 @@ def replace_spans(
 class SpanCorruption(Objective):
   """T5's objective (Raffel et al. 2019, section 3.3): 15 % of the tokens in spans of 3.
 
+  A decoder-only model reads the inputs as a prefix, in both directions, and predicts the targets.
+
   Attributes:
     noise_density: share of the tokens that is hidden; the count is exact in each window.
     mean_span: mean length of a hidden span in tokens; the number of spans is exact too.
+    mean_span_to: where set, the mean is drawn for each window from mean_span, ..., mean_span_to.
+    span_lengths: "composition" (T5's), or "normal" or "uniform" around the mean (UL2's wording).
     t5_mask: False draws uniformly from all masks. True draws T5's own, in which the first token is
       never hidden and the last one always is, to reproduce runs exactly as published.
+    mode: piece in front of the inputs that names the denoiser to the model (UL2), or None.
   """
 
   name = "span_corruption"
@@ -124,17 +141,25 @@ class SpanCorruption(Objective):
 
   noise_density: float = 0.15
   mean_span: float = 3.0
+  mean_span_to: float | None = None
+  span_lengths: str = "composition"
   t5_mask: bool = False
+  mode: str | None = None
 
-  def denoiser(self, lengths: Mapping[str, int]) -> DenoiserLengths:
-    return lengths_for_inputs(lengths["inputs"], self.noise_density, self.mean_span)
+  def denoiser(self, lengths: Mapping[str, int], architecture: str) -> DenoiserLengths:
+    """The window that fills the features, at the shortest mean span where it is drawn."""
+    room = int(self.mode is not None)
+    if architecture == "decoder_only":
+      return lengths_for_total(lengths["targets"] - room, self.noise_density, self.mean_span)
+    return lengths_for_inputs(lengths["inputs"] - room, self.noise_density, self.mean_span)
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
     self._check_numbers()
-    inputs = self.required_length(
-      feature_lengths, "inputs", 8, "a window needs a few tokens beside its sentinels and EOS"
-    )
-    needed = self.denoiser({"inputs": inputs}).targets
+    why = "a window needs a few tokens beside its sentinels and EOS"
+    if architecture == "decoder_only":
+      return {"targets": self.total_length(feature_lengths, 8, why)}
+    inputs = self.required_length(feature_lengths, "inputs", 8, why)
+    needed = self.denoiser({"inputs": inputs}, architecture).targets
     targets = feature_lengths.get("targets", needed)
     if targets < needed:
       raise ValueError(
@@ -149,34 +174,30 @@ class SpanCorruption(Objective):
   ) -> None:
     self.check_architecture(architecture)
     self._check_numbers()
-    check_sentinels(self.name, self.denoiser(lengths), lengths["inputs"], vocabulary)
+    check_sentinels(self.name, self.denoiser(lengths, architecture), lengths, vocabulary)
+    if self.mode is not None:
+      vocabularies.special_id(vocabulary, self.mode)
 
   def preprocessor(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:
-    plan = self.denoiser(lengths)
+    plan = self.denoiser(lengths, architecture)
+    mode = () if self.mode is None else (vocabularies.special_id(vocabulary, self.mode),)
+    joined = architecture == "decoder_only"
 
     def corrupt(window):
-      hidden, spans = counts(window["lengths"], self.noise_density, self.mean_span)
-      mask = noise.span_mask(
-        window["seeds"],
-        window["lengths"],
-        hidden,
-        tf.minimum(spans, window["lengths"] - hidden) if self.t5_mask else spans,
-        length=plan.raw,
-        max_noise=plan.noise,
-        max_spans=plan.spans,
-        t5_ends=self.t5_mask,
-      )
-      return replace_spans(
+      mask = self.draw(window["lengths"], window["seeds"], plan)
+      example = replace_spans(
         window["tokens"],
         window["lengths"],
         mask,
         vocab_size=vocabulary.vocab_size,
         eos_id=vocabulary.eos_id,
-        inputs_length=lengths["inputs"],
-        targets_length=lengths["targets"],
+        inputs_length=plan.inputs + len(mode) if joined else lengths["inputs"],
+        targets_length=plan.targets if joined else lengths["targets"],
+        prefix=mode,
       )
+      return converters.join_prefix(example, lengths["targets"]) if joined else example
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
       cut = windows.windows(documents, plan.raw, eos_id=vocabulary.eos_id, min_length=2)
@@ -184,22 +205,51 @@ class SpanCorruption(Objective):
 
     return preprocess
 
+  def draw(self, lengths: tf.Tensor, seeds: tf.Tensor, plan: DenoiserLengths) -> tf.Tensor:
+    """Bool [B, plan.raw]: the noise mask of windows of int32 [B] `lengths`."""
+    mean_span: float | tf.Tensor = self.mean_span
+    if self.mean_span_to is not None:
+      choices = int(self.mean_span_to) - int(self.mean_span) + 1
+      drawn = noise.integers(noise.fold_in(seeds, 2), 1, choices)[:, 0]
+      mean_span = self.mean_span + tf.cast(drawn, tf.float64)
+    hidden, spans = counts(lengths, self.noise_density, mean_span)
+    if self.t5_mask:
+      spans = tf.minimum(spans, lengths - hidden)
+    return noise.span_mask(
+      seeds,
+      lengths,
+      hidden,
+      tf.minimum(spans, plan.spans),
+      length=plan.raw,
+      max_noise=plan.noise,
+      max_spans=plan.spans,
+      span_lengths=self.span_lengths,
+      t5_ends=self.t5_mask,
+    )
+
   def _check_numbers(self) -> None:
     self.check_number("noise_density", 0, 1)
+    where = "in the gin file (span_corruption.SpanCorruption)"
     if self.mean_span < 1:
+      raise ValueError(f"mean_span = {self.mean_span} is below one token; set it {where}.")
+    if self.mean_span_to is not None and self.mean_span_to < self.mean_span:
       raise ValueError(
-        f"SpanCorruption.mean_span = {self.mean_span} is below one token; set "
-        "span_corruption.SpanCorruption.mean_span in the gin file."
+        f"mean_span_to = {self.mean_span_to} is below mean_span = {self.mean_span}; set it {where}."
+      )
+    if self.span_lengths not in ("composition", "normal", "uniform"):
+      raise ValueError(
+        f"span_lengths = {self.span_lengths!r} is none of 'composition', 'normal', 'uniform'; "
+        f"set it {where}."
       )
 
 
 def check_sentinels(
-  name: str, plan: DenoiserLengths, inputs: int, vocabulary: seqio.Vocabulary
+  name: str, plan: DenoiserLengths, lengths: Mapping[str, int], vocabulary: seqio.Vocabulary
 ) -> None:
   """ValueError where a window has more spans than the vocabulary has sentinels."""
   if plan.spans > vocabulary.extra_ids:
     raise ValueError(
-      f"{name} at TASK_FEATURE_LENGTHS['inputs'] = {inputs} hides {plan.spans} spans in a window "
+      f"{name} at TASK_FEATURE_LENGTHS = {dict(lengths)} hides {plan.spans} spans in a window "
       f"of {plan.raw} tokens, but the vocabulary has {vocabulary.extra_ids} sentinels. Set "
       f"extra_ids of VOCABULARY to at least {plan.spans}, or shorten the inputs, raise mean_span "
       "or lower noise_density."

@@ -15,8 +15,9 @@ import tensorflow as tf
 from t5x_style.data import noise
 from t5x_style.data.objective import Objective
 
-# Documents held back to mix the order within an epoch; the order of the files is drawn as well.
-_DOCUMENT_BUFFER = 256
+# Of the examples that are held back to mix their order, so many for one document held back before
+# it is cut up. Documents are long, and a saved position contains what is held back.
+_EXAMPLES_PER_DOCUMENT = 4
 
 
 def tokenize(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
@@ -45,7 +46,9 @@ class PretrainingTask(seqio.Task):
     vocabulary: seqio.Vocabulary,
     objective: Objective,
     architecture: str,
+    component: str | None = None,
   ):
+    self.component = component or name
     self.objective = objective
     self.architecture = architecture
     feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
@@ -57,7 +60,7 @@ class PretrainingTask(seqio.Task):
     super().__init__(
       name,
       source=source,
-      output_features={key: feature for key in objective.features},
+      output_features=dict.fromkeys(objective.features(architecture), feature),
       preprocessors=[lambda dataset: tokenize(dataset, vocabulary), corrupt],
       shuffle_buffer_size=1024,
     )
@@ -79,20 +82,19 @@ class PretrainingTask(seqio.Task):
     del use_cached, trim_output_features, try_in_mem_cache
     seed = 0 if seed is None else seed
     epochs = tf.data.Dataset.range(num_epochs or np.iinfo(np.int64).max)
+    buffer = (shuffle_buffer_size or self.shuffle_buffer_size) if shuffle else 0
     documents = epochs.flat_map(
-      lambda epoch: self._documents(split, shuffle, seed, epoch, shard_info)
+      lambda epoch: self._documents(split, buffer, seed, epoch, shard_info)
     )
     examples = self.preprocess_postcache(documents, sequence_length=sequence_length, seed=seed)
-    if shuffle:
-      examples = examples.shuffle(
-        shuffle_buffer_size or self.shuffle_buffer_size, seed, reshuffle_each_iteration=False
-      )
+    if buffer > 1:
+      examples = examples.shuffle(buffer, seed, reshuffle_each_iteration=False)
     return examples
 
   def _documents(
     self,
     split: str,
-    shuffle: bool,
+    buffer: int,
     seed: int,
     epoch: tf.Tensor,
     shard_info: seqio.ShardInfo | None,
@@ -101,11 +103,12 @@ class PretrainingTask(seqio.Task):
     order = noise.salt(noise_seed)
     # A file source takes a tensor as the seed of its file order; others (TFDS) may not.
     files = isinstance(self.source, seqio.FileDataSource)
-    documents = self.source.get_dataset(split=split, shuffle=shuffle and files, seed=order)
+    documents = self.source.get_dataset(split=split, shuffle=buffer > 0 and files, seed=order)
     if shard_info is not None:
       documents = documents.shard(shard_info.num_shards, shard_info.index)
-    if shuffle:
-      documents = documents.shuffle(_DOCUMENT_BUFFER, order, reshuffle_each_iteration=False)
+    if buffer:
+      held = max(1, buffer // _EXAMPLES_PER_DOCUMENT)
+      documents = documents.shuffle(held, order, reshuffle_each_iteration=False)
     return documents.map(lambda document: {"text": document["text"], "noise_seed": noise_seed})
 
 
@@ -126,7 +129,9 @@ def register(
     return task
   rates = []
   for part, part_objective, rate in parts:
-    task = PretrainingTask(f"{name}_{part}", source, vocabulary, part_objective, architecture)
+    task = PretrainingTask(
+      f"{name}_{part}", source, vocabulary, part_objective, architecture, component=part
+    )
     _add(seqio.TaskRegistry, task.name, task)
     rates.append((task.name, rate))
   mixture = seqio.Mixture(name, rates)
@@ -179,6 +184,12 @@ def parts(provider: seqio.Task | seqio.Mixture) -> Sequence[tuple[seqio.Task, fl
     if not (math.isfinite(rate) and rate > 0):
       raise ValueError(f"the mixing rate of {task.name} is {rate}; rates are positive numbers.")
   return rated
+
+
+def component_names(parts: Sequence[tuple[seqio.Task, float]]) -> tuple[str, ...]:
+  """What the logs call a mixture's parts; () for a single task."""
+  names = tuple(getattr(task, "component", task.name) for task, _ in parts)
+  return names if len(names) > 1 else ()
 
 
 def lengths(
