@@ -1,0 +1,95 @@
+"""Autoregressive decoding with a key-value cache, greedy or sampled, as one compiled loop."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from t5x_style.models import Transformer
+
+EOS_ID = 1
+
+
+def make_cache(model: Transformer, batch_size: int, length: int, encoder_length: int = 0) -> Any:
+  """A zeroed cache for `length` positions: [B, length, K, H] keys and values of every layer."""
+  config = model.config
+  tokens = jax.ShapeDtypeStruct((batch_size, length), jnp.int32)
+  inputs: dict[str, jax.ShapeDtypeStruct] = {}
+  if encoder_length:
+    shape = (batch_size, encoder_length)
+    inputs["encoder_tokens"] = jax.ShapeDtypeStruct(shape, jnp.int32)
+    inputs["encoded"] = jax.ShapeDtypeStruct((*shape, config.emb_dim), config.dtype)
+  position = jax.ShapeDtypeStruct((), jnp.int32)
+  init = functools.partial(model.init, method=Transformer.decode_step)
+  shapes = jax.eval_shape(init, jax.random.key(0), tokens, position, **inputs)["cache"]
+  return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "length", "temperature", "top_k"))
+def decode(
+  model: Transformer,
+  params: Any,
+  prompt: jax.Array,
+  *,
+  length: int,
+  encoder_tokens: jax.Array | None = None,
+  rng: jax.Array | None = None,
+  temperature: float = 0.0,
+  top_k: int = 0,
+) -> jax.Array:
+  """Continues prompts token by token.
+
+  Args:
+    prompt: [B, P] tokens; 0 from where a row is to be continued. P = 0 is an empty prompt.
+    length: tokens to return per row, prompt included.
+    encoder_tokens: [B, S], what an encoder-decoder reads.
+    rng: needed where temperature > 0.
+    temperature: 0 takes the likeliest token.
+    top_k: sample among the k likeliest; 0 among all.
+
+  Returns:
+    [B, length] tokens, 0 after the first EOS that the model wrote.
+  """
+  prompt = jnp.pad(prompt, ((0, 0), (0, max(length - prompt.shape[1], 0))))[:, :length]
+  batch_size, inputs = prompt.shape[0], {}
+  if encoder_tokens is not None:
+    batch = {"encoder_input_tokens": encoder_tokens}
+    encoded = model.apply({"params": params}, batch, method=Transformer.encode)
+    inputs = {"encoded": encoded, "encoder_tokens": encoder_tokens}
+  cache = make_cache(
+    model, batch_size, length, 0 if encoder_tokens is None else encoder_tokens.shape[1]
+  )
+
+  def one(carry, position):
+    cache, token, done = carry
+    out, new = model.apply(
+      {"params": params, "cache": cache},
+      token[:, None],
+      position,
+      **inputs,
+      method=Transformer.decode_step,
+      mutable=["cache"],
+    )
+    logits = out.logits(model.config.logit_soft_cap)[:, 0]
+    key = None if rng is None else jax.random.fold_in(rng, position)
+    given = prompt[:, position]
+    chosen = jnp.where(given > 0, given, _choose(logits, key, temperature, top_k))
+    chosen = jnp.where(done, 0, chosen)
+    done |= (chosen == EOS_ID) & (given == 0)
+    return (new["cache"], chosen, done), chosen
+
+  start = jnp.zeros((batch_size,), jnp.int32)
+  carry = (cache, start, jnp.zeros((batch_size,), bool))
+  return jax.lax.scan(one, carry, jnp.arange(length))[1].T
+
+
+def _choose(logits, key, temperature, top_k):
+  """[B, V] -> [B] token ids; padding is never chosen."""
+  logits = logits.at[:, 0].set(-jnp.inf)
+  if temperature == 0.0:
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  if top_k:
+    least = jax.lax.top_k(logits, top_k)[0][:, -1:]
+    logits = jnp.where(logits < least, -jnp.inf, logits)
+  return jax.random.categorical(key, logits / temperature).astype(jnp.int32)

@@ -1,0 +1,76 @@
+"""What a model makes of one held-out example: text a person can judge."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from t5x_style.inference.decoding import decode
+from t5x_style.models import Transformer
+
+Decode = Callable[[Any], str]
+Sample = dict[str, str]
+
+
+def sample(
+  model: Transformer,
+  params: Any,
+  batch: dict[str, np.ndarray],
+  to_text: Decode,
+  max_tokens: int = 96,
+) -> Sample:
+  """Infills, continues or unmasks the first example of a batch, as its architecture does.
+
+  Returns:
+    {title: text}: what the model was given, what it wrote, what stood there.
+  """
+  row = {name: value[:1] for name, value in batch.items()}
+  return {
+    "encoder_decoder": _infill,
+    "decoder_only": _continue,
+    "encoder_only": _unmask,
+  }[model.config.architecture](model, params, row, to_text, max_tokens)
+
+
+def _infill(model, params, row, to_text, max_tokens):
+  """The encoder's input, and greedy decoding beside the true targets."""
+  targets = row["decoder_target_tokens"][0][:max_tokens]
+  written = decode(
+    model,
+    params,
+    jnp.zeros((1, 0), jnp.int32),
+    length=len(targets),
+    encoder_tokens=jnp.asarray(row["encoder_input_tokens"]),
+  )
+  return {
+    "text with holes": to_text(row["encoder_input_tokens"][0][:max_tokens]),
+    "filled in": to_text(np.asarray(written[0])),
+    "truth": to_text(targets),
+  }
+
+
+def _continue(model, params, row, to_text, max_tokens):
+  """The first tokens of the row, and what comes after."""
+  tokens = row["decoder_target_tokens"][0]
+  given = tokens[: min(len(tokens) // 2, max_tokens // 2)]
+  written = decode(model, params, jnp.asarray(given)[None], length=len(given) + max_tokens // 2)
+  return {
+    "beginning": to_text(given),
+    "continuation": to_text(np.asarray(written[0][len(given) :])),
+    "truth": to_text(tokens[len(given) : len(given) + max_tokens // 2]),
+  }
+
+
+def _unmask(model, params, row, to_text, max_tokens):
+  """The masked text, the likeliest token at every chosen position, and the truth."""
+  out = model.apply({"params": params}, {k: jnp.asarray(v) for k, v in row.items()})
+  logits = out.logits(model.config.logit_soft_cap)[0]
+  inputs, targets = row["encoder_input_tokens"][0], row["encoder_target_tokens"][0]
+  chosen = row["encoder_loss_weights"][0] > 0
+  filled = np.where(chosen, np.asarray(logits.argmax(-1)), targets)
+  return {
+    "masked text": to_text(inputs[:max_tokens]),
+    "filled in": to_text(filled[:max_tokens]),
+    "truth": to_text(targets[:max_tokens]),
+  }

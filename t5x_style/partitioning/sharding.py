@@ -1,0 +1,175 @@
+"""Where each array lives: logical axis names mapped to mesh axes by rules that are plain data."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Rules = Sequence[tuple[str, str | tuple[str, ...] | None]]
+
+# The first rule whose mesh axes are still free in an array wins; what no rule takes is replicated.
+# The batch takes fsdp before an activation's embed can: parameters are gathered, not activations.
+DEFAULT_RULES: Rules = (
+  ("batch", ("data", "fsdp")),
+  ("length", "sequence"),
+  ("vocab", "tensor"),
+  ("mlp", "tensor"),
+  ("heads", "tensor"),
+  ("kv_heads", "tensor"),
+  ("embed", "fsdp"),
+)
+
+# Axes that stay whole unless a rule of the user's names them.
+_REPLICATED = ("layers", "kv", "relative", "positions", "types", "embed_out", "classes")
+
+# Grouped-query models often have fewer key heads than tensor-parallel devices: those are copied.
+_MAY_REPLICATE = ("kv_heads",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Partitioner:
+  """A mesh and the rules that place arrays on it."""
+
+  mesh: Mesh
+  rules: Rules = DEFAULT_RULES
+
+  def active_rules(self) -> list[tuple[str, Any]]:
+    """The rules without mesh axes of size one, so that None means "not split"."""
+    active = []
+    for name, axes in self.rules:
+      axes = (axes,) if isinstance(axes, str) else tuple(axes or ())
+      for axis in axes:
+        if axis not in self.mesh.shape:
+          raise ValueError(
+            f"The sharding rule {name!r} -> {axes} names the mesh axis {axis!r}; "
+            f"the mesh has {', '.join(self.mesh.shape)}."
+          )
+      axes = tuple(axis for axis in axes if self.mesh.shape[axis] > 1)
+      active.append((name, axes if len(axes) > 1 else axes[0] if axes else None))
+    return active + [(name, None) for name in _REPLICATED]
+
+  @contextlib.contextmanager
+  def context(self) -> Iterator[None]:
+    """Within it, logical constraints inside the models take effect."""
+    with self.mesh, nn.logical_axis_rules(self.active_rules()):
+      yield
+
+  def sharding(self, names: Sequence[str | None], shape: Sequence[int] | None = None):
+    """The sharding of an array with these logical axes.
+
+    Raises:
+      ValueError: a dimension of `shape` does not divide by its mesh axes.
+    """
+    spec = list(nn.logical_to_mesh_axes(names, self.active_rules()))
+    for i, axes in enumerate(spec if shape is not None else ()):
+      parts = self._size(axes)
+      if shape[i] % parts:
+        if names[i] not in _MAY_REPLICATE:
+          raise ValueError(
+            f"The axis {names[i]!r} of a {tuple(shape)} array does not divide by the {parts} "
+            f"devices along {axes}; set MESH_SHAPE to a divisor of {shape[i]}, or change the size."
+          )
+        spec[i] = None
+    return NamedSharding(self.mesh, PartitionSpec(*spec))
+
+  def params(self, boxed: Any) -> Any:
+    """Shardings of boxed (nn.LogicallyPartitioned) abstract parameters, one per parameter."""
+
+    def place(box):
+      if isinstance(box, nn.Partitioned):
+        return self.sharding(box.names, box.value.shape)
+      return NamedSharding(self.mesh, PartitionSpec())
+
+    return jax.tree.map(place, boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
+
+  def like_params(self, tree: Any, params: Any, shardings: Any) -> Any:
+    """Shardings of a tree that holds parameter-like arrays, such as an optimizer's state.
+
+    A leaf whose path ends in a parameter's path lies as the parameter does; one that lacks some of
+    its dimensions (Adafactor's factored moments) drops them; anything else is replicated.
+    """
+    flat = jax.tree_util.tree_flatten_with_path(params)[0]
+    known = {
+      tuple(map(str, path)): (leaf.shape, sharding)
+      for (path, leaf), sharding in zip(flat, jax.tree.leaves(shardings), strict=True)
+    }
+
+    def place(path, leaf):
+      path = tuple(map(str, path))
+      for start in range(len(path)):
+        if path[start:] in known:
+          shape, sharding = known[path[start:]]
+          return NamedSharding(self.mesh, _project(sharding.spec, shape, leaf.shape))
+      return NamedSharding(self.mesh, PartitionSpec())
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+  def batch(self, ndim: int = 2) -> NamedSharding:
+    """The sharding of a batch feature: rows over the batch axes, then the length."""
+    names = ("batch", "length", *[None] * (ndim - 2))[:ndim]
+    return self.sharding(names)
+
+  def replicated(self) -> NamedSharding:
+    return NamedSharding(self.mesh, PartitionSpec())
+
+  def check_batch(self, batch_size: int, microbatches: int, length: dict[str, int]) -> None:
+    """Raises ValueError where a batch does not divide over the mesh and the microbatches."""
+    spec = self.batch().spec
+    parts = self._size(spec[0])
+    if batch_size % (parts * microbatches):
+      step = parts * microbatches
+      near = max(step, round(batch_size / step) * step)
+      raise ValueError(
+        f"BATCH_SIZE = {batch_size} does not divide by {parts} data-parallel device"
+        f"{'s' * (parts != 1)} ({spec[0]}) x NUM_MICROBATCHES = {microbatches}; "
+        f"set BATCH_SIZE = {near}, or change MESH_SHAPE."
+      )
+    parts = self._size(spec[1])
+    for name, size in length.items():
+      if size % parts:
+        raise ValueError(
+          f"The feature {name} has {size} tokens, which do not divide over sequence = {parts}; "
+          "set TASK_FEATURE_LENGTHS or MESH_SHAPE."
+        )
+
+  def data_share(self, batch_size: int) -> tuple[int, int]:
+    """(index, count): the share of every batch's rows this process has to read.
+
+    Processes that hold the same rows, as tensor parallelism across hosts makes them, share one.
+    """
+    rows = NamedSharding(self.mesh, PartitionSpec(self.batch().spec[0]))
+    starts = rows.addressable_devices_indices_map((batch_size,)).values()
+    spans = [range(batch_size)[index[0]] for index in starts]
+    first, last = min(span.start for span in spans), max(span.stop for span in spans)
+    count = batch_size // (last - first)
+    return first // (last - first), count
+
+  def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """This process' rows of a batch -> global arrays, without waiting for the transfer."""
+    return {
+      name: jax.make_array_from_process_local_data(self.batch(value.ndim), value)
+      for name, value in batch.items()
+    }
+
+  def _size(self, axes) -> int:
+    axes = (axes,) if isinstance(axes, str) else axes or ()
+    return int(np.prod([self.mesh.shape[axis] for axis in axes], dtype=int))
+
+
+def _project(spec, shape, leaf_shape):
+  """The spec of a leaf that kept, in order, some of the dimensions of `shape`."""
+  spec = tuple(spec) + (None,) * (len(shape) - len(spec))
+  kept, i = [], 0
+  for size in leaf_shape:
+    while i < len(shape) and shape[i] != size:
+      i += 1
+    if i == len(shape):
+      return PartitionSpec()  # Not a part of the parameter: a placeholder of another shape.
+    kept.append(spec[i])
+    i += 1
+  return PartitionSpec(*kept)

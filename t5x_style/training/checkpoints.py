@@ -1,0 +1,202 @@
+"""Checkpoints through Orbax: the state, the place in the data, and what the run was."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers as managers
+
+from t5x_style.training.state import TrainState
+
+
+@dataclasses.dataclass
+class Restored:
+  """What a run needs to go on as if it had never stopped."""
+
+  state: TrainState
+  streams: dict[str, bytes]
+  progress: dict[str, Any]
+
+
+class Checkpoints:
+  """The checkpoints of one run, saved in the background, the newest and the best kept.
+
+  Layout: DIRECTORY/STEP/{state, data, run}. A checkpoint appears under its name only when it is
+  complete, so a process killed while it saves leaves the older ones untouched.
+  """
+
+  def __init__(self, directory: str | epath.Path, keep: int = 3, keep_best: int = 1):
+    """Opens the directory, making it at the first save.
+
+    Args:
+      directory: local or gs:// path.
+      keep: how many of the newest checkpoints stay.
+      keep_best: how many with the lowest validation loss stay besides.
+    """
+    policy = managers.AnyPreservationPolicy(
+      [
+        managers.LatestN(keep),
+        managers.BestN(
+          get_metric_fn=lambda metrics: metrics["loss"],
+          reverse=True,
+          n=keep_best,
+          keep_checkpoints_without_metrics=False,
+        ),
+      ]
+    )
+    self._manager = ocp.CheckpointManager(
+      epath.Path(directory).absolute(),
+      item_handlers={
+        "state": ocp.StandardCheckpointHandler(),
+        "data": _StreamsHandler(),
+        "run": ocp.JsonCheckpointHandler(),
+      },
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policy, cleanup_tmp_directories=True
+      ),
+    )
+
+  def latest(self) -> int | None:
+    """The step of the newest complete checkpoint."""
+    return self._manager.latest_step()
+
+  def steps(self) -> list[int]:
+    return sorted(self._manager.all_steps())
+
+  def save(
+    self,
+    state: TrainState,
+    streams: dict[str, bytes],
+    *,
+    identity: dict[str, Any],
+    progress: dict[str, Any],
+    validation_loss: float | None = None,
+  ) -> None:
+    """Saves under the state's own step; returns once the arrays are copied off the device."""
+    step = int(state.step)
+    if step in self._manager.all_steps():
+      return
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state),
+        data=_SaveStreams(streams),
+        run=ocp.args.JsonSave({"identity": identity, "progress": progress}),
+      ),
+      metrics=None if validation_loss is None else {"loss": validation_loss},
+      force=True,
+    )
+
+  def identity(self, step: int) -> dict[str, Any]:
+    """What the run that saved this step was, as it described itself."""
+    return self._run(step)["identity"]
+
+  def restore(self, step: int, abstract: TrainState) -> Restored:
+    """Reads a checkpoint into the shapes, dtypes and shardings of `abstract`."""
+    items = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(abstract), data=_RestoreStreams(), run=ocp.args.JsonRestore()
+      ),
+    )
+    return Restored(items["state"], items["data"], items["run"]["progress"])
+
+  def wait(self) -> None:
+    """Returns when everything saved so far is complete; raises what a background save raised."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    self._manager.close()
+
+  def _run(self, step):
+    return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+
+
+def restore_params(path: str, abstract: Any) -> Any:
+  """The parameters alone of another run's checkpoint, to start from.
+
+  Args:
+    path: a MODEL_DIR, its checkpoints/ folder, or one step in it.
+    abstract: the parameters as abstract arrays with shardings.
+
+  Raises:
+    FileNotFoundError: no complete checkpoint is there.
+    ValueError: its parameters are not those of this model.
+  """
+  step_dir = _find_step(epath.Path(path))
+  checkpointer = ocp.PyTreeCheckpointer()
+  saved = checkpointer.metadata(step_dir / "state").item_metadata.tree["params"]
+  _compare_shapes(path, saved, abstract)
+  # Only the parameters are read: the optimizer's state may be another optimizer's.
+  restored = checkpointer.restore(
+    step_dir / "state",
+    args=ocp.args.PyTreeRestore(
+      {"params": abstract},
+      restore_args={"params": ocp.checkpoint_utils.construct_restore_args(abstract)},
+      partial_restore=True,
+    ),
+  )
+  return restored["params"]
+
+
+def _find_step(path: epath.Path) -> epath.Path:
+  if (path / "state").exists():
+    return path
+  for folder in (path / "checkpoints", path):
+    if folder.exists():
+      steps = [step for step in folder.iterdir() if step.name.isdigit()]
+      if steps:
+        return max(steps, key=lambda step: int(step.name))
+  raise FileNotFoundError(
+    f"INITIAL_CHECKPOINT_PATH = {str(path)!r} holds no complete checkpoint; give a MODEL_DIR that "
+    "was saved to, its checkpoints folder, or one step in it."
+  )
+
+
+def _compare_shapes(path, saved, wanted) -> None:
+  def flat(tree):
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(keys, simple=True, separator="/"): tuple(x.shape) for keys, x in leaves}
+
+  saved, wanted = flat(saved), flat(wanted)
+  wrong = [
+    f"  {name}: saved {saved.get(name, 'nothing')}, this model {wanted.get(name, 'nothing')}"
+    for name in sorted(saved.keys() | wanted.keys())
+    if saved.get(name) != wanted.get(name)
+  ]
+  if wrong:
+    raise ValueError(
+      f"INITIAL_CHECKPOINT_PATH = {path!r} is not a checkpoint of this model; "
+      f"{len(wrong)} parameters differ:\n" + "\n".join(wrong[:12]) + "\n  ..." * (len(wrong) > 12)
+    )
+
+
+class _StreamsHandler(ocp.CheckpointHandler):
+  """The places in the data: one small file a stream, each process writing those it reads."""
+
+  def save(self, directory: epath.Path, args: "_SaveStreams") -> None:
+    for name, place in args.item.items():
+      # Processes that read the same stream write the same bytes; the rename keeps that safe.
+      part = directory / f"{name}.{jax.process_index()}.part"
+      part.write_bytes(place)
+      part.rename(directory / name)
+
+  def restore(self, directory: epath.Path, args: "_RestoreStreams | None" = None):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+  def metadata(self, directory: epath.Path):
+    return None
+
+
+@ocp.args.register_with_handler(_StreamsHandler, for_save=True)
+@dataclasses.dataclass
+class _SaveStreams(ocp.args.CheckpointArgs):
+  item: dict[str, bytes]
+
+
+@ocp.args.register_with_handler(_StreamsHandler, for_restore=True)
+@dataclasses.dataclass
+class _RestoreStreams(ocp.args.CheckpointArgs):
+  item: Any = None

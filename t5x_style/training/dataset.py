@@ -1,0 +1,50 @@
+"""What training asks of a dataset. Nothing here knows where the batches come from."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+Batch = dict[str, np.ndarray]
+
+
+class BatchIterator(Protocol):
+  """An endless stream of this process' rows of each batch, whose place can be saved."""
+
+  def __next__(self) -> Batch: ...
+
+  def get_state(self) -> dict[str, bytes]:
+    """The place after the last batch handed out: one entry per stream of the data."""
+    ...
+
+  def set_state(self, state: Mapping[str, bytes]) -> None: ...
+
+
+class Dataset(Protocol):
+  """Batches for one architecture, as `load` of t5x_style.data.loader builds them."""
+
+  vocab_size: int
+  feature_shapes: dict[str, tuple[tuple[int, ...], Any]]  # shapes and dtypes of the global batch
+  max_targets: int | None  # positions with loss per row at most, where they are few and static
+  token_bytes: np.ndarray | None  # [V] UTF-8 bytes of each id, where bits per byte is defined
+  component_names: tuple[str, ...]  # names of the ids in *_component_ids, for a mixture
+
+  def train(self) -> BatchIterator: ...
+
+  def evaluation(self, max_batches: int) -> Iterable[Batch]:
+    """The first batches of the held-out split: the same every time it is called."""
+    ...
+
+  def decode(self, ids: Any) -> str: ...
+
+  def identity(self) -> dict[str, Any]:
+    """JSON that is equal exactly when the batches are."""
+    ...
+
+
+class LoadDataset(Protocol):
+  """The dataset function `train` is given."""
+
+  def __call__(
+    self, architecture: str, batch_size: int, seed: int, process_index: int, process_count: int
+  ) -> Dataset: ...

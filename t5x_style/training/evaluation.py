@@ -1,0 +1,87 @@
+"""Held-out loss: the same batches every time, summed over all of them, divided once."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from t5x_style.training.dataset import Batch
+from t5x_style.training.run import Prepared
+from t5x_style.training.step import LossOptions, TrainingLoss
+
+Values = dict[str, Any]
+
+
+def make_evaluate(prepared: Prepared) -> Callable[[Any, Iterable[Batch]], dict[str, float]]:
+  """A function (params, batches) -> means, compiled at its first use.
+
+  The loss is the plain negative log-likelihood: without z-loss, label smoothing and dropout.
+  """
+  loss = TrainingLoss(
+    prepared.loss.model,
+    LossOptions(),
+    prepared.loss.max_targets,
+    prepared.loss.token_bytes,
+    prepared.loss.num_components,
+  )
+
+  def eval_step(params, batch):
+    return loss(params, batch, loss.scales(batch))[1]
+
+  jitted = jax.jit(eval_step, out_shardings=prepared.partitioner.replicated())
+
+  def evaluate(params: Any, batches: Iterable[Batch]) -> dict[str, float]:
+    with prepared.partitioner.context():
+      parts = [jitted(params, prepared.partitioner.put(batch)) for batch in batches]
+    totals: Values = {}
+    for part in jax.device_get(parts):
+      add_sums(totals, part)
+    return means(totals, prepared.dataset.component_names)
+
+  return evaluate
+
+
+def add_sums(totals: Values, sums: Values) -> None:
+  """Adds one step's sums to `totals` in place, in float64: they grow over many steps."""
+  for name, value in sums.items():
+    totals[name] = np.asarray(value, np.float64) + totals.get(name, 0.0)
+
+
+def means(totals: Values, component_names: tuple[str, ...] = ()) -> dict[str, float]:
+  """Sums of TrainingLoss -> what is reported.
+
+  Returns:
+    loss: nats per target token that carries loss; accuracy: the share predicted right;
+    bits_per_byte of the text, where the objective predicts all of it; z_loss where there is one;
+    pair_loss and pair_accuracy; loss/NAME per component of a mixture that appeared.
+  """
+  weight = max(float(totals["weight"]), 1e-9)
+  loss = float(totals["loss"]) / weight
+  values = {"loss": loss, "accuracy": float(totals["correct"]) / weight}
+  if float(totals.get("bytes", 0.0)) > 0:
+    values["bits_per_byte"] = float(totals["loss"]) / math.log(2) / float(totals["bytes"])
+  if float(totals["z_loss"]) > 0:
+    values["z_loss"] = float(totals["z_loss"]) / weight
+  if "pair_weight" in totals:
+    pairs = max(float(totals["pair_weight"]), 1e-9)
+    values["pair_loss"] = float(totals["pair_loss"]) / pairs
+    values["pair_accuracy"] = float(totals["pair_correct"]) / pairs
+  for i, name in enumerate(component_names):
+    if totals["component_weight"][i] > 0:
+      values[f"loss/{name}"] = float(totals["component_loss"][i] / totals["component_weight"][i])
+  return values
+
+
+def unigram_entropy(batches: Iterable[Batch], side: str) -> float:
+  """Entropy, in nats per token, of the target tokens that carry loss.
+
+  No model that ignores its input can reach a lower loss on these batches: a model that learnt
+  anything from context must go below it.
+  """
+  ids = np.concatenate(
+    [batch[f"{side}_target_tokens"][batch[f"{side}_loss_weights"] > 0] for batch in batches]
+  )
+  shares = np.unique(ids, return_counts=True)[1] / max(ids.size, 1)
+  return float(-(shares * np.log(shares)).sum())

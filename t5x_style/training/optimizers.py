@@ -1,0 +1,167 @@
+"""Optimizers from optax, set up for this project's parameters: decay masks, stacks, matrix views."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import optax.contrib
+
+from t5x_style.training.schedules import Schedule
+
+Optimizer = Callable[[Schedule], optax.GradientTransformation]
+
+
+def adafactor(
+  learning_rate: Schedule,
+  decay_rate: float = 0.8,
+  clipping_threshold: float = 1.0,
+  weight_decay: float = 0.0,
+  multiply_by_parameter_scale: bool = True,
+  min_dim_size_to_factor: int = 128,
+) -> optax.GradientTransformation:
+  """Adafactor (Shazeer & Stern 2018) with T5's settings.
+
+  Every layer of a scanned stack is treated as the matrix it is, [D, N, H] as [D, N * H], so that
+  factoring, clipping and parameter scale are those of T5's own two-dimensional kernels.
+  """
+  return per_layer_matrices(
+    optax.adafactor(
+      learning_rate,
+      min_dim_size_to_factor=min_dim_size_to_factor,
+      decay_rate=decay_rate,
+      clipping_threshold=clipping_threshold,
+      multiply_by_parameter_scale=multiply_by_parameter_scale,
+      weight_decay_rate=weight_decay or None,
+      weight_decay_mask=decayed,
+    )
+  )
+
+
+def adamw(
+  learning_rate: Schedule,
+  b1: float = 0.9,
+  b2: float = 0.95,
+  eps: float = 1e-8,
+  weight_decay: float = 0.1,
+  mu_dtype: str | None = None,
+) -> optax.GradientTransformation:
+  """AdamW (Loshchilov & Hutter 2017); mu_dtype="bfloat16" halves the first moment's memory."""
+  return optax.adamw(
+    learning_rate, b1, b2, eps, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=decayed
+  )
+
+
+def lion(
+  learning_rate: Schedule,
+  b1: float = 0.9,
+  b2: float = 0.99,
+  weight_decay: float = 1.0,
+  mu_dtype: str | None = None,
+) -> optax.GradientTransformation:
+  """Lion (Chen 2023): wants a rate 3 to 10 times smaller than AdamW and as much more decay."""
+  return optax.lion(
+    learning_rate, b1, b2, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=decayed
+  )
+
+
+def muon(
+  learning_rate: Schedule,
+  beta: float = 0.95,
+  weight_decay: float = 0.1,
+  adam_b1: float = 0.9,
+  adam_b2: float = 0.95,
+) -> optax.GradientTransformation:
+  """Muon (Jordan 2024) for the kernels of the blocks, AdamW for embeddings, head and vectors.
+
+  Updates are scaled to AdamW's size (Liu 2025, section 2.2), so that one rate serves both.
+  """
+  return optax.contrib.muon(
+    learning_rate,
+    beta=beta,
+    weight_decay=weight_decay,
+    weight_decay_mask=decayed,
+    adam_b1=adam_b1,
+    adam_b2=adam_b2,
+    adam_weight_decay=weight_decay,
+    consistent_rms=0.2,
+    muon_weight_dimension_numbers=_muon_dimensions,
+  )
+
+
+def decayed(params: Any) -> Any:
+  """True for kernels and embeddings; norms, biases and position biases are not decayed."""
+
+  def decay(path, _):
+    names = _names(path)
+    return names[-1] == "kernel" or (names[-1] == "embedding" and "relative_bias" not in names)
+
+  return jax.tree_util.tree_map_with_path(decay, params)
+
+
+def per_layer_matrices(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+  """Shows `inner` every kernel as a matrix, and every layer of a scanned stack on its own."""
+
+  def view(tree):
+    return jax.tree_util.tree_map_with_path(lambda path, x: x.reshape(_matrix(path, x)), tree)
+
+  def label(tree):
+    return jax.tree_util.tree_map_with_path(
+      lambda path, _: "stacked" if _is_stacked(path) else "single", tree
+    )
+
+  stacked = optax.GradientTransformation(
+    jax.vmap(inner.init), lambda *args: jax.vmap(inner.update)(*args)
+  )
+  split = optax.partition({"single": inner, "stacked": stacked}, label)
+
+  def init(params):
+    return split.init(view(params))
+
+  def update(updates, state, params=None):
+    new, state = split.update(view(updates), state, view(params))
+    return jax.tree.map(lambda x, like: x.reshape(like.shape), new, updates), state
+
+  return optax.GradientTransformation(init, update)
+
+
+def _names(path) -> list[str]:
+  return [str(getattr(key, "key", key)) for key in path]
+
+
+def _is_stacked(path) -> bool:
+  return "layers" in _names(path)
+
+
+def _matrix_axes(path, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+  """(input axes, output axes) of a block's kernel, negative; None for anything else."""
+  names = _names(path)
+  if names[-1] != "kernel" or ndim - _is_stacked(path) < 2:
+    return None
+  if names[-2] in ("query", "key", "value"):
+    return (-3,), (-2, -1)
+  if names[-2] == "out":
+    return (-3, -2), (-1,)
+  return (-2,), (-1,)
+
+
+def _matrix(path, x) -> tuple[int, ...]:
+  axes = _matrix_axes(path, x.ndim)
+  if axes is None:
+    return x.shape
+  inputs, outputs = (math.prod(x.shape[i] for i in group) for group in axes)
+  return (*x.shape[: 1 if _is_stacked(path) else 0], inputs, outputs)
+
+
+def _muon_dimensions(params):
+  def dimensions(path, x):
+    names = _names(path)
+    axes = _matrix_axes(path, jnp.ndim(x))
+    if axes is None or names[0] == "head":  # The head is an embedding in all but name.
+      return None
+    inputs, outputs = (tuple(x.ndim + i for i in group) for group in axes)
+    return optax.contrib.MuonDimensionNumbers(reduction_axis=inputs, output_axis=outputs)
+
+  return jax.tree_util.tree_map_with_path(dimensions, params)

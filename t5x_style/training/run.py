@@ -1,0 +1,204 @@
+"""A run: what the user chose, checked and built, before anything is compiled."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+from etils import epath
+
+from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.partitioning import DEFAULT_RULES, Partitioner, make_mesh
+from t5x_style.training import flops
+from t5x_style.training.dataset import Dataset, LoadDataset
+from t5x_style.training.optimizers import Optimizer
+from t5x_style.training.schedules import Schedule
+from t5x_style.training.state import TrainState, abstract_batch, make_state
+from t5x_style.training.step import LossOptions, TrainingLoss
+
+# Rows of the embedding that no id of the data uses are padding up to here, and a mistake beyond.
+_VOCABULARY_SLACK = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a gin file says about a run. Times are in steps, sizes of batches in rows.
+
+  Attributes:
+    model: the Transformer's configuration.
+    dataset: called with (architecture, batch_size, seed, process_index, process_count).
+    optimizer: called with the schedule.
+    model_dir: where everything the run writes goes.
+    initial_checkpoint_path: parameters to start from, None for random ones.
+    mesh_shape: devices along data, fsdp, sequence and tensor; None puts all on data.
+    clip_gradient_norm: gradients with a larger global norm are scaled down to it; None never.
+  """
+
+  model: TransformerConfig
+  dataset: LoadDataset
+  optimizer: Optimizer
+  schedule: Schedule
+  model_dir: str
+  train_steps: int
+  batch_size: int
+  eval_period: int = 1000
+  eval_batches: int = 20
+  save_period: int = 1000
+  log_period: int = 100
+  keep_checkpoints: int = 3
+  keep_best_checkpoints: int = 1
+  num_microbatches: int = 1
+  clip_gradient_norm: float | None = None
+  loss: LossOptions = LossOptions()
+  mesh_shape: Mapping[str, int] | None = None
+  sharding_rules: Any = DEFAULT_RULES
+  initial_checkpoint_path: str | None = None
+  seed: int = 0
+
+  def __post_init__(self):
+    for field, macro in (
+      ("train_steps", "TRAIN_STEPS"),
+      ("batch_size", "BATCH_SIZE"),
+      ("eval_period", "EVAL_PERIOD"),
+      ("save_period", "SAVE_PERIOD"),
+      ("log_period", "LOG_PERIOD"),
+      ("num_microbatches", "NUM_MICROBATCHES"),
+      ("keep_checkpoints", "KEEP_CHECKPOINTS"),
+    ):
+      value = getattr(self, field)
+      if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{macro} = {value!r} must be a whole number of at least 1.")
+    if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+      raise ValueError(f"RANDOM_SEED = {self.seed!r} must be a whole number from 0 to 2**32 - 1.")
+    if not isinstance(self.model_dir, str) or not self.model_dir:
+      raise ValueError(
+        f"MODEL_DIR = {self.model_dir!r} must be a path; set --gin.MODEL_DIR=\"'/path/to/run'\"."
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """A run with all its parts built and checked; nothing is compiled and nothing trained yet."""
+
+  run: Run
+  dataset: Dataset
+  partitioner: Partitioner
+  loss: TrainingLoss
+  optimizer: optax.GradientTransformation
+  init: Any  # seed -> TrainState
+  abstract: TrainState
+  shardings: TrainState
+
+  @property
+  def model_dir(self) -> epath.Path:
+    return epath.Path(self.run.model_dir).expanduser()
+
+  @property
+  def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the features of a global batch, with their shardings."""
+    return {
+      name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.partitioner.batch(len(x.shape)))
+      for name, x in abstract_batch(self.dataset.feature_shapes).items()
+    }
+
+  @property
+  def num_parameters(self) -> int:
+    return sum(x.size for x in jax.tree.leaves(self.abstract.params))
+
+  @property
+  def step_flops(self) -> float:
+    """FLOPs of one step on the global batch."""
+    lengths = {
+      f"{side}_length": shape[1]
+      for side in ("encoder", "decoder")
+      for name, (shape, _) in self.dataset.feature_shapes.items()
+      if name == f"{side}_input_tokens"
+    }
+    return flops.step_flops(
+      self.run.model,
+      self.run.batch_size,
+      target_positions=self.dataset.max_targets,
+      **lengths,
+    )
+
+  def identity(self) -> dict[str, Any]:
+    """What makes two runs the same run: continuing a checkpoint needs all of it equal."""
+    model = dataclasses.asdict(self.run.model)
+    for compilation_only in ("remat",):
+      model.pop(compilation_only)
+    return {
+      "model": model,
+      "data": self.dataset.identity(),
+      "optimizer": getattr(self.run.optimizer, "__name__", type(self.run.optimizer).__name__),
+      "loss": dataclasses.asdict(self.run.loss),
+      "num_microbatches": self.run.num_microbatches,
+      "clip_gradient_norm": self.run.clip_gradient_norm,
+      "seed": self.run.seed,
+    }
+
+
+def prepare(run: Run) -> Prepared:
+  """Builds and checks every part of a run. All of a user's mistakes surface here.
+
+  Raises:
+    ValueError: parts that do not fit together, naming the setting to change.
+    OSError: MODEL_DIR cannot be written.
+  """
+  _check_writable(epath.Path(run.model_dir).expanduser())
+  partitioner = Partitioner(make_mesh(run.mesh_shape), run.sharding_rules)
+  partitioner.check_batch(run.batch_size, run.num_microbatches, {})
+  index, count = partitioner.data_share(run.batch_size)
+  dataset = run.dataset(
+    architecture=run.model.architecture,
+    batch_size=run.batch_size,
+    seed=run.seed,
+    process_index=index,
+    process_count=count,
+  )
+  check_vocabulary(run.model.vocab_size, dataset.vocab_size)
+  lengths = {name: shape[1] for name, (shape, _) in dataset.feature_shapes.items() if shape[1:]}
+  partitioner.check_batch(run.batch_size, run.num_microbatches, lengths)
+  model = Transformer(run.model)
+  optimizer = run.optimizer(run.schedule)
+  if run.clip_gradient_norm is not None:
+    optimizer = optax.chain(optax.clip_by_global_norm(run.clip_gradient_norm), optimizer)
+  init, abstract, shardings = make_state(
+    model, optimizer, partitioner, abstract_batch(dataset.feature_shapes)
+  )
+  loss = TrainingLoss(
+    model,
+    run.loss,
+    max_targets=dataset.max_targets,
+    token_bytes=dataset.token_bytes,
+    num_components=len(dataset.component_names),
+  )
+  return Prepared(run, dataset, partitioner, loss, optimizer, init, abstract, shardings)
+
+
+def check_vocabulary(model_size: int, data_size: int) -> None:
+  """Raises ValueError unless every id of the data has a row, and few rows have no id."""
+  if data_size > model_size:
+    raise ValueError(
+      f"The vocabulary of the data has {data_size} ids, the model only {model_size} rows; "
+      f"set VOCAB_SIZE = {data_size} (a multiple of 128 is fastest)."
+    )
+  if model_size - data_size > _VOCABULARY_SLACK:
+    raise ValueError(
+      f"The vocabulary of the data has {data_size} ids, smaller than the model's {model_size}: "
+      f"{model_size - data_size} rows would never be trained. Set VOCAB_SIZE = "
+      f"{-(-data_size // 128) * 128}, or a vocabulary that fits the model."
+    )
+
+
+def _check_writable(path: epath.Path) -> None:
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    probe = path / f".writable.{jax.process_index()}"
+    probe.write_text("")
+    probe.unlink()
+  except OSError as error:
+    raise OSError(
+      f"MODEL_DIR = {str(path)!r} cannot be written ({error}); "
+      "set --gin.MODEL_DIR=\"'/path/you/can/write'\"."
+    ) from error

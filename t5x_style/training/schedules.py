@@ -1,0 +1,83 @@
+"""Learning-rate schedules: each returns a function from the step to the rate."""
+
+import jax.numpy as jnp
+import optax
+
+Schedule = optax.Schedule
+
+
+def _check(warmup_steps: int, total_steps: int | None = None) -> None:
+  if warmup_steps < 0:
+    raise ValueError(f"WARMUP_STEPS = {warmup_steps} must not be negative.")
+  if total_steps is not None and not warmup_steps <= total_steps:
+    raise ValueError(
+      f"The schedule warms up for {warmup_steps} steps but the run has only {total_steps}; "
+      "set WARMUP_STEPS below TRAIN_STEPS."
+    )
+
+
+def rsqrt(base: float = 1.0, warmup_steps: int = 10_000) -> Schedule:
+  """T5's base / sqrt(max(step, warmup_steps)) (Raffel 2019, section 3.1.2): flat, then falling."""
+  _check(warmup_steps)
+
+  def schedule(step):
+    return base / jnp.sqrt(jnp.maximum(step, max(warmup_steps, 1)).astype(jnp.float32))
+
+  return schedule
+
+
+def linear(
+  peak: float, total_steps: int, warmup_steps: int = 0, final_fraction: float = 0.0
+) -> Schedule:
+  """Linear to `peak` over warmup_steps, then linear to final_fraction * peak at total_steps."""
+  _check(warmup_steps, total_steps)
+  return optax.join_schedules(
+    [
+      optax.linear_schedule(0.0, peak, warmup_steps),
+      optax.linear_schedule(peak, final_fraction * peak, max(total_steps - warmup_steps, 1)),
+    ],
+    [warmup_steps],
+  )
+
+
+def cosine(
+  peak: float, total_steps: int, warmup_steps: int = 0, final_fraction: float = 0.1
+) -> Schedule:
+  """Linear warm-up, then half a cosine to final_fraction * peak (Loshchilov & Hutter 2016)."""
+  _check(warmup_steps, total_steps)
+  return optax.join_schedules(
+    [
+      optax.linear_schedule(0.0, peak, warmup_steps),
+      optax.cosine_decay_schedule(peak, max(total_steps - warmup_steps, 1), final_fraction),
+    ],
+    [warmup_steps],
+  )
+
+
+def wsd(
+  peak: float,
+  total_steps: int,
+  warmup_steps: int = 0,
+  decay_fraction: float = 0.2,
+  final_fraction: float = 0.0,
+) -> Schedule:
+  """Warm-up, stable, decay (Hu 2024, section 4.1): constant until the last decay_fraction, then
+  linear to final_fraction * peak."""
+  decay_steps = max(round(total_steps * decay_fraction), 1)
+  _check(warmup_steps, total_steps - decay_steps)
+  return optax.join_schedules(
+    [
+      optax.linear_schedule(0.0, peak, warmup_steps),
+      optax.constant_schedule(peak),
+      optax.linear_schedule(peak, final_fraction * peak, decay_steps),
+    ],
+    [warmup_steps, total_steps - decay_steps],
+  )
+
+
+def constant(peak: float, warmup_steps: int = 0) -> Schedule:
+  """Linear warm-up, then `peak` for good."""
+  _check(warmup_steps)
+  return optax.join_schedules(
+    [optax.linear_schedule(0.0, peak, warmup_steps), optax.constant_schedule(peak)], [warmup_steps]
+  )

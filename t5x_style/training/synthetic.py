@@ -1,0 +1,122 @@
+"""Random batches of any shape: for benchmarks, and for machines without TensorFlow."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from t5x_style.training.dataset import Batch
+
+
+class SyntheticDataset:
+  """Uniform random tokens in the features of an architecture; batch n is a function of (seed, n).
+
+  Attributes are those of `t5x_style.training.dataset.Dataset`.
+  """
+
+  token_bytes = None
+  component_names = ()
+
+  def __init__(self, architecture, batch_size, seed, index, count, feature_lengths, vocab_size, density):
+    self.vocab_size = vocab_size
+    self._rows = slice(index * batch_size // count, (index + 1) * batch_size // count)
+    self._seed, self._density = seed, density
+    inputs, targets = feature_lengths.get("inputs"), feature_lengths.get("targets")
+    tokens, self.max_targets = {}, None
+    if architecture != "decoder_only":
+      tokens["encoder_input_tokens"] = inputs
+    if architecture == "encoder_only":
+      tokens["encoder_target_tokens"] = inputs
+      self.max_targets = max(1, round(density * inputs))
+    else:
+      tokens["decoder_input_tokens"] = tokens["decoder_target_tokens"] = targets
+    missing = [name for name, length in tokens.items() if not length]
+    if missing:
+      raise ValueError(
+        f"TASK_FEATURE_LENGTHS = {dict(feature_lengths)} gives no length for {missing[0]}; write "
+        "e.g. {'inputs': 512, 'targets': 114} ('targets' alone for a decoder-only model)."
+      )
+    side = "encoder" if architecture == "encoder_only" else "decoder"
+    weights = f"{side}_loss_weights"
+    self.feature_shapes = {
+      name: ((batch_size, length), np.dtype(np.int32)) for name, length in tokens.items()
+    }
+    self.feature_shapes[weights] = (
+      self.feature_shapes[f"{side}_target_tokens"][0],
+      np.dtype(np.float32),
+    )
+
+  def batch(self, number: int) -> Batch:
+    """This process' rows of batch `number`."""
+    rng = np.random.default_rng((self._seed, number))
+    features = {}
+    for name, (shape, dtype) in self.feature_shapes.items():
+      if dtype == np.float32:
+        features[name] = np.ones(shape, dtype)
+        if self.max_targets is not None:
+          order = np.argsort(rng.random(shape), axis=1)
+          features[name] = (order < self.max_targets).astype(dtype)
+      else:
+        features[name] = rng.integers(1, self.vocab_size, shape, dtype)
+    return {name: value[self._rows] for name, value in features.items()}
+
+  def train(self) -> "SyntheticIterator":
+    return SyntheticIterator(self)
+
+  def evaluation(self, max_batches: int) -> Iterable[Batch]:
+    # From the far end of the numbers, where training never gets to.
+    return [self.batch(2**31 - 1 - number) for number in range(max_batches)]
+
+  def decode(self, ids: Any) -> str:
+    return " ".join(map(str, ids))
+
+  def identity(self) -> dict[str, Any]:
+    shapes = {name: list(shape) for name, (shape, _) in self.feature_shapes.items()}
+    return {"synthetic": shapes, "vocab_size": self.vocab_size, "seed": self._seed}
+
+
+class SyntheticIterator:
+  """Counts; the count is its whole state."""
+
+  def __init__(self, dataset: SyntheticDataset):
+    self._dataset, self._next = dataset, 0
+
+  def __next__(self) -> Batch:
+    self._next += 1
+    return self._dataset.batch(self._next - 1)
+
+  def get_state(self) -> dict[str, bytes]:
+    return {"stream_00000": json.dumps(self._next).encode()}
+
+  def set_state(self, state: Mapping[str, bytes]) -> None:
+    self._next = json.loads(state["stream_00000"])
+
+
+def load(
+  architecture: str,
+  batch_size: int,
+  seed: int,
+  process_index: int = 0,
+  process_count: int = 1,
+  *,
+  feature_lengths: Mapping[str, int],
+  vocab_size: int,
+  masked_share: float = 0.15,
+) -> SyntheticDataset:
+  """A dataset function for `Run.dataset`.
+
+  Args:
+    feature_lengths: tokens a row, "inputs" and "targets" as in TASK_FEATURE_LENGTHS.
+    masked_share: for encoder-only models, the share of positions that carry loss.
+  """
+  return SyntheticDataset(
+    architecture,
+    batch_size,
+    seed,
+    process_index,
+    process_count,
+    feature_lengths,
+    vocab_size,
+    masked_share,
+  )
