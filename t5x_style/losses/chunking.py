@@ -8,21 +8,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Bytes of logits, and of their gradient, that may exist at once on a device.
-MEMORY_BUDGET = 1280 * 2**20
+from t5x_style.losses.placement import current_placement, current_platform
 
-# Chunks are multiples of this where they are larger: the tiles of a matrix unit are filled.
+# Bytes of logits and of their gradient that may exist at once on a device. On accelerators a chunk
+# of 1,024 tokens of the largest vocabularies, below which adding up the kernel's gradient shows;
+# on CPUs what stays near the processor, measured fastest (launch/benchmarks/NOTES.md).
+_MEMORY_BUDGET = {"cpu": 256 * 2**20}
+_MEMORY_BUDGET_OF_ACCELERATORS = 1536 * 2**20
+
+# Large chunks are multiples of this, small ones of 8: the tiles of a matrix unit are filled.
 _TILE = 128
 
 
 class Chunking(NamedTuple):
   """The head and its loss on one device: `num_chunks` times `chunk_size` tokens in turn."""
 
-  tokens: int
-  vocab_size: int
+  tokens: int  # of this device
+  vocab_size: int  # of this device
   chunk_size: int
   num_chunks: int
-  bytes: int  # of temporary memory
+  bytes: int  # of logits and their gradient, at most: XLA may keep less
 
   def __str__(self) -> str:
     """ "16 chunks of 1,024 tokens x 262,144 logits, 1.5 GiB"."""
@@ -33,46 +38,53 @@ class Chunking(NamedTuple):
 
 
 def plan_chunks(
-  tokens: int, vocab_size: int, dtype: jax.typing.DTypeLike, chunk_size: int | None = None
+  hidden_shape: Sequence[int],
+  vocab_size: int,
+  dtype: jax.typing.DTypeLike,
+  chunk_size: int | None = None,
 ) -> Chunking:
-  """The chunks that `tokens` tokens of one device are cut into.
+  """What linear_cross_entropy does on each device, here and under the mesh in force.
 
   Args:
-    tokens, vocab_size: of one device.
+    hidden_shape: [..., D], of the whole batch.
     dtype: of the hidden states.
-    chunk_size: tokens of a chunk; None takes as many as fit into MEMORY_BUDGET.
+    chunk_size: tokens of a chunk; None takes as many as fit the memory set aside for them.
   """
   if chunk_size is not None and chunk_size < 1:
     raise ValueError(f"chunk_size = {chunk_size} must be at least 1, or None to have it chosen.")
+  placement = current_placement(hidden_shape, vocab_size)
+  leading = tuple(hidden_shape[:-1])
+  if placement:
+    leading = placement.local(leading)
+    vocab_size //= placement.size(placement.vocab)
+  tokens = math.prod(leading)
   # Logits in float32, their gradient in the dtype of the products.
   row = vocab_size * (4 + np.dtype(dtype).itemsize)
-  size = max(1, MEMORY_BUDGET // row) if chunk_size is None else chunk_size
-  if chunk_size is None and size < tokens:
-    # Chunks of about the same size: the last one is not mostly padding.
-    size = math.ceil(tokens / math.ceil(tokens / size))
-    tile = _TILE if size >= _TILE else 8
-    size = math.ceil(size / tile) * tile
+  size = chunk_size
+  if size is None:
+    budget = _MEMORY_BUDGET.get(current_platform(), _MEMORY_BUDGET_OF_ACCELERATORS)
+    size = _even_size(tokens, max(1, budget // row))
   size = max(1, min(size, tokens))
   return Chunking(tokens, vocab_size, size, math.ceil(tokens / size), size * row)
 
 
-def split(x: jax.Array, chunks: Chunking) -> jax.Array:
-  """[T, ...] -> [chunks, size, ...], padded with zeros.
+def _even_size(tokens: int, limit: int) -> int:
+  """A size of at most about `limit` that cuts `tokens` into chunks without much padding."""
+  if tokens <= limit:
+    return tokens
+  size = math.ceil(tokens / math.ceil(tokens / limit))
+  tile = _TILE if size >= 8 * _TILE else 8
+  return math.ceil(size / tile) * tile
 
-  Tokens are dealt out like cards: of tokens that are split over devices, each chunk takes the same
-  share of every device, and none moves.
-  """
+
+def split(x: jax.Array, chunks: Chunking) -> jax.Array:
+  """[T, ...] -> [chunks, size, ...], padded with zeros."""
   missing = chunks.num_chunks * chunks.chunk_size - x.shape[0]
   if missing:
     x = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
-  return x.reshape(chunks.chunk_size, chunks.num_chunks, *x.shape[1:]).swapaxes(0, 1)
+  return x.reshape(chunks.num_chunks, chunks.chunk_size, *x.shape[1:])
 
 
 def merge(x: jax.Array, chunks: Chunking) -> jax.Array:
   """Undoes split: [chunks, size, ...] -> [T, ...]."""
-  return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[: chunks.tokens]
-
-
-def leading_size(shape: Sequence[int]) -> int:
-  """The number of tokens of [..., D]."""
-  return math.prod(shape[:-1])
+  return x.reshape(-1, *x.shape[2:])[: chunks.tokens]

@@ -1,16 +1,15 @@
 """The output projection and its cross-entropy in one, without ever holding all the logits."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
-from jax.sharding import PartitionSpec
 
-from t5x_style.losses.chunking import merge, plan_chunks, split
-from t5x_style.losses.placement import Placement, current_placement
-from t5x_style.losses.softmax import Terms, Tokens, chunk_gradients, chunk_losses
+from t5x_style.losses.chunking import plan_chunks
+from t5x_style.losses.passes import Plan, run
+from t5x_style.losses.placement import current_placement
+from t5x_style.losses.softmax import Terms
 from t5x_style.losses.sums import LossSums, weighted_sum
 
 
@@ -57,11 +56,14 @@ def linear_cross_entropy(
     return_per_token: whether per_token_loss is returned.
   """
   _check(hidden, kernel, targets, weights, bias, label_smoothing)
-  terms = Terms(kernel.shape[1], float(z_loss), float(label_smoothing), logit_soft_cap)
-  placement = current_placement(hidden.shape[:-1], *kernel.shape)
-  how = (terms, placement, chunk_size)
+  vocab_size = kernel.shape[1]
+  plan = Plan(
+    Terms(vocab_size, float(z_loss), float(label_smoothing), logit_soft_cap),
+    plan_chunks(hidden.shape, vocab_size, hidden.dtype, chunk_size),
+    current_placement(hidden.shape, vocab_size),
+  )
   weights = weights.astype(jnp.float32)
-  loss_sum, tokens = _cross_entropy(how, hidden, kernel, bias, targets, weights)
+  loss_sum, tokens = _cross_entropy(plan, hidden, kernel, bias, targets, weights)
   return LossSums(
     loss_sum=loss_sum,
     z_loss_sum=weighted_sum(weights, tokens.z_loss),
@@ -90,138 +92,42 @@ def _check(hidden, kernel, targets, weights, bias, label_smoothing):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _cross_entropy(how, hidden, kernel, bias, targets, weights):
-  """(loss_sum, Tokens of [...]): only the losses, one product with the vocabulary."""
-  tokens, _ = _run(how, hidden, kernel, bias, targets, weights, None)
+def _cross_entropy(plan, hidden, kernel, bias, targets, weights):
+  """(loss_sum, Tokens of [...]), without gradients: one product with the vocabulary."""
+  tokens, _ = run(plan, hidden, kernel, bias, targets, weights)
   return weighted_sum(weights, tokens.loss + tokens.z_loss), tokens
 
 
-def _forward(how, *arguments):
-  """Takes the gradient of loss_sum along with it."""
-  inputs = jax.tree.map(lambda x: x.value, arguments, is_leaf=lambda x: hasattr(x, "perturbed"))
+def _forward(plan, *primals):
+  """The same, and the gradient of loss_sum along with it."""
+  inputs = tuple(None if x is None else x.value for x in primals)
   weights = inputs[-1]
-  tokens, grads = _run(how, *inputs, (weights, weights))
-  outputs = weighted_sum(weights, tokens.loss + tokens.z_loss), tokens
-  return outputs, (inputs, tokens, grads)
+  tokens, grads = run(plan, *inputs, scales=(weights, weights))
+  return (weighted_sum(weights, tokens.loss + tokens.z_loss), tokens), (inputs, tokens, grads)
 
 
-def _backward(how, residuals, cotangents):
+def _backward(plan, residuals, cotangents):
   inputs, tokens, grads = residuals
   weights = inputs[-1]
-  by_sum, by_tokens = cotangents
-  by_sum = 0.0 if isinstance(by_sum, SymbolicZero) else by_sum
-  asked = [x for x in by_tokens[:2] if not isinstance(x, SymbolicZero)]
-  if asked:
-    # Someone differentiates single tokens' losses: their scales were not known before.
-    counted = weights != 0
-    scales = tuple(
-      by_sum * weights + (0.0 if isinstance(x, SymbolicZero) else jnp.where(counted, x, 0.0))
-      for x in by_tokens[:2]
-    )
-    _, grads = _run(how, *inputs, scales)
-    by_sum_of_grads = 1.0
-  else:
-    by_sum_of_grads = by_sum
-  by_inputs = (
-    None if x is None else (g.astype(jnp.float32) * by_sum_of_grads).astype(x.dtype)
-    for x, g in zip(inputs[:3], grads, strict=True)
+  by_sum, by_tokens = jax.tree.map(
+    lambda x: None if isinstance(x, SymbolicZero) else x,
+    cotangents,
+    is_leaf=lambda x: isinstance(x, SymbolicZero),
   )
-  return *by_inputs, None, by_sum * (tokens.loss + tokens.z_loss)
+  scale = 0.0 if by_sum is None else by_sum
+  by_weights = scale * (tokens.loss + tokens.z_loss)
+  if by_tokens.loss is not None or by_tokens.z_loss is not None:
+    # Single tokens' losses are differentiated, with scales that were not known in the forward pass.
+    scales = tuple(
+      scale * weights + (0.0 if x is None else x) for x in (by_tokens.loss, by_tokens.z_loss)
+    )
+    _, grads = run(plan, *inputs, scales=scales)
+    scale = 1.0
+  by_inputs = (
+    None if x is None else (scale * grad.astype(jnp.float32)).astype(x.dtype)
+    for x, grad in zip(inputs[:3], grads, strict=True)
+  )
+  return *by_inputs, None, by_weights
 
 
 _cross_entropy.defvjp(_forward, _backward, symbolic_zeros=True)
-
-
-def _run(how, hidden, kernel, bias, targets, weights, scales):
-  """Losses of all tokens, and with scales the gradients by hidden, kernel and bias."""
-  terms, placement, chunk_size = how
-  if placement is None:
-    return _scan(terms, None, chunk_size, hidden, kernel, bias, targets, weights, scales)
-  leading = targets.shape
-  missing = [-n % placement.size(axes) for n, axes in zip(leading, placement.leading, strict=True)]
-  pad = lambda x: jnp.pad(x, [(0, n) for n in missing] + [(0, 0)] * (x.ndim - len(leading)))
-  if any(missing):
-    hidden, targets, weights, scales = jax.tree.map(pad, (hidden, targets, weights, scales))
-  token, of_hidden = placement.token_spec(), placement.token_spec(None)
-  vocab = placement.vocab or None
-  of_bias = None if bias is None else PartitionSpec(vocab)
-  gradient = (of_hidden, PartitionSpec(placement.scattered or None, vocab), of_bias)
-  tokens, grads = jax.shard_map(
-    functools.partial(_scan, terms, placement, chunk_size),
-    in_specs=(
-      of_hidden,
-      PartitionSpec(None, vocab),
-      of_bias,
-      token,
-      token,
-      None if scales is None else (token, token),
-    ),
-    out_specs=(Tokens(token, token, token), None if scales is None else gradient),
-    check_vma=False,
-  )(hidden, kernel, bias, targets, weights, scales)
-  if any(missing):
-    cut = lambda x: x[tuple(slice(n) for n in leading)]
-    tokens = jax.tree.map(cut, tokens)
-    if grads is not None:
-      grads = (cut(grads[0]), *grads[1:])
-  return tokens, grads
-
-
-def _scan(terms, placement, chunk_size, hidden, kernel, bias, targets, weights, scales):
-  """The same on one device: on all tokens, or on its own under a mesh."""
-  axes = placement.vocab if placement else ()
-  leading, tokens = targets.shape, math.prod(targets.shape)
-  chunks = plan_chunks(tokens, kernel.shape[1], hidden.dtype, chunk_size)
-  counted = weights != 0
-  # Not after the product: NaN * 0 is NaN.
-  hidden = jnp.where(counted[..., None], hidden, 0)
-  cast_kernel = kernel.astype(hidden.dtype)
-
-  def step(sums, chunk):
-    part, target, use, scale = chunk
-    losses, softmax = chunk_losses(part, cast_kernel, bias, target, terms, axes)
-    known = (target >= 0) & (target < terms.vocab_size)
-    bad = jnp.where(known, 0.0, jnp.nan)
-    losses = losses._replace(loss=losses.loss + bad)
-    losses = jax.tree.map(lambda x: jnp.where(use, x, 0.0), losses)
-    if scale is None:
-      return None, (losses, None)
-    loss_scale, z_scale = (jnp.where(use, x + bad, 0.0) for x in scale)
-    by_hidden, *new = chunk_gradients(
-      part, cast_kernel, bias, softmax, loss_scale, z_scale, terms, axes
-    )
-    return new if sums is None else jax.tree.map(jnp.add, sums, new), (losses, by_hidden)
-
-  flat = jax.tree.map(
-    lambda x: x.reshape(tokens, *x.shape[len(leading) :]), (hidden, targets, counted, scales)
-  )
-  if chunks.num_chunks == 1:
-    sums, (losses, by_hidden) = step(None, flat)
-  else:
-    sums = None
-    if scales is not None:
-      zeros = lambda x: None if x is None else jnp.zeros(x.shape, jnp.float32)
-      sums = [zeros(kernel), zeros(bias)]
-    cut = jax.tree.map(lambda x: split(x, chunks), flat)
-    sums, out = jax.lax.scan(step, sums, cut)
-    losses, by_hidden = jax.tree.map(lambda x: merge(x, chunks), out)
-  losses = jax.tree.map(lambda x: x.reshape(leading), losses)
-  if scales is None:
-    return losses, None
-  by_kernel, by_bias = sums
-  if placement:
-    by_kernel, by_bias = _sum_over_devices(placement, by_kernel, by_bias)
-  return losses, (by_hidden.reshape(hidden.shape), by_kernel, by_bias)
-
-
-def _sum_over_devices(placement: Placement, by_kernel, by_bias):
-  """Adds up the gradients of every device's tokens, the kernel's split as the kernel is."""
-  tokens, scattered = placement.tokens, placement.scattered
-  if scattered:
-    by_kernel = jax.lax.psum_scatter(by_kernel, scattered, scatter_dimension=0, tiled=True)
-  rest = tuple(axis for axis in tokens if axis not in scattered)
-  if rest:
-    by_kernel = jax.lax.psum(by_kernel, rest)
-  if tokens and by_bias is not None:
-    by_bias = jax.lax.psum(by_bias, tokens)
-  return by_kernel, by_bias

@@ -1,6 +1,7 @@
 """On which mesh axes the tokens and the vocabulary lie, by the logical axis rules in force."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -19,56 +20,62 @@ _DEFAULT_RULES = (
 
 
 class Placement(NamedTuple):
-  """Mesh axes of the dimensions of hidden [..., D] and kernel [D, V]; () is not split."""
+  """Mesh axes over which the dimensions of hidden [..., D] and kernel [D, V] are split."""
 
-  leading: tuple[Axes, ...]  # of the dimensions before D
-  vocab: Axes = ()
-  embed: Axes = ()  # of the kernel's D
-  sizes: tuple[tuple[str, int], ...] = ()
+  leading: tuple[Axes, ...]  # of each dimension before hidden's D
+  vocab: Axes
+  embed: Axes  # of the kernel's D
+  sizes: tuple[tuple[str, int], ...]  # devices along each axis
 
   @property
   def tokens(self) -> Axes:
+    """All axes over which tokens are split."""
     return tuple(axis for axes in self.leading for axis in axes)
-
-  @property
-  def scattered(self) -> Axes:
-    """Axes over which the kernel's gradient is summed and split at once."""
-    return self.embed if set(self.embed) <= set(self.tokens) else ()
 
   def size(self, axes: Axes) -> int:
     """The number of devices along these axes."""
     return math.prod(dict(self.sizes)[axis] for axis in axes)
 
-  def local(self, leading: tuple[int, ...]) -> tuple[int, ...]:
-    """The leading dimensions on one device, rounded up."""
+  def local(self, leading: Sequence[int]) -> tuple[int, ...]:
+    """The dimensions before D on one device, rounded up."""
     return tuple(-(-n // self.size(axes)) for n, axes in zip(leading, self.leading, strict=True))
 
   def token_spec(self, *rest: None) -> PartitionSpec:
     return PartitionSpec(*(axes or None for axes in self.leading), *rest)
 
 
-def current_placement(leading: tuple[int, ...], emb_dim: int, vocab_size: int) -> Placement | None:
-  """Where the mesh in force (jax.set_mesh) puts [*leading, D] and [D, V]; None on one device."""
+def current_placement(hidden_shape: Sequence[int], vocab_size: int) -> Placement | None:
+  """Where the mesh in force (jax.set_mesh) puts hidden [..., D] and kernel [D, V].
+
+  None without a mesh, on one device, and where the mesh's axes are not Auto (inside a shard_map,
+  say): then arrays are taken as they are.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1 or any(t != AxisType.Auto for t in mesh.axis_types):
     return None
   sizes = {name: size for name, size in mesh.shape.items() if size > 1}
-  rules = nn.get_logical_axis_rules() or _DEFAULT_RULES
-  rules = [(name, tuple(a for a in _axes(axes) if a in sizes)) for name, axes in rules]
-
-  def axes_of(names):
-    return [_axes(x) for x in nn.logical_to_mesh_axes(names, rules)]
-
-  names = (("batch", "length") + (None,) * len(leading))[: len(leading)]
-  tokens = axes_of(names)
-  embed, vocab = axes_of(("embed", "vocab"))
-  taken = {axis for axes in tokens for axis in axes}
-  count = lambda axes: math.prod(sizes[axis] for axis in axes)
-  if taken & set(vocab) or vocab_size % count(vocab):
+  rules = [
+    (name, tuple(axis for axis in _axes(axes) if axis in sizes))
+    for name, axes in nn.get_logical_axis_rules() or _DEFAULT_RULES
+  ]
+  *leading, emb_dim = hidden_shape
+  names = ("batch", "length", *[None] * len(leading))[: len(leading)]
+  tokens = tuple(_axes(axes) for axes in nn.logical_to_mesh_axes(names, rules))
+  embed, vocab = (_axes(axes) for axes in nn.logical_to_mesh_axes(("embed", "vocab"), rules))
+  # A device's tokens meet the whole vocabulary, or the same tokens lie beside every part of it.
+  vocab = tuple(axis for axis in vocab if not any(axis in axes for axes in tokens))
+  if vocab_size % math.prod(sizes[axis] for axis in vocab):
     vocab = ()
-  if emb_dim % count(embed):
+  if emb_dim % math.prod(sizes[axis] for axis in embed):
     embed = ()
-  return Placement(tuple(tokens), vocab, embed, tuple(sizes.items()))
+  return Placement(tokens, vocab, embed, tuple(sizes.items()))
+
+
+def current_platform() -> str:
+  """ "cpu", "gpu" or "tpu": of the mesh in force, which may be another than this machine's."""
+  mesh = jax.sharding.get_abstract_mesh()
+  device = None if mesh.empty else mesh.abstract_device
+  return device.platform if device else jax.default_backend()
 
 
 def _axes(axes) -> Axes:

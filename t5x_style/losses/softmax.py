@@ -65,32 +65,30 @@ def chunk_losses(
     logits += bias.astype(jnp.float32)
   if terms.logit_soft_cap is not None:
     logits = terms.logit_soft_cap * jnp.tanh(logits / terms.logit_soft_cap)
-  size = kernel.shape[1]
-  columns = jax.lax.broadcasted_iota(jnp.int32, (1, size), 1)
-  if axes:
-    columns += jax.lax.axis_index(axes) * size
-  at_target = columns == targets[:, None]
-
-  top = logits.max(-1)
-  if axes:
-    top = jax.lax.pmax(top, axes)
+  first = jax.lax.axis_index(axes) * kernel.shape[1] if axes else 0
+  column = targets - first  # The target's, where it lies within this device's columns.
+  columns = jax.lax.broadcasted_iota(jnp.int32, (1, kernel.shape[1]), 1)
+  here = (column >= 0) & (column < kernel.shape[1])
+  at = jnp.take_along_axis(logits, jnp.where(here, column, 0)[:, None], axis=1)[:, 0]
+  # Two passes over the logits: of maxima, then of sums. XLA makes one loop of each, and a fast one
+  # on CPUs too, as long as the target's logit is gathered.
+  before = jnp.where(columns < column[:, None], logits, -jnp.inf).max(-1)
+  tops = logits.max(-1), before, jnp.where(here, at, -jnp.inf)
+  top, before, at = jax.lax.pmax(tops, axes) if axes else tops
   # Everything below is relative to the largest logit: exact where logits are far from zero.
-  shifted = logits - top[:, None]
-  sums = [jnp.exp(shifted).sum(-1), jnp.where(at_target, shifted, 0.0).sum(-1)]
+  sums = [jnp.exp(logits - top[:, None]).sum(-1)]
   if terms.label_smoothing:
-    sums.append(shifted.sum(-1))
-  first = jnp.where(shifted == 0.0, columns, terms.vocab_size).min(-1)
+    sums.append((logits - top[:, None]).sum(-1))
   if axes:
     sums = jax.lax.psum(sums, axes)
-    first = jax.lax.pmin(first, axes)
-  total, at = sums[0], sums[1]
+  total = sums[0]
   log_total = jnp.log(total)
-  loss = log_total - (1.0 - terms.label_smoothing - terms.low) * at
+  loss = log_total - (1.0 - terms.label_smoothing - terms.low) * (at - top)
   if terms.label_smoothing:
-    loss -= terms.low * sums[2] + terms.entropy
+    loss -= terms.low * sums[1] + terms.entropy
   z_loss = terms.z_loss * jnp.square(top + log_total)
-  correct = (first == targets).astype(jnp.float32)
-  return Tokens(loss, z_loss, correct), Softmax(logits, at_target, top, total)
+  correct = ((at == top) & (before < top)).astype(jnp.float32)
+  return Tokens(loss, z_loss, correct), Softmax(logits, columns == column[:, None], top, total)
 
 
 def chunk_gradients(
