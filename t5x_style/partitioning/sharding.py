@@ -56,7 +56,7 @@ class Partitioner:
   @contextlib.contextmanager
   def context(self) -> Iterator[None]:
     """Within it, logical constraints inside the models take effect."""
-    with self.mesh, nn.logical_axis_rules(self.active_rules()):
+    with jax.set_mesh(self.mesh), nn.logical_axis_rules(self.active_rules()):
       yield
 
   def sharding(self, names: Sequence[str | None], shape: Sequence[int] | None = None):

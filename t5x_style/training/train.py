@@ -1,40 +1,53 @@
 """The training loop: from a prepared run to a trained checkpoint."""
 
 import difflib
+import functools
 import json
 from typing import Any, NamedTuple
 
 import jax
 
+from t5x_style.inference.samples import sample
 from t5x_style.training import flops
 from t5x_style.training.checkpoints import Checkpoints, restore_params
-from t5x_style.training.dataset import BatchIterator
+from t5x_style.training.dataset import Batch, BatchIterator
 from t5x_style.training.evaluation import make_evaluate, unigram_entropy
 from t5x_style.training.interruption import StopSignal
 from t5x_style.training.meter import Meter, check_finite
 from t5x_style.training.run import Prepared
 from t5x_style.training.state import TrainState
 from t5x_style.training.step import make_train_step
-from t5x_style.training.terminal import Terminal
+from t5x_style.training.terminal import Terminal, duration, speed
 from t5x_style.training.writers import MetricWriters
 
 
+class Job(NamedTuple):
+  """A prepared run, put where it begins or goes on; nothing is compiled yet."""
+
+  prepared: Prepared
+  checkpoints: Checkpoints
+  writers: MetricWriters
+  iterator: BatchIterator
+  eval_batches: list[Batch]
+  state: TrainState
+  progress: dict[str, Any]
+
+
 class Result(NamedTuple):
-  """How a run ended."""
+  """How a run ended. The records are the last ones; losses in nats per target token."""
 
   state: TrainState
   validation: dict[str, float]
   train: dict[str, float]
-  baseline: float  # nats per token
+  baseline: float  # entropy of the held-out target tokens
   stopped_by: str | None  # the signal that ended it early
 
 
-def train(prepared: Prepared, terminal: Terminal) -> Result:
-  """Trains to the end, or to the first Ctrl-C; goes on from the newest checkpoint if there is one.
+def open_run(prepared: Prepared) -> Job:
+  """Reads the newest checkpoint of MODEL_DIR, or makes a new state.
 
   Raises:
     ValueError: MODEL_DIR holds another run.
-    FloatingPointError: the loss is no longer a number.
   """
   run = prepared.run
   checkpoints = Checkpoints(
@@ -42,62 +55,71 @@ def train(prepared: Prepared, terminal: Terminal) -> Result:
   )
   iterator = prepared.dataset.train()
   state, progress = start(prepared, checkpoints, iterator)
-  first = int(state.step)
   eval_batches = list(prepared.dataset.evaluation(run.eval_batches))
-  evaluate = make_evaluate(prepared)
-  baseline = unigram_entropy(eval_batches, prepared.loss.side)
+  writers = MetricWriters(prepared.model_dir, int(state.step))
+  return Job(prepared, checkpoints, writers, iterator, eval_batches, state, progress)
+
+
+def train(job: Job, terminal: Terminal) -> Result:
+  """Trains to the end, or to the first Ctrl-C, after which everything is saved.
+
+  Raises:
+    FloatingPointError: the loss is no longer a number.
+  """
+  prepared, run, state = job.prepared, job.prepared.run, job.state
+  first = int(state.step)
+  baseline = unigram_entropy(job.eval_batches, prepared.loss.side)
   terminal.started(first, baseline)
   step_fn = compile_step(prepared)
+  evaluate = make_evaluate(prepared)
   terminal.compiled()
-  writers = MetricWriters(prepared.model_dir, first)
-  last = {"train": {}, "validation": {}}
+  last: dict[str, dict[str, float]] = {"train": {}, "validation": {}}
 
   def record(split, step, values):
     last[split] = values
-    writers.write(step, split, values)
+    job.writers.write(step, split, values)
     terminal.record(step, split, values)
     if split == "train":
-      check_finite(step, values, checkpoints.latest())
+      check_finite(step, values, job.checkpoints.latest())
 
   meter = Meter(
     run.log_period,
-    lambda step, values: record("train", step, values),
+    functools.partial(record, "train"),
     component_names=prepared.dataset.component_names,
     step_flops=prepared.step_flops,
     peak_flops=peak_flops(prepared),
-    progress=progress,
+    progress=job.progress,
   )
 
-  def save():
-    checkpoints.save(
+  def save(validation_loss):
+    job.checkpoints.save(
       state,
-      iterator.get_state(),
+      job.iterator.get_state(),
       identity=prepared.identity(),
       progress=meter.progress(),
-      validation_loss=last["validation"].get("loss") if evaluated == step else None,
+      validation_loss=validation_loss,
     )
 
-  evaluated = None
-  with StopSignal() as stop, writers, terminal.progress(first, run.train_steps):
+  with StopSignal() as stop, job.writers, terminal.progress(first, run.train_steps):
     for step in range(first + 1, run.train_steps + 1):
-      state, sums = step_fn(state, prepared.partitioner.put(next(iterator)))
+      state, sums = step_fn(state, prepared.partitioner.put(next(job.iterator)))
       meter.add(step, sums)
       terminal.step(step)
-      ends = step == run.train_steps or stop.name is not None
+      stopped = stop.name is not None
+      validation = {}
       if step % run.eval_period == 0 or step == run.train_steps:
         with meter.paused():
-          record("validation", step, evaluate(state.params, eval_batches) | {"seconds": meter.seconds})
-          evaluated = step
-      if step % run.save_period == 0 or ends:
+          validation = evaluate(state.params, job.eval_batches)
+          record("validation", step, validation | {"seconds": meter.seconds})
+      if step % run.save_period == 0 or step == run.train_steps or stopped:
         with meter.paused():
-          save()
-      if ends:
+          save(validation.get("loss"))
+      if stopped:
         break
     meter.drain()
-    if not last["validation"] and stop.name is None:  # Started again when there was nothing to do.
-      last["validation"] = evaluate(state.params, eval_batches)
-    checkpoints.wait()
-    checkpoints.close()
+    if first >= run.train_steps:  # Started again after its end: say how good it is.
+      last["validation"] = evaluate(state.params, job.eval_batches)
+    job.checkpoints.close()
   return Result(state, last["validation"], last["train"], baseline, stop.name)
 
 
@@ -154,3 +176,38 @@ def check_same_run(prepared: Prepared, saved: dict[str, Any]) -> None:
     "(- there, + here):\n" + "\n".join(lines) + "\nSet another MODEL_DIR, or the settings that the "
     "run began with. To start from its parameters alone, set INITIAL_CHECKPOINT_PATH."
   )
+
+
+def closing_facts(job: Job, result: Result, command: str) -> dict[str, str]:
+  """The title of the summary, how fast it was, where things are, how to go on."""
+  run, step = job.prepared.run, int(result.state.step)
+  title = f"Trained {step:,} steps."
+  if result.stopped_by:
+    title = f"Stopped by {result.stopped_by} at step {step:,} of {run.train_steps:,}; all is saved."
+  elif step > run.train_steps or int(job.state.step) >= run.train_steps:
+    title = f"Nothing to do: MODEL_DIR is at step {step:,} of {run.train_steps:,} already."
+  facts = {"title": title}
+  if "tokens_per_second" in result.train:
+    facts["speed"] = speed(result.train)
+  if "seconds" in result.validation or "seconds" in result.train:
+    facts["time"] = duration(max(x.get("seconds", 0) for x in (result.train, result.validation)))
+  facts["checkpoints"] = str(job.prepared.model_dir / "checkpoints" / str(step))
+  facts["metrics"] = str(job.prepared.model_dir / "metrics.jsonl")
+  if result.stopped_by:
+    facts["go on with"] = command
+  elif step >= run.train_steps:
+    facts["train longer"] = f"{command} --gin.TRAIN_STEPS={2 * run.train_steps}"
+  return facts
+
+
+def closing_sample(job: Job, result: Result) -> dict[str, str]:
+  """Text of the trained model on a held-out example; nothing where it spans several processes."""
+  if jax.process_count() > 1:
+    return {}
+  with job.prepared.partitioner.context():
+    return sample(
+      job.prepared.loss.model,
+      result.state.params,
+      job.eval_batches[0],
+      job.prepared.dataset.decode,
+    )

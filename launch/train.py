@@ -1,0 +1,54 @@
+"""Trains a model: python -m launch.train --gin_file=quickstart.gin
+
+Without MODEL_DIR's checkpoints it begins, with them it goes on.
+"""
+
+from collections.abc import Sequence
+
+from launch import flags, mistakes, runtime
+
+EXAMPLES = """\
+python -m launch.train --gin_file=quickstart.gin
+python -m launch.train --gin_file=quickstart_causal_lm.gin --gin.TRAIN_STEPS=2000
+python -m launch.train --gin_file=my_run.gin --gin.MODEL_DIR="'/tmp/x'" --dry_run
+python -m launch.train --gin_file=/tmp/x/config.gin    (repeat a run)"""
+
+
+def main(argv: Sequence[str]) -> None:
+  values = flags.parse(argv, about="Pre-trains a Transformer.", examples=EXAMPLES)
+  runtime.prepare()
+  with mistakes.setup():
+    runtime.connect(values)
+    config = flags.read_configuration(values)
+
+    import jax
+
+    from t5x_style.training import report, run, terminal, train
+
+    prepared = run.prepare(config.build(run.Run))
+    info = report.model_info(prepared)
+    first_process = jax.process_index() == 0
+    out = terminal.Terminal(enabled=first_process)
+    out.header("t5x_style", report.facts(prepared))
+    if values.dry_run:
+      out.note(f"\n{info}\n{report.batch_info(prepared)}\nThis was a dry run: nothing was trained.")
+      return
+    job = train.open_run(prepared)
+  if first_process:
+    (prepared.model_dir / "config.gin").write_text(config.operative())
+    (prepared.model_dir / "model-info.txt").write_text(info)
+  result = train.train(job, out)
+  facts = train.closing_facts(job, result, command=" ".join(["python -m launch.train", *argv[1:]]))
+  sample = train.closing_sample(job, result) if result.stopped_by is None else {}
+  out.summary(
+    facts.pop("title"),
+    train=result.train,
+    validation=result.validation,
+    baseline=result.baseline,
+    facts=facts,
+    sample=sample,
+  )
+
+
+if __name__ == "__main__":
+  mistakes.run_command(main)
