@@ -1,0 +1,231 @@
+"""Text kept as TFRecord files in a folder that is whole or not there, and checked when opened."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+_FORMAT = 1
+_MANIFEST = "manifest.json"
+# Checksums are compared up to this size, in about a second a GB; beyond it only the files' sizes
+# are, and TensorFlow checks each record while it is read.
+_CHECKSUM_BYTES = 2 * 2**30
+_STALE_SECONDS = 86_400
+
+
+class Writer:
+  """Deals documents out to the shards of their split, in turn."""
+
+  def __init__(self, folder: Path, shards: dict[str, int]):
+    self._folder = folder
+    self._shards = shards
+    self._writers: dict[str, list[tf.io.TFRecordWriter]] = {}
+    self._digest = hashlib.sha256()
+    self.documents = dict.fromkeys(shards, 0)
+    self.text_bytes = dict.fromkeys(shards, 0)
+
+  def add(self, split: str, text: bytes) -> None:
+    if split not in self._writers:
+      names = self._files(split)
+      self._writers[split] = [tf.io.TFRecordWriter(str(self._folder / name)) for name in names]
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
+    example = tf.train.Example(features=tf.train.Features(feature={"text": feature}))
+    writers = self._writers[split]
+    writers[self.documents[split] % len(writers)].write(example.SerializeToString())
+    self.documents[split] += 1
+    self.text_bytes[split] += len(text)
+    self._digest.update(f"{split} {len(text)} ".encode() + text)
+
+  def _files(self, split: str) -> list[str]:
+    count = self._shards[split]
+    return [f"{split}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
+
+  def close(self, facts: Any) -> None:
+    """Closes the files and describes them in the manifest."""
+    splits = {}
+    for split, writers in self._writers.items():
+      for writer in writers:
+        writer.close()
+      splits[split] = {
+        "documents": self.documents[split],
+        "text_bytes": self.text_bytes[split],
+        "files": {name: _facts(self._folder / name) for name in self._files(split)},
+      }
+    manifest = {
+      "format": _FORMAT,
+      "content": self._digest.hexdigest(),
+      "facts": facts,
+      "splits": splits,
+    }
+    (self._folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+  """A finished cache.
+
+  Attributes:
+    content: checksum of all documents in their order: the same text, the same checksum.
+    facts: what the builder returned.
+    documents: {split: how many}.
+  """
+
+  folder: Path
+  content: str
+  facts: Any
+  documents: dict[str, int]
+  files: dict[str, list[str]]
+
+  def source(self) -> seqio.DataSource:
+    """{"text": string} of every document."""
+    return seqio.TFExampleDataSource(
+      self.files,
+      {"text": tf.io.FixedLenFeature([], tf.string)},
+      num_input_examples=self.documents,
+    )
+
+
+def default_root() -> Path:
+  """$T5X_STYLE_CACHE, or the user's cache folder."""
+  if folder := os.environ.get("T5X_STYLE_CACHE"):
+    return Path(folder).expanduser()
+  return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t5x_style" / "text"
+
+
+def open_or_build(
+  root: str | os.PathLike[str] | None,
+  name: str,
+  shards: dict[str, int],
+  build: Callable[[Writer], Any],
+) -> Records:
+  """Opens the cache `name`, building it where it is not there, not whole or damaged.
+
+  Args:
+    root: a local folder; default_root() if None.
+    name: of the cache's folder below it; holds a key of all that the content depends on.
+    shards: {split: number of files}.
+    build: adds the documents, always in the same order; what it returns is kept as `facts`. An
+      OSError of its own would be taken for one of writing.
+
+  Raises:
+    OSError: the folder cannot be written.
+  """
+  folder = (Path(root).expanduser() if root else default_root()) / name
+  records = _open(folder, warn=True)
+  if records:
+    return records
+  try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(folder.with_name(f".{name}.lock")):
+      # Another process may have built it while this one waited.
+      return _open(folder) or _build(folder, shards, build)
+  except (OSError, tf.errors.OpError) as error:
+    kind = type(error) if isinstance(error, OSError) else OSError
+    raise kind(
+      f"the text cache {folder} cannot be written: {error}. Set the environment variable "
+      "T5X_STYLE_CACHE, or cache_dir of the corpus in the gin file, to a folder with room that you "
+      "may write to."
+    ) from error
+
+
+def _build(folder: Path, shards: dict[str, int], build: Callable[[Writer], Any]) -> Records:
+  for old in folder.parent.glob(f".{folder.name}.*.tmp"):
+    if time.time() - old.stat().st_mtime > _STALE_SECONDS:  # its process was killed
+      shutil.rmtree(old, ignore_errors=True)
+  temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+  temporary.mkdir()
+  try:
+    writer = Writer(temporary, shards)
+    writer.close(build(writer))
+    _replace(temporary, folder)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
+  records = _open(folder)
+  if records is None:
+    raise OSError(f"what was just written to {folder} reads differently")
+  return records
+
+
+def _replace(temporary: Path, folder: Path) -> None:
+  """Puts `temporary` in the place of `folder`, which may hold a damaged cache or a whole one that
+  a process on another machine has just finished."""
+  for _ in range(3):
+    try:
+      temporary.rename(folder)
+      return
+    except OSError:
+      if not folder.exists():
+        raise
+    if _open(folder):
+      return
+    damaged = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    with contextlib.suppress(FileNotFoundError):
+      folder.rename(damaged)
+    shutil.rmtree(damaged, ignore_errors=True)
+  raise OSError(f"{folder} keeps coming back damaged")
+
+
+def _open(folder: Path, warn: bool = False) -> Records | None:
+  """The cache, None where it is not there or not as its manifest says."""
+  if not folder.is_dir():
+    return None
+  try:
+    manifest = json.loads((folder / _MANIFEST).read_text())
+    if manifest["format"] != _FORMAT:
+      return None
+    splits = manifest["splits"]
+    files = {name: facts for split in splits.values() for name, facts in split["files"].items()}
+    checksums = sum(size for size, _ in files.values()) <= _CHECKSUM_BYTES
+    for name, (size, checksum) in files.items():
+      if (folder / name).stat().st_size != size:
+        raise ValueError(f"{name} has not the {size} bytes it was written with")
+      if checksums and _facts(folder / name)[1] != checksum:
+        raise ValueError(f"the checksum of {name} differs")
+    return Records(
+      folder,
+      manifest["content"],
+      manifest["facts"],
+      {split: facts["documents"] for split, facts in splits.items()},
+      {split: [str(folder / name) for name in facts["files"]] for split, facts in splits.items()},
+    )
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    if warn:
+      warnings.warn(
+        f"The text cache {folder} is damaged ({error}); building it anew.", stacklevel=2
+      )
+    return None
+
+
+def _facts(file: Path) -> tuple[int, str]:
+  """Size in bytes and checksum."""
+  with file.open("rb") as f:
+    checksum = hashlib.file_digest(f, "sha256").hexdigest()
+  return file.stat().st_size, checksum
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+  """Keeps processes of one machine from building the same cache twice.
+
+  Where the file system has no locks they may, which costs time and does no harm.
+  """
+  with contextlib.ExitStack() as stack:
+    with contextlib.suppress(ImportError, OSError):
+      import fcntl
+
+      file = stack.enter_context(path.open("w"))
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield

@@ -1,0 +1,296 @@
+"""Vocabularies: SentencePiece and bytes, their special tokens and sentinels, what ids stand for."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from sentencepiece import sentencepiece_model_pb2
+
+SHIPPED = Path(__file__).parent / "vocabulary_files"
+# What the objectives call upon beside padding, EOS and UNK; launch.tokenizer adds them to a model.
+SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[MASK]", "[R]", "[S]", "[X]", "[PRE]", "[MID]", "[SUF]")
+
+_PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
+_SPACE = "\u2581"  # how most models write a space
+# Pieces that models of others define by hand and that stand for no text.
+_MARKUP = re.compile(r"\[[A-Za-z0-9_]+\]|<[^<>\s]+>")
+
+
+class _SpecialsFromExtraIds(seqio.Vocabulary):
+  """Gives special tokens to the low end of the extra ids: the sentinels that are used last.
+
+  `extra_ids` counts the sentinels that are left; sentinel k is still vocab_size - 1 - k.
+  """
+
+  borrowed: tuple[str, ...] = ()
+
+  @property
+  def extra_ids(self) -> int:
+    return self._extra_ids - len(self.borrowed)
+
+  def _borrow(self, tokens: Sequence[str]) -> None:
+    if isinstance(tokens, str):
+      raise ValueError(
+        f"specials_from_extra_ids = {tokens!r} is one text; write a tuple: ({tokens!r},)."
+      )
+    if len(tokens) > self._extra_ids:
+      raise ValueError(
+        f"specials_from_extra_ids = {tuple(tokens)} takes {len(tokens)} extra ids, but there are "
+        f"{self._extra_ids}; raise extra_ids (EXTRA_IDS in the gin files)."
+      )
+    self.borrowed = tuple(tokens)
+
+
+class SentencePieceVocabulary(_SpecialsFromExtraIds, seqio.SentencePieceVocabulary):
+  """SeqIO's, with special tokens from the extra ids where the model has none."""
+
+
+class ByteVocabulary(_SpecialsFromExtraIds, seqio.ByteVocabulary):
+  """SeqIO's (ByT5, Xue et al. 2021), with special tokens from the extra ids."""
+
+  @property
+  def vocab_size(self) -> int:
+    return self._base_vocab_size + self._extra_ids
+
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, ByteVocabulary) and self.__dict__ == other.__dict__
+
+  __hash__ = None  # type: ignore[assignment]
+
+
+def sentencepiece(
+  path: str = "python_stdlib.model",
+  extra_ids: int = 128,
+  specials_from_extra_ids: Sequence[str] = (),
+) -> SentencePieceVocabulary:
+  """A SentencePiece vocabulary; ids are those of the file, the extra ids follow.
+
+  Args:
+    path: a file, also gs://..., or the bare name of one that comes with the package.
+    extra_ids: sentinels behind the file's ids; sentinel k is vocab_size - 1 - k.
+    specials_from_extra_ids: special tokens the file lacks, e.g. ("[MASK]",). The first takes the
+      lowest extra id, and so on; as many sentinels fewer are left. Other names may be given too.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is not a SentencePiece model, or padding, EOS and UNK are not 0, 1 and 2.
+  """
+  file = _find(path)
+  _check_ids(file, _read(file))
+  vocabulary = SentencePieceVocabulary(file, extra_ids)
+  vocabulary._borrow(specials_from_extra_ids)
+  return vocabulary
+
+
+def byte_vocabulary(
+  extra_ids: int = 128, specials_from_extra_ids: Sequence[str] = ()
+) -> ByteVocabulary:
+  """UTF-8 bytes as ids 3 to 258. Its special tokens can only come from the extra ids."""
+  vocabulary = ByteVocabulary(extra_ids)
+  vocabulary._borrow(specials_from_extra_ids)
+  return vocabulary
+
+
+def special_id(vocabulary: seqio.Vocabulary, token: str) -> int:
+  """The id of a special token such as "[MASK]".
+
+  Only what the model declares to be special counts: an ordinary piece that happens to be spelt
+  the same would come out of the text as well.
+
+  Raises:
+    ValueError: the vocabulary has no such special token.
+  """
+  borrowed = getattr(vocabulary, "borrowed", ())
+  if token in borrowed:
+    return vocabulary.vocab_size - vocabulary.extra_ids - len(borrowed) + borrowed.index(token)
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    pieces = _model(vocabulary).pieces
+    for i, piece in enumerate(pieces[: len(pieces) - vocabulary._extra_ids]):
+      if piece.piece == token and piece.type in (_PIECE.CONTROL, _PIECE.USER_DEFINED):
+        return i
+  function = "byte_vocabulary" if isinstance(vocabulary, seqio.ByteVocabulary) else "sentencepiece"
+  raise ValueError(
+    f"the vocabulary {_name(vocabulary)} has no special token {token!r}. Use the shipped "
+    "python_stdlib.model (VOCABULARY_FILE), train a vocabulary with `python -m launch.tokenizer`, "
+    "which adds it, or take it from the extra ids: vocabularies."
+    f"{function}.specials_from_extra_ids = {(*borrowed, token)!r} in the gin file."
+  )
+
+
+def sentinel_id(vocabulary: seqio.Vocabulary, k: int) -> int:
+  """The id of sentinel k, <extra_id_k>: vocab_size - 1 - k, as in T5."""
+  if not 0 <= k < vocabulary.extra_ids:
+    raise ValueError(
+      f"<extra_id_{k}> does not exist: the vocabulary {_name(vocabulary)} has "
+      f"{vocabulary.extra_ids} sentinels; raise extra_ids (EXTRA_IDS in the gin files)."
+    )
+  return vocabulary.vocab_size - 1 - k
+
+
+def sentinel_ids(vocabulary: seqio.Vocabulary) -> np.ndarray:
+  """The ids of all sentinels, int32 [extra_ids], in order: [8319, 8318, ...]."""
+  return vocabulary.vocab_size - 1 - np.arange(vocabulary.extra_ids, dtype=np.int32)
+
+
+def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray:
+  """How many UTF-8 bytes of text each id stands for, int32 [V].
+
+  Zero for padding, EOS, UNK, special tokens and sentinels. For models that put a space in front
+  of the text (T5's own) the first token of a document counts that space as well.
+  """
+  marks = _marks(vocabulary)
+  sizes = [0 if i in marks else len(b) for i, b in enumerate(_id_bytes(vocabulary))]
+  return np.array(sizes, np.int32)
+
+
+def decode_visible(vocabulary: seqio.Vocabulary, ids: Iterable[int]) -> str:
+  """The text of `ids` with nothing hidden but padding: "def <extra_id_0>(x):</s>", "a [MASK] b".
+
+  SeqIO's decode stops at EOS, says ⁇ for sentinels or drops them, and drops special tokens. Bytes
+  that are no UTF-8, as in the middle of a character, show as U+FFFD.
+  """
+  table = _id_bytes(vocabulary)
+  unknown = b"<unk>"
+  parts = [table[i] if i < len(table) else unknown for i in map(int, ids) if i > 0]
+  return b"".join(parts).decode("utf-8", errors="replace")
+
+
+def encode_visible(vocabulary: seqio.Vocabulary, text: str) -> list[int]:
+  """The ids of a text written as `decode_visible` shows it; for prompts, never for training text.
+
+  Documents that mention "[MASK]" or "<extra_id_0>" are encoded as the letters they are; here these
+  mean the special token and the sentinel.
+  """
+  names = {mark: i for i, mark in _marks(vocabulary).items() if mark}
+  pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+  ids: list[int] = []
+  for part in re.split(f"({pattern})", text):
+    if part:
+      ids += [names[part]] if part in names else vocabulary.encode(part)
+  return ids
+
+
+def describe(vocabulary: seqio.Vocabulary) -> dict[str, Any]:
+  """What makes it the same vocabulary, for the identity of a run; the file may have moved."""
+  facts: dict[str, Any] = {
+    "name": _name(vocabulary),
+    "vocab_size": vocabulary.vocab_size,
+    "extra_ids": vocabulary.extra_ids,
+    "specials_from_extra_ids": list(getattr(vocabulary, "borrowed", ())),
+  }
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    content = _read(vocabulary.sentencepiece_model_file)
+    facts["sha256"] = hashlib.sha256(content).hexdigest()
+  return facts
+
+
+def _find(path: str) -> str:
+  shipped = SHIPPED / path
+  if "/" not in path and shipped.is_file():
+    return str(shipped)
+  file = os.path.expanduser(path)
+  names = sorted(p.name for p in SHIPPED.glob("*.model"))
+  try:
+    found = tf.io.gfile.exists(file) and not tf.io.gfile.isdir(file)
+    reason = ""
+  except (tf.errors.OpError, OSError) as error:
+    found, reason = False, f" ({error})"
+  if not found:
+    raise FileNotFoundError(
+      f"there is no vocabulary file {path!r}{reason}. Set VOCABULARY_FILE to a SentencePiece "
+      f"model, to the name of a shipped one ({', '.join(names)}), or train one on your text with "
+      "`python -m launch.tokenizer`."
+    )
+  return file
+
+
+def _read(file: str) -> bytes:
+  with tf.io.gfile.GFile(file, "rb") as f:
+    return f.read()
+
+
+def _check_ids(file: str, content: bytes) -> None:
+  try:
+    model = sentencepiece_model_pb2.ModelProto.FromString(content)
+  except DecodeError:
+    model = sentencepiece_model_pb2.ModelProto()
+  if not model.pieces:
+    raise ValueError(
+      f"the vocabulary file {file} ({len(content)} bytes) is not a SentencePiece model. Set "
+      "VOCABULARY_FILE to a .model file, not to a .vocab or tokenizer.json beside it."
+    )
+  spec = model.trainer_spec
+  wanted = (("padding", spec.pad_piece, 0), ("EOS", spec.eos_piece, 1), ("UNK", spec.unk_piece, 2))
+  places = {piece.piece: i for i, piece in enumerate(model.pieces)}
+  wrong = [
+    f"{what} ({piece}) is {places.get(piece, 'absent')} instead of {i}"
+    for what, piece, i in wanted
+    if places.get(piece) != i
+  ]
+  if wrong:
+    raise ValueError(
+      f"in the vocabulary file {file} {', '.join(wrong)}. The convention here is T5's: padding 0, "
+      "EOS 1, UNK 2. Train one with `python -m launch.tokenizer`, or with SentencePiece's options "
+      "--pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1."
+    )
+
+
+def _model(vocabulary: seqio.SentencePieceVocabulary) -> sentencepiece_model_pb2.ModelProto:
+  return _parse(vocabulary.sp_model)
+
+
+@functools.lru_cache(maxsize=4)
+def _parse(content: bytes) -> sentencepiece_model_pb2.ModelProto:
+  return sentencepiece_model_pb2.ModelProto.FromString(content)
+
+
+def _name(vocabulary: seqio.Vocabulary) -> str:
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    return os.path.basename(vocabulary.sentencepiece_model_file)
+  return "bytes" if isinstance(vocabulary, seqio.ByteVocabulary) else type(vocabulary).__name__
+
+
+def _marks(vocabulary: seqio.Vocabulary) -> dict[int, str]:
+  """{id: how it is shown} of the ids that stand for no text; padding is shown as nothing."""
+  marks = {0: "", 1: "</s>", 2: "<unk>"}
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    special = (_PIECE.CONTROL, _PIECE.UNKNOWN, _PIECE.UNUSED)
+    for i, piece in enumerate(_model(vocabulary).pieces):
+      named = piece.type == _PIECE.USER_DEFINED and _MARKUP.fullmatch(piece.piece.strip(_SPACE))
+      if i > 2 and (piece.type in special or named):
+        marks[i] = piece.piece
+  first = vocabulary.vocab_size - vocabulary.extra_ids - len(getattr(vocabulary, "borrowed", ()))
+  marks |= {first + i: token for i, token in enumerate(getattr(vocabulary, "borrowed", ()))}
+  return marks | {int(i): f"<extra_id_{k}>" for k, i in enumerate(sentinel_ids(vocabulary))}
+
+
+def _id_bytes(vocabulary: seqio.Vocabulary) -> list[bytes]:
+  """What each id is shown as, [V]."""
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    table = [
+      bytes([int(p.piece[1:-1], 16)])
+      if p.type == _PIECE.BYTE
+      else p.piece.replace(_SPACE, " ").encode()
+      for p in _model(vocabulary).pieces
+    ]
+  elif isinstance(vocabulary, seqio.ByteVocabulary):
+    table = [b"", b"", b"", *(bytes([i]) for i in range(256))]
+    table += [b""] * (vocabulary.vocab_size - len(table))
+  else:
+    raise ValueError(
+      f"what the ids of a {type(vocabulary).__name__} stand for is not known; use a SentencePiece "
+      "or byte vocabulary."
+    )
+  for i, mark in _marks(vocabulary).items():
+    table[i] = mark.encode()
+  return table

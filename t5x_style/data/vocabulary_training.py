@@ -1,0 +1,100 @@
+"""Trains SentencePiece vocabularies that give back every text exactly, code included."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterable, Iterator
+
+import sentencepiece as spm
+from sentencepiece import sentencepiece_model_pb2
+
+from t5x_style.data.vocabularies import SPECIAL_TOKENS
+
+_ORDINARY = sentencepiece_model_pb2.ModelProto.SentencePiece.NORMAL
+_CHUNK = 4000  # characters; the trainer takes sentences, of which documents are too long
+# Any normalisation rule would do; see _finish.
+_RULE = ("\ue000", "\ue001")
+_THREADS = 4  # part of the result: sums are rounded per thread
+
+
+def train(documents: Iterable[str], vocab_size: int = 8192) -> bytes:
+  """A unigram model (Kudo 2018) as the content of a .model file; the same for the same documents.
+
+  Padding is 0, EOS 1, UNK 2, then come the special tokens of the objectives and the 256 bytes,
+  which spell what no piece covers: nothing is ever unknown. Text is not normalised: runs of spaces,
+  tabs and line ends are pieces or bytes like any other. Digits stand alone. Special tokens are
+  control pieces: the letters "[MASK]" in a text do not become the token.
+
+  SentencePiece writes a space as U+2581 and gives back U+2581 as a space. That is undone in the
+  finished model, whose pieces hold spaces as they are, so that U+2581 survives too.
+
+  Args:
+    documents: held in memory in the course of training, some 15 times their size.
+    vocab_size: pieces in all.
+
+  Raises:
+    ValueError: the text is too small for so many pieces, or vocab_size for what is always there.
+  """
+  model = io.BytesIO()
+  try:
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
+      print("\t".join(f"{ord(character):X}" for character in _RULE), file=rules, flush=True)
+      spm.SentencePieceTrainer.train(
+        sentence_iterator=_chunks(documents),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=vocab_size,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        control_symbols=list(SPECIAL_TOKENS),
+        byte_fallback=True,
+        character_coverage=0.9999,
+        split_digits=True,
+        allow_whitespace_only_pieces=True,
+        normalization_rule_tsv=rules.name,
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        max_sentence_length=8 * _CHUNK,
+        num_threads=_THREADS,
+        minloglevel=2,
+      )
+  except (RuntimeError, OSError) as error:
+    raise ValueError(
+      f"no vocabulary of {vocab_size} pieces can be trained on this text: {error}. Give more text "
+      "(--input) or another --vocab_size."
+    ) from error
+  return _finish(model.getvalue())
+
+
+def _chunks(documents: Iterable[str]) -> Iterator[str]:
+  """Pieces of documents, cut at the ends of lines where lines are not too long."""
+  for document in documents:
+    chunk = ""
+    for line in document.splitlines(keepends=True):
+      if len(chunk) + len(line) > _CHUNK and chunk:
+        yield chunk
+        chunk = ""
+      for start in range(0, len(line) - _CHUNK, _CHUNK):
+        yield line[start : start + _CHUNK]
+      chunk += line[-(len(line) % _CHUNK or _CHUNK) :] if len(line) > _CHUNK else line
+    if chunk:
+      yield chunk
+
+
+def _finish(content: bytes) -> bytes:
+  model = sentencepiece_model_pb2.ModelProto.FromString(content)
+  for piece in model.pieces:
+    if piece.type == _ORDINARY:
+      piece.piece = piece.piece.replace("\u2581", " ")
+  spec = model.normalizer_spec
+  spec.escape_whitespaces = False
+  # A model without any rule makes tensorflow_text write a line to the terminal wherever it is used.
+  # The trainer refuses rules that change nothing, so one that does is made harmless here.
+  changed, kept = (character.encode() for character in reversed(_RULE))
+  spec.precompiled_charsmap = spec.precompiled_charsmap.replace(changed, kept)
+  spec.name = "identity"
+  spec.ClearField("normalization_rule_tsv")
+  return model.SerializeToString(deterministic=True)
