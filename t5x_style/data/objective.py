@@ -68,7 +68,7 @@ class Objective:
   def check_architecture(self, architecture: str) -> None:
     if architecture in self.architectures:
       return
-    fitting = sorted(o.name for o in known() if architecture in o.architectures)
+    fitting = sorted(o.name for o in known() if architecture in _fits(o))
     raise ValueError(
       f"OBJECTIVE {self.name!r} feeds {' and '.join(self.architectures)} models, but MODEL is "
       f"{architecture}. For {architecture} models there are: {', '.join(fitting)} "
@@ -140,3 +140,8 @@ def known() -> list[type[Objective]]:
     found += [c for c in subclasses if c.name]
     todo += subclasses
   return found
+
+
+def _fits(objective: type[Objective]) -> tuple[str, ...]:
+  """The architectures of a class; those of a mixture are known only when its parts are."""
+  return objective.architectures if isinstance(objective.architectures, tuple) else ()

@@ -90,12 +90,14 @@ class TextInfilling(Objective):
     # No more spans than gaps for them: surplus ones join the last.
     limit = tf.minimum(spans, lengths - total + 1)
     compacted = noise.compact(edges, grows, most)
-    order = tf.range(1, most + 1)[None, :]
-    compacted = tf.where(order < limit[:, None], compacted, total[:, None])
-    compacted = tf.pad(compacted, [[0, 0], [1, 0]])
-    hidden = noise.place_spans(
-      noise.fold_in(seeds, 1), compacted, lengths, total, limit, length=raw
-    )
+    real = tf.range(most)[None, :] < limit[:, None]
+    compacted = tf.where(tf.range(1, most + 1)[None, :] < limit[:, None], compacted, total[:, None])
+    # In another order, lest the span that was cut always be the last of the window.
+    sizes = compacted - tf.pad(compacted, [[0, 0], [1, 0]])[:, :-1]
+    key = tf.where(real, noise.uniform(noise.fold_in(seeds, 4), most), 2.0)
+    sizes = tf.gather(sizes, tf.argsort(key, axis=1), batch_dims=1)
+    shuffled = tf.pad(tf.cumsum(sizes, axis=1), [[0, 0], [1, 0]])
+    hidden = noise.place_spans(noise.fold_in(seeds, 1), shuffled, lengths, total, limit, length=raw)
     empty = ~grows & (before < total[:, None])
     zero = tf.reduce_sum(tf.cast(empty, tf.int32), axis=1)
     zero = tf.minimum(zero, tf.minimum(total - limit, lengths - total))
