@@ -109,12 +109,17 @@ class _Conversion:
 
   def _skip(self, reason: str, place: str) -> None:
     self.skipped[reason] += 1
-    self.first_skipped = self.first_skipped or f"{place} {reason.replace('are', 'is', 1)}"
+    self.first_skipped = self.first_skipped or place
 
   def check_found(self, where: str) -> None:
-    """ValueError where there is no document, naming the fields there are."""
-    if self.documents:
+    """ValueError where there is no document to train on, naming the fields there are."""
+    if self.writer.documents["train"]:
       return
+    if self.documents:
+      raise ValueError(
+        f"all {self.documents} documents in {where} are held out; give more documents, "
+        "VALIDATION_FILES, or VALIDATION_FRACTION = 0."
+      )
     if self.fields:
       raise ValueError(
         f"JSON_FIELD = {self.field!r}: no object read from {where} has that field; they have "
@@ -130,7 +135,7 @@ class _Conversion:
     if self.skipped:
       reasons = ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
       warnings.warn(
-        f"{self.skipped.total()} JSON lines are left out: {reasons}. The first: "
+        f"{self.skipped.total()} JSON lines are left out: {reasons}. The first is "
         f"{self.first_skipped}.",
         stacklevel=2,
       )

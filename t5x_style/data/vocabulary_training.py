@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import tempfile
 from collections.abc import Iterable, Iterator
 
 import sentencepiece as spm
+import seqio
+import tensorflow as tf
 from sentencepiece import sentencepiece_model_pb2
 
 from t5x_style.data.vocabularies import SPECIAL_TOKENS
@@ -67,6 +70,64 @@ def train(documents: Iterable[str], vocab_size: int = 8192) -> bytes:
       "(--input) or another --vocab_size."
     ) from error
   return _finish(model.getvalue())
+
+
+@dataclasses.dataclass
+class Fit:
+  """How a vocabulary serves some documents; `exact` of them come back from their ids unchanged."""
+
+  documents: int = 0
+  text_bytes: int = 0
+  tokens: int = 0
+  exact: int = 0
+
+  @property
+  def bytes_per_token(self) -> float:
+    return self.text_bytes / max(1, self.tokens)
+
+
+def measure(vocabulary: seqio.Vocabulary, documents: Iterable[str]) -> Fit:
+  """Encodes and decodes every document."""
+  fit = Fit()
+  for document in documents:
+    ids = vocabulary.encode(document)
+    fit.documents += 1
+    fit.text_bytes += len(document.encode())
+    fit.tokens += len(ids)
+    fit.exact += vocabulary.decode(ids) == document
+  return fit
+
+
+def texts(source: seqio.DataSource, split: str, most_bytes: int) -> Iterator[str]:
+  """Documents of a source of {"text": string} in a mixed order, about `most_bytes` of them."""
+  return _texts(source.get_dataset(split, shuffle=True, seed=0), ("text",), most_bytes)
+
+
+def task_texts(task: seqio.Task, split: str, most_bytes: int) -> Iterator[str]:
+  """The texts a SeqIO task hands to its tokeniser, one for each feature of an example."""
+  steps = list(task.preprocessors)
+  tokenizers = (seqio.preprocessors.tokenize, seqio.preprocessors.tokenize_and_append_eos)
+  places = [i for i, s in enumerate(steps) if getattr(s, "func", s) in tokenizers]
+  if not places:
+    raise ValueError(
+      f"the task {task.name} has no step seqio.preprocessors.tokenize, before which its text could "
+      "be taken; give the text itself with --input or --gin_file."
+    )
+  text = seqio.Feature(seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.string, rank=0)
+  features = dict.fromkeys(task.output_features, text)
+  before = task.replace(preprocessors=steps[: places[0]], output_features=features)
+  dataset = before.get_dataset(None, split, shuffle=True, seed=0, trim_output_features=False)
+  return _texts(dataset, tuple(features), most_bytes)
+
+
+def _texts(dataset: tf.data.Dataset, features: tuple[str, ...], most_bytes: int) -> Iterator[str]:
+  size = 0
+  for example in dataset.as_numpy_iterator():
+    for content in (example[name] for name in features if example.get(name)):
+      size += len(content)
+      yield content.decode("utf-8", errors="replace")
+    if size >= most_bytes:
+      return
 
 
 def _chunks(documents: Iterable[str]) -> Iterator[str]:

@@ -1,0 +1,144 @@
+"""Trains a vocabulary: python -m launch.tokenizer --input='/my/texts/*.txt' --output=my.model"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from absl import flags as absl_flags
+
+from launch import configuration, flags, mistakes, runtime
+
+EXAMPLES = """\
+python -m launch.tokenizer                              (on Python's standard library)
+python -m launch.tokenizer --input='/my/texts/*.txt' --vocab_size=16384 --output=my.model
+python -m launch.tokenizer --gin_file=my_run.gin        (on the CORPUS of a run)
+python -m launch.tokenizer --task=my_task --module=my_package.tasks"""
+
+Texts = Callable[[str, int], Iterator[str]]  # of a split, about so many bytes
+
+
+def main(argv: Sequence[str]) -> None:
+  values = flags.parse(
+    argv, about="Trains a SentencePiece vocabulary.", examples=EXAMPLES, define=_define
+  )
+  runtime.prepare()
+  with mistakes.setup():
+    if os.path.exists(values.output):
+      raise mistakes.ConfigurationError(
+        f"--output={values.output} exists, and a model may depend on it; choose another name or "
+        "remove it."
+      )
+    with runtime.quiet_imports():
+      from t5x_style.data import vocabularies, vocabulary_training
+
+    name, splits, texts = _text(values)
+    most = values.max_megabytes * 10**6
+    print(f"Training {values.vocab_size:,} pieces on {name}.", flush=True)
+    begun = time.monotonic()
+    content = vocabulary_training.train(texts("train", most), values.vocab_size)
+    seconds = time.monotonic() - begun
+    _write(values.output, content)
+    vocabulary = vocabularies.sentencepiece(os.path.abspath(values.output))
+    fits = {
+      split: vocabulary_training.measure(vocabulary, texts(split, most))
+      for split in ("train", "validation")
+      if split in splits
+    }
+  print(f"\n{'':12}{'documents':>10}{'MB':>9}{'tokens':>13}{'bytes/token':>13}{'exact':>10}")
+  for split, fit in fits.items():
+    print(
+      f"{split:12}{fit.documents:>10,}{fit.text_bytes / 1e6:>9,.1f}{fit.tokens:>13,}"
+      f"{fit.bytes_per_token:>13.3f}{fit.exact:>10,}"
+    )
+  print(
+    f"\n{values.output}: {values.vocab_size:,} pieces, {len(content):,} bytes, {seconds:.0f} s. "
+    f"Use it: --gin.VOCABULARY_FILE=\"'{values.output}'\""
+  )
+
+
+def _define(values: absl_flags.FlagValues) -> None:
+  absl_flags.DEFINE_multi_string(
+    "input", [], "Text files, a pattern; a document is a file. May be repeated.", flag_values=values
+  )
+  absl_flags.DEFINE_string(
+    "task", None, "A SeqIO task or mixture whose text is taken instead.", flag_values=values
+  )
+  absl_flags.DEFINE_string("module", None, "The module that registers it.", flag_values=values)
+  absl_flags.DEFINE_string("output", "vocabulary.model", "The file to write.", flag_values=values)
+  absl_flags.DEFINE_integer(
+    "vocab_size",
+    8192,
+    "Pieces in all: padding, EOS, UNK, special tokens and bytes (268) included, sentinels not.",
+    lower_bound=300,
+    flag_values=values,
+  )
+  absl_flags.DEFINE_integer(
+    "max_megabytes",
+    100,
+    "Text to train on; 15 times as much memory is needed.",
+    lower_bound=1,
+    flag_values=values,
+  )
+
+
+def _text(values: Any) -> tuple[str, Sequence[str], Texts]:
+  """What is trained on: its name, its splits, its texts."""
+  given = [name for name in ("input", "task", "gin_file") if getattr(values, name)]
+  if len(given) > 1:
+    raise mistakes.ConfigurationError(
+      f"--{' and --'.join(given)} name different texts; give one of them."
+    )
+  if values.module and not values.task:
+    raise mistakes.ConfigurationError("--module registers the task that --task names; give --task.")
+  if values.task:
+    return _task(values.task, values.module)
+  from t5x_style.data import corpora, text_files, vocabulary_training
+
+  corpus: Any = corpora.PythonStdlib()
+  if values.gin_file:
+    corpus = _corpus(flags.read_configuration(values))
+  elif values.input:
+    # Of a single file nothing can be held out.
+    several = len(text_files.matching(values.input, "--input")) > 1
+    corpus = corpora.TextFiles(tuple(values.input), validation_fraction=0.05 if several else 0)
+  source = corpus.source()
+
+  def texts(split: str, most_bytes: int) -> Iterator[str]:
+    return vocabulary_training.texts(source, split, most_bytes)
+
+  return corpus.name, tuple(source.splits), texts
+
+
+def _task(name: str, module: str | None) -> tuple[str, Sequence[str], Texts]:
+  from t5x_style.data import tasks, vocabulary_training
+
+  parts = [task for task, _ in tasks.parts(tasks.lookup(name, module))]
+
+  def texts(split: str, most_bytes: int) -> Iterator[str]:
+    for task in parts:
+      if split in task.splits:
+        yield from vocabulary_training.task_texts(task, split, most_bytes // len(parts))
+
+  return name, sorted({split for task in parts for split in task.splits}), texts
+
+
+def _corpus(config: configuration.Configuration) -> Any:
+  reference = config.macro("CORPUS")
+  if not hasattr(reference, "target"):
+    raise mistakes.ConfigurationError(
+      "The gin files set no CORPUS; include one of gin_configs/data/ in them."
+    )
+  return config.build(reference.target.object)
+
+
+def _write(path: str, content: bytes) -> None:
+  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+  temporary = f"{path}.{os.getpid()}.tmp"
+  with open(temporary, "wb") as file:
+    file.write(content)
+  os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+  mistakes.run_command(main)
