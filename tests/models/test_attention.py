@@ -1,0 +1,79 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from t5x_style.models import attention
+
+
+def reference(query, key, value, mask, bias, scale):
+  """Attention in float64, head by head, row by row."""
+  query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
+  out = np.zeros(query.shape)
+  groups = query.shape[2] // key.shape[2]
+  for b, n in itertools.product(range(query.shape[0]), range(query.shape[2])):
+    logits = scale * query[b, :, n] @ key[b, :, n // groups].T
+    if bias is not None:
+      logits = logits + np.asarray(bias, np.float64)[0, n]
+    if mask is not None:
+      logits = np.where(np.broadcast_to(mask, (query.shape[0], 1, *logits.shape))[b, 0], logits, -np.inf)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    out[b, :, n] = weights / weights.sum(-1, keepdims=True) @ value[b, :, n // groups]
+  return out
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attend_equals_float64_reference(kv_heads, causal):
+  rng = np.random.default_rng(0)
+  query = rng.normal(size=(2, 5, 4, 8)).astype(np.float32)
+  key, value = rng.normal(size=(2, 2, 7, kv_heads, 8)).astype(np.float32)
+  bias = rng.normal(size=(1, 4, 5, 7)).astype(np.float32)
+  mask = attention.Pattern(causal=causal).mask(5, 7)
+  got = attention.attend(query, key, value, mask=mask, bias=bias, scale=0.3)
+  np.testing.assert_allclose(got, reference(query, key, value, mask, bias, 0.3), atol=2e-6)
+
+
+def test_packed_causal_mask_is_the_one_of_the_docstring():
+  segments = jnp.array([[1, 1, 2, 2, 0]])
+  mask = attention.Pattern(segments, segments, causal=True).mask(5, 5)
+  np.testing.assert_array_equal(
+    mask[0, 0].astype(int),
+    [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 0]],
+  )
+
+
+def test_prefix_is_seen_both_ways():
+  mask = attention.Pattern(prefix=jnp.array([[1, 1, 1, 0, 0]]), causal=True).mask(5, 5)
+  np.testing.assert_array_equal(
+    mask[0, 0].astype(int),
+    [[1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]],
+  )
+
+
+def test_nothing_to_hide_needs_no_mask():
+  assert attention.Pattern().mask(4, 4) is None
+
+
+def test_relative_buckets_by_hand():
+  # T5's 32 buckets up to distance 128: causal ones are exact below 16, both-way ones below 8.
+  causal = attention.relative_buckets(-jnp.array([0, 1, 15, 16, 64, 128, 1000]), False, 32, 128)
+  np.testing.assert_array_equal(causal, [0, 1, 15, 16, 26, 31, 31])
+  assert attention.relative_buckets(jnp.array([5]), False, 32, 128)[0] == 0  # the future
+  both = attention.relative_buckets(jnp.array([-1, 1, -7, 7, -8, 500]), True, 32, 128)
+  np.testing.assert_array_equal(both, [1, 17, 7, 23, 8, 31])
+
+
+def test_rotary_keeps_length_and_depends_on_distance_alone():
+  x, y = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 16))
+
+  def product(i, j):
+    a = attention.rotate(x, jnp.array([[i]]), 10_000.0)
+    b = attention.rotate(y, jnp.array([[j]]), 10_000.0)
+    return float((a * b).sum())
+
+  assert product(3, 10) == pytest.approx(product(103, 110), abs=1e-4)
+  assert product(3, 10) != pytest.approx(product(3, 12), abs=1e-2)
+  rotated = attention.rotate(x, jnp.array([[57]]), 10_000.0)
+  assert float(jnp.linalg.norm(rotated)) == pytest.approx(float(jnp.linalg.norm(x)), rel=1e-5)

@@ -1,0 +1,214 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from t5x_style.models import TransformerConfig
+
+DECODERS = ("t5", "llama", "gpt2")
+
+
+def embed_gradient(model, params, batch, side, position):
+  """|d logits[0, position] / d embedded token| for every token of the side, by position [L].
+
+  A table with one row per position stands in for the tokens, so each position's influence is seen
+  on its own.
+  """
+  tokens = batch[f"{side}_input_tokens"]
+  length = tokens.shape[1]
+  params = nn.meta.unbox(params)
+  table = params["token_embed"]["embedding"]
+  rows = table[tokens[0]]
+  kernel = jax.random.normal(jax.random.key(7), (model.config.emb_dim,))
+  spread = {**batch, f"{side}_input_tokens": jnp.arange(1, length + 1)[None] % table.shape[0]}
+  spread = {k: v[:1] for k, v in spread.items()}
+
+  def score(rows):
+    changed = jax.tree.map(lambda x: x, params)
+    changed["token_embed"] = {"embedding": table.at[1 : length + 1].set(rows)}
+    out = model.apply({"params": changed}, spread)
+    return out.hidden[0, position] @ kernel
+
+  return np.abs(np.asarray(jax.jit(jax.grad(score))(rows))).sum(-1)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoders_are_causal(build_family, name):
+  model, params, batch = build_family(name)
+  if name == "t5":  # The encoder's tokens share the table: hold them apart from the decoder's.
+    batch["encoder_input_tokens"] = jnp.full_like(batch["encoder_input_tokens"], 60)
+  influence = embed_gradient(model, params, batch, "decoder", position=5)
+  assert (influence[:6] > 0).all()
+  assert (influence[6:] == 0).all()
+
+
+def test_encoder_sees_both_ways(build_family):
+  model, params, batch = build_family("bert")
+  assert (embed_gradient(model, params, batch, "encoder", position=5) > 0).all()
+
+
+@pytest.mark.parametrize("name", ("llama", "bert"))
+def test_segments_do_not_see_each_other(build_family, name):
+  model, params, batch = build_family(name)
+  side = "encoder" if name == "bert" else "decoder"
+  batch[f"{side}_segment_ids"] = jnp.array([[1] * 4 + [2] * 5 + [0] * 3] * 2)
+  batch[f"{side}_positions"] = jnp.array([[*range(4), *range(5), 0, 0, 0]] * 2)
+  influence = embed_gradient(model, params, batch, side, position=6)
+  seen = [4, 5, 6] if side == "decoder" else [4, 5, 6, 7, 8]
+  np.testing.assert_array_equal(np.nonzero(influence)[0], seen)
+
+
+def test_packed_rows_equal_their_documents_alone(build_family):
+  """Two documents in one row give exactly what each gives in a row of its own."""
+  model, params, batch = build_family("llama")
+  a, b = batch["decoder_input_tokens"][:, :5], batch["decoder_input_tokens"][:, 5:]
+  packed = {
+    "decoder_input_tokens": jnp.concatenate([a, b], 1),
+    "decoder_segment_ids": jnp.array([[1] * 5 + [2] * 7] * 2),
+    "decoder_positions": jnp.array([[*range(5), *range(7)]] * 2),
+  }
+  apply = jax.jit(lambda batch: model.apply({"params": params}, batch).hidden)
+  alone = [apply({"decoder_input_tokens": x}) for x in (a, b)]
+  np.testing.assert_allclose(apply(packed), jnp.concatenate(alone, 1), atol=1e-5)
+
+
+def test_encoder_decoder_packing_crosses_within_segments_only(build_family):
+  model, params, batch = build_family("t5")
+  segments = jnp.array([[1] * 6 + [2] * 6] * 2)
+  batch |= {"encoder_segment_ids": segments, "decoder_segment_ids": segments}
+  apply = jax.jit(lambda batch: model.apply({"params": params}, batch).hidden)
+  changed = dict(batch)
+  tokens = batch["encoder_input_tokens"]
+  changed["encoder_input_tokens"] = tokens.at[:, 6:].set((tokens[:, 6:] + 3) % 60 + 2)
+  before, after = apply(batch), apply(changed)
+  np.testing.assert_array_equal(before[:, :6], after[:, :6])
+  assert (np.abs(before[:, 6:] - after[:, 6:]).max(-1) > 0).all()
+
+
+def test_padding_of_the_encoder_is_not_seen(build_family):
+  model, params, batch = build_family("t5")
+  apply = jax.jit(lambda batch: model.apply({"params": params}, batch).hidden)
+  padded = {k: jnp.pad(v, ((0, 0), (0, 5))) for k, v in batch.items()}
+  np.testing.assert_allclose(apply(padded)[:, :12], apply(batch), atol=1e-5)
+
+
+def test_scanned_and_unrolled_stacks_agree(family, build_family):
+  model, params, batch = build_family(family)
+  unrolled, _, _ = build_family(family, scan_layers=False)
+  params = nn.meta.unbox(params)
+
+  def unroll(tree):
+    if "layers" not in tree:
+      return tree
+    rest = {k: v for k, v in tree.items() if k != "layers"}
+    layers = {f"layers_{i}": jax.tree.map(lambda x, i=i: x[i], tree["layers"]) for i in range(2)}
+    return rest | layers
+
+  split = {k: unroll(v) if k in ("encoder", "decoder") else v for k, v in params.items()}
+  expected = model.apply({"params": params}, batch)
+  got = unrolled.apply({"params": split}, batch)
+  np.testing.assert_allclose(got.hidden, expected.hidden, atol=1e-5)
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_remat_changes_no_gradient(build_family, remat):
+  model, params, batch = build_family("t5")
+  again, _, _ = build_family("t5", remat=remat)
+
+  def gradient(model):
+    loss = lambda params: jnp.square(model.apply({"params": params}, batch).hidden).sum()
+    return jax.jit(jax.grad(loss))(params)
+
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4),
+    gradient(model),
+    gradient(again),
+  )
+
+
+def test_target_positions_reach_the_head_alone(build_family):
+  model, params, batch = build_family("bert")
+  positions = jnp.array([[0, 3, 7], [11, 2, 2]])
+  full = model.apply({"params": params}, batch).logits()
+  chosen = model.apply({"params": params}, batch, positions).logits()
+  expected = jnp.take_along_axis(full, positions[..., None], axis=1)
+  np.testing.assert_allclose(chosen, expected, atol=1e-6)
+
+
+def test_dropout_is_on_with_an_rng_alone(build_family):
+  model, params, batch = build_family("t5", dropout_rate=0.5)
+  apply = lambda **kw: model.apply({"params": params}, batch, **kw).hidden
+  np.testing.assert_array_equal(apply(), apply())
+  first, second = (apply(rngs={"dropout": jax.random.key(i)}) for i in (0, 1))
+  assert np.abs(first - second).max() > 0.1
+
+
+def test_every_parameter_names_its_axes(family, build_family):
+  _, params, _ = build_family(family)
+  boxes = jax.tree.leaves(params, is_leaf=lambda x: isinstance(x, nn.Partitioned))
+  assert all(isinstance(box, nn.Partitioned) for box in boxes)
+  assert all(len(box.names) == box.value.ndim for box in boxes)
+
+
+def test_parameter_counts_of_known_models():
+  """google/t5-v1_1-small has 76,961,152 parameters, GPT-2 124,439,808 (as published)."""
+
+  def count(config):
+    from t5x_style.models import Transformer
+
+    batch = {}
+    if config.num_encoder_layers:
+      batch["encoder_input_tokens"] = jnp.ones((1, 4), jnp.int32)
+    batch["decoder_input_tokens"] = jnp.ones((1, 4), jnp.int32)
+    shapes = jax.eval_shape(Transformer(config).init, jax.random.key(0), batch)
+    return sum(x.size for x in jax.tree.leaves(shapes))
+
+  t5 = TransformerConfig(
+    vocab_size=32128,
+    emb_dim=512,
+    num_heads=6,
+    head_dim=64,
+    mlp_dim=1024,
+    num_encoder_layers=8,
+    num_decoder_layers=8,
+    scale_attention=False,
+    tie_embeddings=False,
+  )
+  gpt2 = TransformerConfig(
+    vocab_size=50257,
+    emb_dim=768,
+    num_heads=12,
+    head_dim=64,
+    mlp_dim=3072,
+    num_decoder_layers=12,
+    mlp_activations=("gelu",),
+    norm="layer",
+    use_bias=True,
+    positions="learned",
+    max_length=1024,
+    scale_logits=False,
+  )
+  assert count(t5) == 76_961_152
+  assert count(gpt2) == 124_439_808
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"num_decoder_layers": 0, "num_encoder_layers": 0}, "has no layers"),
+    ({"norm": "batch"}, "norm = 'batch' is not one of 'rms', 'layer'"),
+    ({"num_kv_heads": 3}, "num_kv_heads = 3 must divide num_heads = 4"),
+    ({"emb_dim": 0}, "emb_dim = 0 must be a positive integer"),
+    ({"dropout_rate": 1.0}, "dropout_rate = 1.0 must lie in"),
+    ({"positions": "rotary", "head_dim": 7}, "head_dim = 7 must be even"),
+  ],
+)
+def test_impossible_configurations_are_refused(changes, message):
+  sizes = {"vocab_size": 64, "emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_dim": 48}
+  with pytest.raises(ValueError, match=message):
+    TransformerConfig(**{**sizes, "num_decoder_layers": 1, **changes})
+
+
+def test_rows_longer_than_the_learned_positions_are_refused(build_family):
+  with pytest.raises(ValueError, match="12 tokens is longer than the 8 learned"):
+    build_family("gpt2", max_length=8)
