@@ -83,6 +83,8 @@ def _check(hidden, kernel, targets, weights, bias, label_smoothing):
       f"targets {targets.shape} and weights {weights.shape} must have the shape "
       f"{hidden.shape[:-1]} of hidden {hidden.shape} without its last axis."
     )
+  if not jnp.issubdtype(targets.dtype, jnp.integer):
+    raise ValueError(f"targets are {targets.dtype}; they must be ids, whole numbers.")
   if bias is not None and bias.shape != kernel.shape[1:]:
     raise ValueError(f"bias {bias.shape} must be [V] with V = {kernel.shape[1]} of the kernel.")
   if kernel.shape[1] < 2:

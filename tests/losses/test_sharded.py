@@ -1,0 +1,68 @@
+"""The same values on every mesh of eight devices, and what travels between the devices."""
+
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("sharded_program.py")
+ROOT = Path(__file__).parents[2]
+ROWS, LENGTH, EMB_DIM, VOCAB_SIZE, CHUNK_SIZE = 8, 10, 16, 256, 6
+
+ALL_MESHES = [sizes for sizes in itertools.product((1, 2, 4, 8), repeat=4) if math.prod(sizes) == 8]
+MESHES = [(8, 1, 1, 1), (2, 2, 1, 2), (1, 2, 4, 1), (1, 1, 1, 8)]
+
+
+def reports(meshes):
+  arguments = [",".join(map(str, sizes)) for sizes in meshes]
+  environ = os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    "PYTHONPATH": str(ROOT),
+  }
+  done = subprocess.run(
+    [sys.executable, PROGRAM, *arguments], env=environ, capture_output=True, text=True, timeout=900
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check(report):
+  data, fsdp, sequence, tensor = report["mesh"]
+  columns = VOCAB_SIZE // tensor
+  tokens = ROWS // (data * fsdp) * math.ceil(LENGTH / sequence)
+  for asked in ("6", "None"):
+    part = report[asked]
+    assert part["error"] < 2e-6, report["mesh"]
+    assert part["chunks"]["tokens"] == tokens
+    assert part["chunks"]["vocab_size"] == columns
+    chunk = part["chunks"]["chunk_size"]
+    assert chunk == (min(CHUNK_SIZE, tokens) if asked == "6" else tokens)
+    for operation, arrays, in_scan in part["collectives"]:
+      for shape in arrays:
+        where = f"{operation} of {shape} on {report['mesh']}"
+        if shape[-1:] in ([columns], [VOCAB_SIZE]) and len(shape) > 1:
+          # The kernel, gathered, or its gradient, added up: never logits, never chunk by chunk.
+          assert shape[-2] in (EMB_DIM, EMB_DIM // fsdp), where
+          assert not in_scan, where
+        elif in_scan:
+          assert math.prod(shape) <= chunk * EMB_DIM, where
+        if operation == "all-gather" and LENGTH % sequence == 0:
+          assert shape == [EMB_DIM, columns], where
+
+
+def test_on_four_meshes():
+  for report in reports(MESHES):
+    check(report)
+
+
+@pytest.mark.slow
+def test_on_all_meshes():
+  assert len(ALL_MESHES) == 20
+  for report in reports(ALL_MESHES):
+    check(report)
