@@ -15,6 +15,7 @@ from sentencepiece import sentencepiece_model_pb2
 from t5x_style.data.vocabularies import SPECIAL_TOKENS
 
 _ORDINARY = sentencepiece_model_pb2.ModelProto.SentencePiece.NORMAL
+_LONGEST_RUN = 48  # spaces; the deepest that lines of code are commonly indented or aligned
 _CHUNK = 4000  # characters; the trainer takes sentences, of which documents are too long
 # Any normalisation rule would do; see _finish.
 _RULE = ("\ue000", "\ue001")
@@ -26,8 +27,9 @@ def train(documents: Iterable[str], vocab_size: int = 8192) -> bytes:
 
   Padding is 0, EOS 1, UNK 2, then come the special tokens of the objectives and the 256 bytes,
   which spell what no piece covers: nothing is ever unknown. Text is not normalised: runs of spaces,
-  tabs and line ends are pieces or bytes like any other. Digits stand alone. Special tokens are
-  control pieces: the letters "[MASK]" in a text do not become the token.
+  tabs and line ends are pieces or bytes like any other. Digits stand alone. Every run of up to 48
+  spaces is one piece, so indentation is spelt in one way. Special tokens are control pieces: the
+  letters "[MASK]" in a text do not become the token.
 
   SentencePiece writes a space as U+2581 and gives back U+2581 as a space. That is undone in the
   finished model, whose pieces hold spaces as they are, so that U+2581 survives too.
@@ -150,6 +152,7 @@ def _finish(content: bytes) -> bytes:
   for piece in model.pieces:
     if piece.type == _ORDINARY:
       piece.piece = piece.piece.replace("\u2581", " ")
+  _add_runs_of_spaces(model)
   spec = model.normalizer_spec
   spec.escape_whitespaces = False
   # A model without any rule makes tensorflow_text write a line to the terminal wherever it is used.
@@ -159,3 +162,22 @@ def _finish(content: bytes) -> bytes:
   spec.name = "identity"
   spec.ClearField("normalization_rule_tsv")
   return model.SerializeToString(deterministic=True)
+
+
+def _add_runs_of_spaces(model: sentencepiece_model_pb2.ModelProto) -> None:
+  """Makes pieces of all runs of spaces, at the expense of the least likely other pieces.
+
+  Training picks some lengths only. The others are then put together from these in an order that is
+  as good as its reverse, of which every release of SentencePiece chooses another. A run scores
+  better than any two shorter ones for it, and not more than it has to.
+  """
+  ordinary = [piece for piece in model.pieces if piece.type == _ORDINARY]
+  learned = {len(piece.piece): piece for piece in ordinary if not piece.piece.strip(" ")}
+  longest = min(_LONGEST_RUN, len(model.pieces) // 128)
+  unlikely = (p for p in reversed(ordinary) if len(p.piece) > 1 and p.piece.strip(" "))
+  scores = {1: learned[1].score if 1 in learned else ordinary[-1].score}
+  for n in range(2, longest + 1):
+    piece = learned.get(n) or next(unlikely)
+    in_parts = max(scores[k] + scores[n - k] for k in range(1, n // 2 + 1))
+    scores[n] = max(piece.score, in_parts + 0.5) if n in learned else in_parts + 0.5
+    piece.piece, piece.score = " " * n, scores[n]
