@@ -157,6 +157,11 @@ def prepare(run: Run) -> Prepared:
     process_count=count,
   )
   check_vocabulary(run.model.vocab_size, dataset.vocab_size)
+  if "pair_labels" in dataset.feature_shapes and run.model.pooled_classes < 2:
+    raise ValueError(
+      "The objective asks about pairs of sentences, but the model has no head for them: set "
+      "config.TransformerConfig.pooled_classes = 2 (and num_token_types = 2, to tell them apart)."
+    )
   lengths = {name: shape[1] for name, (shape, _) in dataset.feature_shapes.items() if shape[1:]}
   partitioner.check_batch(run.batch_size, run.num_microbatches, lengths)
   model = Transformer(run.model)

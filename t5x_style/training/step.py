@@ -90,7 +90,7 @@ class TrainingLoss:
       count = jnp.float32(factor)
     scales = {"tokens": 1.0 / jnp.maximum(count, 1e-9)}
     if "pair_labels" in batch:
-      scales["pairs"] = 1.0 / jnp.maximum(batch["pair_weights"].sum().astype(jnp.float32), 1e-9)
+      scales["pairs"] = 1.0 / jnp.maximum(self._pair_weights(batch).sum(), 1e-9)
     return scales
 
   def __call__(
@@ -135,9 +135,8 @@ class TrainingLoss:
       sums["component_loss"] = jnp.einsum("blc,bl->c", ids, loss.per_token_loss * weights)
       sums["component_weight"] = jnp.einsum("blc,bl->c", ids, weights)
     if "pair_labels" in batch:
-      pair = pair_classification_loss(
-        out.pooled_logits, batch["pair_labels"], batch["pair_weights"]
-      )
+      labels = jnp.maximum(batch["pair_labels"], 0)
+      pair = pair_classification_loss(out.pooled_logits, labels, self._pair_weights(batch))
       total += scales["pairs"] * pair.loss_sum
       sums |= {
         "pair_loss": pair.loss_sum,
@@ -145,6 +144,11 @@ class TrainingLoss:
         "pair_weight": pair.weight_sum,
       }
     return total, sums
+
+  def _pair_weights(self, batch):
+    """[B]: 1 for rows that hold a pair; label -1 says there is none, rows of padding have no loss."""
+    used = batch[f"{self.side}_loss_weights"].sum(-1) > 0
+    return (used & (batch["pair_labels"] >= 0)).astype(jnp.float32)
 
   def _features(self, batch):
     """Targets and weights [B, L]; or [B, P] and the positions where only P per row carry loss."""

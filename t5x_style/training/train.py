@@ -37,6 +37,7 @@ class Result(NamedTuple):
   """How a run ended. The records are the last ones; losses in nats per target token."""
 
   state: TrainState
+  first_step: int  # where it went on from, 0 for a new run
   validation: dict[str, float]
   train: dict[str, float]
   baseline: float  # entropy of the held-out target tokens
@@ -120,7 +121,7 @@ def train(job: Job, terminal: Terminal) -> Result:
     if first >= run.train_steps:  # Started again after its end: say how good it is.
       last["validation"] = evaluate(state.params, job.eval_batches)
     job.checkpoints.close()
-  return Result(state, last["validation"], last["train"], baseline, stop.name)
+  return Result(state, first, last["validation"], last["train"], baseline, stop.name)
 
 
 def start(
@@ -184,7 +185,7 @@ def closing_facts(job: Job, result: Result, command: str) -> dict[str, str]:
   title = f"Trained {step:,} steps."
   if result.stopped_by:
     title = f"Stopped by {result.stopped_by} at step {step:,} of {run.train_steps:,}; all is saved."
-  elif step > run.train_steps or int(job.state.step) >= run.train_steps:
+  elif result.first_step >= run.train_steps:
     title = f"Nothing to do: MODEL_DIR is at step {step:,} of {run.train_steps:,} already."
   facts = {"title": title}
   if "tokens_per_second" in result.train:

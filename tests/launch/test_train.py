@@ -1,0 +1,111 @@
+"""The command as its users run it: real processes on the embedded corpus."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SMALL = (
+  "--gin.TRAIN_STEPS=8",
+  "--gin.SAVE_PERIOD=2",
+  "--gin.LOG_PERIOD=1",
+  "--gin.EVAL_PERIOD=4",
+  "--gin.EVAL_BATCHES=1",
+  "--gin.BATCH_SIZE=4",
+  "--gin.WARMUP_STEPS=2",
+)
+
+
+def command(*arguments):
+  return [sys.executable, "-m", "launch.train", *arguments]
+
+
+def launch(*arguments):
+  return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=600)
+
+
+def losses(model_dir):
+  records = map(json.loads, (model_dir / "metrics.jsonl").read_text().splitlines())
+  return [(r["step"], r["split"], r["loss"], r.get("grad_norm")) for r in records]
+
+
+def parameters(model_dir, step):
+  import orbax.checkpoint as ocp
+
+  return ocp.PyTreeCheckpointer().restore(model_dir / "checkpoints" / str(step) / "state")["params"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["quickstart", "quickstart_causal_lm", "quickstart_masked_lm"])
+def test_killed_run_goes_on_bit_identically(name, tmp_path):
+  import jax
+  import numpy as np
+
+  whole, killed = tmp_path / "whole", tmp_path / "killed"
+  arguments = (f"--gin_file={name}.gin", *SMALL)
+  first = launch(*arguments, f"--gin.MODEL_DIR='{whole}'")
+  assert first.returncode == 0, first.stderr
+  assert "Trained 8 steps." in first.stdout
+
+  process = subprocess.Popen(
+    command(*arguments, f"--gin.MODEL_DIR='{killed}'"), stdout=subprocess.DEVNULL
+  )
+  deadline = time.monotonic() + 300
+  while not (killed / "checkpoints" / "4").exists() and time.monotonic() < deadline:
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  again = launch(*arguments, f"--gin.MODEL_DIR='{killed}'")
+  assert again.returncode == 0, again.stderr
+  assert losses(killed) == losses(whole)
+  jax.tree.map(np.testing.assert_array_equal, parameters(whole, 8), parameters(killed, 8))
+
+  # The written configuration repeats the run, and the end is not trained past.
+  repeated = launch(f"--gin_file={whole / 'config.gin'}", f"--gin.MODEL_DIR='{tmp_path / 'r'}'")
+  assert repeated.returncode == 0, repeated.stderr
+  assert losses(tmp_path / "r") == losses(whole)
+  once_more = launch(*arguments, f"--gin.MODEL_DIR='{whole}'")
+  assert "Nothing to do: MODEL_DIR is at step 8 of 8 already." in once_more.stdout
+  assert losses(whole) == losses(killed)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+  arguments = ("--gin_file=quickstart.gin", *SMALL, "--gin.TRAIN_STEPS=100000")
+  process = subprocess.Popen(
+    command(*arguments, f"--gin.MODEL_DIR='{tmp_path}'"), stdout=subprocess.PIPE, text=True
+  )
+  deadline = time.monotonic() + 300
+  while not (tmp_path / "checkpoints" / "2").exists() and time.monotonic() < deadline:
+    time.sleep(0.02)
+  process.send_signal(signal.SIGINT)
+  output, _ = process.communicate(timeout=120)
+  assert process.returncode == 0
+  steps = [int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
+  assert f"Stopped by SIGINT at step {max(steps)} of 100,000; all is saved." in " ".join(
+    output.split()
+  ).replace(f"{max(steps):,}", str(max(steps)))
+  assert "go on with" in output
+
+
+def test_mistake_ends_with_its_message_and_no_traceback(tmp_path):
+  (tmp_path / "run.gin").write_text("include 'quickstart.gin'\nBATCHSIZE = 4\n")
+  done = launch(f"--gin_file={tmp_path / 'run.gin'}", "--gin.TRAIN_STEP=3")
+  assert done.returncode == 2
+  assert "TRAIN_STEPS" in done.stderr + done.stdout
+  assert "Traceback" not in done.stderr
+
+
+def test_unwritable_model_dir(tmp_path):
+  file = Path(tmp_path, "file")
+  file.write_text("")
+  done = launch("--gin_file=quickstart.gin", f"--gin.MODEL_DIR='{file}/run'")
+  assert done.returncode == 2
+  assert "MODEL_DIR" in done.stderr and "cannot be written" in done.stderr
+  assert "Traceback" not in done.stderr
+  assert os.listdir(tmp_path) == ["file"]

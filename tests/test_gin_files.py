@@ -1,0 +1,57 @@
+"""Every shipped gin file is read and built: nothing in gin_configs/ can go stale unseen."""
+
+from pathlib import Path
+
+import pytest
+
+from launch import configuration
+from t5x_style.training import run
+
+FOLDER = Path(__file__).parents[1] / "gin_configs"
+MODELS = {
+  "encoder_decoder": "models/encoder_decoder_mini.gin",
+  "decoder_only": "models/decoder_only_mini.gin",
+  "encoder_only": "models/encoder_only_mini.gin",
+}
+RUNS = sorted(path.name for path in FOLDER.glob("*.gin"))
+OBJECTIVES = sorted(path.name for path in (FOLDER / "objectives").glob("*.gin"))
+
+
+def prepare(gin_files, model_dir, *bindings):
+  config = configuration.read(gin_files, [f"MODEL_DIR = '{model_dir}'", *bindings])
+  return run.prepare(config.build(run.Run))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_runs(name, tmp_path):
+  prepared = prepare([name], tmp_path)
+  batch = next(prepared.dataset.train())
+  assert {k: v.shape for k, v in batch.items()} == {
+    k: shape for k, (shape, _) in prepared.dataset.feature_shapes.items()
+  }
+  assert "model_dirs/" in (FOLDER / name).read_text()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objectives_feed_a_model_they_name(name, tmp_path):
+  """Each objective's file says for which architectures it is; it works with the first of them."""
+  first_line = (FOLDER / "objectives" / name).read_text().splitlines()[0]
+  fitting = sorted((a for a in MODELS if a in first_line), key=first_line.index)
+  assert fitting, f"{name} does not say which models it is for"
+  files = ["runs/quickstart.gin", MODELS[fitting[0]], "data/python_stdlib.gin"]
+  prepared = prepare([*files, f"objectives/{name}"], tmp_path)
+  batch = next(prepared.dataset.train())
+  weights = batch[f"{prepared.loss.side}_loss_weights"]
+  assert 0 < (weights > 0).mean() <= 1
+
+
+def test_objective_that_does_not_fit_is_refused_with_those_that_do(tmp_path):
+  files = ["runs/quickstart.gin", MODELS["encoder_only"], "data/python_stdlib.gin"]
+  with pytest.raises(ValueError, match="MODEL is encoder_only") as error:
+    prepare([*files, "objectives/span_corruption.gin"], tmp_path)
+  assert "masked_lm" in str(error.value)
+
+
+def test_every_file_begins_with_what_it_is():
+  for path in FOLDER.rglob("*.gin"):
+    assert path.read_text().startswith("# "), path

@@ -1,0 +1,38 @@
+import math
+
+import pytest
+
+from t5x_style.training import schedules
+
+
+def test_rsqrt_is_t5s():
+  schedule = schedules.rsqrt(base=1.0, warmup_steps=10_000)
+  assert float(schedule(0)) == pytest.approx(0.01)
+  assert float(schedule(10_000)) == pytest.approx(0.01)
+  assert float(schedule(40_000)) == pytest.approx(0.005)
+
+
+def test_cosine():
+  schedule = schedules.cosine(2.0, total_steps=110, warmup_steps=10, final_fraction=0.1)
+  assert float(schedule(5)) == pytest.approx(1.0)
+  assert float(schedule(10)) == pytest.approx(2.0)
+  middle = 2.0 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 2)))
+  assert float(schedule(60)) == pytest.approx(middle)
+  assert float(schedule(110)) == pytest.approx(0.2)
+
+
+def test_wsd_is_flat_then_falls():
+  schedule = schedules.wsd(1.0, total_steps=100, warmup_steps=10, decay_fraction=0.2)
+  assert [float(schedule(i)) for i in (5, 10, 50, 80)] == pytest.approx([0.5, 1, 1, 1])
+  assert float(schedule(90)) == pytest.approx(0.5)
+  assert float(schedule(100)) == pytest.approx(0.0)
+
+
+def test_linear():
+  schedule = schedules.linear(1.0, total_steps=20, warmup_steps=10, final_fraction=0.5)
+  assert [float(schedule(i)) for i in (0, 5, 10, 15, 20)] == pytest.approx([0, 0.5, 1, 0.75, 0.5])
+
+
+def test_warm_up_longer_than_the_run_is_refused():
+  with pytest.raises(ValueError, match="warms up for 50 steps but the run has only 20"):
+    schedules.cosine(1.0, total_steps=20, warmup_steps=50)
