@@ -103,13 +103,23 @@ class PretrainingTask(seqio.Task):
     order = noise.salt(noise_seed)
     # A file source takes a tensor as the seed of its file order; others (TFDS) may not.
     files = isinstance(self.source, seqio.FileDataSource)
-    documents = self.source.get_dataset(split=split, shuffle=buffer > 0 and files, seed=order)
-    if shard_info is not None:
+    shuffle = buffer > 0 and files
+    if shard_info is None or self._shards_evenly(split, shard_info.num_shards):
+      documents = self.source.get_dataset(
+        split=split, shuffle=shuffle, seed=order, shard_info=shard_info
+      )
+    else:
+      documents = self.source.get_dataset(split=split, shuffle=shuffle, seed=order)
       documents = documents.shard(shard_info.num_shards, shard_info.index)
     if buffer:
       held = max(1, buffer // _EXAMPLES_PER_DOCUMENT)
       documents = documents.shuffle(held, order, reshuffle_each_iteration=False)
     return documents.map(lambda document: {"text": document["text"], "noise_seed": noise_seed})
+
+  def _shards_evenly(self, split: str, count: int) -> bool:
+    """Whether the files divide well enough; else every shard reads all and keeps its share."""
+    files = len(self.source.list_shards(split))
+    return files % count == 0 or files >= 8 * count
 
 
 def register(
