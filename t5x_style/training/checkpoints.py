@@ -158,7 +158,9 @@ def _find_step(path: epath.Path) -> epath.Path:
 def _compare_shapes(path, saved, wanted) -> None:
   def flat(tree):
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(keys, simple=True, separator="/"): tuple(x.shape) for keys, x in leaves}
+    return {
+      jax.tree_util.keystr(keys, simple=True, separator="/"): tuple(x.shape) for keys, x in leaves
+    }
 
   saved, wanted = flat(saved), flat(wanted)
   wrong = [

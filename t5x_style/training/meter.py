@@ -105,7 +105,9 @@ def check_finite(step: int, values: dict[str, float], saved_step: int | None) ->
   """Raises FloatingPointError when the loss or the gradient is not a number any more."""
   for name in ("loss", "grad_norm"):
     if not math.isfinite(values.get(name, 0.0)):
-      where = f"the last checkpoint is that of step {saved_step}" if saved_step else "none was saved"
+      where = (
+        f"the last checkpoint is that of step {saved_step}" if saved_step else "none was saved"
+      )
       raise FloatingPointError(
         f"{name} is {values[name]} at step {step}; {where}. Lower the learning rate, clip the "
         "gradients (CLIP_GRADIENT_NORM = 1.0) or add Z_LOSS = 1e-4."

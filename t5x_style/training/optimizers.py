@@ -74,7 +74,7 @@ def muon(
   adam_b1: float = 0.9,
   adam_b2: float = 0.95,
 ) -> optax.GradientTransformation:
-  """Muon (Jordan 2024) for the kernels of the blocks, AdamW for embeddings, head and vectors.
+  """Muon (Jordan 2024) for the kernels of the blocks; Adam, undecayed, for the rest.
 
   Updates are scaled to AdamW's size (Liu 2025, section 2.2), so that one rate serves both.
   """
@@ -85,7 +85,6 @@ def muon(
     weight_decay_mask=decayed,
     adam_b1=adam_b1,
     adam_b2=adam_b2,
-    adam_weight_decay=weight_decay,
     consistent_rms=0.2,
     muon_weight_dimension_numbers=_muon_dimensions,
   )
@@ -112,9 +111,13 @@ def per_layer_matrices(inner: optax.GradientTransformation) -> optax.GradientTra
       lambda path, _: "stacked" if _is_stacked(path) else "single", tree
     )
 
-  stacked = optax.GradientTransformation(
-    jax.vmap(inner.init), lambda *args: jax.vmap(inner.update)(*args)
-  )
+  def over_layers(function):
+    # Unrolled models have no stacks: what optax then passes holds no arrays to map over.
+    return lambda tree, *rest: (jax.vmap(function) if jax.tree.leaves(tree) else function)(
+      tree, *rest
+    )
+
+  stacked = optax.GradientTransformation(over_layers(inner.init), over_layers(inner.update))
   split = optax.partition({"single": inner, "stacked": stacked}, label)
 
   def init(params):

@@ -125,7 +125,9 @@ class TrainingLoss:
       "correct": loss.correct_sum,
       "weight": loss.weight_sum,
     }
-    read = [batch[name] for name in ("encoder_input_tokens", "decoder_target_tokens") if name in batch]
+    read = [
+      batch[name] for name in ("encoder_input_tokens", "decoder_target_tokens") if name in batch
+    ]
     sums["tokens"] = sum((x > 0).sum() for x in read).astype(jnp.float32)
     if self.token_bytes is not None:
       lengths = jnp.take(jnp.asarray(self.token_bytes, jnp.float32), targets)

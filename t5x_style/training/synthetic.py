@@ -18,7 +18,9 @@ class SyntheticDataset:
   token_bytes = None
   component_names = ()
 
-  def __init__(self, architecture, batch_size, seed, index, count, feature_lengths, vocab_size, density):
+  def __init__(
+    self, architecture, batch_size, seed, index, count, feature_lengths, vocab_size, density
+  ):
     self.vocab_size = vocab_size
     self._rows = slice(index * batch_size // count, (index + 1) * batch_size // count)
     self._seed, self._density = seed, density
