@@ -107,9 +107,10 @@ class _Conversion:
     # JSON may spell halves of characters, which UTF-8 cannot.
     return text.encode("utf-8", errors="replace")
 
-  def _skip(self, reason: str, place: str) -> None:
+  def _skip(self, reason: str, place: str) -> bytes | None:
     self.skipped[reason] += 1
     self.first_skipped = self.first_skipped or place
+    return None
 
   def check_found(self, where: str) -> None:
     """ValueError where there is no document to train on, naming the fields there are."""

@@ -59,7 +59,7 @@ def load(
     provider = tasks.lookup(mixture_or_task_name, mixture_or_task_module)
     lengths = tasks.lengths(provider, architecture, feature_lengths)
     vocabulary = provider.output_features["targets"].vocabulary
-    source = {"mixture_or_task_name": mixture_or_task_name}
+    source: dict[str, Any] = {"mixture_or_task_name": mixture_or_task_name}
   else:
     for value, macro, folder in (
       (corpus, "CORPUS", "data"),
@@ -68,6 +68,7 @@ def load(
     ):
       if value is None:
         raise ValueError(f"{macro} is not set; include a file of gin_configs/{folder}/.")
+    assert objective is not None
     objective.check_architecture(architecture)
     lengths = objective.lengths(dict(feature_lengths or {}), architecture)
     objective.check(vocabulary, lengths, architecture)
@@ -127,7 +128,8 @@ class Dataset:
     bounds = [
       o.max_targets(pipeline_.lengths, pipeline_.architecture) if o else None for o in objectives
     ]
-    self.max_targets = None if None in bounds else max(bounds)
+    few = [bound for bound in bounds if bound is not None]
+    self.max_targets = max(few) if len(few) == len(bounds) else None
     whole_text = all(o is not None and o.bits_per_byte for o in objectives)
     self.token_bytes = vocabularies.token_bytes(vocabulary) if whole_text else None
     self._batches = {

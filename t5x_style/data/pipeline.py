@@ -15,7 +15,7 @@ from t5x_style.data import converters, tasks
 
 _TASK_FEATURES = ("inputs", "targets", "loss_weights")
 # Rows that are converted at once before components are mixed; it does not change what comes out.
-_CONVERT_ROWS = 64
+_CONVERT_ROWS = 16
 _auto = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
 
@@ -124,7 +124,8 @@ def _complete(row: converters.Features, names: Mapping[str, object]) -> converte
     if name in row:
       continue
     side = name.split("_")[0]
-    tokens = row.get(f"{side}_target_tokens", row.get(f"{side}_input_tokens"))
+    targets = f"{side}_target_tokens"
+    tokens = row[targets if targets in row else f"{side}_input_tokens"]
     if name.endswith("_segment_ids"):
       row[name] = tf.cast(tokens > 0, tf.int32)
     elif name.endswith("_positions"):

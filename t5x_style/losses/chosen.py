@@ -29,4 +29,5 @@ def gather_targets(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """(positions, targets, weights), each [B, P], of the positions of [B, L] that carry loss."""
   positions = select_chosen(weights, max_targets)
-  return positions, *(jnp.take_along_axis(x, positions, axis=-1) for x in (targets, weights))
+  targets, weights = (jnp.take_along_axis(x, positions, axis=-1) for x in (targets, weights))
+  return positions, targets, weights

@@ -1,6 +1,7 @@
 """The output projection and its cross-entropy in one, without ever holding all the logits."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -100,17 +101,18 @@ def _cross_entropy(plan, hidden, kernel, bias, targets, weights):
   return weighted_sum(weights, tokens.loss + tokens.z_loss), tokens
 
 
-def _forward(plan, *primals):
+def _forward(plan, *primals: Any):
   """The same, and the gradient of loss_sum along with it."""
-  inputs = tuple(None if x is None else x.value for x in primals)
+  inputs: tuple[Any, ...] = tuple(None if x is None else x.value for x in primals)
   weights = inputs[-1]
-  tokens, grads = run(plan, *inputs, scales=(weights, weights))
+  hidden, kernel, bias, targets, _ = inputs
+  tokens, grads = run(plan, hidden, kernel, bias, targets, weights, (weights, weights))
   return (weighted_sum(weights, tokens.loss + tokens.z_loss), tokens), (inputs, tokens, grads)
 
 
 def _backward(plan, residuals, cotangents):
   inputs, tokens, grads = residuals
-  weights = inputs[-1]
+  hidden, kernel, bias, targets, weights = inputs
   by_sum, by_tokens = jax.tree.map(
     lambda x: None if isinstance(x, SymbolicZero) else x,
     cotangents,
@@ -123,7 +125,7 @@ def _backward(plan, residuals, cotangents):
     scales = tuple(
       scale * weights + (0.0 if x is None else x) for x in (by_tokens.loss, by_tokens.z_loss)
     )
-    _, grads = run(plan, *inputs, scales=scales)
+    _, grads = run(plan, hidden, kernel, bias, targets, weights, scales)
     scale = 1.0
   by_inputs = (
     None if x is None else (scale * grad.astype(jnp.float32)).astype(x.dtype)

@@ -63,7 +63,7 @@ def run(
       None if scales is None else (token, token),
     ),
     out_specs=(
-      Tokens(token, token, token),
+      Tokens(token, token, token),  # type: ignore[arg-type]  # a tree of specs, not of arrays
       None if scales is None else (of_hidden, of_kernel, of_bias),
     ),
     check_vma=False,

@@ -14,7 +14,7 @@ HIDDEN = -1e10
 
 
 class Pattern(flax.struct.PyTreeNode):
-  """Who may attend to whom, described rather than drawn, so that each back end can use its own form.
+  """Who may attend to whom, described rather than drawn: each back end can use its own form.
 
   A query at position i sees the key at j where all of these hold:
     causal: j <= i, or both stand in the bidirectional prefix (T5, section 3.2.1);
@@ -107,7 +107,7 @@ def relative_buckets(
   Raffel 2019, section 2.1. Bidirectional stacks give half of the buckets to keys on the right;
   causal ones treat those as distance 0.
   """
-  offset = 0
+  offset = jnp.zeros_like(distance)
   if bidirectional:
     buckets //= 2
     offset = buckets * (distance > 0)
@@ -202,4 +202,3 @@ class Attention(nn.Module):
         cache.value = jax.lax.dynamic_update_slice_in_dim(cache.value, new, position, axis=1)
       cached.append(cache.value)
     return cached
-

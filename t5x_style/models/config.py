@@ -79,7 +79,8 @@ class TransformerConfig:
         raise ValueError(f"TransformerConfig.{name} = {value!r} must be a positive integer.")
     if not 0 <= self.dropout_rate < 1:
       raise ValueError(
-        f"TransformerConfig.dropout_rate = {self.dropout_rate} must lie in [0, 1); set DROPOUT_RATE."
+        f"TransformerConfig.dropout_rate = {self.dropout_rate} must lie in [0, 1); "
+        "set DROPOUT_RATE."
       )
     if self.num_encoder_layers < 1 and self.num_decoder_layers < 1:
       raise ValueError(
@@ -96,7 +97,7 @@ class TransformerConfig:
 
   @property
   def architecture(self) -> str:
-    """"encoder_decoder", "decoder_only" or "encoder_only"."""
+    """ "encoder_decoder", "decoder_only" or "encoder_only"."""
     if self.num_encoder_layers and self.num_decoder_layers:
       return "encoder_decoder"
     return "encoder_only" if self.num_encoder_layers else "decoder_only"

@@ -103,7 +103,7 @@ class Stack(nn.Module):
       context = context.replace(self_mask=(jnp.arange(keys) <= cache_position)[None, None, None])
     else:
       context = context.replace(self_mask=pattern.mask(length, keys))
-    if cross_pattern is not None:
+    if cross_pattern is not None and encoded is not None:
       context = context.replace(cross_mask=cross_pattern.mask(length, encoded.shape[1]))
     if config.positions == "relative":
       queries = jnp.arange(length) + (0 if cache_position is None else cache_position)
@@ -138,5 +138,3 @@ class Stack(nn.Module):
   def _cache_length(self):
     """S of the cache [..., B, S, K, H] that the blocks will write to."""
     return jax.tree.leaves(self.variables["cache"])[0].shape[-3]
-
-

@@ -27,9 +27,7 @@ class Outputs(NamedTuple):
 
   def logits(self, soft_cap: float | None = None) -> jax.Array:
     """All logits in float32, [B, L, V]: for decoding and scoring a few positions."""
-    logits = jnp.einsum(
-      "bld,dv->blv", self.hidden, self.kernel, preferred_element_type=jnp.float32
-    )
+    logits = jnp.einsum("bld,dv->blv", self.hidden, self.kernel, preferred_element_type=jnp.float32)
     if self.bias is not None:
       logits += self.bias.astype(jnp.float32)
     return logits if soft_cap is None else soft_cap * jnp.tanh(logits / soft_cap)
@@ -78,7 +76,9 @@ class Transformer(nn.Module):
       encoded = hidden = self.encode(batch)
     if self.config.num_decoder_layers:
       hidden = self._decode(batch, encoded)
-    pooled = self.pooler(encoded[:, 0]) if self.config.pooled_classes else None
+    pooled = None
+    if self.config.pooled_classes and encoded is not None:
+      pooled = self.pooler(encoded[:, 0])
     if target_positions is not None:
       hidden = jnp.take_along_axis(hidden, target_positions[..., None], axis=1)
     return self._outputs(hidden, pooled)
@@ -109,8 +109,8 @@ class Transformer(nn.Module):
     """
     positions = jnp.broadcast_to(position, (1, tokens.shape[1]))
     cross = None
-    if encoded is not None:
-      cross = Pattern(key_segments=(encoder_tokens > 0).astype(jnp.int32))
+    if encoder_tokens is not None:
+      cross = Pattern(key_segments=jnp.where(encoder_tokens > 0, 1, 0))
     hidden = self.decoder(
       self._embed(tokens, positions),
       Pattern(causal=True),
@@ -136,9 +136,7 @@ class Transformer(nn.Module):
       cross = Pattern(query_segments=queries, key_segments=encoder_segments(batch))
     positions = row_positions(tokens, batch.get("decoder_positions"))
     x = self._embed(tokens, positions)
-    return self.decoder(
-      x, pattern, positions=positions, encoded=encoded, cross_pattern=cross
-    )
+    return self.decoder(x, pattern, positions=positions, encoded=encoded, cross_pattern=cross)
 
   def _embed(self, tokens, positions, token_types=None):
     config = self.config
@@ -170,7 +168,7 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, hidden: jax.Array, table: jax.Array | None):
-    """hidden [B, L, D] and the tied table [V, D] -> hidden, kernel [D, V], bias [V] or None."""
+    """Hidden [B, L, D] and the tied table [V, D] -> hidden, kernel [D, V], bias [V] or None."""
     config = self.config
     if config.head_transform:
       hidden = Dense(config, (config.emb_dim,), ("embed", "embed_out"), name="transform")(hidden)

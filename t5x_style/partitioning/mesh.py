@@ -61,7 +61,7 @@ def make_mesh(
 
 
 def describe_mesh(mesh: Mesh) -> str:
-  """"data=2 x tensor=4 on 8 cpu devices"."""
+  """ "data=2 x tensor=4 on 8 cpu devices"."""
   axes = " x ".join(f"{axis}={size}" for axis, size in mesh.shape.items() if size > 1)
   device = mesh.devices.flat[0]
   count = mesh.devices.size

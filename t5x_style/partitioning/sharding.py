@@ -66,13 +66,14 @@ class Partitioner:
       ValueError: a dimension of `shape` does not divide by its mesh axes.
     """
     spec = list(nn.logical_to_mesh_axes(names, self.active_rules()))
-    for i, axes in enumerate(spec if shape is not None else ()):
+    for i, size in enumerate(shape or ()):
+      axes = spec[i]
       parts = self._size(axes)
-      if shape[i] % parts:
+      if size % parts:
         if names[i] not in _MAY_REPLICATE:
           raise ValueError(
-            f"The axis {names[i]!r} of a {tuple(shape)} array does not divide by the {parts} "
-            f"devices along {axes}; set MESH_SHAPE to a divisor of {shape[i]}, or change the size."
+            f"The axis {names[i]!r} of a {tuple(shape or ())} array does not divide by the {parts} "
+            f"devices along {axes}; set MESH_SHAPE to a divisor of {size}, or change the size."
           )
         spec[i] = None
     return NamedSharding(self.mesh, PartitionSpec(*spec))
@@ -143,8 +144,8 @@ class Partitioner:
     Processes that hold the same rows, as tensor parallelism across hosts makes them, share one.
     """
     rows = NamedSharding(self.mesh, PartitionSpec(self.batch().spec[0]))
-    starts = rows.addressable_devices_indices_map((batch_size,)).values()
-    spans = [range(batch_size)[index[0]] for index in starts]
+    held = rows.addressable_devices_indices_map((batch_size,)).values()
+    spans = [range(batch_size)[index[0]] for index in held if index is not None]
     first, last = min(span.start for span in spans), max(span.stop for span in spans)
     count = batch_size // (last - first)
     return first // (last - first), count

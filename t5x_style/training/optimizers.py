@@ -1,4 +1,4 @@
-"""Optimizers from optax, set up for this project's parameters: decay masks, stacks, matrix views."""
+"""Optimizers from optax for this project's parameters: decay masks, stacks, matrix views."""
 
 import math
 from collections.abc import Callable

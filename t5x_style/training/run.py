@@ -50,7 +50,7 @@ class Run:
   keep_best_checkpoints: int = 1
   num_microbatches: int = 1
   clip_gradient_norm: float | None = None
-  loss: LossOptions = LossOptions()
+  loss: LossOptions = dataclasses.field(default_factory=LossOptions)
   mesh_shape: Mapping[str, int] | None = None
   sharding_rules: Any = DEFAULT_RULES
   initial_checkpoint_path: str | None = None

@@ -1,9 +1,12 @@
 """Learning-rate schedules: each returns a function from the step to the rate."""
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 import optax
 
-Schedule = optax.Schedule
+Schedule = Callable[[jax.Array], jax.Array]  # The number of steps taken -> the rate.
 
 
 def _check(warmup_steps: int, total_steps: int | None = None) -> None:

@@ -128,7 +128,7 @@ class TrainingLoss:
     read = [
       batch[name] for name in ("encoder_input_tokens", "decoder_target_tokens") if name in batch
     ]
-    sums["tokens"] = sum((x > 0).sum() for x in read).astype(jnp.float32)
+    sums["tokens"] = sum(((x > 0).sum() for x in read), start=jnp.zeros((), jnp.float32))
     if self.token_bytes is not None:
       lengths = jnp.take(jnp.asarray(self.token_bytes, jnp.float32), targets)
       sums["bytes"] = (lengths * (weights > 0)).sum()
@@ -148,7 +148,7 @@ class TrainingLoss:
     return total, sums
 
   def _pair_weights(self, batch):
-    """[B]: 1 for rows that hold a pair; label -1 says there is none, rows of padding have no loss."""
+    """[B]: 1 for rows that hold a pair. Label -1 says there is none; padding has no loss."""
     used = batch[f"{self.side}_loss_weights"].sum(-1) > 0
     return (used & (batch["pair_labels"] >= 0)).astype(jnp.float32)
 

@@ -41,7 +41,7 @@ class SyntheticDataset:
       )
     side = "encoder" if architecture == "encoder_only" else "decoder"
     weights = f"{side}_loss_weights"
-    self.feature_shapes = {
+    self.feature_shapes: dict[str, tuple[tuple[int, ...], Any]] = {
       name: ((batch_size, length), np.dtype(np.int32)) for name, length in tokens.items()
     }
     self.feature_shapes[weights] = (

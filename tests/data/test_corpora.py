@@ -8,7 +8,8 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from t5x_style.data import corpora, iterator, python_stdlib
+from launch import configuration
+from t5x_style.data import corpora, iterator, loader, python_stdlib
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +176,23 @@ def test_a_standard_library_without_sources(tmp_path, monkeypatch):
   monkeypatch.setattr(python_stdlib, "folder", lambda: tmp_path)
   with pytest.raises(FileNotFoundError, match="no source files in .*text_files.gin"):
     corpora.PythonStdlib().source()
+
+
+def test_c4_from_its_gin_file_to_batches(tmp_path):
+  write_tfds(tmp_path)
+  files = ["data/loading.gin", "data/c4.gin", "objectives/span_corruption.gin"]
+  config = configuration.read(
+    files,
+    # Its own vocabulary lies in the cloud.
+    ["TASK_FEATURE_LENGTHS = {'inputs': 16}", "VOCABULARY_FILE = 'python_stdlib.model'"],
+    overrides={"t5x_style.data.corpora.Tfds.data_dir": str(tmp_path)},
+  )
+  dataset = config.configured(loader.load)("encoder_decoder", 2, 0)
+  assert dataset.identity()["corpus"]["name"] == "c4_en:3.0.1"
+  assert dataset.vocab_size == 8192 + 100
+  text = dataset.decode(next(dataset.train())["decoder_target_tokens"][0])
+  assert text.startswith("<extra_id_0>") and text.endswith("</s>")
+  assert dataset.evaluation(2)
 
 
 def test_parts_of_a_tfds_split(tmp_path):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from t5x_style.models import attention
 
 
@@ -17,7 +18,9 @@ def reference(query, key, value, mask, bias, scale):
     if bias is not None:
       logits = logits + np.asarray(bias, np.float64)[0, n]
     if mask is not None:
-      logits = np.where(np.broadcast_to(mask, (query.shape[0], 1, *logits.shape))[b, 0], logits, -np.inf)
+      logits = np.where(
+        np.broadcast_to(mask, (query.shape[0], 1, *logits.shape))[b, 0], logits, -np.inf
+      )
     weights = np.exp(logits - logits.max(-1, keepdims=True))
     out[b, :, n] = weights / weights.sum(-1, keepdims=True) @ value[b, :, n // groups]
   return out

@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from t5x_style.models import TransformerConfig
 
 DECODERS = ("t5", "llama", "gpt2")
