@@ -197,7 +197,8 @@ def closing_facts(job: Job, result: Result, command: str) -> dict[str, str]:
   if result.stopped_by:
     facts["go on with"] = command
   elif step >= run.train_steps:
-    facts["train longer"] = f"{command} --gin.TRAIN_STEPS={2 * run.train_steps}"
+    kept = [word for word in command.split(" ") if not word.startswith("--gin.TRAIN_STEPS=")]
+    facts["train longer"] = " ".join([*kept, f"--gin.TRAIN_STEPS={2 * run.train_steps}"])
   return facts
 
 
