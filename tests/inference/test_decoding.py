@@ -1,3 +1,5 @@
+"""Decoding with a cache against the full model."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

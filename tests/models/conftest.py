@@ -1,3 +1,5 @@
+"""Small models of the known families."""
+
 import jax
 import jax.numpy as jnp
 import pytest

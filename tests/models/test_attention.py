@@ -1,3 +1,5 @@
+"""Attention, its patterns and position encodings, against float64 and by hand."""
+
 import itertools
 
 import jax

@@ -1,3 +1,5 @@
+"""The three architectures: who sees whom, layouts that must agree, sizes that are published."""
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp

@@ -1,3 +1,5 @@
+"""Tiny runs on random tokens."""
+
 import functools
 
 import pytest

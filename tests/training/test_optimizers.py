@@ -1,3 +1,5 @@
+"""Optimizers on stacks, matrices and what is not decayed."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,3 +1,5 @@
+"""Learning-rate schedules at points known by hand."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""The loop: interrupted runs, learning, checkpoints, mistakes."""
+
 import dataclasses
 import functools
 import json
