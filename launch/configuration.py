@@ -198,16 +198,19 @@ class Configuration:
     for bound in every:
       for macro in find(bound.value, Macro):
         used.setdefault(macro.name, bound.place)
+    mistakes = []
     for name, place in used.items():
       if name not in self._macros and name != "gin.REQUIRED":
         slips = [other for other in self._macros if _one_slip_apart(name, other)]
         near = nearest(name, self._macros.keys() - used.keys(), 1) or slips
-        raise ConfigurationError(_unset_macro(name, place, near))
+        mistakes.append(_unset_macro(name, place, near))
     for name, bound in self._macros.items():
       if bound.value == Macro("gin.REQUIRED"):
-        raise ConfigurationError(_unset_macro(name, bound.place))
-      if name not in used:
-        _check_unused_macro(bound, used)
+        mistakes.append(_unset_macro(name, bound.place))
+      elif name not in used:
+        mistakes.append(_unused_macro(bound, used))
+    if any(mistakes):
+      raise ConfigurationError("\n".join(filter(None, mistakes)))
 
   def _check_required(self, target: Target, place: Place | None) -> None:
     """What is called without arguments, as @name() is, finds all it needs bound."""
@@ -277,19 +280,17 @@ def _unset_macro(name: str, place: Place, near: Sequence[str] = ()) -> str:
   return f"{name} is not set{advice}{place.quoted()}"
 
 
-def _check_unused_macro(bound: Bound, used: Mapping[str, Place]) -> None:
-  """On the command line a macro nobody uses is a mistake. In a file it is one only when a single
-  slip of the keyboard away from one that is used: files may offer more than a run takes up."""
+def _unused_macro(bound: Bound, used: Mapping[str, Place]) -> str:
+  """What is wrong with a macro nobody uses: on the command line always something. In a file it is
+  a mistake only when a single slip of the keyboard away from one that is used: files may offer more
+  than a run takes up."""
   if bound.place.source == COMMAND_LINE:
     advice = did_you_mean(bound.name, used) or f" They use {listed(used)}."
-    raise ConfigurationError(
-      f"The gin files use no macro {bound.name}.{advice}{bound.place.quoted()}"
-    )
+    return f"The gin files use no macro {bound.name}.{advice}{bound.place.quoted()}"
   slips = [name for name in used if len(name) > 4 and _one_slip_apart(bound.name, name)]
-  if slips:
-    raise ConfigurationError(
-      f"{bound.name} is set, but nothing uses it. Did you mean {slips[0]}?{bound.place.quoted()}"
-    )
+  if not slips:
+    return ""
+  return f"{bound.name} is set, but nothing uses it. Did you mean {slips[0]}?{bound.place.quoted()}"
 
 
 def _one_slip_apart(a: str, b: str) -> bool:
