@@ -198,16 +198,17 @@ class Configuration:
     for bound in every:
       for macro in find(bound.value, Macro):
         used.setdefault(macro.name, bound.place)
-    mistakes = []
+    mistakes, explained = [], set()
     for name, place in used.items():
       if name not in self._macros and name != "gin.REQUIRED":
         slips = [other for other in self._macros if _one_slip_apart(name, other)]
         near = nearest(name, self._macros.keys() - used.keys(), 1) or slips
+        explained.update(near[:1])
         mistakes.append(_unset_macro(name, place, near))
     for name, bound in self._macros.items():
       if bound.value == Macro("gin.REQUIRED"):
         mistakes.append(_unset_macro(name, bound.place))
-      elif name not in used:
+      elif name not in used.keys() | explained:
         mistakes.append(_unused_macro(bound, used))
     if any(mistakes):
       raise ConfigurationError("\n".join(filter(None, mistakes)))

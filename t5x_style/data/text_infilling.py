@@ -66,7 +66,7 @@ class TextInfilling(Objective):
       hidden, insertions = self.draw(n, seeds, raw)
       return {
         "inputs": infill(text, n, hidden, insertions, mask_id, eos, lengths["inputs"]),
-        "targets": with_eos(tokens, n, eos, lengths["targets"]),
+        "targets": windows.with_eos(tokens, n, eos, lengths["targets"]),
       }
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
@@ -139,12 +139,6 @@ def infill(
   values = tf.concat([values, tf.fill([rows, 1], eos)], axis=1)
   keep = tf.concat([keep, tf.fill([rows, 1], True)], axis=1)
   return noise.compact(values, keep, length)
-
-
-def with_eos(tokens: tf.Tensor, n: tf.Tensor, eos: int, length: int) -> tf.Tensor:
-  """int32 [B, L] -> [B, length], EOS behind each row's own `n` tokens."""
-  padded = tf.pad(tokens, [[0, 0], [0, length - tokens.shape[1]]])
-  return tf.where(tf.range(length)[None, :] == n[:, None], eos, padded)
 
 
 def permute_sentences(

@@ -66,3 +66,9 @@ def segment_ids(tokens: tf.Tensor, eos_id: int) -> tf.Tensor:
   """
   ends = tf.cast(tokens == eos_id, tf.int32)
   return tf.where(tokens > 0, 1 + tf.cumsum(ends, axis=1, exclusive=True), 0)
+
+
+def with_eos(tokens: tf.Tensor, n: tf.Tensor, eos_id: int, length: int) -> tf.Tensor:
+  """int32 [B, L] -> [B, length], EOS behind each row's own `n` tokens."""
+  padded = tf.pad(tokens, [[0, 0], [0, length - tokens.shape[1]]])
+  return tf.where(tf.range(length)[None, :] == n[:, None], eos_id, padded)

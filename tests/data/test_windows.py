@@ -43,3 +43,9 @@ def test_seeds_do_not_depend_on_the_batch_but_on_the_epoch():
 def test_segment_ids():
   ids = windows.segment_ids(tf.constant([[7, 8, EOS, 9, EOS, 0], [EOS, 5, 6, 7, 8, 9]]), EOS)
   assert ids.numpy().tolist() == [[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 2, 2]]
+
+
+def test_eos_stands_behind_each_rows_own_tokens():
+  tokens = tf.constant([[7, 8, 9], [7, 0, 0]])
+  rows = windows.with_eos(tokens, tf.constant([3, 1]), 1, 5)
+  assert rows.numpy().tolist() == [[7, 8, 9, 1, 0], [7, 1, 0, 0, 0]]

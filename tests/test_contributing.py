@@ -1,0 +1,47 @@
+"""The worked example of CONTRIBUTING.md, as it stands there: objective, gin file and tests run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(language):
+  text = (ROOT / "CONTRIBUTING.md").read_text()
+  return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_example_objective_feeds_a_model_and_passes_its_tests(tmp_path):
+  """In a package of the user's own, which is the only difference."""
+  objective, tests = blocks("python")
+  (gin,) = blocks("gin")
+  place = "t5x_style.data.deshuffling"
+  assert place in tests and "from t5x_style.data import deshuffling" in gin
+  (tmp_path / "deshuffling.py").write_text(objective)
+  (tmp_path / "test_deshuffling.py").write_text(tests.replace(place, "deshuffling"))
+  (tmp_path / "conftest.py").write_text((ROOT / "tests/data/conftest.py").read_text())
+  (tmp_path / "deshuffling.gin").write_text(
+    gin.replace("from t5x_style.data import deshuffling", "import deshuffling")
+  )
+  environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+
+  def run(*command):
+    done = subprocess.run(
+      [sys.executable, "-m", *command],
+      cwd=tmp_path,
+      env=environment,
+      capture_output=True,
+      text=True,
+      timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+  assert "2 passed" in run("pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib")
+  shown = run(
+    "launch.train", "--gin_file=quickstart.gin", "--gin_file=deshuffling.gin", "--dry_run"
+  )
+  assert "deshuffling" in shown
