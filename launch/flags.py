@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -67,6 +68,15 @@ def read_configuration(values: Any) -> configuration.Configuration:
     return configuration.read(
       values.gin_file, values.gin_bindings, values.gin_search_paths, overrides
     )
+
+
+def quoted(argument: str) -> str:
+  """An argument as one would type it in a shell; --gin.X="'text'" keeps its readable quotes."""
+  plain = shlex.quote(argument)
+  if plain == argument or "'" not in argument or re.search(r'["$`\\!]', argument):
+    return plain
+  name, equals, value = argument.partition("=")
+  return f'{shlex.quote(name)}{equals}"{value}"' if equals else f'"{argument}"'
 
 
 def _define_shared(values: flags.FlagValues) -> None:

@@ -38,7 +38,9 @@ def main(argv: Sequence[str]) -> None:
     (prepared.model_dir / "config.gin").write_text(config.operative())
     (prepared.model_dir / "model-info.txt").write_text(info)
   result = train.train(job, out)
-  facts = train.closing_facts(job, result, command=" ".join(["python -m launch.train", *argv[1:]]))
+  facts = train.closing_facts(
+    job, result, command=["python -m launch.train", *map(flags.quoted, argv[1:])]
+  )
   sample = train.closing_sample(job, result) if result.stopped_by is None else {}
   out.summary(
     facts.pop("title"),

@@ -132,7 +132,6 @@ class Prepared:
       "data": self.dataset.identity(),
       "optimizer": getattr(self.run.optimizer, "__name__", type(self.run.optimizer).__name__),
       "loss": dataclasses.asdict(self.run.loss),
-      "num_microbatches": self.run.num_microbatches,
       "clip_gradient_norm": self.run.clip_gradient_norm,
       "seed": self.run.seed,
     }

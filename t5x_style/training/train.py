@@ -3,6 +3,7 @@
 import difflib
 import functools
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -179,8 +180,12 @@ def check_same_run(prepared: Prepared, saved: dict[str, Any]) -> None:
   )
 
 
-def closing_facts(job: Job, result: Result, command: str) -> dict[str, str]:
-  """The title of the summary, how fast it was, where things are, how to go on."""
+def closing_facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
+  """The title of the summary, how fast it was, where things are, how to go on.
+
+  Args:
+    command: the words that started the run, quoted for a shell where they need it.
+  """
   run, step = job.prepared.run, int(result.state.step)
   title = f"Trained {step:,} steps."
   if result.stopped_by:
@@ -195,9 +200,9 @@ def closing_facts(job: Job, result: Result, command: str) -> dict[str, str]:
   facts["checkpoints"] = str(job.prepared.model_dir / "checkpoints" / str(step))
   facts["metrics"] = str(job.prepared.model_dir / "metrics.jsonl")
   if result.stopped_by:
-    facts["go on with"] = command
+    facts["go on with"] = " ".join(command)
   elif step >= run.train_steps:
-    kept = [word for word in command.split(" ") if not word.startswith("--gin.TRAIN_STEPS=")]
+    kept = [word for word in command if not word.startswith("--gin.TRAIN_STEPS=")]
     facts["train longer"] = " ".join([*kept, f"--gin.TRAIN_STEPS={2 * run.train_steps}"])
   return facts
 

@@ -1,6 +1,7 @@
 """Flags as in T5X: what they become, the help page, and what the errors say."""
 
 import os
+import shlex
 
 import pytest
 
@@ -98,3 +99,18 @@ def test_help_is_one_screen_with_examples(capsys):
 )
 def test_errors(arguments, message):
   assert message in error(*arguments)
+
+
+@pytest.mark.parametrize(
+  ("argument", "typed"),
+  [
+    ("--dry_run", "--dry_run"),
+    ("--gin.TRAIN_STEPS=5", "--gin.TRAIN_STEPS=5"),
+    ("--gin.MODEL_DIR='/tmp/a b'", "--gin.MODEL_DIR=\"'/tmp/a b'\""),
+    ("--gin_file=my run.gin", "'--gin_file=my run.gin'"),
+    ("--gin.X='$HOME'", None),
+  ],
+)
+def test_an_argument_is_shown_as_a_shell_reads_it(argument, typed):
+  assert typed is None or flags.quoted(argument) == typed
+  assert shlex.split(flags.quoted(argument)) == [argument]
