@@ -65,6 +65,12 @@ def quieten(environ: MutableMapping[str, str]) -> None:
   for category in (DeprecationWarning, FutureWarning, UserWarning):
     # Those of other packages; ours are raised where a user can mend something.
     warnings.filterwarnings("ignore", category=category, module=r"(?!t5x_style|launch)")
+  warnings.showwarning = _show_warning
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+  """Without the line of code that raised it, which says nothing to who can mend it."""
+  print(f"warning: {message}", file=file or sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Learning-rate schedules: each returns a function from the step to the rate."""
 
+import warnings
 from collections.abc import Callable
 
 import jax
@@ -12,10 +13,12 @@ Schedule = Callable[[jax.Array], jax.Array]  # The number of steps taken -> the 
 def _check(warmup_steps: int, total_steps: int | None = None) -> None:
   if warmup_steps < 0:
     raise ValueError(f"WARMUP_STEPS = {warmup_steps} must not be negative.")
-  if total_steps is not None and not warmup_steps <= total_steps:
-    raise ValueError(
-      f"The schedule warms up for {warmup_steps} steps but the run has only {total_steps}; "
-      "set WARMUP_STEPS below TRAIN_STEPS."
+  if total_steps is not None and warmup_steps >= total_steps:
+    # Right for a trial of a few steps, a slip where it is all there is to be.
+    warnings.warn(
+      f"The run ends within its warm-up: TRAIN_STEPS = {total_steps}, "
+      f"WARMUP_STEPS = {warmup_steps}.",
+      stacklevel=1,
     )
 
 
@@ -67,14 +70,14 @@ def wsd(
   """Warm-up, stable, decay (Hu 2024, section 4.1): constant until the last decay_fraction, then
   linear to final_fraction * peak."""
   decay_steps = max(round(total_steps * decay_fraction), 1)
-  _check(warmup_steps, total_steps - decay_steps)
+  _check(warmup_steps, total_steps)
   return optax.join_schedules(
     [
       optax.linear_schedule(0.0, peak, warmup_steps),
       optax.constant_schedule(peak),
       optax.linear_schedule(peak, final_fraction * peak, decay_steps),
     ],
-    [warmup_steps, total_steps - decay_steps],
+    [warmup_steps, max(warmup_steps, total_steps - decay_steps)],
   )
 
 

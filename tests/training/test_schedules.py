@@ -35,6 +35,8 @@ def test_linear():
   assert [float(schedule(i)) for i in (0, 5, 10, 15, 20)] == pytest.approx([0, 0.5, 1, 0.75, 0.5])
 
 
-def test_warm_up_longer_than_the_run_is_refused():
-  with pytest.raises(ValueError, match="warms up for 50 steps but the run has only 20"):
-    schedules.cosine(1.0, total_steps=20, warmup_steps=50)
+@pytest.mark.parametrize("name", ["cosine", "linear", "wsd"])
+def test_a_trial_shorter_than_the_warm_up_only_warms_up(name):
+  with pytest.warns(UserWarning, match="TRAIN_STEPS = 20, WARMUP_STEPS = 50"):
+    schedule = getattr(schedules, name)(1.0, total_steps=20, warmup_steps=50)
+  assert [float(schedule(step)) for step in (0, 10, 20)] == pytest.approx([0, 0.2, 0.4])
