@@ -92,7 +92,8 @@ class GinFiles:
 
 
 def _not_found(name: str, folders: Sequence[epath.Path], included_at: Place | None) -> str:
-  files = {Path(file).name: file for file in shipped_files()}
+  # Of two with one name the one nearer to the top: it is the one that people start.
+  files = {Path(file).name: file for file in sorted(shipped_files(), key=lambda f: -f.count("/"))}
   same = files.get(Path(name).name)
   near = [same] if same else [files[n] for n in nearest(Path(name).name, files, 2)]
   return (
