@@ -145,6 +145,8 @@ class Partitioner:
     """
     rows = NamedSharding(self.mesh, PartitionSpec(self.batch().spec[0]))
     held = rows.addressable_devices_indices_map((batch_size,)).values()
+    if not held:
+      return 0, 1  # Devices of a topology that is only compiled for.
     spans = [range(batch_size)[index[0]] for index in held if index is not None]
     first, last = min(span.start for span in spans), max(span.stop for span in spans)
     count = batch_size // (last - first)

@@ -1,7 +1,7 @@
 """A run: what the user chose, checked and built, before anything is compiled."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -137,15 +137,19 @@ class Prepared:
     }
 
 
-def prepare(run: Run) -> Prepared:
+def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
   """Builds and checks every part of a run. All of a user's mistakes surface here.
+
+  Args:
+    devices: what the mesh is made of; JAX's own if None. Those of a topology that is not here
+      serve to compile for it.
 
   Raises:
     ValueError: parts that do not fit together, naming the setting to change.
     OSError: MODEL_DIR cannot be written.
   """
   _check_writable(epath.Path(run.model_dir).expanduser())
-  partitioner = Partitioner(make_mesh(run.mesh_shape), run.sharding_rules)
+  partitioner = Partitioner(make_mesh(run.mesh_shape, devices), run.sharding_rules)
   partitioner.check_batch(run.batch_size, run.num_microbatches, {})
   index, count = partitioner.data_share(run.batch_size)
   dataset = run.dataset(
