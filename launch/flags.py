@@ -42,20 +42,40 @@ def parse(
   Raises:
     ConfigurationError: a flag is unknown or cannot have its value.
   """
-  values = flags.FlagValues()
-  _define_shared(values)
-  if define:
-    define(values)
-  if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in argv[1:]):
-    print(help_page(values, about, examples))
-    sys.exit(0)
-  rest = _parse(values, [argv[0], *map(_as_binding, argv[1:])])
+
+  def define_all(values: flags.FlagValues) -> None:
+    _define_shared(values)
+    if define:
+      define(values)
+
+  values, rest = parse_own(argv, about=about, examples=examples, define=define_all)
   if rest:
     gin = f" Did you mean --gin_file={rest[0]}?" if rest[0].endswith(".gin") else ""
     raise ConfigurationError(f"The argument {rest[0]!r} belongs to no flag.{gin}")
   if values.tfds_data_dir == "":
     raise ConfigurationError("--tfds_data_dir is empty; write --tfds_data_dir=/path/to/datasets.")
   return values
+
+
+def parse_own(
+  argv: Sequence[str],
+  *,
+  about: str,
+  examples: str,
+  define: Callable[[flags.FlagValues], None],
+) -> tuple[Any, list[str]]:
+  """The same for a command that reads no gin file: only the flags of `define`, and --traceback.
+
+  Returns:
+    the flags' values, and the words that belong to no flag.
+  """
+  values = flags.FlagValues()
+  define(values)
+  flags.DEFINE_bool("traceback", False, "Show where an error comes from.", flag_values=values)
+  if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in argv[1:]):
+    print(help_page(values, about, examples))
+    sys.exit(0)
+  return values, _parse(values, [argv[0], *map(_as_binding, argv[1:])])
 
 
 def read_configuration(values: Any) -> configuration.Configuration:
@@ -116,7 +136,6 @@ def _define_shared(values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "process_index", None, "This process, counted from 0.", lower_bound=0, flag_values=values
   )
-  flags.DEFINE_bool("traceback", False, "Show where an error comes from.", flag_values=values)
 
 
 def _as_binding(argument: str) -> str:
@@ -155,7 +174,10 @@ def help_page(values: flags.FlagValues, about: str, examples: str) -> str:
   lines += ["", "Flags:"]
   # absl adds how to repeat a flag, after a semicolon.
   entries = {f"--{name}": (values[name].help or "").partition(";\n")[0] for name in _own(values)}
-  entries[_GIN] = "Sets a macro, or a parameter: --gin.run.Run.seed=1. Text in quotes: \"'text'\"."
+  if "gin_bindings" in values:
+    entries[_GIN] = (
+      "Sets a macro, or a parameter: --gin.run.Run.seed=1. Text in quotes: \"'text'\"."
+    )
   width = max(map(len, entries)) + 4
   for name, text in entries.items():
     start = f"  {name:<{width}}"

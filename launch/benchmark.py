@@ -1,0 +1,91 @@
+"""Measures a part of the package on this machine: python -m launch.benchmark loss
+
+Each benchmark is a module of launch/benchmarks that has
+  measure(): yields a dict a row, as soon as it is measured, with at least "group" (rows of a group
+    stand together under one title) and "label" (what the row is);
+  COLUMNS: {key of a row: (heading, format)}, the values to show, in order; None shows as "-";
+  LABELS: all the labels, so that the columns line up.
+The first line of its docstring describes it. NOTES.md holds what was measured, and what it taught.
+"""
+
+import ast
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from absl import flags as absl_flags
+
+from launch import flags, mistakes, runtime
+
+EXAMPLES = """\
+python -m launch.benchmark loss
+python -m launch.benchmark loss --json > loss.jsonl
+JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m launch.benchmark loss    (libtpu on a CPU)"""
+
+_CELL = 9  # Characters, at least.
+
+
+def main(argv: Sequence[str]) -> None:
+  about = {name: _first_line(path) for name, path in _modules().items()}
+  lines = "\n".join(f"  {name:<12}{line}" for name, line in about.items())
+  values, words = flags.parse_own(
+    argv,
+    about=f"Measures a part of the package on this machine.\n\nBenchmarks:\n{lines}",
+    examples=EXAMPLES,
+    define=_define,
+  )
+  if len(words) != 1 or words[0] not in about:
+    hint = mistakes.did_you_mean(words[0], about) if words else ""
+    raise mistakes.ConfigurationError(
+      f"There is no benchmark {' '.join(words)!r}.{hint} Name one of: {', '.join(about)}."
+    )
+  runtime.prepare()
+  module = importlib.import_module(f"launch.benchmarks.{words[0]}")
+  if values.json:
+    for row in module.measure():
+      print(json.dumps(row), flush=True)
+  else:
+    print(about[words[0]], flush=True)
+    show(module)
+
+
+def _define(values: absl_flags.FlagValues) -> None:
+  absl_flags.DEFINE_bool("json", False, "One JSON object a line, for programs.", flag_values=values)
+
+
+def _modules() -> dict[str, Path]:
+  folder = Path(__file__).with_name("benchmarks")
+  return {path.stem: path for path in sorted(folder.glob("*.py")) if path.stem[0] != "_"}
+
+
+def _first_line(path: Path) -> str:
+  """Of a module's docstring, without importing what it measures."""
+  return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+
+
+def show(module: ModuleType) -> None:
+  """Prints the rows as they come, a table per group."""
+  label_width = max(map(len, module.LABELS))
+  widths = [max(_CELL, len(heading)) for heading, _ in module.COLUMNS.values()]
+  headings = [heading for heading, _ in module.COLUMNS.values()]
+  group = None
+  for row in module.measure():
+    if row["group"] != group:
+      group = row["group"]
+      print(f"\n{group}\n{_line('', label_width, headings, widths)}", flush=True)
+    cells = [
+      "-" if row.get(key) is None else format(row[key], spec)
+      for key, (_, spec) in module.COLUMNS.items()
+    ]
+    print(_line(row["label"], label_width, cells, widths), flush=True)
+
+
+def _line(label: str, label_width: int, cells: Sequence[str], widths: Sequence[int]) -> str:
+  columns = (f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+  return f"  {label:<{label_width}} {' '.join(columns)}"
+
+
+if __name__ == "__main__":
+  mistakes.run_command(main)
