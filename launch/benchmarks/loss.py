@@ -1,13 +1,14 @@
 """The output projection and its loss, forward and backward: time and memory, plain and lean.
 
-Time is the median of rounds in which the variants take turns. TFLOP/s counts three products with
-the vocabulary, whatever a variant does. Temporary memory is the compiled program's; "beyond" leaves
-out what of it holds gradients (the kernel's sum over chunks, hidden's), as the plain program's
-gradients are outputs. `less` is plain's temporary memory over that.
+Variants take turns for some rounds: ms is the median, and "of plain" the median of each round's
+own ratio, as whatever else runs on the machine changes between rounds. TFLOP/s counts three
+products with the vocabulary, whatever a variant does (chosen positions: of all positions).
+
+Temporary memory is what the compiled program needs beyond its arguments and outputs. "w/o grads"
+leaves out the gradients within (the kernel's sum over chunks, hidden's): in the plain program they
+are outputs. "less" is plain's over that; of a training step it is plain's over the other's.
 """
 
-import importlib.util
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,22 +17,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from t5x_style.losses import gather_targets, linear_cross_entropy, plan_chunks
+from launch.benchmarks import _step_memory, _topology
+from t5x_style.losses import LossSums, gather_targets, linear_cross_entropy, plan_chunks
 
 COLUMNS = {
   "milliseconds": ("ms", ",.1f"),
-  "teraflops": ("TFLOP/s", ".2f"),
+  "teraflops": ("TFLOP/s", ".3f"),
   "time_ratio": ("of plain", ".2f"),
   "temporary_mib": ("temp MiB", ",.0f"),
-  "beyond_mib": ("beyond", ",.0f"),
+  "beyond_mib": ("w/o grads", ",.0f"),
   "memory_ratio": ("less", ".1f"),
 }
 _Z_LOSS = 1e-4
-_ROUNDS = 5
 _MASKED = 0.15  # The share of positions BERT predicts.
+_MOST_SECONDS, _ROUNDS = 40.0, (5, 31)  # for a shape: as many rounds as fit, within these
 
 
 class Shape(NamedTuple):
@@ -58,12 +59,12 @@ class Shape(NamedTuple):
     return f"{self.name}: {size}, {self.dtype}"
 
 
-BERT = Shape("BERT's head", 8, 512, 256, 30_592, "float32")
+BERT = Shape("BERT's head", 4, 512, 256, 30_592, "float32")
 LARGE = Shape("a large vocabulary", 8, 2048, 2048, 262_144, "bfloat16")
 ON_CPU = (
   Shape("T5's targets", 8, 114, 512, 8_320, "float32"),
-  Shape("a usual vocabulary", 8, 512, 512, 32_768, "float32"),
-  Shape("many short states", 8, 1024, 128, 32_768, "float32"),
+  Shape("a usual vocabulary", 4, 512, 512, 32_768, "float32"),
+  Shape("narrow states", 4, 1024, 128, 32_768, "float32"),
 )
 ON_ACCELERATORS = (
   Shape("T5 large's targets", 128, 114, 1024, 32_128, "bfloat16"),
@@ -71,16 +72,28 @@ ON_ACCELERATORS = (
   LARGE,
 )
 
+Loss = Callable[..., tuple[jax.Array, jax.Array]]  # (loss_sum, correct_sum)
 
-def plain(hidden, kernel, targets, weights, bias=None):
-  """All logits at once, the gradient left to JAX."""
+
+def plain_cross_entropy(
+  hidden, kernel, targets, weights, *, bias=None, z_loss=0.0, **_: Any
+) -> LossSums:
+  """All logits at once, the gradient left to JAX: without smoothing, cap and single losses."""
+  kernel = kernel.astype(hidden.dtype)
   logits = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
   if bias is not None:
     logits += bias
   log_z = jax.nn.logsumexp(logits, axis=-1)
   chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-  correct = weights * (logits.argmax(-1) == targets)
-  return (weights * (log_z - chosen + _Z_LOSS * log_z**2)).sum(), correct.sum()
+  z_loss_sum = (weights * z_loss * log_z**2).sum()
+  loss_sum = (weights * (log_z - chosen)).sum() + z_loss_sum
+  correct_sum = (weights * (logits.argmax(-1) == targets)).sum()
+  return LossSums(loss_sum, z_loss_sum, weights.sum(), correct_sum)
+
+
+def plain(*inputs):
+  sums = plain_cross_entropy(*inputs, z_loss=_Z_LOSS)
+  return sums.loss_sum, sums.correct_sum
 
 
 def lean(*inputs):
@@ -97,75 +110,91 @@ def recomputed(*inputs):
 
 def chosen_only(hidden, kernel, targets, weights):
   """The kernel on the positions that carry loss, as masked LM does."""
-  most = round(_MASKED * hidden.shape[1])
-  positions, targets, weights = gather_targets(targets, weights, most)
+  positions, targets, weights = gather_targets(targets, weights, _most_chosen(hidden.shape[1]))
   hidden = jnp.take_along_axis(hidden, positions[..., None], axis=1)
   return lean(hidden, kernel, targets, weights)
 
 
-VARIANTS = {"plain": plain, "lean": lean, "lean, 4 products": recomputed}
-LABELS = (*VARIANTS, "chosen positions")
+_CHOSEN = "chosen positions"
+VARIANTS: dict[str, Loss] = {"plain": plain, "lean": lean, "lean, 4 products": recomputed}
+MASKED: dict[str, Loss] = {"plain": plain, "lean": lean, _CHOSEN: chosen_only}
+LABELS = (*VARIANTS, _CHOSEN)
 
 
 def measure() -> Iterator[dict[str, Any]]:
-  """A row per shape and variant: time and memory here, then memory on a TPU v5p."""
+  """A row per shape and variant: time and memory here, then memory on TPUs, where libtpu is."""
   on_cpu = jax.default_backend() == "cpu"
   for shape in ON_CPU if on_cpu else ON_ACCELERATORS:
     yield from _compare(shape, VARIANTS)
-  yield from _compare(BERT, {"plain": plain, "lean": lean, "chosen positions": chosen_only})
+  yield from _compare(BERT, MASKED)
   if on_cpu:
     yield from _compare(LARGE, VARIANTS, timed=False)
-  mesh = _tpu_mesh()
-  if mesh is not None:
+  if _topology.available():
+    mesh = _topology.tpu_mesh("v5p:2x2x1", {}, devices=1)
     with jax.set_mesh(mesh):
       yield from _compare(LARGE, VARIANTS, mesh=mesh)
+    yield from _training_step()
 
 
 def _compare(shape, variants, timed=True, mesh=None):
   device = "TPU v5p, compiled ahead of time" if mesh else jax.devices()[0].device_kind
-  group = f"{shape} ({device})"
-  programs = {name: _compile(shape, loss, mesh) for name, loss in variants.items()}
-  seconds = _seconds(programs, _inputs(shape)) if timed and mesh is None else {}
-  first = None
+  lowered = {name: _lower(shape, loss, mesh) for name, loss in variants.items()}
+  programs = {name: _step_memory.compile_if_it_fits(each) for name, each in lowered.items()}
+  seconds = _rounds(programs, _inputs(shape)) if timed and mesh is None else {}
+  reference = None
   for label, program in programs.items():
-    memory = program and program.memory_analysis()
-    temporary = memory.temp_size_in_bytes if memory else None
-    beyond = temporary and temporary - (0 if label == "plain" else _gradient_bytes(shape, label))
-    row = {"group": group, "label": label, "shape": shape._asdict(), "device": device}
-    row |= {"temporary_mib": _mib(temporary), "beyond_mib": _mib(beyond)}
+    row = {"group": f"{shape} ({device})", "label": label, "shape": shape._asdict()}
+    row |= {"device": device, "temporary_mib": None, "beyond_mib": None}
+    if program:
+      temporary = program.memory_analysis().temp_size_in_bytes
+      within = 0 if label == "plain" else _gradient_bytes(shape, label)
+      row |= {"temporary_mib": temporary / 2**20, "beyond_mib": (temporary - within) / 2**20}
     if seconds.get(label):
-      row["milliseconds"] = 1e3 * seconds[label]
-      row["teraflops"] = shape.flops / seconds[label] / 1e12
-    first = first or row
-    for ratio, key in (("time_ratio", "milliseconds"), ("memory_ratio", "beyond_mib")):
-      if row.get(key) and first.get(key):
-        row[ratio] = row[key] / first[key]
-    if "memory_ratio" in row:
-      row["memory_ratio"] = 1 / row["memory_ratio"]
+      median = statistics.median(seconds[label])
+      row |= {"milliseconds": 1e3 * median, "teraflops": shape.flops / median / 1e12}
+      row["rounds"] = len(seconds[label])
+      if seconds.get("plain"):
+        row["time_ratio"] = statistics.median(
+          own / other for own, other in zip(seconds[label], seconds["plain"], strict=True)
+        )
+    reference = reference or row["beyond_mib"]
+    row["memory_ratio"] = _ratio(reference, row["beyond_mib"])
     yield row
 
 
-def _mib(size):
-  return None if size is None else size / 2**20
+def _training_step():
+  """Plain and lean within the step of a 1B model, where plain fits."""
+  losses = {"plain": plain_cross_entropy, "lean": linear_cross_entropy}
+  reference = None
+  for row in _step_memory.measure("v5e:4x4", {"fsdp": 16}, 2, losses, _Z_LOSS):
+    size = row.pop("temporary_bytes")
+    row["temporary_mib"] = size and size / 2**20
+    reference = reference or row["temporary_mib"]
+    yield row | {"memory_ratio": _ratio(reference, row["temporary_mib"])}
+
+
+def _ratio(reference, value):
+  return reference / value if reference and value else None
 
 
 def _gradient_bytes(shape, label):
   """Of the gradients that a scan over chunks holds among its temporary memory."""
-  tokens = shape.length if label != "chosen positions" else round(_MASKED * shape.length)
-  chunks = plan_chunks((shape.rows, tokens, shape.emb_dim), shape.vocab_size, shape.dtype)
+  length = _most_chosen(shape.length) if label == _CHOSEN else shape.length
+  chunks = plan_chunks((shape.rows, length, shape.emb_dim), shape.vocab_size, shape.dtype)
   if chunks.num_chunks == 1:
     return 0
   hidden = chunks.tokens * shape.emb_dim * jnp.dtype(shape.dtype).itemsize
   return 4 * shape.emb_dim * shape.vocab_size + hidden
 
 
-def _compile(shape, loss: Callable, mesh: Mesh | None):
-  """The program of the loss and its gradients; None where it does not fit the device."""
+def _lower(shape, loss: Loss, mesh: Mesh | None):
+  """The program of the loss and its gradients by hidden and kernel."""
+  tokens = (shape.rows, shape.length)
   arguments = [
-    ((shape.rows, shape.length, shape.emb_dim), shape.dtype),
+    ((*tokens, shape.emb_dim), shape.dtype),
     ((shape.emb_dim, shape.vocab_size), shape.dtype),
-    ((shape.rows, shape.length), "int32"),
-    ((shape.rows, shape.length), "float32"),
+    (tokens, "int32"),
+    (tokens, "float32"),
   ]
   sharding = None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
@@ -180,48 +209,38 @@ def _compile(shape, loss: Callable, mesh: Mesh | None):
     return jax.value_and_grad(mean, (0, 1), has_aux=True)(hidden, kernel)
 
   abstract = [jax.ShapeDtypeStruct(*argument, sharding=sharding) for argument in arguments]
-  try:
-    return jax.jit(step).lower(*abstract).compile()
-  except jax.errors.JaxRuntimeError as error:
-    if "RESOURCE_EXHAUSTED" not in str(error):
-      raise
-    return None
+  return jax.jit(step).lower(*abstract)
 
 
 def _inputs(shape):
   rng = np.random.default_rng(0)
-  hidden = rng.normal(size=(shape.rows, shape.length, shape.emb_dim)).astype(np.float32)
+  tokens = (shape.rows, shape.length)
+  hidden = rng.standard_normal((*tokens, shape.emb_dim), np.float32)
   kernel = rng.standard_normal((shape.emb_dim, shape.vocab_size), np.float32) / 16
-  targets = rng.integers(0, shape.vocab_size, (shape.rows, shape.length)).astype(np.int32)
-  weights = np.zeros((shape.rows, shape.length), np.float32)
-  weights[:, : round(_MASKED * shape.length)] = 1.0
-  weights = rng.permuted(weights, axis=1) if shape is BERT else np.ones_like(weights)
+  targets = rng.integers(0, shape.vocab_size, tokens).astype(np.int32)
+  weights = np.ones(tokens, np.float32)
+  if shape is BERT:
+    weights[:, _most_chosen(shape.length) :] = 0.0
+    weights = rng.permuted(weights, axis=1)
   dtype = jnp.dtype(shape.dtype)
   return tuple(map(jnp.asarray, (hidden.astype(dtype), kernel.astype(dtype), targets, weights)))
 
 
-def _seconds(programs, inputs):
-  """Median seconds of each program; they take turns, so that what else runs slows all alike."""
-  taken: dict[str, list[float]] = {name: [] for name in programs}
-  for turn in range(_ROUNDS + 1):
-    for name, program in programs.items():
-      if program is None:
-        continue
-      begun = time.perf_counter()
-      jax.block_until_ready(program(*inputs))
+def _most_chosen(length):
+  return round(_MASKED * length)
+
+
+def _rounds(programs, inputs):
+  """{name: seconds of each round}; every other round goes through the programs backwards."""
+  names = [name for name, program in programs.items() if program is not None]
+  taken: dict[str, list[float]] = {name: [] for name in names}
+  begun = time.perf_counter()
+  for turn in range(_ROUNDS[1] + 1):
+    for name in names if turn % 2 else names[::-1]:
+      start = time.perf_counter()
+      jax.block_until_ready(programs[name](*inputs))
       if turn:  # The first one warms up.
-        taken[name].append(time.perf_counter() - begun)
-  return {name: statistics.median(times) for name, times in taken.items() if times}
-
-
-def _tpu_mesh() -> Mesh | None:
-  """One chip of a TPU v5p to compile for; None without libtpu."""
-  if jax.default_backend() == "tpu" or importlib.util.find_spec("libtpu") is None:
-    if "TPU_LIBRARY_PATH" not in os.environ:
-      return None
-  # Without the first libtpu may wait for a metadata server; the others keep it from guessing.
-  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-  os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5p-8")
-  os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-  topology = topologies.get_topology_desc(platform="tpu", topology_name="v5p:2x2x1")
-  return Mesh(np.array(topology.devices[:1]), ("data",), axis_types=(AxisType.Auto,))
+        taken[name].append(time.perf_counter() - start)
+    if turn >= _ROUNDS[0] and time.perf_counter() - begun > _MOST_SECONDS:
+      break
+  return taken
