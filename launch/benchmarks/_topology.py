@@ -2,13 +2,9 @@
 
 import importlib.util
 import os
-from collections.abc import Mapping
 
 import jax
 from jax.experimental import topologies
-from jax.sharding import Mesh
-
-from t5x_style.partitioning import make_mesh
 
 # Without the first libtpu may wait for a metadata server, without the second for another process
 # that compiles; the others keep it from asking where it is.
@@ -25,9 +21,8 @@ def available() -> bool:
   return jax.default_backend() != "tpu" and importlib.util.find_spec("libtpu") is not None
 
 
-def tpu_mesh(topology: str, shape: Mapping[str, int], devices: int | None = None) -> Mesh:
-  """A mesh over the first `devices` (all) of a topology such as "v5e:4x4"."""
+def devices(topology: str) -> list[jax.Device]:
+  """The devices of a topology such as "v5e:4x4"."""
   for name, value in _ENVIRONMENT.items():
     os.environ.setdefault(name, value)
-  found = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-  return make_mesh(shape, found[:devices])
+  return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)

@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from launch.benchmarks import _step_memory, _topology
 from t5x_style.losses import LossSums, gather_targets, linear_cross_entropy, plan_chunks
+from t5x_style.partitioning import make_mesh
 
 COLUMNS = {
   "milliseconds": ("ms", ",.1f"),
@@ -130,7 +131,7 @@ def measure() -> Iterator[dict[str, Any]]:
   if on_cpu:
     yield from _compare(LARGE, VARIANTS, timed=False)
   if _topology.available():
-    mesh = _topology.tpu_mesh("v5p:2x2x1", {}, devices=1)
+    mesh = make_mesh({}, _topology.devices("v5p:2x2x1")[:1])
     with jax.set_mesh(mesh):
       yield from _compare(LARGE, VARIANTS, mesh=mesh)
     yield from _training_step()
@@ -139,14 +140,14 @@ def measure() -> Iterator[dict[str, Any]]:
 def _compare(shape, variants, timed=True, mesh=None):
   device = "TPU v5p, compiled ahead of time" if mesh else jax.devices()[0].device_kind
   lowered = {name: _lower(shape, loss, mesh) for name, loss in variants.items()}
-  programs = {name: _step_memory.compile_if_it_fits(each) for name, each in lowered.items()}
+  programs = {name: _step_memory.if_it_fits(each.compile) for name, each in lowered.items()}
   seconds = _rounds(programs, _inputs(shape)) if timed and mesh is None else {}
   reference = None
   for label, program in programs.items():
     row = {"group": f"{shape} ({device})", "label": label, "shape": shape._asdict()}
     row |= {"device": device, "temporary_mib": None, "beyond_mib": None}
-    if program:
-      temporary = program.memory_analysis().temp_size_in_bytes
+    temporary = _step_memory.temporary_bytes(program)
+    if temporary is not None:
       within = 0 if label == "plain" else _gradient_bytes(shape, label)
       row |= {"temporary_mib": temporary / 2**20, "beyond_mib": (temporary - within) / 2**20}
     if seconds.get(label):
