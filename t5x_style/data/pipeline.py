@@ -46,7 +46,10 @@ class Pipeline:
     training: bool,
     shard: tuple[int, int] = (0, 1),
   ) -> tf.data.Dataset:
-    """Batches of model features: endless, shuffled and full in training, else one pass in order."""
+    """Batches of model features: endless and full in training, else one pass.
+
+    Both are shuffled: the first batches of an evaluation are to be a fair sample of all of it.
+    """
     each = [self._rows(index, split, seed, training, shard) for index in range(len(self.parts))]
     if len(each) == 1:
       return self._convert(each[0].batch(rows, drop_remainder=training))
@@ -72,7 +75,7 @@ class Pipeline:
     return task.get_dataset(
       self.lengths,
       split,
-      shuffle=training,
+      shuffle=True,
       shuffle_buffer_size=max(1, round(self.shuffle_buffer_size * share)),
       seed=seed,
       shard_info=seqio.ShardInfo(*shard) if shard[1] > 1 else None,
