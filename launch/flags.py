@@ -23,6 +23,7 @@ def parse(
   about: str,
   examples: str,
   define: Callable[[flags.FlagValues], None] | None = None,
+  runs_model: bool = True,
 ) -> Any:
   """Parses the command line; prints the help page and exits where it is asked for.
 
@@ -33,6 +34,7 @@ def parse(
     argv: the program's name, then its arguments.
     about: one line; examples: commands to copy, one a line. For the help page.
     define: adds a command's own flags, with `flag_values` set to its argument.
+    runs_model: whether it trains or evaluates: dry_run and the flags of several processes.
 
   Returns:
     the flags' values as attributes: gin_file, gin_bindings (with every --gin.NAME=VALUE among
@@ -45,6 +47,8 @@ def parse(
 
   def define_all(values: flags.FlagValues) -> None:
     _define_shared(values)
+    if runs_model:
+      _define_running(values)
     if define:
       define(values)
 
@@ -121,6 +125,9 @@ def _define_shared(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     "tfds_data_dir", None, "Where TFDS datasets are; wins over the gin files.", flag_values=values
   )
+
+
+def _define_running(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     "dry_run", False, "Build and print everything, train nothing.", flag_values=values
   )

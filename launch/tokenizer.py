@@ -20,7 +20,11 @@ Texts = Callable[[str, int], Iterator[str]]  # of a split, about so many bytes
 
 def main(argv: Sequence[str]) -> None:
   values = flags.parse(
-    argv, about="Trains a SentencePiece vocabulary.", examples=EXAMPLES, define=_define
+    argv,
+    about="Trains a SentencePiece vocabulary.",
+    examples=EXAMPLES,
+    define=_define,
+    runs_model=False,
   )
   runtime.prepare()
   with mistakes.setup():

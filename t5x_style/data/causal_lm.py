@@ -45,7 +45,6 @@ class CausalLM(Objective):
       return features
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      cut = windows.windows(documents, lengths["targets"], eos_id=vocabulary.eos_id, min_length=2)
-      return cut.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+      return windows.examples(documents, lengths["targets"], example, eos_id=vocabulary.eos_id)
 
     return preprocess

@@ -93,10 +93,10 @@ class FillInMiddle(Objective):
         ],
         axis=1,
       )
-      return {"targets": noise.compact(values, keep, lengths["targets"])}
+      row = noise.compact(values, keep, lengths["targets"])
+      return {"targets": row, "hidden": moved & middle}
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      cut = windows.windows(documents, raw, eos_id=eos, min_length=2)
-      return cut.map(rearrange, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+      return windows.examples(documents, raw, rearrange, eos_id=eos)
 
     return preprocess

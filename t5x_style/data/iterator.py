@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from t5x_style.data import skipping
+
 Batch = dict[str, np.ndarray]
 
 
@@ -76,15 +78,28 @@ class BatchIterator:
     first_row = min(self._streams) * rows_per_stream
     start = process_index * rows - first_row
     self._rows = slice(start, start + rows)
+    self._counts: dict[int, np.ndarray] = {}
 
   def __iter__(self) -> BatchIterator:
     return self
 
   def __next__(self) -> Batch:
-    parts = [next(stream) for stream in self._streams.values()]
+    parts = [self._next(index) for index in self._streams]
     if len(parts) == 1:
       return {k: v[self._rows] for k, v in parts[0].items()}
     return {k: np.concatenate([part[k] for part in parts])[self._rows] for k in parts[0]}
+
+  def skipped(self) -> str:
+    """What the streams of this process have skipped or repaired so far, "" for nothing."""
+    return skipping.describe(self._counts.values())
+
+  def _next(self, index: int) -> Batch:
+    batch = next(self._streams[index])
+    if "counts" in batch:
+      # Sums since the stream began. Rows are shuffled, so the newest is that with the largest.
+      newest = batch.pop("counts").max(axis=0)
+      self._counts[index] = np.maximum(newest, self._counts.get(index, 0))
+    return batch
 
   def get_state(self) -> dict[str, bytes]:
     """{"stream_00003": bytes}: the position of each stream this process runs."""

@@ -76,6 +76,7 @@ def load(
     source = {"corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint()}}
 
   dataset = Dataset(
+    mixture_or_task_name or objective.name,  # type: ignore[union-attr]
     pipeline.Pipeline(
       tuple(tasks.parts(provider)), architecture, lengths, pack, shuffle_buffer_size
     ),
@@ -94,6 +95,8 @@ class Dataset:
   """What training needs to know of the data, and its batches.
 
   Attributes:
+    name: of the objective, or of the user's own task or mixture.
+    seed, streams: as given to `load`.
     pipeline: how the batches are made; its parts are the SeqIO tasks.
     vocabulary: of the targets; vocab_size counts its ids, extra ids included.
     feature_shapes: {feature: (global batch shape, dtype)}.
@@ -105,6 +108,7 @@ class Dataset:
 
   def __init__(
     self,
+    name: str,
     pipeline_: pipeline.Pipeline,
     vocabulary: seqio.Vocabulary,
     *,
@@ -114,19 +118,25 @@ class Dataset:
     process: tuple[int, int],
     source: Mapping[str, Any],
   ):
+    self.name = name
     self.pipeline = pipeline_
     self.vocabulary = vocabulary
     self.vocab_size = vocabulary.vocab_size
     self.batch_size = batch_size
-    self._seed = seed
-    self._streams = streams
+    self.seed = seed
+    self.streams = streams
     self._process_index, self._process_count = process
     self._source = dict(source)
 
     self.component_names = tasks.component_names(pipeline_.parts)
     objectives = [getattr(task, "objective", None) for task, _ in pipeline_.parts]
     bounds = [
-      o.max_targets(pipeline_.lengths, pipeline_.architecture) if o else None for o in objectives
+      o.max_targets(
+        o.own_lengths(pipeline_.lengths, pipeline_.architecture), pipeline_.architecture
+      )
+      if o
+      else None
+      for o in objectives
     ]
     few = [bound for bound in bounds if bound is not None]
     self.max_targets = max(few) if len(few) == len(bounds) else None
@@ -142,6 +152,7 @@ class Dataset:
     self.feature_shapes = {
       name: ((batch_size, *s.shape[1:]), np.dtype(s.dtype.as_numpy_dtype))
       for name, s in spec.items()
+      if name != "counts"
     }
 
   def train(self) -> iterator.BatchIterator:
@@ -151,7 +162,7 @@ class Dataset:
       for stream, batches in self._batches.items()
     }
     rows = self.batch_size // self._process_count
-    per_stream = self.batch_size // self._streams
+    per_stream = self.batch_size // self.streams
     return iterator.BatchIterator(running, per_stream, self._process_index, rows)
 
   def evaluation(self, max_batches: int | None) -> list[iterator.Batch]:
@@ -177,7 +188,10 @@ class Dataset:
       )
     share = self.batch_size // self._process_count
     own = slice(self._process_index * share, (self._process_index + 1) * share)
-    return [{k: _fill(v, self.batch_size)[own] for k, v in batch.items()} for batch in batches]
+    return [
+      {name: _fill(batch[name], self.batch_size)[own] for name in self.feature_shapes}
+      for batch in batches
+    ]
 
   def decode(self, ids: Sequence[int]) -> str:
     """The text of `ids`, special pieces and sentinels visible, padding left out."""
@@ -193,8 +207,8 @@ class Dataset:
       "pack": self.pipeline.pack,
       "shuffle_buffer_size": self.pipeline.shuffle_buffer_size,
       "batch_size": self.batch_size,
-      "seed": self._seed,
-      "streams": self._streams,
+      "seed": self.seed,
+      "streams": self.streams,
       "components": [
         {"name": task.name, "rate": rate}
         | (task.objective.describe() if hasattr(task, "objective") else {})
@@ -207,10 +221,10 @@ class Dataset:
     for stream in self._owned():
       for index, (task, _) in enumerate(self.pipeline.parts):
         examples = self.pipeline.examples(
-          index, "train", self._seed, training=False, shard=(stream, self._streams)
+          index, "train", self.seed, training=False, shard=(stream, self.streams)
         )
         if not list(iterator.with_options(examples.take(1))):
-          where = f" in data stream {stream} of {self._streams}" if self._streams > 1 else ""
+          where = f" in data stream {stream} of {self.streams}" if self.streams > 1 else ""
           raise ValueError(
             f"{task.name} gives no example{where}: its 'train' split has no document with enough "
             f"tokens for feature lengths {dict(self.pipeline.lengths)}. Check what CORPUS points "
@@ -218,7 +232,7 @@ class Dataset:
           )
 
   def _owned(self) -> range:
-    return iterator.owned(self._process_index, self._process_count, self._streams)
+    return iterator.owned(self._process_index, self._process_count, self.streams)
 
 
 def _fill(rows: np.ndarray, count: int) -> np.ndarray:

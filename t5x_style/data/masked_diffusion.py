@@ -53,10 +53,10 @@ class MaskedDiffusion(Objective):
         "inputs": tf.where(hidden, mask, tokens),
         "targets": tokens,
         "loss_weights": tf.where(hidden, 1 / t, 0.0),
+        "hidden": hidden,
       }
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      cut = windows.windows(documents, length, eos_id=vocabulary.eos_id, min_length=2)
-      return cut.map(corrupt, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+      return windows.examples(documents, length, corrupt, eos_id=vocabulary.eos_id)
 
     return preprocess

@@ -107,13 +107,12 @@ class MaskedLM(Objective):
         # [CLS] belongs to the first document, [SEP] to the last.
         last = tf.reduce_max(documents, axis=1)
         features["inputs_segment_ids"] = enclose(documents, window["lengths"], 1, last)
+      chosen = features["loss_weights"] > 0
       # A window of nothing but special tokens has nothing to predict.
-      useful = tf.reduce_any(features["loss_weights"] > 0, axis=1)
-      return {k: tf.boolean_mask(v, useful) for k, v in features.items()}
+      return {**features, "hidden": chosen[:, 1:-1], "useful": tf.reduce_any(chosen, axis=1)}
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      cut = windows.windows(documents, length, eos_id=vocabulary.eos_id, min_length=2)
-      return cut.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+      return windows.examples(documents, length, example, eos_id=vocabulary.eos_id)
 
     return preprocess
 

@@ -14,8 +14,9 @@ from t5x_style.data.objective import Objective, Preprocessor
 class Mixture(Objective):
   """Draws every example from one of several objectives for the same architecture.
 
-  Each objective cuts windows of its own length from its own pass over the corpus. Rows know their
-  component (`*_component_ids`), and so the loss is reported for each.
+  Each objective cuts windows of its own length from its own pass over the corpus; its `budget`
+  makes them shorter still. Rows know their component (`*_component_ids`), and so the loss is
+  reported for each.
 
   Attributes:
     objectives: the parts.
@@ -53,7 +54,16 @@ class Mixture(Objective):
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
     """The longest of each feature over the parts."""
-    parts = [o.lengths(feature_lengths, architecture) for _, o, _ in self.components()]
+    for name, objective, _ in self.components():
+      budget = objective.budget or {}
+      long = [key for key, length in budget.items() if length > feature_lengths.get(key, 0)]
+      if long:
+        raise ValueError(
+          f"the budget {dict(budget)} of the component {name} is more than TASK_FEATURE_LENGTHS = "
+          f"{dict(feature_lengths)} gives {long[0]!r}: rows have room for the longest component. "
+          "Raise TASK_FEATURE_LENGTHS, or lower the budget."
+        )
+    parts = [o.own_lengths(feature_lengths, architecture) for _, o, _ in self.components()]
     return {name: max(part[name] for part in parts) for name in parts[0]}
 
   def check(
@@ -61,7 +71,8 @@ class Mixture(Objective):
   ) -> None:
     self.check_architecture(architecture)
     for _, objective, _ in self.components():
-      objective.check(vocabulary, lengths, architecture)
+      own = objective.own_lengths(lengths, architecture)
+      objective.check(vocabulary, own, architecture)
 
   def preprocessor(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str

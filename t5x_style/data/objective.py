@@ -27,8 +27,16 @@ class Objective:
     causal_attention  int32 [T], optional, decoder-only: 1 on the prefix that is read both ways
     inputs_segment_ids, targets_segment_ids  int32, optional: documents of a packed example
     token_types    int32 [I], pair_label int32 []: sentence pairs, encoder-only
+    counts         int64 [4]: what has been skipped so far; see t5x_style.data.skipping
+    raw, raw_hidden  the window and what of it is hidden, where the documents have "keep_raw"
   All its randomness comes from t5x_style.data.noise, which is stateless.
+
+  Attributes:
+    budget: of a mixture's component: lengths of its own instead of TASK_FEATURE_LENGTHS, e.g.
+      {"inputs": 256}; its rows are padded to the longest component's.
   """
+
+  budget: Mapping[str, int] | None = dataclasses.field(default=None, kw_only=True)
 
   name: ClassVar[str] = ""
   architectures: ClassVar[tuple[str, ...]] = ()
@@ -37,6 +45,10 @@ class Objective:
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
     """Completes TASK_FEATURE_LENGTHS: {"inputs": 512} -> {"inputs": 512, "targets": 114}."""
     raise NotImplementedError
+
+  def own_lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
+    """`lengths` of the budget, where it has one."""
+    return self.lengths(self.budget or feature_lengths, architecture)
 
   def check(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
@@ -115,7 +127,9 @@ class Objective:
 
 def _plain(objective: Objective) -> dict[str, Any]:
   return {
-    field.name: _json(getattr(objective, field.name)) for field in dataclasses.fields(objective)
+    field.name: _json(getattr(objective, field.name))
+    for field in dataclasses.fields(objective)
+    if field.name != "budget" or objective.budget
   }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import seqio
@@ -14,6 +14,8 @@ import tensorflow as tf
 from t5x_style.data import converters, tasks
 
 _TASK_FEATURES = ("inputs", "targets", "loss_weights")
+# What examples tell beside what a model reads.
+_ABOUT = ("counts", "raw", "raw_hidden")
 # Rows that are converted at once before components are mixed; it does not change what comes out.
 _CONVERT_ROWS = 16
 _auto = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
@@ -49,10 +51,29 @@ class Pipeline:
     """Batches of model features: endless and full in training, else one pass.
 
     Both are shuffled: the first batches of an evaluation are to be a fair sample of all of it.
+    Where the objectives count what they skip, batches have "counts", int64 [rows, 4] or, of a
+    mixture, [rows, components, 4]; see t5x_style.data.skipping.
     """
-    each = [self._rows(index, split, seed, training, shard) for index in range(len(self.parts))]
+    each = [
+      self.examples(index, split, seed, training=training, shard=shard)
+      for index in range(len(self.parts))
+    ]
+    return self.assemble(each, rows, derived_seed(seed, "mixture", *shard), full=training)
+
+  def assemble(
+    self, examples: Sequence[tf.data.Dataset], rows: int, seed: int, *, full: bool
+  ) -> tf.data.Dataset:
+    """Batches from the examples of each component, drawn at their rates.
+
+    Args:
+      examples: of each component, as `examples` gives them.
+      rows: of a batch.
+      seed: of the draw.
+      full: leave out a last batch of fewer rows.
+    """
+    each = [self._rows(index, dataset) for index, dataset in enumerate(examples)]
     if len(each) == 1:
-      return self._convert(each[0].batch(rows, drop_remainder=training))
+      return self._convert(each[0].batch(rows, drop_remainder=full))
     each = [self._convert(r.batch(_CONVERT_ROWS)).unbatch() for r in each]
     specs = {name: spec for r in each for name, spec in r.element_spec.items()}
     each = [r.map(functools.partial(_complete, names=specs), **_auto) for r in each]
@@ -60,11 +81,11 @@ class Pipeline:
     mixed = tf.data.Dataset.sample_from_datasets(
       each,
       list(rates / rates.sum()),
-      seed=derived_seed(seed, "mixture", *shard),
+      seed=seed,
       stop_on_empty_dataset=True,
       rerandomize_each_iteration=False,
     )
-    return mixed.batch(rows, drop_remainder=training)
+    return mixed.batch(rows, drop_remainder=full)
 
   def examples(
     self, index: int, split: str, seed: int, *, training: bool, shard: tuple[int, int] = (0, 1)
@@ -83,21 +104,24 @@ class Pipeline:
       try_in_mem_cache=False,
     )
 
-  def _rows(
-    self, index: int, split: str, seed: int, training: bool, shard: tuple[int, int]
-  ) -> tf.data.Dataset:
+  def _rows(self, index: int, examples: tf.data.Dataset) -> tf.data.Dataset:
     """Task features padded to static lengths, one row at a time."""
-    examples = self.examples(index, split, seed, training=training, shard=shard)
-    windows = isinstance(self.parts[index][0], tasks.PretrainingTask)
+    task = self.parts[index][0]
+    windows = isinstance(task, tasks.PretrainingTask)
+    others = [index, len(self.parts) - 1 - index]
 
     def prepare(example):
-      if not windows:
+      if windows:
+        example = {name: self._pad(name, value) for name, value in example.items()}
+      else:
         example = {k: v for k, v in example.items() if k in _TASK_FEATURES}
       if len(self.parts) > 1:
         example["component_ids"] = tf.zeros_like(example["targets"]) + index
+        if "counts" in example:
+          example["counts"] = tf.pad(example["counts"][None], [others, [0, 0]])
       return example
 
-    if not windows or len(self.parts) > 1:
+    if not windows or task.objective.budget or len(self.parts) > 1:
       examples = examples.map(prepare, **_auto)
     if windows:
       return examples
@@ -107,10 +131,19 @@ class Pipeline:
     widths = {**self.lengths, **dict.fromkeys(aligned, self.lengths["targets"])}
     return seqio.utils.trim_and_pad_dataset(examples, widths)
 
+  def _pad(self, name: str, value: tf.Tensor) -> tf.Tensor:
+    """A component with a budget of its own has shorter rows than the others."""
+    if name in _ABOUT or value.shape.rank == 0:
+      return value
+    side = "inputs" if name.startswith("inputs") or name == "token_types" else "targets"
+    missing = self.lengths[side] - value.shape[0]
+    return tf.pad(value, [[0, missing]]) if missing else value
+
   def _convert(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-    convert = functools.partial(
-      converters.convert, architecture=self.architecture, lengths=self.lengths
-    )
+    def convert(batch):
+      features = converters.convert(batch, self.architecture, self.lengths)
+      return features | {name: batch[name] for name in _ABOUT if name in batch}
+
     return batches.map(convert, **_auto)
 
 
@@ -120,11 +153,14 @@ def derived_seed(*parts: object) -> int:
   return int.from_bytes(digest[:8], "little") >> 2
 
 
-def _complete(row: converters.Features, names: Mapping[str, object]) -> converters.Features:
+def _complete(row: converters.Features, names: Mapping[str, tf.TensorSpec]) -> converters.Features:
   """Gives a component's row the optional features that only other components have."""
   row = dict(row)
-  for name in names:
+  for name, spec in names.items():
     if name in row:
+      continue
+    if name == "counts":
+      row[name] = tf.zeros(spec.shape, spec.dtype)
       continue
     side = name.split("_")[0]
     targets = f"{side}_target_tokens"

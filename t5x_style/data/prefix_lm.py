@@ -87,9 +87,10 @@ class PrefixLM(Objective):
       share = tf.cast(n, tf.float64) * 2 * self.suffix_share
       longest = tf.minimum(tf.maximum(tf.cast(tf.math.ceil(share), tf.int32) - 1, 1), n - 1)
       split = n - 1 - noise.integers(window["seeds"], 1, longest)
-      if architecture == "decoder_only":
-        return joined(tokens, n, split, mode, eos, lengths["targets"])
       place = tf.range(raw + 1)[None, :]
+      hidden = ((place >= split) & (place < n))[:, :raw]
+      if architecture == "decoder_only":
+        return {**joined(tokens, n, split, mode, eos, lengths["targets"]), "hidden": hidden}
       padded = tf.pad(tokens, [[0, 0], [0, 1]])
       prefix = tf.where(place < split, padded, tf.where(place == split, eos, 0))
       front = tf.tile(tf.constant([mode], tf.int32, shape=[1, len(mode)]), [tf.shape(tokens)[0], 1])
@@ -97,11 +98,11 @@ class PrefixLM(Objective):
       return {
         "inputs": tf.concat([front, prefix[:, :raw]], axis=1),
         "targets": noise.compact(suffix, (place >= split) & (place <= n), lengths["targets"]),
+        "hidden": hidden,
       }
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      whole = windows.windows(documents, raw, eos_id=eos, min_length=2)
-      return whole.map(cut, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+      return windows.examples(documents, raw, cut, eos_id=eos)
 
     return preprocess
 

@@ -9,7 +9,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import noise, pieces, vocabularies
+from t5x_style.data import noise, pieces, skipping, vocabularies
 from t5x_style.data.masked_lm import MaskedLM
 from t5x_style.data.objective import Preprocessor
 
@@ -47,22 +47,29 @@ class _SentencePairs(MaskedLM):
     corrupt = self.corrupter(vocabulary, self.max_targets(lengths, architecture))
     ends = pieces.sentence_ends(vocabulary)
 
-    def pair(document):
+    def cut(document):
       chunks, n = _chunks(document["targets"], length)
       salts = tf.fill(tf.shape(n), noise.salt(document["noise_seed"]))
-      seeds = noise.window_seeds(chunks, salts)
+      return {
+        "tokens": chunks,
+        "lengths": n,
+        "seeds": noise.window_seeds(chunks, salts),
+        "other": document["other"],
+        "counts": tf.tile(document["counts"][None], [tf.size(n), 1]),
+      }
+
+    def pair(row):
+      chunks, n, seeds = row["tokens"], row["lengths"], row["seeds"]
       split = _split(chunks, n, noise.fold_in(seeds, 10), ends)
-      row = {"lengths": n, "split": split, "seeds": seeds, "other": document["other"]}
+      row = {**row, "split": split}
       first, first_n, second, second_n, labels = self.segments(chunks, row)
       tokens, types = _frame(first, first_n, second, second_n, cls, sep, lengths["inputs"])
       features = corrupt(tokens, seeds) | {"token_types": types, "pair_label": labels}
-      useful = tf.reduce_any(features["loss_weights"] > 0, axis=1)
-      return {k: tf.boolean_mask(v, useful) for k, v in features.items()}
+      return {**features, "useful": tf.reduce_any(features["loss_weights"] > 0, axis=1)}
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      long_enough = documents.filter(lambda d: tf.size(d["targets"]) >= _SHORTEST)
-      auto = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
-      return _with_other(long_enough).map(pair, **auto).unbatch()
+      chunks = _with_other(skipping.usable(documents, _SHORTEST)).map(cut)
+      return skipping.examples(chunks, pair, keep_raw="keep_raw" in documents.element_spec)
 
     return preprocess
 

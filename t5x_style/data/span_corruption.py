@@ -197,11 +197,12 @@ class SpanCorruption(Objective):
         targets_length=plan.targets if joined else lengths["targets"],
         prefix=mode,
       )
-      return converters.join_prefix(example, lengths["targets"]) if joined else example
+      if joined:
+        example = converters.join_prefix(example, lengths["targets"])
+      return {**example, "hidden": mask}
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      cut = windows.windows(documents, plan.raw, eos_id=vocabulary.eos_id, min_length=2)
-      return cut.map(corrupt, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+      return windows.examples(documents, plan.raw, corrupt, eos_id=vocabulary.eos_id)
 
     return preprocess
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib
 import math
@@ -21,13 +22,16 @@ _EXAMPLES_PER_DOCUMENT = 4
 
 
 def tokenize(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
-  """{"text": string} -> {"targets": int32 [n]}, other features kept; bytes that are no UTF-8 are
-  replaced by U+FFFD, as the tokeniser would refuse them."""
+  """{"text": string} -> {"targets": int32 [n], "repaired": bool}, other features kept.
+
+  Bytes that are no UTF-8 are replaced by U+FFFD, as the tokeniser would refuse them.
+  """
 
   def encode(document):
     text = tf.strings.unicode_transcode(document["text"], "UTF-8", "UTF-8", errors="replace")
     kept = {k: v for k, v in document.items() if k != "text"}
-    return {"targets": tf.cast(vocabulary.encode_tf(text), tf.int32), **kept}
+    tokens = tf.cast(vocabulary.encode_tf(text), tf.int32)
+    return {"targets": tokens, "repaired": text != document["text"], **kept}
 
   return documents.map(encode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
@@ -49,12 +53,13 @@ class PretrainingTask(seqio.Task):
     component: str | None = None,
   ):
     self.component = component or name
+    self._keep_raw = False
     self.objective = objective
     self.architecture = architecture
     feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
 
     def corrupt(dataset: tf.data.Dataset, sequence_length: Mapping[str, int]) -> tf.data.Dataset:
-      lengths = objective.lengths(sequence_length, architecture)
+      lengths = objective.own_lengths(sequence_length, architecture)
       return objective.preprocessor(vocabulary, lengths, architecture)(dataset)
 
     super().__init__(
@@ -64,6 +69,12 @@ class PretrainingTask(seqio.Task):
       preprocessors=[lambda dataset: tokenize(dataset, vocabulary), corrupt],
       shuffle_buffer_size=1024,
     )
+
+  def with_raw(self) -> PretrainingTask:
+    """The same task, whose examples hold their window too: see skipping.examples."""
+    task = copy.copy(self)
+    task._keep_raw = True
+    return task
 
   def get_dataset(
     self,
@@ -114,7 +125,10 @@ class PretrainingTask(seqio.Task):
     if buffer:
       held = max(1, buffer // _EXAMPLES_PER_DOCUMENT)
       documents = documents.shuffle(held, order, reshuffle_each_iteration=False)
-    return documents.map(lambda document: {"text": document["text"], "noise_seed": noise_seed})
+    extra = {"keep_raw": tf.constant(True)} if self._keep_raw else {}
+    return documents.map(
+      lambda document: {"text": document["text"], "noise_seed": noise_seed, **extra}
+    )
 
   def _shards_evenly(self, split: str, count: int) -> bool:
     """Whether the files divide well enough; else every shard reads all and keeps its share."""
@@ -212,7 +226,7 @@ def lengths(
   for task, _ in parts(provider):
     if isinstance(task, PretrainingTask):
       task.objective.check_architecture(architecture)
-      for name, length in task.objective.lengths(given, architecture).items():
+      for name, length in task.objective.own_lengths(given, architecture).items():
         given[name] = max(length, given.get(name, 0))
   needed = [name for name in ("inputs", "targets") if name in provider.output_features]
   if architecture != "decoder_only" and needed != ["inputs", "targets"]:

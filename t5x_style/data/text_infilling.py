@@ -61,17 +61,20 @@ class TextInfilling(Objective):
     def corrupt(window):
       tokens, n, seeds = window["tokens"], window["lengths"], window["seeds"]
       text = tokens
-      if ends is not None:
-        text = permute_sentences(tokens, n, noise.fold_in(seeds, 3), ends)
       hidden, insertions = self.draw(n, seeds, raw)
+      hidden_in_window = hidden
+      if ends is not None:
+        order = sentence_order(tokens, n, noise.fold_in(seeds, 3), ends)
+        text = tf.gather(tokens, order, batch_dims=1)
+        hidden_in_window = tf.gather(hidden, tf.argsort(order, axis=1), batch_dims=1)
       return {
         "inputs": infill(text, n, hidden, insertions, mask_id, eos, lengths["inputs"]),
         "targets": windows.with_eos(tokens, n, eos, lengths["targets"]),
+        "hidden": hidden_in_window,
       }
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      cut = windows.windows(documents, raw, eos_id=eos, min_length=2)
-      return cut.map(corrupt, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+      return windows.examples(documents, raw, corrupt, eos_id=eos)
 
     return preprocess
 
@@ -141,14 +144,16 @@ def infill(
   return noise.compact(values, keep, length)
 
 
-def permute_sentences(
+def sentence_order(
   tokens: tf.Tensor, n: tf.Tensor, seeds: tf.Tensor, ends: np.ndarray
 ) -> tf.Tensor:
-  """Shuffles the sentences of each row; `ends` bool [V] marks the pieces that end one."""
+  """Int32 [B, L]: the positions of each row, its sentences shuffled.
+
+  `ends`, bool [V], marks the pieces that end one.
+  """
   length = tokens.shape[1]
   real = tf.range(length)[None, :] < n[:, None]
   stops = tf.gather(tf.constant(ends), tokens)
   sentence = tf.cumsum(tf.cast(stops, tf.int32), axis=1, exclusive=True)
   key = tf.gather(noise.uniform(seeds, length), sentence, batch_dims=1)
-  order = tf.argsort(tf.where(real, key, 2.0), axis=1, stable=True)
-  return tf.gather(tokens, order, batch_dims=1)
+  return tf.argsort(tf.where(real, key, 2.0), axis=1, stable=True)

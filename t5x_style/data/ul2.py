@@ -24,6 +24,8 @@ class UL2(Objective):
       denoisers equally often, as the paper does.
     modes: pieces in front of the inputs. The published UL2 20B has [NLU], [S2S], [NLG].
     span_lengths: "composition", "normal" or "uniform"; see SpanCorruption.
+    budgets: lengths of the denoisers of a letter where they are not those of the others, e.g.
+      {"X": {"inputs": 256}}.
   """
 
   name = "ul2"
@@ -35,6 +37,7 @@ class UL2(Objective):
   rates: Sequence[float] | None = None
   modes: Sequence[str | None] = ("[R]", "[S]", "[X]")
   span_lengths: str = "composition"
+  budgets: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
 
   def components(self) -> tuple[tuple[str, Objective, float], ...]:
     return self._mixture().components()
@@ -47,7 +50,9 @@ class UL2(Objective):
       [self._spans("X", x_mode, *denoiser) for denoiser in self.x_denoisers],
     ]
     if self.s_suffix_share is not None:
-      groups[1] = [("S", PrefixLM(suffix_share=self.s_suffix_share, mode=s_mode))]
+      groups[1] = [
+        ("S", PrefixLM(suffix_share=self.s_suffix_share, mode=s_mode, budget=self._budget("S")))
+      ]
     shares = self.rates or [len(group) for group in groups]
     parts = [
       (name, objective, share / len(group))
@@ -58,11 +63,24 @@ class UL2(Objective):
     names, objectives, rates = zip(*parts, strict=True)
     return Mixture(objectives=objectives, rates=rates, names=names)
 
+  def _budget(self, letter: str) -> Mapping[str, int] | None:
+    unknown = set(self.budgets) - set("RSX")
+    if unknown:
+      raise ValueError(
+        f"UL2.budgets = {dict(self.budgets)} names {sorted(unknown)[0]!r}; its denoisers are "
+        '"R", "S" and "X", e.g. {"X": {"inputs": 256}}.'
+      )
+    return self.budgets.get(letter)
+
   def _spans(
     self, letter: str, mode: str | None, mean_span: float, density: float
   ) -> tuple[str, Objective]:
     denoiser = SpanCorruption(
-      noise_density=density, mean_span=mean_span, span_lengths=self.span_lengths, mode=mode
+      noise_density=density,
+      mean_span=mean_span,
+      span_lengths=self.span_lengths,
+      mode=mode,
+      budget=self._budget(letter),
     )
     return f"{letter}_{mean_span:g}_{100 * density:g}", denoiser
 
@@ -89,7 +107,7 @@ class UL2Short(UL2):
 
   Attributes:
     rates: of R, S and X.
-    modes, span_lengths: as in UL2.
+    modes, span_lengths, budgets: as in UL2.
   """
 
   name = "ul2_short"
@@ -105,7 +123,8 @@ class UL2Short(UL2):
         mean_span_to=longest,
         span_lengths=self.span_lengths,
         mode=mode,
+        budget=self._budget(letter),
       )
-      for (_, shortest, longest, density), mode in zip(spans, self.modes, strict=True)
+      for (letter, shortest, longest, density), mode in zip(spans, self.modes, strict=True)
     ]
     return Mixture(objectives=objectives, rates=self.rates or (1, 1, 1), names=("R", "S", "X"))

@@ -148,8 +148,8 @@ def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray:
   Zero for padding, EOS, UNK, special tokens and sentinels. For models that put a space in front
   of the text (T5's own) the first token of a document counts that space as well.
   """
-  marks = _marks(vocabulary)
-  sizes = [0 if i in marks else len(b) for i, b in enumerate(_id_bytes(vocabulary))]
+  special = marks(vocabulary)
+  sizes = [0 if i in special else len(b) for i, b in enumerate(_id_bytes(vocabulary))]
   return np.array(sizes, np.int32)
 
 
@@ -171,13 +171,27 @@ def encode_visible(vocabulary: seqio.Vocabulary, text: str) -> list[int]:
   Documents that mention "[MASK]" or "<extra_id_0>" are encoded as the letters they are; here these
   mean the special token and the sentinel.
   """
-  names = {mark: i for i, mark in _marks(vocabulary).items() if mark}
+  names = {mark: i for i, mark in marks(vocabulary).items() if mark}
   pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
   ids: list[int] = []
   for part in re.split(f"({pattern})", text):
     if part:
       ids += [names[part]] if part in names else vocabulary.encode(part)
   return ids
+
+
+def marks(vocabulary: seqio.Vocabulary) -> dict[int, str]:
+  """{id: how it is shown} of the ids that stand for no text; padding is shown as nothing."""
+  found = {0: "", 1: "</s>", 2: "<unk>"}
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    special = (_PIECE.CONTROL, _PIECE.UNKNOWN, _PIECE.UNUSED)
+    for i, piece in enumerate(_model(vocabulary).pieces):
+      named = piece.type == _PIECE.USER_DEFINED and _MARKUP.fullmatch(piece.piece.strip(_SPACE))
+      if i > 2 and (piece.type in special or named):
+        found[i] = piece.piece
+  first = vocabulary.vocab_size - vocabulary.extra_ids - len(getattr(vocabulary, "borrowed", ()))
+  found |= {first + i: token for i, token in enumerate(getattr(vocabulary, "borrowed", ()))}
+  return found | {int(i): f"<extra_id_{k}>" for k, i in enumerate(sentinel_ids(vocabulary))}
 
 
 def describe(vocabulary: seqio.Vocabulary) -> dict[str, Any]:
@@ -260,20 +274,6 @@ def _name(vocabulary: seqio.Vocabulary) -> str:
   return "bytes" if isinstance(vocabulary, seqio.ByteVocabulary) else type(vocabulary).__name__
 
 
-def _marks(vocabulary: seqio.Vocabulary) -> dict[int, str]:
-  """{id: how it is shown} of the ids that stand for no text; padding is shown as nothing."""
-  marks = {0: "", 1: "</s>", 2: "<unk>"}
-  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    special = (_PIECE.CONTROL, _PIECE.UNKNOWN, _PIECE.UNUSED)
-    for i, piece in enumerate(_model(vocabulary).pieces):
-      named = piece.type == _PIECE.USER_DEFINED and _MARKUP.fullmatch(piece.piece.strip(_SPACE))
-      if i > 2 and (piece.type in special or named):
-        marks[i] = piece.piece
-  first = vocabulary.vocab_size - vocabulary.extra_ids - len(getattr(vocabulary, "borrowed", ()))
-  marks |= {first + i: token for i, token in enumerate(getattr(vocabulary, "borrowed", ()))}
-  return marks | {int(i): f"<extra_id_{k}>" for k, i in enumerate(sentinel_ids(vocabulary))}
-
-
 def _id_bytes(vocabulary: seqio.Vocabulary) -> list[bytes]:
   """What each id is shown as, [V]."""
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
@@ -291,6 +291,6 @@ def _id_bytes(vocabulary: seqio.Vocabulary) -> list[bytes]:
       f"what the ids of a {type(vocabulary).__name__} stand for is not known; use a SentencePiece "
       "or byte vocabulary."
     )
-  for i, mark in _marks(vocabulary).items():
+  for i, mark in marks(vocabulary).items():
     table[i] = mark.encode()
   return table

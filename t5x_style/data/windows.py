@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from t5x_style.data import noise
+from t5x_style.data import noise, skipping
 
 # Windows that are corrupted at once: enough to hide the cost of an op, few enough to start quickly
 # and to keep saved positions small. It does not change what comes out.
@@ -29,14 +29,16 @@ def windows(
 
   Returns:
     a dataset of {"tokens": int32 [B, L], zeros behind the end of the stream,
-    "lengths": int32 [B], "seeds": uint64 [B], a seed for the noise of each window}.
+    "lengths": int32 [B], "seeds": uint64 [B], a seed for the noise of each window,
+    "counts": int64 [B, 4], see t5x_style.data.skipping}.
   """
   auto = tf.data.AUTOTUNE
 
   def join(document):
     tokens = tf.concat([document["targets"], [eos_id]], axis=0)
     salts = tf.fill(tf.shape(tokens), noise.salt(document["noise_seed"]))
-    return {"tokens": tokens, "salts": salts}
+    counts = tf.tile(document["counts"][None], [tf.size(tokens), 1])
+    return {"tokens": tokens, "salts": salts, "counts": counts}
 
   def fold(stream):
     n = tf.shape(stream["tokens"])[0]
@@ -45,17 +47,36 @@ def windows(
     tokens = tf.reshape(tf.pad(stream["tokens"], padding), [-1, length])
     salts = tf.reshape(tf.pad(stream["salts"], padding), [-1, length])[:, 0]
     lengths = tf.minimum(length, n - tf.range(count) * length)
+    # The rest of an element that is the stream's end is filled up with zeros.
+    seen = tf.pad(stream["counts"], [*padding, [0, 0]])
+    seen = tf.reduce_max(tf.reshape(seen, [-1, length, len(skipping.KINDS)]), axis=1)
     if min_length > 1:
       count -= tf.cast(lengths[-1] < min_length, tf.int32)
     return {
       "tokens": tokens[:count],
       "lengths": lengths[:count],
       "seeds": noise.window_seeds(tokens, salts)[:count],
+      "counts": seen[:count],
     }
 
-  documents = documents.filter(lambda document: tf.size(document["targets"]) > 0)
-  stream = documents.map(join)  # copies only: a parallel map would hold more documents back
+  # `join` only copies: a parallel map would hold more documents back.
+  stream = skipping.usable(documents).map(join)
   return stream.rebatch(length * rows).map(fold, num_parallel_calls=auto, deterministic=True)
+
+
+def examples(
+  documents: tf.data.Dataset, length: int, corrupt: skipping.Corrupter, *, eos_id: int
+) -> tf.data.Dataset:
+  """The windows of `documents`, corrupted, one by one; the shortest one has two tokens.
+
+  Args:
+    documents: as of `windows`; where they have a feature "keep_raw" the examples hold their window.
+    length: raw tokens of a window, L.
+    corrupt: see skipping.examples.
+    eos_id: put behind each document.
+  """
+  cut = windows(documents, length, eos_id=eos_id, min_length=2)
+  return skipping.examples(cut, corrupt, keep_raw="keep_raw" in documents.element_spec)
 
 
 def segment_ids(tokens: tf.Tensor, eos_id: int) -> tf.Tensor:

@@ -1,6 +1,18 @@
 """Networks only: Linen modules, pure functions of (params, batch). No losses, no data, no I/O."""
 
 from t5x_style.models.config import ARCHITECTURES, TransformerConfig
-from t5x_style.models.transformer import Outputs, Transformer
+from t5x_style.models.transformer import (
+  Outputs,
+  Transformer,
+  decoder_pattern,
+  encoder_pattern,
+)
 
-__all__ = ["ARCHITECTURES", "Outputs", "Transformer", "TransformerConfig"]
+__all__ = [
+  "ARCHITECTURES",
+  "Outputs",
+  "Transformer",
+  "TransformerConfig",
+  "decoder_pattern",
+  "encoder_pattern",
+]

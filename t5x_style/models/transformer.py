@@ -85,10 +85,7 @@ class Transformer(nn.Module):
 
   def encode(self, batch: Batch) -> jax.Array:
     """The encoder's output [B, S, D]."""
-    tokens, segments = batch["encoder_input_tokens"], encoder_segments(batch)
-    pattern = Pattern(key_segments=segments)
-    if "encoder_segment_ids" in batch:  # Without packing, hiding padding keys is enough.
-      pattern = pattern.replace(query_segments=segments)
+    tokens, pattern = batch["encoder_input_tokens"], encoder_pattern(batch)
     positions = row_positions(tokens, batch.get("encoder_positions"))
     x = self._embed(tokens, positions, batch.get("encoder_token_types"))
     return self.encoder(x, pattern, positions=positions)
@@ -123,13 +120,7 @@ class Transformer(nn.Module):
 
   def _decode(self, batch, encoded):
     tokens, segments = batch["decoder_input_tokens"], batch.get("decoder_segment_ids")
-    pattern = Pattern(
-      causal=True,
-      query_segments=segments,
-      key_segments=segments,
-      prefix=batch.get("decoder_causal_attention"),
-    )
-    cross = None
+    pattern, cross = decoder_pattern(batch), None
     if encoded is not None:
       # Segment ids match across the two sides of a packed example; unpacked, only padding hides.
       queries = segments if "encoder_segment_ids" in batch else None
@@ -205,6 +196,21 @@ class Pooler(nn.Module):
     x = nn.tanh(Dense(config, (config.emb_dim,), ("embed", "embed_out"), name="dense")(first))
     classes = Dense(config, (config.pooled_classes,), ("embed", "classes"), name="classes")
     return classes(x).astype(jnp.float32)
+
+
+def encoder_pattern(batch: Batch) -> Pattern:
+  """Both ways, within a document of a packed row."""
+  segments = encoder_segments(batch)
+  if "encoder_segment_ids" in batch:
+    return Pattern(key_segments=segments, query_segments=segments)
+  return Pattern(key_segments=segments)  # Without packing, hiding padding keys is enough.
+
+
+def decoder_pattern(batch: Batch) -> Pattern:
+  """Backwards, both ways in a prefix, within a document of a packed row."""
+  segments = batch.get("decoder_segment_ids")
+  prefix = batch.get("decoder_causal_attention")
+  return Pattern(causal=True, query_segments=segments, key_segments=segments, prefix=prefix)
 
 
 def encoder_segments(batch: Batch) -> jax.Array:

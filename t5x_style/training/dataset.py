@@ -13,6 +13,10 @@ class BatchIterator(Protocol):
 
   def __next__(self) -> Batch: ...
 
+  def skipped(self) -> str:
+    """What of the text was left out or repaired so far, in a line; "" for nothing."""
+    ...
+
   def get_state(self) -> dict[str, bytes]:
     """The place after the last batch handed out: one entry per stream of the data."""
     ...

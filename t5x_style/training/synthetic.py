@@ -88,6 +88,9 @@ class SyntheticIterator:
     self._next += 1
     return self._dataset.batch(self._next - 1)
 
+  def skipped(self) -> str:
+    return ""
+
   def get_state(self) -> dict[str, bytes]:
     return {"stream_00000": json.dumps(self._next).encode()}
 

@@ -197,6 +197,8 @@ def closing_facts(job: Job, result: Result, command: Sequence[str]) -> dict[str,
     facts["speed"] = speed(result.train)
   if "seconds" in result.validation or "seconds" in result.train:
     facts["time"] = duration(max(x.get("seconds", 0) for x in (result.train, result.validation)))
+  if skipped := job.iterator.skipped():
+    facts["text"] = skipped
   facts["checkpoints"] = str(job.prepared.model_dir / "checkpoints" / str(step))
   facts["metrics"] = str(job.prepared.model_dir / "metrics.jsonl")
   if result.stopped_by:

@@ -33,7 +33,9 @@ def documents(ordinary):
 def examples(vocabulary, documents):
   """Runs an objective over token documents: {feature: array [examples, ...]}."""
 
-  def run(objective, architecture, feature_lengths, docs=documents, seed=0, epoch=0):
+  def run(
+    objective, architecture, feature_lengths, docs=documents, seed=0, epoch=0, keep_counts=False
+  ):
     lengths = objective.lengths(feature_lengths, architecture)
     objective.check(vocabulary, lengths, architecture)
     dataset = tf.data.Dataset.from_tensor_slices(tf.ragged.constant(docs, tf.int32)).map(
@@ -41,7 +43,8 @@ def examples(vocabulary, documents):
     )
     rows = objective.preprocessor(vocabulary, lengths, architecture)(dataset)
     rows = list(iterator.with_options(rows).as_numpy_iterator())
-    return {key: np.stack([row[key] for row in rows]) for key in rows[0]} if rows else {}
+    names = [name for name in rows[0] if keep_counts or name != "counts"] if rows else []
+    return {name: np.stack([row[name] for row in rows]) for name in names}
 
   return run
 

@@ -69,6 +69,9 @@ class Repeated:
   def get_state(self):
     return {}
 
+  def skipped(self):
+    return ""
+
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_one_batch_is_learnt_by_heart(architecture, tiny_run, tmp_path):
