@@ -42,7 +42,8 @@ def main(argv: Sequence[str]) -> None:
       f"There is no benchmark {' '.join(words)!r}.{hint} Name one of: {', '.join(about)}."
     )
   runtime.prepare()
-  module = importlib.import_module(f"launch.benchmarks.{words[0]}")
+  with runtime.quiet_imports():
+    module = importlib.import_module(f"launch.benchmarks.{words[0]}")
   if values.json:
     for row in module.measure():
       print(json.dumps(row), flush=True)

@@ -60,11 +60,12 @@ class Shape(NamedTuple):
     return f"{self.name}: {size}, {self.dtype}"
 
 
+USUAL = Shape("a usual vocabulary", 4, 512, 512, 32_768, "float32")
 BERT = Shape("BERT's head", 4, 512, 256, 30_592, "float32")
 LARGE = Shape("a large vocabulary", 8, 2048, 2048, 262_144, "bfloat16")
 ON_CPU = (
   Shape("T5's targets", 8, 114, 512, 8_320, "float32"),
-  Shape("a usual vocabulary", 4, 512, 512, 32_768, "float32"),
+  USUAL,
   Shape("narrow states", 4, 1024, 128, 32_768, "float32"),
 )
 ON_ACCELERATORS = (
@@ -97,6 +98,23 @@ def plain(*inputs):
   return sums.loss_sum, sums.correct_sum
 
 
+def plain_log_softmax(hidden, kernel, targets, weights):
+  """All log-probabilities, as a textbook has it."""
+  logits = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
+  log_probs = jax.nn.log_softmax(logits)
+  chosen = jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]
+  return -(weights * chosen).sum(), (weights * (logits.argmax(-1) == targets)).sum()
+
+
+def plain_rounded(hidden, kernel, targets, weights):
+  """As T5X: logits rounded to the dtype of the products, targets as rows of the identity."""
+  logits = jnp.matmul(hidden, kernel).astype(jnp.float32)
+  log_z = jax.nn.logsumexp(logits, axis=-1)
+  hot = jax.nn.one_hot(targets, logits.shape[-1])
+  losses = -(hot * (logits - log_z[..., None])).sum(-1) + _Z_LOSS * log_z**2
+  return (weights * losses).sum(), (weights * (logits.argmax(-1) == targets)).sum()
+
+
 def lean(*inputs):
   """The kernel: gradients in the forward pass, three products."""
   sums = linear_cross_entropy(*inputs, z_loss=_Z_LOSS)
@@ -116,10 +134,25 @@ def chosen_only(hidden, kernel, targets, weights):
   return lean(hidden, kernel, targets, weights)
 
 
+def lean_in_chunks(tokens: int) -> Loss:
+  def loss(*inputs):
+    sums = linear_cross_entropy(*inputs, z_loss=_Z_LOSS, chunk_size=tokens)
+    return sums.loss_sum, sums.correct_sum
+
+  return loss
+
+
 _CHOSEN = "chosen positions"
+_ASKED = {f"lean, chunks of {n:,}": n for n in (64, 256, 1024, 2048)}
 VARIANTS: dict[str, Loss] = {"plain": plain, "lean": lean, "lean, 4 products": recomputed}
+# Other ways to write the plain loss, to see what the comparison depends on.
+PLAINS: dict[str, Loss] = {
+  "plain, log_softmax": plain_log_softmax,
+  "plain, rounded logits": plain_rounded,
+}
 MASKED: dict[str, Loss] = {"plain": plain, "lean": lean, _CHOSEN: chosen_only}
-LABELS = (*VARIANTS, _CHOSEN)
+CHUNKED = {label: lean_in_chunks(size) for label, size in _ASKED.items()}
+LABELS = (*VARIANTS, *PLAINS, *CHUNKED, _CHOSEN)
 
 
 def measure() -> Iterator[dict[str, Any]]:
@@ -127,13 +160,14 @@ def measure() -> Iterator[dict[str, Any]]:
   on_cpu = jax.default_backend() == "cpu"
   for shape in ON_CPU if on_cpu else ON_ACCELERATORS:
     yield from _compare(shape, VARIANTS)
+  yield from _compare(USUAL._replace(name="sizes of chunks"), {"plain": plain} | CHUNKED)
   yield from _compare(BERT, MASKED)
   if on_cpu:
     yield from _compare(LARGE, VARIANTS, timed=False)
   if _topology.available():
     mesh = make_mesh({}, _topology.devices("v5p:2x2x1")[:1])
     with jax.set_mesh(mesh):
-      yield from _compare(LARGE, VARIANTS, mesh=mesh)
+      yield from _compare(LARGE, VARIANTS | PLAINS, mesh=mesh)
     yield from _training_step()
 
 
@@ -148,7 +182,7 @@ def _compare(shape, variants, timed=True, mesh=None):
     row |= {"device": device, "temporary_mib": None, "beyond_mib": None}
     temporary = _step_memory.temporary_bytes(program)
     if temporary is not None:
-      within = 0 if label == "plain" else _gradient_bytes(shape, label)
+      within = 0 if label.startswith("plain") else _gradient_bytes(shape, label)
       row |= {"temporary_mib": temporary / 2**20, "beyond_mib": (temporary - within) / 2**20}
     if seconds.get(label):
       median = statistics.median(seconds[label])
@@ -181,7 +215,8 @@ def _ratio(reference, value):
 def _gradient_bytes(shape, label):
   """Of the gradients that a scan over chunks holds among its temporary memory."""
   length = _most_chosen(shape.length) if label == _CHOSEN else shape.length
-  chunks = plan_chunks((shape.rows, length, shape.emb_dim), shape.vocab_size, shape.dtype)
+  hidden_shape = (shape.rows, length, shape.emb_dim)
+  chunks = plan_chunks(hidden_shape, shape.vocab_size, shape.dtype, _ASKED.get(label))
   if chunks.num_chunks == 1:
     return 0
   hidden = chunks.tokens * shape.emb_dim * jnp.dtype(shape.dtype).itemsize

@@ -11,8 +11,8 @@ import numpy as np
 from t5x_style.losses.placement import current_placement, current_platform
 
 # Bytes of logits and of their gradient that may exist at once on a device. On accelerators a chunk
-# of 1,024 tokens of the largest vocabularies, below which adding up the kernel's gradient shows;
-# on CPUs what stays near the processor, measured fastest (launch/benchmarks/NOTES.md).
+# of 1,024 tokens of the largest vocabularies, below which adding up the kernel's gradient would
+# show; on CPUs what measured fastest (launch/benchmarks/NOTES.md for both).
 _MEMORY_BUDGET = {"cpu": 256 * 2**20}
 _MEMORY_BUDGET_OF_ACCELERATORS = 1536 * 2**20
 

@@ -96,7 +96,7 @@ def test_without_bias(options, reference, random_inputs, assert_near):
   compare((hidden, kernel, None, targets, weights), reference, assert_near, chunk_size=6, **options)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
   tokens=st.integers(1, 40),
   vocab_size=st.integers(2, 300),
@@ -177,7 +177,8 @@ def test_logits_of_ten_thousand(reference, assert_near):
   targets = np.array([3, 4, 2, 7, 8, 9], np.int32)
   weights = np.ones(6, np.float32)
   inputs = (hidden, kernel, np.zeros(40, np.float32), targets, weights)
-  for options in OPTIONS[:3]:
+  together = {"z_loss": 1e-2, "label_smoothing": 0.1}
+  for options in ({}, together, together | {"logit_soft_cap": 5.0}):
     compare(inputs, reference, assert_near, chunk_size=4, **options)
 
 
