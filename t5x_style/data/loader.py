@@ -183,8 +183,8 @@ class Dataset:
     if not batches:
       raise ValueError(
         f"the split 'validation' of {', '.join(absent or names)} has no example. Give the corpus "
-        "validation data (e.g. validation_pattern or validation_fraction of CORPUS, or a "
-        "'validation' split of your SeqIO task), or turn evaluation off with EVAL_PERIOD = 0."
+        "validation data: VALIDATION_FILES or a larger VALIDATION_FRACTION for files of your own, "
+        "VALIDATION_SPLIT for TFDS, or a 'validation' split of your SeqIO task."
       )
     share = self.batch_size // self._process_count
     own = slice(self._process_index * share, (self._process_index + 1) * share)

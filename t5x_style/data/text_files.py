@@ -77,7 +77,7 @@ def whole(files: Mapping[str, Sequence[str]], held_out: float | None) -> dict[st
     raise ValueError(
       f"CORPUS_FILES matches one file with text, {train[0]}, which is one document: none can be "
       "held out. Set VALIDATION_FILES to other files, or CORPUS_DOCUMENTS = 'line' to read a "
-      "document a line, or VALIDATION_FRACTION = 0 to do without (and EVAL_PERIOD = 0)."
+      "document a line."
     )
   base = _common_folder(train)
   hashes = {
