@@ -5,64 +5,177 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 # From the slowest network to the fastest: neighbours along the last axis are neighbours in the pod.
 MESH_AXES = ("data", "fsdp", "sequence", "tensor")
 
+Shape = Mapping[str, int]
+
 
 def make_mesh(
-  shape: Mapping[str, int] | None = None, devices: Sequence[jax.Device] | None = None
+  shape: Shape | None = None,
+  devices: Sequence[jax.Device] | None = None,
+  dcn_shape: Shape | None = None,
 ) -> Mesh:
   """Lays the devices out along the axes data, fsdp, sequence and tensor.
 
+  Groups of devices that only a slow network connects, the slices of a TPU job or the nodes of a GPU
+  job, split the axes of `dcn_shape`; within a group neighbours stay neighbours.
+
   Args:
-    shape: devices along each axis, e.g. {"data": 2, "tensor": 4}. Axes left out are 1; at most one
-      may be -1 and takes what is left. None is {"data": -1}.
+    shape: devices along each axis of the whole mesh, e.g. {"data": 2, "tensor": 4}. Axes left out
+      are 1; at most one may be -1 and takes what is left. None is {"data": -1}.
     devices: all of JAX's devices if None.
+    dcn_shape: groups along each axis, e.g. {"data": 2} for two slices; an axis that `shape` leaves
+      out lies across them alone. None: several slices split the first axes that divide.
 
   Raises:
-    ValueError: the axes are unknown, or the sizes do not multiply to the number of devices.
+    ValueError: the axes are unknown, the sizes do not multiply to the number of devices, or the
+      groups do not divide them.
   """
-  shape = dict(shape or {"data": -1})
-  devices = jax.devices() if devices is None else list(devices)
-  unknown = [axis for axis in shape if axis not in MESH_AXES]
-  if unknown:
-    raise ValueError(
-      f"MESH_SHAPE names the axis {unknown[0]!r}; the axes of a mesh are {', '.join(MESH_AXES)}."
-    )
-  sizes = {axis: shape.get(axis, 1) for axis in MESH_AXES}
-  wrong = {axis: size for axis, size in sizes.items() if size != -1 and size < 1}
-  free = [axis for axis, size in sizes.items() if size == -1]
-  if wrong or len(free) > 1:
-    raise ValueError(
-      f"MESH_SHAPE = {shape} must give positive sizes, and -1 (what is left) to one axis at most."
-    )
-  fixed = math.prod(size for size in sizes.values() if size != -1)
-  if free and len(devices) % fixed == 0:
-    sizes[free[0]] = len(devices) // fixed
-  needed = math.prod(size for size in sizes.values() if size != -1)
-  if needed != len(devices):
-    product = " x ".join(f"{axis}={size}" for axis, size in sizes.items() if size != 1)
-    raise ValueError(
-      f"Mesh {product or 'of one device'} needs {'a multiple of ' if free else ''}{needed} "
-      f"device{'s' * (needed > 1)}, {len(devices)} "
-      f"{'is' if len(devices) == 1 else 'are'} present; set MESH_SHAPE, e.g. {{'data': -1}}."
-    )
-  dimensions = tuple(sizes[axis] for axis in MESH_AXES)
-  if devices == jax.devices():
-    # Knows the topology of a TPU slice; Linen's logical axes want the compiler to propagate (Auto).
-    return jax.make_mesh(dimensions, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+  devices = list(jax.devices() if devices is None else devices)
+  sizes = mesh_sizes(shape, len(devices), dcn_shape)
+  across = _across(sizes, dcn_shape, devices)
   return Mesh(
-    np.array(devices).reshape(dimensions),
+    _lay_out(sizes, across, devices),
     MESH_AXES,
+    # Linen's logical axes want the compiler to propagate.
     axis_types=(AxisType.Auto,) * len(MESH_AXES),
   )
 
 
+def mesh_sizes(shape: Shape | None, count: int, dcn_shape: Shape | None = None) -> dict[str, int]:
+  """Devices along every axis of a mesh of `count` devices, -1 filled in; raises as make_mesh."""
+  _check_axes("DCN_MESH_SHAPE", dcn_shape)
+  shape = dict(dcn_shape or {}) | dict(shape or {"data": -1})
+  _check_axes("MESH_SHAPE", shape, free=1)
+  sizes = {axis: shape.get(axis, 1) for axis in MESH_AXES}
+  free = [axis for axis, size in sizes.items() if size == -1]
+  fixed = math.prod(size for size in sizes.values() if size != -1)
+  if free and count % fixed == 0:
+    sizes[free[0]] = count // fixed
+  needed = math.prod(size for size in sizes.values() if size != -1)
+  if needed != count:
+    raise ValueError(
+      f"Mesh {_product(sizes) or 'of one device'} needs {'a multiple of ' if free else ''}{needed} "
+      f"device{'s' * (needed > 1)}, {count} "
+      f"{'is' if count == 1 else 'are'} present; set MESH_SHAPE, e.g. {{'data': -1}}."
+    )
+  return sizes
+
+
+def slow_groups(devices: Sequence[jax.Device]) -> tuple[str, dict[int, list[jax.Device]]]:
+  """What only a slow network connects: ("slice", {index: devices}), or the same of a "process".
+
+  JAX counts TPU slices, and GPU nodes, as slices. Where it knows of one alone, every process of
+  GPUs or CPUs is a group; all of a TPU slice is connected by its own network.
+  """
+  by_slice: dict[int, list[jax.Device]] = {}
+  by_process: dict[int, list[jax.Device]] = {}
+  for device in devices:
+    by_slice.setdefault(getattr(device, "slice_index", 0), []).append(device)
+    by_process.setdefault(device.process_index, []).append(device)
+  if len(by_slice) == 1 and devices[0].platform != "tpu":
+    return "process", by_process
+  return "slice", by_slice
+
+
 def describe_mesh(mesh: Mesh) -> str:
-  """ "data=2 x tensor=4 on 8 cpu devices"."""
-  axes = " x ".join(f"{axis}={size}" for axis, size in mesh.shape.items() if size > 1)
-  device = mesh.devices.flat[0]
-  count = mesh.devices.size
-  return f"{axes + ' on ' if axes else ''}{count} {device.device_kind} device{'s' * (count > 1)}"
+  """ "data=2 x tensor=4 on 8 cpu devices", and in how many slices or processes."""
+  devices = list(mesh.devices.flat)
+  kind, groups = slow_groups(devices)
+  name = {"slice": "slices", "process": "processes"}[kind]
+  axes = _product(dict(mesh.shape))
+  return (
+    f"{axes + ' on ' if axes else ''}{len(devices)} {devices[0].device_kind} "
+    f"device{'s' * (len(devices) > 1)}" + (f" in {len(groups)} {name}" if len(groups) > 1 else "")
+  )
+
+
+def _check_axes(macro: str, shape: Shape | None, free: int = 0) -> None:
+  if shape is not None and not isinstance(shape, Mapping):
+    raise ValueError(f"{macro} = {shape!r} must be a dictionary such as {{'data': 2}}.")
+  shape = dict(shape or {})
+  for axis in shape:
+    if axis not in MESH_AXES:
+      raise ValueError(
+        f"{macro} names the axis {axis!r}; the axes of a mesh are {', '.join(MESH_AXES)}."
+      )
+  sizes = [size for size in shape.values() if not (free and size == -1)]
+  whole = all(isinstance(size, int) and size >= 1 for size in sizes)
+  if not whole or len(shape) - len(sizes) > free:
+    raise ValueError(
+      f"{macro} = {shape} must give positive sizes"
+      f"{', and -1 (what is left) to one axis at most' * bool(free)}."
+    )
+
+
+def _across(sizes: dict[str, int], dcn_shape: Shape | None, devices) -> dict[str, int]:
+  """Groups along each axis."""
+  kind, groups = slow_groups(devices)
+  count, names = len(groups), {"slice": "slices", "process": "processes"}[kind]
+  if dcn_shape is None:
+    if kind == "process":
+      return dict.fromkeys(MESH_AXES, 1)  # JAX's order keeps the devices of a process together.
+    left, across = count, {}
+    for axis, size in sizes.items():
+      across[axis] = math.gcd(size, left)
+      left //= across[axis]
+    if left > 1:
+      raise ValueError(
+        f"Mesh {_product(sizes)} does not split over {count} {names}; set MESH_SHAPE so that data "
+        f"is a multiple of {count}, e.g. {{'data': -1}}."
+      )
+    return across
+  across = {axis: dcn_shape.get(axis, 1) for axis in MESH_AXES}
+  asked = math.prod(across.values())
+  if asked > 1 and count == 1:
+    raise ValueError(
+      f"DCN_MESH_SHAPE = {dict(dcn_shape)} is for several slices or processes, and all "
+      f"{len(devices)} devices are in one; set DCN_MESH_SHAPE = None."
+    )
+  if asked not in (1, count):
+    raise ValueError(
+      f"DCN_MESH_SHAPE = {dict(dcn_shape)} names {asked} {names}, {count} are present; set e.g. "
+      f"DCN_MESH_SHAPE = {{'data': {count}}}."
+    )
+  if asked == 1 and kind == "slice" and count > 1:
+    return _across(sizes, None, devices)
+  for axis, parts in across.items():
+    if sizes[axis] % parts:
+      raise ValueError(
+        f"DCN_MESH_SHAPE = {dict(dcn_shape)} splits {axis} = {sizes[axis]} of the mesh "
+        f"{_product(sizes)} over {parts} {names}; set MESH_SHAPE so that {axis} is a multiple of "
+        f"{parts}."
+      )
+  return across
+
+
+def _lay_out(sizes: dict[str, int], across: dict[str, int], devices) -> np.ndarray:
+  kind, groups = slow_groups(devices)
+  inside = [sizes[axis] // across[axis] for axis in MESH_AXES]
+  slow = [across[axis] for axis in MESH_AXES]
+
+  def attempt(split: bool) -> np.ndarray:
+    options = {"allow_split_physical_axes": split}
+    if math.prod(slow) == 1:
+      return mesh_utils.create_device_mesh(inside, devices, **options)
+    return mesh_utils.create_hybrid_device_mesh(
+      inside, slow, devices, process_is_granule=kind == "process", **options
+    )
+
+  if math.prod(slow) > 1 and len({len(group) for group in groups.values()}) > 1:
+    counts = ", ".join(str(len(group)) for group in groups.values())
+    raise ValueError(f"Each {kind} has to have as many devices as the others; they have {counts}.")
+  if devices[0].platform != "tpu":
+    return attempt(False)
+  try:
+    return attempt(False)  # An axis of the mesh is made of whole axes of the torus ...
+  except NotImplementedError:
+    return attempt(True)  # ... where that is possible.
+
+
+def _product(sizes: Mapping[str, int]) -> str:
+  return " x ".join(f"{axis}={size}" for axis, size in sizes.items() if size != 1)

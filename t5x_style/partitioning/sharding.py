@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,23 +34,43 @@ _MAY_REPLICATE = ("kv_heads",)
 
 @dataclasses.dataclass(frozen=True)
 class Partitioner:
-  """A mesh and the rules that place arrays on it."""
+  """A mesh and the rules that place arrays on it.
+
+  Attributes:
+    rules: (logical axis, mesh axis, several, or None) pairs that come before DEFAULT_RULES: only
+      what is to differ from these needs to be said, e.g. (("vocab", None),).
+
+  Raises:
+    ValueError: a rule names an axis that no model or no mesh has.
+  """
 
   mesh: Mesh
-  rules: Rules = DEFAULT_RULES
+  rules: Rules = ()
+
+  def __post_init__(self):
+    known = [*dict(DEFAULT_RULES), *_REPLICATED]
+    for rule in self.rules or ():
+      if not isinstance(rule, (tuple, list)) or len(rule) != 2:
+        raise ValueError(
+          f"LOGICAL_AXIS_RULES holds {rule!r}; a rule is a pair such as ('vocab', 'tensor')."
+        )
+      if rule[0] not in known:
+        raise ValueError(
+          f"LOGICAL_AXIS_RULES names the axis {rule[0]!r}; the axes of models are "
+          f"{', '.join(known)}."
+        )
+      for axis in _axes(rule[1]):
+        if axis not in self.mesh.shape:
+          raise ValueError(
+            f"The rule {rule[0]!r} -> {rule[1]!r} of LOGICAL_AXIS_RULES names the mesh axis "
+            f"{axis!r}; the mesh has {', '.join(self.mesh.shape)}."
+          )
 
   def active_rules(self) -> list[tuple[str, Any]]:
     """The rules without mesh axes of size one, so that None means "not split"."""
     active = []
-    for name, axes in self.rules:
-      axes = (axes,) if isinstance(axes, str) else tuple(axes or ())
-      for axis in axes:
-        if axis not in self.mesh.shape:
-          raise ValueError(
-            f"The sharding rule {name!r} -> {axes} names the mesh axis {axis!r}; "
-            f"the mesh has {', '.join(self.mesh.shape)}."
-          )
-      axes = tuple(axis for axis in axes if self.mesh.shape[axis] > 1)
+    for name, axes in (*(self.rules or ()), *DEFAULT_RULES):
+      axes = tuple(axis for axis in _axes(axes) if self.mesh.shape[axis] > 1)
       active.append((name, axes if len(axes) > 1 else axes[0] if axes else None))
     return active + [(name, None) for name in _REPLICATED]
 
@@ -138,30 +159,56 @@ class Partitioner:
           "set TASK_FEATURE_LENGTHS or MESH_SHAPE."
         )
 
-  def data_share(self, batch_size: int) -> tuple[int, int]:
+  def data_share(self) -> tuple[int, int]:
     """(index, count): the share of every batch's rows this process has to read.
 
     Processes that hold the same rows, as tensor parallelism across hosts makes them, share one.
     """
-    rows = NamedSharding(self.mesh, PartitionSpec(self.batch().spec[0]))
-    held = rows.addressable_devices_indices_map((batch_size,)).values()
-    if not held:
-      return 0, 1  # Devices of a topology that is only compiled for.
-    spans = [range(batch_size)[index[0]] for index in held if index is not None]
-    first, last = min(span.start for span in spans), max(span.stop for span in spans)
-    count = batch_size // (last - first)
-    return first // (last - first), count
+    return self._share[:2]
 
   def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     """This process' rows of a batch -> global arrays, without waiting for the transfer."""
-    return {
-      name: jax.make_array_from_process_local_data(self.batch(value.ndim), value)
-      for name, value in batch.items()
-    }
+    return {name: self._put(value) for name, value in batch.items()}
+
+  def _put(self, value: np.ndarray) -> jax.Array:
+    _, count, blocks = self._share
+    size = len(value) // len(blocks)  # rows of a block
+
+    def rows(index):
+      start = index[0].start or 0
+      first = blocks.index(start // size) * size
+      return value[first : first + (index[0].stop or count * len(value)) - start, *index[1:]]
+
+    shape = (count * len(value), *value.shape[1:])
+    return jax.make_array_from_callback(shape, self.batch(value.ndim), rows)
+
+  @functools.cached_property
+  def _share(self) -> tuple[int, int, tuple[int, ...]]:
+    """The share of this process, of how many, and the blocks of rows its devices hold.
+
+    A mesh that follows the torus of a TPU slice may give a process rows that are not neighbours. It
+    reads one share all the same, and spreads that over its blocks in order: which rows of a batch
+    lie where matters to nobody.
+    """
+    spec = PartitionSpec(self.batch().spec[0])
+    count = self._size(spec[0])
+    held: dict[int, set[int]] = {}
+    for device, index in NamedSharding(self.mesh, spec).devices_indices_map((count,)).items():
+      process = device.process_index  # type: ignore[attr-defined]
+      held.setdefault(process, set()).add(index[0].start or 0)
+    shares = sorted({tuple(sorted(blocks)) for blocks in held.values()})
+    mine = tuple(sorted(held.get(jax.process_index(), ())))
+    one_each = sum(map(len, shares)) == count and len({len(share) for share in shares}) == 1
+    if not mine or not one_each:  # Devices that are only compiled for; shares that overlap.
+      return 0, 1, tuple(range(count))
+    return shares.index(mine), len(shares), mine
 
   def _size(self, axes) -> int:
-    axes = (axes,) if isinstance(axes, str) else axes or ()
-    return int(np.prod([self.mesh.shape[axis] for axis in axes], dtype=int))
+    return int(np.prod([self.mesh.shape[axis] for axis in _axes(axes)], dtype=int))
+
+
+def _axes(axes: str | Sequence[str] | None) -> tuple[str, ...]:
+  return (axes,) if isinstance(axes, str) else tuple(axes or ())
 
 
 def _project(spec, shape, leaf_shape):

@@ -28,7 +28,8 @@ def facts(prepared: Prepared) -> dict[str, str]:
     "data": _data(prepared.dataset.identity()),
     "batch": f"{run.batch_size} x {lengths} tokens"
     + (f" in {run.num_microbatches} microbatches" if run.num_microbatches > 1 else ""),
-    "devices": describe_mesh(prepared.partitioner.mesh),
+    "devices": describe_mesh(prepared.partitioner.mesh)
+    + (f" (MESH_SHAPE = None: {prepared.mesh_reason})" if prepared.mesh_reason else ""),
     "steps": f"{run.train_steps:,}",
     "MODEL_DIR": str(prepared.model_dir),
   }

@@ -9,12 +9,12 @@ import optax
 from etils import epath
 
 from t5x_style.models import Transformer, TransformerConfig
-from t5x_style.partitioning import DEFAULT_RULES, Partitioner, make_mesh
+from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
 from t5x_style.training import flops
 from t5x_style.training.dataset import Dataset, LoadDataset
 from t5x_style.training.optimizers import Optimizer
 from t5x_style.training.schedules import Schedule
-from t5x_style.training.state import TrainState, abstract_batch, make_state
+from t5x_style.training.state import TrainState, abstract_batch, make_state, state_bytes
 from t5x_style.training.step import LossOptions, TrainingLoss
 
 # Rows of the embedding that no id of the data uses are padding up to here, and a mistake beyond.
@@ -31,7 +31,10 @@ class Run:
     optimizer: called with the schedule.
     model_dir: where everything the run writes goes.
     initial_checkpoint_path: parameters to start from, None for random ones.
-    mesh_shape: devices along data, fsdp, sequence and tensor; None puts all on data.
+    mesh_shape: devices along data, fsdp, sequence and tensor; None has it chosen by the size of the
+      model (t5x_style.partitioning.default_mesh).
+    dcn_mesh_shape: slices or nodes along these axes, where there are several.
+    sharding_rules: what comes before DEFAULT_RULES of t5x_style.partitioning.sharding.
     clip_gradient_norm: gradients with a larger global norm are scaled down to it; None never.
   """
 
@@ -52,7 +55,8 @@ class Run:
   clip_gradient_norm: float | None = None
   loss: LossOptions = dataclasses.field(default_factory=LossOptions)
   mesh_shape: Mapping[str, int] | None = None
-  sharding_rules: Any = DEFAULT_RULES
+  dcn_mesh_shape: Mapping[str, int] | None = None
+  sharding_rules: Any = ()
   initial_checkpoint_path: str | None = None
   seed: int = 0
 
@@ -89,6 +93,7 @@ class Prepared:
   init: Any  # seed -> TrainState
   abstract: TrainState
   shardings: TrainState
+  mesh_reason: str = ""  # why the mesh is what it is, where the run left it open
 
   @property
   def model_dir(self) -> epath.Path:
@@ -149,9 +154,13 @@ def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
     OSError: MODEL_DIR cannot be written.
   """
   _check_writable(epath.Path(run.model_dir).expanduser())
-  partitioner = Partitioner(make_mesh(run.mesh_shape, devices), run.sharding_rules)
+  model = Transformer(run.model)
+  optimizer = run.optimizer(run.schedule)
+  if run.clip_gradient_norm is not None:
+    optimizer = optax.chain(optax.clip_by_global_norm(run.clip_gradient_norm), optimizer)
+  partitioner, mesh_reason = _partition(run, model, optimizer, devices)
   partitioner.check_batch(run.batch_size, run.num_microbatches, {})
-  index, count = partitioner.data_share(run.batch_size)
+  index, count = partitioner.data_share()
   dataset = run.dataset(
     architecture=run.model.architecture,
     batch_size=run.batch_size,
@@ -167,10 +176,6 @@ def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
     )
   lengths = {name: shape[1] for name, (shape, _) in dataset.feature_shapes.items() if shape[1:]}
   partitioner.check_batch(run.batch_size, run.num_microbatches, lengths)
-  model = Transformer(run.model)
-  optimizer = run.optimizer(run.schedule)
-  if run.clip_gradient_norm is not None:
-    optimizer = optax.chain(optax.clip_by_global_norm(run.clip_gradient_norm), optimizer)
   init, abstract, shardings = make_state(
     model, optimizer, partitioner, abstract_batch(dataset.feature_shapes)
   )
@@ -181,7 +186,18 @@ def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
     token_bytes=dataset.token_bytes,
     num_components=len(dataset.component_names),
   )
-  return Prepared(run, dataset, partitioner, loss, optimizer, init, abstract, shardings)
+  return Prepared(
+    run, dataset, partitioner, loss, optimizer, init, abstract, shardings, mesh_reason
+  )
+
+
+def _partition(run, model, optimizer, devices) -> tuple[Partitioner, str]:
+  devices = jax.devices() if devices is None else list(devices)
+  shape, reason = run.mesh_shape, ""
+  if shape is None and len(devices) > 1:
+    shape, reason = default_mesh_shape(state_bytes(model, optimizer), devices)
+  mesh = make_mesh(shape, devices, run.dcn_mesh_shape)
+  return Partitioner(mesh, run.sharding_rules or ()), reason
 
 
 def check_vocabulary(model_size: int, data_size: int) -> None:

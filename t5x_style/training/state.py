@@ -28,6 +28,16 @@ def abstract_batch(feature_shapes: dict[str, Any]) -> dict[str, jax.ShapeDtypeSt
   }
 
 
+def state_bytes(model: Transformer, optimizer: optax.GradientTransformation) -> int:
+  """Bytes of parameters, their gradients and the optimizer's state, all devices together."""
+  tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+  batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
+  boxed = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+  params = nn.meta.unbox(boxed)
+  opt_state = jax.eval_shape(optimizer.init, params)
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((params, params, opt_state)))
+
+
 def make_state(
   model: Transformer,
   optimizer: optax.GradientTransformation,

@@ -119,10 +119,28 @@ def test_batch_that_does_not_divide_is_refused_with_the_next_size():
     fake_mesh(sequence=4).check_batch(8, 1, {"encoder_input_tokens": 114})
 
 
-def test_unknown_mesh_axis_of_a_rule_is_refused():
-  partitioner = Partitioner(make_mesh(), rules=(("batch", "model"),))
-  with pytest.raises(ValueError, match="names the mesh axis 'model'"):
-    partitioner.batch()
+@pytest.mark.parametrize(
+  ("rules", "message"),
+  [
+    ((("batch", "model"),), "names the mesh axis 'model'; the mesh has data, fsdp,"),
+    ((("batch", ("data", "x")),), "names the mesh axis 'x'"),
+    ((("hidden", "tensor"),), "names the axis 'hidden'; the axes of models are batch, length,"),
+    (("vocab",), "holds 'vocab'; a rule is a pair such as"),
+  ],
+)
+def test_impossible_rules_are_refused(rules, message):
+  with pytest.raises(ValueError, match=message):
+    Partitioner(make_mesh(), rules=rules)
+
+
+def test_rules_come_before_the_default_ones():
+  mesh = fake_mesh(fsdp=2, tensor=2).mesh
+  table = ("vocab", "embed"), (64, 32)
+  assert tuple(Partitioner(mesh).sharding(*table).spec) == ("tensor", "fsdp")
+  whole = Partitioner(mesh, (("vocab", None),))
+  assert tuple(whole.sharding(*table).spec) == (None, "fsdp")
+  both = Partitioner(mesh, [["vocab", ["fsdp", "tensor"]]])  # Lists, as gin may give them.
+  assert tuple(both.sharding(*table).spec) == (("fsdp", "tensor"), None)
 
 
 @pytest.mark.parametrize(
@@ -139,4 +157,4 @@ def test_impossible_meshes_are_refused(shape, message):
 
 
 def test_one_process_reads_the_whole_batch():
-  assert Partitioner(make_mesh()).data_share(16) == (0, 1)
+  assert Partitioner(make_mesh()).data_share() == (0, 1)
