@@ -1,6 +1,7 @@
 """Networks only: Linen modules, pure functions of (params, batch). No losses, no data, no I/O."""
 
 from t5x_style.models.config import ARCHITECTURES, TransformerConfig
+from t5x_style.models.stack import layer_path
 from t5x_style.models.transformer import (
   Outputs,
   Transformer,
@@ -15,4 +16,5 @@ __all__ = [
   "TransformerConfig",
   "decoder_pattern",
   "encoder_pattern",
+  "layer_path",
 ]

@@ -1,5 +1,7 @@
 """Multi-head attention, the patterns that say who sees whom, and the position encodings."""
 
+import functools
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -18,55 +20,77 @@ class Pattern(flax.struct.PyTreeNode):
 
   A query at position i sees the key at j where all of these hold:
     causal: j <= i, or both stand in the bidirectional prefix (T5, section 3.2.1);
-    segments: query and key carry the same id. Ids start at 1; 0 marks padding, which nobody sees.
+    segments: query and key carry the same id. Ids start at 1; 0 marks padding, which nobody sees;
+    window: |i - j| <= window, counted along the row (segments hide what lies in other documents).
 
-  One row of two packed documents and padding, causal:
-    segments   1 1 2 2 0        1 . . . .
-                                1 1 . . .
-                                . . 1 . .
-                                . . 1 1 .
-                                . . . . .
+  One row of two packed documents and padding, causal, and a row of one, both ways, window 1:
+    segments   1 1 2 2 0        1 . . . .          1 1 . . .
+                                1 1 . . .          1 1 1 . .
+                                . . 1 . .          . 1 1 1 .
+                                . . 1 1 .          . . 1 1 1
+                                . . . . .          . . . 1 1
   """
 
   query_segments: jax.Array | None = None  # [B, L]
   key_segments: jax.Array | None = None  # [B, S]
   prefix: jax.Array | None = None  # [B, L], 1 on the bidirectional prefix
+  query_start: jax.Array | None = None  # scalar: the first query's position, decoding with a cache
   causal: bool = flax.struct.field(pytree_node=False, default=False)
+  window: int | None = flax.struct.field(pytree_node=False, default=None)
 
   def mask(self, query_length: int, key_length: int) -> jax.Array | None:
     """Boolean [B or 1, 1, L or 1, S], true where a key is seen; None where all are."""
-    mask = None
+    conditions = []
+    queries = jnp.arange(query_length) + (0 if self.query_start is None else self.query_start)
+    distance = (jnp.arange(key_length) - queries[:, None])[None, None]
     if self.causal:
-      mask = jnp.tri(query_length, key_length, dtype=bool)[None, None]
+      seen = distance <= 0
       if self.prefix is not None:
         prefix = self.prefix.astype(bool)
-        mask |= prefix[:, None, :, None] & prefix[:, None, None, :]
+        seen |= prefix[:, None, :, None] & prefix[:, None, None, :]
+      conditions.append(seen)
+    if self.window is not None:
+      conditions.append(jnp.abs(distance) <= self.window)
     if self.key_segments is not None:
       keys = self.key_segments[:, None, None, :]
-      seen = keys != 0
+      conditions.append(keys != 0)
       if self.query_segments is not None:
-        seen &= keys == self.query_segments[:, None, :, None]
-      mask = seen if mask is None else mask & seen
-    return mask
+        conditions.append(keys == self.query_segments[:, None, :, None])
+    return functools.reduce(jnp.logical_and, conditions) if conditions else None
+
+
+class Scope(flax.struct.PyTreeNode):
+  """What one kind of layer attends under, made once for all layers of the kind."""
+
+  pattern: Pattern
+  mask: jax.Array | None = None  # [B or 1, 1, L or 1, S], the pattern drawn; None where all is seen
+  bias: jax.Array | None = None  # [1, N, L, S], added to the logits
+
+  @classmethod
+  def of(
+    cls, pattern: Pattern, query_length: int, key_length: int, bias: jax.Array | None = None
+  ) -> "Scope":
+    """The scope of `query_length` queries on `key_length` keys."""
+    return cls(pattern, pattern.mask(query_length, key_length), bias)
 
 
 def attend(
   query: jax.Array,
   key: jax.Array,
   value: jax.Array,
+  scope: Scope,
   *,
-  mask: jax.Array | None = None,
-  bias: jax.Array | None = None,
   scale: float = 1.0,
+  soft_cap: float | None = None,
 ) -> jax.Array:
   """softmax(scale * q k + bias) v, with the softmax in float32 (Vaswani 2017, section 3.2.1).
 
   Args:
     query: [B, L, N, H].
     key, value: [B, S, K, H]; K divides N, and N / K query heads share a key head (Ainslie 2023).
-    mask: boolean, broadcast to [B, N, L, S]; false hides.
-    bias: [1, N, L, S], added to the logits.
+    scope: who is seen, and the bias.
     scale: multiplies the logits before the bias.
+    soft_cap: bends scaled logits into (-soft_cap, soft_cap) before the bias; None leaves them.
 
   Returns:
     [B, L, N, H] in the dtype of the query.
@@ -76,10 +100,12 @@ def attend(
   query = (query * scale).reshape(B, L, K, N // K, H)
   logits = jnp.einsum("blkgh,bskh->bkgls", query, key, preferred_element_type=jnp.float32)
   logits = logits.reshape(B, N, L, S)
-  if bias is not None:
-    logits += bias.astype(jnp.float32)
-  if mask is not None:
-    logits = jnp.where(mask, logits, HIDDEN)
+  if soft_cap is not None:
+    logits = soft_cap * jnp.tanh(logits / soft_cap)
+  if scope.bias is not None:
+    logits += scope.bias.astype(jnp.float32)
+  if scope.mask is not None:
+    logits = jnp.where(scope.mask, logits, HIDDEN)
   weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype).reshape(B, K, N // K, L, S)
   return jnp.einsum("bkgls,bskh->blkgh", weights, value).reshape(B, L, N, H)
 
@@ -154,19 +180,18 @@ class Attention(nn.Module):
     self,
     x: jax.Array,
     source: jax.Array,
+    scope: Scope,
     *,
-    mask: jax.Array | None = None,
-    bias: jax.Array | None = None,
     positions: jax.Array | None = None,
     cache_position: jax.Array | None = None,
   ) -> jax.Array:
     """Attends from x [B, L, D] to source [B, S, D].
 
     Args:
-      mask, bias: as in `attend`.
+      scope: who is seen, and the bias.
       positions: [B or 1, L], for rotary self-attention; None where nothing is rotated.
       cache_position: scalar, for decoding: the keys and values of x [B, 1, D] are written there
-        in the cache [B, S, K, H], and x attends to the whole cache under `mask`.
+        in the cache [B, S, K, H], and x attends to the whole cache under the scope.
     """
     config = self.config
     scale = config.head_dim**-0.5
@@ -177,13 +202,13 @@ class Attention(nn.Module):
       query = Norm(config, axis="kv", name="query_norm")(query)
       key = Norm(config, axis="kv", name="key_norm")(key)
     if positions is not None:
-      query = rotate(query, positions, config.rotary_base)
-      key = rotate(key, positions, config.rotary_base)
+      base = config.rotary_base
+      if scope.pattern.window is not None and config.rotary_base_local is not None:
+        base = config.rotary_base_local
+      query, key = rotate(query, positions, base), rotate(key, positions, base)
     if cache_position is not None:
       key, value = self._cached(key, value, cache_position)
-    out = attend(
-      query, key, value, mask=mask, bias=bias, scale=scale if config.scale_attention else 1.0
-    )
+    out = attend(query, key, value, scope, scale=scale if config.scale_attention else 1.0)
     out = nn.with_logical_constraint(out, ("batch", "length", "heads", "kv"))
     return Dense(config, (config.emb_dim,), ("heads", "kv", "embed"), name="out")(out)
 

@@ -45,6 +45,10 @@ class TransformerConfig:
   relative_buckets: int = 32
   relative_max_distance: int = 128
   rotary_base: float = 10_000.0
+  # A cycle over the layers: how far each sees to either side; None is everywhere. ModernBERT's
+  # (None, 64, 64) has every third layer see the whole row, beginning with the first.
+  attention_windows: tuple[int | None, ...] = (None,)
+  rotary_base_local: float | None = None  # of layers with a window; None: rotary_base.
 
   # Embeddings and the head.
   num_token_types: int = 0
@@ -87,6 +91,18 @@ class TransformerConfig:
         "TransformerConfig has no layers: set num_encoder_layers (encoder-only), "
         "num_decoder_layers (decoder-only), or both (encoder-decoder)."
       )
+    windows = self.attention_windows
+    if not isinstance(windows, tuple) or not windows:
+      raise ValueError(
+        f"TransformerConfig.attention_windows = {windows!r} must be a tuple with one entry per "
+        "layer of the cycle, e.g. (None,) or (None, 64, 64)."
+      )
+    for window in windows:
+      if window is not None and (not isinstance(window, int) or window < 1):
+        raise ValueError(
+          f"TransformerConfig.attention_windows = {windows!r} holds {window!r}: a window is a "
+          "positive number of tokens to either side, None where a layer sees the whole row."
+        )
     if self.num_heads % self.kv_heads:
       raise ValueError(
         f"TransformerConfig.num_kv_heads = {self.kv_heads} must divide num_heads = "

@@ -1,11 +1,13 @@
 """A stack of blocks: the encoder, and the decoder with or without cross-attention."""
 
+import functools
+
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from t5x_style.models.attention import Attention, Pattern, RelativeBias
+from t5x_style.models.attention import Attention, Pattern, RelativeBias, Scope
 from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import Dropout, Mlp, Norm
 
@@ -16,20 +18,24 @@ REMAT_POLICIES = {
 
 
 class Context(flax.struct.PyTreeNode):
-  """What every block of a stack shares, made once: masks, bias, positions, the encoder's output."""
+  """What the blocks of a stack share, made once: scopes, positions, the encoder's output."""
 
-  self_mask: jax.Array | None = None  # [B or 1, 1, L or 1, S]
-  self_bias: jax.Array | None = None  # [1, N, L, S]
+  self_scopes: tuple[Scope, ...]  # One per layer of the cycle of attention_windows.
   positions: jax.Array | None = None  # [B or 1, L], for rotary attention
   encoded: jax.Array | None = None  # [B, S, D]
-  cross_mask: jax.Array | None = None  # [B, 1, L or 1, S]
+  cross_scope: Scope | None = None
   cache_position: jax.Array | None = None  # scalar, when decoding
 
 
 class Block(nn.Module):
-  """Self-attention, cross-attention where there is something to cross to, feed-forward."""
+  """Self-attention, cross-attention where there is something to cross to, feed-forward.
+
+  Attributes:
+    kind: its place in the cycle of attention_windows.
+  """
 
   config: TransformerConfig
+  kind: int = 0
 
   @nn.compact
   def __call__(self, x: jax.Array, context: Context) -> tuple[jax.Array, None]:
@@ -40,14 +46,13 @@ class Block(nn.Module):
       return Attention(config, name="self_attention")(
         y,
         y,
-        mask=context.self_mask,
-        bias=context.self_bias,
+        context.self_scopes[self.kind],
         positions=context.positions,
         cache_position=context.cache_position,
       )
 
     def cross_attention(y):
-      return Attention(config, name="cross_attention")(y, context.encoded, mask=context.cross_mask)
+      return Attention(config, name="cross_attention")(y, context.encoded, context.cross_scope)
 
     x = self._residual("self_attention", self_attention, x)
     if context.encoded is not None:
@@ -63,6 +68,22 @@ class Block(nn.Module):
     else:
       y = norm(x + dropout(function(x)))
     return nn.with_logical_constraint(y, ("batch", "length", "embed"))
+
+
+class Cycle(nn.Module):
+  """Blocks of several kinds in a row: the body of a scan over whole cycles."""
+
+  config: TransformerConfig
+  kinds: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, x: jax.Array, context: Context) -> tuple[jax.Array, None]:
+    """[B, L, D] -> [B, L, D], in the (carry, output) form of nn.scan."""
+    for i, kind in enumerate(self.kinds):
+      x, _ = block_class(self.config, scanned=True)(self.config, kind, name=f"block_{i}")(
+        x, context
+      )
+    return x, None
 
 
 class Stack(nn.Module):
@@ -92,49 +113,83 @@ class Stack(nn.Module):
       cache_position: scalar; x is then [B, 1, D], the token at that position of a cached sequence.
     """
     config = self.config
-    context = Context(
-      positions=positions if config.positions == "rotary" else None,
-      encoded=encoded,
-      cache_position=cache_position,
-    )
-    length, keys = x.shape[1], x.shape[1]
+    length, keys, bias, cross = x.shape[1], x.shape[1], None, None
     if cache_position is not None and not self.is_initializing():
       keys = self._cache_length()
-      context = context.replace(self_mask=(jnp.arange(keys) <= cache_position)[None, None, None])
-    else:
-      context = context.replace(self_mask=pattern.mask(length, keys))
-    if cross_pattern is not None and encoded is not None:
-      context = context.replace(cross_mask=cross_pattern.mask(length, encoded.shape[1]))
+      pattern = pattern.replace(query_start=cache_position)
     if config.positions == "relative":
       queries = jnp.arange(length) + (0 if cache_position is None else cache_position)
-      bias = RelativeBias(config, self.bidirectional, name="relative_bias")
-      context = context.replace(self_bias=bias(queries, jnp.arange(keys)))
+      bias = RelativeBias(config, self.bidirectional, name="relative_bias")(
+        queries, jnp.arange(keys)
+      )
+    if encoded is not None:
+      cross = Scope.of(cross_pattern or Pattern(), length, encoded.shape[1])
+    scopes = {
+      window: Scope.of(pattern.replace(window=window), length, keys, bias)
+      for window in config.attention_windows
+    }
+    context = Context(
+      self_scopes=tuple(scopes[window] for window in config.attention_windows),
+      positions=positions if config.positions == "rotary" else None,
+      encoded=encoded,
+      cross_scope=cross,
+      cache_position=cache_position,
+    )
     x = self._blocks(x, context)
     if config.norm_position == "pre":
       x = Norm(config, name="final_norm")(x)
     return Dropout(config)(x)
 
   def _blocks(self, x, context):
-    config, block = self.config, Block
-    if config.remat != "none":
-      # Inside a scan the loop already keeps XLA from merging the two forward passes.
-      block = nn.remat(
-        block, policy=REMAT_POLICIES[config.remat], prevent_cse=not config.scan_layers
-      )
-    if not config.scan_layers:
-      for i in range(self.num_layers):
-        x, _ = block(config, name=f"layers_{i}")(x, context)
+    config, period = self.config, len(self.config.attention_windows)
+    lead = unscanned_layers(config, self.num_layers)
+    block = block_class(config, scanned=False)
+    for i in range(lead):
+      x, _ = block(config, i % period, name=f"layers_{i}")(x, context)
+    if lead == self.num_layers:
       return x
-    scanned = nn.scan(
-      block,
+    scan = functools.partial(
+      nn.scan,
       variable_axes={"params": 0, "cache": 0},
       split_rngs={"params": True, "dropout": True},
       in_axes=nn.broadcast,
-      length=self.num_layers,
+      length=(self.num_layers - lead) // period,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
-    return scanned(config, name="layers")(x, context)[0]
+    if period == 1:
+      return scan(block_class(config, scanned=True))(config, name="layers")(x, context)[0]
+    kinds = tuple(i % period for i in range(lead, lead + period))
+    return scan(Cycle)(config, kinds, name="layers")(x, context)[0]
 
   def _cache_length(self):
     """S of the cache [..., B, S, K, H] that the blocks will write to."""
     return jax.tree.leaves(self.variables["cache"])[0].shape[-3]
+
+
+def block_class(config: TransformerConfig, scanned: bool) -> type[Block]:
+  """Block, made to recompute what the configuration says is not kept."""
+  if config.remat == "none":
+    return Block
+  # Inside a scan the loop already keeps XLA from merging the two forward passes.
+  return nn.remat(Block, policy=REMAT_POLICIES[config.remat], prevent_cse=not scanned)
+
+
+def unscanned_layers(config: TransformerConfig, num_layers: int) -> int:
+  """How many layers stand unrolled before the scan, which runs over whole cycles."""
+  return num_layers % len(config.attention_windows) if config.scan_layers else num_layers
+
+
+def layer_path(
+  config: TransformerConfig, num_layers: int, layer: int
+) -> tuple[tuple[str, ...], int | None]:
+  """Where the parameters of a layer are: the path in its stack's tree, the index on axis 0.
+
+  22 layers with windows (None, 64, 64), scanned: 0 is at layers_0; 1 at layers/block_0, index 0;
+  21 at layers/block_2, index 6. Without a cycle, 3 is at layers, index 3. None where nothing is
+  stacked.
+  """
+  lead, period = unscanned_layers(config, num_layers), len(config.attention_windows)
+  if layer < lead:
+    return (f"layers_{layer}",), None
+  cycle, place = divmod(layer - lead, period)
+  return ("layers",) if period == 1 else ("layers", f"block_{place}"), cycle

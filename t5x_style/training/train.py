@@ -1,5 +1,6 @@
 """The training loop: from a prepared run to a trained checkpoint."""
 
+import dataclasses
 import difflib
 import functools
 import json
@@ -165,6 +166,13 @@ def peak_flops(prepared: Prepared) -> float | None:
 def check_same_run(prepared: Prepared, saved: dict[str, Any]) -> None:
   """Raises ValueError, showing what differs, unless the checkpoint is of the very same run."""
   present = json.loads(json.dumps(prepared.identity()))
+  # A checkpoint that is older than an option was made with what is the default today.
+  defaults = {
+    field.name: json.loads(json.dumps(field.default))
+    for field in dataclasses.fields(prepared.run.model)
+    if field.default is not dataclasses.MISSING and field.name in present["model"]
+  }
+  saved = saved | {"model": defaults | saved["model"]}
   if present == saved:
     return
   before, now = (json.dumps(x, indent=1, sort_keys=True).splitlines() for x in (saved, present))

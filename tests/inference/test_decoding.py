@@ -12,6 +12,7 @@ SIZES = {"vocab_size": 48, "emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_di
 FAMILIES = {
   "t5": {"num_encoder_layers": 2, "num_decoder_layers": 2},
   "llama": {"num_decoder_layers": 2, "positions": "rotary", "num_kv_heads": 2},
+  "local": {"num_decoder_layers": 3, "positions": "rotary", "attention_windows": (2, None)},
   "gpt2": {"num_decoder_layers": 2, "positions": "learned", "scan_layers": False},
 }
 

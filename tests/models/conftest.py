@@ -26,6 +26,14 @@ FAMILIES = {
     "scale_logits": False,
     "embedding_init_std": 0.02,
   },
+  "modernbert": {
+    "num_encoder_layers": 4,  # One alone, and a cycle of three.
+    "positions": "rotary",
+    "rotary_base": 160_000.0,
+    "rotary_base_local": 100.0,
+    "attention_windows": (None, 2, 2),
+    "norm": "layer",
+  },
   "bert": {
     "num_encoder_layers": 2,
     "positions": "learned",

@@ -35,9 +35,9 @@ def test_attend_equals_float64_reference(kv_heads, causal):
   query = rng.normal(size=(2, 5, 4, 8)).astype(np.float32)
   key, value = rng.normal(size=(2, 2, 7, kv_heads, 8)).astype(np.float32)
   bias = rng.normal(size=(1, 4, 5, 7)).astype(np.float32)
-  mask = attention.Pattern(causal=causal).mask(5, 7)
-  got = attention.attend(query, key, value, mask=mask, bias=bias, scale=0.3)
-  np.testing.assert_allclose(got, reference(query, key, value, mask, bias, 0.3), atol=2e-6)
+  scope = attention.Scope.of(attention.Pattern(causal=causal), 5, 7, bias)
+  got = attention.attend(query, key, value, scope, scale=0.3)
+  np.testing.assert_allclose(got, reference(query, key, value, scope.mask, bias, 0.3), atol=2e-6)
 
 
 def test_packed_causal_mask_is_the_one_of_the_docstring():
@@ -55,6 +55,28 @@ def test_prefix_is_seen_both_ways():
     mask[0, 0].astype(int),
     [[1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]],
   )
+
+
+def test_window_is_the_one_of_the_docstring():
+  mask = attention.Pattern(window=1).mask(5, 5)
+  np.testing.assert_array_equal(
+    mask[0, 0].astype(int),
+    [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, 1, 1]],
+  )
+
+
+def test_a_cached_query_sees_the_window_before_it():
+  pattern = attention.Pattern(causal=True, window=2, query_start=jnp.int32(4))
+  np.testing.assert_array_equal(pattern.mask(1, 7)[0, 0].astype(int), [[0, 0, 1, 1, 1, 0, 0]])
+
+
+def test_soft_cap_bends_logits_before_the_bias():
+  query, key = jnp.full((1, 1, 1, 1), 3.0), jnp.array([0.0, 50.0])[None, :, None, None]
+  value = jnp.array([0.0, 1.0])[None, :, None, None]
+  bias = jnp.array([3.0, 0.0])[None, None, None]
+  scope = attention.Scope.of(attention.Pattern(), 1, 2, bias)
+  got = attention.attend(query, key, value, scope, soft_cap=2.0)
+  assert float(got.squeeze()) == pytest.approx(float(jax.nn.sigmoid(2.0 - 3.0)), abs=1e-6)
 
 
 def test_nothing_to_hide_needs_no_mask():

@@ -1,12 +1,14 @@
 """The three architectures: who sees whom, layouts that must agree, sizes that are published."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.models import TransformerConfig
+from t5x_style.models import TransformerConfig, layer_path
 
 DECODERS = ("t5", "llama", "gpt2")
 
@@ -95,28 +97,79 @@ def test_padding_of_the_encoder_is_not_seen(build_family):
   np.testing.assert_allclose(apply(padded)[:, :12], apply(batch), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+  ("family", "reach"), [("llama", {3, 4, 5}), ("modernbert", {3, 4, 5, 6, 7}), ("t5", {3, 4, 5})]
+)
+def test_windows_hide_what_is_far(build_family, family, reach):
+  """One layer with a window of 2 sees two positions to either side, or only backwards."""
+  side = "encoder" if family == "modernbert" else "decoder"
+  layers = {"num_encoder_layers": int(family != "llama"), f"num_{side}_layers": 1}
+  model, params, batch = build_family(family, attention_windows=(2,), **layers)
+  if family == "t5":
+    batch["encoder_input_tokens"] = jnp.full_like(batch["encoder_input_tokens"], 60)
+  influence = embed_gradient(model, params, batch, side, position=5)
+  np.testing.assert_array_equal(np.nonzero(influence)[0], sorted(reach))
+
+
+def test_a_cycle_of_windows_has_its_global_layers(build_family):
+  """Two local layers of 2 reach 4; the first and the fourth layer, without a window, reach all."""
+  local = {"num_encoder_layers": 3, "attention_windows": (2, 2, None)}
+  model, params, batch = build_family("modernbert", **local)
+  assert (embed_gradient(model, params, batch, "encoder", position=0) > 0).all()
+  model, params, batch = build_family("modernbert", **local | {"num_encoder_layers": 2})
+  influence = embed_gradient(model, params, batch, "encoder", position=0)
+  np.testing.assert_array_equal(np.nonzero(influence)[0], range(5))
+
+
+def test_local_layers_have_a_rotary_base_of_their_own(build_family):
+  model, params, batch = build_family("modernbert")
+  for name, differs in (("rotary_base", True), ("rotary_base_local", True), ("max_length", False)):
+    other, _, _ = build_family("modernbert", **{name: 5})
+    got = [m.apply({"params": params}, batch).hidden for m in (model, other)]
+    assert (np.abs(got[0] - got[1]).max() > 1e-3) == differs, name
+
+
+def unrolled_params(config, params):
+  """The same parameters in the layout of scan_layers = False."""
+
+  def unroll(tree, num_layers):
+    rest = {k: v for k, v in tree.items() if not k.startswith("layers")}
+    for i in range(num_layers):
+      path, index = layer_path(config, num_layers, i)
+      layer = functools.reduce(lambda node, key: node[key], path, tree)
+      rest[f"layers_{i}"] = layer if index is None else jax.tree.map(lambda x: x[index], layer)  # noqa: B023
+    return rest
+
+  sizes = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
+  return {k: unroll(v, sizes[k]) if k in sizes else v for k, v in nn.meta.unbox(params).items()}
+
+
 def test_scanned_and_unrolled_stacks_agree(family, build_family):
   model, params, batch = build_family(family)
-  unrolled, _, _ = build_family(family, scan_layers=False)
-  params = nn.meta.unbox(params)
-
-  def unroll(tree):
-    if "layers" not in tree:
-      return tree
-    rest = {k: v for k, v in tree.items() if k != "layers"}
-    layers = {f"layers_{i}": jax.tree.map(lambda x, i=i: x[i], tree["layers"]) for i in range(2)}
-    return rest | layers
-
-  split = {k: unroll(v) if k in ("encoder", "decoder") else v for k, v in params.items()}
+  unrolled, expected_params, _ = build_family(family, scan_layers=False)
+  split = unrolled_params(model.config, params)
+  assert jax.tree.structure(split) == jax.tree.structure(nn.meta.unbox(expected_params))
   expected = model.apply({"params": params}, batch)
   got = unrolled.apply({"params": split}, batch)
   np.testing.assert_allclose(got.hidden, expected.hidden, atol=1e-5)
 
 
-@pytest.mark.parametrize("remat", ["dots", "full"])
-def test_remat_changes_no_gradient(build_family, remat):
-  model, params, batch = build_family("t5")
-  again, _, _ = build_family("t5", remat=remat)
+def test_layers_of_one_kind_are_stacked_whole(build_family):
+  """The layout that checkpoints without windows have."""
+  _, params, _ = build_family("llama")
+  assert set(params["decoder"]) == {"layers", "final_norm"}
+  assert params["decoder"]["layers"]["mlp"]["wo"]["kernel"].value.shape == (2, 48, 32)
+  _, params, _ = build_family("modernbert")
+  assert set(params["encoder"]) == {"layers_0", "layers", "final_norm"}
+  assert set(params["encoder"]["layers"]) == {"block_0", "block_1", "block_2"}
+
+
+@pytest.mark.parametrize(
+  ("family", "remat"), [("t5", "dots"), ("t5", "full"), ("modernbert", "full")]
+)
+def test_remat_changes_no_gradient(build_family, family, remat):
+  model, params, batch = build_family(family)
+  again, _, _ = build_family(family, remat=remat)
 
   def gradient(model):
     loss = lambda params: jnp.square(model.apply({"params": params}, batch).hidden).sum()
@@ -203,6 +256,8 @@ def test_parameter_counts_of_known_models():
     ({"num_kv_heads": 3}, "num_kv_heads = 3 must divide num_heads = 4"),
     ({"emb_dim": 0}, "emb_dim = 0 must be a positive integer"),
     ({"dropout_rate": 1.0}, "dropout_rate = 1.0 must lie in"),
+    ({"attention_windows": (None, 0)}, "attention_windows = .None, 0. holds 0: a window is"),
+    ({"attention_windows": ()}, "must be a tuple with one entry"),
     ({"positions": "rotary", "head_dim": 7}, "head_dim = 7 must be even"),
   ],
 )

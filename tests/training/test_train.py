@@ -131,6 +131,16 @@ def test_another_run_in_model_dir_is_refused_with_the_difference(tiny_run, tmp_p
   assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == before
 
 
+def test_a_checkpoint_older_than_an_option_is_of_the_same_run(tiny_run, tmp_path):
+  prepared = run.prepare(tiny_run("decoder_only", tmp_path))
+  saved = json.loads(json.dumps(prepared.identity()))
+  del saved["model"]["attention_windows"]
+  train.check_same_run(prepared, saved)
+  saved["model"]["attention_windows"] = [64]
+  with pytest.raises(ValueError, match="another run"):
+    train.check_same_run(prepared, saved)
+
+
 def test_newest_and_best_checkpoints_are_kept(tiny_run, tmp_path):
   rising = schedules.linear(3.0, total_steps=6)  # So large that later losses are worse.
   go(
