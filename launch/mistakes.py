@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn
 
+from launch import peers
+
 # gin adds one such line for every configurable on the way to the one that raised.
 _GIN_TRAIL = re.compile(
   r"\n  (In call to configurable|No values supplied by Gin|Gin had values|"
@@ -41,6 +43,8 @@ def setup() -> Iterator[None]:
   except ConfigurationError:
     raise
   except (ValueError, OSError) as error:
+    if peers.explain(error):
+      raise
     raise ConfigurationError(plain_message(error)) from error
 
 
@@ -54,20 +58,32 @@ def run_command(
 ) -> NoReturn:
   """Runs a command and ends the process.
 
-  Exit codes: 0 done; 1 training failed, as when the loss is no longer a number; 2 a mistake in
-  the configuration; 130 interrupted. With --traceback in `argv` errors show where they come from.
+  Exit codes: 0 done; 1 training failed, as when the loss is no longer a number or another process
+  of the job is lost; 2 a mistake in the configuration; 130 interrupted. With --traceback in `argv`
+  errors show where they come from.
   """
   argv = sys.argv if argv is None else argv
   try:
     main(argv)
+    peers.finished()
   except (ConfigurationError, FloatingPointError) as error:
     if "--traceback" in argv:
       traceback.print_exc()
     print_error(plain_message(error))
+    peers.finished()
     sys.exit(2 if isinstance(error, ConfigurationError) else 1)
   except KeyboardInterrupt:
     print_error("interrupted")
+    peers.finished()
     sys.exit(130)
+  except Exception as error:
+    if not peers.connected():
+      raise
+    message = peers.explain(error)
+    if message is None or "--traceback" in argv:
+      traceback.print_exc()
+    print_error(message or "This process ends, and with it the others of its job.")
+    peers.leave(1)
   sys.exit(0)
 
 

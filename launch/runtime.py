@@ -19,6 +19,7 @@ from typing import Any
 
 import absl.logging
 
+from launch import peers
 from launch.mistakes import ConfigurationError
 
 # What JAX is told beyond its own defaults, per accelerator, each with its reason. Flags of the user
@@ -36,6 +37,11 @@ XLA_FLAGS = {
 
 # Set by the launcher of a job with several processes, which JAX then recognises by itself.
 _CLUSTER_SIZES = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "JAX_NUM_PROCESSES")
+
+# A process not heard of for so long is dead. With JAX's own 100 s a job waits too long for it.
+_HEARTBEAT_SECONDS = 40
+# At the end, or at an error, processes wait so long for each other.
+_SHUTDOWN_SECONDS = 30
 
 _CHATTY_LOGGERS = ("jax", "orbax", "tensorflow", "etils", "grain")
 
@@ -144,16 +150,40 @@ def connect(values: Any, environ: Mapping[str, str] = os.environ) -> None:
     values: flags with coordinator_address, process_count and process_index.
 
   Raises:
-    ConfigurationError: only some of the flags are given.
+    ConfigurationError: only some of the flags are given, or the others cannot be reached.
   """
   arguments = distributed_arguments(values, environ)
   if arguments is None:
     return
+  peers.watch()
   import jax
 
   # The one implementation of collectives between CPU processes that needs nothing installed.
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
-  jax.distributed.initialize(**arguments)
+  try:
+    jax.distributed.initialize(
+      **arguments,
+      heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+      shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+    )
+  except (RuntimeError, ValueError) as error:  # JAX's own errors are RuntimeErrors.
+    raise ConfigurationError(_not_connected(arguments, error)) from error
+
+
+def _not_connected(arguments: Mapping[str, Any], error: Exception) -> str:
+  address = arguments.get("coordinator_address", "that the environment names")
+  reason = str(error).strip().splitlines()[0]
+  if "start RPC server" in reason:
+    return (
+      f"Process 0 cannot listen at the address {address}: another program uses this port, or the "
+      "address is not of this machine. Choose another port, the same in all processes, e.g. "
+      "--coordinator_address=HOST:12355."
+    )
+  return (
+    f"The processes of the job did not find each other at the address {address} ({reason}). Start "
+    "all of them, give all the same --coordinator_address and --process_count, and each its own "
+    "--process_index."
+  )
 
 
 def distributed_arguments(values: Any, environ: Mapping[str, str]) -> dict[str, Any] | None:
@@ -172,6 +202,11 @@ def distributed_arguments(values: Any, environ: Mapping[str, str]) -> dict[str, 
       raise ConfigurationError(
         f"--process_index={given['process_index']} of --process_count={given['process_count']}: "
         "processes are counted from 0."
+      )
+    if not re.fullmatch(r".+:\d+", given["coordinator_address"]):
+      raise ConfigurationError(
+        f"--coordinator_address={given['coordinator_address']} names no port; write HOST:PORT, "
+        "e.g. host0:1234."
       )
     address, count, index = (given[name] for name in names)
     return {"coordinator_address": address, "num_processes": count, "process_id": index}

@@ -180,10 +180,10 @@ class _StreamsHandler(ocp.CheckpointHandler):
 
   def save(self, directory: epath.Path, args: "_SaveStreams") -> None:
     for name, place in args.item.items():
-      # Processes that read the same stream write the same bytes; the rename keeps that safe.
+      # Processes that read the same stream write the same bytes, and each a whole file.
       part = directory / f"{name}.{jax.process_index()}.part"
       part.write_bytes(place)
-      part.rename(directory / name)
+      part.replace(directory / name)
 
   def restore(self, directory: epath.Path, args: "_RestoreStreams | None" = None):
     return {path.name: path.read_bytes() for path in directory.iterdir()}

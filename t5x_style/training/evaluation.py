@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from t5x_style.training.dataset import Batch
 from t5x_style.training.run import Prepared
@@ -75,13 +76,20 @@ def means(totals: Values, component_names: tuple[str, ...] = ()) -> dict[str, fl
 
 
 def unigram_entropy(batches: Iterable[Batch], side: str) -> float:
-  """Entropy, in nats per token, of the target tokens that carry loss.
+  """Entropy, in nats per token, of the target tokens that carry loss, of all processes together.
 
   No model that ignores its input can reach a lower loss on these batches: a model that learnt
   anything from context must go below it.
   """
-  ids = np.concatenate(
-    [batch[f"{side}_target_tokens"][batch[f"{side}_loss_weights"] > 0] for batch in batches]
-  )
-  shares = np.unique(ids, return_counts=True)[1] / max(ids.size, 1)
+  counts = np.zeros(0, np.int64)
+  for batch in batches:
+    ids = batch[f"{side}_target_tokens"][batch[f"{side}_loss_weights"] > 0]
+    new = np.bincount(ids)
+    counts = np.pad(counts, (0, max(0, len(new) - len(counts))))
+    counts[: len(new)] += new
+  if jax.process_count() > 1:  # Each has rows of its own, or as many others have the same.
+    size = int(multihost_utils.process_allgather(np.int32(len(counts))).max())
+    counts = np.pad(counts, (0, size - len(counts)))
+    counts = multihost_utils.process_allgather(counts.astype(np.int32)).astype(np.int64).sum(0)
+  shares = counts[counts > 0] / max(counts.sum(), 1)
   return float(-(shares * np.log(shares)).sum())

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.experimental import multihost_utils
 
 from t5x_style.inference.samples import sample
 from t5x_style.training import flops
@@ -21,6 +22,9 @@ from t5x_style.training.state import TrainState
 from t5x_style.training.step import make_train_step
 from t5x_style.training.terminal import Terminal, duration, speed
 from t5x_style.training.writers import MetricWriters
+
+# Parameters of several processes are gathered in the first one to write a sample up to this size.
+_GATHERED_BYTES = 2**30
 
 
 class Job(NamedTuple):
@@ -103,27 +107,28 @@ def train(job: Job, terminal: Terminal) -> Result:
       validation_loss=validation_loss,
     )
 
+  stopped_by = None
   with StopSignal() as stop, job.writers, terminal.progress(first, run.train_steps):
     for step in range(first + 1, run.train_steps + 1):
       state, sums = step_fn(state, prepared.partitioner.put(next(job.iterator)))
       meter.add(step, sums)
       terminal.step(step)
-      stopped = stop.name is not None
+      stopped_by = stop.at(step)
       validation = {}
       if step % run.eval_period == 0 or step == run.train_steps:
         with meter.paused():
           validation = evaluate(state.params, job.eval_batches)
           record("validation", step, validation | {"seconds": meter.seconds})
-      if step % run.save_period == 0 or step == run.train_steps or stopped:
+      if step % run.save_period == 0 or step == run.train_steps or stopped_by:
         with meter.paused():
           save(validation.get("loss"))
-      if stopped:
+      if stopped_by:
         break
     meter.drain()
     if first >= run.train_steps:  # Started again after its end: say how good it is.
       last["validation"] = evaluate(state.params, job.eval_batches)
     job.checkpoints.close()
-  return Result(state, first, last["validation"], last["train"], baseline, stop.name)
+  return Result(state, first, last["validation"], last["train"], baseline, stopped_by)
 
 
 def start(
@@ -218,13 +223,21 @@ def closing_facts(job: Job, result: Result, command: Sequence[str]) -> dict[str,
 
 
 def closing_sample(job: Job, result: Result) -> dict[str, str]:
-  """Text of the trained model on a held-out example; nothing where it spans several processes."""
-  if jax.process_count() > 1:
+  """Text of the trained model on a held-out example; the first process alone writes it.
+
+  Nothing where the model spans several processes and is too large to be gathered in one.
+  """
+  model, dataset = job.prepared.loss.model, job.prepared.dataset
+  if jax.process_count() == 1:
+    with job.prepared.partitioner.context():
+      return sample(model, result.state.params, job.eval_batches[0], dataset.decode)
+  params = result.state.params
+  if sum(x.nbytes for x in jax.tree.leaves(params)) > _GATHERED_BYTES:
     return {}
-  with job.prepared.partitioner.context():
-    return sample(
-      job.prepared.loss.model,
-      result.state.params,
-      job.eval_batches[0],
-      job.prepared.dataset.decode,
-    )
+  params = multihost_utils.process_allgather(params, tiled=True)
+  written = {}
+  if jax.process_index() == 0:
+    with jax.default_device(jax.local_devices()[0]):
+      written = sample(model, params, job.eval_batches[0], dataset.decode)
+  multihost_utils.sync_global_devices("closing sample")
+  return written
