@@ -23,6 +23,7 @@ def main(argv: Sequence[str]) -> None:
 
     import jax
 
+    from t5x_style.interop.readers import READERS
     from t5x_style.training import report, run, terminal, train
 
     prepared = run.prepare(config.build(run.Run))
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     if values.dry_run:
       out.note(f"\n{info}\n{report.batch_info(prepared)}\nThis was a dry run: nothing was trained.")
       return
-    job = train.open_run(prepared)
+    job = train.open_run(prepared, READERS)
   if first_process:
     (prepared.model_dir / "config.gin").write_text(config.operative())
     (prepared.model_dir / "model-info.txt").write_text(info)

@@ -18,6 +18,7 @@ DOORS = {
   "inference": {"inference", "models", "partitioning"},
   "training": {"training", "models", "losses", "partitioning", "inference"},
   "data": {"data"},
+  "interop": {"interop", "models", "partitioning", "training"},
 }
 FILES = sorted(
   path for folder in ("t5x_style", "launch", "tests") for path in (ROOT / folder).rglob("*.py")

@@ -12,9 +12,10 @@ from jax.experimental import multihost_utils
 
 from t5x_style.inference.samples import sample
 from t5x_style.training import flops
-from t5x_style.training.checkpoints import Checkpoints, restore_params
+from t5x_style.training.checkpoints import Checkpoints
 from t5x_style.training.dataset import Batch, BatchIterator
 from t5x_style.training.evaluation import make_evaluate, unigram_entropy
+from t5x_style.training.initial import Reader, initial_params
 from t5x_style.training.interruption import StopSignal
 from t5x_style.training.meter import Meter, check_finite
 from t5x_style.training.run import Prepared
@@ -50,8 +51,11 @@ class Result(NamedTuple):
   stopped_by: str | None  # the signal that ended it early
 
 
-def open_run(prepared: Prepared) -> Job:
+def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
   """Reads the newest checkpoint of MODEL_DIR, or makes a new state.
+
+  Args:
+    readers: of the foreign checkpoints that INITIAL_CHECKPOINT_PATH may name.
 
   Raises:
     ValueError: MODEL_DIR holds another run.
@@ -61,7 +65,7 @@ def open_run(prepared: Prepared) -> Job:
     prepared.model_dir / "checkpoints", run.keep_checkpoints, run.keep_best_checkpoints
   )
   iterator = prepared.dataset.train()
-  state, progress = start(prepared, checkpoints, iterator)
+  state, progress = start(prepared, checkpoints, iterator, readers)
   eval_batches = list(prepared.dataset.evaluation(run.eval_batches))
   writers = MetricWriters(prepared.model_dir, int(state.step))
   return Job(prepared, checkpoints, writers, iterator, eval_batches, state, progress)
@@ -132,7 +136,10 @@ def train(job: Job, terminal: Terminal) -> Result:
 
 
 def start(
-  prepared: Prepared, checkpoints: Checkpoints, iterator: BatchIterator
+  prepared: Prepared,
+  checkpoints: Checkpoints,
+  iterator: BatchIterator,
+  readers: Sequence[Reader] = (),
 ) -> tuple[TrainState, dict[str, Any]]:
   """The state to begin with, and the iterator put in its place: restored, or new."""
   step = checkpoints.latest()
@@ -142,8 +149,8 @@ def start(
     iterator.set_state(restored.streams)
     return restored.state, restored.progress
   state = prepared.init(prepared.run.seed)
-  if prepared.run.initial_checkpoint_path:
-    params = restore_params(prepared.run.initial_checkpoint_path, prepared.abstract.params)
+  if path := prepared.run.initial_checkpoint_path:
+    params = initial_params(path, prepared.run.model, prepared.abstract.params, readers)
     state = state.replace(params=params)
   return state, {}
 

@@ -1,0 +1,131 @@
+"""T5X's T5 parameters under our names: T5 1.0, T5 1.1, mT5, ByT5 and what was trained from them.
+
+T5X's minimal and scalable networks (examples/t5, examples/scalable_t5) and the scanned form that
+flaxformer gives its checkpoints. The queries carry the 1/sqrt(head width) of the attention in their
+weights, there as here (`scale_attention = False`), and a tied head divides by sqrt(width).
+"""
+
+import re
+from collections.abc import Mapping
+
+from t5x_style.interop import t5x_files
+from t5x_style.models import TransformerConfig
+from t5x_style.training.stored import Stored
+
+_WHOLE = {
+  "token_embedder/embedding": "token_embed/embedding",
+  "encoder/relpos_bias/rel_embedding": "encoder/relative_bias/embedding",
+  "decoder/relpos_bias/rel_embedding": "decoder/relative_bias/embedding",
+  "encoder/encoder_norm/scale": "encoder/final_norm/scale",
+  "decoder/decoder_norm/scale": "decoder/final_norm/scale",
+  "decoder/logits_dense/kernel": "head/kernel",
+}
+_MODULES = {
+  "attention": "self_attention",
+  "self_attention": "self_attention",
+  "encoder_decoder_attention": "cross_attention",
+  "pre_attention_layer_norm": "self_attention_norm",
+  "pre_self_attention_layer_norm": "self_attention_norm",
+  "pre_cross_attention_layer_norm": "cross_attention_norm",
+  "pre_mlp_layer_norm": "mlp_norm",
+  "mlp": "mlp",
+}
+_LAYER = re.compile(r"(encoder|decoder)/layers_(\d+)/([^/]+)/(.+)")
+# encoder/layers/... in T5X's scalable network, encoder/encoder/... in flaxformer's.
+_SCANNED = re.compile(r"(encoder|decoder)/(?:layers|encoder|decoder)/([^/]+)/(.+)")
+_EACH_LAYERS_BIAS = re.compile(
+  r"(encoder|decoder)/[^/]+/(relative_posemb|relpos_bias)/rel_embedding"
+)
+# What the parameters were trained for, and cannot say themselves.
+_CONVENTIONS = {
+  "norm": "rms",
+  "norm_position": "pre",
+  "positions": "relative",
+  "scale_attention": False,
+  "use_bias": False,
+}
+
+
+def read(
+  path: str, config: TransformerConfig, wanted: Mapping[str, tuple[int, ...]]
+) -> dict[str, Stored] | None:
+  """The parameters of a T5X checkpoint under the names of our unrolled model.
+
+  Args:
+    path: a T5X model folder, a checkpoint_N of it, or the file `checkpoint` in that; local or gs://.
+    config: of the model that is to have them.
+    wanted: names and shapes of its unrolled parameters.
+
+  Returns:
+    {name: array}; parameters that our models do not know keep T5X's name. None where `path` is
+    not one of T5X's.
+
+  Raises:
+    ValueError: the model computes something else with such parameters.
+  """
+  folder = t5x_files.find(path)
+  if folder is None:
+    return None
+  found = t5x_files.arrays(folder)
+  _check_conventions(path, config)
+  each = [name for name in found if _EACH_LAYERS_BIAS.fullmatch(name)]
+  if each:
+    raise ValueError(
+      f"INITIAL_CHECKPOINT_PATH = {path!r} has a relative position bias in every layer ({each[0]}, "
+      "as umT5 and T5X's scalable example have); the models here share one among the layers."
+    )
+  result: dict[str, Stored] = {}
+  for name, array in found.items():
+    for ours, part in _renamed(name, array, config, wanted):
+      shape = wanted.get(ours)
+      # T5X may join the axes of heads and head width into one.
+      fits = shape is not None and _size(part.shape) == _size(shape)
+      result[ours] = part.reshape(shape) if fits and shape != part.shape else part
+  return result
+
+
+def _renamed(name, array, config, wanted):
+  """(our name, array) of each layer that a parameter of T5X holds."""
+  if name in _WHOLE:
+    yield _WHOLE[name], array
+  elif layer := _LAYER.fullmatch(name):
+    stack, i, module, rest = layer.groups()
+    yield f"{stack}/layers_{i}/{_MODULES.get(module, module)}/{rest}", array
+  elif scanned := _SCANNED.fullmatch(name):
+    stack, module, rest = scanned.groups()
+    ours = f"{stack}/layers_{{}}/{_MODULES.get(module, module)}/{rest}"
+    layers = getattr(config, f"num_{stack}_layers")
+    axis = _layer_axis(array.shape, layers, wanted.get(ours.format(0)))
+    if axis is None:
+      yield name, array
+    else:
+      yield from ((ours.format(i), array.layer(i, axis)) for i in range(layers))
+  else:
+    yield name, array
+
+
+def _layer_axis(shape, layers, wanted):
+  """The axis along which layers are stacked: T5X's default is 1."""
+  for axis in (1, 0):
+    rest = shape[:axis] + shape[axis + 1 :]
+    if axis < len(shape) and shape[axis] == layers and wanted and _size(rest) == _size(wanted):
+      return axis
+  return None
+
+
+def _size(shape):
+  size = 1
+  for n in shape:
+    size *= n
+  return size
+
+
+def _check_conventions(path: str, config: TransformerConfig) -> None:
+  conventions = _CONVENTIONS | ({"scale_logits": True} if config.tie_embeddings else {})
+  wrong = {key: value for key, value in conventions.items() if getattr(config, key) != value}
+  if wrong:
+    settings = ", ".join(f"{key} = {value!r}" for key, value in wrong.items())
+    raise ValueError(
+      f"INITIAL_CHECKPOINT_PATH = {path!r} is a T5X checkpoint, which was trained with {settings}; "
+      "set these of config.TransformerConfig."
+    )

@@ -1,0 +1,99 @@
+"""Arrays of a checkpoint folder, opened by name and read one at a time, whole or by layer."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+from etils import epath
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+  """An array that lies in a file: its shape is known, its values are read when asked for.
+
+  Attributes:
+    shape: of the whole array.
+    fetch: index -> the values there.
+  """
+
+  shape: tuple[int, ...]
+  fetch: Callable[[tuple[Any, ...]], np.ndarray]
+
+  @classmethod
+  def of(cls, array: np.ndarray) -> "Stored":
+    """An array in memory."""
+    return cls(array.shape, lambda index: array[index])
+
+  def read(self) -> np.ndarray:
+    return self.fetch(())
+
+  def layer(self, i: int, axis: int = 0) -> "Stored":
+    """The part at index i of `axis`; nothing else is read."""
+    shape = self.shape[:axis] + self.shape[axis + 1 :]
+    return Stored(shape, lambda index: self.fetch((slice(None),) * axis + (i,))[index])
+
+  def reshape(self, shape: tuple[int, ...]) -> "Stored":
+    return Stored(shape, lambda index: self.read().reshape(shape)[index])
+
+
+def orbax_arrays(folder: epath.Path, below: str) -> dict[str, Stored]:
+  """{"encoder/.../kernel": array} of the tree at key `below` of what Orbax saved in `folder`."""
+  tree = ocp.PyTreeCheckpointer().metadata(folder).item_metadata.tree[below]
+  names: dict[str, str] = {}
+
+  def collect(node, path):
+    if isinstance(node, Mapping):
+      for key, child in node.items():
+        collect(child, (*path, str(key)))
+    elif node is not None and hasattr(node, "shape"):
+      names["/".join(path)] = ".".join((below, *path))
+
+  collect(tree, ())
+  if (folder / "manifest.ocdbt").exists():
+    # All arrays share one key-value store.
+    base = tensorstore_url(folder)
+    places = {
+      name: {"driver": "ocdbt", "base": base, "path": f"{key}/"} for name, key in names.items()
+    }
+    return open_arrays(places)
+  return open_arrays({name: tensorstore_url(folder / key) for name, key in names.items()})
+
+
+def open_arrays(places: Mapping[str, Any]) -> dict[str, Stored]:
+  """Opens zarr arrays, all at once, as a look into a bucket takes a while.
+
+  Args:
+    places: {name: TensorStore's description of the folder, or its URL}.
+
+  Raises:
+    FileNotFoundError: an array is not there.
+  """
+  opened = {name: _open(place, "zarr") for name, place in places.items()}
+  arrays = {}
+  for name, future in opened.items():
+    try:
+      store = future.result()
+    except ValueError:
+      try:
+        store = _open(places[name], "zarr3").result()
+      except ValueError as error:
+        raise FileNotFoundError(f"the array {name} cannot be opened: {error}") from error
+    arrays[name] = Stored(tuple(store.shape), _fetch(store))
+  return arrays
+
+
+def tensorstore_url(path: epath.Path) -> str:
+  """file:///... or gs://..., of a folder."""
+  text = str(path)
+  return f"{text}/" if "://" in text else f"file://{epath.Path(path).absolute()}/"
+
+
+def _open(place, driver):
+  return ts.open({"driver": driver, "kvstore": place}, open=True)
+
+
+def _fetch(store):
+  return lambda index: store[index].read().result() if index else store.read().result()
