@@ -8,8 +8,10 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import converters, iterator, tasks
+from t5x_style.data import iterator, pipeline, tasks
 from t5x_style.data.objective import Objective
+
+_ROWS = 64  # that are converted at once; it does not change what comes out
 
 
 def corrupt(
@@ -28,7 +30,8 @@ def corrupt(
 
   Args:
     texts: one document each.
-    objective: of a single part; for a mixture call it with each of objective.components().
+    objective: of a mixture, rows are drawn at its rates until a part has no more text, and
+      *_component_ids tells which of objective.components() each belongs to.
     vocabulary: of t5x_style.data.vocabularies.
     feature_lengths: tokens, as in TASK_FEATURE_LENGTHS; what is left out is computed.
     architecture: the first the objective fits where it is None.
@@ -44,14 +47,19 @@ def corrupt(
   documents = tf.data.Dataset.from_tensor_slices(list(texts)).map(
     lambda text: {"text": text, "noise_seed": noise_seed}
   )
-  tokens = tasks.tokenize(documents, vocabulary)
-  rows = objective.preprocessor(vocabulary, lengths, architecture)(tokens)
-  rows = list(iterator.with_options(rows).as_numpy_iterator())
-  if not rows:
+  source = seqio.FunctionDataSource(lambda split, shuffle_files: documents, ["train"])
+  parts = tuple(
+    (tasks.PretrainingTask(name, source, vocabulary, part, architecture), rate)
+    for name, part, rate in objective.components()
+  )
+  each = [task.preprocess_postcache(documents, sequence_length=lengths) for task, _ in parts]
+  made = pipeline.Pipeline(parts, architecture, lengths, pack=False, shuffle_buffer_size=1)
+  drawn = made.assemble(each, _ROWS, pipeline.derived_seed(seed, epoch), full=False)
+  batches = list(iterator.with_options(drawn).as_numpy_iterator())
+  if not batches:
     raise ValueError(
       f"{len(texts)} texts give {objective.name} no row at feature_lengths = "
       f"{dict(feature_lengths)}; lengthen the texts or shorten the features."
     )
-  batch = {key: tf.stack([row[key] for row in rows]) for key in rows[0]}
-  features = converters.convert(batch, architecture, lengths)
-  return {name: value.numpy() for name, value in features.items()}
+  names = batches[0].keys() - {"counts"}
+  return {name: np.concatenate([batch[name] for batch in batches]) for name in names}

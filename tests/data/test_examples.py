@@ -5,6 +5,8 @@ import pytest
 
 from t5x_style.data.examples import corrupt
 from t5x_style.data.masked_lm import MaskedLM
+from t5x_style.data.mixture import Mixture
+from t5x_style.data.prefix_lm import PrefixLM
 from t5x_style.data.span_corruption import SpanCorruption
 
 TEXTS = ["def area(radius):\n  return 3.14159 * radius * radius\n" * 10, "", b"\xff bytes"]
@@ -32,3 +34,16 @@ def test_architecture_and_errors(vocabulary):
     corrupt([""], MaskedLM(), vocabulary, {"inputs": 64})
   with pytest.raises(ValueError, match="feeds encoder_only models"):
     corrupt(TEXTS, MaskedLM(), vocabulary, {"inputs": 64}, "decoder_only")
+
+
+def test_rows_of_a_mixture_are_those_of_its_parts(vocabulary):
+  parts = (SpanCorruption(), PrefixLM())
+  mixed = Mixture(objectives=parts, rates=(3, 1))
+  lengths = mixed.lengths({"inputs": 64}, "encoder_decoder")
+  out = corrupt(TEXTS[:1] * 8, mixed, vocabulary, lengths)
+  components = out["decoder_component_ids"][:, 0]
+  assert set(components) == {0, 1}
+  assert (components == 0).sum() > (components == 1).sum()
+  alone = corrupt(TEXTS[:1] * 8, parts[0], vocabulary, lengths)["encoder_input_tokens"]
+  drawn = out["encoder_input_tokens"][components == 0]
+  np.testing.assert_array_equal(drawn, alone[: len(drawn)])
