@@ -208,6 +208,10 @@ class Attention(nn.Module):
       query, key = rotate(query, positions, base), rotate(key, positions, base)
     if cache_position is not None:
       key, value = self._cached(key, value, cache_position)
+    else:
+      # Where the length is split, every device answers its own queries: it needs all keys, once.
+      whole = ("batch", None, "kv_heads", "kv")
+      key, value = (nn.with_logical_constraint(y, whole) for y in (key, value))
     out = attend(query, key, value, scope, scale=scale if config.scale_attention else 1.0)
     out = nn.with_logical_constraint(out, ("batch", "length", "heads", "kv"))
     return Dense(config, (config.emb_dim,), ("heads", "kv", "embed"), name="out")(out)
