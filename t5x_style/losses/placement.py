@@ -71,12 +71,5 @@ def current_placement(hidden_shape: Sequence[int], vocab_size: int) -> Placement
   return Placement(tokens, vocab, embed, tuple(sizes.items()))
 
 
-def current_platform() -> str:
-  """ "cpu", "gpu" or "tpu": of the mesh in force, which may be another than this machine's."""
-  mesh = jax.sharding.get_abstract_mesh()
-  device = None if mesh.empty else mesh.abstract_device
-  return device.platform if device else jax.default_backend()
-
-
 def _axes(axes) -> Axes:
   return (axes,) if isinstance(axes, str) else tuple(axes or ())

@@ -8,19 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from t5x_style.models.attention_kernels.choice import KERNELS, XLA, Choice
 from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import Dense, Norm
 
-# Far below any real logit, yet finite: a row with every key hidden averages instead of giving NaN.
-HIDDEN = -1e10
-
 
 class Pattern(flax.struct.PyTreeNode):
-  """Who may attend to whom, described rather than drawn: each back end can use its own form.
+  """Who may attend to whom, described rather than drawn: each kernel can use its own form.
 
   A query at position i sees the key at j where all of these hold:
-    causal: j <= i, or both stand in the bidirectional prefix (T5, section 3.2.1);
-    segments: query and key carry the same id. Ids start at 1; 0 marks padding, which nobody sees;
+    causal: j <= i, or both stand in the bidirectional prefix (T5, section 3.2.1), with which its
+      document begins;
+    segments: query and key carry the same id. Ids start at 1; 0 marks padding, which nobody sees
+      and which, where queries have no ids, is the end of a row;
     window: |i - j| <= window, counted along the row (segments hide what lies in other documents).
 
   One row of two packed documents and padding, causal, and a row of one, both ways, window 1:
@@ -58,20 +58,41 @@ class Pattern(flax.struct.PyTreeNode):
         conditions.append(keys == self.query_segments[:, None, :, None])
     return functools.reduce(jnp.logical_and, conditions) if conditions else None
 
+  def seeing(self) -> jax.Array | None:
+    """Boolean [B, L or 1], false for queries that see no key at all; None where all see one."""
+    queries, keys = self.query_segments, self.key_segments
+    if keys is None:
+      return None
+    if queries is None:
+      return (keys != 0).any(-1, keepdims=True)
+    if queries is keys:
+      return queries != 0  # Each sees itself.
+    return ((queries[:, :, None] == keys[:, None, :]) & (keys != 0)[:, None, :]).any(-1)
+
 
 class Scope(flax.struct.PyTreeNode):
   """What one kind of layer attends under, made once for all layers of the kind."""
 
   pattern: Pattern
-  mask: jax.Array | None = None  # [B or 1, 1, L or 1, S], the pattern drawn; None where all is seen
+  mask: jax.Array | None = (
+    None  # What of the pattern the kernel wants drawn: [B or 1, 1, L or 1, S]
+  )
   bias: jax.Array | None = None  # [1, N, L, S], added to the logits
+  seeing: jax.Array | None = None  # [B, L or 1], false for queries that see no key at all
+  kernel: Choice = flax.struct.field(pytree_node=False, default=XLA)
 
   @classmethod
   def of(
-    cls, pattern: Pattern, query_length: int, key_length: int, bias: jax.Array | None = None
+    cls,
+    pattern: Pattern,
+    query_length: int,
+    key_length: int,
+    bias: jax.Array | None = None,
+    kernel: Choice = XLA,
   ) -> "Scope":
     """The scope of `query_length` queries on `key_length` keys."""
-    return cls(pattern, pattern.mask(query_length, key_length), bias)
+    mask = KERNELS[kernel.name].make_mask(pattern, query_length, key_length)
+    return cls(pattern, mask, bias, pattern.seeing(), kernel)
 
 
 def attend(
@@ -88,26 +109,19 @@ def attend(
   Args:
     query: [B, L, N, H].
     key, value: [B, S, K, H]; K divides N, and N / K query heads share a key head (Ainslie 2023).
-    scope: who is seen, and the bias.
+    scope: who is seen, the bias, and the kernel that computes it.
     scale: multiplies the logits before the bias.
-    soft_cap: bends scaled logits into (-soft_cap, soft_cap) before the bias; None leaves them.
+    soft_cap: bends scaled logits into (-soft_cap, soft_cap) before the bias (Gemma 2, section 2);
+      None leaves them.
 
   Returns:
-    [B, L, N, H] in the dtype of the query.
+    [B, L, N, H] in the dtype of the query; zeros for queries that see no key.
   """
-  B, L, N, H = query.shape
-  S, K = key.shape[1:3]
-  query = (query * scale).reshape(B, L, K, N // K, H)
-  logits = jnp.einsum("blkgh,bskh->bkgls", query, key, preferred_element_type=jnp.float32)
-  logits = logits.reshape(B, N, L, S)
-  if soft_cap is not None:
-    logits = soft_cap * jnp.tanh(logits / soft_cap)
-  if scope.bias is not None:
-    logits += scope.bias.astype(jnp.float32)
-  if scope.mask is not None:
-    logits = jnp.where(scope.mask, logits, HIDDEN)
-  weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype).reshape(B, K, N // K, L, S)
-  return jnp.einsum("bkgls,bskh->blkgh", weights, value).reshape(B, L, N, H)
+  kernel = KERNELS[scope.kernel.name].attend
+  out = kernel(query, key, value, scope.pattern, scope.mask, scope.bias, scale, soft_cap)
+  if scope.seeing is not None:
+    out = jnp.where(scope.seeing[:, :, None, None], out, 0)
+  return out
 
 
 def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
@@ -212,7 +226,8 @@ class Attention(nn.Module):
       # Where the length is split, every device answers its own queries: it needs all keys, once.
       whole = ("batch", None, "kv_heads", "kv")
       key, value = (nn.with_logical_constraint(y, whole) for y in (key, value))
-    out = attend(query, key, value, scope, scale=scale if config.scale_attention else 1.0)
+    scale = scale if config.scale_attention else 1.0
+    out = attend(query, key, value, scope, scale=scale, soft_cap=config.attention_soft_cap)
     out = nn.with_logical_constraint(out, ("batch", "length", "heads", "kv"))
     return Dense(config, (config.emb_dim,), ("heads", "kv", "embed"), name="out")(out)
 

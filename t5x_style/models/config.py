@@ -9,6 +9,7 @@ _CHOICES = {
   "norm_position": ("pre", "post"),
   "positions": ("relative", "rotary", "learned"),
   "remat": ("none", "dots", "full"),
+  "attention": ("auto", "xla", "cudnn", "splash"),
 }
 
 
@@ -49,6 +50,7 @@ class TransformerConfig:
   # (None, 64, 64) has every third layer see the whole row, beginning with the first.
   attention_windows: tuple[int | None, ...] = (None,)
   rotary_base_local: float | None = None  # of layers with a window; None: rotary_base.
+  attention_soft_cap: float | None = None  # Logits of attention are bent into (-cap, cap): Gemma 2.
 
   # Embeddings and the head.
   num_token_types: int = 0
@@ -69,6 +71,7 @@ class TransformerConfig:
   param_dtype: str = "float32"
   scan_layers: bool = True
   remat: str = "none"
+  attention: str = "auto"  # The kernel that computes attention; "auto" takes the fastest that can.
 
   def __post_init__(self):
     for name, choices in _CHOICES.items():

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from t5x_style.models.attention import Attention, Pattern, RelativeBias, Scope
+from t5x_style.models.attention_kernels.choice import XLA, Case, choose
 from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import Dropout, Mlp, Norm
 
@@ -114,6 +115,7 @@ class Stack(nn.Module):
     """
     config = self.config
     length, keys, bias, cross = x.shape[1], x.shape[1], None, None
+    scope = functools.partial(self._scope, x.shape[0], cache_position is not None)
     if cache_position is not None and not self.is_initializing():
       keys = self._cache_length()
       pattern = pattern.replace(query_start=cache_position)
@@ -123,9 +125,9 @@ class Stack(nn.Module):
         queries, jnp.arange(keys)
       )
     if encoded is not None:
-      cross = Scope.of(cross_pattern or Pattern(), length, encoded.shape[1])
+      cross = scope("cross-attention", cross_pattern or Pattern(), length, encoded.shape[1])
     scopes = {
-      window: Scope.of(pattern.replace(window=window), length, keys, bias)
+      window: scope("self-attention", pattern.replace(window=window), length, keys, bias)
       for window in config.attention_windows
     }
     context = Context(
@@ -139,6 +141,20 @@ class Stack(nn.Module):
     if config.norm_position == "pre":
       x = Norm(config, name="final_norm")(x)
     return Dropout(config)(x)
+
+  def _scope(self, rows, cached, what, pattern, queries, keys, bias=None):
+    config, kernel = self.config, XLA
+    if not cached and not self.is_initializing():  # A cache has one query at a time.
+      case = Case(
+        (rows, queries, config.num_heads, config.head_dim),
+        (rows, keys, config.kv_heads, config.head_dim),
+        config.dtype,
+        pattern,
+        bias is not None,
+        config.attention_soft_cap,
+      )
+      kernel = choose(config.attention, f"the {self.name}'s {what}", case)
+    return Scope.of(pattern, queries, keys, bias, kernel)
 
   def _blocks(self, x, context):
     config, period = self.config, len(self.config.attention_windows)

@@ -1,0 +1,1 @@
+"""The kernels that compute attention, one file each, and the choice among them."""

@@ -1,0 +1,70 @@
+"""Which kernel computes an attention: by the platform, the shapes and what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from t5x_style.models.attention_kernels import cudnn, splash, xla
+from t5x_style.partitioning.placement import current_platform
+
+if TYPE_CHECKING:
+  from t5x_style.models.attention import Pattern
+
+# Modules with supports(case), a reason against it or None; make_mask(pattern, L, S), what is made
+# once for all layers; and attend(query, key, value, pattern, mask, bias, scale, soft_cap).
+KERNELS: Mapping[str, Any] = {"xla": xla, "cudnn": cudnn, "splash": splash}
+
+_FAST = {"gpu": "cudnn", "tpu": "splash"}
+
+
+class Case(NamedTuple):
+  """What is asked of an attention. Sizes are global, not a device's."""
+
+  queries: tuple[int, int, int, int]  # B, L, N, H
+  keys: tuple[int, int, int, int]  # B, S, K, H
+  dtype: str
+  pattern: Pattern
+  bias: bool = False
+  soft_cap: float | None = None
+
+
+class Choice(NamedTuple):
+  """A kernel's name, and why it is that one."""
+
+  name: str
+  reason: str = ""
+
+
+XLA = Choice("xla")
+
+
+def choose(asked: str, what: str, case: Case) -> Choice:
+  """The kernel that TransformerConfig.attention asks for; "auto" takes the fastest that can do it.
+
+  Args:
+    what: the attention that asks, for the error: "the decoder's self-attention".
+
+  Raises:
+    ValueError: the kernel asked for cannot compute this attention on these devices.
+  """
+  if asked == "auto":
+    return _automatic(case)
+  reason = KERNELS[asked].supports(case)
+  if reason:
+    raise ValueError(
+      f"ATTENTION = {asked!r} cannot compute {what}: {reason}. Set ATTENTION = 'auto', which takes "
+      f"{_automatic(case).name!r} for it."
+    )
+  return Choice(asked, "asked for by ATTENTION")
+
+
+def _automatic(case: Case) -> Choice:
+  platform = current_platform()
+  fast = _FAST.get(platform)
+  if fast is None:
+    return Choice("xla", f"the only one for {platform.upper()}s")
+  reason = KERNELS[fast].supports(case)
+  if reason:
+    return Choice("xla", reason)
+  return Choice(fast, f"the fastest on {platform.upper()}s")

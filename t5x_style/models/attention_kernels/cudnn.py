@@ -1,0 +1,118 @@
+"""cuDNN's flash attention for NVIDIA GPUs, which holds no logits.
+
+It knows causal masks, windows to the left, and rows that end in padding. Anything else (documents
+of packed rows, prefixes, windows to both sides) reaches it as a mask [B, 1, L, S], which JAX turns
+into a bias in the dtype of the queries: what is hidden has a weight of exactly zero. A bias of T5's
+stays [1, N, L, S]. Added to such a mask it would become [B, N, L, S], and the gradients of biases
+that differ between rows were silently zero in releases of cuDNN: that is left to XLA.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from t5x_style.models.attention_kernels.heads import indivisible, spread_key_heads
+from t5x_style.partitioning.placement import current_platform, num_shards, on_each_device
+
+if TYPE_CHECKING:
+  from t5x_style.models.attention import Pattern
+  from t5x_style.models.attention_kernels.choice import Case
+
+_HEADS = ("batch", None, "heads", "kv")  # of queries, keys and values alike
+
+
+def supports(case: Case) -> str | None:
+  """Why cuDNN cannot do this, or None."""
+  H = case.queries[3]
+  if current_platform() != "gpu":
+    return f"cuDNN runs on NVIDIA GPUs, and the devices are {current_platform().upper()}s"
+  capability = _compute_capability()
+  widest = 256 if capability is None or capability >= (9, 0) else 128
+  if capability is not None and capability < (8, 0):
+    return f"cuDNN needs compute capability 8.0, the GPU has {'.'.join(map(str, capability))}"
+  if case.dtype not in ("bfloat16", "float16"):
+    return f"cuDNN computes in bfloat16 or float16, DTYPE is {case.dtype!r}"
+  if H % 8 or H > widest:
+    return f"cuDNN takes heads of a multiple of 8 up to {widest}, not {H}"
+  if case.soft_cap is not None:
+    return "cuDNN has no soft cap"
+  if num_shards(("batch", "length"))[1] > 1:
+    return "cuDNN cannot split the length over devices"
+  masked = _drawn(case.pattern, case.queries[1] == case.keys[1])
+  if case.bias and (masked or case.pattern.window is not None):
+    return "cuDNN takes no bias together with packed rows, prefixes or windows"
+  if (case.bias or masked) and (case.queries[1] % 2 or case.keys[1] % 2):
+    lengths = f"{case.queries[1]} and {case.keys[1]}"
+    return f"cuDNN takes a bias or a mask for even lengths alone, not {lengths}"
+  return indivisible(case)
+
+
+def make_mask(pattern: Pattern, query_length: int, key_length: int) -> jax.Array | None:
+  """What cuDNN has no form of its own for: boolean [B or 1, 1, L, S], or None."""
+  mask = pattern.mask(query_length, key_length)
+  if mask is None or not _drawn(pattern, query_length == key_length):
+    return None
+  return jnp.broadcast_to(mask, (*mask.shape[:2], query_length, key_length))
+
+
+def attend(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  pattern: Pattern,
+  mask: jax.Array | None,
+  bias: jax.Array | None,
+  scale: float,
+  soft_cap: float | None,
+) -> jax.Array:
+  """As `attention.attend`."""
+  assert soft_cap is None  # As `supports` has it.
+  lengths = None
+  if mask is None and pattern.key_segments is not None:
+    # Of no key at all, cuDNN would make NaN: such rows see one, and the caller sets them to zero.
+    lengths = jnp.maximum((pattern.key_segments != 0).sum(-1, dtype=jnp.int32), 1)
+  causal = pattern.causal and pattern.prefix is None
+  window = None if mask is not None or pattern.window is None else (pattern.window, 0)
+
+  def on_one(query, key, value, bias, mask, lengths):
+    return jax.nn.dot_product_attention(
+      query,
+      key,
+      value,
+      bias,
+      mask,
+      scale=scale,
+      is_causal=causal,
+      key_value_seq_lengths=lengths,
+      local_window_size=window,
+      implementation="cudnn",
+    )
+
+  names = (
+    *(_HEADS,) * 3,
+    None if bias is None else (None, "heads", None, None),
+    None if mask is None else ("batch" if mask.shape[0] > 1 else None, None, None, None),
+    None if lengths is None else ("batch",),
+  )
+  key, value = (spread_key_heads(x, query.shape[2]) for x in (key, value))
+  run = on_each_device(on_one, names, _HEADS)
+  return run(query, key, value, None if bias is None else bias.astype(query.dtype), mask, lengths)
+
+
+def _drawn(pattern: Pattern, square: bool) -> bool:
+  """Whether the pattern needs a mask."""
+  return (
+    pattern.query_segments is not None
+    or pattern.prefix is not None
+    or (pattern.window is not None and not pattern.causal)
+    or (pattern.causal and not square)
+  )
+
+
+def _compute_capability() -> tuple[int, ...] | None:
+  """Of this machine's GPUs; None where programs are only compiled for some."""
+  capability = getattr(jax.devices()[0], "compute_capability", None)
+  return None if capability is None else tuple(int(x) for x in str(capability).split("."))

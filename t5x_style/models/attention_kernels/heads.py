@@ -1,0 +1,36 @@
+"""What kernels that run on each device's own rows and heads need of the whole arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from t5x_style.partitioning.placement import num_shards
+
+if TYPE_CHECKING:
+  from t5x_style.models.attention_kernels.choice import Case
+
+
+def indivisible(case: Case) -> str | None:
+  """Why a device's part would not be whole rows and heads, or None."""
+  parts = num_shards(("batch", "heads"))
+  for what, size, count in zip(
+    ("rows", "heads"), (case.queries[0], case.queries[2]), parts, strict=True
+  ):
+    if size % count:
+      return f"{size} {what} do not divide over {count} devices"
+  return None
+
+
+def spread_key_heads(x: jax.Array, num_heads: int) -> jax.Array:
+  """Keys or values [B, S, K, H], their heads repeated so that they divide as the N query heads do.
+
+  Grouped queries often have fewer key heads than devices that share the heads.
+  """
+  (shards,), K = num_shards(("heads",)), x.shape[2]
+  repeats = next(
+    r for r in range(1, num_heads // K + 1) if K * r % shards == 0 and num_heads % (K * r) == 0
+  )
+  return jnp.repeat(x, repeats, axis=2) if repeats > 1 else x

@@ -1,0 +1,140 @@
+"""Splash attention: JAX's Pallas kernel for TPUs, which holds no logits and skips hidden blocks."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu import splash_attention as splash
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+from jax.sharding import NamedSharding
+
+from t5x_style.models.attention_kernels.heads import indivisible, spread_key_heads
+from t5x_style.partitioning.placement import (
+  current_platform,
+  num_shards,
+  on_each_device,
+  partition_spec,
+)
+
+if TYPE_CHECKING:
+  from t5x_style.models.attention import Pattern
+  from t5x_style.models.attention_kernels.choice import Case
+
+OUTPUT_NAME = "attention"  # What remat policies know the output and its logsumexp by.
+
+_LANES = 128  # Lengths are padded to a multiple of it, the width of a TPU's vector unit.
+_BLOCK_SIZES = (512, 384, 256, 128)
+_QUERIES = ("batch", "heads", "length", "kv")
+_KEYS = ("batch", "heads", None, "kv")  # Where the length is split, keys and values are gathered.
+
+
+def supports(case: Case) -> str | None:
+  """Why splash attention cannot do this, or None."""
+  if current_platform() != "tpu":
+    return f"splash attention runs on TPUs, and the devices are {current_platform().upper()}s"
+  if case.bias:
+    return "splash attention has no bias, which relative positions need"
+  shards, length = num_shards(("batch", "length"))[1], case.queries[1]
+  if shards > 1 and length % (shards * _LANES):
+    return f"{length} queries are not a multiple of {_LANES} on each of {shards} devices"
+  return indivisible(case)
+
+
+def make_mask(pattern: Pattern, query_length: int, key_length: int) -> None:
+  """Nothing: the kernel makes its masks block by block."""
+  del pattern, query_length, key_length
+
+
+def attend(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  pattern: Pattern,
+  mask: None,
+  bias: None,
+  scale: float,
+  soft_cap: float | None,
+  *,
+  interpret: bool = False,
+) -> jax.Array:
+  """As `attention.attend`; `interpret` runs it without a TPU, slowly."""
+  del mask, bias
+  L, S = query.shape[1], key.shape[1]
+  key, value = (spread_key_heads(x, query.shape[2]) for x in (key, value))
+  query, key, value = (
+    _padded(x.swapaxes(1, 2), 2, 0) for x in ((query * scale).astype(query.dtype), key, value)
+  )
+  shape = (query.shape[2], key.shape[2])
+  ids = _segment_ids(pattern, query.shape[0], (L, S))
+  run = functools.partial(_run, query, key, value, soft_cap=soft_cap, interpret=interpret)
+  out = run(ids, _block_mask(pattern, shape))
+  if pattern.prefix is not None:
+    # A prefix begins its document: from within it the prefix is all that is seen, both ways.
+    prefix = _padded(pattern.prefix.astype(bool), 1, False)
+    queries, keys = ids or (jnp.ones_like(prefix, jnp.int32),) * 2
+    both_ways = _block_mask(pattern.replace(causal=False), shape)
+    within = run((queries, jnp.where(prefix, keys, -1)), both_ways)
+    out = jnp.where(prefix[:, None, :, None], within, out)
+  return out.swapaxes(1, 2)[:, :L]
+
+
+def _run(query, key, value, ids, mask, *, soft_cap, interpret):
+  """[B, N, L, H] and [B, K, S, H] -> [B, N, L, H], on every device its rows, heads and queries."""
+  _, head_shards, shards, _ = num_shards(_QUERIES)
+  if isinstance(mask, masks.FullMask):  # Every part of the queries has the same.
+    mask, shards = masks.FullMask((mask.shape[0] // shards, mask.shape[1])), 1
+  kernel = splash.make_splash_mha(
+    splash.MultiHeadMask([mask] * (query.shape[1] // head_shards)),
+    head_shards=1,
+    q_seq_shards=shards,
+    block_sizes=_block_sizes(mask.shape[0] // shards, mask.shape[1]),
+    attn_logits_soft_cap=soft_cap,
+    residual_checkpoint_name=OUTPUT_NAME,
+    interpret=interpret,
+  )
+
+  def on_one(kernel, query, key, value, query_ids, key_ids):
+    ids = None if query_ids is None else splash.SegmentIds(query_ids, key_ids)
+    return jax.vmap(kernel)(query, key, value, ids)
+
+  kernel_spec = partition_spec((None, "length" if shards > 1 else None))
+  if kernel_spec is not None:
+    sharding = NamedSharding(jax.sharding.get_abstract_mesh(), kernel_spec)
+    kernel_spec = kernel.manual_sharding_spec(sharding)
+  names = (None, None) if ids is None else (("batch", "length"), ("batch", None))
+  on_all = on_each_device(on_one, (kernel_spec, _QUERIES, _KEYS, _KEYS, *names), _QUERIES)
+  return on_all(kernel, query, key, value, *(ids or (None, None)))
+
+
+def _block_mask(pattern, shape):
+  if pattern.window is not None:
+    return masks.LocalMask(shape, (pattern.window, 0 if pattern.causal else pattern.window), 0)
+  return masks.CausalMask(shape) if pattern.causal else masks.FullMask(shape)
+
+
+def _segment_ids(pattern, rows, lengths):
+  """Ids of queries [B, L] and keys [B, S], both padded; None where every key is seen."""
+  queries, keys = pattern.query_segments, pattern.key_segments
+  if keys is None and lengths[1] % _LANES == 0:
+    return None
+  if queries is None:
+    queries = jnp.ones((rows, lengths[0]), jnp.int32)
+    hidden = False if keys is None else keys == 0
+    keys = jnp.where(hidden, -1, jnp.ones((rows, lengths[1]), jnp.int32))
+  return _padded(queries, 1, 0), _padded(keys, 1, -1)
+
+
+def _padded(x, axis, value):
+  pad = [(0, 0)] * x.ndim
+  pad[axis] = (0, -x.shape[axis] % _LANES)
+  return jnp.pad(x, pad, constant_values=value) if pad[axis][1] else x
+
+
+def _block_sizes(queries, keys):
+  q, kv = (next(size for size in _BLOCK_SIZES if n % size == 0) for n in (queries, keys))
+  return splash.BlockSizes(
+    block_q=q, block_kv=kv, block_q_dkv=q, block_kv_dkv=kv, block_q_dq=q, block_kv_dq=kv
+  )
