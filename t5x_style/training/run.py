@@ -130,7 +130,7 @@ class Prepared:
   def identity(self) -> dict[str, Any]:
     """What makes two runs the same run: continuing a checkpoint needs all of it equal."""
     model = dataclasses.asdict(self.run.model)
-    for compilation_only in ("remat",):
+    for compilation_only in ("remat", "attention"):
       model.pop(compilation_only)
     return {
       "model": model,
