@@ -8,7 +8,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import iterator, pipeline, tasks
+from t5x_style.data import iterator, model_ids, pipeline, tasks
 from t5x_style.data.objective import Objective
 
 _ROWS = 64  # that are converted at once; it does not change what comes out
@@ -55,6 +55,7 @@ def corrupt(
   each = [task.preprocess_postcache(documents, sequence_length=lengths) for task, _ in parts]
   made = pipeline.Pipeline(parts, architecture, lengths, pack=False, shuffle_buffer_size=1)
   drawn = made.assemble(each, _ROWS, pipeline.derived_seed(seed, epoch), full=False)
+  drawn = model_ids.to_model(drawn, vocabulary)
   batches = list(iterator.with_options(drawn).as_numpy_iterator())
   if not batches:
     raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import seqio
 
-from t5x_style.data import iterator, pipeline, tasks, vocabularies
+from t5x_style.data import iterator, model_ids, pipeline, tasks, vocabularies
 from t5x_style.data.objective import ARCHITECTURES, Objective
 
 _EVALUATION_SEED = 0
@@ -98,11 +98,12 @@ class Dataset:
     name: of the objective, or of the user's own task or mixture.
     seed, streams: as given to `load`.
     pipeline: how the batches are made; its parts are the SeqIO tasks.
-    vocabulary: of the targets; vocab_size counts its ids, extra ids included.
+    vocabulary: of the targets; vocab_size counts the ids that a model is fed, extra ids included.
+    special_ids: those of them that mean padding, the end and the start of a sequence.
     feature_shapes: {feature: (global batch shape, dtype)}.
     max_targets: static bound of the positions with loss in a row, or None.
-    token_bytes: int32 [V], the bytes each id stands for, where the loss is that of the text; or
-      None.
+    token_bytes: int32 [V], the bytes each id stands for, where the loss is that of the text and
+      the tokens keep it whole; or None.
     component_names: of a mixture's parts, () for a single task.
   """
 
@@ -121,7 +122,8 @@ class Dataset:
     self.name = name
     self.pipeline = pipeline_
     self.vocabulary = vocabulary
-    self.vocab_size = vocabulary.vocab_size
+    self.vocab_size = model_ids.vocab_size(vocabulary)
+    self.special_ids = model_ids.special_ids(vocabulary)
     self.batch_size = batch_size
     self.seed = seed
     self.streams = streams
@@ -141,10 +143,13 @@ class Dataset:
     few = [bound for bound in bounds if bound is not None]
     self.max_targets = max(few) if len(few) == len(bounds) else None
     whole_text = all(o is not None and o.bits_per_byte for o in objectives)
-    self.token_bytes = vocabularies.token_bytes(vocabulary) if whole_text else None
+    self.token_bytes = model_ids.token_bytes(vocabulary) if whole_text else None
     self._batches = {
-      stream: pipeline_.batches(
-        "train", batch_size // streams, seed, training=True, shard=(stream, streams)
+      stream: model_ids.to_model(
+        pipeline_.batches(
+          "train", batch_size // streams, seed, training=True, shard=(stream, streams)
+        ),
+        vocabulary,
       )
       for stream in self._owned()
     }
@@ -178,6 +183,7 @@ class Dataset:
       dataset = self.pipeline.batches(
         "validation", self.batch_size, _EVALUATION_SEED, training=False
       )
+      dataset = model_ids.to_model(dataset, self.vocabulary)
       dataset = dataset.take(-1 if max_batches is None else max_batches).prefetch(2)
       batches = list(iterator.with_options(dataset).as_numpy_iterator())
     if not batches:
@@ -194,8 +200,9 @@ class Dataset:
     ]
 
   def decode(self, ids: Sequence[int]) -> str:
-    """The text of `ids`, special pieces and sentinels visible, padding left out."""
-    return vocabularies.decode_visible(self.vocabulary, ids)
+    """The text of a model's ids, special pieces and sentinels visible, padding left out."""
+    own = model_ids.from_model(np.asarray(ids), self.vocabulary)
+    return vocabularies.decode_visible(self.vocabulary, own)
 
   def identity(self) -> dict[str, Any]:
     """What makes the data the same data: a run may continue only where this has not changed."""

@@ -18,7 +18,9 @@ def texts(vocabulary: seqio.Vocabulary) -> list[str]:
   """The text of each id, "" for ids that stand for none (sentinels, special pieces)."""
   result = [""] * vocabulary.vocab_size
   for i in ordinary_ids(vocabulary).tolist():
-    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    if isinstance(vocabulary, vocabularies.SelfDescribing):
+      result[i] = vocabulary.piece_bytes[i].decode(errors="replace")
+    elif isinstance(vocabulary, seqio.SentencePieceVocabulary):
       result[i] = vocabulary.tokenizer.IdToPiece(i).replace("\u2581", " ")
     else:
       result[i] = vocabulary.decode([i])

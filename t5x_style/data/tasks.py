@@ -13,7 +13,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import noise
+from t5x_style.data import huggingface_tokenizers, noise
 from t5x_style.data.objective import Objective
 
 # Of the examples that are held back to mix their order, so many for one document held back before
@@ -26,6 +26,8 @@ def tokenize(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.dat
 
   Bytes that are no UTF-8 are replaced by U+FFFD, as the tokeniser would refuse them.
   """
+  if isinstance(vocabulary, huggingface_tokenizers.HuggingFaceVocabulary):
+    return huggingface_tokenizers.tokenize(documents, vocabulary)
 
   def encode(document):
     text = tf.strings.unicode_transcode(document["text"], "UTF-8", "UTF-8", errors="replace")

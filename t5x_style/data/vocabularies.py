@@ -1,4 +1,7 @@
-"""Vocabularies: SentencePiece and bytes, their special tokens and sentinels, what ids stand for."""
+"""Vocabularies: SentencePiece and bytes, their special tokens and sentinels, what ids stand for.
+
+Those of Hugging Face are in t5x_style.data.huggingface_tokenizers.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +52,26 @@ class _SpecialsFromExtraIds(seqio.Vocabulary):
         f"{self._extra_ids}; raise extra_ids (EXTRA_IDS in the gin files)."
       )
     self.borrowed = tuple(tokens)
+
+
+class SelfDescribing(_SpecialsFromExtraIds):
+  """A vocabulary of another library, which tells itself what its ids are.
+
+  Attributes:
+    name: for messages.
+    named_tokens: {name: id} of the special tokens that objectives may ask for.
+    special_marks: {id: how it is shown} of ids that stand for no text, but for the extra ids.
+    piece_bytes: [V], what each id stands for.
+  """
+
+  name: str
+  named_tokens: dict[str, int]
+  special_marks: dict[int, str]
+  piece_bytes: list[bytes]
+
+  def facts(self) -> dict[str, Any]:
+    """What makes it the same vocabulary, as JSON."""
+    raise NotImplementedError
 
 
 class SentencePieceVocabulary(_SpecialsFromExtraIds, seqio.SentencePieceVocabulary):
@@ -113,6 +136,15 @@ def special_id(vocabulary: seqio.Vocabulary, token: str) -> int:
   borrowed = getattr(vocabulary, "borrowed", ())
   if token in borrowed:
     return vocabulary.vocab_size - vocabulary.extra_ids - len(borrowed) + borrowed.index(token)
+  if isinstance(vocabulary, SelfDescribing):
+    if token in vocabulary.named_tokens:
+      return vocabulary.named_tokens[token]
+    raise ValueError(
+      f"the tokenizer {vocabulary.name} has no special token {token!r}. Say which token it is, "
+      f"SPECIAL_TOKENS = {{{token!r}: '...'}}, or append it: huggingface_tokenizers.hf_tokenizer."
+      f"specials_from_extra_ids = {(*borrowed, token)!r} and EXTRA_IDS = {len(borrowed) + 1} or "
+      "more in the gin file."
+    )
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     pieces = _model(vocabulary).pieces
     for i, piece in enumerate(pieces[: len(pieces) - vocabulary._extra_ids]):
@@ -183,6 +215,8 @@ def encode_visible(vocabulary: seqio.Vocabulary, text: str) -> list[int]:
 def marks(vocabulary: seqio.Vocabulary) -> dict[int, str]:
   """{id: how it is shown} of the ids that stand for no text; padding is shown as nothing."""
   found = {0: "", 1: "</s>", 2: "<unk>"}
+  if isinstance(vocabulary, SelfDescribing):
+    found = dict(vocabulary.special_marks)
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     special = (_PIECE.CONTROL, _PIECE.UNKNOWN, _PIECE.UNUSED)
     for i, piece in enumerate(_model(vocabulary).pieces):
@@ -205,6 +239,8 @@ def describe(vocabulary: seqio.Vocabulary) -> dict[str, Any]:
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     content = _read(vocabulary.sentencepiece_model_file)
     facts["sha256"] = hashlib.sha256(content).hexdigest()
+  if isinstance(vocabulary, SelfDescribing):
+    facts |= vocabulary.facts()
   return facts
 
 
@@ -269,6 +305,8 @@ def _parse(content: bytes) -> sentencepiece_model_pb2.ModelProto:
 
 
 def _name(vocabulary: seqio.Vocabulary) -> str:
+  if isinstance(vocabulary, SelfDescribing):
+    return os.path.basename(vocabulary.name)
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     return os.path.basename(vocabulary.sentencepiece_model_file)
   return "bytes" if isinstance(vocabulary, seqio.ByteVocabulary) else type(vocabulary).__name__
@@ -286,10 +324,12 @@ def _id_bytes(vocabulary: seqio.Vocabulary) -> list[bytes]:
   elif isinstance(vocabulary, seqio.ByteVocabulary):
     table = [b"", b"", b"", *(bytes([i]) for i in range(256))]
     table += [b""] * (vocabulary.vocab_size - len(table))
+  elif isinstance(vocabulary, SelfDescribing):
+    table = list(vocabulary.piece_bytes)
   else:
     raise ValueError(
-      f"what the ids of a {type(vocabulary).__name__} stand for is not known; use a SentencePiece "
-      "or byte vocabulary."
+      f"what the ids of a {type(vocabulary).__name__} stand for is not known; use a SentencePiece, "
+      "byte or Hugging Face vocabulary."
     )
   for i, mark in marks(vocabulary).items():
     table[i] = mark.encode()

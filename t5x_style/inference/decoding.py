@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from t5x_style.models import Transformer
 
-EOS_ID = 1
+# Padding, end and start of a sequence where the data do not say otherwise.
+SPECIAL_IDS = (0, 1, 0)
 
 
 def make_cache(model: Transformer, batch_size: int, length: int, encoder_length: int = 0) -> Any:
@@ -34,6 +35,8 @@ def decode(
   *,
   length: int,
   encoder_tokens: jax.Array | None = None,
+  encoder_segments: jax.Array | None = None,
+  special_ids: tuple[int, int, int] = SPECIAL_IDS,
   rng: jax.Array | None = None,
   temperature: float = 0.0,
   top_k: int = 0,
@@ -41,22 +44,29 @@ def decode(
   """Continues prompts token by token.
 
   Args:
-    prompt: [B, P] tokens; 0 from where a row is to be continued. P = 0 is an empty prompt.
+    prompt: [B, P] tokens; padding from where a row is to be continued. P = 0 is an empty prompt.
     length: tokens to return per row, prompt included.
     encoder_tokens: [B, S], what an encoder-decoder reads.
+    encoder_segments: [B, S], 0 on its padding; None where that has id 0.
+    special_ids: of padding (-1 where there is none), the end and the start of a sequence.
     rng: needed where temperature > 0.
     temperature: 0 takes the likeliest token.
     top_k: sample among the k likeliest; 0 among all.
 
   Returns:
-    [B, length] tokens, 0 after the first EOS that the model wrote.
+    [B, length] tokens, padding after the first EOS that the model wrote.
   """
-  prompt = jnp.pad(prompt, ((0, 0), (0, max(length - prompt.shape[1], 0))))[:, :length]
+  pad_id, eos_id, start_id = special_ids
+  missing = max(length - prompt.shape[1], 0)
+  prompt = jnp.pad(prompt, ((0, 0), (0, missing)), constant_values=pad_id)[:, :length]
   batch_size, inputs = prompt.shape[0], {}
   if encoder_tokens is not None:
     batch = {"encoder_input_tokens": encoder_tokens}
+    if encoder_segments is not None:
+      batch["encoder_segment_ids"] = encoder_segments
     encoded = model.apply({"params": params}, batch, method=Transformer.encode)
-    inputs = {"encoded": encoded, "encoder_tokens": encoder_tokens}
+    seen = encoder_tokens if encoder_segments is None else encoder_segments
+    inputs = {"encoded": encoded, "encoder_tokens": seen}
   cache = make_cache(
     model, batch_size, length, 0 if encoder_tokens is None else encoder_tokens.shape[1]
   )
@@ -74,19 +84,19 @@ def decode(
     logits = out.logits(model.config.logit_soft_cap)[:, 0]
     key = None if rng is None else jax.random.fold_in(rng, position)
     given = prompt[:, position]
-    chosen = jnp.where(given > 0, given, _choose(logits, key, temperature, top_k))
-    chosen = jnp.where(done, 0, chosen)
-    done |= (chosen == EOS_ID) & (given == 0)
+    chosen = jnp.where(given != pad_id, given, _choose(logits, key, temperature, top_k, pad_id))
+    chosen = jnp.where(done, pad_id, chosen)
+    done |= (chosen == eos_id) & (given == pad_id)
     return (new["cache"], chosen, done), chosen
 
-  start = jnp.zeros((batch_size,), jnp.int32)
+  start = jnp.full((batch_size,), start_id, jnp.int32)
   carry = (cache, start, jnp.zeros((batch_size,), bool))
   return jax.lax.scan(one, carry, jnp.arange(length))[1].T
 
 
-def _choose(logits, key, temperature, top_k):
+def _choose(logits, key, temperature, top_k, pad_id):
   """[B, V] -> [B] token ids; padding is never chosen."""
-  logits = logits.at[:, 0].set(-jnp.inf)
+  logits = jnp.where(jnp.arange(logits.shape[-1]) == pad_id, -jnp.inf, logits)
   if temperature == 0.0:
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
   if top_k:

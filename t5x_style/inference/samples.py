@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_style.inference.decoding import decode
+from t5x_style.inference.decoding import SPECIAL_IDS, decode
 from t5x_style.models import Transformer
 
 Decode = Callable[[Any], str]
@@ -18,6 +18,7 @@ def sample(
   params: Any,
   batch: dict[str, np.ndarray],
   to_text: Decode,
+  special_ids: tuple[int, int, int] = SPECIAL_IDS,
   max_tokens: int = 96,
 ) -> Sample:
   """Infills, continues or unmasks the first example of a batch, as its architecture does.
@@ -30,10 +31,10 @@ def sample(
     "encoder_decoder": _infill,
     "decoder_only": _continue,
     "encoder_only": _unmask,
-  }[model.config.architecture](model, params, row, to_text, max_tokens)
+  }[model.config.architecture](model, params, row, to_text, special_ids, max_tokens)
 
 
-def _infill(model, params, row, to_text, max_tokens):
+def _infill(model, params, row, to_text, special_ids, max_tokens):
   """The encoder's input, and greedy decoding beside the true targets."""
   targets = row["decoder_target_tokens"][0][:max_tokens]
   written = decode(
@@ -42,6 +43,8 @@ def _infill(model, params, row, to_text, max_tokens):
     jnp.zeros((1, 0), jnp.int32),
     length=len(targets),
     encoder_tokens=jnp.asarray(row["encoder_input_tokens"]),
+    encoder_segments=row.get("encoder_segment_ids"),
+    special_ids=special_ids,
   )
   return {
     "text with holes": to_text(row["encoder_input_tokens"][0][:max_tokens]),
@@ -50,11 +53,17 @@ def _infill(model, params, row, to_text, max_tokens):
   }
 
 
-def _continue(model, params, row, to_text, max_tokens):
+def _continue(model, params, row, to_text, special_ids, max_tokens):
   """The first tokens of the row, and what comes after."""
   tokens = row["decoder_target_tokens"][0]
   given = tokens[: min(len(tokens) // 2, max_tokens // 2)]
-  written = decode(model, params, jnp.asarray(given)[None], length=len(given) + max_tokens // 2)
+  written = decode(
+    model,
+    params,
+    jnp.asarray(given)[None],
+    length=len(given) + max_tokens // 2,
+    special_ids=special_ids,
+  )
   return {
     "beginning": to_text(given),
     "continuation": to_text(np.asarray(written[0][len(given) :])),
@@ -62,7 +71,7 @@ def _continue(model, params, row, to_text, max_tokens):
   }
 
 
-def _unmask(model, params, row, to_text, max_tokens):
+def _unmask(model, params, row, to_text, special_ids, max_tokens):
   """The masked text, the likeliest token at every chosen position, and the truth."""
   out = model.apply({"params": params}, {k: jnp.asarray(v) for k, v in row.items()})
   logits = out.logits(model.config.logit_soft_cap)[0]

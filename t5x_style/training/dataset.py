@@ -28,6 +28,7 @@ class Dataset(Protocol):
   """Batches for one architecture, as `load` of t5x_style.data.loader builds them."""
 
   vocab_size: int
+  special_ids: tuple[int, int, int]  # of padding (-1: there is none), the end and the start
   feature_shapes: dict[str, tuple[tuple[int, ...], Any]]  # shapes and dtypes of the global batch
   max_targets: int | None  # positions with loss per row at most, where they are few and static
   token_bytes: np.ndarray | None  # [V] UTF-8 bytes of each id, where bits per byte is defined

@@ -125,8 +125,11 @@ class TrainingLoss:
       "correct": loss.correct_sum,
       "weight": loss.weight_sum,
     }
+    # Where ids do not tell padding, segments do.
     read = [
-      batch[name] for name in ("encoder_input_tokens", "decoder_target_tokens") if name in batch
+      batch.get(f"{side}_segment_ids", batch[f"{side}_{kind}_tokens"])
+      for side, kind in (("encoder", "input"), ("decoder", "target"))
+      if f"{side}_{kind}_tokens" in batch
     ]
     sums["tokens"] = sum(((x > 0).sum() for x in read), start=jnp.zeros((), jnp.float32))
     if self.token_bytes is not None:

@@ -16,6 +16,7 @@ class SyntheticDataset:
   """
 
   token_bytes = None
+  special_ids = (0, 1, 0)
   component_names = ()
 
   def __init__(

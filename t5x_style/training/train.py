@@ -235,9 +235,10 @@ def closing_sample(job: Job, result: Result) -> dict[str, str]:
   Nothing where the model spans several processes and is too large to be gathered in one.
   """
   model, dataset = job.prepared.loss.model, job.prepared.dataset
+  what = (job.eval_batches[0], dataset.decode, dataset.special_ids)
   if jax.process_count() == 1:
     with job.prepared.partitioner.context():
-      return sample(model, result.state.params, job.eval_batches[0], dataset.decode)
+      return sample(model, result.state.params, *what)
   params = result.state.params
   if sum(x.nbytes for x in jax.tree.leaves(params)) > _GATHERED_BYTES:
     return {}
@@ -245,6 +246,6 @@ def closing_sample(job: Job, result: Result) -> dict[str, str]:
   written = {}
   if jax.process_index() == 0:
     with jax.default_device(jax.local_devices()[0]):
-      written = sample(model, params, job.eval_batches[0], dataset.decode)
+      written = sample(model, params, *what)
   multihost_utils.sync_global_devices("closing sample")
   return written
