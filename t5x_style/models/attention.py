@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5x_style.models.attention_kernels.choice import KERNELS, XLA, Choice
-from t5x_style.models.config import TransformerConfig
+from t5x_style.models.config import RotaryScaling, TransformerConfig
 from t5x_style.models.layers import Dense, Norm
 
 
@@ -124,16 +124,24 @@ def attend(
   return out
 
 
-def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
+def rotate(
+  x: jax.Array, positions: jax.Array, base: float, scaling: RotaryScaling | None = None
+) -> jax.Array:
   """Rotary position embedding (Su 2021, section 3.2.2), halves convention.
 
   Args:
     x: [B, L, N, H], H even.
     positions: [B or 1, L], in tokens.
     base: wavelengths grow geometrically from 2 pi to 2 pi base.
+    scaling: stretches the long wavelengths.
   """
   half = x.shape[-1] // 2
-  angles = positions[..., None, None] * base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  if scaling is not None:
+    fits = scaling.original_length * frequencies / (2 * np.pi)
+    kept = jnp.clip((fits - scaling.low) / (scaling.high - scaling.low), 0.0, 1.0)
+    frequencies *= kept + (1.0 - kept) / scaling.factor
+  angles = positions[..., None, None] * frequencies
   sin, cos = jnp.sin(angles), jnp.cos(angles)
   a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
@@ -216,10 +224,11 @@ class Attention(nn.Module):
       query = Norm(config, axis="kv", name="query_norm")(query)
       key = Norm(config, axis="kv", name="key_norm")(key)
     if positions is not None:
-      base = config.rotary_base
+      base, scaling = config.rotary_base, config.rotary_scaling
       if scope.pattern.window is not None and config.rotary_base_local is not None:
-        base = config.rotary_base_local
-      query, key = rotate(query, positions, base), rotate(key, positions, base)
+        base, scaling = config.rotary_base_local, None
+      query = rotate(query, positions, base, scaling)
+      key = rotate(key, positions, base, scaling)
     if cache_position is not None:
       key, value = self._cached(key, value, cache_position)
     else:

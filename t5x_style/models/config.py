@@ -14,6 +14,20 @@ _CHOICES = {
 
 
 @dataclasses.dataclass(frozen=True)
+class RotaryScaling:
+  """Llama 3.1's stretching of rotary positions to rows longer than it was first trained on.
+
+  Wavelengths that fit less than `low` times into `original_length` become `factor` times longer,
+  those that fit more than `high` times stay; between, the two are blended.
+  """
+
+  factor: float
+  low: float = 1.0
+  high: float = 4.0
+  original_length: int = 8192  # tokens
+
+
+@dataclasses.dataclass(frozen=True)
 class TransformerConfig:
   """The shape of a model. Which stacks have layers decides its architecture.
 
@@ -34,25 +48,31 @@ class TransformerConfig:
   mlp_activations: tuple[str, ...] = ("gelu", "linear")
   norm: str = "rms"
   norm_position: str = "pre"
+  first_attention_norm: bool = True  # ModernBERT's first layer has none: its input is normalised.
   norm_epsilon: float = 1e-6
   use_bias: bool = False
   dropout_rate: float = 0.0
+  share_layers: bool = False  # ALBERT: one layer (one cycle of them) applied again and again.
 
   # Attention. T5 leaves the logits unscaled and starts the queries small instead.
   scale_attention: bool = True
   qk_norm: bool = False
   positions: str = "relative"
-  max_length: int = 512  # Rows of the learned position table; other kinds have no limit.
+  max_length: int = 512  # Of rows with learned positions; other kinds have no limit.
+  position_offset: int = 0  # Unused rows in front of the learned positions: 2 of BART and RoBERTa.
   relative_buckets: int = 32
   relative_max_distance: int = 128
   rotary_base: float = 10_000.0
+  rotary_scaling: RotaryScaling | None = None
   # A cycle over the layers: how far each sees to either side; None is everywhere. ModernBERT's
   # (None, 64, 64) has every third layer see the whole row, beginning with the first.
   attention_windows: tuple[int | None, ...] = (None,)
-  rotary_base_local: float | None = None  # of layers with a window; None: rotary_base.
+  rotary_base_local: float | None = None  # Of layers with a window; None: as the others.
   attention_soft_cap: float | None = None  # Logits of attention are bent into (-cap, cap): Gemma 2.
 
   # Embeddings and the head.
+  padding_id: int = 0  # Hidden in an encoder's rows that come without segment ids.
+  factorized_dim: int | None = None  # ALBERT: tables of this width, projected to emb_dim.
   num_token_types: int = 0
   embedding_norm: bool = False  # BERT normalises the sum of its embeddings.
   tie_embeddings: bool = True
@@ -94,6 +114,16 @@ class TransformerConfig:
         "TransformerConfig has no layers: set num_encoder_layers (encoder-only), "
         "num_decoder_layers (decoder-only), or both (encoder-decoder)."
       )
+    if self.num_heads % self.kv_heads:
+      raise ValueError(
+        f"TransformerConfig.num_kv_heads = {self.kv_heads} must divide num_heads = "
+        f"{self.num_heads}: every group of query heads shares one key head."
+      )
+    if self.positions == "rotary" and self.head_dim % 2:
+      raise ValueError(f"Rotary positions rotate pairs: head_dim = {self.head_dim} must be even.")
+    self._check_layers()
+
+  def _check_layers(self):
     windows = self.attention_windows
     if not isinstance(windows, tuple) or not windows:
       raise ValueError(
@@ -106,13 +136,27 @@ class TransformerConfig:
           f"TransformerConfig.attention_windows = {windows!r} holds {window!r}: a window is a "
           "positive number of tokens to either side, None where a layer sees the whole row."
         )
-    if self.num_heads % self.kv_heads:
+    if self.share_layers:
+      if not self.first_attention_norm:
+        raise ValueError(
+          "TransformerConfig.share_layers needs layers that are alike: set first_attention_norm."
+        )
+      for layers in (self.num_encoder_layers, self.num_decoder_layers):
+        if layers % len(windows):
+          raise ValueError(
+            f"TransformerConfig.share_layers repeats whole cycles: {layers} layers do not divide "
+            f"by the {len(windows)} of attention_windows = {windows}."
+          )
+    if not self.first_attention_norm and self.norm_position != "pre":
       raise ValueError(
-        f"TransformerConfig.num_kv_heads = {self.kv_heads} must divide num_heads = "
-        f"{self.num_heads}: every group of query heads shares one key head."
+        "TransformerConfig.first_attention_norm = False leaves out a norm in front of a layer; "
+        f"norm_position = {self.norm_position!r} has none there."
       )
-    if self.positions == "rotary" and self.head_dim % 2:
-      raise ValueError(f"Rotary positions rotate pairs: head_dim = {self.head_dim} must be even.")
+    if self.factorized_dim is not None and self.tie_embeddings and not self.head_transform:
+      raise ValueError(
+        f"TransformerConfig.factorized_dim = {self.factorized_dim}: a tied head needs "
+        "head_transform = True to come back to that width from emb_dim."
+      )
 
   @property
   def architecture(self) -> str:
@@ -120,6 +164,11 @@ class TransformerConfig:
     if self.num_encoder_layers and self.num_decoder_layers:
       return "encoder_decoder"
     return "encoder_only" if self.num_encoder_layers else "decoder_only"
+
+  @property
+  def table_dim(self) -> int:
+    """The width of the embedding tables, and of what a tied head multiplies."""
+    return self.emb_dim if self.factorized_dim is None else self.factorized_dim
 
   @property
   def kv_heads(self) -> int:

@@ -130,7 +130,10 @@ class Mlp(nn.Module):
 
 
 class Embed(nn.Module):
-  """A table of [rows, D] vectors, looked up by integer ids; the head of tied models."""
+  """A table of [rows, D] vectors, looked up by integer ids; the head of tied models.
+
+  D is the configuration's table_dim.
+  """
 
   config: TransformerConfig
   rows: int
@@ -141,7 +144,7 @@ class Embed(nn.Module):
     self.embedding = self.param(
       "embedding",
       nn.with_logical_partitioning(init, (self.axis, "embed")),
-      (self.rows, self.config.emb_dim),
+      (self.rows, self.config.table_dim),
       self.config.param_dtype,
     )
 

@@ -33,10 +33,12 @@ class Block(nn.Module):
 
   Attributes:
     kind: its place in the cycle of attention_windows.
+    first: whether it is the first of its stack.
   """
 
   config: TransformerConfig
   kind: int = 0
+  first: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, context: Context) -> tuple[jax.Array, None]:
@@ -62,8 +64,11 @@ class Block(nn.Module):
 
   def _residual(self, name, function, x):
     """Pre-norm: x + f(norm(x)) (T5, GPT-2). Post-norm: norm(x + f(x)) (Vaswani 2017, BERT)."""
-    norm = Norm(self.config, name=f"{name}_norm")
     dropout = Dropout(self.config)
+    if self.first and name == "self_attention" and not self.config.first_attention_norm:
+      norm = lambda x: x
+    else:
+      norm = Norm(self.config, name=f"{name}_norm")
     if self.config.norm_position == "pre":
       y = x + dropout(function(norm(x)))
     else:
@@ -161,15 +166,18 @@ class Stack(nn.Module):
     lead = unscanned_layers(config, self.num_layers)
     block = block_class(config, scanned=False)
     for i in range(lead):
-      x, _ = block(config, i % period, name=f"layers_{i}")(x, context)
+      x, _ = block(config, i % period, first=i == 0, name=f"layers_{i}")(x, context)
     if lead == self.num_layers:
       return x
+    shared, cycles = config.share_layers, (self.num_layers - lead) // period
     scan = functools.partial(
       nn.scan,
-      variable_axes={"params": 0, "cache": 0},
-      split_rngs={"params": True, "dropout": True},
+      variable_axes={"cache": 0} if shared else {"params": 0, "cache": 0},
+      variable_broadcast="params" if shared else False,
+      split_rngs={"params": not shared, "dropout": True},
       in_axes=nn.broadcast,
-      length=(self.num_layers - lead) // period,
+      length=cycles,
+      unroll=1 if config.scan_layers else cycles,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
     if period == 1:
@@ -191,8 +199,17 @@ def block_class(config: TransformerConfig, scanned: bool) -> type[Block]:
 
 
 def unscanned_layers(config: TransformerConfig, num_layers: int) -> int:
-  """How many layers stand unrolled before the scan, which runs over whole cycles."""
-  return num_layers % len(config.attention_windows) if config.scan_layers else num_layers
+  """How many layers stand unrolled before the scan, which runs over whole cycles of like layers.
+
+  Shared layers are always scanned: they are one body.
+  """
+  if config.share_layers:
+    return 0
+  if not config.scan_layers:
+    return num_layers
+  period = len(config.attention_windows)
+  lead = num_layers % period
+  return lead if config.first_attention_norm or lead else min(period, num_layers)
 
 
 def layer_path(
@@ -201,11 +218,12 @@ def layer_path(
   """Where the parameters of a layer are: the path in its stack's tree, the index on axis 0.
 
   22 layers with windows (None, 64, 64), scanned: 0 is at layers_0; 1 at layers/block_0, index 0;
-  21 at layers/block_2, index 6. Without a cycle, 3 is at layers, index 3. None where nothing is
-  stacked.
+  21 at layers/block_2, index 6. Without a cycle, 3 is at layers, index 3. The index is None where
+  nothing is stacked, as of layers_0 and of shared layers.
   """
   lead, period = unscanned_layers(config, num_layers), len(config.attention_windows)
   if layer < lead:
     return (f"layers_{layer}",), None
   cycle, place = divmod(layer - lead, period)
-  return ("layers",) if period == 1 else ("layers", f"block_{place}"), cycle
+  path = ("layers",) if period == 1 else ("layers", f"block_{place}")
+  return path, None if config.share_layers else cycle

@@ -49,13 +49,21 @@ class Transformer(nn.Module):
   def setup(self):
     config = self.config
     self.token_embed = Embed(config, config.vocab_size)
+    both = config.architecture == "encoder_decoder"  # Two stacks share the tokens' table alone.
     if config.positions == "learned":
-      self.position_embed = Embed(config, config.max_length, axis="positions")
+      rows = config.max_length + config.position_offset
+      self.position_embed = Embed(config, rows, axis="positions")
+      if both:
+        self.decoder_position_embed = Embed(config, rows, axis="positions")
     if config.num_token_types:
       self.type_embed = Embed(config, config.num_token_types, axis="types")
     if config.embedding_norm:
       self.embed_norm = Norm(config)
+      if both:
+        self.decoder_embed_norm = Norm(config)
     self.embed_dropout = Dropout(config)
+    if config.factorized_dim is not None:
+      self.embed_projection = Dense(config, (config.emb_dim,), ("embed", "embed_out"))
     if config.num_encoder_layers:
       self.encoder = Stack(config, config.num_encoder_layers, bidirectional=True)
     if config.num_decoder_layers:
@@ -85,7 +93,8 @@ class Transformer(nn.Module):
 
   def encode(self, batch: Batch) -> jax.Array:
     """The encoder's output [B, S, D]."""
-    tokens, pattern = batch["encoder_input_tokens"], encoder_pattern(batch)
+    tokens = batch["encoder_input_tokens"]
+    pattern = encoder_pattern(batch, self.config.padding_id)
     positions = row_positions(tokens, batch.get("encoder_positions"))
     x = self._embed(tokens, positions, batch.get("encoder_token_types"))
     return self.encoder(x, pattern, positions=positions)
@@ -107,9 +116,9 @@ class Transformer(nn.Module):
     positions = jnp.broadcast_to(position, (1, tokens.shape[1]))
     cross = None
     if encoder_tokens is not None:
-      cross = Pattern(key_segments=jnp.where(encoder_tokens > 0, 1, 0))
+      cross = Pattern(key_segments=(encoder_tokens != self.config.padding_id).astype(jnp.int32))
     hidden = self.decoder(
-      self._embed(tokens, positions),
+      self._embed(tokens, positions, side="decoder"),
       Pattern(causal=True),
       positions=positions,
       encoded=encoded,
@@ -124,13 +133,15 @@ class Transformer(nn.Module):
     if encoded is not None:
       # Segment ids match across the two sides of a packed example; unpacked, only padding hides.
       queries = segments if "encoder_segment_ids" in batch else None
-      cross = Pattern(query_segments=queries, key_segments=encoder_segments(batch))
+      keys = encoder_segments(batch, self.config.padding_id)
+      cross = Pattern(query_segments=queries, key_segments=keys)
     positions = row_positions(tokens, batch.get("decoder_positions"))
-    x = self._embed(tokens, positions)
+    x = self._embed(tokens, positions, side="decoder")
     return self.decoder(x, pattern, positions=positions, encoded=encoded, cross_pattern=cross)
 
-  def _embed(self, tokens, positions, token_types=None):
+  def _embed(self, tokens, positions, token_types=None, side="encoder"):
     config = self.config
+    second = side == "decoder" and config.architecture == "encoder_decoder"
     x = self.token_embed(tokens)
     if config.positions == "learned":
       if tokens.shape[1] > config.max_length:
@@ -139,12 +150,16 @@ class Transformer(nn.Module):
           "positions of the model: set TransformerConfig.max_length, or shorter "
           "TASK_FEATURE_LENGTHS."
         )
-      x += self.position_embed(positions)
+      table = self.decoder_position_embed if second else self.position_embed
+      x += table(positions + config.position_offset)
     if config.num_token_types:
       x += self.type_embed(jnp.zeros_like(tokens) if token_types is None else token_types)
     if config.embedding_norm:
-      x = self.embed_norm(x)
-    return nn.with_logical_constraint(self.embed_dropout(x), ("batch", "length", "embed"))
+      x = (self.decoder_embed_norm if second else self.embed_norm)(x)
+    x = self.embed_dropout(x)
+    if config.factorized_dim is not None:
+      x = self.embed_projection(x)
+    return nn.with_logical_constraint(x, ("batch", "length", "embed"))
 
   def _outputs(self, hidden, pooled=None):
     table = self.token_embed.embedding if self.config.tie_embeddings else None
@@ -159,10 +174,14 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, hidden: jax.Array, table: jax.Array | None):
-    """Hidden [B, L, D] and the tied table [V, D] -> hidden, kernel [D, V], bias [V] or None."""
+    """Hidden [B, L, D] and the tied table [V, E] -> hidden, kernel [D, V], bias [V] or None.
+
+    E is D, or less where the embedding is factorized: a tied head then works in that width.
+    """
     config = self.config
     if config.head_transform:
-      hidden = Dense(config, (config.emb_dim,), ("embed", "embed_out"), name="transform")(hidden)
+      width = config.emb_dim if table is None else config.table_dim
+      hidden = Dense(config, (width,), ("embed", "embed_out"), name="transform")(hidden)
       hidden = ACTIVATIONS[config.mlp_activations[0]](hidden)
       hidden = Norm(config, name="transform_norm")(hidden)
     if table is not None:
@@ -198,9 +217,9 @@ class Pooler(nn.Module):
     return classes(x).astype(jnp.float32)
 
 
-def encoder_pattern(batch: Batch) -> Pattern:
+def encoder_pattern(batch: Batch, padding_id: int = 0) -> Pattern:
   """Both ways, within a document of a packed row."""
-  segments = encoder_segments(batch)
+  segments = encoder_segments(batch, padding_id)
   if "encoder_segment_ids" in batch:
     return Pattern(key_segments=segments, query_segments=segments)
   return Pattern(key_segments=segments)  # Without packing, hiding padding keys is enough.
@@ -213,11 +232,11 @@ def decoder_pattern(batch: Batch) -> Pattern:
   return Pattern(causal=True, query_segments=segments, key_segments=segments, prefix=prefix)
 
 
-def encoder_segments(batch: Batch) -> jax.Array:
+def encoder_segments(batch: Batch, padding_id: int = 0) -> jax.Array:
   """Segment ids of the encoder's row [B, S]: those of the packing, else 1 with 0 on padding."""
   if "encoder_segment_ids" in batch:
     return batch["encoder_segment_ids"]
-  return (batch["encoder_input_tokens"] > 0).astype(jnp.int32)
+  return (batch["encoder_input_tokens"] != padding_id).astype(jnp.int32)
 
 
 def row_positions(tokens: jax.Array, positions: jax.Array | None) -> jax.Array:
