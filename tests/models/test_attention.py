@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.models import attention
+from t5x_style.models import RotaryScaling, attention
 
 
 def reference(query, key, value, mask, bias, scale):
@@ -104,3 +104,18 @@ def test_rotary_keeps_length_and_depends_on_distance_alone():
   assert product(3, 10) != pytest.approx(product(3, 12), abs=1e-2)
   rotated = attention.rotate(x, jnp.array([[57]]), 10_000.0)
   assert float(jnp.linalg.norm(rotated)) == pytest.approx(float(jnp.linalg.norm(x)), rel=1e-5)
+
+
+def test_rotary_scaling_stretches_long_wavelengths_alone():
+  """Llama 3.1: the second of two pairs turns so slowly that it becomes 8 times slower."""
+  x = jnp.array([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 1, 4)
+  scaling = RotaryScaling(factor=8.0, original_length=1000)
+  # Wavelengths 2 pi and 2 pi 10^4 tokens; 1000 tokens hold 159 and 0.016 of them.
+  got = attention.rotate(x, jnp.array([[5]]), 1e8, scaling).reshape(4)
+  angles = np.array([5.0, 5.0 / 1e4 / 8])
+  np.testing.assert_allclose(got, [*np.cos(angles), *np.sin(angles)], atol=1e-6)
+  # Of a wavelength that 1000 tokens hold 2.5 times, halfway from 1 to 4, half is stretched.
+  base = (2.5 * 2 * np.pi / 1000) ** -2
+  got = attention.rotate(x, jnp.array([[5]]), base, scaling).reshape(4)
+  angle = 5 * base**-0.5 * (0.5 + 0.5 / 8)
+  assert float(got[3]) == pytest.approx(np.sin(angle), abs=1e-6)

@@ -1,5 +1,6 @@
 """The three architectures: who sees whom, layouts that must agree, sizes that are published."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -125,23 +126,28 @@ def test_local_layers_have_a_rotary_base_of_their_own(build_family):
   model, params, batch = build_family("modernbert")
   for name, differs in (("rotary_base", True), ("rotary_base_local", True), ("max_length", False)):
     other, _, _ = build_family("modernbert", **{name: 5})
-    got = [m.apply({"params": params}, batch).hidden for m in (model, other)]
+    got = [jax.jit(m.apply)({"params": params}, batch).hidden for m in (model, other)]
     assert (np.abs(got[0] - got[1]).max() > 1e-3) == differs, name
 
 
 def unrolled_params(config, params):
   """The same parameters in the layout of scan_layers = False."""
+  unrolled = dataclasses.replace(config, scan_layers=False)
 
   def unroll(tree, num_layers):
     rest = {k: v for k, v in tree.items() if not k.startswith("layers")}
     for i in range(num_layers):
-      path, index = layer_path(config, num_layers, i)
-      layer = functools.reduce(lambda node, key: node[key], path, tree)
-      rest[f"layers_{i}"] = layer if index is None else jax.tree.map(lambda x: x[index], layer)  # noqa: B023
+      rest[layer_path(unrolled, num_layers, i)[0][0]] = layer_params(config, tree, num_layers, i)
     return rest
 
   sizes = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
   return {k: unroll(v, sizes[k]) if k in sizes else v for k, v in nn.meta.unbox(params).items()}
+
+
+def layer_params(config, tree, num_layers, layer):
+  path, index = layer_path(config, num_layers, layer)
+  tree = functools.reduce(lambda node, key: node[key], path, tree)
+  return tree if index is None else jax.tree.map(lambda x: x[index], tree)
 
 
 def test_scanned_and_unrolled_stacks_agree(family, build_family):
@@ -149,8 +155,8 @@ def test_scanned_and_unrolled_stacks_agree(family, build_family):
   unrolled, expected_params, _ = build_family(family, scan_layers=False)
   split = unrolled_params(model.config, params)
   assert jax.tree.structure(split) == jax.tree.structure(nn.meta.unbox(expected_params))
-  expected = model.apply({"params": params}, batch)
-  got = unrolled.apply({"params": split}, batch)
+  expected = jax.jit(model.apply)({"params": params}, batch)
+  got = jax.jit(unrolled.apply)({"params": split}, batch)
   np.testing.assert_allclose(got.hidden, expected.hidden, atol=1e-5)
 
 
@@ -162,6 +168,84 @@ def test_layers_of_one_kind_are_stacked_whole(build_family):
   _, params, _ = build_family("modernbert")
   assert set(params["encoder"]) == {"layers_0", "layers", "final_norm"}
   assert set(params["encoder"]["layers"]) == {"block_0", "block_1", "block_2"}
+
+
+def test_where_layers_are():
+  """Layers that are alike are stacked cycle by cycle; those that are over come first."""
+
+  def paths(num_layers, **changes):
+    sizes = {"vocab_size": 8, "emb_dim": 8, "num_heads": 1, "head_dim": 8, "mlp_dim": 8}
+    config = TransformerConfig(**sizes, num_decoder_layers=num_layers, **changes)
+    found = [layer_path(config, num_layers, i) for i in range(num_layers)]
+    return ["/".join(path) + ("" if index is None else f" {index}") for path, index in found]
+
+  two = ["layers/block_0 0", "layers/block_1 0", "layers/block_0 1", "layers/block_1 1"]
+  assert paths(2) == ["layers 0", "layers 1"]
+  assert paths(2, scan_layers=False) == ["layers_0", "layers_1"]
+  assert paths(2, first_attention_norm=False) == ["layers_0", "layers 0"]
+  assert paths(4, attention_windows=(None, 4)) == two
+  assert paths(5, attention_windows=(None, 4)) == ["layers_0", *two]
+  assert paths(4, attention_windows=(None, 4), first_attention_norm=False) == [
+    "layers_0",
+    "layers_1",
+    *two[:2],
+  ]
+  assert paths(2, share_layers=True) == ["layers", "layers"]
+  assert paths(2, share_layers=True, scan_layers=False) == ["layers", "layers"]
+
+
+def test_shared_layers_are_one_layer_applied_again(build_family):
+  model, params, batch = build_family("albert")
+  apart, _, _ = build_family("albert", share_layers=False, scan_layers=False)
+  params = nn.meta.unbox(params)
+  assert set(params["encoder"]) == {"layers"}
+  copies = {f"layers_{i}": params["encoder"]["layers"] for i in range(3)}
+  got = jax.jit(apart.apply)({"params": {**params, "encoder": copies}}, batch)
+  expected = jax.jit(model.apply)({"params": params}, batch)
+  np.testing.assert_allclose(got.hidden, expected.hidden, atol=1e-5)
+
+
+def test_factorized_tables_and_the_tied_head_are_narrow(build_family):
+  model, params, batch = build_family("albert")
+  for table in ("token_embed", "position_embed"):
+    assert params[table]["embedding"].value.shape[1] == 16
+  out = jax.eval_shape(model.apply, {"params": params}, batch)
+  assert out.hidden.shape == (2, 12, 16)
+  assert out.kernel.shape == (16, 64)
+
+
+def test_the_first_norm_can_be_absent(build_family):
+  _, params, _ = build_family("modernbert")
+  stack = params["encoder"]
+  assert set(stack["layers_0"]) == {"self_attention", "mlp", "mlp_norm"}
+  assert "self_attention_norm" in stack["layers"]["block_0"]
+
+
+def test_positions_begin_after_the_offset_in_each_stack(build_family):
+  """BART's tables, one of each stack, leave their first two rows unused."""
+  model, params, batch = build_family("bart", max_length=15)
+
+  def loss(params):
+    return jnp.square(model.apply({"params": params}, batch).logits()).sum()
+
+  gradient = jax.jit(jax.grad(loss))(nn.meta.unbox(params))
+  for table in ("position_embed", "decoder_position_embed"):
+    used = np.abs(gradient[table]["embedding"]).sum(-1) > 0
+    np.testing.assert_array_equal(used, [0] * 2 + [1] * 12 + [0] * 3)
+  norms = [np.abs(gradient[name]["scale"]).max() for name in ("embed_norm", "decoder_embed_norm")]
+  assert min(norms) > 0
+
+
+def test_another_padding_id_is_hidden(build_family):
+  model, params, batch = build_family("bart")
+  apply = jax.jit(lambda batch: model.apply({"params": params}, batch).hidden)
+  tokens = batch["encoder_input_tokens"]
+  padded = jnp.pad(tokens, ((0, 0), (0, 3)), constant_values=1)
+  as_zero = jnp.pad(tokens, ((0, 0), (0, 3)))
+  expected = apply(batch)
+  np.testing.assert_allclose(apply({**batch, "encoder_input_tokens": padded}), expected, atol=1e-5)
+  seen = apply({**batch, "encoder_input_tokens": as_zero})
+  assert np.abs(seen - expected).max() > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -206,48 +290,6 @@ def test_every_parameter_names_its_axes(family, build_family):
   assert all(len(box.names) == box.value.ndim for box in boxes)
 
 
-def test_parameter_counts_of_known_models():
-  """google/t5-v1_1-small has 76,961,152 parameters, GPT-2 124,439,808 (as published)."""
-
-  def count(config):
-    from t5x_style.models import Transformer
-
-    batch = {}
-    if config.num_encoder_layers:
-      batch["encoder_input_tokens"] = jnp.ones((1, 4), jnp.int32)
-    batch["decoder_input_tokens"] = jnp.ones((1, 4), jnp.int32)
-    shapes = jax.eval_shape(Transformer(config).init, jax.random.key(0), batch)
-    return sum(x.size for x in jax.tree.leaves(shapes))
-
-  t5 = TransformerConfig(
-    vocab_size=32128,
-    emb_dim=512,
-    num_heads=6,
-    head_dim=64,
-    mlp_dim=1024,
-    num_encoder_layers=8,
-    num_decoder_layers=8,
-    scale_attention=False,
-    tie_embeddings=False,
-  )
-  gpt2 = TransformerConfig(
-    vocab_size=50257,
-    emb_dim=768,
-    num_heads=12,
-    head_dim=64,
-    mlp_dim=3072,
-    num_decoder_layers=12,
-    mlp_activations=("gelu",),
-    norm="layer",
-    use_bias=True,
-    positions="learned",
-    max_length=1024,
-    scale_logits=False,
-  )
-  assert count(t5) == 76_961_152
-  assert count(gpt2) == 124_439_808
-
-
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
@@ -257,6 +299,10 @@ def test_parameter_counts_of_known_models():
     ({"emb_dim": 0}, "emb_dim = 0 must be a positive integer"),
     ({"dropout_rate": 1.0}, "dropout_rate = 1.0 must lie in"),
     ({"attention_windows": (None, 0)}, "attention_windows = .None, 0. holds 0: a window is"),
+    ({"share_layers": True, "first_attention_norm": False}, "share_layers needs layers that are"),
+    ({"share_layers": True, "attention_windows": (None, 4)}, "1 layers do not divide by the 2"),
+    ({"first_attention_norm": False, "norm_position": "post"}, "norm_position = 'post' has none"),
+    ({"factorized_dim": 8}, "factorized_dim = 8: a tied head needs head_transform = True"),
     ({"attention_windows": ()}, "must be a tuple with one entry"),
     ({"positions": "rotary", "head_dim": 7}, "head_dim = 7 must be even"),
   ],
