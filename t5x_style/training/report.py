@@ -8,6 +8,7 @@ import numpy as np
 
 from t5x_style.losses import plan_chunks
 from t5x_style.partitioning import describe_mesh
+from t5x_style.training.attention_choices import describe
 from t5x_style.training.run import Prepared
 
 _SIDES = {
@@ -30,6 +31,7 @@ def facts(prepared: Prepared) -> dict[str, str]:
     + (f" in {run.num_microbatches} microbatches" if run.num_microbatches > 1 else ""),
     "devices": describe_mesh(prepared.partitioner.mesh)
     + (f" (MESH_SHAPE = None: {prepared.mesh_reason})" if prepared.mesh_reason else ""),
+    "attention": describe(prepared.attention),
     "steps": f"{run.train_steps:,}",
     "MODEL_DIR": str(prepared.model_dir),
   }
@@ -48,6 +50,9 @@ def model_info(prepared: Prepared) -> str:
     )
   parameters = _bytes(prepared.abstract.params, prepared)
   optimizer = _bytes(prepared.abstract.opt_state, prepared)
+  lines += [""]
+  for name, choice in prepared.attention.items():
+    lines.append(f"{name:<52} {choice.name:<22} {choice.reason}")
   lines += [
     "",
     f"parameters            {prepared.num_parameters:>16,}",

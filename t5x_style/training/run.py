@@ -9,8 +9,10 @@ import optax
 from etils import epath
 
 from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.models.attention_kernels.choice import Choice
 from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
 from t5x_style.training import flops
+from t5x_style.training.attention_choices import attention_choices
 from t5x_style.training.dataset import Dataset, LoadDataset
 from t5x_style.training.optimizers import Optimizer
 from t5x_style.training.schedules import Schedule
@@ -94,6 +96,7 @@ class Prepared:
   abstract: TrainState
   shardings: TrainState
   mesh_reason: str = ""  # why the mesh is what it is, where the run left it open
+  attention: Mapping[str, Choice] = dataclasses.field(default_factory=dict)  # what computes it
 
   @property
   def model_dir(self) -> epath.Path:
@@ -186,9 +189,15 @@ def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
     token_bytes=dataset.token_bytes,
     num_components=len(dataset.component_names),
   )
-  return Prepared(
+  prepared = Prepared(
     run, dataset, partitioner, loss, optimizer, init, abstract, shardings, mesh_reason
   )
+  part = {
+    name: jax.ShapeDtypeStruct((x.shape[0] // run.num_microbatches, *x.shape[1:]), x.dtype)
+    for name, x in prepared.batch.items()
+  }
+  attention = attention_choices(model, abstract.params, part, partitioner)
+  return dataclasses.replace(prepared, attention=attention)
 
 
 def _partition(run, model, optimizer, devices) -> tuple[Partitioner, str]:

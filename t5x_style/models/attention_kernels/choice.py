@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from t5x_style.models.attention_kernels import cudnn, splash, xla
-from t5x_style.partitioning.placement import current_platform
+from t5x_style.partitioning.placement import current_platform, num_shards
 
 if TYPE_CHECKING:
   from t5x_style.models.attention import Pattern
@@ -48,6 +48,9 @@ def choose(asked: str, what: str, case: Case) -> Choice:
   Raises:
     ValueError: the kernel asked for cannot compute this attention on these devices.
   """
+  (devices,) = num_shards(("batch",))
+  if case.queries[0] % devices:  # A few rows to sample from: no training batch.
+    return Choice("xla", f"{case.queries[0]} rows do not divide over {devices} devices")
   if asked == "auto":
     return _automatic(case)
   reason = KERNELS[asked].supports(case)

@@ -14,13 +14,10 @@ if TYPE_CHECKING:
 
 
 def indivisible(case: Case) -> str | None:
-  """Why a device's part would not be whole rows and heads, or None."""
-  parts = num_shards(("batch", "heads"))
-  for what, size, count in zip(
-    ("rows", "heads"), (case.queries[0], case.queries[2]), parts, strict=True
-  ):
-    if size % count:
-      return f"{size} {what} do not divide over {count} devices"
+  """Why a device's part would not be whole heads, or None."""
+  (devices,), heads = num_shards(("heads",)), case.queries[2]
+  if heads % devices:
+    return f"{heads} heads do not divide over {devices} devices"
   return None
 
 
