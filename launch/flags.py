@@ -5,7 +5,7 @@ import re
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -82,9 +82,11 @@ def parse_own(
   return values, _parse(values, [argv[0], *map(_as_binding, argv[1:])])
 
 
-def read_configuration(values: Any) -> configuration.Configuration:
-  """The configuration that the flags ask for."""
-  overrides = {}
+def read_configuration(
+  values: Any, overrides: Mapping[str, Any] | None = None
+) -> configuration.Configuration:
+  """The configuration that the flags ask for; with overrides, as configuration.read takes them."""
+  overrides = dict(overrides or {})
   if values.tfds_data_dir:
     overrides[_TFDS_DATA_DIR] = values.tfds_data_dir
     os.environ["TFDS_DATA_DIR"] = values.tfds_data_dir  # For SeqIO tasks of the user's own.

@@ -8,9 +8,9 @@ from unittest import mock
 
 import jax
 
-from launch.benchmarks import _topology
 from t5x_style.losses import LossSums
 from t5x_style.models import TransformerConfig
+from t5x_style.partitioning import topologies
 from t5x_style.training import optimizers, run, schedules, step, synthetic, train
 
 # The sizes of Gemma 3 1B (its report, table 1): a third of the parameters is the vocabulary.
@@ -41,7 +41,7 @@ def measure(
   Args:
     losses: functions of the arguments of linear_cross_entropy, put in its place.
   """
-  devices = _topology.devices(topology)
+  devices = topologies.devices(topology)
   load: Any = functools.partial(
     synthetic.load, feature_lengths={"targets": LENGTH}, vocab_size=MODEL.vocab_size
   )

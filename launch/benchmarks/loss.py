@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from launch.benchmarks import _step_memory, _topology
+from launch.benchmarks import _step_memory
 from t5x_style.losses import LossSums, gather_targets, linear_cross_entropy, plan_chunks
-from t5x_style.partitioning import make_mesh
+from t5x_style.partitioning import make_mesh, topologies
 
 COLUMNS = {
   "milliseconds": ("ms", ",.1f"),
@@ -164,8 +164,8 @@ def measure() -> Iterator[dict[str, Any]]:
   yield from _compare(BERT, MASKED)
   if on_cpu:
     yield from _compare(LARGE, VARIANTS, timed=False)
-  if _topology.available():
-    mesh = make_mesh({}, _topology.devices("v5p:2x2x1")[:1])
+  if topologies.available():
+    mesh = make_mesh({}, topologies.devices("v5p:2x2x1")[:1])
     with jax.set_mesh(mesh):
       yield from _compare(LARGE, VARIANTS | PLAINS, mesh=mesh)
     yield from _training_step()

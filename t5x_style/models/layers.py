@@ -149,4 +149,10 @@ class Embed(nn.Module):
     )
 
   def __call__(self, ids: jax.Array) -> jax.Array:
-    return jnp.take(self.embedding.astype(self.config.dtype), ids, axis=0)
+    """Token ids [B or 1, L] -> vectors [B or 1, L, D]."""
+    x = jnp.take(self.embedding.astype(self.config.dtype), ids, axis=0)
+    if ids.shape[0] == 1:
+      return x
+    # Every device looks up, and in the backward pass adds up, the columns of the table that it
+    # holds. Asked for whole vectors at once the compiler gathers the gradient of all rows.
+    return nn.with_logical_constraint(x, ("table_batch", "length", "embed"))

@@ -23,6 +23,7 @@ DEFAULT_RULES: Rules = (
   ("heads", "tensor"),
   ("kv_heads", "tensor"),
   ("embed", "fsdp"),
+  ("table_batch", "data"),  # Rows looked up in a table whose columns take fsdp.
 )
 
 # Axes that stay whole unless a rule of the user's names them.

@@ -150,13 +150,14 @@ def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
 
   Args:
     devices: what the mesh is made of; JAX's own if None. Those of a topology that is not here
-      serve to compile for it.
+      serve to compile for it: MODEL_DIR is then left alone.
 
   Raises:
     ValueError: parts that do not fit together, naming the setting to change.
     OSError: MODEL_DIR cannot be written.
   """
-  _check_writable(epath.Path(run.model_dir).expanduser())
+  if devices is None:
+    _check_writable(epath.Path(run.model_dir).expanduser())
   model = Transformer(run.model)
   optimizer = run.optimizer(run.schedule)
   if run.clip_gradient_norm is not None:

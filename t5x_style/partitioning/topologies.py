@@ -1,0 +1,155 @@
+"""TPUs to compile for on a machine that has none: the compiler is the package libtpu."""
+
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+
+import jax
+from jax.experimental import topologies
+
+# Without the first libtpu may wait for a metadata server, without the second for another process
+# that compiles; the others keep it from asking where it is.
+_ENVIRONMENT = {
+  "TPU_SKIP_MDS_QUERY": "1",
+  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+  "TPU_ACCELERATOR_TYPE": "v5p-8",
+  "TPU_WORKER_HOSTNAMES": "localhost",
+}
+EXAMPLES = "v4:2x2x4, v5e:4x4, v5p:4x4x8 or v6e:8x8"
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """What is published of a generation of TPUs, per chip, which is one device to JAX.
+
+  Sources: Google's Cloud TPU system architecture pages for memory and its bandwidth; "How to Scale
+  Your Model" (Austin et al. 2025), part 2, for the links and the network between slices.
+
+  Attributes:
+    dimensions: of the torus.
+    largest: the most chips along an axis of a slice.
+    hbm_bytes: what a program can use of the high-bandwidth memory. The compiler says where it
+      ends: a little below the published size.
+    hbm_bandwidth: bytes a second.
+    link_bandwidth: bytes a second each way over one link of the ICI; two links to an axis.
+    dcn_bandwidth: bytes a second of a chip's share in its host's network card, out of the slice.
+    wraps_at: an axis closes to a ring where its length is a multiple of this.
+  """
+
+  name: str
+  dimensions: int
+  largest: int
+  hbm_bytes: int
+  hbm_bandwidth: float
+  link_bandwidth: float
+  dcn_bandwidth: float
+  wraps_at: int
+
+
+_GIB = 2**30
+CHIPS = {
+  "v4": Chip("v4", 3, 16, int(30.75 * _GIB), 1.2e12, 4.5e10, 3.125e9, 4),
+  "v5e": Chip("v5e", 2, 16, int(15.75 * _GIB), 8.2e11, 4.5e10, 3.125e9, 16),
+  "v5p": Chip("v5p", 3, 28, int(95.73 * _GIB), 2.77e12, 9e10, 6.25e9, 4),
+  "v6e": Chip("v6e", 2, 16, int(31.24 * _GIB), 1.64e12, 9e10, 1.25e10, 16),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+  """One slice of a TPU, or several that the data centre's network connects."""
+
+  chip: Chip
+  shape: tuple[int, ...]
+  slices: int = 1
+
+  @property
+  def chips(self) -> int:
+    return math.prod(self.shape) * self.slices
+
+  @property
+  def name(self) -> str:
+    """ "v5p:4x4x8", as libtpu has it, of one slice."""
+    return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
+
+  def __str__(self) -> str:
+    return self.name if self.slices == 1 else f"{self.slices} slices of {self.name}"
+
+  def wraps(self, axis: int) -> bool:
+    """Whether the links along an axis close to a ring."""
+    lengths = self.shape if self.chip.dimensions == 3 else self.shape[axis : axis + 1]
+    return all(length % self.chip.wraps_at == 0 for length in lengths)
+
+
+def parse(text: str, slices: int = 1) -> Topology:
+  """ "v5p:4x4x8" -> Topology.
+
+  Raises:
+    ValueError: there is no such generation or shape, with examples of those there are.
+  """
+  found = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", text.strip().lower())
+  if not found or found[1] not in CHIPS:
+    problem = "is no topology" if not found else f"names {found[1]!r}, which is not known here"
+    raise ValueError(
+      f"The topology {text!r} {problem}: write the generation ({', '.join(CHIPS)}) and the chips "
+      f"along each axis, such as {EXAMPLES}."
+    )
+  chip, shape = CHIPS[found[1]], tuple(map(int, found[2].split("x")))
+  examples = {
+    2: "1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16",
+    3: "2x2x1, 2x2x4, 4x4x4, 4x4x8, 8x8x8",
+  }
+  if len(shape) != chip.dimensions:
+    raise ValueError(
+      f"The topology {text!r} has {len(shape)} axes, a {chip.name} has {chip.dimensions}: "
+      f"{examples[chip.dimensions]}."
+    )
+  by_hosts = shape == (1, 1) or all(length % 2 == 0 for length in shape[:2])
+  if not by_hosts or any(not 1 <= length <= chip.largest for length in shape):
+    raise ValueError(
+      f"There is no {chip.name} slice of {found[2]}: its hosts hold 2x2 chips, and an axis at most "
+      f"{chip.largest}. There are {examples[chip.dimensions]} and more."
+    )
+  if slices < 1:
+    raise ValueError(f"slices = {slices}: there is at least one.")
+  return Topology(chip, shape, slices)
+
+
+def available() -> bool:
+  """Whether programs can be compiled ahead of time here: libtpu is installed, no TPU is."""
+  return jax.default_backend() != "tpu" and importlib.util.find_spec("libtpu") is not None
+
+
+def devices(topology: Topology | str) -> list[jax.Device]:
+  """The devices of a topology, or of a text such as "v5e:4x4": to compile for, not to run on.
+
+  Raises:
+    ValueError: libtpu is not installed, or does not know the topology.
+  """
+  topology = parse(topology) if isinstance(topology, str) else topology
+  if importlib.util.find_spec("libtpu") is None:
+    raise ValueError(
+      "Compiling for TPUs takes their compiler, the package libtpu: pip install libtpu (or this "
+      "package with its extra: pip install '.[tpu]'). It needs no TPU."
+    )
+  for name, value in _ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
+  options: dict[str, object] = {}
+  if topology.chip.name in ("v4", "v5p"):
+    options["chip_config_name"] = "megacore"  # The two cores of a chip act as one device.
+  if topology.shape == (1, 1):
+    options["chips_per_host_bounds"] = (1, 1, 1)
+  if topology.slices > 1:
+    options["num_slices"] = topology.slices
+  try:
+    description = topologies.get_topology_desc(
+      platform="tpu", topology_name=topology.name, **options
+    )
+  except jax.errors.JaxRuntimeError as error:
+    raise ValueError(
+      f"libtpu does not know the topology {topology}: {str(error).splitlines()[0]} "
+      f"Examples are {EXAMPLES}."
+    ) from error
+  return list(description.devices)
