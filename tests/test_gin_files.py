@@ -1,11 +1,14 @@
 """Every shipped gin file is read and built: nothing in gin_configs/ can go stale unseen."""
 
+import dataclasses
+import functools
 from pathlib import Path
 
 import pytest
 
 from launch import configuration
-from t5x_style.training import run
+from t5x_style.models import TransformerConfig
+from t5x_style.training import run, synthetic
 
 FOLDER = Path(__file__).parents[1] / "gin_configs"
 MODELS = {
@@ -15,6 +18,14 @@ MODELS = {
 }
 RUNS = sorted(path.name for path in FOLDER.glob("*.gin"))
 OBJECTIVES = sorted(path.name for path in (FOLDER / "objectives").glob("*.gin"))
+FAMILIES = sorted(
+  str(path.relative_to(FOLDER))
+  for path in (FOLDER / "models").glob("*/*.gin")
+  if path.name != "family.gin"
+)
+LARGEST = [
+  f"models/{name}.gin" for name in ("t5_1_1/xxl", "llama3/70b", "modernbert/large", "albert/base")
+]
 
 
 def prepare(gin_files, model_dir, *bindings):
@@ -43,6 +54,27 @@ def test_objectives_feed_a_model_they_name(name, tmp_path):
   batch = next(prepared.dataset.train())
   weights = batch[f"{prepared.loss.side}_loss_weights"]
   assert 0 < (weights > 0).mean() <= 1
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_models_of_known_families_go_with_runs_data_and_objectives(name, tmp_path):
+  """Read beside the others, with the macros of every model; nothing is allocated, however large."""
+  given = ["DTYPE = 'bfloat16'", "REMAT = 'full'", f"MODEL_DIR = '{tmp_path}'"]
+  fitting = {"encoder_decoder": "span_corruption", "encoder_only": "masked_lm"}
+  architecture = configuration.read([name]).build(TransformerConfig).architecture
+  objective = f"objectives/{fitting.get(architecture, 'causal_lm')}.gin"
+  recipe = "runs/t5.gin" if architecture == "encoder_decoder" else "runs/pretrain.gin"
+  a_run = configuration.read([recipe, name, "data/python_stdlib.gin", objective], given).build(
+    run.Run
+  )
+  assert (a_run.model.dtype, a_run.model.remat) == ("bfloat16", "full")
+  if name in LARGEST:
+    lengths = {"inputs": 512, "targets": 114}
+    dataset = functools.partial(
+      synthetic.load, feature_lengths=lengths, vocab_size=a_run.model.vocab_size
+    )
+    prepared = run.prepare(dataclasses.replace(a_run, dataset=dataset))
+    assert prepared.num_parameters > 1e7
 
 
 def test_objective_that_does_not_fit_is_refused_with_those_that_do(tmp_path):

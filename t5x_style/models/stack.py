@@ -170,6 +170,7 @@ class Stack(nn.Module):
     if lead == self.num_layers:
       return x
     shared, cycles = config.share_layers, (self.num_layers - lead) // period
+    name = "shared_layers" if shared else "layers"  # "layers" says that axis 0 counts them.
     scan = functools.partial(
       nn.scan,
       variable_axes={"cache": 0} if shared else {"params": 0, "cache": 0},
@@ -181,9 +182,9 @@ class Stack(nn.Module):
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
     if period == 1:
-      return scan(block_class(config, scanned=True))(config, name="layers")(x, context)[0]
+      return scan(block_class(config, scanned=True))(config, name=name)(x, context)[0]
     kinds = tuple(i % period for i in range(lead, lead + period))
-    return scan(Cycle)(config, kinds, name="layers")(x, context)[0]
+    return scan(Cycle)(config, kinds, name=name)(x, context)[0]
 
   def _cache_length(self):
     """S of the cache [..., B, S, K, H] that the blocks will write to."""
@@ -219,11 +220,12 @@ def layer_path(
 
   22 layers with windows (None, 64, 64), scanned: 0 is at layers_0; 1 at layers/block_0, index 0;
   21 at layers/block_2, index 6. Without a cycle, 3 is at layers, index 3. The index is None where
-  nothing is stacked, as of layers_0 and of shared layers.
+  nothing is stacked, as of layers_0 and of shared_layers.
   """
   lead, period = unscanned_layers(config, num_layers), len(config.attention_windows)
   if layer < lead:
     return (f"layers_{layer}",), None
   cycle, place = divmod(layer - lead, period)
-  path = ("layers",) if period == 1 else ("layers", f"block_{place}")
+  name = "shared_layers" if config.share_layers else "layers"
+  path = (name,) if period == 1 else (name, f"block_{place}")
   return path, None if config.share_layers else cycle

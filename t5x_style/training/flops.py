@@ -1,5 +1,7 @@
 """FLOPs of a training step by formula, and the peaks they are held against."""
 
+import itertools
+
 import jax
 
 from t5x_style.models import TransformerConfig
@@ -35,7 +37,8 @@ def step_flops(
 ) -> float:
   """FLOPs of one training step: three times the matrix products of the forward pass.
 
-  A product [M, K] x [K, N] counts 2 M K N. Causal self-attention counts half of its square.
+  A product [M, K] x [K, N] counts 2 M K N. Causal self-attention counts half of its square, and
+  layers with a window the pairs within it.
   Recomputation (remat) and everything that is not a matrix product count nothing.
 
   Args:
@@ -47,18 +50,35 @@ def step_flops(
   kv_width = config.kv_heads * config.head_dim
   mlp = 2 * (len(config.mlp_activations) + 1) * config.emb_dim * config.mlp_dim
 
-  def attention(queries: int, keys: int, share: float = 1.0) -> float:
+  def attention(queries: int, keys: int, pairs: float) -> float:
     projections = 2 * config.emb_dim * (2 * width * queries + 2 * kv_width * keys)
-    return projections + share * 4 * width * queries * keys
+    return projections + 4 * width * pairs
 
-  encoder = attention(encoder_length, encoder_length) + mlp * encoder_length
-  decoder = attention(decoder_length, decoder_length, share=0.5) + mlp * decoder_length
+  def layers(number: int, length: int, share: float = 1.0) -> float:
+    windows = itertools.islice(itertools.cycle(config.attention_windows), number)
+    return sum(
+      attention(length, length, share * _pairs(length, window)) + mlp * length for window in windows
+    )
+
+  row = layers(config.num_encoder_layers, encoder_length)
+  row += layers(config.num_decoder_layers, decoder_length, share=0.5)
   if config.architecture == "encoder_decoder":
-    decoder += attention(decoder_length, encoder_length)
+    cross = attention(decoder_length, encoder_length, decoder_length * encoder_length)
+    row += config.num_decoder_layers * cross
+  if config.factorized_dim is not None:
+    row += 2 * config.factorized_dim * config.emb_dim * (encoder_length + decoder_length)
+  if config.pooled_classes and config.num_encoder_layers:
+    row += 2 * config.emb_dim * (config.emb_dim + config.pooled_classes)
   if target_positions is None:
     target_positions = decoder_length if config.num_decoder_layers else encoder_length
-  head = 2 * config.emb_dim * config.vocab_size * target_positions
+  head = config.table_dim if config.tie_embeddings else config.emb_dim
+  row += 2 * head * config.vocab_size * target_positions
   if config.head_transform:
-    head += 2 * config.emb_dim**2 * target_positions
-  row = config.num_encoder_layers * encoder + config.num_decoder_layers * decoder + head
+    row += 2 * config.emb_dim * head * target_positions
   return 3.0 * batch_size * row
+
+
+def _pairs(length: int, window: int | None) -> int:
+  """How many pairs of positions lie at most `window` apart."""
+  reach = length - 1 if window is None else min(window, length - 1)
+  return length * (2 * reach + 1) - reach * (reach + 1)
