@@ -6,6 +6,7 @@ the environment must be there first.
 
 import contextlib
 import hashlib
+import importlib.util
 import logging
 import os
 import platform
@@ -36,7 +37,7 @@ XLA_FLAGS = {
 }
 
 # Set by the launcher of a job with several processes, which JAX then recognises by itself.
-_CLUSTER_SIZES = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "JAX_NUM_PROCESSES")
+_CLUSTER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "JAX_NUM_PROCESSES")
 
 # A process not heard of for so long is dead. With JAX's own 100 s a job waits too long for it.
 _HEARTBEAT_SECONDS = 40
@@ -140,6 +141,7 @@ def accelerator(environ: Mapping[str, str]) -> str:
   if Path("/dev/nvidia0").exists() and environ.get("CUDA_VISIBLE_DEVICES") != "":
     return "gpu"
   on_tpu = "TPU_NAME" in environ or "TPU_WORKER_ID" in environ or Path("/dev/accel0").exists()
+  on_tpu |= Path("/dev/vfio/0").exists() and importlib.util.find_spec("libtpu") is not None
   return "tpu" if on_tpu else "cpu"
 
 
@@ -153,7 +155,9 @@ def connect(values: Any, environ: Mapping[str, str] = os.environ) -> None:
     ConfigurationError: only some of the flags are given, or the others cannot be reached.
   """
   arguments = distributed_arguments(values, environ)
-  if arguments is None:
+  # A TPU machine may be one of a slice: its metadata, which JAX asks, tell.
+  perhaps = arguments is None and accelerator(environ) == "tpu"
+  if arguments is None and not perhaps:
     return
   peers.watch()
   import jax
@@ -162,12 +166,15 @@ def connect(values: Any, environ: Mapping[str, str] = os.environ) -> None:
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   try:
     jax.distributed.initialize(
-      **arguments,
+      **(arguments or {}),
       heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
       shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
     )
   except (RuntimeError, ValueError) as error:  # JAX's own errors are RuntimeErrors.
-    raise ConfigurationError(_not_connected(arguments, error)) from error
+    if perhaps and re.search("(should|must) be defined", str(error)):
+      peers.finished()
+      return
+    raise ConfigurationError(_not_connected(arguments or {}, error)) from error
 
 
 def _not_connected(arguments: Mapping[str, Any], error: Exception) -> str:
@@ -210,6 +217,14 @@ def distributed_arguments(values: Any, environ: Mapping[str, str]) -> dict[str, 
       )
     address, count, index = (given[name] for name in names)
     return {"coordinator_address": address, "num_processes": count, "process_id": index}
+  if environ.get("JAX_COORDINATOR_ADDRESS") and environ.get("JAX_NUM_PROCESSES"):
+    return {
+      "num_processes": int(environ["JAX_NUM_PROCESSES"]),
+      "process_id": int(environ.get("JAX_PROCESS_ID") or 0),
+    }
   several = any(int(environ.get(name) or 1) > 1 for name in _CLUSTER_SIZES)
-  tpu_pod = "," in environ.get("TPU_WORKER_HOSTNAMES", "")
-  return {} if several or tpu_pod or "JAX_COORDINATOR_ADDRESS" in environ else None
+  # In the shell of a batch job SLURM tells the number of tasks too; srun alone starts them.
+  several |= int(environ.get("SLURM_NTASKS") or 1) > 1 and "SLURM_STEP_NODELIST" in environ
+  several |= "KUBERNETES_SERVICE_HOST" in environ and "JOB_COMPLETION_INDEX" in environ
+  several |= "," in environ.get("TPU_WORKER_HOSTNAMES", "")
+  return {} if several or "JAX_COORDINATOR_ADDRESS" in environ else None

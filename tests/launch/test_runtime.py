@@ -23,6 +23,7 @@ def peers(coordinator_address=None, process_count=None, process_index=None, **en
 def test_alone():
   assert peers() is None
   assert peers(SLURM_NTASKS="1", TPU_WORKER_HOSTNAMES="localhost") is None
+  assert peers(SLURM_NTASKS="4") is None  # A batch job's own shell, not one of srun's tasks.
 
 
 def test_flags_name_the_peers():
@@ -36,7 +37,8 @@ def test_flags_name_the_peers():
 @pytest.mark.parametrize(
   "environ",
   [
-    {"SLURM_NTASKS": "4"},
+    {"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "node[1-4]"},
+    {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"},
     {"OMPI_COMM_WORLD_SIZE": "2"},
     {"TPU_WORKER_HOSTNAMES": "a,b"},
     {"JAX_COORDINATOR_ADDRESS": "host:1"},
@@ -46,7 +48,17 @@ def test_a_cluster_names_the_peers(environ):
   assert peers(**environ) == {}
 
 
+def test_the_environment_names_the_peers():
+  environ = {"JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
+  assert peers(JAX_COORDINATOR_ADDRESS="host:1", **environ) == {
+    "num_processes": 4,
+    "process_id": 3,
+  }
+
+
 def test_incomplete_peers():
+  with pytest.raises(ConfigurationError, match="=host names no port; write HOST:PORT"):
+    peers("host", 2, 1)
   with pytest.raises(ConfigurationError, match="--process_count without --coordinator_address, "):
     peers(process_count=2)
   with pytest.raises(ConfigurationError, match="--process_index=2 of --process_count=2: "):

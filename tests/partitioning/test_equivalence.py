@@ -1,0 +1,108 @@
+"""Training on eight simulated devices is training on one: the same numbers, a share on each."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("mesh_program.py")
+ROOT = Path(__file__).parents[2]
+ROWS, LENGTHS, EMB_DIM = 8, (24, 16), 40  # of a microbatch
+ARCHITECTURES = ("encoder_decoder", "decoder_only", "encoder_only")
+
+MESHES = (
+  {"data": 8},
+  {"fsdp": 8},
+  {"tensor": 8},
+  {"data": 2, "fsdp": 2, "tensor": 2},
+  {"sequence": 4, "data": 2},
+  {"fsdp": 4, "sequence": 2},
+  {"sequence": 2, "fsdp": 2, "tensor": 2},
+  {"data": 2, "tensor": 4},
+  {"sequence": 4, "tensor": 2},
+)
+SOME_MESHES = {
+  "encoder_decoder": [{"data": 2, "fsdp": 2, "tensor": 2}],
+  "decoder_only": [{"fsdp": 8}, {"sequence": 4, "data": 2}],
+  "encoder_only": [{"fsdp": 4, "sequence": 2}],
+}
+
+
+def reports(architecture, meshes):
+  """The report of one device, and those of the meshes; see mesh_program.py."""
+  flags = (
+    "--xla_force_host_platform_device_count=8",
+    # The same program, compiled in half of the time.
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+  )
+  environ = os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": " ".join(flags),
+    "PYTHONPATH": str(ROOT),
+  }
+  done = subprocess.run(
+    [sys.executable, PROGRAM, architecture, json.dumps([{"data": 1}, *meshes])],
+    env=environ,
+    capture_output=True,
+    text=True,
+    timeout=1800,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def check(one, other):
+  mesh = other["mesh"]
+  # Dropout, two documents a row, microbatches and rematerialisation included.
+  assert other["losses"] == pytest.approx(one["losses"], rel=1e-5), mesh
+  # Over how far 20 steps have moved a parameter: float32 knows each gradient to about 1e-6 of
+  # the largest, and 20 steps of momentum add that up.
+  assert other["apart"] < 1e-4, (mesh, other["where"])
+  split = mesh.get("fsdp", 1) * mesh.get("tensor", 1)
+  for kind in ("params", "opt_state"):
+    # Norms, position biases and few key heads stay whole; everything large is split.
+    assert 1 / split <= other[kind] + 1e-3 and other[kind] < 1 / split + 0.1, (mesh, kind)
+  # Activations, gradients and gathered parameters of one layer.
+  assert other["temporary_bytes"] < 0.55 * one["temporary_bytes"], mesh
+  check_collectives(other)
+
+
+def check_collectives(report):
+  mesh = report["mesh"]
+  rows = ROWS // (mesh.get("data", 1) * mesh.get("fsdp", 1))
+  whole_rows = {rows * length * EMB_DIM for length in LENGTHS}
+  for operation, arrays, where in report["collectives"]:
+    in_layer = "layers._residual" in where
+    for shape in arrays:
+      about = f"{operation} of {shape} on {mesh} in {where[-120:]}"
+      if operation != "all-gather":
+        continue
+      # Never more than one layer's parameter, or than the table of embeddings.
+      assert math.prod(shape) <= max(report["largest"], 2 * EMB_DIM * 8 * 4), about
+      if mesh.get("sequence", 1) > 1 and in_layer and len(shape) >= 3:
+        # Keys and values [B, S, K, H] of the attention; no hidden states, no logits.
+        assert "attention" in where and len(shape) == 4 and shape[0] == rows, about
+        assert math.prod(shape) not in whole_rows, about
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_some_meshes_give_what_one_device_gives(architecture):
+  one, *others = reports(architecture, SOME_MESHES[architecture])
+  assert one["losses"][-1] < one["losses"][0]
+  assert len(others) == len(SOME_MESHES[architecture])
+  for other in others:
+    check(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_all_meshes_give_what_one_device_gives(architecture):
+  one, *others = reports(architecture, MESHES)
+  assert len(others) == len(MESHES)
+  for other in others:
+    check(one, other)

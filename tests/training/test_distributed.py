@@ -1,0 +1,244 @@
+"""Several real processes on this machine are one job: the same run, one log, one end."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+GIN = """
+from __gin__ import dynamic_registration
+from t5x_style.models import config
+from t5x_style.training import optimizers
+from t5x_style.training import run
+from t5x_style.training import schedules
+from t5x_style.training import synthetic
+
+TRAIN_STEPS = 6
+EVAL_PERIOD = 3
+SAVE_PERIOD = 2
+BATCH_SIZE = 16
+MESH_SHAPE = None
+DCN_MESH_SHAPE = None
+MODEL_DIR = None
+
+run.Run:
+  model = @config.TransformerConfig()
+  dataset = @synthetic.load
+  optimizer = @optimizers.adamw
+  schedule = @schedules.constant()
+  model_dir = %MODEL_DIR
+  train_steps = %TRAIN_STEPS
+  batch_size = %BATCH_SIZE
+  eval_period = %EVAL_PERIOD
+  eval_batches = 2
+  save_period = %SAVE_PERIOD
+  log_period = 1
+  mesh_shape = %MESH_SHAPE
+  dcn_mesh_shape = %DCN_MESH_SHAPE
+schedules.constant.peak = 0.002
+synthetic.load:
+  feature_lengths = {"targets": 8}
+  vocab_size = 96
+config.TransformerConfig:
+  vocab_size = 96
+  emb_dim = 32
+  num_heads = 4
+  head_dim = 8
+  mlp_dim = 64
+  num_decoder_layers = 1
+  positions = "rotary"
+  dropout_rate = 0.1
+"""
+FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def free_port():
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    return probe.getsockname()[1]
+
+
+class Job:
+  """`python -m launch.train` in several processes."""
+
+  def __init__(self, folder, *arguments, processes=1, devices=1, gin=GIN, environ=None):
+    folder.mkdir(exist_ok=True)
+    (folder / "run.gin").write_text(gin)
+    self.outputs = [folder / f"output{i}.txt" for i in range(processes)]
+    flags = f"--xla_force_host_platform_device_count={devices} {FLAGS}"
+    port = free_port()
+    self.processes = []
+    for index, output in enumerate(self.outputs):
+      command = [sys.executable, "-m", "launch.train", f"--gin_file={folder / 'run.gin'}"]
+      command += [f"--gin.MODEL_DIR='{folder / 'model'}'", *arguments]
+      if processes > 1 and not environ:
+        command += [f"--coordinator_address=localhost:{port}", f"--process_count={processes}"]
+        command += [f"--process_index={index}"]
+      own = environ(index, port) if environ else {}
+      with output.open("w") as out:
+        self.processes.append(
+          subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags} | own,
+          )
+        )
+
+  def wait(self, timeout=500):
+    """Exit codes."""
+    deadline = time.monotonic() + timeout
+    try:
+      return [p.wait(max(1, deadline - time.monotonic())) for p in self.processes]
+    finally:
+      for process in self.processes:
+        process.kill()
+
+  def texts(self):
+    return [output.read_text() for output in self.outputs]
+
+
+def finish(folder, *arguments, **settings):
+  job = Job(folder, *arguments, **settings)
+  codes = job.wait()
+  assert codes == [0] * len(codes), job.texts()
+  return job.texts()
+
+
+def losses(folder):
+  lines = (folder / "model/metrics.jsonl").read_text().splitlines()
+  return {(r["split"], r["step"]): r["loss"] for r in map(json.loads, lines)}
+
+
+def until(condition, timeout=300):
+  deadline = time.monotonic() + timeout
+  while not condition():
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+
+
+def saved(folder):
+  path = folder / "model/checkpoints"
+  return sorted(int(p.name) for p in path.iterdir() if p.name.isdigit()) if path.exists() else []
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+  """The run that all others are compared with: one process, one device, no interruption."""
+  folder = tmp_path_factory.mktemp("alone")
+  (output,) = finish(folder)
+  return folder, output
+
+
+def test_two_processes_train_as_one_and_one_goes_on_alone(tmp_path, alone):
+  """Also: all save, one writes the logs, and the held-out tokens of both are counted."""
+  first, second = finish(tmp_path, "--gin.TRAIN_STEPS=4", processes=2)
+  whole = losses(alone[0])
+  assert whole["train", 4] != whole["train", 1]
+  got = losses(tmp_path)
+  del got["validation", 4]  # Only this run ended there.
+  assert got == {step: pytest.approx(whole[step], rel=1e-5) for step in got}
+  assert list(got) == [("train", 1), ("train", 2), ("train", 3), ("validation", 3), ("train", 4)]
+  assert "data=2 on 2 cpu devices in 2 processes" in first and "filled in" not in second
+  assert "Trained 4 steps." in first
+  assert "Trained" not in second and "error" not in second
+  baseline = [line for line in alone[1].splitlines() if "how frequent tokens are" in line]
+  assert baseline and baseline[0] in first
+  assert len(list((tmp_path / "model/tensorboard/train").iterdir())) == 1
+
+  finish(tmp_path)  # Six steps in all, from the checkpoint of two processes.
+  assert losses(tmp_path).keys() - {("validation", 4)} == whole.keys()
+  assert losses(tmp_path)["train", 6] == pytest.approx(whole["train", 6], rel=1e-5)
+  assert losses(tmp_path)["validation", 6] == pytest.approx(whole["validation", 6], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_moves_from_mesh_to_mesh(tmp_path, alone):
+  """Eight devices, four processes, two devices, two processes of two devices, one device."""
+  for steps, processes, devices, mesh in (
+    (1, 1, 8, {"fsdp": 8}),
+    (2, 4, 1, {"data": 2, "fsdp": 2}),
+    (3, 1, 2, {"tensor": 2}),
+    (4, 2, 2, {"fsdp": 2, "tensor": 2}),
+    (5, 1, 4, {"sequence": 2, "data": 2}),
+    (6, 1, 1, {"data": 1}),
+  ):
+    arguments = (f"--gin.TRAIN_STEPS={steps}", f"--gin.MESH_SHAPE={mesh}", "--gin.SAVE_PERIOD=1")
+    text = finish(tmp_path, *arguments, processes=processes, devices=devices)[0]
+    assert steps == 1 or f"Going on from step {steps - 1}." in text
+  whole, got = losses(alone[0]), losses(tmp_path)
+  for step in whole:
+    assert got[step] == pytest.approx(whole[step], rel=1e-5), step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 3])
+def test_a_killed_process_ends_the_others_and_the_job_goes_on(tmp_path, alone, killed):
+  """Process 0 also coordinates the others: they learn of its end in another way."""
+  job = Job(tmp_path, "--gin.TRAIN_STEPS=1000000", processes=4)
+  until(lambda: len(saved(tmp_path)) > 1 or any(p.poll() for p in job.processes))
+  job.processes[killed].send_signal(signal.SIGKILL)
+  start = time.monotonic()
+  codes = job.wait(timeout=60)
+  assert time.monotonic() - start < 60
+  for index, (code, text) in enumerate(zip(codes, job.texts(), strict=True)):
+    assert code != 0
+    if index != killed:
+      last = text.strip().splitlines()[-1]
+      assert "error: " in last and "died" in last, text
+      assert "Start all processes again with the same commands" in last
+
+  steps = saved(tmp_path)[-1] + 2
+  finish(tmp_path, f"--gin.TRAIN_STEPS={steps}", processes=4)
+  whole, got = losses(alone[0]), losses(tmp_path)
+  assert got["train", 2] == pytest.approx(whole["train", 2], rel=1e-5)
+  assert {step for split, step in got if split == "train"} == set(range(1, steps + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_one_process_stops_all_behind_the_same_step(tmp_path, number):
+  job = Job(tmp_path, "--gin.TRAIN_STEPS=1000000", "--gin.SAVE_PERIOD=1000000", processes=2)
+  until(lambda: (tmp_path / "model/metrics.jsonl").exists() or any(p.poll() for p in job.processes))
+  job.processes[1].send_signal(number)
+  assert job.wait(120) == [0, 0], job.texts()
+  (step,) = saved(tmp_path)
+  assert max(step for _, step in losses(tmp_path)) == step
+  assert f"Stopped by SIGTERM at step {step:,} of 1,000,000; all is saved." in job.texts()[0]
+  finish(tmp_path, f"--gin.TRAIN_STEPS={step + 1}", processes=2)
+
+
+@pytest.mark.slow
+def test_slurm_introduces_the_processes_to_each_other(tmp_path):
+  """What srun sets, as far as a machine without SLURM can: JAX finds its peers in it."""
+
+  def slurm(index, port):
+    return {
+      "SLURM_JOB_ID": str(port),  # JAX makes a port of it.
+      "SLURM_STEP_NODELIST": "localhost",
+      "SLURM_NTASKS": "2",
+      "SLURM_PROCID": str(index),
+      "SLURM_LOCALID": str(index),
+      "SLURM_STEP_NUM_NODES": "1",
+    }
+
+  first, _ = finish(tmp_path, "--gin.TRAIN_STEPS=1", processes=2, environ=slurm)
+  assert "on 2 cpu devices in 2 processes" in first
+
+
+def test_a_taken_port_is_named(tmp_path):
+  with socket.socket() as other:
+    other.bind(("", 0))
+    other.listen()
+    address = f"localhost:{other.getsockname()[1]}"
+    job = Job(
+      tmp_path, f"--coordinator_address={address}", "--process_count=2", "--process_index=0"
+    )
+    assert job.wait(60) == [2]
+  assert f"cannot listen at the address {address}: another program uses" in job.texts()[0]
+  assert "Traceback" not in job.texts()[0]
