@@ -7,7 +7,7 @@ files are read here, checked, and handed to gin as one text.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,12 @@ class Binding:
 class GinFiles:
   """The bindings of gin files and of all they include, in the order in which they take effect."""
 
-  def __init__(self, search_paths: Sequence[str] = ()):
+  def __init__(
+    self,
+    search_paths: Sequence[str] = (),
+    import_module: Callable[[Any, Place], Imports] = import_module,
+  ):
+    self._import_module = import_module
     self.bindings: list[Binding] = []
     self.imports: Imports = {}
     self._search_paths = [epath.Path(path).expanduser() for path in search_paths]
@@ -60,7 +65,7 @@ class GinFiles:
       if isinstance(statement, config_parser.IncludeStatement):
         self.read(statement.filename, place)
       elif isinstance(statement, config_parser.ImportStatement):
-        imports.update(import_module(statement, place))
+        imports.update(self._import_module(statement, place))
       elif isinstance(statement, config_parser.BindingStatement):
         scope, selector, argument, value, _ = statement
         self.bindings.append(Binding(scope, selector, argument, value, place, imports))

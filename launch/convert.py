@@ -1,0 +1,223 @@
+"""Converts checkpoints: python -m launch.convert --from hf:FOLDER --to NEW_FOLDER, and back."""
+
+import contextlib
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+
+from launch import convert_gin, flags, mistakes, runtime
+from launch.mistakes import ConfigurationError
+
+EXAMPLES = """\
+python -m launch.convert --from hf:bert-base-uncased --to imported
+python -m launch.train --gin_file=my_run.gin --gin_file=imported/model.gin     (train on from it)
+python -m launch.convert --from model_dirs/my_run --to hf:exported
+python -m launch.convert --from model_dirs/my_run/checkpoints/5000 --to hf:exported --dtype=bfloat16
+python -m launch.convert --from hf:FOLDER --to x --dry_run               (check and report only)"""
+
+_HF = "hf:"  # as of t5x_style.interop.huggingface
+
+
+def main(argv: Sequence[str]) -> None:
+  values = flags.parse(
+    argv,
+    about="Converts a Hugging Face model folder (safetensors) to a checkpoint, or a checkpoint to "
+    "one. Nothing is downloaded; hf:FOLDER is a folder on disk.",
+    examples=EXAMPLES,
+    define=_define,
+    runs_model=False,
+  )
+  runtime.prepare()
+  source, target = values["from"].value, values["to"].value
+  with mistakes.setup():
+    if not source or not target:
+      missing = "--from" if not source else "--to"
+      raise ConfigurationError(f"{missing} is not given; --help shows examples.")
+    if source.startswith(_HF) == target.startswith(_HF):
+      raise ConfigurationError(
+        f"--from {source} --to {target}: one of the two has to be hf:FOLDER, a Hugging Face model."
+      )
+    if source.startswith(_HF):
+      _import(values, source.removeprefix(_HF), Path(target).expanduser())
+    else:
+      _export(values, Path(source).expanduser(), Path(target.removeprefix(_HF)).expanduser())
+
+
+def _define(values: absl_flags.FlagValues) -> None:
+  absl_flags.DEFINE_string(
+    "from", None, "hf:FOLDER; or a MODEL_DIR, a step in it, or what --to made.", flag_values=values
+  )
+  absl_flags.DEFINE_string("to", None, "The new folder; hf:FOLDER to export.", flag_values=values)
+  absl_flags.DEFINE_enum(
+    "dtype",
+    None,
+    ["float32", "bfloat16", "float16"],
+    "Of the parameters that are written; by default what they are stored in.",
+    flag_values=values,
+  )
+  absl_flags.DEFINE_string(
+    "max_shard_size", "5GB", "The largest safetensors file, as 500MB or 5GB.", flag_values=values
+  )
+  absl_flags.DEFINE_string(
+    "family", None, "The model_type to export as, where several would do.", flag_values=values
+  )
+  absl_flags.DEFINE_bool(
+    "dry_run", False, "Check everything, print the report, write nothing.", flag_values=values
+  )
+
+
+def _import(values: Any, folder: str, target: Path) -> None:
+  from t5x_style.interop import conversion, huggingface, tokenizer_files
+
+  _check_new(target)
+  source = huggingface.open_folder(folder)
+  config = source.correspondence.config
+  if values.dry_run:
+    _print_report(conversion.report_of(source))
+    return
+  with _written(target) as part:
+    report = conversion.import_folder(source, part, values.dtype)
+    kept = part / "huggingface"
+    kept.mkdir()
+    shutil.copyfile(Path(folder).expanduser() / "config.json", kept / "config.json")
+    names = tokenizer_files.copy(Path(folder).expanduser(), kept)
+    (part / "model.gin").write_text(convert_gin.model_file(config, folder, target))
+    _write_report(part / "conversion.txt", report)
+  _print_done(
+    f"Imported {_described(source.settings.values)}",
+    report,
+    {
+      "parameters": f"{target}/state",
+      "model": f"{target}/model.gin: MODEL, VOCAB_SIZE and INITIAL_CHECKPOINT_PATH; include it",
+      "tokenizer": f"{target}/huggingface: {', '.join(names) or 'there was none'}",
+      "report": f"{target}/conversion.txt",
+      "try it": f"python -m launch.train --gin_file=YOUR_RUN.gin --gin_file={target}/model.gin",
+    },
+  )
+
+
+def _export(values: Any, source: Path, target: Path) -> None:
+  from t5x_style.interop import conversion, model_settings
+
+  limit = _bytes(values.max_shard_size)
+  _check_new(target)
+  step = convert_gin.find_step(source)
+  gin = convert_gin.values_of(source, step, values)
+  config = convert_gin.transformer_config(gin)
+  origin = convert_gin.origin(step, gin)
+  correspondence, settings = model_settings.choose_family(
+    config, convert_gin.settings_of(origin), values.family
+  )
+  if values.dry_run:
+    _print_report(conversion.check_step(step, correspondence, values.dtype))
+    return
+  with _written(target) as part:
+    report = conversion.export_step(
+      step, part, correspondence, dtype=values.dtype, max_shard_size=limit
+    )
+    note, ids = _write_tokenizer(part, gin, origin, config.architecture)
+    conversion.write_settings(part, settings | ids, report)
+    _write_report(part / "conversion.txt", report)
+  _print_done(
+    f"Exported {step} as {_described(settings)}",
+    report,
+    {
+      "model": f"{target}: config.json, {len(list(target.glob('*.safetensors')))} safetensors",
+      "tokenizer": note,
+      "report": f"{target}/conversion.txt",
+      "try it": f"transformers.{settings['architectures'][0]}.from_pretrained({str(target)!r})",
+    },
+  )
+
+
+def _write_tokenizer(
+  target: Path, gin: Any, origin: Path | None, architecture: str
+) -> tuple[str, dict[str, int]]:
+  """What is said about the tokenizer, and the ids the model's settings repeat."""
+  from t5x_style.interop import tokenizer_files
+
+  vocabulary = convert_gin.vocabulary(gin)
+  if vocabulary is None:
+    names = tokenizer_files.copy(origin, target) if origin else []
+    copied = f"{', '.join(names)}, as it was imported" if names else "none: the run names none"
+    return copied, {}
+  try:
+    return "tokenizer.json, of the run's vocabulary", tokenizer_files.write(
+      target, vocabulary, architecture
+    )
+  except (ValueError, ModuleNotFoundError) as error:
+    return f"none could be made: {error}", {}
+
+
+def _check_new(target: Path) -> None:
+  if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    raise ConfigurationError(
+      f"--to {target} exists and is not empty; nothing there is overwritten. Choose another folder "
+      "or remove it."
+    )
+
+
+@contextlib.contextmanager
+def _written(target: Path) -> Iterator[Path]:
+  """A folder beside the target that takes its name in the end, or goes away with an error."""
+  part = target.with_name(f".{target.name}.part")
+  shutil.rmtree(part, ignore_errors=True)  # Of a conversion that was killed.
+  part.mkdir(parents=True)
+  try:
+    yield part
+    if target.exists():
+      target.rmdir()
+    part.rename(target)
+  finally:
+    shutil.rmtree(part, ignore_errors=True)
+
+
+def _bytes(text: str) -> int:
+  """ "500MB" -> 500_000_000"""
+  found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]?)B", text.strip(), re.IGNORECASE)
+  size = int(float(found[1]) * 1000 ** " KMG".index(found[2].upper() or " ")) if found else 0
+  if size < 1:
+    raise ConfigurationError(f"--max_shard_size={text} is no size; write it as 500MB or 5GB.")
+  return size
+
+
+def _described(settings: Mapping[str, Any]) -> str:
+  return f"{settings['model_type']} ({', '.join(settings.get('architectures') or ['no class'])})"
+
+
+def _lines(report: Sequence[Any]) -> list[str]:
+  width = max(len(moved.name) for moved in report)
+  return [
+    f"{moved.name:{width}}  {moved.dtype:8}  {'x'.join(map(str, moved.shape)):>16}  {moved.where}"
+    for moved in report
+  ]
+
+
+def _write_report(path: Path, report: Sequence[Any]) -> None:
+  title = "# Every tensor of the Hugging Face model, its dtype and shape, and what it is here.\n"
+  path.write_text(title + "\n".join(_lines(report)) + "\n")
+
+
+def _print_report(report: Sequence[Any]) -> None:
+  print("\n".join(_lines(report)))
+  print("\nAll of it fits. This was a dry run: nothing was written.")
+
+
+def _print_done(title: str, report: Sequence[Any], facts: Mapping[str, str]) -> None:
+  moved = [line for line in report if line.shape is not None]
+  sizes = sum(line.size for line in moved)
+  dtypes = ", ".join(sorted({line.dtype for line in moved}))
+  print(f"{title}: {sizes:,} parameters in {len(moved)} tensors, {dtypes}.")
+  left_out = [line for line in report if line.shape is None]
+  if left_out:
+    facts = {**facts, "left out": f"{len(left_out)} tensors of the file; the report says why"}
+  for name, text in facts.items():
+    print(f"  {name:11} {text}")
+
+
+if __name__ == "__main__":
+  mistakes.run_command(main)

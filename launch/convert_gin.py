@@ -1,0 +1,165 @@
+"""The gin side of launch.convert: the model of a checkpoint, a model file for an imported one."""
+
+import dataclasses
+import pprint
+from pathlib import Path
+from typing import Any
+
+import t5x_style
+from launch.gin_text import Verbatim
+from launch.gin_values import GinValues
+from launch.mistakes import ConfigurationError
+from t5x_style.interop.settings import Settings
+from t5x_style.interop.tokenizer_files import Vocabulary
+from t5x_style.models import RotaryScaling, TransformerConfig
+
+# Fields that base.gin binds to a macro; of these the first two belong to the imported model.
+_MACROS = {"vocab_size": "VOCAB_SIZE", "dropout_rate": "DROPOUT_RATE"}
+_LEFT_TO_RUN = ("dtype", "param_dtype", "remat", "scan_layers", "attention")
+_ORIGIN = "huggingface"  # the folder of an import in which config.json and the tokenizer are kept
+
+
+def find_step(source: Path) -> Path:
+  """The newest step of a MODEL_DIR or of its checkpoints, or the step that the folder is.
+
+  Raises:
+    FileNotFoundError: there is none.
+  """
+  if (source / "state").is_dir():
+    return source
+  for folder in (source / "checkpoints", source):
+    steps = [p for p in folder.glob("*") if p.name.isdigit() and (p / "state").is_dir()]
+    if steps:
+      return max(steps, key=lambda step: int(step.name))
+  what = "holds no complete checkpoint" if source.is_dir() else "does not exist"
+  raise FileNotFoundError(
+    f"--from {source} {what}; give a MODEL_DIR that was saved to, one step in it, or hf:FOLDER for "
+    "a Hugging Face model."
+  )
+
+
+def values_of(source: Path, step: Path, flags: Any) -> GinValues:
+  """The gin files of the command line, or else what the run wrote about itself.
+
+  Raises:
+    ConfigurationError: there is neither.
+  """
+  files = list(flags.gin_file)
+  if not files:
+    folders = (source, step, step.parent, step.parent.parent)
+    found = [f / name for f in folders for name in ("config.gin", "model.gin")]
+    files = [str(file) for file in found if file.is_file()][:1]
+  if not files:
+    raise ConfigurationError(
+      f"There is no config.gin beside {step}, so nothing says what its model is; give the run's "
+      "gin file with --gin_file."
+    )
+  return GinValues(files, flags.gin_bindings, flags.gin_search_paths)
+
+
+def transformer_config(gin: GinValues) -> TransformerConfig:
+  """The model that gin files describe.
+
+  Raises:
+    ConfigurationError: they describe none.
+  """
+  values = gin.parameters(TransformerConfig.__name__)
+  if values.get("rotary_scaling"):  # A reference to what is bound elsewhere.
+    values["rotary_scaling"] = RotaryScaling(**gin.parameters(RotaryScaling.__name__))
+  required = [
+    field.name
+    for field in dataclasses.fields(TransformerConfig)
+    if field.default is dataclasses.MISSING and field.name not in values
+  ]
+  if required:
+    raise ConfigurationError(f"The gin files do not say the model's {', '.join(required)}.")
+  try:
+    return TransformerConfig(**values)
+  except TypeError as error:  # A parameter there is not.
+    raise ConfigurationError(f"The gin files: {error}.") from error
+
+
+def origin(step: Path, gin: GinValues) -> Path | None:
+  """The Hugging Face files of the model that training began from, if it was an imported one."""
+  for _ in range(8):  # A run may have begun from a run that began from the imported model.
+    if (step / _ORIGIN / "config.json").is_file():
+      return step / _ORIGIN
+    path = gin.macro("INITIAL_CHECKPOINT_PATH")
+    if not isinstance(path, str) or not path:
+      return None
+    if path.startswith("hf:"):
+      folder = Path(path.removeprefix("hf:")).expanduser()
+      return folder if (folder / "config.json").is_file() else None
+    try:
+      step = find_step(Path(path).expanduser())
+    except FileNotFoundError:
+      return None
+    configs = [f / "config.gin" for f in (step, step.parent.parent)]
+    if (step / _ORIGIN).is_dir():
+      continue
+    found = [file for file in configs if file.is_file()]
+    if not found:
+      return None
+    gin = GinValues([str(found[0])])
+  return None
+
+
+def settings_of(folder: Path | None) -> Settings | None:
+  return Settings.read(folder) if folder else None
+
+
+def vocabulary(gin: GinValues) -> Vocabulary | None:
+  """The vocabulary of a run, where it is of SentencePiece or of bytes.
+
+  Raises:
+    FileNotFoundError: its file is not there any more.
+  """
+  reference = gin.macro("VOCABULARY")
+  name = getattr(reference, "name", "").rpartition(".")[2]
+  if name not in ("sentencepiece", "byte_vocabulary"):
+    return None
+  given: dict[str, Any] = {"extra_ids": 128, "specials_from_extra_ids": ()}
+  given |= gin.parameters(name)
+  content = None
+  if name == "sentencepiece":
+    path = given.get("path", "python_stdlib.model")
+    shipped = Path(t5x_style.__file__).parent / "data" / "vocabulary_files" / path
+    file = shipped if "/" not in path and shipped.is_file() else Path(path).expanduser()
+    if not file.is_file():
+      raise FileNotFoundError(
+        f"The vocabulary of the run, {path!r}, is not there; set --gin.VOCABULARY_FILE to it."
+      )
+    content = file.read_bytes()
+  return Vocabulary(content, given["extra_ids"], tuple(given["specials_from_extra_ids"]))
+
+
+def model_file(config: TransformerConfig, source: str, target: Path) -> str:
+  """A gin file that a run includes to train on from an imported model.
+
+  It sets every field, so that it also takes the place of another model that the run names.
+  """
+  values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+  macros = {macro: values.pop(name) for name, macro in _MACROS.items()}
+  scaling = values["rotary_scaling"]
+  if scaling:
+    values["rotary_scaling"] = Verbatim("@config.RotaryScaling()")
+  lines = [f"  {k} = {pprint.pformat(v)}" for k, v in values.items() if k not in _LEFT_TO_RUN]
+  if scaling:
+    lines += ["", "config.RotaryScaling:"]
+    lines += [f"  {name} = {value!r}" for name, value in dataclasses.asdict(scaling).items()]
+  return "\n".join(
+    [
+      f"# {Path(source).name}, imported from Hugging Face's format by launch.convert: "
+      "include it in a run.",
+      "include 'models/base.gin'",
+      "from __gin__ import dynamic_registration",
+      "from t5x_style.models import config",
+      "",
+      *(f"{name} = {value!r}" for name, value in macros.items()),
+      f"INITIAL_CHECKPOINT_PATH = {str(target.absolute())!r}  # None begins with random parameters",
+      "",
+      "config.TransformerConfig:",
+      *lines,
+      "",
+    ]
+  )

@@ -1,0 +1,217 @@
+"""Whole checkpoints, from Hugging Face's folders to ours and back, piece by piece."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from t5x_style.interop import orbax_files, safetensors_files
+from t5x_style.interop.huggingface import (
+  Correspondence,
+  Folder,
+  Place,
+  abstract_params,
+  shape_of,
+)
+from t5x_style.interop.rules import Keys, Rule
+
+DTYPES = {
+  "float32": np.dtype(np.float32),
+  "bfloat16": np.dtype(ml_dtypes.bfloat16),
+  "float16": np.dtype(np.float16),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Moved:
+  """One line of the report: a tensor of theirs, and what it is here."""
+
+  name: str
+  shape: tuple[int, ...] | None  # None where it was left out
+  dtype: str
+  where: str
+
+  @property
+  def size(self) -> int:
+    return 0 if self.shape is None else math.prod(self.shape)
+
+
+def import_folder(source: Folder, target: Path, dtype: str | None = None) -> list[Moved]:
+  """Writes the parameters of a Hugging Face folder as TARGET/state.
+
+  Args:
+    dtype: of the parameters in the checkpoint; None keeps what each has in the file.
+  """
+  writer = orbax_files.Writer(target)
+  shapes = abstract_params(source.correspondence.config)
+  for keys, parts in source.correspondence.places.items():
+    first = source.tensors[parts[0][1].theirs].dtype
+    _import_parameter(
+      writer, source, keys, shapes[keys].shape, parts, DTYPES.get(dtype or "", first)
+    )
+  writer.close()
+  return report_of(source)
+
+
+def _import_parameter(
+  writer: orbax_files.Writer,
+  source: Folder,
+  keys: Keys,
+  shape: tuple[int, ...],
+  parts: list[tuple[Place, Rule]],
+  dtype: np.dtype,
+) -> None:
+  view = source.view(parts[0][1])
+  # Cut where neighbours lie far apart in their file: each piece is then read in one go.
+  axis = int(np.argmax(view.strides))
+  piece = orbax_files.piece_shape(view.shape, dtype.itemsize, axis)
+  stacked = () if parts[0][0].index is None else (1,)
+  array = writer.create(("params", *keys), shape, (*stacked, *piece), dtype)
+  for place, rule in parts:
+    for index in orbax_files.grid(view.shape, piece):
+      # Mapped anew for each piece, so that those read before do not stay in memory.
+      values = cast(source.view(rule)[index], dtype, rule.theirs)
+      array[index if place.index is None else (place.index, *index)] = values
+
+
+def export_step(
+  step: Path,
+  target: Path,
+  correspondence: Correspondence,
+  *,
+  dtype: str | None = None,
+  max_shard_size: int,
+) -> list[Moved]:
+  """Writes the parameters of a checkpoint as safetensors.
+
+  Args:
+    step: the folder that holds state/.
+    dtype: of the tensors; None keeps what each parameter has in the checkpoint.
+    max_shard_size: bytes of a file.
+
+  Raises:
+    ValueError: the checkpoint is not one of this model.
+  """
+  arrays = orbax_files.open_arrays(step)
+  _check_arrays(step, arrays, correspondence)
+  places = correspondence.places
+  dtypes = _dtypes(arrays, correspondence, dtype)
+  most = max(dtypes.values(), key=list(dtypes.values()).count)
+  files = safetensors_files.create_folder(
+    target,
+    {
+      correspondence.file_name(name): (shape, dtypes.get(name, most))
+      for name, shape in (correspondence.tensors | correspondence.zeros).items()
+    },
+    max_shard_size,
+  )
+  tensors = {name: files[correspondence.file_name(name)] for name in correspondence.tensors}
+  for keys, parts in places.items():
+    by_index = {place.index: rule for place, rule in parts}
+    array = arrays[keys]
+    for index in orbax_files.chunks(array):
+      values = np.asarray(array[index].read().result())
+      if None in by_index:
+        _assign(tensors, correspondence, by_index[None], index, values)
+        continue
+      for layer, of_layer in zip(range(*index[0].indices(array.shape[0])), values, strict=True):
+        _assign(tensors, correspondence, by_index[layer], index[1:], of_layer)
+  return report(correspondence, dtypes)
+
+
+def _assign(
+  tensors: Mapping[str, safetensors_files.Tensor],
+  correspondence: Correspondence,
+  rule: Rule,
+  index: orbax_files.Index,
+  values: np.ndarray,
+) -> None:
+  tensor = tensors[rule.theirs]
+  view = rule.view(tensor.map(writable=True), correspondence.sizes)[index]
+  piece = orbax_files.piece_shape(view.shape, tensor.dtype.itemsize, int(np.argmax(view.strides)))
+  for part in orbax_files.grid(view.shape, piece):
+    scaled = values[part] if rule.factor == 1 else values[part] * values.dtype.type(rule.factor)
+    view[part] = cast(scaled, tensor.dtype, rule.theirs)
+
+
+def cast(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+  """The values in another dtype, contiguous.
+
+  Raises:
+    ValueError: float16 cannot hold them.
+  """
+  with np.errstate(over="ignore"):
+    out = np.ascontiguousarray(values, dtype)
+  if dtype == np.float16 and not np.isfinite(out).all() and np.isfinite(values).all():
+    raise ValueError(f"{name} holds numbers too large for float16; use --dtype=bfloat16.")
+  return out
+
+
+def report(correspondence: Correspondence, dtypes: Mapping[str, np.dtype]) -> list[Moved]:
+  """Every tensor and the parameters it is, or is a part of."""
+  where: dict[str, list[str]] = {}
+  for parts in correspondence.places.values():
+    for place, rule in parts:
+      where.setdefault(rule.theirs, []).append(str(place))
+  return [
+    Moved(name, shape, dtypes[name].name, " + ".join(where[name]))
+    for name, shape in correspondence.tensors.items()
+  ]
+
+
+def report_of(source: Folder) -> list[Moved]:
+  """What is, or would be, imported from a folder, and what of it is left out."""
+  return report(source.correspondence, {n: t.dtype for n, t in source.tensors.items()}) + [
+    Moved(name, None, "", f"left out: {reason}") for name, reason in source.left_out.items()
+  ]
+
+
+def check_step(step: Path, correspondence: Correspondence, dtype: str | None) -> list[Moved]:
+  """What would be exported from a checkpoint; raises as `export_step` does."""
+  arrays = orbax_files.open_arrays(step)
+  _check_arrays(step, arrays, correspondence)
+  return report(correspondence, _dtypes(arrays, correspondence, dtype))
+
+
+def write_settings(target: Path, settings: Mapping[str, Any], moved: Sequence[Moved]) -> None:
+  """Writes config.json; the dtype in it is that of most parameters."""
+  sizes: dict[str, int] = {}
+  for tensor in moved:
+    sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.size
+  dtype = max(sizes, key=lambda name: sizes[name])
+  kept = {name: value for name, value in settings.items() if name != "dtype"}
+  # transformers 4 reads torch_dtype, 5 either.
+  text = json.dumps(kept | {"torch_dtype": dtype}, indent=2)
+  (target / "config.json").write_text(text + "\n")
+
+
+def _dtypes(
+  arrays: Mapping[Keys, Any], correspondence: Correspondence, dtype: str | None
+) -> dict[str, np.dtype]:
+  return {
+    rule.theirs: DTYPES.get(dtype or "", arrays[keys].dtype.numpy_dtype)
+    for keys, parts in correspondence.places.items()
+    for _, rule in parts
+  }
+
+
+def _check_arrays(step: Path, arrays: Mapping[Keys, Any], correspondence: Correspondence) -> None:
+  wanted = abstract_params(correspondence.config)
+  wrong = [
+    f"  {'/'.join(keys)}: saved {shape_of(arrays.get(keys))}, by the configuration "
+    f"{shape_of(wanted.get(keys))}"
+    for keys in sorted(arrays.keys() | wanted.keys())
+    if shape_of(arrays.get(keys)) != shape_of(wanted.get(keys))
+  ]
+  if wrong:
+    raise ValueError(
+      f"{str(step)!r} does not hold the model that the gin file describes; {len(wrong)} parameters "
+      "differ:\n" + "\n".join(wrong)
+    )

@@ -1,0 +1,86 @@
+"""ALBERT (model_type albert): one group of layers applied again and again, narrow embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from t5x_style.interop.families import bert
+from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
+from t5x_style.interop.settings import Settings
+from t5x_style.models import TransformerConfig
+
+ARCHITECTURES = ("AlbertForPreTraining", "AlbertForMaskedLM", "AlbertModel")
+BASE, HEADS = "albert.", ("predictions.", "sop_classifier.")
+EMBEDDING, HEAD = "albert.embeddings.word_embeddings.weight", "predictions.decoder.weight"
+BUFFERS = (r"albert\.embeddings\.position_ids",)
+UNUSED = (r"albert\.pooler\.(weight|bias)",)
+
+_TRANSFORM, _PAIRS = "predictions.dense.weight", "sop_classifier.classifier.weight"
+
+
+def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
+  settings.only("num_hidden_groups", 1)
+  fields = bert.encoder_fields(settings)
+  group = settings.get("inner_group_num", 1)
+  masked = _TRANSFORM in tensors
+  return fields | {
+    # A group of several layers is a cycle of that many.
+    "num_encoder_layers": fields["num_encoder_layers"] * group,
+    "attention_windows": (None,) * group,
+    "share_layers": True,
+    "factorized_dim": settings.get("embedding_size", 128),
+    "mlp_activations": (settings.activation("hidden_act", "gelu_new"),),
+    "dropout_rate": settings.get("hidden_dropout_prob", 0),
+    "head_transform": masked,
+    "head_bias": masked,
+    "pooled_classes": 2 if _PAIRS in tensors else 0,
+  }
+
+
+def to_settings(config: TransformerConfig) -> dict[str, Any]:
+  group = len(config.attention_windows)
+  if config.pooled_classes:
+    architecture = "AlbertForPreTraining"
+  else:
+    architecture = "AlbertForMaskedLM" if config.head_transform else "AlbertModel"
+  return bert.encoder_settings(config) | {
+    "model_type": "albert",
+    "architectures": [architecture],
+    "num_hidden_layers": config.num_encoder_layers // group,
+    "num_hidden_groups": 1,
+    "inner_group_num": group,
+    "embedding_size": config.table_dim,
+  }
+
+
+def rules(config: TransformerConfig) -> Iterator[Rule]:
+  yield from bert.embedding_rules(BASE)
+  mapping = "albert.encoder.embedding_hidden_mapping_in"
+  yield from dense("embed_projection", mapping, "D E -> E D", True)
+  group = "albert.encoder.albert_layer_groups.0.albert_layers"
+  for i in range(len(config.attention_windows)):
+    yield from in_layer("encoder", i, f"{group}.{i}.", _layer())
+  if config.head_transform:
+    yield from dense("head/transform", "predictions.dense", "E D -> D E", True)
+    factor = logit_factor(config)
+    yield from norm("head/transform_norm", "predictions.LayerNorm", True, "E", factor)
+  if config.head_bias:
+    yield Rule("head/bias", "predictions.bias", "V -> V")
+  if config.pooled_classes:
+    yield from dense("pooler/dense", "albert.pooler", "O D -> D O", True)
+    yield from dense("pooler/classes", "sop_classifier.classifier", "C D -> D C", True)
+
+
+def aliases(config: TransformerConfig) -> dict[str, str]:
+  return {"predictions.decoder.bias": "predictions.bias", HEAD: EMBEDDING}
+
+
+def _layer() -> Iterator[Rule]:
+  for name in ("query", "key", "value"):
+    yield from dense(f"self_attention/{name}", f"attention.{name}", "(N H) D -> D N H", True)
+  yield from dense("self_attention/out", "attention.dense", "D (N H) -> N H D", True)
+  yield from norm("self_attention_norm", "attention.LayerNorm", True)
+  yield from dense("mlp/wi", "ffn", "F D -> D F", True)
+  yield from dense("mlp/wo", "ffn_output", "D F -> F D", True)
+  yield from norm("mlp_norm", "full_layer_layer_norm", True)

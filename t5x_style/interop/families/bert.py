@@ -1,0 +1,138 @@
+"""BERT (model_type bert), with its heads for masked tokens and for pairs where it has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
+from t5x_style.interop.settings import Settings, their_activation
+from t5x_style.models import TransformerConfig
+
+ARCHITECTURES = ("BertForPreTraining", "BertForMaskedLM", "BertModel")
+BASE = "bert."
+HEADS = ("cls.",)
+EMBEDDING, HEAD = "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"
+BUFFERS = (r"bert\.embeddings\.position_ids",)
+# A pooler without the classes it was trained with; there is no place for it.
+UNUSED = (r"bert\.pooler\.dense\.(weight|bias)",)
+
+_TRANSFORM, _PAIRS = "cls.predictions.transform.dense.weight", "cls.seq_relationship.weight"
+
+
+def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
+  masked = _TRANSFORM in tensors
+  return encoder_fields(settings) | {
+    "head_transform": masked,
+    "head_bias": masked,
+    "pooled_classes": 2 if _PAIRS in tensors else 0,
+  }
+
+
+def to_settings(config: TransformerConfig) -> dict[str, Any]:
+  if config.pooled_classes:
+    architecture = "BertForPreTraining"
+  else:
+    architecture = "BertForMaskedLM" if config.head_transform else "BertModel"
+  return encoder_settings(config) | {"model_type": "bert", "architectures": [architecture]}
+
+
+def encoder_fields(settings: Settings) -> dict[str, Any]:
+  """The fields that BERT, RoBERTa and ALBERT say in the same words."""
+  width, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
+  settings.only("position_embedding_type", "absolute")
+  settings.only("is_decoder", False)
+  settings.only("add_cross_attention", False)
+  return {
+    "vocab_size": settings.get("vocab_size"),
+    "emb_dim": width,
+    "num_heads": heads,
+    "head_dim": width // heads,
+    "mlp_dim": settings.get("intermediate_size"),
+    "num_encoder_layers": settings.get("num_hidden_layers"),
+    "mlp_activations": (settings.activation("hidden_act", "gelu"),),
+    "norm": "layer",
+    "norm_position": "post",
+    "norm_epsilon": settings.get("layer_norm_eps", 1e-12),
+    "use_bias": True,
+    "dropout_rate": settings.get("hidden_dropout_prob", 0.1),
+    "positions": "learned",
+    "max_length": settings.get("max_position_embeddings", 512),
+    "padding_id": settings.get("pad_token_id", 0),
+    "num_token_types": settings.get("type_vocab_size", 2),
+    "embedding_norm": True,
+    "tie_embeddings": settings.only("tie_word_embeddings", True, False),
+    "scale_logits": False,
+    "kernel_init_std": settings.get("initializer_range", 0.02),
+    "embedding_init_std": settings.get("initializer_range", 0.02),
+  }
+
+
+def encoder_settings(config: TransformerConfig) -> dict[str, Any]:
+  """The same backwards."""
+  return {
+    "vocab_size": config.vocab_size,
+    "hidden_size": config.emb_dim,
+    "num_attention_heads": config.num_heads,
+    "intermediate_size": config.mlp_dim,
+    "num_hidden_layers": config.num_encoder_layers,
+    "hidden_act": their_activation(config.mlp_activations[0]),
+    "layer_norm_eps": config.norm_epsilon,
+    "hidden_dropout_prob": config.dropout_rate,
+    "attention_probs_dropout_prob": 0.0,
+    "max_position_embeddings": config.max_length,
+    "pad_token_id": config.padding_id,
+    "type_vocab_size": config.num_token_types,
+    "tie_word_embeddings": config.tie_embeddings,
+  }
+
+
+def rules(config: TransformerConfig) -> Iterator[Rule]:
+  yield from encoder_rules(config, "bert.")
+  if config.head_transform:
+    yield from dense("head/transform", "cls.predictions.transform.dense", "O D -> D O", True)
+    yield from norm(
+      "head/transform_norm",
+      "cls.predictions.transform.LayerNorm",
+      True,
+      factor=logit_factor(config),
+    )
+  if config.head_bias:
+    yield Rule("head/bias", "cls.predictions.bias", "V -> V")
+  if not config.tie_embeddings:
+    yield Rule("head/kernel", HEAD, "V D -> D V")
+  if config.pooled_classes:
+    yield from dense("pooler/dense", "bert.pooler.dense", "O D -> D O", True)
+    yield from dense("pooler/classes", "cls.seq_relationship", "C D -> D C", True)
+
+
+def aliases(config: TransformerConfig) -> dict[str, str]:
+  same = {"cls.predictions.decoder.bias": "cls.predictions.bias"}
+  return same | ({HEAD: EMBEDDING} if config.tie_embeddings else {})
+
+
+def embedding_rules(base: str) -> Iterator[Rule]:
+  """The tables of tokens, positions and types, and their norm."""
+  yield Rule("token_embed/embedding", f"{base}embeddings.word_embeddings.weight", "V E -> V E")
+  positions = f"{base}embeddings.position_embeddings.weight"
+  yield Rule("position_embed/embedding", positions, "M E -> M E")
+  types = f"{base}embeddings.token_type_embeddings.weight"
+  yield Rule("type_embed/embedding", types, "T E -> T E")
+  yield from norm("embed_norm", f"{base}embeddings.LayerNorm", True, "E")
+
+
+def encoder_rules(config: TransformerConfig, base: str) -> Iterator[Rule]:
+  """The embeddings and the layers, as BERT and RoBERTa have them."""
+  yield from embedding_rules(base)
+  for i in range(config.num_encoder_layers):
+    yield from in_layer("encoder", i, f"{base}encoder.layer.{i}.", _layer())
+
+
+def _layer() -> Iterator[Rule]:
+  for name in ("query", "key", "value"):
+    yield from dense(f"self_attention/{name}", f"attention.self.{name}", "(N H) D -> D N H", True)
+  yield from dense("self_attention/out", "attention.output.dense", "D (N H) -> N H D", True)
+  yield from norm("self_attention_norm", "attention.output.LayerNorm", True)
+  yield from dense("mlp/wi", "intermediate.dense", "F D -> D F", True)
+  yield from dense("mlp/wo", "output.dense", "D F -> F D", True)
+  yield from norm("mlp_norm", "output.LayerNorm", True)

@@ -1,0 +1,95 @@
+"""From a TransformerConfig to a config.json that means the very same model, or a refusal."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from t5x_style.interop.huggingface import FAMILIES, Correspondence, differences, family_of
+from t5x_style.interop.rules import logit_factor
+from t5x_style.interop.settings import Settings
+from t5x_style.models import TransformerConfig
+
+
+def choose_family(
+  config: TransformerConfig, origin: Settings | None = None, name: str | None = None
+) -> tuple[Correspondence, dict[str, Any]]:
+  """A family of theirs in which this model can be said exactly, and its config.json.
+
+  Args:
+    origin: the config.json of the model this one was trained on from; token ids and all that does
+      not describe the model are kept, and of several families that fit it is the first choice.
+    name: a model_type that is wanted instead.
+
+  Raises:
+    ValueError: none fits; what would have to be otherwise.
+  """
+  if name is not None and name not in FAMILIES:
+    raise ValueError(f"--family={name} is not known; known are {', '.join(FAMILIES)}.")
+  first = [origin.get("model_type")] if origin else []
+  reasons: dict[str, list[str]] = {}
+  for candidate in [name] if name else [*first, *FAMILIES]:
+    family = FAMILIES[candidate]
+    try:
+      settings = family.to_settings(config)
+      reasons[candidate] = _differences(config, family, settings)
+    except ValueError as error:
+      reasons[candidate] = [str(error)] * 99
+      continue
+    if not reasons[candidate]:
+      bare = not re.search("For|LMHead", settings["architectures"][0])
+      correspondence = Correspondence(config, family, bare)
+      return correspondence, _with_origin(settings, config, family, origin)
+  best = sorted(reasons, key=lambda candidate: len(reasons[candidate]))[:2]
+  lines = [f"  {kind}: {'; '.join(dict.fromkeys(reasons[kind]))}" for kind in best]
+  raise ValueError(
+    "transformers has no such model, so it cannot be written. "
+    f"{'What differs' if name else 'The nearest are'} (ours, theirs):\n" + "\n".join(lines)
+  )
+
+
+def _differences(
+  config: TransformerConfig, family: ModuleType, settings: Mapping[str, Any]
+) -> list[str]:
+  """In what the model that is read back from the settings would be another one."""
+  tensors = {rule.theirs: None for rule in family.rules(config)}
+  back = TransformerConfig(**family.from_settings(Settings(settings), tensors))
+  if back.architecture != config.architecture:
+    return [f"{config.architecture}, not {back.architecture}"] * 50
+  if not back.scale_logits and logit_factor(config) != 1:
+    config = dataclasses.replace(config, scale_logits=False)  # The rules put it into the last norm.
+  return differences(config, back)
+
+
+def _ids(config: TransformerConfig) -> dict[str, Any]:
+  """The special ids of a model of ours: padding is 0, EOS 1; a decoder is first given a 0."""
+  decoder_only = config.architecture == "decoder_only"
+  ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 0 if decoder_only else None}
+  if config.architecture == "encoder_decoder":
+    ids |= {"decoder_start_token_id": 0, "forced_eos_token_id": None}
+  if config.architecture == "encoder_only":
+    ids |= {"cls_token_id": None, "sep_token_id": None}
+  return ids
+
+
+def _with_origin(
+  settings: dict[str, Any],
+  config: TransformerConfig,
+  family: ModuleType,
+  origin: Settings | None,
+) -> dict[str, Any]:
+  if origin is None or family_of(origin) is not family:
+    return _ids(config) | settings
+  kept = dict(origin.values)
+  if kept["model_type"] != settings["model_type"]:  # A family of two names, as t5 and mt5.
+    settings |= {"model_type": kept["model_type"], "architectures": kept.get("architectures", [])}
+  try:
+    unchanged = not _differences(config, family, kept)
+  except ValueError:
+    unchanged = False
+  if unchanged:
+    return kept | {"architectures": settings["architectures"]}
+  return kept | settings

@@ -1,0 +1,150 @@
+"""config.json of a Hugging Face model: read with care, what cannot be expressed refused by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from t5x_style.models import RotaryScaling
+
+_REQUIRED = object()
+
+# Theirs to ours; several spellings of theirs are one function.
+ACTIVATIONS = {
+  "gelu": "gelu_exact",
+  "gelu_python": "gelu_exact",
+  "gelu_new": "gelu",
+  "gelu_fast": "gelu",
+  "gelu_pytorch_tanh": "gelu",
+  "relu": "relu",
+  "silu": "silu",
+  "swish": "silu",
+}
+_THEIRS = {"gelu_exact": "gelu", "gelu": "gelu_new", "relu": "relu", "silu": "silu"}
+
+
+class Settings:
+  """The values of a config.json, with errors that name the file, the value and what is possible."""
+
+  def __init__(self, values: Mapping[str, Any], source: str = "config.json"):
+    self.values = dict(values)
+    self.source = source
+
+  @classmethod
+  def read(cls, folder: str | Path) -> Settings:
+    """Those of a model's folder.
+
+    Raises:
+      FileNotFoundError, ValueError: there is no config.json, or it is not one.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+      what = "is a file" if folder.exists() else "does not exist"
+      raise FileNotFoundError(
+        f"{str(folder)!r} {what}; give the folder that holds config.json and model.safetensors. "
+        "Models are not fetched: download the folder first."
+      )
+    file = folder / "config.json"
+    if not file.is_file():
+      raise FileNotFoundError(f"{str(folder)!r} holds no config.json, so it is no model's folder.")
+    try:
+      values = json.loads(file.read_text())
+      if not isinstance(values, dict):
+        raise ValueError("it is not a JSON object")
+    except ValueError as error:
+      raise ValueError(f"{str(file)!r} cannot be read: {error}.") from None
+    return cls(values, str(file))
+
+  def get(self, name: str, default: Any = _REQUIRED) -> Any:
+    """The value; the default where it is absent or null."""
+    value = self.values.get(name)
+    if value is not None:
+      return value
+    if default is _REQUIRED:
+      raise ValueError(
+        f"{self.source} says nothing about {name!r}, which this kind of model needs."
+      )
+    return default
+
+  def only(self, name: str, *supported: Any) -> Any:
+    """The value, which must be one of `supported`; the first of them where it is absent."""
+    value = self.get(name, supported[0])
+    if value not in supported:
+      raise self.refusal(name, value, supported)
+    return value
+
+  def activation(self, name: str, default: str) -> str:
+    """Our name of an activation."""
+    value = self.get(name, default)
+    if value not in ACTIVATIONS:
+      raise self.refusal(name, value, ACTIVATIONS)
+    return ACTIVATIONS[value]
+
+  def refusal(self, name: str, value: Any, supported: Iterable[Any]) -> ValueError:
+    return ValueError(
+      f"{self.source}: {name} = {value!r} cannot be expressed by this package's models; supported "
+      f"is {' or '.join(map(repr, supported))}."
+    )
+
+  def rotary(self, kind: str | None = None) -> dict[str, Any]:
+    """Settings of the rotary positions, in the one form of all spellings.
+
+    transformers 5 writes rope_parameters, with an entry for each kind of layer where they differ;
+    4 wrote rope_scaling, with rope_theta or names of its own beside it.
+
+    Args:
+      kind: "full_attention" or "sliding_attention" where layers differ.
+    """
+    found = dict(self.get("rope_scaling", {}))
+    parameters = self.get("rope_parameters", {})
+    found |= parameters.get(kind) or {} if kind in parameters else parameters
+    found.setdefault("rope_type", found.get("type", "default"))
+    for place, factor in (
+      ("partial_rotary_factor", self.get("partial_rotary_factor", 1.0)),
+      ("rope_parameters.partial_rotary_factor", found.get("partial_rotary_factor", 1.0)),
+    ):
+      if factor != 1.0:
+        raise self.refusal(place, factor, [1.0])
+    return found
+
+  def rotary_base(
+    self, kind: str | None = None, name: str = "rope_theta", default: float = 10_000.0
+  ) -> float:
+    """The base of the rotary positions; `name` is that of files of transformers 4."""
+    return float(self.rotary(kind).get("rope_theta", self.get(name, default)))
+
+  def rotary_scaling(self, *supported: str, kind: str | None = None) -> RotaryScaling | None:
+    """How rotary positions are stretched; its kind must be "default" or one of `supported`."""
+    found = self.rotary(kind)
+    form = found["rope_type"]
+    if form not in ("default", *supported):
+      raise self.refusal("rope_type", form, ("default", *supported))
+    if form == "default":
+      return None
+    return RotaryScaling(
+      factor=float(found["factor"]),
+      low=float(found["low_freq_factor"]),
+      high=float(found["high_freq_factor"]),
+      original_length=found["original_max_position_embeddings"],
+    )
+
+
+def cycle(layers: Sequence[Any]) -> tuple[Any, ...]:
+  """The shortest cycle that gives the layers when it is repeated."""
+  for period in range(1, len(layers)):
+    if all(layer == layers[i % period] for i, layer in enumerate(layers)):
+      return tuple(layers[:period])
+  return tuple(layers)
+
+
+def their_activation(ours: str) -> str:
+  """The spelling of an activation in a config.json.
+
+  Raises:
+    ValueError: they have none.
+  """
+  if ours not in _THEIRS:
+    raise ValueError(f"mlp_activations names {ours!r}, for which transformers has no word.")
+  return _THEIRS[ours]

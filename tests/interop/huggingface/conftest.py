@@ -1,0 +1,268 @@
+"""Small models of transformers, every parameter random, and the inputs both sides are given."""
+
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from t5x_style.interop import huggingface
+from t5x_style.models import Transformer
+
+T5 = {
+  "vocab_size": 96,
+  "d_model": 32,
+  "num_heads": 3,
+  "d_kv": 12,  # not d_model / num_heads
+  "d_ff": 40,
+  "num_layers": 2,
+  "num_decoder_layers": 3,
+  "relative_attention_num_buckets": 8,
+  "relative_attention_max_distance": 12,
+}
+BERT = {
+  "vocab_size": 96,
+  "hidden_size": 32,
+  "num_hidden_layers": 3,
+  "num_attention_heads": 4,
+  "intermediate_size": 40,
+  "max_position_embeddings": 24,
+}
+LLAMA = {
+  "vocab_size": 96,
+  "hidden_size": 36,
+  "num_hidden_layers": 3,
+  "num_attention_heads": 6,
+  "num_key_value_heads": 2,
+  "head_dim": 12,
+  "intermediate_size": 40,
+}
+LLAMA3_ROPE = {
+  "rope_type": "llama3",
+  "rope_theta": 100.0,
+  "factor": 8.0,
+  "low_freq_factor": 1.0,
+  "high_freq_factor": 4.0,
+  "original_max_position_embeddings": 16,
+}
+MODERNBERT = {
+  "vocab_size": 96,
+  "hidden_size": 32,
+  "num_hidden_layers": 5,  # not whole cycles of one global and two local layers
+  "num_attention_heads": 4,
+  "intermediate_size": 40,
+  "local_attention": 6,
+  "pad_token_id": 1,
+  **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 2),
+}
+# name: (class of transformers, its configuration)
+MODELS = {
+  "t5": ("T5ForConditionalGeneration", T5),
+  "t5_1_1": ("T5ForConditionalGeneration", T5 | {"feed_forward_proj": "gated-gelu", "head": True}),
+  "mt5": ("MT5ForConditionalGeneration", T5 | {"feed_forward_proj": "gated-gelu", "head": True}),
+  "bert": ("BertForPreTraining", BERT),
+  "bert_masked": ("BertForMaskedLM", BERT | {"hidden_act": "gelu_new", "type_vocab_size": 3}),
+  "bert_bare": ("BertModel", BERT),
+  "gpt2": (
+    "GPT2LMHeadModel",
+    {"vocab_size": 96, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 24},
+  ),
+  "llama": ("LlamaForCausalLM", LLAMA | {"rope_parameters": {"rope_theta": 500.0}}),
+  "llama_biased": (
+    "LlamaForCausalLM",
+    LLAMA | {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
+  ),
+  "llama_stretched": (
+    "LlamaForCausalLM",
+    LLAMA | {"max_position_embeddings": 64, "rope_parameters": LLAMA3_ROPE},
+  ),
+  "qwen3_windows": (
+    "Qwen3ForCausalLM",
+    LLAMA
+    | {"num_hidden_layers": 6, "sliding_window": 4, "use_sliding_window": True}
+    | {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2},
+  ),
+  "bart": (
+    "BartForConditionalGeneration",
+    {"vocab_size": 96, "d_model": 32, "encoder_layers": 3, "decoder_layers": 2}
+    | {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    | {"encoder_ffn_dim": 40, "decoder_ffn_dim": 40, "max_position_embeddings": 24},
+  ),
+  "roberta": ("RobertaForMaskedLM", BERT | {"type_vocab_size": 1, "layer_norm_eps": 1e-5}),
+  "albert": ("AlbertForPreTraining", BERT | {"embedding_size": 12}),
+  "albert_masked": (
+    "AlbertForMaskedLM",
+    BERT | {"embedding_size": 12, "inner_group_num": 2, "hidden_act": "relu"},
+  ),
+  "modernbert": ("ModernBertForMaskedLM", MODERNBERT),
+  "modernbert_biased": (
+    "ModernBertForMaskedLM",
+    MODERNBERT
+    | dict.fromkeys(("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"), True)
+    | {"decoder_bias": False, "hidden_activation": "silu", "classifier_activation": "silu"},
+  ),
+  "qwen3": ("Qwen3ForCausalLM", LLAMA | {"tie_word_embeddings": True}),
+}
+
+
+@pytest.fixture(params=MODELS)
+def name(request):
+  return request.param
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory):
+  """name -> (model of transformers, the folder it was saved to)."""
+  torch = pytest.importorskip("torch")
+  transformers = pytest.importorskip("transformers")
+  transformers.logging.set_verbosity_error()
+  transformers.logging.disable_progress_bar()
+
+  @functools.cache
+  def make(name):
+    kind, settings = MODELS[name]
+    settings = dict(settings)
+    own_head = settings.pop("head", False)
+    model_class = getattr(transformers, kind)
+    model = model_class(model_class.config_class(**settings)).eval()
+    if own_head:  # As T5 1.1 was published: a head with a table of its own.
+      model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.shared.weight))
+    randomise(torch, model, seed=len(name))
+    folder = tmp_path_factory.mktemp(name)
+    model.save_pretrained(folder)
+    if own_head:
+      alter_settings(folder, tie_word_embeddings=False, scale_decoder_outputs=False)
+      model = model_class.from_pretrained(folder).eval()
+    return model, folder
+
+  return make
+
+
+def randomise(torch, model, seed):
+  """Other numbers everywhere: transformers begins with biases of 0 and norms of 1."""
+  draw = torch.Generator().manual_seed(seed)
+  with torch.no_grad():
+    for name, x in model.named_parameters():
+      norm = x.ndim == 1 and not name.endswith("bias")
+      deviation = x.shape[-1] ** -0.5 if x.ndim > 1 else 0.3
+      x.copy_(torch.randn(x.shape, generator=draw) * deviation + norm)
+  return model
+
+
+def parameters(folder):
+  """{keys: array} of an opened folder, by the views alone."""
+  found = {}
+  for keys, parts in folder.correspondence.places.items():
+    arrays = [np.array(folder.view(rule)) for _, rule in parts]
+    found[keys] = arrays[0] if parts[0][0].index is None else np.stack(arrays)
+  return found
+
+
+def tree(arrays):
+  nested = {}
+  for keys, array in arrays.items():
+    branch = nested
+    for key in keys[:-1]:
+      branch = branch.setdefault(key, {})
+    branch[keys[-1]] = array
+  return nested
+
+
+def random_parameters(config, seed=0):
+  """Parameters of ours, none of them 0 or 1."""
+  draw = np.random.default_rng(seed)
+  arrays = {}
+  for keys, x in huggingface.abstract_params(config).items():
+    vector = keys[-1] in ("scale", "bias")
+    deviation = 0.3 if vector else x.shape[-1] ** -0.5
+    arrays[keys] = (draw.normal(0, deviation, x.shape) + (keys[-1] == "scale")).astype(np.float32)
+  return arrays
+
+
+def make_inputs(config, seed=0):
+  """Tokens, mask and types [2, 13], the second row padded, and tokens for a decoder [2, 9]."""
+  draw = np.random.default_rng(seed)
+  tokens = draw.integers(2, config.vocab_size, (2, 13))
+  mask = np.ones_like(tokens)
+  mask[1, 8:] = 0
+  types = draw.integers(0, max(config.num_token_types, 1), tokens.shape)
+  decoder = draw.integers(2, config.vocab_size, (2, 9))
+  decoder[:, 0] = 0
+  return {"tokens": tokens * mask, "mask": mask, "types": types, "decoder": decoder}
+
+
+def ours(config, arrays, inputs):
+  """Logits or, of a model without a head, hidden states; and the logits of pairs, or None."""
+  batch = {"decoder_input_tokens": inputs["tokens"]}
+  if config.num_encoder_layers:
+    batch = {"encoder_input_tokens": inputs["tokens"], "encoder_segment_ids": inputs["mask"]}
+    if config.num_token_types:
+      batch["encoder_token_types"] = inputs["types"]
+  if config.architecture == "encoder_decoder":
+    batch["decoder_input_tokens"] = inputs["decoder"]
+    batch["decoder_segment_ids"] = np.ones_like(inputs["decoder"])
+  out = _forward(config)(tree(arrays), batch)
+  headless = config.architecture == "encoder_only" and not config.head_transform
+  return np.asarray(out.hidden if headless else out.logits()), out.pooled_logits
+
+
+@functools.cache
+def _forward(config):
+  model = Transformer(config)
+  return jax.jit(lambda params, batch: model.apply({"params": params}, batch))
+
+
+def theirs(model, config, inputs):
+  """The same from a model of transformers."""
+  import torch
+
+  given = {"input_ids": inputs["tokens"], "attention_mask": inputs["mask"]}
+  if config.num_token_types:
+    given["token_type_ids"] = inputs["types"]
+  if config.architecture == "encoder_decoder":
+    given["decoder_input_ids"] = inputs["decoder"]
+  with torch.no_grad():
+    out = model(**{name: torch.tensor(x) for name, x in given.items()})
+  scores = next(out[k] for k in ("prediction_logits", "logits", "last_hidden_state") if k in out)
+  pairs = out.get("seq_relationship_logits", out.get("sop_logits"))
+  return scores.numpy(), None if pairs is None else pairs.numpy()
+
+
+@pytest.fixture
+def compare():
+  """(model of transformers, config, our arrays) -> both give the same, within 1e-4."""
+
+  def check(model, config, arrays):
+    inputs = make_inputs(config)
+    wanted, wanted_pairs = theirs(model, config, inputs)
+    found, found_pairs = ours(config, arrays, inputs)
+    if config.architecture != "encoder_decoder":  # What stands at padding means nothing.
+      wanted, found = wanted[inputs["mask"] > 0], found[inputs["mask"] > 0]
+    assert np.abs(wanted).max() > 0.3
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
+    if wanted_pairs is not None and config.pooled_classes:
+      np.testing.assert_allclose(found_pairs, wanted_pairs, rtol=0, atol=1e-4)
+
+  return check
+
+
+@pytest.fixture
+def read_parameters():
+  return parameters
+
+
+@pytest.fixture
+def draw_parameters():
+  return random_parameters
+
+
+def alter_settings(folder, **changes):
+  """Of config.json."""
+  file = folder / "config.json"
+  file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@pytest.fixture
+def change_settings():
+  return alter_settings

@@ -1,0 +1,105 @@
+"""Every family against transformers: the same numbers in, the same numbers out, both ways."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from t5x_style.interop import conversion, huggingface, model_settings, orbax_files
+
+MAX = 10**9
+
+
+def test_an_imported_model_computes_the_same(name, pretrained, read_parameters, compare):
+  model, path = pretrained(name)
+  folder = huggingface.open_folder(path)
+  compare(model, folder.correspondence.config, read_parameters(folder))
+
+
+def test_scanned_and_unrolled_layers_are_the_same(name, pretrained, read_parameters):
+  _, path = pretrained(name)
+  scanned = read_parameters(huggingface.open_folder(path, scan_layers=True))
+  unrolled = read_parameters(huggingface.open_folder(path, scan_layers=False))
+  assert sum(x.size for x in scanned.values()) == sum(x.size for x in unrolled.values())
+  for keys, array in unrolled.items():
+    layer = next((key for key in keys if key.startswith("layers_")), None)
+    if layer is None:
+      np.testing.assert_array_equal(array, scanned[keys])
+    elif keys not in scanned:
+      stacked = tuple("layers" if key == layer else key for key in keys)
+      if stacked in scanned:
+        np.testing.assert_array_equal(array, scanned[stacked][int(layer.split("_")[1])])
+
+
+def test_there_and_back_is_bit_identical(name, pretrained, tmp_path):
+  _, path = pretrained(name)
+  folder = huggingface.open_folder(path)
+  conversion.import_folder(folder, tmp_path / "ours")
+  back, settings = model_settings.choose_family(folder.correspondence.config, folder.settings)
+  (tmp_path / "theirs").mkdir()
+  conversion.export_step(tmp_path / "ours", tmp_path / "theirs", back, max_shard_size=MAX)
+  before = load_file(path / "model.safetensors")
+  after = load_file(tmp_path / "theirs" / "model.safetensors")
+  dropped = folder.left_out.keys() - folder.correspondence.zeros.keys()
+  assert before.keys() - after.keys() == {back.file_name(tensor) for tensor in dropped}
+  for tensor in after:
+    assert after[tensor].tobytes() == before[tensor].tobytes(), tensor
+  assert settings == json.loads((path / "config.json").read_text())
+
+
+def test_an_exported_model_computes_the_same(
+  name, pretrained, draw_parameters, compare, tmp_path, import_arrays
+):
+  """Parameters of our own, a config.json that owes nothing to one of theirs."""
+  _, path = pretrained(name)
+  config = huggingface.open_folder(path).correspondence.config
+  arrays = draw_parameters(config)
+  import_arrays(tmp_path / "step", arrays)
+  there, settings = model_settings.choose_family(config)
+  (tmp_path / "out").mkdir()
+  report = conversion.export_step(tmp_path / "step", tmp_path / "out", there, max_shard_size=MAX)
+  conversion.write_settings(tmp_path / "out", settings, report)
+  import transformers
+
+  model_class = getattr(transformers, settings["architectures"][0])
+  loaded, info = model_class.from_pretrained(tmp_path / "out", output_loading_info=True)
+  missing = {key for key in info["missing_keys"] if not key.startswith("pooler.")}
+  assert not missing and not info["unexpected_keys"] and not info["mismatched_keys"]
+  compare(loaded.eval(), config, arrays)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert_masked"])
+def test_scaled_logits_move_into_the_last_norm(
+  name, pretrained, draw_parameters, compare, tmp_path, import_arrays
+):
+  """Ours may divide the last states by sqrt(D), theirs have no such step."""
+  _, path = pretrained(name)
+  config = dataclasses.replace(
+    huggingface.open_folder(path).correspondence.config, tie_embeddings=True, scale_logits=True
+  )
+  arrays = draw_parameters(config)
+  arrays["token_embed", "embedding"] *= 30  # The logits are small otherwise.
+  import_arrays(tmp_path / "step", arrays)
+  there, settings = model_settings.choose_family(config)
+  (tmp_path / "out").mkdir()
+  report = conversion.export_step(tmp_path / "step", tmp_path / "out", there, max_shard_size=MAX)
+  conversion.write_settings(tmp_path / "out", settings, report)
+  import transformers
+
+  model_class = getattr(transformers, settings["architectures"][0])
+  compare(model_class.from_pretrained(tmp_path / "out").eval(), config, arrays)
+
+
+@pytest.fixture
+def import_arrays():
+  """Writes {keys: array} as a checkpoint."""
+
+  def write(step, arrays):
+    writer = orbax_files.Writer(step)
+    for keys, array in arrays.items():
+      writer.create(("params", *keys), array.shape, array.shape, array.dtype)[...] = array
+    writer.close()
+
+  return write

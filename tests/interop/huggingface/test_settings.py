@@ -1,0 +1,88 @@
+"""config.json: what cannot be expressed is refused by name, value and what is supported."""
+
+import dataclasses
+import json
+
+import pytest
+
+from t5x_style.interop import model_settings
+from t5x_style.interop.huggingface import open_folder
+from t5x_style.interop.settings import Settings, cycle
+from t5x_style.models import TransformerConfig
+
+LLAMA = {"model_type": "llama", "vocab_size": 8, "hidden_size": 8, "num_attention_heads": 2}
+LLAMA |= {"intermediate_size": 8, "num_hidden_layers": 2}
+BERT = LLAMA | {"model_type": "bert"}
+REFUSED = [
+  (LLAMA | {"hidden_act": "mish"}, "hidden_act = 'mish'.*supported is 'gelu' or"),
+  (LLAMA | {"rope_scaling": {"type": "linear", "factor": 2}}, "rope_type = 'linear'.*'llama3'"),
+  (LLAMA | {"rope_parameters": {"rope_type": "yarn"}}, "rope_type = 'yarn'"),
+  (LLAMA | {"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
+  (LLAMA | {"attention_bias": True}, "attention_bias = True"),
+  (LLAMA | {"layer_types": ["chunked_attention"] * 2}, "layer_types = 'chunked_attention'"),
+  (LLAMA | {"model_type": "mamba"}, "model_type = 'mamba'.*'llama'"),
+  ({"model_type": "llama"}, "says nothing about 'hidden_size'"),
+  (BERT | {"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key'"),
+  (BERT | {"is_decoder": True}, "is_decoder = True"),
+  (BERT | {"model_type": "albert", "num_hidden_groups": 2}, "num_hidden_groups = 2"),
+  (BERT | {"model_type": "modernbert", "mlp_bias": True}, "mlp_bias = True"),
+  ({"model_type": "gpt2", "n_embd": 8, "n_head": 2, "add_cross_attention": True}, "cross"),
+  (
+    {"model_type": "bart", "d_model": 8, "encoder_attention_heads": 2, "encoder_ffn_dim": 8}
+    | {"decoder_attention_heads": 4},
+    "decoder_attention_heads = 4",
+  ),
+  ({"model_type": "t5", "feed_forward_proj": "gated-tanh"}, "feed_forward_proj = 'tanh'"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), REFUSED)
+def test_what_cannot_be_expressed(tmp_path, values, message):
+  from safetensors.numpy import save_file
+
+  save_file({}, tmp_path / "model.safetensors")
+  (tmp_path / "config.json").write_text(json.dumps(values))
+  with pytest.raises(ValueError, match=message):
+    open_folder(tmp_path)
+
+
+def test_no_folder_and_no_json(tmp_path):
+  with pytest.raises(FileNotFoundError, match="does not exist.*not fetched"):
+    Settings.read(tmp_path / "bert-base-uncased")
+  with pytest.raises(FileNotFoundError, match="holds no config.json"):
+    Settings.read(tmp_path)
+  (tmp_path / "config.json").write_text("{")
+  with pytest.raises(ValueError, match="config.json' cannot be read"):
+    Settings.read(tmp_path)
+
+
+def test_cycles():
+  assert cycle([1, 2, 2, 1, 2]) == (1, 2, 2)
+  assert cycle([3, 3, 3]) == (3,)
+  assert cycle([1, 1, 2]) == (1, 1, 2)
+
+
+SIZES = {"vocab_size": 32, "emb_dim": 8, "num_heads": 2, "head_dim": 4, "mlp_dim": 8}
+
+
+def test_a_model_that_transformers_lacks_is_refused_with_what_differs():
+  config = TransformerConfig(
+    **SIZES, num_decoder_layers=2, positions="rotary", mlp_activations=("silu", "linear")
+  )
+  assert model_settings.choose_family(config)[1]["model_type"] == "llama"
+  capped = dataclasses.replace(config, logit_soft_cap=30.0)
+  with pytest.raises(ValueError, match=r"llama: logit_soft_cap = 30.0, not None"):
+    model_settings.choose_family(capped)
+  with pytest.raises(ValueError, match="gpt2.*positions = 'rotary', not 'learned'"):
+    model_settings.choose_family(config, name="gpt2")
+  with pytest.raises(ValueError, match="--family=gpt4 is not known; known are t5"):
+    model_settings.choose_family(config, name="gpt4")
+
+
+def test_what_is_not_about_the_model_is_kept_from_where_it_began(pretrained):
+  _, path = pretrained("bart")
+  folder = open_folder(path)
+  larger = dataclasses.replace(folder.correspondence.config, vocab_size=128)
+  _, settings = model_settings.choose_family(larger, folder.settings)
+  assert settings["vocab_size"] == 128
+  assert settings["forced_eos_token_id"] == 2 and settings["decoder_start_token_id"] == 2

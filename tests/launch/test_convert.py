@@ -1,0 +1,262 @@
+"""launch.convert: folders in and out, what it says, and that nothing half-written stays behind."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from launch import convert
+from launch.mistakes import ConfigurationError
+
+D, V, F, LAYERS = 8, 32, 12, 3
+SETTINGS = {
+  "model_type": "llama",
+  "architectures": ["LlamaForCausalLM"],
+  "vocab_size": V,
+  "hidden_size": D,
+  "num_attention_heads": 2,
+  "num_key_value_heads": 1,
+  "intermediate_size": F,
+  "num_hidden_layers": LAYERS,
+  "hidden_act": "silu",
+  "rope_theta": 500.0,
+  "bos_token_id": 5,
+}
+
+
+def tensors(dtype=np.float32):
+  draw = np.random.default_rng(0)
+  shapes = {
+    "model.embed_tokens.weight": (V, D),
+    "lm_head.weight": (V, D),
+    "model.norm.weight": (D,),
+  }
+  for i in range(LAYERS):
+    layer = f"model.layers.{i}"
+    shapes |= {f"{layer}.self_attn.{x}_proj.weight": (D, D) for x in "qo"}
+    shapes |= {f"{layer}.self_attn.{x}_proj.weight": (D // 2, D) for x in "kv"}
+    shapes |= {f"{layer}.mlp.{x}_proj.weight": (F, D) for x in ("gate", "up")}
+    shapes[f"{layer}.mlp.down_proj.weight"] = (D, F)
+    for norm in ("input_layernorm", "post_attention_layernorm"):
+      shapes[f"{layer}.{norm}.weight"] = (D,)
+  return {name: draw.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch):
+  """A folder of a small Llama with a tokenizer, in the working directory."""
+  monkeypatch.chdir(tmp_path)
+  folder = tmp_path / "theirs"
+  folder.mkdir()
+  save_file(tensors(), folder / "model.safetensors")
+  (folder / "config.json").write_text(json.dumps(SETTINGS))
+  (folder / "tokenizer.json").write_text("{}")
+  (folder / "tokenizer_config.json").write_text('{"model_max_length": 77}')
+  return folder
+
+
+def run(*arguments):
+  convert.main(["launch.convert", *arguments])
+
+
+def all_tensors(folder):
+  found = {}
+  for file in folder.glob("*.safetensors"):
+    found |= load_file(file)
+  return found
+
+
+def test_in_and_out(theirs, tmp_path, capsys):
+  run("--from", "hf:theirs", "--to", "ours")
+  printed = capsys.readouterr().out
+  assert "Imported llama (LlamaForCausalLM): 2,008 parameters in 30 tensors, float32." in printed
+  assert "--gin_file=ours/model.gin" in printed
+  report = (tmp_path / "ours/conversion.txt").read_text()
+  for name, array in tensors().items():
+    (line,) = [line for line in report.splitlines() if line.startswith(f"{name} ")]
+    assert "x".join(map(str, array.shape)) in line.split() and "float32" in line
+  assert "decoder/layers/mlp/wi_1/kernel[2]" in report
+
+  run("--from=ours", "--to=hf:back")
+  found, wanted = all_tensors(tmp_path / "back"), tensors()
+  assert found.keys() == wanted.keys()
+  for name, array in wanted.items():
+    assert found[name].tobytes() == array.tobytes(), name
+  settings = json.loads((tmp_path / "back/config.json").read_text())
+  assert settings == SETTINGS | {"torch_dtype": "float32"}
+  for name in ("tokenizer.json", "tokenizer_config.json"):
+    assert (tmp_path / "back" / name).read_text() == (theirs / name).read_text()
+
+
+def test_shards_and_dtypes(theirs, tmp_path):
+  run("--from=hf:theirs", "--to=ours", "--dtype=bfloat16")
+  run("--from=ours", "--to=hf:back", "--max_shard_size=2KB", "--dtype=float16")
+  files = sorted(path.name for path in (tmp_path / "back").glob("*.safetensors"))
+  assert len(files) > 1 and files[0] == f"model-00001-of-{len(files):05}.safetensors"
+  assert json.loads((tmp_path / "back/config.json").read_text())["torch_dtype"] == "float16"
+  found = all_tensors(tmp_path / "back")
+  for name, array in tensors().items():
+    assert found[name].dtype == np.float16
+    np.testing.assert_allclose(found[name], array, rtol=2**-8, atol=1e-6)
+  run("--from=hf:back", "--to=again")  # What is sharded is read as well.
+
+
+def test_the_gin_file_is_complete(theirs, tmp_path):
+  """It makes the model whatever another one set before it."""
+  from launch import convert_gin
+  from launch.gin_values import GinValues
+  from t5x_style.interop import huggingface
+
+  run("--from=hf:theirs", "--to=ours")
+  config = convert_gin.transformer_config(
+    GinValues(["models/encoder_only_mini.gin", "ours/model.gin"])
+  )
+  assert config == huggingface.open_folder("theirs").correspondence.config
+
+
+def test_the_gin_file_of_scaled_positions(theirs):
+  from launch import configuration, convert_gin
+  from launch.gin_values import GinValues
+  from t5x_style.interop import huggingface
+  from t5x_style.models import TransformerConfig
+
+  rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+  rope["original_max_position_embeddings"] = 64
+  (theirs / "config.json").write_text(json.dumps(SETTINGS | {"rope_scaling": rope}))
+  run("--from=hf:theirs", "--to=ours")
+  wanted = huggingface.open_folder("theirs").correspondence.config
+  assert wanted.rotary_scaling.original_length == 64
+  assert convert_gin.transformer_config(GinValues(["ours/model.gin"])) == wanted
+  read = configuration.read(["ours/model.gin"])
+  assert read.build(TransformerConfig) == wanted
+  assert read.macro("INITIAL_CHECKPOINT_PATH").endswith("/ours")
+
+
+def test_a_dry_run_writes_nothing(theirs, tmp_path, capsys):
+  before = sorted(tmp_path.rglob("*"))
+  run("--from=hf:theirs", "--to=ours", "--dry_run")
+  assert "model.layers.2.mlp.up_proj.weight" in capsys.readouterr().out
+  assert sorted(tmp_path.rglob("*")) == before
+
+
+def edit(**changes):
+  return lambda folder: (folder / "config.json").write_text(json.dumps(SETTINGS | changes))
+
+
+def alter(change):
+  def apply(folder):
+    arrays = tensors()
+    change(arrays)
+    save_file(arrays, folder / "model.safetensors")
+
+  return apply
+
+
+def three_wrong(arrays):
+  del arrays["model.norm.weight"]
+  arrays["model.layers.9.extra"] = np.zeros(3, np.float32)
+  arrays["lm_head.weight"] = np.zeros((V + 1, D), np.float32)
+
+
+def integers(arrays):
+  arrays["model.norm.weight"] = np.ones(D, np.int8)
+
+
+def cut(folder):
+  file = folder / "model.safetensors"
+  file.write_bytes(file.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize(
+  ("damage", "messages"),
+  [
+    (
+      alter(three_wrong),
+      ["3 differ", "missing: model.norm.weight [8]", "left over: model.layers.9.extra [3]"]
+      + ["lm_head.weight: [33, 8] there, [32, 8] by config.json"],
+    ),
+    (alter(integers), ["model.norm.weight: holds int8"]),
+    (edit(tie_word_embeddings=True), ["lm_head.weight differs from model.embed_tokens.weight"]),
+    (edit(hidden_act="mish"), ["hidden_act = 'mish'", "'silu'"]),
+    (edit(architectures=["LlamaForFun"], num_hidden_layers=2), ["left over", "LlamaForFun"]),
+    (cut, ["model.safetensors' is not a whole safetensors file"]),
+    (lambda folder: (folder / "model.safetensors").unlink(), ["holds neither"]),
+  ],
+)
+def test_one_clear_error_and_nothing_half_written(theirs, tmp_path, damage, messages):
+  damage(theirs)
+  before = sorted(tmp_path.rglob("*"))
+  with pytest.raises(ConfigurationError) as raised:
+    run("--from=hf:theirs", "--to=ours")
+  for message in messages:
+    assert message in str(raised.value)
+  assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_nothing_half_written_when_it_stops_in_the_middle(theirs, tmp_path, monkeypatch):
+  from t5x_style.interop import orbax_files
+
+  def stop(self):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(orbax_files.Writer, "close", stop)
+  before = sorted(tmp_path.rglob("*"))
+  with pytest.raises(KeyboardInterrupt):
+    run("--from=hf:theirs", "--to=ours")
+  assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ([], "--from is not given"),
+    (["--from=hf:theirs"], "--to is not given"),
+    (["--from=theirs", "--to=ours"], "one of the two has to be hf:FOLDER"),
+    (["--from=hf:theirs", "--to=hf:ours"], "one of the two has to be hf:FOLDER"),
+    (["--from=hf:theirs", "--to=theirs"], "--to theirs exists and is not empty"),
+    (["--from=hf:nowhere", "--to=ours"], "'nowhere' does not exist"),
+    (["--from=hf:theirs/config.json", "--to=ours"], "is a file"),
+    (["--from=nowhere", "--to=hf:x"], "--from nowhere does not exist"),
+    (["--from=theirs", "--to=hf:x"], "--from theirs holds no complete checkpoint"),
+    (["--from=theirs", "--to=hf:x", "--max_shard_size=5"], "write it as 500MB or 5GB"),
+    (["--from=hf:theirs", "--to=ours", "--dtype=int8"], "dtype"),
+  ],
+)
+def test_mistakes(theirs, arguments, message):
+  with pytest.raises(ConfigurationError) as raised:
+    run(*arguments)
+  assert message in str(raised.value)
+
+
+def test_a_checkpoint_of_another_model_is_refused(theirs, tmp_path):
+  run("--from=hf:theirs", "--to=ours")
+  before = sorted(tmp_path.rglob("*"))
+  with pytest.raises(ConfigurationError) as raised:
+    run("--from=ours", "--to=hf:x", "--gin_bindings=config.TransformerConfig.emb_dim = 6")
+  assert "token_embed/embedding: saved (32, 8), by the configuration (32, 6)" in str(raised.value)
+  assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_neither_tensorflow_nor_torch_is_needed(theirs):
+  program = """
+import sys
+from launch import convert
+convert.main(["launch.convert", "--from=hf:theirs", "--to=ours"])
+convert.main(["launch.convert", "--from=ours", "--to=hf:back"])
+found = {"tensorflow", "seqio", "torch", "transformers", "safetensors"} & set(sys.modules)
+assert not found, found
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", program], capture_output=True, text=True, timeout=300
+  )
+  assert done.returncode == 0, done.stderr[-800:]
+
+
+def test_the_help_page_has_examples(capsys):
+  with pytest.raises(SystemExit):
+    run("--help")
+  page = capsys.readouterr().out
+  assert "--from hf:bert-base-uncased --to imported" in page and "--max_shard_size" in page
