@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import jax
@@ -43,14 +44,48 @@ def attend(
   del pattern
   B, L, N, H = query.shape
   S, K = key.shape[1:3]
-  query = (query * scale).reshape(B, L, K, N // K, H)
-  logits = jnp.einsum("blkgh,bskh->bkgls", query, key, preferred_element_type=jnp.float32)
-  logits = logits.reshape(B, N, L, S)
+  # Heads before lengths, so that every product is a plain one for each row and head; and no
+  # dimension of size 1, which costs the CPU copies.
+  groups = (N // K,) if N > K else ()
+  rows = "gl" if groups else "l"
+  query = (query * scale).astype(query.dtype).swapaxes(1, 2).reshape(B, K, *groups, L, H)
+  key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
+  logits = jnp.einsum(f"bk{rows}h,bksh->bk{rows}s", query, key, preferred_element_type=jnp.float32)
   if soft_cap is not None:
     logits = soft_cap * jnp.tanh(logits / soft_cap)
   if bias is not None:
-    logits += bias.astype(jnp.float32)
+    logits += bias.astype(jnp.float32).reshape(1, K, *groups, L, S)
   if mask is not None:
-    logits = jnp.where(mask, logits, HIDDEN)
-  weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype).reshape(B, K, N // K, L, S)
-  return jnp.einsum("bkgls,bskh->blkgh", weights, value).reshape(B, L, N, H)
+    logits = jnp.where(mask[:, :, None] if groups else mask, logits, HIDDEN)
+  return _average(rows, logits, value).reshape(B, N, L, H).swapaxes(1, 2)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _average(rows, logits, value):
+  """softmax(logits) value: [B, K, (G,) L, S] and [B, K, S, H] -> [B, K, (G,) L, H].
+
+  The gradient is written out so that one array of the size of the logits is kept for it, the
+  weights in the dtype of the values, and so that the sum over keys in the softmax's gradient is one
+  over H instead (Dao 2022, FlashAttention, appendix B.2).
+  """
+  return _average_forward(rows, logits, value)[0]
+
+
+def _average_forward(rows, logits, value):
+  weights = jnp.exp(logits - logits.max(-1, keepdims=True))
+  weights = (weights / weights.sum(-1, keepdims=True)).astype(value.dtype)
+  out = jnp.einsum(f"bk{rows}s,bksh->bk{rows}h", weights, value)
+  return out, (weights, value, out)
+
+
+def _average_backward(rows, kept, by_out):
+  weights, value, out = kept
+  mean = (by_out.astype(jnp.float32) * out).sum(-1, keepdims=True)
+  by_value = jnp.einsum(f"bk{rows}s,bk{rows}h->bksh", weights, by_out)
+  by_weights = jnp.einsum(
+    f"bk{rows}h,bksh->bk{rows}s", by_out, value, preferred_element_type=jnp.float32
+  )
+  return weights * (by_weights - mean), by_value
+
+
+_average.defvjp(_average_forward, _average_backward)
