@@ -1,0 +1,180 @@
+"""Attention, forward and backward, by every kernel there is for the device: time and memory.
+
+Kernels take turns for some rounds: ms is the median, "of plain" the median of each round's own
+ratio. Plain is attention as a textbook has it, its gradient left to JAX. TFLOP/s counts six
+products of queries and keys, half of them where attention is causal, whatever a kernel does.
+Temporary memory is what the compiled program needs beyond its arguments and outputs. Where libtpu
+is installed the memory on a TPU v5e follows, from programs that are compiled ahead of time.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from launch.benchmarks import _step_memory
+from t5x_style.models.attention import Pattern, Scope, attend
+from t5x_style.models.attention_kernels.choice import KERNELS, Case, Choice
+from t5x_style.partitioning import make_mesh, topologies
+
+COLUMNS = {
+  "milliseconds": ("ms", ",.1f"),
+  "teraflops": ("TFLOP/s", ".3f"),
+  "time_ratio": ("of plain", ".2f"),
+  "temporary_mib": ("temp MiB", ",.0f"),
+}
+LABELS = ("plain", *KERNELS)
+_MOST_SECONDS, _ROUNDS = 30.0, (5, 31)  # for a shape: as many rounds as fit, within these
+_DOCUMENTS = 4  # in a packed row
+
+
+class Shape(NamedTuple):
+  """Self-attention of rows of one length."""
+
+  name: str
+  rows: int
+  length: int
+  heads: int
+  key_heads: int
+  width: int
+  dtype: str
+  causal: bool = False
+  packed: bool = False
+  bias: bool = False
+  window: int | None = None
+
+  @property
+  def flops(self) -> float:
+    products = 12.0 * self.rows * self.heads * self.length**2 * self.width
+    return products / 2 if self.causal else products
+
+  def __str__(self) -> str:
+    marks = [word for word in ("causal", "packed", "bias") if getattr(self, word)]
+    marks += [f"window {self.window}"] if self.window else []
+    size = f"{self.rows} x {self.length:,}, {self.heads} heads of {self.width}"
+    keys = f" on {self.key_heads}" if self.key_heads != self.heads else ""
+    return f"{self.name}: {', '.join([size + keys, self.dtype, *marks])}"
+
+
+ON_CPU = (
+  Shape("T5's encoder", 8, 512, 8, 8, 64, "float32", bias=True),
+  Shape("a packed decoder", 8, 512, 8, 8, 64, "float32", causal=True, packed=True),
+  Shape("grouped queries", 8, 512, 8, 2, 64, "float32", causal=True),
+)
+ON_ACCELERATORS = (
+  Shape("T5 1.1 large's encoder", 16, 512, 16, 16, 64, "bfloat16", bias=True),
+  Shape("a decoder", 4, 2048, 16, 16, 128, "bfloat16", causal=True),
+  Shape("a packed decoder", 4, 2048, 16, 16, 128, "bfloat16", causal=True, packed=True),
+  Shape("grouped queries", 1, 8192, 32, 8, 128, "bfloat16", causal=True),
+  Shape("a window", 1, 8192, 8, 4, 256, "bfloat16", causal=True, window=1024),
+)
+
+
+def plain(query, key, value, pattern, bias, scale):
+  """All weights at once, in the layout of the arrays."""
+  key, value = (jnp.repeat(x, query.shape[2] // x.shape[2], axis=2) for x in (key, value))
+  logits = scale * jnp.einsum("blnh,bsnh->bnls", query, key, preferred_element_type=jnp.float32)
+  if bias is not None:
+    logits += bias
+  mask = pattern.mask(query.shape[1], key.shape[1])
+  if mask is not None:
+    logits = jnp.where(mask, logits, -1e10)
+  weights = jax.nn.softmax(logits).astype(value.dtype)
+  return jnp.einsum("bnls,bsnh->blnh", weights, value)
+
+
+def by_kernel(name: str) -> Callable[..., jax.Array]:
+  def run(query, key, value, pattern, bias, scale):
+    scope = Scope.of(pattern, query.shape[1], key.shape[1], bias, Choice(name))
+    return attend(query, key, value, scope, scale=scale)
+
+  return run
+
+
+def measure() -> Iterator[dict[str, Any]]:
+  """A row per shape and kernel: time and memory here, then memory on a TPU, where libtpu is."""
+  for shape in ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATORS:
+    programs = {name: lowered.compile() for name, lowered in _lower(shape, None).items()}
+    seconds = _rounds(programs, _inputs(shape))
+    yield from _report(shape, jax.devices()[0].device_kind, programs, seconds)
+  if topologies.available():
+    device = topologies.devices("v5e:2x2")[0]
+    for shape in ON_ACCELERATORS:
+      programs = {
+        name: _step_memory.if_it_fits(lowered.compile)
+        for name, lowered in _lower(shape, device).items()
+      }
+      yield from _report(shape, "TPU v5e, compiled ahead of time", programs, {})
+
+
+def _report(shape, device, programs, seconds):
+  for label, program in programs.items():
+    row = {"group": f"{shape} ({device})", "label": label, "shape": shape._asdict()}
+    temporary = _step_memory.temporary_bytes(program)
+    row |= {"device": device, "temporary_mib": temporary and temporary / 2**20}
+    if label in seconds:
+      median = statistics.median(seconds[label])
+      row |= {"milliseconds": 1e3 * median, "teraflops": shape.flops / median / 1e12}
+      row["rounds"] = len(seconds[label])
+      row["time_ratio"] = statistics.median(
+        own / other for own, other in zip(seconds[label], seconds["plain"], strict=True)
+      )
+    yield row
+
+
+def _lower(shape, device):
+  """{name: the program of the output and all gradients}, for `device` or for where this runs."""
+  B, L, N, K, H = shape.rows, shape.length, shape.heads, shape.key_heads, shape.width
+  sizes = ((B, L, N, H), (B, L, K, H), (B, L, K, H), (B, L, N, H), (1, N, L, L))
+  mesh = make_mesh({}, [device or jax.devices()[0]])
+  sharding = NamedSharding(mesh, PartitionSpec())
+  arrays = [jax.ShapeDtypeStruct(size, shape.dtype, sharding=sharding) for size in sizes]
+  segments = jax.ShapeDtypeStruct((B, L), jnp.int32, sharding=sharding)
+
+  def program(attention):
+    def run(query, key, value, cotangent, bias, segments):
+      ids = segments if shape.packed else None
+      pattern = Pattern(ids, ids, causal=shape.causal, window=shape.window)
+
+      def output(query, key, value, bias):
+        return attention(query, key, value, pattern, bias, H**-0.5)
+
+      out, pull = jax.vjp(output, query, key, value, bias if shape.bias else None)
+      return out, pull(cotangent)
+
+    return jax.jit(run).lower(*arrays, segments)
+
+  pattern = Pattern(segments if shape.packed else None, causal=shape.causal, window=shape.window)
+  case = Case(sizes[0], sizes[1], shape.dtype, pattern, shape.bias)
+  with jax.set_mesh(mesh):
+    able = [name for name, kernel in KERNELS.items() if kernel.supports(case) is None]
+    return {"plain": program(plain)} | {name: program(by_kernel(name)) for name in able}
+
+
+def _inputs(shape):
+  rng = np.random.default_rng(0)
+  B, L, N, K, H = shape.rows, shape.length, shape.heads, shape.key_heads, shape.width
+  sizes = ((B, L, N, H), (B, L, K, H), (B, L, K, H), (B, L, N, H), (1, N, L, L))
+  arrays = [jnp.asarray(rng.standard_normal(size, np.float32), shape.dtype) for size in sizes]
+  segments = 1 + np.arange(L, dtype=np.int32) * _DOCUMENTS // L
+  return *arrays, jnp.asarray(np.tile(segments, (B, 1)))
+
+
+def _rounds(programs, inputs):
+  """{name: seconds of each round}; every other round goes through the programs backwards."""
+  names, taken = list(programs), {name: [] for name in programs}
+  begun = time.perf_counter()
+  for turn in range(_ROUNDS[1] + 1):
+    for name in names if turn % 2 else names[::-1]:
+      start = time.perf_counter()
+      jax.block_until_ready(programs[name](*inputs))
+      if turn:  # The first one warms up.
+        taken[name].append(time.perf_counter() - start)
+    if turn >= _ROUNDS[0] and time.perf_counter() - begun > _MOST_SECONDS:
+      break
+  return taken
