@@ -167,7 +167,8 @@ def _inputs(shape):
 
 def _rounds(programs, inputs):
   """{name: seconds of each round}; every other round goes through the programs backwards."""
-  names, taken = list(programs), {name: [] for name in programs}
+  names = list(programs)
+  taken: dict[str, list[float]] = {name: [] for name in names}
   begun = time.perf_counter()
   for turn in range(_ROUNDS[1] + 1):
     for name in names if turn % 2 else names[::-1]:
