@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,6 +55,14 @@ def load(
   for count, what in ((process_count, "processes"), (streams, "data streams (DATA_STREAMS)")):
     if count < 1 or batch_size % count:
       raise ValueError(f"BATCH_SIZE = {batch_size} does not divide into {count} {what}.")
+
+  if process_count > streams and process_index == 0:
+    warnings.warn(
+      f"DATA_STREAMS = {streams} and {process_count} processes with rows of their own: each "
+      "prepares more of every batch than it keeps. A new run may share the work with "
+      f"DATA_STREAMS = {process_count}.",
+      stacklevel=2,
+    )
 
   if mixture_or_task_name:
     provider = tasks.lookup(mixture_or_task_name, mixture_or_task_module)

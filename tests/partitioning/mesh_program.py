@@ -23,7 +23,7 @@ LAYERS, EMB_DIM, MLP_DIM, VOCAB_SIZE = 2, 40, 56, 120
 FAMILIES = {
   "encoder_decoder": {"num_encoder_layers": LAYERS, "num_decoder_layers": LAYERS},
   "decoder_only": {"num_decoder_layers": LAYERS, "positions": "rotary", "num_kv_heads": 2},
-  "encoder_only": {"num_encoder_layers": LAYERS, "positions": "learned", "head_bias": True},
+  "encoder_only": {"num_encoder_layers": LAYERS, "positions": "rotary", "head_bias": True},
 }
 COLLECTIVE = re.compile(
   r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\((.*)"
@@ -158,7 +158,11 @@ def main():
       "opt_state": held(state.opt_state),
       "temporary_bytes": step.memory_analysis().temp_size_in_bytes,
       "collectives": collectives(step.as_text()),
-      "largest": max(int(np.prod(x.shape[1:])) for x in jax.tree.leaves(params)),
+      "layer": max(
+        x.size // LAYERS
+        for path, x in jax.tree_util.tree_flatten_with_path(params)[0]
+        if "layers" in jax.tree_util.keystr(path)
+      ),
     }
     print(json.dumps(report), flush=True)
 
