@@ -87,3 +87,35 @@ def test_objective_that_does_not_fit_is_refused_with_those_that_do(tmp_path):
 def test_every_file_begins_with_what_it_is():
   for path in FOLDER.rglob("*.gin"):
     assert path.read_text().startswith("# "), path
+
+
+def test_bytes_take_the_place_of_a_vocabulary_file(tmp_path):
+  files = ["runs/quickstart.gin", MODELS["encoder_decoder"], "data/python_stdlib.gin"]
+  files += ["data/bytes.gin", "objectives/span_corruption.gin"]
+  prepared = prepare(files, tmp_path, "VOCAB_SIZE = 384")
+  assert prepared.dataset.vocab_size == 384
+  tokens = next(prepared.dataset.train())["encoder_input_tokens"]
+  assert tokens.max() == 383  # the first sentinel
+  assert len(prepared.dataset.decode(tokens[0])) > 100
+
+
+def test_a_tokenizer_of_hugging_face_takes_its_place(tmp_path):
+  tokenizers = pytest.importorskip("tokenizers")
+  tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+  trainer = tokenizers.trainers.BpeTrainer(
+    special_tokens=["<|endoftext|>"],
+    initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+    show_progress=False,
+  )
+  tokenizer.train_from_iterator(["a text"], trainer)
+  tokenizer.save(str(tmp_path / "tokenizer.json"))
+  size = tokenizer.get_vocab_size()
+  files = ["runs/quickstart.gin", MODELS["decoder_only"], "data/python_stdlib.gin"]
+  files += ["data/hf_tokenizer.gin", "objectives/causal_lm.gin"]
+  bindings = (f"VOCABULARY_FILE = '{tmp_path}'", f"VOCAB_SIZE = {size}")
+  prepared = prepare(files, tmp_path / "run", *bindings)
+  assert prepared.dataset.vocab_size == size
+  batch = next(prepared.dataset.train())
+  assert batch["decoder_input_tokens"][0, 0] == 0 == batch["decoder_segment_ids"].min() - 1
+  assert "\n" in prepared.dataset.decode(batch["decoder_target_tokens"][0])
