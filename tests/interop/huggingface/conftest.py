@@ -266,3 +266,13 @@ def alter_settings(folder, **changes):
 @pytest.fixture
 def change_settings():
   return alter_settings
+
+
+@pytest.fixture
+def draw_inputs():
+  return make_inputs
+
+
+@pytest.fixture
+def as_tree():
+  return tree
