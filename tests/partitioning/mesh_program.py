@@ -157,6 +157,7 @@ def main():
       "params": held(state.params),
       "opt_state": held(state.opt_state),
       "temporary_bytes": step.memory_analysis().temp_size_in_bytes,
+      "kv_heads": prepared.run.model.kv_heads,
       "collectives": collectives(step.as_text()),
       "layer": max(
         x.size // LAYERS
