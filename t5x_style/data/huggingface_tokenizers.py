@@ -67,7 +67,7 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
     real = self.model_ids >= 0
     self._own[self.model_ids[real]] = np.flatnonzero(real)
     self._eos_id, self._unk_id = int(self._own[eos]), None
-    if (unknown := declared.unknown()) is not None:
+    if (unknown := declared.unknown()) not in (None, eos):  # GPT-2 calls its EOS so, and needs none
       self._unk_id = int(self._own[unknown])
     start = declared.role("start")
     self.start_id: int = next(i for i in (start, pad, eos) if i is not None)

@@ -125,7 +125,8 @@ class MaskedLM(Objective):
     ordinary = pieces.ordinary_ids(vocabulary)
     maskable_ids = np.zeros(vocabulary.vocab_size, bool)
     maskable_ids[ordinary] = True
-    maskable_ids[vocabulary.unk_id] = True
+    if vocabulary.unk_id is not None:
+      maskable_ids[vocabulary.unk_id] = True
     words = pieces.word_parts(vocabulary) if self.whole_word else None
 
     def corrupt(tokens: tf.Tensor, seeds: tf.Tensor) -> dict[str, tf.Tensor]:

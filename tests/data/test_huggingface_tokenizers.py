@@ -241,6 +241,21 @@ def test_padding_is_hidden_where_it_is_a_token_elsewhere(files):
   assert 4 in inputs[seen]  # <mask>
 
 
+def test_special_tokens_are_never_masked_where_there_is_no_unknown(files):
+  names = ("[CLS]", "[SEP]", "[MASK]")
+  vocabulary = huggingface_tokenizers.hf_tokenizer(files["byte_level"], 3, names)
+  assert vocabulary.unk_id is None
+  end = vocabulary.model_vocab_size - 4
+  batch = examples.corrupt(
+    ["! !! a!"] * 4, masked_lm.MaskedLM(mask_rate=0.9), vocabulary, {"inputs": 20}
+  )
+  targets, weights = batch["encoder_target_tokens"], batch["encoder_loss_weights"]
+  special = (targets >= end) | (batch["encoder_segment_ids"] == 0)
+  assert special.any() and (targets == end).any()
+  assert not weights[special].any() and weights[~special].mean() > 0.5
+  assert (targets[weights > 0] == 0).any()  # "!" is a token like others
+
+
 def test_a_causal_model_sees_the_librarys_ids(files):
   """GPT-2's: 0 is "!", and there is no padding."""
   vocabulary = huggingface_tokenizers.hf_tokenizer(files["byte_level"])
