@@ -86,16 +86,22 @@ def _import(values: Any, folder: str, target: Path) -> None:
     shutil.copyfile(Path(folder).expanduser() / "config.json", kept / "config.json")
     names = tokenizer_files.copy(Path(folder).expanduser(), kept)
     (part / "model.gin").write_text(convert_gin.model_file(config, folder, target))
+    text = convert_gin.tokenizer_file(target / kept.name, names)
+    if text:
+      (part / "tokenizer.gin").write_text(text)
     _write_report(part / "conversion.txt", report)
+  files = [f"--gin_file={target}/{name}" for name in ("model.gin", "tokenizer.gin")]
   _print_done(
     f"Imported {_described(source.settings.values)}",
     report,
     {
-      "parameters": f"{target}/state",
-      "model": f"{target}/model.gin: MODEL, VOCAB_SIZE and INITIAL_CHECKPOINT_PATH; include it",
+      "parameters": f"{target}/state" + (f", as {values.dtype}" if values.dtype else ""),
+      "model": f"{target}/model.gin sets MODEL, VOCAB_SIZE and INITIAL_CHECKPOINT_PATH",
       "tokenizer": f"{target}/huggingface: {', '.join(names) or 'there was none'}",
       "report": f"{target}/conversion.txt",
-      "try it": f"python -m launch.train --gin_file=YOUR_RUN.gin --gin_file={target}/model.gin",
+      "train on": " ".join(
+        ["python -m launch.train --gin_file=YOUR_RUN.gin", *(files if text else files[:1])]
+      ),
     },
   )
 
@@ -142,9 +148,9 @@ def _write_tokenizer(
 
   vocabulary = convert_gin.vocabulary(gin)
   if vocabulary is None:
-    names = tokenizer_files.copy(origin, target) if origin else []
-    copied = f"{', '.join(names)}, as it was imported" if names else "none: the run names none"
-    return copied, {}
+    folder = convert_gin.tokenizer_folder(gin) or origin
+    names = tokenizer_files.copy(folder, target) if folder else []
+    return f"{', '.join(names)}, of {folder}" if names else "none: the run names none", {}
   try:
     return "tokenizer.json, of the run's vocabulary", tokenizer_files.write(
       target, vocabulary, architecture

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pprint
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,29 @@ def vocabulary(gin: GinValues) -> Vocabulary | None:
       )
     content = file.read_bytes()
   return Vocabulary(content, given["extra_ids"], tuple(given["specials_from_extra_ids"]))
+
+
+def tokenizer_folder(gin: GinValues) -> Path | None:
+  """Where the tokenizer.json is that the run read its text with."""
+  reference = gin.macro("VOCABULARY")
+  if getattr(reference, "name", "").rpartition(".")[2] != "hf_tokenizer":
+    return None
+  path = Path(gin.parameters("hf_tokenizer")["path"]).expanduser()
+  return path if path.is_dir() else path.parent
+
+
+def tokenizer_file(folder: Path, names: Sequence[str]) -> str | None:
+  """A gin file that a run includes to read its text with an imported tokenizer, if it can."""
+  if "tokenizer.json" in names:
+    include, name, extra = "data/hf_tokenizer.gin", "tokenizer.json", ""
+  elif "spiece.model" in names:  # T5's, whose 100 sentinels stand behind those of the file.
+    include, name, extra = "data/vocabulary.gin", "spiece.model", "EXTRA_IDS = 100\n"
+  else:
+    return None
+  return (
+    "# The tokenizer of an imported model: include it in a run behind the corpus.\n"
+    f"include '{include}'\n\nVOCABULARY_FILE = {str(folder.absolute() / name)!r}\n{extra}"
+  )
 
 
 def model_file(config: TransformerConfig, source: str, target: Path) -> str:

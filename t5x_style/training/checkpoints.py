@@ -10,6 +10,10 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from t5x_style.training.state import TrainState
 
+# What of an array is stored, and later read, on its own: by default a whole stack of layers is one
+# part, and who wants one layer of it has to hold all of them.
+_CHUNKED = ocp.SaveArgs(chunk_byte_size=1 << 26)
+
 
 @dataclasses.dataclass
 class Restored:
@@ -81,7 +85,7 @@ class Checkpoints:
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
+        state=ocp.args.StandardSave(state, jax.tree.map(lambda _: _CHUNKED, state)),
         data=_SaveStreams(streams),
         run=ocp.args.JsonSave({"identity": identity, "progress": progress}),
       ),

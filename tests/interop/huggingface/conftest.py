@@ -253,6 +253,11 @@ def read_parameters():
 
 
 @pytest.fixture
+def as_tree():
+  return tree
+
+
+@pytest.fixture
 def draw_parameters():
   return random_parameters
 
