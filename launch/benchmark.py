@@ -4,16 +4,18 @@ Each benchmark is a module of launch/benchmarks that has
   measure(): yields a dict a row, as soon as it is measured, with at least "group" (rows of a group
     stand together under one title) and "label" (what the row is);
   COLUMNS: {key of a row: (heading, format)}, the values to show, in order; None shows as "-";
-  LABELS: all the labels, so that the columns line up.
+  LABELS: all the labels, so that the columns line up;
+  FLAGS, if it takes any: names of flags, which measure is called with by keyword.
 The first line of its docstring describes it. NOTES.md holds what was measured, and what it taught.
 """
 
 import ast
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from absl import flags as absl_flags
 
@@ -22,6 +24,8 @@ from launch import flags, mistakes, runtime
 EXAMPLES = """\
 python -m launch.benchmark loss
 python -m launch.benchmark loss --json > loss.jsonl
+python -m launch.benchmark step --against=hf
+python -m launch.benchmark step --gin_file=quickstart.gin --gin.BATCH_SIZE=32
 JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m launch.benchmark loss    (libtpu on a CPU)"""
 
 _CELL = 9  # Characters, at least.
@@ -42,18 +46,43 @@ def main(argv: Sequence[str]) -> None:
       f"There is no benchmark {' '.join(words)!r}.{hint} Name one of: {', '.join(about)}."
     )
   runtime.prepare()
+  if values.against:
+    runtime.share_memory()
   with runtime.quiet_imports():
     module = importlib.import_module(f"launch.benchmarks.{words[0]}")
+  rows = module.measure(**_arguments(values, words[0], getattr(module, "FLAGS", ())))
   if values.json:
-    for row in module.measure():
+    for row in rows:
       print(json.dumps(row), flush=True)
   else:
     print(about[words[0]], flush=True)
-    show(module)
+    show(module, rows)
 
 
 def _define(values: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_bool("json", False, "One JSON object a line, for programs.", flag_values=values)
+  flags.define_gin(values)
+  absl_flags.DEFINE_string(
+    "against", None, "step: the peer to train beside; hf is Hugging Face.", flag_values=values
+  )
+  absl_flags.DEFINE_string(
+    "roofline", None, "step: a PNG file to draw the rows in, by FLOPs a byte.", flag_values=values
+  )
+
+
+def _arguments(values: Any, name: str, taken: Sequence[str]) -> dict[str, Any]:
+  """The flags a benchmark takes.
+
+  Raises:
+    ConfigurationError: one is given that it does not take.
+  """
+  own = {"gin_file", "gin_bindings", "gin_search_paths", "against", "roofline"}
+  for flag in sorted(own - set(taken)):
+    if getattr(values, flag):
+      raise mistakes.ConfigurationError(
+        f"The benchmark {name} takes no --{flag}; leave it out, or ask for the benchmark step."
+      )
+  return {flag: getattr(values, flag) for flag in taken}
 
 
 def _modules() -> dict[str, Path]:
@@ -66,13 +95,13 @@ def _first_line(path: Path) -> str:
   return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
 
 
-def show(module: ModuleType) -> None:
+def show(module: ModuleType, rows: Iterable[dict[str, Any]]) -> None:
   """Prints the rows as they come, a table per group."""
   label_width = max(map(len, module.LABELS))
   widths = [max(_CELL, len(heading)) for heading, _ in module.COLUMNS.values()]
   headings = [heading for heading, _ in module.COLUMNS.values()]
   group = None
-  for row in module.measure():
+  for row in rows:
     if row["group"] != group:
       group = row["group"]
       print(f"\n{group}\n{_line('', label_width, headings, widths)}", flush=True)

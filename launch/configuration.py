@@ -4,6 +4,7 @@ This is the one place that talks to gin's engine. The core knows nothing of gin.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ def read(
   bindings: Sequence[str] = (),
   search_paths: Sequence[str] = (),
   overrides: Mapping[str, Any] | None = None,
+  without: Sequence[str] = (),
 ) -> "Configuration":
   """Reads and checks a configuration, and makes it gin's.
 
@@ -42,6 +44,8 @@ def read(
     bindings: `NAME = value` or `name.parameter = value`; they override the files.
     search_paths: folders in which files and includes are looked for, after the working directory.
     overrides: "module.Class.parameter" -> value, applied where the files import that module.
+    without: packages that are not imported. What is bound in them is dropped, what refers to them
+      becomes None: a run can be read where its data cannot.
 
   Raises:
     ConfigurationError: naming the file and line, or the flag, and what to write instead.
@@ -52,7 +56,7 @@ def read(
       "No configuration is given. Start with --gin_file=quickstart.gin"
       + (f"; there are {', '.join(starts)}." if starts else ".")
     )
-  files = GinFiles(search_paths)
+  files = GinFiles(search_paths, functools.partial(import_module, without=without))
   for name in gin_files:
     files.read(name)
   given = [parse_binding(text, files.bindings, files.imports) for text in bindings]
@@ -252,7 +256,9 @@ class Configuration:
     def name_of(target: Target) -> str:
       return f"{_alias(target.module, names)}.{target.path}"
 
-    def reference(ref: ResolvedReference) -> Verbatim:
+    def reference(ref: ResolvedReference) -> Verbatim | None:
+      if ref.target.absent:
+        return None
       return Verbatim(f"@{join(ref.scope, name_of(ref.target))}{'()' if ref.evaluate else ''}")
 
     def line(name: str, item: Bound) -> str:
@@ -263,6 +269,8 @@ class Configuration:
     blocks: dict[str, list[str]] = {}
     for item in bound:
       assert item.target is not None
+      if item.target.absent:
+        continue
       key = join(item.scope, name_of(item.target))
       blocks.setdefault(key, []).append(line(f"{key}.{item.name}", item))
     imports = [_import_line(module, alias) for module, alias in sorted(names.items())]

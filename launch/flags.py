@@ -106,6 +106,14 @@ def quoted(argument: str) -> str:
 
 
 def _define_shared(values: flags.FlagValues) -> None:
+  define_gin(values)
+  flags.DEFINE_string(
+    "tfds_data_dir", None, "Where TFDS datasets are; wins over the gin files.", flag_values=values
+  )
+
+
+def define_gin(values: flags.FlagValues) -> None:
+  """The flags that say which gin files are read."""
   flags.DEFINE_multi_string(
     "gin_file",
     [],
@@ -123,9 +131,6 @@ def _define_shared(values: flags.FlagValues) -> None:
     [],
     "Folders, separated by commas, in which gin files and includes are looked for.",
     flag_values=values,
-  )
-  flags.DEFINE_string(
-    "tfds_data_dir", None, "Where TFDS datasets are; wins over the gin files.", flag_values=values
   )
 
 

@@ -1,12 +1,13 @@
 """What the names in gin files mean: modules, the functions and classes in them, parameters."""
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import pkgutil
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gin import config_parser
@@ -27,6 +28,11 @@ class Target:
 
   def __str__(self):
     return f"{self.module}.{self.path}"
+
+  @property
+  def absent(self) -> bool:
+    """Whether its module was left out."""
+    return getattr(self.object, "left_out", False)
 
   @property
   def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -94,14 +100,36 @@ def _describe(value: Any) -> str:
   return str(getattr(value, "__qualname__", value))
 
 
-def import_module(statement: config_parser.ImportStatement, place: Place) -> Imports:
+class Absent(types.ModuleType):
+  """Stands for a module that is left out: every name in it is there, and takes any parameter."""
+
+  def __getattr__(self, name: str) -> Any:
+    if name.startswith("__"):
+      raise AttributeError(name)
+
+    def absent(**_: Any) -> None:
+      raise RuntimeError(f"{self.__name__}.{name} was left out.")
+
+    absent.left_out = True  # type: ignore[attr-defined]
+    self.__dict__[name] = absent  # The same one the next time.
+    return absent
+
+
+def import_module(
+  statement: config_parser.ImportStatement, place: Place, without: Sequence[str] = ()
+) -> Imports:
   """What an import statement of a gin file binds: one name.
+
+  Args:
+    without: packages that are not imported; what the name then means takes any parameter.
 
   Raises:
     ConfigurationError: there is no such module, or it cannot be imported.
   """
   if statement.is_from and statement.module.startswith("__gin__."):
     return {}  # Dynamic registration: what every file gets.
+  if any(f"{statement.module}.".startswith(f"{package}.") for package in without):
+    return {statement.bound_name(): _absent(statement.module)}
   try:
     module = importlib.import_module(statement.module)
   except ImportError as error:
@@ -113,6 +141,11 @@ def import_module(statement: config_parser.ImportStatement, place: Place) -> Imp
   name = statement.bound_name()
   # `import a.b` binds a, everything else the module itself.
   return {name: module if statement.is_from or statement.alias else sys.modules[name]}
+
+
+@functools.cache
+def _absent(module: str) -> Absent:
+  return Absent(module)
 
 
 def _no_module(module: str) -> str:

@@ -133,6 +133,11 @@ def set_xla_flags(environ: MutableMapping[str, str]) -> None:
     environ[variable] = " ".join([*ours, environ.get(variable, "")]).strip()
 
 
+def share_memory(environ: MutableMapping[str, str] = os.environ) -> None:
+  """Leaves a GPU's memory to other libraries of this process until it is needed."""
+  environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
 def accelerator(environ: Mapping[str, str]) -> str:
   """ "cpu", "gpu" or "tpu": what JAX will find, told without importing it."""
   asked = environ.get("JAX_PLATFORMS", "").split(",")[0]

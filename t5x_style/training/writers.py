@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import jax
 from etils import epath
-from tensorboardX import SummaryWriter
 
 
 class Writer(Protocol):
@@ -124,9 +123,10 @@ class TensorBoard:
     """Opens a new event file; TensorBoard hides what older ones have beyond `first_step`."""
     self._folder = epath.Path(model_dir) / "tensorboard"
     self._first_step = first_step
-    self._writers: dict[str, SummaryWriter] = {}
+    self._writers: dict[str, Any] = {}
     for path in self._folder.iterdir() if self._folder.exists() else ():
-      self._writer(path.name)  # Purges splits that may not get a record for long.
+      if path.name != "plugins":  # That is where profiles lie.
+        self._writer(path.name)  # Purges splits that may not get a record for long.
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
     for name, value in values.items():
@@ -140,7 +140,9 @@ class TensorBoard:
     for writer in self._writers.values():
       writer.close()
 
-  def _writer(self, split: str) -> SummaryWriter:
+  def _writer(self, split: str) -> Any:
+    from tensorboardX import SummaryWriter  # Here: only this needs it.
+
     if split not in self._writers:
       self._writers[split] = SummaryWriter(
         str(self._folder / split),

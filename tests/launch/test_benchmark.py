@@ -28,7 +28,7 @@ def a_benchmark():
 
 
 def test_table(capsys):
-  benchmark.show(a_benchmark())
+  benchmark.show(a_benchmark(), ROWS)
   assert capsys.readouterr().out == (
     "\na small shape\n"
     "               ms of the plain\n"
@@ -53,7 +53,7 @@ def test_help_names_every_benchmark_and_no_flag_that_does_nothing(capsys):
   shown = capsys.readouterr().out
   for name, path in benchmark._modules().items():
     assert f"  {name} " in shown and benchmark._first_line(path) in shown
-  assert "--json" in shown and "--traceback" in shown and "gin" not in shown
+  assert "--json" in shown and "--traceback" in shown and "dry_run" not in shown
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,7 @@ def test_help_names_every_benchmark_and_no_flag_that_does_nothing(capsys):
     ([], "Name one of: "),
     (["los"], "There is no benchmark 'los'. Did you mean 'loss'?"),
     (["loss", "loss"], "There is no benchmark 'loss loss'."),
+    (["data_", "--against=hf"], "There is no benchmark 'data_'."),
     (["loss", "--jsn"], "There is no flag --jsn. Did you mean '--json'?"),
   ],
 )
@@ -69,6 +70,13 @@ def test_mistakes(arguments, message):
   with pytest.raises(ConfigurationError) as caught:
     benchmark.main(["benchmark", *arguments])
   assert message in str(caught.value)
+
+
+def test_flags_of_another_benchmark_are_refused(monkeypatch):
+  monkeypatch.setattr(benchmark.runtime, "prepare", lambda: None)
+  monkeypatch.setattr(benchmark.importlib, "import_module", lambda name: a_benchmark())
+  with pytest.raises(ConfigurationError, match="The benchmark loss takes no --against"):
+    benchmark.main(["benchmark", "loss", "--against=hf"])
 
 
 def test_benchmarks_of_the_core_load_no_tensorflow():

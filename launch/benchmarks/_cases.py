@@ -1,0 +1,210 @@
+"""What launch.benchmark step measures: the runs of a gin file, or known shapes for this machine."""
+
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from launch import configuration
+from launch.mistakes import ConfigurationError
+from t5x_style.models import TransformerConfig
+from t5x_style.training import optimizers, run, schedules, step, synthetic
+
+_DATA = "t5x_style.data"  # Not imported: a machine with JAX alone need not have TensorFlow.
+
+LEARNING_RATE = 1e-4
+
+
+class Case(NamedTuple):
+  """A run on random batches, with a name."""
+
+  name: str
+  run: run.Run
+  lengths: Mapping[str, int]  # tokens a row, as in TASK_FEATURE_LENGTHS
+
+
+T5 = TransformerConfig(
+  vocab_size=8_320,
+  emb_dim=512,
+  num_heads=8,
+  head_dim=64,
+  mlp_dim=1024,
+  num_encoder_layers=4,
+  num_decoder_layers=4,
+  scale_attention=False,
+)
+BERT = TransformerConfig(
+  vocab_size=30_522,
+  emb_dim=768,
+  num_heads=12,
+  head_dim=64,
+  mlp_dim=3072,
+  num_encoder_layers=12,
+  mlp_activations=("gelu_exact",),
+  norm="layer",
+  norm_position="post",
+  norm_epsilon=1e-12,
+  use_bias=True,
+  positions="learned",
+  num_token_types=2,
+  embedding_norm=True,
+  scale_logits=False,
+  head_transform=True,
+  head_bias=True,
+  kernel_init_std=0.02,
+  embedding_init_std=0.02,
+)
+GPT2 = TransformerConfig(
+  vocab_size=50_257,
+  emb_dim=768,
+  num_heads=12,
+  head_dim=64,
+  mlp_dim=3072,
+  num_decoder_layers=12,
+  mlp_activations=("gelu",),
+  norm="layer",
+  norm_epsilon=1e-5,
+  use_bias=True,
+  positions="learned",
+  max_length=1024,
+  scale_logits=False,
+  kernel_init_std=0.02,
+  embedding_init_std=0.02,
+)
+LARGE_T5 = dataclasses.replace(
+  T5,
+  vocab_size=32_128,
+  emb_dim=1024,
+  num_heads=16,
+  mlp_dim=2816,
+  num_encoder_layers=24,
+  num_decoder_layers=24,
+  tie_embeddings=False,
+  dtype="bfloat16",
+)
+DECODER_1B = TransformerConfig(
+  vocab_size=32_768,
+  emb_dim=2048,
+  num_heads=16,
+  head_dim=128,
+  mlp_dim=5632,
+  num_decoder_layers=20,
+  mlp_activations=("silu", "linear"),
+  positions="rotary",
+  tie_embeddings=False,
+  kernel_init_std=0.02,
+  embedding_init_std=0.02,
+  dtype="bfloat16",
+)
+
+
+def known() -> list[Case]:
+  """The shapes whose figures are held against the peers', for the accelerator at hand."""
+  if jax.default_backend() == "cpu":
+    return [
+      make("T5, 4+4 layers of 512", T5, 8, inputs=512, targets=114),
+      make("BERT-base", BERT, 8, inputs=128),
+      make("GPT-2 small", GPT2, 2, targets=512),
+    ]
+  return [
+    make("decoder 1B", DECODER_1B, 8, targets=2048),
+    make("T5 1.1 large", LARGE_T5, 64, inputs=512, targets=114),
+    make("BERT-base", dataclasses.replace(BERT, dtype="bfloat16"), 256, inputs=128),
+  ]
+
+
+def from_gin(
+  gin_files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
+) -> Case:
+  """The run of gin files, on random batches in place of its data; TensorFlow is not loaded.
+
+  Random batches have the lengths of TASK_FEATURE_LENGTHS. An encoder-decoder's targets may be left
+  out there: they then have the length that T5's span corruption gives them.
+
+  Raises:
+    ConfigurationError: as for training, and where the files give no lengths.
+  """
+  read = configuration.read(gin_files, bindings, search_paths, without=(_DATA,))
+  lengths = read.macro("TASK_FEATURE_LENGTHS")
+  if not isinstance(lengths, dict):
+    raise ConfigurationError(
+      f"TASK_FEATURE_LENGTHS = {lengths!r}: random batches need the tokens of a row; set "
+      "--gin.TASK_FEATURE_LENGTHS=\"{'inputs': 512, 'targets': 114}\"."
+    )
+  made = read.build(run.Run)
+  lengths = _complete(lengths, made.model.architecture)
+  name = " ".join(part.removesuffix(".gin") for part in gin_files)
+  return Case(name, _on_random_batches(made, lengths), lengths)
+
+
+def make(name: str, model: TransformerConfig, rows: int, **lengths: int) -> Case:
+  made = run.Run(
+    model=model,
+    dataset=lambda **_: None,  # Replaced below.
+    optimizer=optimizers.adamw,
+    schedule=schedules.constant(LEARNING_RATE),
+    model_dir="unused",
+    train_steps=1,
+    batch_size=rows,
+    clip_gradient_norm=1.0,
+  )
+  return Case(name, _on_random_batches(made, lengths), lengths)
+
+
+def _on_random_batches(made: run.Run, lengths: Mapping[str, int]) -> run.Run:
+  load: Any = functools.partial(
+    synthetic.load, feature_lengths=lengths, vocab_size=made.model.vocab_size
+  )
+  return dataclasses.replace(made, dataset=load, initial_checkpoint_path=None)
+
+
+def comparable(case: Case) -> Case:
+  """The same model and batches with what both sides have alike: AdamW at a constant rate, plain
+  cross-entropy, no dropout, the batch in one piece."""
+  made = dataclasses.replace(
+    case.run,
+    model=dataclasses.replace(case.run.model, dropout_rate=0.0),
+    optimizer=optimizers.adamw,
+    schedule=schedules.constant(LEARNING_RATE),
+    loss=step.LossOptions(),
+    num_microbatches=1,
+  )
+  return case._replace(run=made)
+
+
+def prepare(case: Case) -> run.Prepared:
+  """The run, built and checked. Nothing is written to its MODEL_DIR."""
+  with tempfile.TemporaryDirectory() as folder:
+    return run.prepare(dataclasses.replace(case.run, model_dir=folder))
+
+
+def describe(case: Case) -> str:
+  """ "BERT-base: 8 x 128 tokens, float32"."""
+  made, lengths = case.run, case.lengths
+  names = ["inputs"] if made.model.architecture == "encoder_only" else ["targets"]
+  if made.model.architecture == "encoder_decoder":
+    names = ["inputs", "targets"]
+  tokens = " + ".join(f"{lengths[name]:,}" for name in names)
+  tokens = f"({tokens})" if len(names) > 1 else tokens
+  return f"{case.name}: {made.batch_size} x {tokens} tokens, {made.model.dtype}"
+
+
+def _complete(lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
+  """With the length of the targets, by T5's span corruption: 15 % of the tokens in spans of 3."""
+  inputs = lengths.get("inputs")
+  if architecture != "encoder_decoder" or not inputs or "targets" in lengths:
+    return dict(lengths)
+  text = 2
+  while _corrupted(text + 1)[0] <= inputs:
+    text += 1
+  return {**lengths, "targets": _corrupted(text)[1]}
+
+
+def _corrupted(text: int) -> tuple[int, int]:
+  """Tokens of text -> tokens of inputs and targets, each with EOS."""
+  hidden = max(1, round(0.15 * text))
+  spans = max(1, round(hidden / 3))
+  return text - hidden + spans + 1, hidden + spans + 1

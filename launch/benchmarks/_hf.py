@@ -1,0 +1,207 @@
+"""The peer: the same architecture, weights and batches in PyTorch by Hugging Face's transformers."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from launch.benchmarks import _hf_models
+from launch.mistakes import ConfigurationError
+from t5x_style.training import run
+
+Batch = dict[str, np.ndarray]
+
+EAGER, COMPILED, ALL_POSITIONS = "HF eager", "HF compiled", "HF eager, all positions"
+LABELS = (EAGER, COMPILED, ALL_POSITIONS)
+
+# Those of optimizers.adamw, which the comparison trains with.
+_ADAMW: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-8}
+_WEIGHT_DECAY = 0.1
+
+
+def check_installed() -> None:
+  """Raises ConfigurationError where torch or transformers is not there."""
+  missing = [name for name in ("torch", "transformers") if not importlib.util.find_spec(name)]
+  if missing:
+    raise ConfigurationError(
+      f"--against=hf needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
+      f"not installed: pip install {' '.join(missing)} (on a machine without a GPU, torch from "
+      "PyTorch's CPU index)."
+    )
+
+
+def peers(
+  prepared: run.Prepared, params: Any, batches: Sequence[Batch], learning_rate: float
+) -> list["Peer"]:
+  """The kinds of PyTorch training to compare with: eager, and compiled where a compiler is."""
+  import torch
+
+  if prepared.partitioner.mesh.size > 1:
+    raise ConfigurationError(
+      f"--against=hf compares on one device; the mesh has {prepared.partitioner.mesh.size}. Hide "
+      "the others, e.g. CUDA_VISIBLE_DEVICES=0."
+    )
+  torch.set_num_threads(os.cpu_count() or 1)
+  # As JAX: products of float32 on GPUs in TensorFloat-32, where they are float32 at all.
+  torch.set_float32_matmul_precision("high")
+  kinds: dict[str, dict[str, Any]] = {EAGER: {}}
+  if torch.cuda.is_available() or shutil.which("g++") or shutil.which("clang++"):
+    kinds[COMPILED] = {"compiled": True}
+  if prepared.loss.max_targets is not None:
+    # What its own trainer does with masked LM: all positions meet the vocabulary.
+    kinds[ALL_POSITIONS] = {"chosen_only": False}
+  weights = _hf_models.weights(prepared.run.model, params)
+  return [
+    Peer(label, prepared, weights, batches, learning_rate, **kind)
+    for label, kind in kinds.items()
+  ]
+
+
+class Peer:
+  """A transformers model with AdamW: `step` trains on one batch."""
+
+  def __init__(
+    self,
+    label: str,
+    prepared: run.Prepared,
+    weights: dict[str, np.ndarray],
+    batches: Sequence[Batch],
+    learning_rate: float,
+    compiled: bool = False,
+    chosen_only: bool = True,
+  ):
+    import torch
+
+    self.label, self._torch = label, torch
+    config = prepared.run.model
+    self._device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    self._autocast = config.dtype == "bfloat16"
+    self._clip = prepared.run.clip_gradient_norm
+    chosen = prepared.loss.max_targets if chosen_only else None
+    self._batches = [
+      {
+        name: torch.as_tensor(value, device=self._device)
+        for name, value in _features(batch, chosen).items()
+      }
+      for batch in batches
+    ]
+    length = max(x.shape[1] for x in self._batches[0].values())
+    self._model = _hf_models.build(config, length)
+    _load(self._model, weights)
+    self._model.to(self._device).train()
+    self._optimizer = torch.optim.AdamW(
+      _groups(self._model), lr=learning_rate, fused=True, **_ADAMW
+    )
+    forward = _FORWARD[_hf_models.family(config)]
+    self._loss = lambda features: _loss(forward(self._model, features), features)
+    if compiled:
+      self._loss = torch.compile(self._loss)
+
+  def step(self, number: int) -> Any:
+    torch, features = self._torch, self._batches[number % len(self._batches)]
+    self._optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(self._device, torch.bfloat16, enabled=self._autocast):
+      loss = self._loss(features)
+    loss.backward()
+    if self._clip is not None:
+      torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
+    self._optimizer.step()
+    return loss.detach()
+
+  def loss(self, loss: Any) -> float:
+    return float(loss)
+
+
+def _features(batch: Batch, chosen: int | None) -> Batch:
+  """Tokens of each side, targets and weights; the positions that carry loss where those are few."""
+  side = "decoder" if "decoder_target_tokens" in batch else "encoder"
+  features = {
+    name: batch[f"{name}_input_tokens"].astype(np.int64)
+    for name in ("encoder", "decoder")
+    if f"{name}_input_tokens" in batch
+  }
+  features["targets"] = batch[f"{side}_target_tokens"].astype(np.int64)
+  features["weights"] = batch[f"{side}_loss_weights"].astype(np.float32)
+  if chosen is not None:
+    order = np.argsort(features["weights"] == 0, axis=1, kind="stable")[:, :chosen]
+    for name in ("targets", "weights"):
+      features[name] = np.take_along_axis(features[name], order, axis=1)
+    features["positions"] = order
+  return features
+
+
+def _loss(logits: Any, features: Any) -> Any:
+  """Cross-entropy summed over weighted targets, over their count, in float32."""
+  from torch.nn import functional
+
+  targets, weights = features["targets"].flatten(), features["weights"].flatten()
+  losses = functional.cross_entropy(
+    logits.float().view(-1, logits.shape[-1]), targets, reduction="none"
+  )
+  return (losses * weights).sum() / weights.sum()
+
+
+def _t5(model, features):
+  encoded = model.encoder(input_ids=features["encoder"])[0]
+  hidden = model.decoder(
+    input_ids=features["decoder"], encoder_hidden_states=encoded, use_cache=False
+  )[0]
+  if model.config.scale_decoder_outputs:
+    hidden = hidden * model.model_dim**-0.5
+  return model.lm_head(hidden)
+
+
+def _bert(model, features):
+  hidden = model.bert(features["encoder"])[0]
+  if "positions" in features:
+    index = features["positions"][..., None].expand(-1, -1, hidden.shape[-1])
+    hidden = hidden.gather(1, index)
+  return model.cls(hidden)
+
+
+def _gpt2(model, features):
+  return model.lm_head(model.transformer(features["decoder"], use_cache=False)[0])
+
+
+def _llama(model, features):
+  return model.lm_head(model.model(features["decoder"], use_cache=False)[0])
+
+
+_FORWARD: dict[str, Callable[[Any, Any], Any]] = {
+  "t5": _t5,
+  "bert": _bert,
+  "gpt2": _gpt2,
+  "llama": _llama,
+}
+
+
+def _load(model: Any, weights: dict[str, np.ndarray]) -> None:
+  """Puts all parameters in place: each is given, or tied to one that is."""
+  import torch
+
+  given = {name: torch.from_numpy(value.copy()) for name, value in weights.items()}
+  result = model.load_state_dict(given, strict=False)
+  pointers = {p.data_ptr() for name, p in model.state_dict().items() if name in given}
+  missing = [
+    name
+    for name, p in model.named_parameters()
+    if name not in given and p.data_ptr() not in pointers
+  ]
+  if result.unexpected_keys or missing:
+    raise AssertionError(f"weights unknown {result.unexpected_keys}, missing {missing}")
+
+
+def _groups(model: Any) -> list[dict[str, Any]]:
+  """Kernels and embeddings are decayed; norms, biases and position biases are not, as ours."""
+  decay, rest = [], []
+  for name, parameter in model.named_parameters():
+    matrix = parameter.ndim > 1 and "relative_attention_bias" not in name
+    (decay if matrix else rest).append(parameter)
+  return [
+    {"params": decay, "weight_decay": _WEIGHT_DECAY},
+    {"params": rest, "weight_decay": 0.0},
+  ]

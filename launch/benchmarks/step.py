@@ -1,0 +1,202 @@
+"""A training step on random batches: tokens/s, TFLOP/s, MFU and memory, alone or against a peer.
+
+Without --gin_file the shapes are those whose figures the notes hold against the peers'. With
+--against=hf the same architecture is trained in PyTorch by Hugging Face's transformers, with the
+same weights, batches, precision and number of threads; the two take turns, round by round. Both
+then train with AdamW at a constant rate, plain cross-entropy, no dropout, the batch in one piece,
+whatever the gin file says.
+
+A step is all of it: forward, backward, clipping, AdamW, on a batch that lies on the device. A round
+is as many steps as take about a second, none waited for but the last. Seconds are the median of
+the rounds; "spread" is the distance from the first to the third quartile, of the median. FLOPs come
+from a formula (training/flops.py): products of matrices alone, causal attention by half,
+recomputation not counted; MFU is their share of the device's peak in bfloat16.
+"""
+
+import itertools
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+
+from launch.benchmarks import _cases, _hf
+from launch.benchmarks._ours import Ours
+from launch.mistakes import ConfigurationError, did_you_mean
+from t5x_style.training import run, train
+
+FLAGS = ("gin_file", "gin_bindings", "gin_search_paths", "against", "roofline")
+COLUMNS = {
+  "step_seconds": ("s/step", ".3f"),
+  "spread": ("spread", ".1%"),
+  "tokens_per_second": ("tokens/s", ",.0f"),
+  "tflops": ("TFLOP/s", ",.3f"),
+  "mfu": ("MFU", ".1%"),
+  "peak_mib": ("peak MiB", ",.0f"),
+  "compile_seconds": ("compile s", ".1f"),
+  "peer_step_seconds": ("peer's s", ".3f"),
+  "ratio": ("ratio", ".2f"),
+  "ratio_low": ("from", ".2f"),
+  "ratio_high": ("to", ".2f"),
+  "loss_difference": ("loss diff", ".1e"),
+}
+PEERS = ("hf",)
+LABELS = (Ours.label, *(f"against {label}" for label in _hf.LABELS))
+_BATCHES = 4
+_COMPARED_STEPS = 5  # of which the losses have to agree
+_ROUND_SECONDS, _ROUNDS = 1.0, (5, 15)
+_MOST_SECONDS = 60.0  # for a case: as many rounds as fit, within these
+
+
+class Contestant(Protocol):
+  """Something that trains on the batches of a case."""
+
+  label: str
+
+  def step(self, number: int) -> Any: ...
+
+  def loss(self, sums: Any) -> float: ...
+
+
+def measure(
+  gin_file: Sequence[str] = (),
+  gin_bindings: Sequence[str] = (),
+  gin_search_paths: Sequence[str] = (),
+  against: str | None = None,
+  roofline: str | None = None,
+) -> Iterator[dict[str, Any]]:
+  """A row per case, or per case and kind of peer; see launch.benchmark."""
+  cases = _asked(gin_file, gin_bindings, gin_search_paths)
+  if against is not None and against not in PEERS:
+    raise ConfigurationError(
+      f"--against={against!r} is no peer.{did_you_mean(against, PEERS)} Write --against=hf."
+    )
+  if against:
+    _hf.check_installed()
+    cases = [_cases.comparable(case) for case in cases]
+  if roofline:
+    from launch.benchmarks import _roofline
+
+    _roofline.check(Path(roofline))
+  rows = []
+  for case in cases:
+    for row in _measure(case, against):
+      rows.append(row)
+      yield row
+  if roofline:
+    _roofline.draw(rows, Path(roofline))
+
+
+def _asked(gin_files, bindings, search_paths) -> list[_cases.Case]:
+  if gin_files:
+    return [_cases.from_gin(gin_files, bindings, search_paths)]
+  if bindings or search_paths:
+    raise ConfigurationError(
+      "Bindings belong to a gin file: add --gin_file=quickstart.gin, for example."
+    )
+  return _cases.known()
+
+
+def _measure(case: _cases.Case, against: str | None) -> Iterator[dict[str, Any]]:
+  prepared = _cases.prepare(case)
+  stream = prepared.dataset.train()
+  batches = [next(stream) for _ in range(_BATCHES)]
+  ours = Ours(prepared, batches)
+  peers: Sequence[Contestant] = []
+  if against:
+    peers = _hf.peers(prepared, ours.state.params, batches, _cases.LEARNING_RATE)
+  contestants: list[Contestant] = [ours, *peers]
+  losses = {c.label: [c.loss(c.step(i)) for i in range(_COMPARED_STEPS)] for c in contestants}
+  seconds = _rounds(contestants)
+  row = _row(case, prepared, ours, seconds[ours.label])
+  if not peers:
+    yield row
+  for peer in peers:
+    yield row | {"label": f"against {peer.label}"} | _comparison(
+      seconds[ours.label], seconds[peer.label], losses[ours.label], losses[peer.label]
+    )
+
+
+def _rounds(contestants: Sequence[Contestant]) -> dict[str, list[float]]:
+  """{label: seconds of a step in each round}. Every other round goes through them backwards."""
+  steps = {c.label: max(1, round(_ROUND_SECONDS / _time(c, 1))) for c in contestants}
+  taken: dict[str, list[float]] = {c.label: [] for c in contestants}
+  begun = time.perf_counter()
+  for turn in itertools.count(1):
+    for contestant in contestants if turn % 2 else contestants[::-1]:
+      count = steps[contestant.label]
+      taken[contestant.label].append(_time(contestant, count) / count)
+    enough = turn >= _ROUNDS[0] and time.perf_counter() - begun > _MOST_SECONDS
+    if enough or turn == _ROUNDS[1]:
+      return taken
+  raise AssertionError
+
+
+def _time(contestant: Contestant, count: int) -> float:
+  """Seconds of `count` steps, the last one waited for."""
+  start = time.perf_counter()
+  for number in range(count):
+    sums = contestant.step(number)
+  contestant.loss(sums)
+  return time.perf_counter() - start
+
+
+def _row(case, prepared: run.Prepared, ours: Ours, seconds: Sequence[float]) -> dict[str, Any]:
+  device, count = jax.devices()[0], prepared.partitioner.mesh.size
+  median = statistics.median(seconds)
+  rate, peak = prepared.step_flops / median, train.peak_flops(prepared)
+  peak_bytes = ours.peak_bytes()
+  return {
+    "group": f"{_cases.describe(case)} ({count} x {device.device_kind}, jax {jax.__version__})",
+    "label": ours.label,
+    "case": case.name,
+    "device": device.device_kind,
+    "num_devices": count,
+    "num_parameters": prepared.num_parameters,
+    "step_seconds": median,
+    "spread": _spread(seconds),
+    "rounds": len(seconds),
+    "tokens_per_second": _tokens(prepared) / median,
+    "step_flops": prepared.step_flops,
+    "tflops": rate / 1e12,
+    "peak_tflops": peak and peak / 1e12,
+    "mfu": peak and rate / peak,
+    "peak_bytes": peak_bytes,
+    "peak_mib": peak_bytes and peak_bytes / 2**20,
+    "compile_seconds": ours.compile_seconds,
+  }
+
+
+def _comparison(
+  ours: Sequence[float],
+  peer: Sequence[float],
+  our_losses: Sequence[float],
+  peer_losses: Sequence[float],
+) -> dict[str, Any]:
+  """The ratio is that of each round, ours over the peer's: what else runs changes between rounds."""
+  ratios = [own / other for own, other in zip(ours, peer, strict=True)]
+  low, _, high = statistics.quantiles(ratios, n=4)
+  return {
+    "peer_step_seconds": statistics.median(peer),
+    "ratio": statistics.median(ratios),
+    "ratio_low": low,
+    "ratio_high": high,
+    "ratios": ratios,
+    "loss_difference": max(abs(a - b) for a, b in zip(our_losses, peer_losses, strict=True)),
+    "losses": list(our_losses),
+    "peer_losses": list(peer_losses),
+  }
+
+
+def _spread(seconds: Sequence[float]) -> float:
+  low, _, high = statistics.quantiles(seconds, n=4)
+  return (high - low) / statistics.median(seconds)
+
+
+def _tokens(prepared: run.Prepared) -> int:
+  """Tokens a step reads: positions of the encoder's and of the decoder's row."""
+  shapes = prepared.dataset.feature_shapes
+  read = ("encoder_input_tokens", "decoder_input_tokens")
+  return sum(shapes[name][0][0] * shapes[name][0][1] for name in read if name in shapes)

@@ -1,0 +1,168 @@
+"""The training step's benchmark: what it measures, and that its peer trains the same thing."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from launch.benchmarks import _cases, _hf, _hf_models, step
+from launch.benchmarks._ours import Ours
+from launch.mistakes import ConfigurationError
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_dim": 48, "vocab_size": 96}
+T5_LENGTHS = {"inputs": 16, "targets": 8}
+FAMILIES = {
+  "t5": (_cases.T5, T5_LENGTHS),
+  "t5 untied": (dataclasses.replace(_cases.T5, tie_embeddings=False), T5_LENGTHS),
+  "bert": (_cases.BERT, {"inputs": 16}),
+  "gpt2": (_cases.GPT2, {"targets": 16}),
+  "llama": (dataclasses.replace(_cases.DECODER_1B, num_kv_heads=2), {"targets": 16}),
+}
+
+
+def prepared_case(name, **changes):
+  """A tiny model of the family, prepared, and two batches."""
+  model, lengths = FAMILIES[name]
+  most = changes.pop("layers", 1)
+  layers = {
+    field: min(most, getattr(model, field))
+    for field in ("num_encoder_layers", "num_decoder_layers")
+  }
+  model = dataclasses.replace(model, **{**SMALL, **layers, "dtype": "float32", **changes})
+  case = _cases.comparable(_cases.make(name, model, 2, **lengths))
+  prepared = _cases.prepare(case)
+  stream = prepared.dataset.train()
+  return prepared, [next(stream) for _ in range(2)]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_peer_is_the_same_model(name):
+  """The same loss from the same weights, every parameter away from its initial value."""
+  pytest.importorskip("torch")
+  pytest.importorskip("transformers")
+  prepared, batches = prepared_case(name, scan_layers=False)
+  params = prepared.init(0).params
+  leaves, tree = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  noisy = [x + 0.1 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
+  params = jax.tree.unflatten(tree, noisy)
+  loss, batch = prepared.loss, batches[0]
+  expected = float(jax.jit(lambda p, b: loss(p, b, loss.scales(b))[0])(params, batch))
+  weights = _hf_models.weights(prepared.run.model, params)
+  for chosen_only in (True, False) if name == "bert" else (True,):
+    peer = _hf.Peer("", prepared, weights, batches, 0.0, chosen_only=chosen_only)
+    assert peer.loss(peer.step(0)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_peer_learns_the_same():
+  """AdamW, its decay, the clipping: after two steps at a high rate the third loss is the same."""
+  pytest.importorskip("torch")
+  pytest.importorskip("transformers")
+  prepared, batches = prepared_case("gpt2", layers=2)
+  ours = Ours(prepared, batches)
+  weights = _hf_models.weights(prepared.run.model, ours.state.params)
+  peer = _hf.Peer("", prepared, weights, batches, _cases.LEARNING_RATE)
+  losses = [ours.loss(ours.step(i)) for i in range(3)]
+  assert [peer.loss(peer.step(i)) for i in range(3)] == pytest.approx(losses, rel=1e-5)
+  assert losses[2] < losses[0] - 1e-3  # The first batch again, better known.
+
+
+def test_a_model_that_transformers_has_not_is_refused():
+  config = dataclasses.replace(_cases.GPT2, positions="rotary")
+  with pytest.raises(ConfigurationError, match="positions 'rotary'"):
+    _hf_models.family(config)
+
+
+PROGRAM = """
+import sys
+for name in ("tensorflow", "seqio", "tensorboardX", "torch", "transformers", "matplotlib"):
+  sys.modules[name] = None  # As where it is not installed.
+from launch import benchmark
+benchmark.main(sys.argv)
+"""
+
+
+def run_bare(*arguments):
+  """The command where neither TensorFlow nor any other library beyond JAX's can be imported."""
+  return subprocess.run(
+    [sys.executable, "-c", PROGRAM, *arguments],
+    cwd=ROOT,
+    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def test_a_run_of_gin_files_is_measured_without_tensorflow():
+  done = run_bare(
+    "step",
+    "--gin_file=quickstart_causal_lm.gin",
+    "--gin.BATCH_SIZE=2",
+    "--gin.TASK_FEATURE_LENGTHS={'targets': 32}",
+    "--gin.config.TransformerConfig.num_decoder_layers=1",
+    "--json",
+  )
+  assert done.returncode == 0, done.stderr
+  (line,) = done.stdout.splitlines()
+  row = json.loads(line)
+  assert row["tokens_per_second"] == pytest.approx(2 * 32 / row["step_seconds"])
+  assert row["tflops"] == pytest.approx(row["step_flops"] / row["step_seconds"] / 1e12)
+  assert row["mfu"] is None  # The peak of a CPU is not known.
+  assert row["peak_bytes"] > 16 * row["num_parameters"]  # Parameters, two moments, gradients.
+  assert row["compile_seconds"] > 0
+
+
+def test_without_torch_the_peer_says_what_to_install():
+  done = run_bare("step", "--against=hf")
+  assert done.returncode != 0
+  assert "pip install torch transformers" in done.stderr
+
+
+def test_targets_follow_from_inputs_as_in_span_corruption():
+  assert _cases._complete({"inputs": 512}, "encoder_decoder") == {"inputs": 512, "targets": 114}
+  assert _cases._complete({"inputs": 128}, "encoder_only") == {"inputs": 128}
+
+
+class Clock:
+  """Takes as long as it says: seconds of one step."""
+
+  def __init__(self, label, seconds, now):
+    self.label, self._seconds, self._now = label, seconds, now
+
+  def step(self, number):
+    self._now[0] += self._seconds
+
+  def loss(self, sums):
+    return 0.0
+
+
+def test_rounds_take_turns_and_hold_several_short_steps(monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(step.time, "perf_counter", lambda: now[0])
+  taken = step._rounds([Clock("fast", 0.25, now), Clock("slow", 2.0, now)])
+  assert taken["fast"] == pytest.approx([0.25] * len(taken["fast"]))
+  assert taken["slow"] == pytest.approx([2.0] * len(taken["fast"]))
+  compared = step._comparison(taken["fast"], taken["slow"], [2.0, 1.0], [2.0, 1.5])
+  assert compared["ratio"] == pytest.approx(0.125)
+  assert compared["loss_difference"] == 0.5
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"against": "hff"}, "Did you mean 'hf'?"),
+    ({"gin_bindings": ["BATCH_SIZE = 2"]}, "add --gin_file=quickstart.gin"),
+    ({"gin_file": ["runs/pretrain.gin"]}, "MODEL"),
+  ],
+)
+def test_mistakes(arguments, message):
+  with pytest.raises(ConfigurationError) as caught:
+    next(step.measure(**arguments))
+  assert message in str(caught.value)
