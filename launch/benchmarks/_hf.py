@@ -1,4 +1,4 @@
-"""The peer: the same architecture, weights and batches in PyTorch by Hugging Face's transformers."""
+"""The peer: the same architecture, weights and batches in PyTorch, by transformers."""
 
 import importlib.util
 import os
@@ -56,8 +56,7 @@ def peers(
     kinds[ALL_POSITIONS] = {"chosen_only": False}
   weights = _hf_models.weights(prepared.run.model, params)
   return [
-    Peer(label, prepared, weights, batches, learning_rate, **kind)
-    for label, kind in kinds.items()
+    Peer(label, prepared, weights, batches, learning_rate, **kind) for label, kind in kinds.items()
   ]
 
 
@@ -197,7 +196,8 @@ def _load(model: Any, weights: dict[str, np.ndarray]) -> None:
 
 def _groups(model: Any) -> list[dict[str, Any]]:
   """Kernels and embeddings are decayed; norms, biases and position biases are not, as ours."""
-  decay, rest = [], []
+  decay: list[Any] = []
+  rest: list[Any] = []
   for name, parameter in model.named_parameters():
     matrix = parameter.ndim > 1 and "relative_attention_bias" not in name
     (decay if matrix else rest).append(parameter)

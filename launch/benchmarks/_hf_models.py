@@ -14,7 +14,7 @@ import numpy as np
 from launch.mistakes import ConfigurationError
 from t5x_style.models import TransformerConfig
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Any]  # of numpy
 
 # Activations and their names there, of plain and of gated MLPs.
 _ACTIVATIONS = {"gelu": "gelu_new", "gelu_exact": "gelu", "relu": "relu", "silu": "silu"}
@@ -142,7 +142,7 @@ def weights(config: TransformerConfig, params: Any) -> Arrays:
   return {name: np.ascontiguousarray(value) for name, value in named.items()}
 
 
-def _layers(flat: Mapping[str, np.ndarray], side: str) -> Iterator[Callable[[str], np.ndarray]]:
+def _layers(flat: Mapping[str, Any], side: str) -> Iterator[Callable[[str], Any]]:
   """For each layer, a function from "mlp/wi/kernel" to its parameter, scanned or unrolled."""
   names = [name for name in flat if name.startswith(f"{side}/layers")]
   if any(name.startswith(f"{side}/layers/") for name in names):
@@ -154,12 +154,12 @@ def _layers(flat: Mapping[str, np.ndarray], side: str) -> Iterator[Callable[[str
       yield lambda name, i=i: flat[f"{side}/layers_{i}/{name}"]
 
 
-def _dense(layer: Callable[[str], np.ndarray], name: str, conv: bool = False) -> Arrays:
+def _dense(layer: Callable[[str], Any], name: str, conv: bool = False) -> Arrays:
   """{"weight", "bias"} of nn.Linear ([out, in]), or of GPT-2's Conv1D ([in, out])."""
   kernel = layer(f"{name}/kernel")
   inputs = 2 if name.endswith("/out") else 1  # [N, H, D], all others [D, ...].
   kernel = kernel.reshape(int(np.prod(kernel.shape[:inputs])), -1)
-  made = {"weight": kernel if conv else kernel.T}
+  made: Arrays = {"weight": kernel if conv else kernel.T}
   try:
     made["bias"] = layer(f"{name}/bias").reshape(-1)
   except KeyError:
@@ -167,8 +167,8 @@ def _dense(layer: Callable[[str], np.ndarray], name: str, conv: bool = False) ->
   return made
 
 
-def _norm(layer: Callable[[str], np.ndarray], name: str) -> Arrays:
-  made = {"weight": layer(f"{name}/scale")}
+def _norm(layer: Callable[[str], Any], name: str) -> Arrays:
+  made: Arrays = {"weight": layer(f"{name}/scale")}
   try:
     made["bias"] = layer(f"{name}/bias")
   except KeyError:
@@ -182,7 +182,7 @@ def _put(out: Arrays, prefix: str, made: Arrays) -> None:
 
 def _t5(flat, config) -> Arrays:
   get = flat.__getitem__
-  out = {"shared.weight": get("token_embed/embedding")}
+  out: Arrays = {"shared.weight": get("token_embed/embedding")}
   if not config.tie_embeddings:
     out["lm_head.weight"] = get("head/kernel").T
   mlp = ("wi_0", "wi_1", "wo") if len(config.mlp_activations) > 1 else ("wi", "wo")
@@ -207,7 +207,7 @@ def _t5(flat, config) -> Arrays:
 
 
 def _bert(flat, config) -> Arrays:
-  get, out = flat.__getitem__, {}
+  get, out = flat.__getitem__, Arrays()
   embeddings = "bert.embeddings"
   out[f"{embeddings}.word_embeddings.weight"] = get("token_embed/embedding")
   out[f"{embeddings}.position_embeddings.weight"] = get("position_embed/embedding")
@@ -233,7 +233,7 @@ def _bert(flat, config) -> Arrays:
 
 
 def _gpt2(flat, config) -> Arrays:
-  get, out = flat.__getitem__, {}
+  get, out = flat.__getitem__, Arrays()
   out["transformer.wte.weight"] = get("token_embed/embedding")
   out["transformer.wpe.weight"] = get("position_embed/embedding")
   for i, layer in enumerate(_layers(flat, "decoder")):
@@ -253,7 +253,7 @@ def _gpt2(flat, config) -> Arrays:
 
 
 def _llama(flat, config) -> Arrays:
-  get, out = flat.__getitem__, {}
+  get, out = flat.__getitem__, Arrays()
   out["model.embed_tokens.weight"] = get("token_embed/embedding")
   for i, layer in enumerate(_layers(flat, "decoder")):
     at = f"model.layers.{i}"

@@ -114,8 +114,12 @@ def _measure(case: _cases.Case, against: str | None) -> Iterator[dict[str, Any]]
   if not peers:
     yield row
   for peer in peers:
-    yield row | {"label": f"against {peer.label}"} | _comparison(
-      seconds[ours.label], seconds[peer.label], losses[ours.label], losses[peer.label]
+    yield (
+      row
+      | {"label": f"against {peer.label}"}
+      | _comparison(
+        seconds[ours.label], seconds[peer.label], losses[ours.label], losses[peer.label]
+      )
     )
 
 
@@ -175,7 +179,7 @@ def _comparison(
   our_losses: Sequence[float],
   peer_losses: Sequence[float],
 ) -> dict[str, Any]:
-  """The ratio is that of each round, ours over the peer's: what else runs changes between rounds."""
+  """The ratio is each round's own, ours over the peer's: what else runs changes with time."""
   ratios = [own / other for own, other in zip(ours, peer, strict=True)]
   low, _, high = statistics.quantiles(ratios, n=4)
   return {

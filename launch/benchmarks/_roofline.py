@@ -1,0 +1,71 @@
+"""A picture of measured steps under the roof of their device: FLOP/s against FLOPs a byte.
+
+Bytes are the least a step has to move: parameters, gradients and both moments of AdamW, each read
+and written once. The real traffic is larger, so a step stands to the right of where it belongs; how
+far under the flat part of the roof it stands is what the picture is for.
+"""
+
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from launch.mistakes import ConfigurationError
+
+# Of bytes a second, from the vendors' data sheets.
+BANDWIDTH = {
+  "TPU v4": 1.2e12,
+  "TPU v5 lite": 0.82e12,
+  "TPU v5": 2.77e12,
+  "TPU v6 lite": 1.64e12,
+  "NVIDIA A100": 2.0e12,
+  "NVIDIA H100": 3.35e12,
+  "NVIDIA H200": 4.8e12,
+}
+_BYTES_PER_PARAMETER = 4 * 2 * 4  # float32, read and written: parameter, gradient, two moments.
+
+
+def check(path: Path) -> None:
+  """Raises ConfigurationError before anything is measured where the picture cannot be made."""
+  if importlib.util.find_spec("matplotlib") is None:
+    raise ConfigurationError("--roofline needs matplotlib: pip install matplotlib.")
+  if path.suffix != ".png" or not path.absolute().parent.is_dir():
+    raise ConfigurationError(
+      f"--roofline={str(path)!r} must be a .png file in a folder that exists, e.g. roofline.png."
+    )
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+  """A point for every row, a roof where the device's peak is known."""
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(8, 5), layout="constrained")
+  FigureCanvasAgg(figure)
+  axes = figure.add_subplot()
+  for row in rows:
+    moved = _BYTES_PER_PARAMETER * row["num_parameters"]
+    intensity = row["step_flops"] / moved
+    axes.plot(intensity, row["tflops"], "o", label=f"{row['case']}, {row['label']}")
+    if row.get("peer_step_seconds"):
+      rate = row["step_flops"] / row["peer_step_seconds"] / 1e12
+      axes.plot(intensity, rate, "x", color=axes.lines[-1].get_color())
+  _roof(axes, rows)
+  axes.set(xscale="log", yscale="log", xlabel="FLOPs a byte, at least moved", ylabel="TFLOP/s")
+  axes.set_title(f"{rows[0]['num_devices']} x {rows[0]['device']}  (o t5x_style, x peer)")
+  axes.grid(True, which="both", alpha=0.2)
+  axes.legend(fontsize=8)
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    figure.savefig(path, dpi=150)
+
+
+def _roof(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
+  peak = rows[0].get("peak_tflops")
+  names = [name for name in BANDWIDTH if rows[0]["device"].startswith(name)]
+  if not peak or not names:
+    return
+  slope = BANDWIDTH[max(names, key=len)] * rows[0]["num_devices"] / 1e12
+  corner = peak / slope
+  axes.plot([corner / 30, corner, corner * 100], [peak / 30, peak, peak], "k-", linewidth=1)
