@@ -137,13 +137,17 @@ def from_gin(
   made = read.build(run.Run)
   lengths = _complete(lengths, made.model.architecture)
   name = " ".join(part.removesuffix(".gin") for part in gin_files)
-  return Case(name, _on_random_batches(made, lengths), lengths)
+  made = dataclasses.replace(
+    made, dataset=_random(made.model, lengths), initial_checkpoint_path=None
+  )
+  return Case(name, made, lengths)
 
 
 def make(name: str, model: TransformerConfig, rows: int, **lengths: int) -> Case:
+  """A model's training as the notes measure it: AdamW, gradients clipped at 1."""
   made = run.Run(
     model=model,
-    dataset=lambda **_: None,  # Replaced below.
+    dataset=_random(model, lengths),
     optimizer=optimizers.adamw,
     schedule=schedules.constant(LEARNING_RATE),
     model_dir="unused",
@@ -151,14 +155,11 @@ def make(name: str, model: TransformerConfig, rows: int, **lengths: int) -> Case
     batch_size=rows,
     clip_gradient_norm=1.0,
   )
-  return Case(name, _on_random_batches(made, lengths), lengths)
+  return Case(name, made, lengths)
 
 
-def _on_random_batches(made: run.Run, lengths: Mapping[str, int]) -> run.Run:
-  load: Any = functools.partial(
-    synthetic.load, feature_lengths=lengths, vocab_size=made.model.vocab_size
-  )
-  return dataclasses.replace(made, dataset=load, initial_checkpoint_path=None)
+def _random(model: TransformerConfig, lengths: Mapping[str, int]) -> Any:
+  return functools.partial(synthetic.load, feature_lengths=lengths, vocab_size=model.vocab_size)
 
 
 def comparable(case: Case) -> Case:

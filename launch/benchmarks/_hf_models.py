@@ -4,8 +4,9 @@ For the benchmark alone: it starts both sides from the same weights. What none o
 can be is refused.
 """
 
+import functools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -120,7 +121,7 @@ def build(config: TransformerConfig, length: int) -> Any:
     hidden_act=act,
     max_position_embeddings=length,
     rms_norm_eps=config.norm_epsilon,
-    rope_theta=config.rotary_base,
+    rope_parameters={"rope_type": "default", "rope_theta": config.rotary_base},
     **shared,
   )
   return _model(transformers.LlamaForCausalLM, made)
@@ -142,16 +143,20 @@ def weights(config: TransformerConfig, params: Any) -> Arrays:
   return {name: np.ascontiguousarray(value) for name, value in named.items()}
 
 
-def _layers(flat: Mapping[str, Any], side: str) -> Iterator[Callable[[str], Any]]:
+def _layers(flat: Mapping[str, Any], side: str) -> list[Callable[[str], Any]]:
   """For each layer, a function from "mlp/wi/kernel" to its parameter, scanned or unrolled."""
   names = [name for name in flat if name.startswith(f"{side}/layers")]
-  if any(name.startswith(f"{side}/layers/") for name in names):
-    count = flat[names[0]].shape[0]
-    for i in range(count):
-      yield lambda name, i=i: flat[f"{side}/layers/{name}"][i]
-  else:
-    for i in range(1 + max(int(re.findall(r"layers_(\d+)/", name)[0]) for name in names)):
-      yield lambda name, i=i: flat[f"{side}/layers_{i}/{name}"]
+
+  def scanned(i: int, name: str) -> Any:
+    return flat[f"{side}/layers/{name}"][i]
+
+  def unrolled(i: int, name: str) -> Any:
+    return flat[f"{side}/layers_{i}/{name}"]
+
+  if names[0].startswith(f"{side}/layers/"):
+    return [functools.partial(scanned, i) for i in range(flat[names[0]].shape[0])]
+  count = 1 + max(int(re.findall(r"layers_(\d+)/", name)[0]) for name in names)
+  return [functools.partial(unrolled, i) for i in range(count)]
 
 
 def _dense(layer: Callable[[str], Any], name: str, conv: bool = False) -> Arrays:

@@ -11,7 +11,7 @@ from etils import epath
 from t5x_style.models import Transformer, TransformerConfig
 from t5x_style.models.attention_kernels.choice import Choice
 from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
-from t5x_style.training import flops
+from t5x_style.training import flops, profiling
 from t5x_style.training.attention_choices import attention_choices
 from t5x_style.training.dataset import Dataset, LoadDataset
 from t5x_style.training.optimizers import Optimizer
@@ -37,6 +37,7 @@ class Run:
       model (t5x_style.partitioning.default_mesh).
     dcn_mesh_shape: slices or nodes along these axes, where there are several.
     sharding_rules: what comes before DEFAULT_RULES of t5x_style.partitioning.sharding.
+    profile_steps: the first and the last step of which a profile is written, None for none.
     clip_gradient_norm: gradients with a larger global norm are scaled down to it; None never.
   """
 
@@ -60,6 +61,7 @@ class Run:
   dcn_mesh_shape: Mapping[str, int] | None = None
   sharding_rules: Any = ()
   initial_checkpoint_path: str | None = None
+  profile_steps: tuple[int, int] | None = None
   seed: int = 0
 
   def __post_init__(self):
@@ -156,6 +158,7 @@ def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
     ValueError: parts that do not fit together, naming the setting to change.
     OSError: MODEL_DIR cannot be written.
   """
+  profiling.check(run.profile_steps, run.train_steps)
   if devices is None:
     _check_writable(epath.Path(run.model_dir).expanduser())
   model = Transformer(run.model)

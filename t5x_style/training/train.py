@@ -18,6 +18,7 @@ from t5x_style.training.evaluation import make_evaluate, unigram_entropy
 from t5x_style.training.initial import Reader, initial_params
 from t5x_style.training.interruption import StopSignal
 from t5x_style.training.meter import Meter, check_finite
+from t5x_style.training.profiling import Profiler
 from t5x_style.training.run import Prepared
 from t5x_style.training.state import TrainState
 from t5x_style.training.step import make_train_step
@@ -112,11 +113,16 @@ def train(job: Job, terminal: Terminal) -> Result:
     )
 
   stopped_by = None
-  with StopSignal() as stop, job.writers, terminal.progress(first, run.train_steps):
+  profiler = Profiler(run.profile_steps, prepared.model_dir)
+  progress = terminal.progress(first, run.train_steps)
+  with StopSignal() as stop, job.writers, profiler, progress:
     for step in range(first + 1, run.train_steps + 1):
+      profiler.before(step)
       state, sums = step_fn(state, prepared.partitioner.put(next(job.iterator)))
       meter.add(step, sums)
       terminal.step(step)
+      if profile := profiler.after(step, sums, step_fn):
+        terminal.note(profile)
       stopped_by = stop.at(step)
       validation = {}
       if step % run.eval_period == 0 or step == run.train_steps:

@@ -22,7 +22,10 @@ FAMILIES = {
   "t5 untied": (dataclasses.replace(_cases.T5, tie_embeddings=False), T5_LENGTHS),
   "bert": (_cases.BERT, {"inputs": 16}),
   "gpt2": (_cases.GPT2, {"targets": 16}),
-  "llama": (dataclasses.replace(_cases.DECODER_1B, num_kv_heads=2), {"targets": 16}),
+  "llama": (
+    dataclasses.replace(_cases.DECODER_1B, num_kv_heads=2, rotary_base=100.0),
+    {"targets": 16},
+  ),
 }
 
 

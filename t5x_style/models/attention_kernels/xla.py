@@ -54,7 +54,7 @@ def attend(
   if soft_cap is not None:
     logits = soft_cap * jnp.tanh(logits / soft_cap)
   if bias is not None:
-    logits += bias.astype(jnp.float32).reshape(1, K, *groups, L, S)
+    logits = _add_to_rows(logits, bias.astype(jnp.float32).reshape(1, K, *groups, L, S))
   if mask is not None:
     logits = jnp.where(mask[:, :, None] if groups else mask, logits, HIDDEN)
   return _average(rows, logits, value).reshape(B, N, L, H).swapaxes(1, 2)
@@ -89,3 +89,26 @@ def _average_backward(rows, kept, by_out):
 
 
 _average.defvjp(_average_forward, _average_backward)
+
+
+@jax.custom_vjp
+def _add_to_rows(logits: jax.Array, bias: jax.Array) -> jax.Array:
+  """[B, ...] + [1, ...]."""
+  return logits + bias
+
+
+def _add_to_rows_backward(_, gradient):
+  """Sums the bias' gradient over rows; on CPUs as a product with ones, which takes XLA a fiftieth
+  of the time of a sum over the first axis."""
+
+  def product(x):
+    ones = jnp.ones(x.shape[:1], x.dtype)
+    return jnp.tensordot(ones, x, 1, precision="highest")[None]
+
+  by_bias = jax.lax.platform_dependent(
+    gradient, cpu=product, default=lambda x: x.sum(0, keepdims=True)
+  )
+  return gradient, by_bias
+
+
+_add_to_rows.defvjp(lambda logits, bias: (logits + bias, None), _add_to_rows_backward)
