@@ -29,9 +29,16 @@ XLA_FLAGS = {
   # Nothing: fast math, oneDNN, vector width and fusion flags moved a training step by less than
   # the noise of measuring it. What counts on a CPU is the layout of the matrix products.
   "cpu": {},
-  # Collectives of sharded runs are started early and waited for late, so that they overlap with
-  # the matrix products around them.
-  "gpu": {"xla_gpu_enable_latency_hiding_scheduler": "true"},
+  # Not set, as no GPU was at hand to measure it: Triton's products and the size from which
+  # collectives are combined; see launch/benchmarks/NOTES.md for the commands.
+  "gpu": {
+    # Collectives of sharded runs are started early and waited for late, so that they overlap with
+    # the matrix products around them.
+    "xla_gpu_enable_latency_hiding_scheduler": "true",
+    # Layers are a loop: with two of its turns in the body, the parameters that one needs are
+    # gathered while the other computes.
+    "xla_gpu_enable_while_loop_double_buffering": "true",
+  },
   # Nothing: libtpu's defaults overlap collectives already.
   "tpu": {},
 }
@@ -136,6 +143,13 @@ def set_xla_flags(environ: MutableMapping[str, str]) -> None:
 def share_memory(environ: MutableMapping[str, str] = os.environ) -> None:
   """Leaves a GPU's memory to other libraries of this process until it is needed."""
   environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def xla_facts(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+  """The flags this accelerator gets and those of the user, for the header; nothing where none."""
+  variable = "LIBTPU_INIT_ARGS" if accelerator(environ) == "tpu" else "XLA_FLAGS"
+  flags = environ.get(variable, "")
+  return {variable: flags} if flags else {}
 
 
 def accelerator(environ: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import jax
 
-from launch.benchmarks import _cases, _hf
+from launch.benchmarks import _cases, _hf, _roofline
 from launch.benchmarks._ours import Ours
 from launch.mistakes import ConfigurationError, did_you_mean
 from t5x_style.training import run, train
@@ -77,8 +77,6 @@ def measure(
     _hf.check_installed()
     cases = [_cases.comparable(case) for case in cases]
   if roofline:
-    from launch.benchmarks import _roofline
-
     _roofline.check(Path(roofline))
   rows = []
   for case in cases:

@@ -81,6 +81,8 @@ def test_the_users_xla_flags_come_last(monkeypatch):
   environ = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_a=2"}
   runtime.set_xla_flags(environ)
   assert environ["XLA_FLAGS"] == "--xla_a=1 --xla_a=2"
+  assert runtime.xla_facts(environ) == {"XLA_FLAGS": "--xla_a=1 --xla_a=2"}
+  assert runtime.xla_facts({"JAX_PLATFORMS": "cpu"}) == {}
 
 
 def test_accelerator():
