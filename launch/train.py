@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     info = report.model_info(prepared)
     first_process = jax.process_index() == 0
     out = terminal.Terminal(enabled=first_process)
-    out.header("t5x_style", report.facts(prepared))
+    out.header("t5x_style", report.facts(prepared) | runtime.xla_facts())
     if values.dry_run:
       out.note(f"\n{info}\n{report.batch_info(prepared)}\nThis was a dry run: nothing was trained.")
       return

@@ -158,8 +158,8 @@ def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
     ValueError: parts that do not fit together, naming the setting to change.
     OSError: MODEL_DIR cannot be written.
   """
-  profiling.check(run.profile_steps, run.train_steps)
   if devices is None:
+    profiling.check(run.profile_steps, run.train_steps)
     _check_writable(epath.Path(run.model_dir).expanduser())
   model = Transformer(run.model)
   optimizer = run.optimizer(run.schedule)
