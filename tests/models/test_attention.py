@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from t5x_style.models import RotaryScaling, attention
+from t5x_style.models.attention_kernels import xla
 
 
 def reference(query, key, value, mask, bias, scale):
@@ -119,3 +120,13 @@ def test_rotary_scaling_stretches_long_wavelengths_alone():
   got = attention.rotate(x, jnp.array([[5]]), base, scaling).reshape(4)
   angle = 5 * base**-0.5 * (0.5 + 0.5 / 8)
   assert float(got[3]) == pytest.approx(np.sin(angle), abs=1e-6)
+
+
+def test_the_gradient_of_a_bias_is_the_sum_over_rows():
+  """Also where XLA for CPUs is given it as a product."""
+  rng = np.random.default_rng(0)
+  logits, weights = rng.standard_normal((2, 3, 2, 4, 5), np.float32)
+  bias = jnp.zeros((1, 2, 4, 5))
+  grads = jax.jit(jax.grad(lambda *x: (weights * xla._add_to_rows(*x)).sum(), (0, 1)))(logits, bias)
+  np.testing.assert_array_equal(grads[0], weights)
+  np.testing.assert_allclose(grads[1], weights.sum(0, keepdims=True), rtol=1e-6, atol=1e-6)
