@@ -1,0 +1,89 @@
+"""Whole models on every kernel: as on XLA's, and no document of a packed row influences another."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5x_style.models.attention_kernels import choice, cudnn, splash
+
+LENGTH, SPLIT = 12, 7
+
+
+@pytest.fixture
+def on(monkeypatch):
+  """on(kernel): models see the devices it runs on; it is interpreted, or its call left to XLA."""
+
+  def patch(kernel):
+    platform = {"splash": "tpu", "cudnn": "gpu", "xla": "cpu"}[kernel]
+    for module in (choice, cudnn, splash):
+      monkeypatch.setattr(module, "current_platform", lambda: platform)
+    monkeypatch.setattr(splash, "attend", functools.partial(splash.attend, interpret=True))
+    original = jax.nn.dot_product_attention
+    by_xla = lambda *args, **kwargs: original(*args, **{**kwargs, "implementation": "xla"})
+    monkeypatch.setattr(jax.nn, "dot_product_attention", by_xla)
+
+  return patch
+
+
+def packed(config):
+  """A row of two documents that share no token: 2 to 20 and 21 to 39."""
+  tokens = jnp.array([[*range(2, 2 + SPLIT), *range(21, 21 + LENGTH - SPLIT)]])
+  segments = jnp.array([[1] * SPLIT + [2] * (LENGTH - SPLIT)])
+  positions = jnp.array([[*range(SPLIT), *range(LENGTH - SPLIT)]])
+  batch = {}
+  for side in ("encoder", "decoder"):
+    if getattr(config, f"num_{side}_layers"):
+      batch |= {f"{side}_input_tokens": tokens, f"{side}_segment_ids": segments}
+      batch[f"{side}_positions"] = positions
+  return batch
+
+
+def run(model, params, batch):
+  """Hidden states, and the gradient of the second document's by the table of embeddings."""
+
+  weights = jax.random.normal(jax.random.key(2), (model.config.emb_dim,))
+
+  @jax.jit
+  def program(table):
+    def loss(table):
+      changed = {**params, "token_embed": {"embedding": table}}
+      hidden = model.apply({"params": changed}, batch).hidden.astype(jnp.float32)
+      return (hidden * weights)[:, SPLIT:].sum(), hidden
+
+    return jax.grad(loss, has_aux=True)(table)
+
+  gradient, hidden = program(params["token_embed"]["embedding"])
+  return np.asarray(hidden, np.float32), np.asarray(gradient)
+
+
+CASES = [
+  pytest.param(kernel, family, marks=[] if family == "llama" else pytest.mark.slow)
+  for kernel in ("splash", "cudnn")
+  for family in ("llama", "bert", "t5")
+]
+
+
+@pytest.mark.parametrize(("kernel", "family"), CASES)
+def test_models_on_other_kernels(build_family, on, kernel, family):
+  # cuDNN's kernel is taken in bfloat16 alone.
+  changes = {"dtype": "bfloat16"} if kernel == "cudnn" else {}
+  model, params, _ = build_family(family, **changes)
+  params, batch = nn.meta.unbox(params), packed(model.config)
+  on("xla")
+  expected_hidden, expected_gradient = run(model, params, batch)
+  on(kernel)
+  hidden, gradient = run(model, params, batch)
+  atol = 0.05 if changes else 1e-5
+  np.testing.assert_allclose(hidden, expected_hidden, atol=atol * np.abs(expected_hidden).max())
+  np.testing.assert_allclose(
+    gradient, expected_gradient, atol=atol * np.abs(expected_gradient).max()
+  )
+  for found in (gradient, expected_gradient):
+    assert (found[2 : 2 + SPLIT] == 0).all()
+    assert (np.abs(found[21 : 21 + LENGTH - SPLIT]).sum(-1) > 0).all()
+  if not changes:
+    assert (gradient != expected_gradient).any()  # It was another kernel.
