@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> None:
   # Nothing runs but the compiler, and a TPU of this machine is not to be taken.
   os.environ["JAX_PLATFORMS"] = "cpu"
   runtime.prepare()
+  runtime.set_xla_flags(os.environ, "tpu")
   with mistakes.setup():
     if not values.topology:
       raise mistakes.ConfigurationError(

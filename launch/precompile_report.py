@@ -35,7 +35,7 @@ class Report:
   memory: Mapping[str, int]  # by what takes it
   too_large: compilation.TooLarge | None
   roofline: Roofline
-  collectives: list[dict[str, Any]]
+  sent: list[collectives.Collective]
   kernels: int  # calls of hand-written (Pallas) kernels in the program
   compile_seconds: float
   alternatives: list[dict[str, Any]]
@@ -66,7 +66,9 @@ def examine(prepared: run.Prepared, topology: Topology) -> Report:
   begun = time.perf_counter()
   compiled = compilation.compile_if_it_fits(functools.partial(train.compile_step, prepared))
   seconds = time.perf_counter() - begun
-  planner = planning.Planner(prepared.run, prepared.dataset, topology)
+  planner = planning.Planner(
+    prepared.run, prepared.dataset, topology, planning.fused_attention(prepared)
+  )
   layout = planning.layout_of(prepared)
   state = {
     "parameters": compilation.device_bytes(prepared.abstract.params),
@@ -89,7 +91,7 @@ def examine(prepared: run.Prepared, topology: Topology) -> Report:
     memory=memory,
     too_large=too_large,
     roofline=step_roofline(prepared, planner, sent),
-    collectives=collectives.summary(sent),
+    sent=sent,
     kernels=kernels,
     compile_seconds=seconds,
     alternatives=alternatives,
@@ -153,9 +155,10 @@ def as_json(report: Report) -> dict[str, Any]:
     "train_steps": prepared.run.train_steps,
     "days": report.days,
     "chip_hours": 24 * report.days * report.topology.chips,
-    "collectives": report.collectives,
+    "collectives": collectives.summary(report.sent),
     "collectives_by": "formula" if report.too_large else "compiled program",
     "kernels": report.kernels,
+    "attention": {name: choice.name for name, choice in prepared.attention.items()},
     "compile_seconds": report.compile_seconds,
     "too_large": report.too_large and report.too_large._asdict(),
     "alternatives": report.alternatives,
@@ -240,7 +243,7 @@ def _verdict(report: Report) -> tuple[str, str]:
 def _collectives_table(report: Report) -> Table:
   source = "by formula" if report.too_large else "of a step"
   table = _table(f"collectives {source}", "network", "count", "MiB", "MiB sent by a chip")
-  for row in report.collectives:
+  for row in collectives.summary(report.sent):
     table.add_row(
       row["kind"],
       row["network"].upper(),

@@ -14,7 +14,7 @@ from launch import precompile_report
 from launch.mistakes import ConfigurationError
 from t5x_style.partitioning.topologies import Topology
 from t5x_style.training import run
-from t5x_style.training.planner import MARGIN, Estimate, Planner, apply
+from t5x_style.training.planner import MARGIN, Estimate, Planner, apply, fused_attention
 
 _SHOWN = 16
 
@@ -69,6 +69,9 @@ def search(
   )
   chosen = dataclasses.replace(chosen, dataset=lambda *_, **__: dataset)
   planner = Planner(chosen, dataset, topology)
+  first = next(planner.layouts(), None)
+  if devices and first and fused_attention(run.prepare(apply(chosen, first), devices)):
+    planner = Planner(chosen, dataset, topology, fused_attention=True)
   every = [planner.estimate(layout) for layout in planner.layouts()]
   if not every:
     near = topology.chips * max(1, chosen.batch_size // topology.chips)

@@ -115,10 +115,9 @@ def _once_each(
 ) -> Iterator[tuple[hlo.Instruction, str, tuple[hlo.Shape, ...]]]:
   """(instruction, kind, shapes of its operands) of what a run of a computation sends.
 
-  libtpu cuts an asynchronous collective into pieces that it fuses with the products around it: the
-  pieces carry one chain_id, and are one collective.
+  libtpu cuts an asynchronous collective into pieces that it fuses with the products around it, also
+  with those inside of loops: the pieces carry one chain_id, and the first of them starts it.
   """
-  chains = set()
   own = program.computations[computation]
   for instruction in own.values():
     inside = [(computation, instruction)]
@@ -126,15 +125,19 @@ def _once_each(
       inside = list(hlo.within(program, instruction))
     for place, inner in inside:
       kind = _kind(inner, place)
-      chain = inner.attribute(r'chain_id="(\d+)"')
-      if kind is None or (chain and chain in chains):
-        continue
-      chains.add(chain)
       siblings = program.computations[place]
+      piece = place != computation and "chain_id=" in inner.rest
+      if kind is None or (piece and not _starts(siblings)):
+        continue
       operands = tuple(
         shape for name in inner.operands if name in siblings for shape in siblings[name].shapes
       )
       yield inner, kind, operands
+
+
+def _starts(fusion: dict[str, hlo.Instruction]) -> bool:
+  """Whether a fusion holds the first piece of an asynchronous collective."""
+  return any('custom_call_target="AsyncCollectiveStart"' in x.rest for x in fusion.values())
 
 
 def _kind(instruction: hlo.Instruction, computation: str) -> str | None:

@@ -41,8 +41,16 @@ class Estimate(NamedTuple):
 class Planner:
   """Formulas for one run on one topology; a layout costs well under a millisecond."""
 
-  def __init__(self, chosen: run.Run, dataset: Any, topology: Topology):
+  def __init__(
+    self, chosen: run.Run, dataset: Any, topology: Topology, fused_attention: bool = False
+  ):
+    """Traces the model once.
+
+    Args:
+      fused_attention: whether a kernel computes the attention that keeps no weights.
+    """
     self.run, self.dataset, self.topology = chosen, dataset, topology
+    self._fused_attention = fused_attention
     self._lengths = lengths(dataset)
     tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
@@ -58,7 +66,7 @@ class Planner:
 
   def layouts(self) -> Iterator[Layout]:
     """Every layout that divides: all meshes, microbatches and remat policies."""
-    base = layout_of_run(self.run, self.dataset, dict.fromkeys(MESH_AXES, 1))
+    base = layout_of_run(self.run, self.dataset, dict.fromkeys(MESH_AXES, 1), self._fused_attention)
     for mesh in self._meshes():
       parts = mesh["data"] * mesh["fsdp"]
       for microbatches, remat in itertools.product(_MICROBATCHES, _REMAT):
@@ -176,10 +184,17 @@ def lengths(dataset: Any) -> dict[str, int]:
 
 def layout_of(prepared: run.Prepared) -> Layout:
   mesh = dict(prepared.partitioner.mesh.shape)
-  return layout_of_run(prepared.run, prepared.dataset, mesh)
+  return layout_of_run(prepared.run, prepared.dataset, mesh, fused_attention(prepared))
 
 
-def layout_of_run(chosen: run.Run, dataset: Any, mesh: dict[str, int]) -> Layout:
+def fused_attention(prepared: run.Prepared) -> bool:
+  """Whether kernels that keep no attention weights compute all of a run's attention."""
+  return all(choice.name != "xla" for choice in prepared.attention.values())
+
+
+def layout_of_run(
+  chosen: run.Run, dataset: Any, mesh: dict[str, int], fused_attention: bool = False
+) -> Layout:
   sides = lengths(dataset)
   return Layout(
     mesh=mesh,
@@ -188,6 +203,7 @@ def layout_of_run(chosen: run.Run, dataset: Any, mesh: dict[str, int]) -> Layout
     batch_size=chosen.batch_size,
     encoder_length=sides.get("encoder_length", 0),
     decoder_length=sides.get("decoder_length", 0),
+    fused_attention=fused_attention,
   )
 
 

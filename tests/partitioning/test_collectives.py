@@ -31,7 +31,8 @@ PROGRAM = """HloModule step, is_scheduled=true
 
 %piece.1 (a: bf16[2,8]) -> bf16[8,8] {
   %a = bf16[2,8]{1,0} parameter(0)
-  ROOT %g = bf16[8,8]{1,0} all-gather(%a), channel_id=1, replica_groups=mesh['x'=2,'y'=4] {'y'}, dimensions={0}, frontend_attributes={chain_id="7"}
+  %g = bf16[8,8]{1,0} all-gather(%a), channel_id=1, replica_groups=mesh['x'=2,'y'=4] {'y'}, dimensions={0}, frontend_attributes={chain_id="7"}
+  ROOT %go = (bf16[2,8]{1,0}, bf16[8,8]{1,0}, u32[]{:S(2)}) custom-call(%g), custom_call_target="AsyncCollectiveStart"
 }
 
 %piece.2 (b: bf16[2,8]) -> bf16[8,8] {

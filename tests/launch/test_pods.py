@@ -1,0 +1,99 @@
+"""The runs of gin_configs/pods: each fits its TPU, needs no more memory than it did, sends no more.
+
+What they need is recorded in hbm_per_chip.json. To record it anew, after a change that is worth it:
+
+    RECORD_HBM=1 pytest -n0 -m slow tests/launch/test_pods.py
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from launch import configuration, precompile, precompile_report, runtime
+from t5x_style.partitioning import topologies
+from t5x_style.training import planner, run
+
+FOLDER = Path(__file__).parents[2] / "gin_configs" / "pods"
+RECORD = Path(__file__).with_name("hbm_per_chip.json")
+PODS = {
+  "t5_1_1_base_v5e_4x4": "v5e:4x4",
+  "t5_1_1_large_v5e_8x8": "v5e:8x8",
+  "t5_1_1_xxl_v5p_4x4x4": "v5p:4x4x4",
+  "ul2_20b_v5p_4x4x8": "v5p:4x4x8",
+  "bert_large_v4_2x2x4": "v4:2x2x4",
+  "llama_8b_v6e_8x8": "v6e:8x8",
+  "llama_70b_v5p_8x8x8": "v5p:8x8x8",
+}
+needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is not installed")
+
+
+def read(name):
+  config = configuration.read([f"pods/{name}.gin"], (), (), precompile.DATA)
+  return precompile.without_data(config.build(run.Run))
+
+
+def test_every_pod_is_named_after_its_topology():
+  files = {path.stem for path in FOLDER.glob("*.gin")} - {"c4"}
+  assert files == PODS.keys()
+  for name, topology in PODS.items():
+    assert name.endswith(topology.replace(":", "_"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PODS)
+def test_fits_by_formula(name):
+  """Before anything is compiled; the formula's own margin is left."""
+  topology, chosen = topologies.parse(PODS[name]), read(name)
+  dataset = chosen.dataset(
+    architecture=chosen.model.architecture,
+    batch_size=chosen.batch_size,
+    seed=0,
+    process_index=0,
+    process_count=1,
+  )
+  mesh = dict.fromkeys(("data", "fsdp", "sequence", "tensor"), 1) | dict(chosen.mesh_shape)
+  assert math.prod(mesh.values()) == topology.chips
+  assert chosen.model.dtype == "bfloat16"
+  plan = planner.Planner(chosen, dataset, topology)
+  layout = planner.layout_of_run(chosen, dataset, mesh, chosen.model.positions == "rotary")
+  assert plan.estimate(layout).bytes <= topology.chip.hbm_bytes
+
+
+@needs_libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PODS)
+def test_compiles_fits_and_grows_by_no_more_than_two_percent(name):
+  runtime.set_xla_flags(os.environ, "tpu")
+  topology = topologies.parse(PODS[name])
+  prepared = run.prepare(read(name), topologies.devices(topology))
+  report = precompile_report.examine(prepared, topology)
+  assert report.fits, precompile_report.as_json(report)["too_large"]
+  check_what_is_sent(prepared, report.sent)
+  recorded = json.loads(RECORD.read_text())
+  if os.environ.get("RECORD_HBM"):
+    recorded[name] = report.hbm_bytes
+    RECORD.write_text(json.dumps(recorded, indent=2, sort_keys=True) + "\n")
+  if name in recorded:
+    assert report.hbm_bytes <= 1.02 * recorded[name]
+
+
+def check_what_is_sent(prepared, sent):
+  """No activations are gathered, no stacks of kernels, no logits; fsdp scatters gradients."""
+  config, layout = prepared.run.model, planner.layout_of(prepared)
+  fsdp = layout.mesh["fsdp"]
+  kernel = max(config.emb_dim * config.mlp_dim, config.emb_dim * config.num_heads * config.head_dim)
+  table = config.vocab_size * config.emb_dim
+  for one in sent:
+    for dtype, sizes in one.shapes:
+      size = math.prod(sizes)
+      # Nothing that is sent whole is larger than a kernel of one layer, or than the table.
+      assert size <= (kernel if one.in_loop else max(table, kernel)), one
+      if one.kind == "all-gather" and dtype in ("bf16", "f32") and size > 2**16:
+        assert fsdp > 1, one
+  if fsdp > 1:
+    scattered = sum(x.bytes * x.times for x in sent if x.kind == "reduce-scatter")
+    summed = sum(x.bytes * x.times for x in sent if x.kind == "all-reduce" and x.group == fsdp)
+    assert scattered > 4 * summed

@@ -1,0 +1,186 @@
+"""launch.precompile: mistakes, formulas against those of the hand, the ranking, what is printed."""
+
+import dataclasses
+import functools
+import io
+import json
+
+import jax
+import pytest
+from rich.console import Console
+
+from launch import configuration, precompile, precompile_report, precompile_search
+from launch.mistakes import ConfigurationError
+from t5x_style.models import TransformerConfig
+from t5x_style.partitioning import topologies
+from t5x_style.training import optimizers, planner, run, schedules, synthetic
+
+needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is not installed")
+
+LAYERS, WIDTH, MLP, VOCAB = 4, 512, 1024, 8192
+MODEL = TransformerConfig(
+  vocab_size=VOCAB,
+  emb_dim=WIDTH,
+  num_heads=8,
+  head_dim=64,
+  mlp_dim=MLP,
+  num_decoder_layers=LAYERS,
+  positions="rotary",
+  dtype="bfloat16",
+)
+LAYER = 4 * WIDTH * WIDTH + 3 * WIDTH * MLP  # parameters of kernels
+
+
+def a_run(tmp_path, **changes):
+  chosen = run.Run(
+    model=MODEL,
+    dataset=functools.partial(
+      synthetic.load, feature_lengths={"targets": 256}, vocab_size=MODEL.vocab_size
+    ),
+    optimizer=optimizers.adamw,
+    schedule=schedules.constant(1e-3),
+    model_dir=str(tmp_path / "untouched"),
+    train_steps=1000,
+    batch_size=64,
+  )
+  return dataclasses.replace(chosen, **changes)
+
+
+def a_planner(tmp_path, topology="v5e:4x4", **changes):
+  chosen = a_run(tmp_path, **changes)
+  dataset = chosen.dataset("decoder_only", chosen.batch_size, 0, 0, 1)
+  return planner.Planner(chosen, dataset, topologies.parse(topology))
+
+
+def a_layout(plan, remat="full", microbatches=1, **mesh):
+  sizes = dict.fromkeys(("data", "fsdp", "sequence", "tensor"), 1) | mesh
+  layout = planner.layout_of_run(plan.run, plan.dataset, sizes)
+  return dataclasses.replace(layout, remat=remat, microbatches=microbatches)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ([], "--topology is missing: .* such as v4:2x2x4"),
+    (["--topology=v9:2x2"], "names 'v9'"),
+    (["--topology=v5e:4x4", "--write=x.gin"], "add --search"),
+    (["--topology=v5e:4x4", "--slices=0"], "slices"),
+    (["--topology=v5e:4x4", "--dry_run"], "no flag --dry_run"),
+  ],
+)
+def test_mistakes(arguments, message, monkeypatch):
+  monkeypatch.setattr(precompile.runtime, "prepare", lambda: None)
+  monkeypatch.setattr(precompile.runtime, "set_xla_flags", lambda *_: None)
+  monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+  with pytest.raises(ConfigurationError, match=message):
+    precompile.main(["precompile", "--gin_file=quickstart.gin", *arguments])
+
+
+def test_batches_have_their_true_shapes_and_nothing_is_read(tmp_path):
+  """The vocabulary's file and the corpus are nowhere; span corruption makes 114 targets of 512."""
+  files = ["runs/pretrain.gin", "models/encoder_decoder_mini.gin", "data/c4.gin"]
+  bindings = [f"MODEL_DIR = '{tmp_path}/untouched'", "VOCAB_SIZE = 32128", "DATA_STREAMS = 4"]
+  config = configuration.read(
+    [*files, "objectives/span_corruption.gin"], bindings, (), precompile.DATA
+  )
+  chosen = precompile.without_data(config.build(run.Run))
+  dataset = chosen.dataset(
+    architecture="encoder_decoder", batch_size=8, seed=0, process_index=0, process_count=1
+  )
+  shapes = {name: shape for name, (shape, _) in dataset.feature_shapes.items()}
+  assert shapes["encoder_input_tokens"] == (8, 512)
+  assert shapes["decoder_target_tokens"] == (8, 114)
+  assert dataset.vocab_size == 32128
+  assert not (tmp_path / "untouched").exists()
+
+
+def test_state_by_hand(tmp_path):
+  """Parameters and AdamW's two moments in float32, split 16 ways; all of it on data alone."""
+  plan = a_planner(tmp_path)
+  kernels = LAYERS * LAYER + VOCAB * WIDTH
+  split = plan.estimate(a_layout(plan, fsdp=16))
+  assert split.state_bytes == pytest.approx(3 * 4 * kernels / 16, rel=0.01)
+  assert plan.estimate(a_layout(plan, data=16)).state_bytes == pytest.approx(
+    16 * split.state_bytes, rel=0.01
+  )
+
+
+def test_collectives_by_hand(tmp_path):
+  """Fully sharded: kernels in bfloat16 three times with remat, twice without; gradients once."""
+  plan = a_planner(tmp_path)
+  for remat, passes in (("full", 3), ("none", 2)):
+    sent = plan.collectives(a_layout(plan, remat, fsdp=16))
+    layers = next(one for one in sent if one.kind == "all-gather")
+    assert layers.bytes * layers.times == pytest.approx(passes * 2 * LAYERS * LAYER, rel=0.01)
+    assert layers.wire_bytes == layers.bytes * layers.times * 15 / 16
+    assert not [one for one in sent if one.kind == "all-reduce"]
+  sent = plan.collectives(a_layout(plan, "full", data=4, tensor=4))
+  assert {one.kind for one in sent} == {"all-reduce"}
+  # Tensor parallel: two sums of [rows, length, D] a layer and pass, in bfloat16.
+  (activations,) = [one for one in sent if one.where == "tensor"][:1]
+  assert activations.bytes == 64 / 4 * 256 * WIDTH * 2
+  assert activations.times == 3 * 2 * LAYERS
+
+
+def test_remat_and_microbatches_cost_time_and_give_memory(tmp_path):
+  plan = a_planner(tmp_path)
+  of = {remat: plan.estimate(a_layout(plan, remat, data=16)) for remat in ("none", "dots", "full")}
+  assert of["none"].bytes > of["dots"].bytes > of["full"].bytes
+  assert of["none"].roofline.compute < of["dots"].roofline.compute < of["full"].roofline.compute
+  assert of["full"].roofline.compute / of["none"].roofline.compute < 4 / 3
+  fewer = plan.estimate(a_layout(plan, "none", 4, data=16))
+  assert fewer.roofline.hbm > of["none"].roofline.hbm
+
+
+def test_search_by_formula_is_ranked_and_written_only_when_compiled(tmp_path):
+  found = precompile_search.search(a_run(tmp_path), topologies.parse("v5e:4x4"), [], compiles=0)
+  value = precompile_search.as_json(found)
+  assert value["tried"] == len(value["candidates"]) > 50
+  fitting = [row for row in value["candidates"] if row["fits"]]
+  assert fitting == value["candidates"][: len(fitting)]
+  seconds = [row["predicted_step_seconds"] for row in fitting]
+  assert seconds == sorted(seconds)
+  for row in fitting:
+    sizes = row["mesh"].values()
+    assert functools.reduce(lambda a, b: a * b, sizes) == 16
+  assert value["winner"] is None
+  with pytest.raises(ConfigurationError, match="no winner to write"):
+    precompile_search.gin_text(found)
+  out = io.StringIO()
+  precompile_search.show(found, Console(file=out, width=110, color_system=None))
+  assert "microbatches" in out.getvalue() and "formula" in out.getvalue()
+
+
+def test_batch_that_divides_over_no_mesh_is_refused(tmp_path):
+  with pytest.raises(ConfigurationError, match="BATCH_SIZE = 7 divides over no mesh"):
+    chosen = a_run(tmp_path, batch_size=7)
+    precompile_search.search(chosen, topologies.parse("v5e:16x16"), [], compiles=0)
+
+
+@needs_libtpu
+def test_too_large_is_an_answer_with_three_settings_that_fit(tmp_path):
+  """14 GB of parameters and their moments on a v5e of 16 GiB, before any activation."""
+  wide = dataclasses.replace(MODEL, emb_dim=4096, mlp_dim=16384, num_decoder_layers=5)
+  chosen = a_run(tmp_path, model=wide, mesh_shape={"data": 4})
+  topology = topologies.parse("v5e:2x2")
+  prepared = run.prepare(chosen, topologies.devices(topology))
+  assert not (tmp_path / "untouched").exists()
+  report = precompile_report.examine(prepared, topology)
+  value = json.loads(json.dumps(precompile_report.as_json(report)))
+  assert {
+    "topology", "chips", "hbm_bytes_per_chip", "hbm_limit_bytes", "fits", "flops_per_step",
+    "predicted_step_seconds", "mfu_bound", "collectives",
+  } <= value.keys()  # fmt: skip
+  assert (value["fits"], value["chips"], value["topology"]) == (False, 4, "v5e:2x2")
+  assert value["hbm_bytes_per_chip"] > value["hbm_limit_bytes"]
+  parameters = sum(x.size for x in jax.tree.leaves(prepared.abstract.params))
+  assert value["memory"]["parameters"] == 4 * parameters
+  assert value["memory"]["optimizer state"] == pytest.approx(8 * parameters, rel=1e-3)
+  assert len(value["alternatives"]) == 3
+  for one in value["alternatives"]:
+    assert "fsdp" in one["change"] or "tensor" in one["change"]
+    assert one["hbm_bytes_per_chip"] <= value["hbm_limit_bytes"]
+  out = io.StringIO()
+  precompile_report.show(report, Console(file=out, width=110, color_system=None))
+  text = out.getvalue()
+  assert "It does not fit" in text and "MESH_SHAPE = " in text and "chip-hours" in text
