@@ -41,12 +41,14 @@ def family(config: TransformerConfig) -> str:
     special = config.qk_norm or config.logit_soft_cap or config.pooled_classes
     bert = name == "bert"
     heads = (config.head_transform, config.head_bias, config.embedding_norm) == (bert,) * 3
-    if own == wanted and mlp and heads and not special:
+    scaled = config.tie_embeddings and config.scale_logits and name != "t5"
+    if own == wanted and mlp and heads and not special and not scaled:
       return name
   shown = ", ".join(f"{name} {value!r}" for name, value in zip(names, own, strict=True))
   raise ConfigurationError(
     "--against=hf trains T5, BERT, GPT-2 and Llama as transformers has them; this model is none "
-    f"of them: {shown}, mlp_activations {config.mlp_activations!r}. Leave --against out, or take "
+    f"of them: {shown}, mlp_activations {config.mlp_activations!r}, tie_embeddings "
+    f"{config.tie_embeddings}, scale_logits {config.scale_logits}. Leave --against out, or take "
     "models/ of one of these."
   )
 

@@ -107,6 +107,8 @@ def _measure(case: _cases.Case, against: str | None) -> Iterator[dict[str, Any]]
     peers = _hf.peers(prepared, ours.state.params, batches, _cases.LEARNING_RATE)
   contestants: list[Contestant] = [ours, *peers]
   losses = {c.label: [c.loss(c.step(i)) for i in range(_COMPARED_STEPS)] for c in contestants}
+  for peer in peers:
+    _check_agreement(losses[ours.label], losses[peer.label], case.run.model.dtype, peer.label)
   seconds = _rounds(contestants)
   row = _row(case, prepared, ours, seconds[ours.label])
   if not peers:
@@ -118,6 +120,16 @@ def _measure(case: _cases.Case, against: str | None) -> Iterator[dict[str, Any]]
       | _comparison(
         seconds[ours.label], seconds[peer.label], losses[ours.label], losses[peer.label]
       )
+    )
+
+
+def _check_agreement(ours: Sequence[float], peer: Sequence[float], dtype: str, label: str) -> None:
+  """Raises ValueError where the two do not train the same model: no ratio would mean anything."""
+  allowed = 1e-3 if dtype == "float32" else 5e-2
+  if not all(abs(a - b) < allowed for a, b in zip(ours, peer, strict=True)):
+    raise ValueError(
+      f"{label} does not train the same model: the losses of the first steps are {list(peer)}, "
+      f"ours {list(ours)}. transformers may lack something of this model."
     )
 
 

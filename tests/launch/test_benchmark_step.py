@@ -76,7 +76,17 @@ def test_the_peer_learns_the_same():
   assert losses[2] < losses[0] - 1e-3  # The first batch again, better known.
 
 
+def test_losses_that_differ_end_the_comparison():
+  step._check_agreement([2.0, 1.0], [2.0, 1.0005], "float32", "HF")
+  with pytest.raises(ValueError, match="does not train the same model"):
+    step._check_agreement([2.0, 1.0], [2.0, 1.01], "float32", "HF")
+  with pytest.raises(ValueError, match="does not train the same model"):
+    step._check_agreement([2.0], [float("nan")], "bfloat16", "HF")
+
+
 def test_a_model_that_transformers_has_not_is_refused():
+  with pytest.raises(ConfigurationError, match="scale_logits True"):
+    _hf_models.family(dataclasses.replace(_cases.GPT2, scale_logits=True))
   config = dataclasses.replace(_cases.GPT2, positions="rotary")
   with pytest.raises(ConfigurationError, match="positions 'rotary'"):
     _hf_models.family(config)
