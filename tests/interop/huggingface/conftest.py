@@ -276,8 +276,3 @@ def change_settings():
 @pytest.fixture
 def draw_inputs():
   return make_inputs
-
-
-@pytest.fixture
-def as_tree():
-  return tree
