@@ -84,6 +84,7 @@ def _import(values: Any, folder: str, target: Path) -> None:
     kept = part / "huggingface"
     kept.mkdir()
     shutil.copyfile(Path(folder).expanduser() / "config.json", kept / "config.json")
+    conversion.keep_unused(source, kept)
     names = tokenizer_files.copy(Path(folder).expanduser(), kept)
     (part / "model.gin").write_text(convert_gin.model_file(config, folder, target))
     text = convert_gin.tokenizer_file(target / kept.name, names)
@@ -107,7 +108,7 @@ def _import(values: Any, folder: str, target: Path) -> None:
 
 
 def _export(values: Any, source: Path, target: Path) -> None:
-  from t5x_style.interop import conversion, model_settings
+  from t5x_style.interop import conversion, huggingface, model_settings
 
   limit = _bytes(values.max_shard_size)
   _check_new(target)
@@ -115,15 +116,17 @@ def _export(values: Any, source: Path, target: Path) -> None:
   gin = convert_gin.values_of(source, step, values)
   config = convert_gin.transformer_config(gin)
   origin = convert_gin.origin(step, gin)
-  correspondence, settings = model_settings.choose_family(
-    config, convert_gin.settings_of(origin), values.family
-  )
+  origin_settings = convert_gin.settings_of(origin)
+  correspondence, settings = model_settings.choose_family(config, origin_settings, values.family)
+  unused = {}
+  if origin and origin_settings and huggingface.family_of(origin_settings) is correspondence.family:
+    unused = huggingface.read_unused(origin, correspondence)
   if values.dry_run:
     _print_report(conversion.check_step(step, correspondence, values.dtype))
     return
   with _written(target) as part:
     report = conversion.export_step(
-      step, part, correspondence, dtype=values.dtype, max_shard_size=limit
+      step, part, correspondence, dtype=values.dtype, max_shard_size=limit, unused=unused
     )
     note, ids = _write_tokenizer(part, gin, origin, config.architecture)
     conversion.write_settings(part, settings | ids, report)
@@ -198,7 +201,8 @@ def _described(settings: Mapping[str, Any]) -> str:
 def _lines(report: Sequence[Any]) -> list[str]:
   width = max(len(moved.name) for moved in report)
   return [
-    f"{moved.name:{width}}  {moved.dtype:8}  {'x'.join(map(str, moved.shape)):>16}  {moved.where}"
+    f"{moved.name:{width}}  {moved.dtype:8}  {'x'.join(map(str, moved.shape or ())):>16}  "
+    f"{moved.where}"
     for moved in report
   ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from t5x_style.interop import orbax_files, safetensors_files
 from t5x_style.interop.huggingface import (
+  UNUSED,
   Correspondence,
   Folder,
   Place,
@@ -60,6 +61,15 @@ def import_folder(source: Folder, target: Path, dtype: str | None = None) -> lis
   return report_of(source)
 
 
+def keep_unused(source: Folder, target: Path) -> None:
+  """Writes what has no place in the model here to a file of its own, for the way back."""
+  if source.unused:
+    shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in source.unused.items()}
+    kept = safetensors_files.create_file(target / UNUSED, shapes)
+    for name, tensor in source.unused.items():
+      kept[name].map(writable=True)[...] = tensor.map()
+
+
 def _import_parameter(
   writer: orbax_files.Writer,
   source: Folder,
@@ -88,11 +98,13 @@ def export_step(
   *,
   dtype: str | None = None,
   max_shard_size: int,
+  unused: Mapping[str, safetensors_files.Tensor] | None = None,
 ) -> list[Moved]:
   """Writes the parameters of a checkpoint as safetensors.
 
   Args:
     step: the folder that holds state/.
+    unused: tensors of the model that training began from which have no place in ours.
     dtype: of the tensors; None keeps what each parameter has in the checkpoint.
     max_shard_size: bytes of a file.
 
@@ -104,11 +116,17 @@ def export_step(
   places = correspondence.places
   dtypes = _dtypes(arrays, correspondence, dtype)
   most = max(dtypes.values(), key=list(dtypes.values()).count)
+  unused, copies = unused or {}, correspondence.copies
+  shapes = correspondence.tensors | correspondence.zeros
+  shapes |= {name: shapes[other] for name, other in copies.items()}
+  shapes |= {name: tensor.shape for name, tensor in unused.items()}
+  dtypes |= {name: dtypes[other] for name, other in copies.items()}
+  dtypes |= {name: DTYPES.get(dtype or "", tensor.dtype) for name, tensor in unused.items()}
   files = safetensors_files.create_folder(
     target,
     {
       correspondence.file_name(name): (shape, dtypes.get(name, most))
-      for name, shape in (correspondence.tensors | correspondence.zeros).items()
+      for name, shape in shapes.items()
     },
     max_shard_size,
   )
@@ -123,7 +141,23 @@ def export_step(
         continue
       for layer, of_layer in zip(range(*index[0].indices(array.shape[0])), values, strict=True):
         _assign(tensors, correspondence, by_index[layer], index[1:], of_layer)
-  return report(correspondence, dtypes)
+  whole = {name: tensors[other] for name, other in copies.items()} | dict(unused)
+  for name, tensor in whole.items():
+    view = files[correspondence.file_name(name)].map(writable=True)
+    for part in orbax_files.grid(view.shape, orbax_files.piece_shape(view.shape, view.itemsize, 0)):
+      view[part] = cast(tensor.map()[part], view.dtype, name)
+  return report(correspondence, dtypes) + [
+    Moved(name, shapes[name], dtypes[name].name, where)
+    for name, where in _explained(copies, unused).items()
+  ]
+
+
+def _explained(copies: Mapping[str, str], unused: Iterable[str]) -> dict[str, str]:
+  """What is said of the tensors that are no parameters here."""
+  imported = "no parameter here: as in the imported model, whatever was trained since"
+  return {name: f"the same as {other}" for name, other in copies.items()} | dict.fromkeys(
+    unused, imported
+  )
 
 
 def _assign(
@@ -169,7 +203,13 @@ def report(correspondence: Correspondence, dtypes: Mapping[str, np.dtype]) -> li
 def report_of(source: Folder) -> list[Moved]:
   """What is, or would be, imported from a folder, and what of it is left out."""
   return report(source.correspondence, {n: t.dtype for n, t in source.tensors.items()}) + [
-    Moved(name, None, "", f"left out: {reason}") for name, reason in source.left_out.items()
+    Moved(
+      name,
+      None,
+      "",
+      f"left out: {reason}" + ("; kept to be exported again" if name in source.unused else ""),
+    )
+    for name, reason in source.left_out.items()
   ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,14 @@ import numpy as np
 
 from t5x_style.interop.families import albert, bart, bert, gpt2, llama, modernbert, roberta, t5
 from t5x_style.interop.rules import Keys, Rule, letter_sizes
-from t5x_style.interop.safetensors_files import Tensor, read_folder, same_bits
+from t5x_style.interop.safetensors_files import (
+  INDEX,
+  SINGLE,
+  Tensor,
+  read_folder,
+  read_header,
+  same_bits,
+)
 from t5x_style.interop.settings import Settings
 from t5x_style.models import Transformer, TransformerConfig
 from t5x_style.models.stack import layer_path
@@ -37,6 +44,7 @@ FAMILIES: dict[str, ModuleType] = {
   "llama": llama,
   "qwen3": llama,
 }
+UNUSED = "unused.safetensors"  # the file in which an import keeps what has no place here
 PREFIX = "hf:"  # of a path, to say that it is a Hugging Face folder
 # What a model computes does not depend on these, or only while it trains.
 FREE = frozenset(
@@ -84,7 +92,18 @@ class Correspondence:
   @property
   def zeros(self) -> dict[str, tuple[int, ...]]:
     """{name: shape} of tensors that only they have, of nothing but zeros."""
-    return self.family.zeros(self.config) if hasattr(self.family, "zeros") else {}
+    has = hasattr(self.family, "zeros") and not self.bare
+    return self.family.zeros(self.config) if has else {}
+
+  @property
+  def copies(self) -> dict[str, str]:
+    """{name: another name} of tensors that only they have, to be written as the other is."""
+    return self.family.copies(self.config) if hasattr(self.family, "copies") else {}
+
+  @property
+  def repeated(self) -> dict[str, str]:
+    """{name: another name} of all tensors that a file may have and that are one with the other."""
+    return self.family.aliases(self.config) | self.copies
 
   @functools.cached_property
   def rules(self) -> tuple[Rule, ...]:
@@ -135,6 +154,7 @@ class Folder:
   correspondence: Correspondence
   tensors: Mapping[str, Tensor]  # by the names that the rules use
   left_out: Mapping[str, str]  # {name in the file: why it is not needed}
+  unused: Mapping[str, Tensor]  # those left out that a model of theirs has and none of ours
 
   def view(self, rule: Rule) -> np.ndarray:
     """The tensor, or part of one, that a rule is about, in the shape of ours and not read yet."""
@@ -157,9 +177,27 @@ def open_folder(folder: str | Path, **changes: Any) -> Folder:
   tensors = _canonical(read_folder(folder), family)
   config = TransformerConfig(**(family.from_settings(settings, tensors) | changes))
   correspondence = Correspondence(config, family)
+  for name, other in correspondence.repeated.items():
+    if name in tensors:  # Of two that are one, a file may hold either.
+      tensors.setdefault(other, tensors[name])
   left_out = _check(str(folder), settings, correspondence, tensors)
   kept = {name: tensor for name, tensor in tensors.items() if name in correspondence.tensors}
-  return Folder(settings, correspondence, kept, left_out)
+  return Folder(settings, correspondence, kept, left_out, _unused(correspondence, tensors))
+
+
+def read_unused(folder: Path, correspondence: Correspondence) -> dict[str, Tensor]:
+  """What has no place in the models here, of a Hugging Face folder or of what an import kept.
+
+  Raises:
+    FileNotFoundError, ValueError: a file is missing or damaged.
+  """
+  if (folder / UNUSED).is_file():
+    tensors = read_header(folder / UNUSED)
+  elif (folder / INDEX).is_file() or (folder / SINGLE).is_file():
+    tensors = read_folder(folder)
+  else:
+    return {}
+  return _unused(correspondence, _canonical(tensors, correspondence.family))
 
 
 def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Stored] | None:
@@ -238,12 +276,28 @@ def _canonical(tensors: Mapping[str, Tensor], family: ModuleType) -> dict[str, T
   return found
 
 
+def _unused(model: Correspondence, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+  """Those that a model of theirs has and none of ours; they are of no use to another width."""
+  patterns = getattr(model.family, "UNUSED", ())
+  return {
+    name: tensor
+    for name, tensor in tensors.items()
+    if _matches(name, patterns)
+    and name not in model.tensors.keys() | model.copies.keys()
+    and set(tensor.shape) == {model.config.emb_dim}
+  }
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+  return any(re.fullmatch(pattern, name) for pattern in patterns)
+
+
 def _check(
   folder: str, settings: Settings, model: Correspondence, tensors: Mapping[str, Tensor]
 ) -> dict[str, str]:
   """What of the tensors is not needed, and why."""
   wrong, left_out = [], {}
-  aliases = model.family.aliases(model.config)
+  repeated = model.repeated
   for name, shape in model.tensors.items():
     if name not in tensors:
       wrong.append(f"  missing: {name} {list(shape)}")
@@ -254,18 +308,20 @@ def _check(
   for name, tensor in tensors.items():
     if name in model.tensors:
       continue
-    if any(re.fullmatch(pattern, name) for pattern in model.family.BUFFERS):
+    if _matches(name, model.family.BUFFERS):
       left_out[name] = "a buffer, not a parameter"
-    elif any(re.fullmatch(pattern, name) for pattern in getattr(model.family, "UNUSED", ())):
+    elif name in repeated and same_bits(tensor, tensors.get(repeated[name])):
+      left_out[name] = f"the same as {repeated[name]}"
+    elif _matches(name, getattr(model.family, "UNUSED", ())):
       left_out[name] = "has no place in the model here"
     elif name in model.zeros and tensor.shape == model.zeros[name] and not tensor.map().any():
       left_out[name] = "zeros, as always there"
-    elif name not in aliases:
-      wrong.append(f"  left over: {name} {list(tensor.shape)}")
-    elif same_bits(tensor, tensors.get(aliases[name])):
-      left_out[name] = f"the same as {aliases[name]}"
+    elif name in model.copies:
+      wrong.append(f"  {name} differs from {repeated[name]}; models here have one for both")
+    elif name in repeated:
+      wrong.append(f"  {name} differs from {repeated[name]}, which config.json ties it to")
     else:
-      wrong.append(f"  {name} differs from {aliases[name]}, which config.json ties it to")
+      wrong.append(f"  left over: {name} {list(tensor.shape)}")
   if wrong:
     classes = settings.get("architectures", [])
     hint = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -40,9 +40,9 @@ def choose_family(
       reasons[candidate] = [str(error)] * 99
       continue
     if not reasons[candidate]:
-      bare = not re.search("For|LMHead", settings["architectures"][0])
-      correspondence = Correspondence(config, family, bare)
-      return correspondence, _with_origin(settings, config, family, origin)
+      settings = _with_origin(settings, config, family, origin)
+      bare = _headless(settings["architectures"])
+      return Correspondence(config, family, bare), settings
   best = sorted(reasons, key=lambda candidate: len(reasons[candidate]))[:2]
   lines = [f"  {kind}: {'; '.join(dict.fromkeys(reasons[kind]))}" for kind in best]
   raise ValueError(
@@ -84,8 +84,12 @@ def _with_origin(
   if origin is None or family_of(origin) is not family:
     return _ids(config) | settings
   kept = dict(origin.values)
+  classes = kept.get("architectures") or settings["architectures"]
   if kept["model_type"] != settings["model_type"]:  # A family of two names, as t5 and mt5.
-    settings |= {"model_type": kept["model_type"], "architectures": kept.get("architectures", [])}
+    settings |= {"model_type": kept["model_type"], "architectures": classes}
+  has_head = config.head_transform or config.head_bias or config.pooled_classes
+  if _headless(classes) and config.tie_embeddings and not has_head:
+    settings |= {"architectures": classes}
   try:
     unchanged = not _differences(config, family, kept)
   except ValueError:
@@ -93,3 +97,8 @@ def _with_origin(
   if unchanged:
     return kept | {"architectures": settings["architectures"]}
   return kept | settings
+
+
+def _headless(classes: Sequence[str]) -> bool:
+  """Whether the class is the model without a head, as BertModel is."""
+  return not re.search("For|LMHead", classes[0])

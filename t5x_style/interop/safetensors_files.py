@@ -192,8 +192,7 @@ def create_folder(
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
   found: dict[str, Tensor] = {}
   for file, shard in zip(names, shards, strict=True):
-    _create_file(folder / file, {name: tensors[name] for name in shard})
-    found |= read_header(folder / file)
+    found |= create_file(folder / file, {name: tensors[name] for name in shard})
   return found
 
 
@@ -209,7 +208,10 @@ def _shards(sizes: Mapping[str, int], max_shard_size: int) -> list[list[str]]:
   return shards
 
 
-def _create_file(file: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]]) -> None:
+def create_file(
+  file: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]]
+) -> dict[str, Tensor]:
+  """One file of `create_folder`."""
   header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers asks for this.
   end = 0
   # The largest items first, so that every tensor begins at a multiple of its item's size.
@@ -225,6 +227,7 @@ def _create_file(file: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dty
     if end and hasattr(os, "posix_fallocate"):
       # A disk that is too full says so here; written through a map, it would end the process.
       os.posix_fallocate(opened.fileno(), 0, 8 + len(text) + end)
+  return read_header(file)
 
 
 def same_bits(a: Tensor, b: Tensor | None) -> bool:

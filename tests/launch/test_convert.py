@@ -1,6 +1,7 @@
 """launch.convert: folders in and out, what it says, and that nothing half-written stays behind."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -133,6 +134,78 @@ def test_the_gin_file_of_scaled_positions(theirs):
   read = configuration.read(["ours/model.gin"])
   assert read.build(TransformerConfig) == wanted
   assert read.macro("INITIAL_CHECKPOINT_PATH").endswith("/ours")
+
+
+def test_what_is_left_out_is_said(theirs, tmp_path, capsys):
+  save_file(
+    tensors() | {"model.rotary_emb.inv_freq": np.ones(2, np.float32)}, theirs / "model.safetensors"
+  )
+  run("--from=hf:theirs", "--to=ours")
+  assert "1 tensors of the file; the report says why" in capsys.readouterr().out
+  line = (tmp_path / "ours/conversion.txt").read_text().splitlines()[-1]
+  assert line.split(maxsplit=1) == [
+    "model.rotary_emb.inv_freq",
+    "left out: a buffer, not a parameter",
+  ]
+
+
+@pytest.mark.parametrize("origin", ["ours", "theirs"])
+def test_an_unused_pooler_is_exported_again(tmp_path, monkeypatch, origin):
+  """Of a BERT without a head, as sentence encoders are; after an import and after training on."""
+  monkeypatch.chdir(tmp_path)
+  before = bert()
+  (tmp_path / "theirs").mkdir()
+  save_file(before, tmp_path / "theirs/model.safetensors")
+  (tmp_path / "theirs/config.json").write_text(json.dumps(BERT))
+  run("--from=hf:theirs", "--to=ours")
+  assert "kept to be exported again" in (tmp_path / "ours/conversion.txt").read_text()
+  if origin == "theirs":  # A run that began from the folder itself.
+    gin = (tmp_path / "ours/model.gin").read_text()
+    (tmp_path / "run/5").mkdir(parents=True)
+    shutil.move(tmp_path / "ours/state", tmp_path / "run/5/state")
+    shutil.rmtree(tmp_path / "ours")
+    gin = gin.replace(repr(str(tmp_path / "ours")), "'hf:theirs'")
+    (tmp_path / "run/config.gin").write_text(gin)
+  run("--from", "run" if origin == "theirs" else "ours", "--to=hf:back")
+  after = all_tensors(tmp_path / "back")
+  assert after.keys() == before.keys()
+  for name, array in before.items():
+    np.testing.assert_array_equal(after[name], array)
+  assert "whatever was trained since" in (tmp_path / "back/conversion.txt").read_text()
+
+
+BERT = {
+  "model_type": "bert",
+  "architectures": ["BertModel"],
+  "vocab_size": V,
+  "hidden_size": D,
+  "num_attention_heads": 2,
+  "intermediate_size": F,
+  "num_hidden_layers": 1,
+  "max_position_embeddings": 16,
+}
+
+
+def bert():
+  draw = np.random.default_rng(0)
+  layer = "encoder.layer.0"
+  maps = {
+    "pooler.dense": (D, D),
+    **{f"{layer}.attention.self.{name}": (D, D) for name in ("query", "key", "value")},
+    f"{layer}.attention.output.dense": (D, D),
+    f"{layer}.intermediate.dense": (F, D),
+    f"{layer}.output.dense": (D, F),
+  }
+  shapes = {
+    "embeddings.word_embeddings.weight": (V, D),
+    "embeddings.position_embeddings.weight": (16, D),
+    "embeddings.token_type_embeddings.weight": (2, D),
+  }
+  for name, (out, into) in maps.items():
+    shapes |= {f"{name}.weight": (out, into), f"{name}.bias": (out,)}
+  for name in ("embeddings", f"{layer}.attention.output", f"{layer}.output"):
+    shapes |= {f"{name}.LayerNorm.weight": (D,), f"{name}.LayerNorm.bias": (D,)}
+  return {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def test_a_dry_run_writes_nothing(theirs, tmp_path, capsys):

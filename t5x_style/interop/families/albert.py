@@ -10,7 +10,7 @@ from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
 from t5x_style.interop.settings import Settings
 from t5x_style.models import TransformerConfig
 
-ARCHITECTURES = ("AlbertForPreTraining", "AlbertForMaskedLM", "AlbertModel")
+ARCHITECTURES = ("AlbertForPreTraining", "AlbertForMaskedLM")
 BASE, HEADS = "albert.", ("predictions.", "sop_classifier.")
 EMBEDDING, HEAD = "albert.embeddings.word_embeddings.weight", "predictions.decoder.weight"
 BUFFERS = (r"albert\.embeddings\.position_ids",)
@@ -21,9 +21,15 @@ _TRANSFORM, _PAIRS = "predictions.dense.weight", "sop_classifier.classifier.weig
 
 def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
   settings.only("num_hidden_groups", 1)
+  settings.only("tie_word_embeddings", True)
   fields = bert.encoder_fields(settings)
   group = settings.get("inner_group_num", 1)
   masked = _TRANSFORM in tensors
+  if not masked:
+    raise ValueError(
+      f"{settings.source} is of an ALBERT without the head for masked tokens ({_TRANSFORM}), which "
+      "has no place here: hidden states come back to the width of the table through that head."
+    )
   return fields | {
     # A group of several layers is a cycle of that many.
     "num_encoder_layers": fields["num_encoder_layers"] * group,
@@ -40,10 +46,7 @@ def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, A
 
 def to_settings(config: TransformerConfig) -> dict[str, Any]:
   group = len(config.attention_windows)
-  if config.pooled_classes:
-    architecture = "AlbertForPreTraining"
-  else:
-    architecture = "AlbertForMaskedLM" if config.head_transform else "AlbertModel"
+  architecture = "AlbertForPreTraining" if config.pooled_classes else "AlbertForMaskedLM"
   return bert.encoder_settings(config) | {
     "model_type": "albert",
     "architectures": [architecture],

@@ -98,6 +98,12 @@ def aliases(config: TransformerConfig) -> dict[str, str]:
   return tied | ({HEAD: EMBEDDING} if config.tie_embeddings else {})
 
 
+def copies(config: TransformerConfig) -> dict[str, str]:
+  """{a tensor that only repeats another: the other}, which a model without ties has twice."""
+  tables = [f"model.{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
+  return {} if config.tie_embeddings else dict.fromkeys(tables, EMBEDDING)
+
+
 def zeros(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
   """Tensors of theirs that are no parameters here and hold nothing but zeros."""
   return {} if config.head_bias else {BIAS: (1, config.vocab_size)}

@@ -14,9 +14,11 @@ BASE = "bert."
 HEADS = ("cls.",)
 EMBEDDING, HEAD = "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"
 BUFFERS = (r"bert\.embeddings\.position_ids",)
-# A pooler without the classes it was trained with; there is no place for it.
-UNUSED = (r"bert\.pooler\.dense\.(weight|bias)",)
+# A pooler without the classes it was trained with, and a bias that untied models do not add.
+UNUSED = (r"bert\.pooler\.dense\.(weight|bias)", r"cls\.predictions\.bias")
 
+# One and the same where the table is tied; else the decoder's own is the one that counts.
+_BIASES = "cls.predictions.bias", "cls.predictions.decoder.bias"
 _TRANSFORM, _PAIRS = "cls.predictions.transform.dense.weight", "cls.seq_relationship.weight"
 
 
@@ -98,7 +100,7 @@ def rules(config: TransformerConfig) -> Iterator[Rule]:
       factor=logit_factor(config),
     )
   if config.head_bias:
-    yield Rule("head/bias", "cls.predictions.bias", "V -> V")
+    yield Rule("head/bias", _BIASES[not config.tie_embeddings], "V -> V")
   if not config.tie_embeddings:
     yield Rule("head/kernel", HEAD, "V D -> D V")
   if config.pooled_classes:
@@ -107,8 +109,12 @@ def rules(config: TransformerConfig) -> Iterator[Rule]:
 
 
 def aliases(config: TransformerConfig) -> dict[str, str]:
-  same = {"cls.predictions.decoder.bias": "cls.predictions.bias"}
-  return same | ({HEAD: EMBEDDING} if config.tie_embeddings else {})
+  return {_BIASES[1]: _BIASES[0], HEAD: EMBEDDING} if config.tie_embeddings else {}
+
+
+def copies(config: TransformerConfig) -> dict[str, str]:
+  """{a tensor that only repeats another: the other}, which a model without ties has twice."""
+  return {_BIASES[0]: _BIASES[1]} if config.head_bias and not config.tie_embeddings else {}
 
 
 def embedding_rules(base: str) -> Iterator[Rule]:

@@ -14,8 +14,9 @@ ARCHITECTURES = ("RobertaForMaskedLM", "RobertaModel")
 BASE, HEADS = "roberta.", ("lm_head.",)
 EMBEDDING, HEAD = "roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"
 BUFFERS = (r"roberta\.embeddings\.position_ids",)
-UNUSED = (r"roberta\.pooler\.dense\.(weight|bias)",)
+UNUSED = (r"roberta\.pooler\.dense\.(weight|bias)", r"lm_head\.bias")
 
+_BIASES = "lm_head.bias", "lm_head.decoder.bias"
 _TRANSFORM = "lm_head.dense.weight"
 
 
@@ -45,11 +46,15 @@ def rules(config: TransformerConfig) -> Iterator[Rule]:
     yield from dense("head/transform", "lm_head.dense", "O D -> D O", True)
     yield from norm("head/transform_norm", "lm_head.layer_norm", True, factor=logit_factor(config))
   if config.head_bias:
-    yield Rule("head/bias", "lm_head.bias", "V -> V")
+    yield Rule("head/bias", _BIASES[not config.tie_embeddings], "V -> V")
   if not config.tie_embeddings:
     yield Rule("head/kernel", HEAD, "V D -> D V")
 
 
 def aliases(config: TransformerConfig) -> dict[str, str]:
-  same = {"lm_head.decoder.bias": "lm_head.bias"}
-  return same | ({HEAD: EMBEDDING} if config.tie_embeddings else {})
+  return {_BIASES[1]: _BIASES[0], HEAD: EMBEDDING} if config.tie_embeddings else {}
+
+
+def copies(config: TransformerConfig) -> dict[str, str]:
+  """As of BERT."""
+  return {_BIASES[0]: _BIASES[1]} if config.head_bias and not config.tie_embeddings else {}

@@ -37,13 +37,16 @@ def test_there_and_back_is_bit_identical(name, pretrained, tmp_path):
   _, path = pretrained(name)
   folder = huggingface.open_folder(path)
   conversion.import_folder(folder, tmp_path / "ours")
+  conversion.keep_unused(folder, tmp_path)
   back, settings = model_settings.choose_family(folder.correspondence.config, folder.settings)
   (tmp_path / "theirs").mkdir()
-  conversion.export_step(tmp_path / "ours", tmp_path / "theirs", back, max_shard_size=MAX)
+  kept = huggingface.read_unused(tmp_path, back)
+  conversion.export_step(
+    tmp_path / "ours", tmp_path / "theirs", back, max_shard_size=MAX, unused=kept
+  )
   before = load_file(path / "model.safetensors")
   after = load_file(tmp_path / "theirs" / "model.safetensors")
-  dropped = folder.left_out.keys() - folder.correspondence.zeros.keys()
-  assert before.keys() - after.keys() == {back.file_name(tensor) for tensor in dropped}
+  assert before.keys() == after.keys()
   for tensor in after:
     assert after[tensor].tobytes() == before[tensor].tobytes(), tensor
   assert settings == json.loads((path / "config.json").read_text())
@@ -56,18 +59,27 @@ def test_an_exported_model_computes_the_same(
   _, path = pretrained(name)
   config = huggingface.open_folder(path).correspondence.config
   arrays = draw_parameters(config)
-  import_arrays(tmp_path / "step", arrays)
-  there, settings = model_settings.choose_family(config)
-  (tmp_path / "out").mkdir()
-  report = conversion.export_step(tmp_path / "step", tmp_path / "out", there, max_shard_size=MAX)
-  conversion.write_settings(tmp_path / "out", settings, report)
-  import transformers
-
-  model_class = getattr(transformers, settings["architectures"][0])
-  loaded, info = model_class.from_pretrained(tmp_path / "out", output_loading_info=True)
+  loaded, info = export_and_load(config, arrays, import_arrays, tmp_path)
   missing = {key for key in info["missing_keys"] if not key.startswith("pooler.")}
   assert not missing and not info["unexpected_keys"] and not info["mismatched_keys"]
-  compare(loaded.eval(), config, arrays)
+  compare(loaded, config, arrays)
+
+
+@pytest.mark.parametrize("name", ["bert_masked", "roberta", "bart"])
+def test_tables_that_are_not_tied(
+  name, pretrained, draw_parameters, compare, tmp_path, import_arrays
+):
+  """Without ties transformers also parts what is one parameter here; each part has to be there."""
+  _, path = pretrained(name)
+  there = huggingface.open_folder(path).correspondence.config
+  config = dataclasses.replace(there, tie_embeddings=False)
+  arrays = draw_parameters(config)
+  loaded, info = export_and_load(config, arrays, import_arrays, tmp_path)
+  assert not info["missing_keys"] and not info["unexpected_keys"]
+  compare(loaded, config, arrays)
+  back = huggingface.open_folder(tmp_path / "out")
+  assert back.correspondence.config.tie_embeddings is False
+  assert not huggingface.differences(config, back.correspondence.config)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "bert_masked"])
@@ -81,15 +93,22 @@ def test_scaled_logits_move_into_the_last_norm(
   )
   arrays = draw_parameters(config)
   arrays["token_embed", "embedding"] *= 30  # The logits are small otherwise.
-  import_arrays(tmp_path / "step", arrays)
-  there, settings = model_settings.choose_family(config)
-  (tmp_path / "out").mkdir()
-  report = conversion.export_step(tmp_path / "step", tmp_path / "out", there, max_shard_size=MAX)
-  conversion.write_settings(tmp_path / "out", settings, report)
+  loaded, _ = export_and_load(config, arrays, import_arrays, tmp_path)
+  compare(loaded, config, arrays)
+
+
+def export_and_load(config, arrays, import_arrays, folder):
+  """The model that transformers reads, and what it says of the reading."""
   import transformers
 
+  import_arrays(folder / "step", arrays)
+  there, settings = model_settings.choose_family(config)
+  (folder / "out").mkdir()
+  report = conversion.export_step(folder / "step", folder / "out", there, max_shard_size=MAX)
+  conversion.write_settings(folder / "out", settings, report)
   model_class = getattr(transformers, settings["architectures"][0])
-  compare(model_class.from_pretrained(tmp_path / "out").eval(), config, arrays)
+  loaded, info = model_class.from_pretrained(folder / "out", output_loading_info=True)
+  return loaded.eval(), info
 
 
 @pytest.fixture
