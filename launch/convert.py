@@ -163,6 +163,8 @@ def _write_tokenizer(
 
 
 def _check_new(target: Path) -> None:
+  if not target.name:
+    raise ConfigurationError(f"--to {target}: give the name of a new folder.")
   if target.exists() and (not target.is_dir() or any(target.iterdir())):
     raise ConfigurationError(
       f"--to {target} exists and is not empty; nothing there is overwritten. Choose another folder "
@@ -175,7 +177,10 @@ def _written(target: Path) -> Iterator[Path]:
   """A folder beside the target that takes its name in the end, or goes away with an error."""
   part = target.with_name(f".{target.name}.part")
   shutil.rmtree(part, ignore_errors=True)  # Of a conversion that was killed.
-  part.mkdir(parents=True)
+  try:
+    part.mkdir(parents=True)
+  except OSError as error:
+    raise ConfigurationError(f"--to {target} cannot be made: {error.strerror}.") from error
   try:
     yield part
     if target.exists():

@@ -234,7 +234,7 @@ def family_of(settings: Settings) -> ModuleType:
     ValueError: it is none of those known.
   """
   kind = settings.get("model_type")
-  if kind not in FAMILIES:
+  if not isinstance(kind, str) or kind not in FAMILIES:
     raise settings.refusal("model_type", kind, FAMILIES)
   return FAMILIES[kind]
 

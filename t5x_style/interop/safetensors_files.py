@@ -107,13 +107,17 @@ def read_header(file: Path) -> dict[str, Tensor]:
     if len(start) < 8:
       raise damaged(f"it has {size} bytes")
     (length,) = struct.unpack("<Q", start)
+    if start == b"version ":
+      raise ValueError(
+        f"{str(file)!r} is only a pointer of Git LFS to the file; `git lfs pull` fetches it."
+      )
     if length > size - 8:
       raise damaged(f"its header should be {length:,} bytes long, the file has {size:,}")
     try:
       header = json.loads(opened.read(length))
       if not isinstance(header, dict):
         raise ValueError
-    except ValueError:
+    except (ValueError, RecursionError):
       raise damaged("its header is not JSON") from None
   header.pop("__metadata__", None)
   found, places = {}, []
@@ -121,9 +125,11 @@ def read_header(file: Path) -> dict[str, Tensor]:
     try:
       shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
       code = entry["dtype"]
+      if not all(type(x) is int and x >= 0 for x in (*shape, begin, end)):
+        raise ValueError
     except (KeyError, TypeError, ValueError):
       raise damaged(f"its header says nothing sensible about {name!r}") from None
-    if code not in DTYPES:
+    if str(code) not in DTYPES:
       raise ValueError(
         f"{name!r} in {str(file)!r} is of dtype {code}; known are {', '.join(DTYPES)}. Quantised "
         "models cannot be converted."
@@ -148,6 +154,8 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
   try:
     where = json.loads(index.read_text())["weight_map"]
     files = sorted(set(where.values()))
+    if not all(isinstance(name, str) for name in files):
+      raise TypeError
   except (ValueError, KeyError, TypeError, AttributeError):
     raise ValueError(f"{str(index)!r} is not a JSON file with a weight_map.") from None
   missing = [name for name in files if not (folder / name).is_file()]

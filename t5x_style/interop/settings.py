@@ -22,6 +22,23 @@ ACTIVATIONS = {
   "silu": "silu",
   "swish": "silu",
 }
+# What has to be a positive whole number, and what a number, in the words of all families.
+_COUNTS = frozenset(
+  ("vocab_size", "hidden_size", "d_model", "n_embd", "head_dim", "d_kv", "embedding_size")
+  + ("intermediate_size", "d_ff", "n_inner", "encoder_ffn_dim", "decoder_ffn_dim")
+  + ("num_attention_heads", "num_key_value_heads", "num_heads", "n_head")
+  + ("encoder_attention_heads", "decoder_attention_heads", "encoder_layers", "decoder_layers")
+  + ("num_hidden_layers", "num_layers", "num_decoder_layers", "n_layer", "inner_group_num")
+  + ("max_position_embeddings", "n_positions", "sliding_window", "local_attention")
+  + ("relative_attention_num_buckets", "relative_attention_max_distance")
+  + ("global_attn_every_n_layers", "original_max_position_embeddings")
+)
+_NUMBERS = frozenset(
+  ("layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps", "norm_eps", "pad_token_id")
+  + ("hidden_dropout_prob", "dropout", "dropout_rate", "resid_pdrop", "mlp_dropout")
+  + ("initializer_range", "init_std", "type_vocab_size", "max_window_layers", "rope_theta")
+  + ("global_rope_theta", "local_rope_theta", "factor", "low_freq_factor", "high_freq_factor")
+)
 _THEIRS = {"gelu_exact": "gelu", "gelu": "gelu_new", "relu": "relu", "silu": "silu"}
 
 
@@ -53,20 +70,32 @@ class Settings:
       values = json.loads(file.read_text())
       if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise ValueError(f"{str(file)!r} cannot be read: {error}.") from None
+    classes = values.get("architectures") or []
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+      raise ValueError(f"{str(file)!r}: architectures = {classes!r} has to be a list of names.")
     return cls(values, str(file))
 
   def get(self, name: str, default: Any = _REQUIRED) -> Any:
     """The value; the default where it is absent or null."""
     value = self.values.get(name)
     if value is not None:
+      self._check_number(name, value)
       return value
     if default is _REQUIRED:
       raise ValueError(
         f"{self.source} says nothing about {name!r}, which this kind of model needs."
       )
     return default
+
+  def _check_number(self, name: str, value: Any) -> None:
+    count, number = name in _COUNTS, name in _NUMBERS
+    kinds = int if count else (int, float)
+    right = isinstance(value, kinds) and not isinstance(value, bool) and (number or value > 0)
+    if (count or number) and not right:
+      what = "a positive whole number" if count else "a number"
+      raise ValueError(f"{self.source}: {name} = {value!r} has to be {what}.")
 
   def only(self, name: str, *supported: Any) -> Any:
     """The value, which must be one of `supported`; the first of them where it is absent."""
@@ -78,7 +107,7 @@ class Settings:
   def activation(self, name: str, default: str) -> str:
     """Our name of an activation."""
     value = self.get(name, default)
-    if value not in ACTIVATIONS:
+    if not isinstance(value, str) or value not in ACTIVATIONS:
       raise self.refusal(name, value, ACTIVATIONS)
     return ACTIVATIONS[value]
 
@@ -97,9 +126,10 @@ class Settings:
     Args:
       kind: "full_attention" or "sliding_attention" where layers differ.
     """
-    found = dict(self.get("rope_scaling", {}))
-    parameters = self.get("rope_parameters", {})
-    found |= parameters.get(kind) or {} if kind in parameters else parameters
+    parameters = self._table(self.get("rope_parameters", {}), "rope_parameters")
+    of_kind = parameters.get(kind) or {} if kind in parameters else parameters
+    found = self._table(self.get("rope_scaling", {}), "rope_scaling")
+    found |= self._table(of_kind, f"rope_parameters.{kind}")
     found.setdefault("rope_type", found.get("type", "default"))
     for place, factor in (
       ("partial_rotary_factor", self.get("partial_rotary_factor", 1.0)),
@@ -109,25 +139,31 @@ class Settings:
         raise self.refusal(place, factor, [1.0])
     return found
 
+  def _table(self, value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+      raise ValueError(f"{self.source}: {name} = {value!r} has to be a table of names and values.")
+    return dict(value)
+
   def rotary_base(
     self, kind: str | None = None, name: str = "rope_theta", default: float = 10_000.0
   ) -> float:
     """The base of the rotary positions; `name` is that of files of transformers 4."""
-    return float(self.rotary(kind).get("rope_theta", self.get(name, default)))
+    there = Settings(self.rotary(kind), self.source).get("rope_theta", self.get(name, default))
+    return float(there)
 
   def rotary_scaling(self, *supported: str, kind: str | None = None) -> RotaryScaling | None:
     """How rotary positions are stretched; its kind must be "default" or one of `supported`."""
-    found = self.rotary(kind)
-    form = found["rope_type"]
+    found = Settings(self.rotary(kind), self.source)
+    form = found.get("rope_type")
     if form not in ("default", *supported):
       raise self.refusal("rope_type", form, ("default", *supported))
     if form == "default":
       return None
     return RotaryScaling(
-      factor=float(found["factor"]),
-      low=float(found["low_freq_factor"]),
-      high=float(found["high_freq_factor"]),
-      original_length=found["original_max_position_embeddings"],
+      factor=float(found.get("factor")),
+      low=float(found.get("low_freq_factor")),
+      high=float(found.get("high_freq_factor")),
+      original_length=found.get("original_max_position_embeddings"),
     )
 
 

@@ -243,6 +243,11 @@ def cut(folder):
   file.write_bytes(file.read_bytes()[:-5])
 
 
+def pointer(folder):
+  text = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+  (folder / "model.safetensors").write_text(text)
+
+
 @pytest.mark.parametrize(
   ("damage", "messages"),
   [
@@ -255,6 +260,20 @@ def cut(folder):
     (edit(tie_word_embeddings=True), ["lm_head.weight differs from model.embed_tokens.weight"]),
     (edit(hidden_act="mish"), ["hidden_act = 'mish'", "'silu'"]),
     (edit(architectures=["LlamaForFun"], num_hidden_layers=2), ["left over", "LlamaForFun"]),
+    (edit(hidden_act=["silu"]), ["hidden_act = ['silu']"]),
+    (edit(model_type="mamba"), ["model_type = 'mamba'", "'llama'"]),
+    (edit(model_type=["llama"]), ["model_type = ['llama']"]),
+    (edit(architectures="Llama"), ["architectures = 'Llama' has to be a list"]),
+    (edit(num_hidden_layers="3"), ["theirs/config.json: num_hidden_layers = '3'"]),
+    (edit(num_attention_heads=0), ["num_attention_heads = 0 has to be a positive whole number"]),
+    (edit(rms_norm_eps="1e-6"), ["rms_norm_eps = '1e-6' has to be a number"]),
+    (edit(rope_scaling={"type": "yarn", "factor": 4.0}), ["rope_type = 'yarn'", "'llama3'"]),
+    (
+      edit(rope_scaling={"rope_type": "llama3"}),
+      ["theirs/config.json says nothing about 'factor'"],
+    ),
+    (edit(rope_scaling=["yarn"]), ["rope_scaling = ['yarn'] has to be a table"]),
+    (pointer, ["only a pointer of Git LFS"]),
     (cut, ["model.safetensors' is not a whole safetensors file"]),
     (lambda folder: (folder / "model.safetensors").unlink(), ["holds neither"]),
   ],
@@ -290,6 +309,8 @@ def test_nothing_half_written_when_it_stops_in_the_middle(theirs, tmp_path, monk
     (["--from=theirs", "--to=ours"], "one of the two has to be hf:FOLDER"),
     (["--from=hf:theirs", "--to=hf:ours"], "one of the two has to be hf:FOLDER"),
     (["--from=hf:theirs", "--to=theirs"], "--to theirs exists and is not empty"),
+    (["--from=hf:theirs", "--to=."], "--to .: give the name of a new folder"),
+    (["--from=hf:theirs", "--to=theirs/config.json/x"], "x cannot be made: Not a directory"),
     (["--from=hf:nowhere", "--to=ours"], "'nowhere' does not exist"),
     (["--from=hf:theirs/config.json", "--to=ours"], "is a file"),
     (["--from=nowhere", "--to=hf:x"], "--from nowhere does not exist"),

@@ -92,6 +92,24 @@ def moved_tensor(file):
 
 
 @pytest.mark.parametrize(
+  "entry",
+  [
+    {"shape": [8.0], "dtype": "F32", "data_offsets": [0, 32]},
+    {"shape": [-8], "dtype": "F32", "data_offsets": [0, 32]},
+    {"shape": [8], "dtype": "F32", "data_offsets": ["0", "32"]},
+    {"shape": [8], "dtype": "F32", "data_offsets": [0.0, 32.0]},
+    {"shape": [8], "data_offsets": [0, 32]},
+    [8, "F32", 0, 32],
+  ],
+)
+def test_a_header_that_is_json_and_no_more(tmp_path, entry):
+  text = json.dumps({"x": entry}).encode()
+  (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(32))
+  with pytest.raises(ValueError, match="says nothing sensible about 'x'"):
+    files.read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
   "damage", [cut, lengthened, no_header, long_header, other_header, moved_tensor]
 )
 def test_a_damaged_file_is_refused(tmp_path, arrays, damage):
