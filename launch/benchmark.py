@@ -26,6 +26,7 @@ python -m launch.benchmark loss
 python -m launch.benchmark loss --json > loss.jsonl
 python -m launch.benchmark step --against=hf
 python -m launch.benchmark step --gin_file=quickstart.gin --gin.BATCH_SIZE=32
+python -m launch.benchmark startup --gin_file=my_run.gin
 JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m launch.benchmark loss    (libtpu on a CPU)"""
 
 _CELL = 9  # Characters, at least.

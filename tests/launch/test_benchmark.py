@@ -81,7 +81,7 @@ def test_flags_of_another_benchmark_are_refused(monkeypatch):
 
 def test_benchmarks_of_the_core_load_no_tensorflow():
   program = (
-    "import sys, launch.benchmark, launch.benchmarks.loss\n"
+    "import sys, launch.benchmark, launch.benchmarks.loss, launch.benchmarks.startup\n"
     "assert not {'tensorflow', 'seqio'} & set(sys.modules)"
   )
   subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=100)

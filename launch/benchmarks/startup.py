@@ -1,0 +1,209 @@
+"""What a run waits for: a first and a second start, compiling many layers, saving a checkpoint.
+
+Starts are processes of launch.train, which share a compilation cache that was empty at first; a gin
+file of your own may be given, which is then all that is measured. "to step 1" is from the start of
+the process to the first step's record; "before" is the part before anything of the step is traced.
+
+Compiling is tracing, lowering and XLA without the compilation cache; the two numbers of layers take
+turns. A save returns when the state is copied, and writes while training goes on: "blocks" is what
+the loop waits for, "next step" a step taken meanwhile, "written" when the checkpoint is complete.
+
+"ratio" is: of a start, its compilation to the first's; of layers, the compilation to the fewest
+layers', each round's own; of a save, what it blocks to a training step. All others are medians.
+"""
+
+import contextlib
+import dataclasses
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
+from launch import runtime
+from launch.benchmarks import _cases, _starts
+from launch.benchmarks._ours import Ours
+from launch.mistakes import ConfigurationError
+from t5x_style.training import train
+from t5x_style.training.checkpoints import Checkpoints
+
+FLAGS = ("gin_file", "gin_bindings", "gin_search_paths")
+COLUMNS = {
+  "before_seconds": ("before s", ".1f"),
+  "compile_seconds": ("compile s", ".2f"),
+  "total_seconds": ("to step 1 s", ".1f"),
+  "step_seconds": ("step s", ".2f"),
+  "save_seconds": ("blocks s", ".2f"),
+  "next_step_seconds": ("next step s", ".2f"),
+  "written_seconds": ("written s", ".2f"),
+  "ratio": ("ratio", ".2f"),
+}
+_STARTS = ("first start", "second start")
+_LAYERS = (12, 48)
+_SAVE = "save"
+LABELS = (*_STARTS, *(f"{count} layers" for count in _LAYERS), _SAVE)
+_QUICKSTART = "quickstart_causal_lm.gin"
+_COMPILATIONS, _SAVES = 5, 3  # rounds
+
+_NARROW: dict[str, Any] = {
+  "emb_dim": 64,
+  "num_heads": 4,
+  "head_dim": 16,
+  "mlp_dim": 128,
+  "vocab_size": 512,
+}
+_T5_SMALL = dataclasses.replace(
+  _cases.T5,
+  vocab_size=32_128,
+  mlp_dim=2048,
+  num_encoder_layers=6,
+  num_decoder_layers=6,
+  mlp_activations=("relu",),
+)
+_T5_BASE = dataclasses.replace(
+  _cases.LARGE_T5,
+  emb_dim=768,
+  num_heads=12,
+  mlp_dim=2048,
+  num_encoder_layers=12,
+  num_decoder_layers=12,
+)
+
+
+def measure(
+  gin_file: Sequence[str] = (),
+  gin_bindings: Sequence[str] = (),
+  gin_search_paths: Sequence[str] = (),
+) -> Iterator[dict[str, Any]]:
+  """A row per start, number of layers, and save; see launch.benchmark."""
+  if not gin_file and (gin_bindings or gin_search_paths):
+    raise ConfigurationError(f"Bindings belong to a gin file: add --gin_file={_QUICKSTART}.")
+  # First, as an accelerator serves one process: this one must not have asked for it yet.
+  yield from starts(gin_file or (_QUICKSTART,), gin_bindings, gin_search_paths)
+  if gin_file:
+    return
+  rotary = dataclasses.replace(_cases.DECODER_1B, **_NARROW, dtype="float32")
+  yield from compilations(_cases.make("decoder-only", rotary, 2, targets=64), _LAYERS)
+  t5 = dataclasses.replace(_cases.T5, **_NARROW)
+  yield from compilations(_cases.make("encoder-decoder", t5, 2, inputs=64, targets=64), _LAYERS)
+  if jax.default_backend() == "cpu":
+    yield saves(_cases.make("T5 small", _T5_SMALL, 2, inputs=512, targets=114))
+  else:
+    yield saves(_cases.make("T5 1.1 base", _T5_BASE, 64, inputs=512, targets=114))
+
+
+def starts(
+  gin_files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+  """A row for each of two starts of the same run."""
+  arguments = [
+    *(f"--gin_file={name}" for name in gin_files),
+    *(f"--gin_bindings={binding}" for binding in bindings),
+    *(f"--gin_search_paths={path}" for path in search_paths),
+  ]
+  taken = _starts.twice(arguments)
+  files = " ".join(gin_files)
+  for label, start in zip(_STARTS, taken, strict=True):
+    yield {
+      "group": f"Starts of {files} ({runtime.accelerator(os.environ)}, jax {jax.__version__})",
+      "label": label,
+      "before_seconds": start.before,
+      "compile_seconds": start.compile,
+      "first_step_seconds": start.step,
+      "total_seconds": start.total,
+      "ratio": start.compile / taken[0].compile,
+    }
+
+
+def compilations(
+  case: _cases.Case, layers: Sequence[int], rounds: int = _COMPILATIONS
+) -> Iterator[dict[str, Any]]:
+  """A row per number of layers that the case's stacks get, the fewest first."""
+  prepared = [_cases.prepare(_with_layers(case, count)) for count in layers]
+  with _without_cache():
+    train.compile_step(prepared[0])  # The first of a process takes longer.
+    taken = [[_seconds(train.compile_step, each) for each in prepared] for _ in range(rounds)]
+  group = f"Compiling scanned layers, {_cases.describe(case)} ({_device()})"
+  for index, count in enumerate(layers):
+    yield {
+      "group": group,
+      "label": f"{count} layers",
+      "num_parameters": prepared[index].num_parameters,
+      "compile_seconds": statistics.median(seconds[index] for seconds in taken),
+      "rounds": [seconds[index] for seconds in taken],
+      "ratio": statistics.median(seconds[index] / seconds[0] for seconds in taken),
+    }
+
+
+def saves(case: _cases.Case, rounds: int = _SAVES) -> dict[str, Any]:
+  """A row for the saves of a case's state, between its training steps."""
+  prepared = _cases.prepare(case)
+  ours = Ours(prepared, [next(prepared.dataset.train())])
+  _step(ours)  # The first is slower.
+  quiet, blocked, meanwhile, written = [], [], [], []
+  with tempfile.TemporaryDirectory() as folder:
+    checkpoints = Checkpoints(folder, keep=1)
+    for _ in range(rounds):
+      quiet.append(_seconds(_step, ours))
+      start = time.perf_counter()
+      checkpoints.save(ours.state, {}, identity={}, progress={})
+      blocked.append(time.perf_counter() - start)
+      meanwhile.append(_seconds(_step, ours))
+      checkpoints.wait()
+      written.append(time.perf_counter() - start)
+    checkpoints.close()
+  step, save = statistics.median(quiet), statistics.median(blocked)
+  size = sum(x.nbytes for x in jax.tree.leaves(ours.state))
+  millions = prepared.num_parameters / 1e6
+  return {
+    "group": f"Saving {millions:.0f}M parameters and AdamW's moments, {size / 2**20:,.0f} MiB, "
+    f"{_cases.describe(case)} ({_device()})",
+    "label": _SAVE,
+    "num_parameters": prepared.num_parameters,
+    "state_bytes": size,
+    "step_seconds": step,
+    "save_seconds": save,
+    "next_step_seconds": statistics.median(meanwhile),
+    "written_seconds": statistics.median(written),
+    "ratio": save / step,
+  }
+
+
+def _with_layers(case: _cases.Case, count: int) -> _cases.Case:
+  model = case.run.model
+  stacks = ("num_encoder_layers", "num_decoder_layers")
+  counts: dict[str, Any] = {name: count for name in stacks if getattr(model, name)}
+  deep = dataclasses.replace(model, **counts)
+  return case._replace(run=dataclasses.replace(case.run, model=deep))
+
+
+@contextlib.contextmanager
+def _without_cache() -> Iterator[None]:
+  """Programs are compiled even where they are in the compilation cache, and not kept there."""
+  name = "jax_enable_compilation_cache"
+  before = getattr(jax.config, name)
+  try:
+    jax.config.update(name, False)
+    compilation_cache.reset_cache()  # JAX asks the setting once.
+    yield
+  finally:
+    jax.config.update(name, before)
+    compilation_cache.reset_cache()
+
+
+def _step(ours: Ours) -> None:
+  ours.loss(ours.step(0))
+
+
+def _seconds(function, *arguments) -> float:
+  start = time.perf_counter()
+  function(*arguments)
+  return time.perf_counter() - start
+
+
+def _device() -> str:
+  return f"{jax.devices()[0].device_kind}, jax {jax.__version__}"
