@@ -6,7 +6,8 @@ the process to the first step's record; "before" is the part before anything of 
 
 Compiling is tracing, lowering and XLA without the compilation cache; the two numbers of layers take
 turns. A save returns when the state is copied, and writes while training goes on: "blocks" is what
-the loop waits for, "next step" a step taken meanwhile, "written" when the checkpoint is complete.
+the loop waits for, "next step" a step taken meanwhile, "written" when, after that step, the
+checkpoint is found complete.
 
 "ratio" is: of a start, its compilation to the first's; of layers, the compilation to the fewest
 layers', each round's own; of a save, what it blocks to a training step. All others are medians.
