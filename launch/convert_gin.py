@@ -32,6 +32,8 @@ def find_step(source: Path) -> Path:
     steps = [p for p in folder.glob("*") if p.name.isdigit() and (p / "state").is_dir()]
     if steps:
       return max(steps, key=lambda step: int(step.name))
+  if (source / "config.json").is_file():
+    raise FileNotFoundError(f"--from {source} is a Hugging Face folder; write --from hf:{source}.")
   what = "holds no complete checkpoint" if source.is_dir() else "does not exist"
   raise FileNotFoundError(
     f"--from {source} {what}; give a MODEL_DIR that was saved to, one step in it, or hf:FOLDER for "

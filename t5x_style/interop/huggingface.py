@@ -208,6 +208,10 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Stor
       than the configured one.
   """
   if not path.startswith(PREFIX):
+    if (Path(path).expanduser() / "config.json").is_file():
+      raise ValueError(
+        f"INITIAL_CHECKPOINT_PATH = {path!r} is a Hugging Face folder; write {PREFIX + path!r}."
+      )
     return None
   folder = path.removeprefix(PREFIX)
   source = open_folder(folder, scan_layers=False)

@@ -95,3 +95,10 @@ def test_gpt2_as_it_was_published_has_no_prefix(pretrained, tmp_path, read_param
   wanted = read_parameters(huggingface.open_folder(path))
   for keys, array in read_parameters(huggingface.open_folder(tmp_path)).items():
     np.testing.assert_array_equal(array, wanted[keys])
+
+
+def test_a_forgotten_prefix_is_told(pretrained, as_tree):
+  _, path = pretrained("qwen3")
+  config = huggingface.open_folder(path).correspondence.config
+  with pytest.raises(ValueError, match="is a Hugging Face folder; write 'hf:/"):
+    initial_params(str(path), config, abstract(config, as_tree), READERS)
