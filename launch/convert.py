@@ -84,7 +84,7 @@ def _import(values: Any, folder: str, target: Path) -> None:
     kept = part / "huggingface"
     kept.mkdir()
     shutil.copyfile(Path(folder).expanduser() / "config.json", kept / "config.json")
-    conversion.keep_unused(source, kept)
+    conversion.keep_unused(source, kept, values.dtype)
     names = tokenizer_files.copy(Path(folder).expanduser(), kept)
     (part / "model.gin").write_text(convert_gin.model_file(config, folder, target))
     text = convert_gin.tokenizer_file(target / kept.name, names)

@@ -61,13 +61,16 @@ def import_folder(source: Folder, target: Path, dtype: str | None = None) -> lis
   return report_of(source)
 
 
-def keep_unused(source: Folder, target: Path) -> None:
+def keep_unused(source: Folder, target: Path, dtype: str | None = None) -> None:
   """Writes what has no place in the model here to a file of its own, for the way back."""
   if source.unused:
-    shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in source.unused.items()}
+    shapes = {
+      name: (tensor.shape, DTYPES.get(dtype or "", tensor.dtype))
+      for name, tensor in source.unused.items()
+    }
     kept = safetensors_files.create_file(target / UNUSED, shapes)
     for name, tensor in source.unused.items():
-      kept[name].map(writable=True)[...] = tensor.map()
+      kept[name].map(writable=True)[...] = cast(tensor.map(), kept[name].dtype, name)
 
 
 def _import_parameter(

@@ -174,6 +174,16 @@ def test_an_unused_pooler_is_exported_again(tmp_path, monkeypatch, origin):
   assert "whatever was trained since" in (tmp_path / "back/conversion.txt").read_text()
 
 
+def test_an_unused_pooler_has_the_dtype_asked_for(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "theirs").mkdir()
+  save_file(bert(), tmp_path / "theirs/model.safetensors")
+  (tmp_path / "theirs/config.json").write_text(json.dumps(BERT))
+  run("--from=hf:theirs", "--to=ours", "--dtype=float16")
+  run("--from=ours", "--to=hf:back")
+  assert {x.dtype for x in all_tensors(tmp_path / "back").values()} == {np.dtype(np.float16)}
+
+
 BERT = {
   "model_type": "bert",
   "architectures": ["BertModel"],
