@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -14,6 +16,7 @@ def blocks(language):
   return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_example_objective_feeds_a_model_and_passes_its_tests(tmp_path):
   """In a package of the user's own, which is the only difference."""
   objective, tests = blocks("python")

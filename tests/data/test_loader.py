@@ -40,7 +40,12 @@ OBJECTIVES = [
   ("encoder_only", SentenceOrder()),
 ]
 # A mixture starts a pipeline for each of its parts: these take long on two cores.
-SLOW = {"decoder_only-ul2", "encoder_decoder-ul2_short", "decoder_only-mixture"}
+SLOW = {
+  "decoder_only-ul2",
+  "encoder_decoder-ul2",
+  "encoder_decoder-ul2_short",
+  "decoder_only-mixture",
+}
 NAMES = [f"{architecture}-{objective.name}" for architecture, objective in OBJECTIVES]
 
 CASES = [

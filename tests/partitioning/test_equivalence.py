@@ -93,7 +93,7 @@ def check_collectives(report):
         assert math.prod(shape) <= report["layer"], about
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ["encoder_decoder"])  # The others are slow, below.
 def test_some_meshes_give_what_one_device_gives(architecture):
   one, *others = reports(architecture, SOME_MESHES[architecture])
   assert one["losses"][-1] < one["losses"][0]
