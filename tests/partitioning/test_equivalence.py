@@ -26,11 +26,6 @@ MESHES = (
   {"data": 2, "tensor": 4},
   {"sequence": 4, "tensor": 2},
 )
-SOME_MESHES = {
-  "encoder_decoder": [{"data": 2, "fsdp": 2, "tensor": 2}],
-  "decoder_only": [{"fsdp": 8}, {"sequence": 4, "data": 2}],
-  "encoder_only": [{"fsdp": 4, "sequence": 2}],
-}
 
 
 def reports(architecture, meshes):
@@ -93,13 +88,10 @@ def check_collectives(report):
         assert math.prod(shape) <= report["layer"], about
 
 
-@pytest.mark.parametrize("architecture", ["encoder_decoder"])  # The others are slow, below.
-def test_some_meshes_give_what_one_device_gives(architecture):
-  one, *others = reports(architecture, SOME_MESHES[architecture])
+def test_a_mesh_of_three_axes_gives_what_one_device_gives():
+  one, other = reports("encoder_decoder", [{"data": 2, "fsdp": 2, "tensor": 2}])
   assert one["losses"][-1] < one["losses"][0]
-  assert len(others) == len(SOME_MESHES[architecture])
-  for other in others:
-    check(one, other)
+  check(one, other)
 
 
 @pytest.mark.slow
