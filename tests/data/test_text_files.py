@@ -174,7 +174,7 @@ def test_a_file_that_cannot_be_read(tmp_path, monkeypatch):
 def test_too_little_for_validation(tmp_path):
   write(tmp_path, {"a.txt": "a", "b.txt": "", "c.md": ""})
   message = error(ValueError, f"{tmp_path}/*.txt")
-  for part in (f"{tmp_path}/a.txt", "VALIDATION_FILES", "CORPUS_DOCUMENTS = 'line'", "EVAL_PERIOD"):
+  for part in (f"{tmp_path}/a.txt", "VALIDATION_FILES", "CORPUS_DOCUMENTS = 'line'"):
     assert part in message
   assert "all files for train are empty" in error(ValueError, f"{tmp_path}/*.md")
   message = error(ValueError, f"{tmp_path}/*.txt", validation_pattern=f"{tmp_path}/*.txt")
