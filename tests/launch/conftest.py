@@ -1,7 +1,9 @@
 """A module for gin to configure, and shipped gin files that configure it."""
 
+import os
 import sys
 import textwrap
+from unittest import mock
 
 import pytest
 
@@ -58,6 +60,13 @@ SHIPPED = {
       fan = True
   """,
 }
+
+
+@pytest.fixture(autouse=True)
+def own_environment():
+  """Commands set variables of their process; here they end with the test."""
+  with mock.patch.dict(os.environ):
+    yield
 
 
 @pytest.fixture(scope="session")
