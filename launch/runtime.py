@@ -5,12 +5,14 @@ the environment must be there first.
 """
 
 import contextlib
+import errno
 import hashlib
 import importlib.util
 import logging
 import os
 import platform
 import re
+import socket
 import sys
 import tempfile
 import warnings
@@ -181,6 +183,7 @@ def connect(values: Any, environ: Mapping[str, str] = os.environ) -> None:
   perhaps = arguments is None and accelerator(environ) == "tpu"
   if arguments is None and not perhaps:
     return
+  _check_the_port(arguments or {}, environ)
   peers.watch()
   import jax
 
@@ -199,15 +202,31 @@ def connect(values: Any, environ: Mapping[str, str] = os.environ) -> None:
     raise ConfigurationError(_not_connected(arguments or {}, error)) from error
 
 
+def _check_the_port(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+  """Tells process 0 that it cannot listen, where JAX may end in a segmentation fault."""
+  address = arguments.get("coordinator_address") or environ.get("JAX_COORDINATOR_ADDRESS", "")
+  port = address.rpartition(":")[2]
+  if arguments.get("process_id") != 0 or not port.isdigit():
+    return
+  both = socket.has_dualstack_ipv6()
+  family = socket.AF_INET6 if both else socket.AF_INET
+  try:
+    socket.create_server(("", int(port)), family=family, dualstack_ipv6=both).close()
+  except (OSError, OverflowError) as error:
+    raise ConfigurationError(
+      f"Process 0 cannot listen at the address {address}: {_why_not(error)}. Choose another port, "
+      "the same in all processes, e.g. --coordinator_address=HOST:12355."
+    ) from error
+
+
+def _why_not(error: Exception) -> str:
+  taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+  return "another program uses this port" if taken else str(error).rstrip(".")
+
+
 def _not_connected(arguments: Mapping[str, Any], error: Exception) -> str:
   address = arguments.get("coordinator_address", "that the environment names")
   reason = str(error).strip().splitlines()[0]
-  if "start RPC server" in reason:
-    return (
-      f"Process 0 cannot listen at the address {address}: another program uses this port, or the "
-      "address is not of this machine. Choose another port, the same in all processes, e.g. "
-      "--coordinator_address=HOST:12355."
-    )
   return (
     f"The processes of the job did not find each other at the address {address} ({reason}). Start "
     "all of them, give all the same --coordinator_address and --process_count, and each its own "
