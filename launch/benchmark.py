@@ -119,4 +119,5 @@ def _line(label: str, label_width: int, cells: Sequence[str], widths: Sequence[i
 
 
 if __name__ == "__main__":
+  runtime.take_large_pages()
   mistakes.run_command(main)

@@ -69,6 +69,33 @@ def prepare(environ: MutableMapping[str, str] = os.environ) -> None:
   set_compilation_cache(environ)
 
 
+def take_large_pages(environ: Mapping[str, str] = os.environ) -> None:
+  """Starts this program again, once, with memory in pages of 2 MiB where they help: on CPUs.
+
+  XLA allocates what a step needs anew each time, and in pages of 4 KiB a small model spends a
+  fifth of its time in the kernel. glibc (2.35 or newer) takes larger ones if told so before the
+  process starts. GLIBC_TUNABLES=glibc.malloc.hugetlb=0 in the environment leaves them.
+  """
+  tunables = environ.get("GLIBC_TUNABLES", "")
+  asked_before = "glibc.malloc.hugetlb" in tunables
+  if asked_before or sys.gettrace() or accelerator(environ) != "cpu" or not _has_large_pages():
+    return
+  tunables = ":".join(filter(None, [tunables, "glibc.malloc.hugetlb=1"]))
+  sys.stdout.flush()
+  os.execve(sys.executable, sys.orig_argv, {**environ, "GLIBC_TUNABLES": tunables})
+
+
+def _has_large_pages() -> bool:
+  """Whether the kernel and the C library give them to a program that asks."""
+  setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+  library, version = platform.libc_ver()
+  try:
+    asked_for = "[madvise]" in setting.read_text()
+    return asked_for and library == "glibc" and [*map(int, version.split("."))] >= [2, 35]
+  except (OSError, ValueError):
+    return False
+
+
 def quieten(environ: MutableMapping[str, str]) -> None:
   """Keeps the notices of TensorFlow, XLA, gRPC and Python's libraries out of the terminal.
 

@@ -54,4 +54,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+  runtime.take_large_pages()
   mistakes.run_command(main)

@@ -136,3 +136,32 @@ def test_prepare_reaches_jax_and_says_nothing(tmp_path):
   assert done.stderr == ""
   assert done.stdout.splitlines()[1:] == ["2", "False"]
   assert done.stdout.startswith(str(tmp_path / "t5x_style" / "xla"))
+
+
+LARGE_PAGES = """
+import os, sys
+from launch import runtime
+runtime.take_large_pages()
+print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), sys.argv)
+"""
+
+
+@pytest.mark.parametrize(
+  "platform, given, expected",
+  [
+    ("cpu", None, "glibc.malloc.hugetlb=1"),
+    ("cpu", "glibc.malloc.arena_max=4", "glibc.malloc.arena_max=4:glibc.malloc.hugetlb=1"),
+    ("cpu", "glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+    ("cuda", None, "None"),
+  ],
+)
+def test_the_same_program_starts_again_with_large_pages(platform, given, expected):
+  if not runtime._has_large_pages():
+    pytest.skip("the kernel or the C library of this machine has none to give")
+  environ = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+  environ |= {"JAX_PLATFORMS": platform} | ({"GLIBC_TUNABLES": given} if given else {})
+  command = [sys.executable, "-c", LARGE_PAGES, "an argument", "--flag=1"]
+  with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+    output = process.stdout.read()
+  # One process from beginning to end: who started it can still wait for it or end it.
+  assert output == f"{process.pid} {expected} ['-c', 'an argument', '--flag=1']\n"
