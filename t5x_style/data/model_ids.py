@@ -69,6 +69,7 @@ def from_model(ids: np.ndarray, vocabulary: seqio.Vocabulary) -> np.ndarray:
   return ids
 
 
+@tf.autograph.experimental.do_not_convert
 def to_model(batches: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
   """Batches of model features with the model's ids; the same where these are those in here."""
   if not renumbers(vocabulary):

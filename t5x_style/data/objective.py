@@ -59,6 +59,7 @@ class Objective:
   def preprocessor(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:
+    """Documents -> examples. Functions it maps run without AutoGraph: tf.where, not `if`."""
     raise NotImplementedError
 
   def features(self, architecture: str) -> tuple[str, ...]:

@@ -110,6 +110,7 @@ class Pipeline:
     windows = isinstance(task, tasks.PretrainingTask)
     others = [index, len(self.parts) - 1 - index]
 
+    @tasks.as_written
     def prepare(example):
       if windows:
         example = {name: self._pad(name, value) for name, value in example.items()}
@@ -139,6 +140,7 @@ class Pipeline:
     missing = self.lengths[side] - value.shape[0]
     return tf.pad(value, [[0, missing]]) if missing else value
 
+  @tasks.as_written
   def _convert(self, batches: tf.data.Dataset) -> tf.data.Dataset:
     def convert(batch):
       features = converters.convert(batch, self.architecture, self.lengths)
@@ -153,6 +155,7 @@ def derived_seed(*parts: object) -> int:
   return int.from_bytes(digest[:8], "little") >> 2
 
 
+@tasks.as_written
 def _complete(row: converters.Features, names: Mapping[str, tf.TensorSpec]) -> converters.Features:
   """Gives a component's row the optional features that only other components have."""
   row = dict(row)

@@ -16,11 +16,16 @@ import tensorflow as tf
 from t5x_style.data import huggingface_tokenizers, noise
 from t5x_style.data.objective import Objective
 
+# Functions of datasets are plain TensorFlow here, with no `if` or loop on tensors to be rewritten:
+# to look for some takes AutoGraph more than half of the time of opening a pipeline.
+as_written = tf.autograph.experimental.do_not_convert
+
 # Of the examples that are held back to mix their order, so many for one document held back before
 # it is cut up. Documents are long, and a saved position contains what is held back.
 _EXAMPLES_PER_DOCUMENT = 4
 
 
+@as_written
 def tokenize(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
   """{"text": string} -> {"targets": int32 [n], "repaired": bool}, other features kept.
 
@@ -60,6 +65,7 @@ class PretrainingTask(seqio.Task):
     self.architecture = architecture
     feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
 
+    @as_written
     def corrupt(dataset: tf.data.Dataset, sequence_length: Mapping[str, int]) -> tf.data.Dataset:
       lengths = objective.own_lengths(sequence_length, architecture)
       return objective.preprocessor(vocabulary, lengths, architecture)(dataset)
@@ -78,6 +84,7 @@ class PretrainingTask(seqio.Task):
     task._keep_raw = True
     return task
 
+  @as_written
   def get_dataset(
     self,
     sequence_length: Mapping[str, int] | None = None,
