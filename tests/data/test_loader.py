@@ -252,6 +252,10 @@ def own_tasks(corpus, vocabulary):
       ],
     )
   seqio.MixtureRegistry.add("own_mixture", [("own_a", 1), ("own_b", 3)])
+  yield  # Tests of other modules may stand between two of this one's: it is set up again then.
+  seqio.MixtureRegistry.remove("own_mixture")
+  for name in ("own_a", "own_b"):
+    seqio.TaskRegistry.remove(name)
 
 
 @pytest.mark.parametrize("architecture", ["encoder_decoder", "decoder_only"])
