@@ -8,7 +8,6 @@ is installed the memory on a TPU v5e follows, from programs that are compiled ah
 """
 
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from launch.benchmarks import _step_memory
+from launch.benchmarks import _rounds, _step_memory
 from t5x_style.models.attention import Pattern, Scope, attend
 from t5x_style.models.attention_kernels.choice import KERNELS, Case, Choice
 from t5x_style.partitioning import make_mesh, topologies
@@ -29,7 +28,6 @@ COLUMNS = {
   "temporary_mib": ("temp MiB", ",.0f"),
 }
 LABELS = ("plain", *KERNELS)
-_MOST_SECONDS, _ROUNDS = 30.0, (5, 31)  # for a shape: as many rounds as fit, within these
 _DOCUMENTS = 4  # in a packed row
 
 
@@ -100,7 +98,7 @@ def measure() -> Iterator[dict[str, Any]]:
   """A row per shape and kernel: time and memory here, then memory on a TPU, where libtpu is."""
   for shape in ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATORS:
     programs = {name: lowered.compile() for name, lowered in _lower(shape, None).items()}
-    seconds = _rounds(programs, _inputs(shape))
+    seconds = _rounds.seconds(programs, _inputs(shape))
     yield from _report(shape, jax.devices()[0].device_kind, programs, seconds)
   if topologies.available():
     device = topologies.devices("v5e:2x2")[0]
@@ -163,19 +161,3 @@ def _inputs(shape):
   arrays = [jnp.asarray(rng.standard_normal(size, np.float32), shape.dtype) for size in sizes]
   segments = 1 + np.arange(L, dtype=np.int32) * _DOCUMENTS // L
   return *arrays, jnp.asarray(np.tile(segments, (B, 1)))
-
-
-def _rounds(programs, inputs):
-  """{name: seconds of each round}; every other round goes through the programs backwards."""
-  names = list(programs)
-  taken: dict[str, list[float]] = {name: [] for name in names}
-  begun = time.perf_counter()
-  for turn in range(_ROUNDS[1] + 1):
-    for name in names if turn % 2 else names[::-1]:
-      start = time.perf_counter()
-      jax.block_until_ready(programs[name](*inputs))
-      if turn:  # The first one warms up.
-        taken[name].append(time.perf_counter() - start)
-    if turn >= _ROUNDS[0] and time.perf_counter() - begun > _MOST_SECONDS:
-      break
-  return taken

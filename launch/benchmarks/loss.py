@@ -10,7 +10,6 @@ are outputs. "less" is plain's over that; of a training step it is plain's over 
 """
 
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from launch.benchmarks import _step_memory
+from launch.benchmarks import _rounds, _step_memory
 from t5x_style.losses import LossSums, gather_targets, linear_cross_entropy, plan_chunks
 from t5x_style.partitioning import make_mesh, topologies
 
@@ -33,7 +32,6 @@ COLUMNS = {
 }
 _Z_LOSS = 1e-4
 _MASKED = 0.15  # The share of positions BERT predicts.
-_MOST_SECONDS, _ROUNDS = 40.0, (5, 31)  # for a shape: as many rounds as fit, within these
 
 
 class Shape(NamedTuple):
@@ -175,7 +173,8 @@ def _compare(shape, variants, timed=True, mesh=None):
   device = "TPU v5p, compiled ahead of time" if mesh else jax.devices()[0].device_kind
   lowered = {name: _lower(shape, loss, mesh) for name, loss in variants.items()}
   programs = {name: _step_memory.if_it_fits(each.compile) for name, each in lowered.items()}
-  seconds = _rounds(programs, _inputs(shape)) if timed and mesh is None else {}
+  fitting = {name: program for name, program in programs.items() if program is not None}
+  seconds = _rounds.seconds(fitting, _inputs(shape)) if timed and mesh is None else {}
   reference = None
   for label, program in programs.items():
     row = {"group": f"{shape} ({device})", "label": label, "shape": shape._asdict()}
@@ -264,19 +263,3 @@ def _inputs(shape):
 
 def _most_chosen(length):
   return round(_MASKED * length)
-
-
-def _rounds(programs, inputs):
-  """{name: seconds of each round}; every other round goes through the programs backwards."""
-  names = [name for name, program in programs.items() if program is not None]
-  taken: dict[str, list[float]] = {name: [] for name in names}
-  begun = time.perf_counter()
-  for turn in range(_ROUNDS[1] + 1):
-    for name in names if turn % 2 else names[::-1]:
-      start = time.perf_counter()
-      jax.block_until_ready(programs[name](*inputs))
-      if turn:  # The first one warms up.
-        taken[name].append(time.perf_counter() - start)
-    if turn >= _ROUNDS[0] and time.perf_counter() - begun > _MOST_SECONDS:
-      break
-  return taken
