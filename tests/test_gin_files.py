@@ -17,7 +17,10 @@ MODELS = {
   "encoder_only": "models/encoder_only_mini.gin",
 }
 RUNS = sorted(path.name for path in FOLDER.glob("*.gin"))
-SLOW = ("ul2_r40_s20_x40.gin", "ul2_short.gin", "ul2r.gin", "u_palm.gin")  # As slow as ul2.gin.
+SLOW = (
+  *("ul2.gin", "ul2_r40_s20_x40.gin", "ul2r.gin", "u_palm.gin"),  # ul2_short.gin is one of them.
+  *("roberta.gin", "whole_word_masking.gin"),  # masked_lm.gin is.
+)
 OBJECTIVES = [
   pytest.param(path.name, marks=[pytest.mark.slow] if path.name in SLOW else [])
   for path in sorted((FOLDER / "objectives").glob("*.gin"))

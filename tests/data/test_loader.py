@@ -45,6 +45,9 @@ SLOW = {
   "encoder_decoder-ul2",
   "encoder_decoder-ul2_short",
   "decoder_only-mixture",
+  # And the same objective is among the others.
+  "decoder_only-span_corruption",
+  "encoder_only-sentence_order",
 }
 NAMES = [f"{architecture}-{objective.name}" for architecture, objective in OBJECTIVES]
 

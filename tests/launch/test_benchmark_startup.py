@@ -75,6 +75,7 @@ def set_cache(names, values):
   startup.compilation_cache.reset_cache()
 
 
+@pytest.mark.slow
 def test_layers_are_compiled_each_time_without_the_cache(cache):
   few, many = startup.compilations(CASE, (2, 5), rounds=1)
   assert not any("train_step" in name for name in programs(cache))

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from t5x_style.partitioning import topologies
 from t5x_style.training import profiling, run, terminal, train
 
 PROGRAM = """
@@ -61,6 +62,8 @@ def test_steps_that_are_none(steps):
 @pytest.fixture
 def safe():
   """The profiler ends the process where libtpu is, but no TPU: a run refuses then."""
+  if topologies.available():
+    pytest.skip("another test of this process may have loaded libtpu")
   try:
     profiling.check((1, 1), train_steps=1)
   except ValueError as error:

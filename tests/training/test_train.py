@@ -34,7 +34,14 @@ def assert_same(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+  "architecture",
+  [
+    "encoder_decoder",
+    pytest.param("decoder_only", marks=pytest.mark.slow),
+    pytest.param("encoder_only", marks=pytest.mark.slow),
+  ],
+)
 def test_interrupted_run_is_bit_identical(architecture, tiny_run, tmp_path):
   settings = {
     "optimizer": optimizers.adafactor,
