@@ -103,6 +103,10 @@ class Job:
     return [output.read_text() for output in self.outputs]
 
 
+def ended(job):
+  return any(process.poll() for process in job.processes)
+
+
 def finish(folder, *arguments, **settings):
   job = Job(folder, *arguments, **settings)
   codes = job.wait()
@@ -181,7 +185,7 @@ def test_a_run_moves_from_mesh_to_mesh(tmp_path, alone):
 def test_a_killed_process_ends_the_others_and_the_job_goes_on(tmp_path, alone, killed):
   """Process 0 also coordinates the others: they learn of its end in another way."""
   job = Job(tmp_path, "--gin.TRAIN_STEPS=1000000", processes=4)
-  until(lambda: len(saved(tmp_path)) > 1 or any(p.poll() for p in job.processes))
+  until(lambda: len(saved(tmp_path)) > 1 or ended(job))
   job.processes[killed].send_signal(signal.SIGKILL)
   start = time.monotonic()
   codes = job.wait(timeout=60)
@@ -204,7 +208,9 @@ def test_a_killed_process_ends_the_others_and_the_job_goes_on(tmp_path, alone, k
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_one_process_stops_all_behind_the_same_step(tmp_path, number):
   job = Job(tmp_path, "--gin.TRAIN_STEPS=1000000", "--gin.SAVE_PERIOD=1000000", processes=2)
-  until(lambda: (tmp_path / "model/metrics.jsonl").exists() or any(p.poll() for p in job.processes))
+  # Process 0 writes this behind a step that all have taken: all listen to signals by then.
+  log = tmp_path / "model/metrics.jsonl"
+  until(lambda: '"train"' in (log.read_text() if log.exists() else "") or ended(job))
   job.processes[1].send_signal(number)
   assert job.wait(120) == [0, 0], job.texts()
   (step,) = saved(tmp_path)
