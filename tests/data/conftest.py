@@ -8,7 +8,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import iterator, pieces, vocabularies
+from t5x_style.data import iterator, pieces, tasks, vocabularies
 
 
 @pytest.fixture(scope="session")
@@ -32,19 +32,22 @@ def documents(ordinary):
 @pytest.fixture(scope="session")
 def examples(vocabulary, documents):
   """Runs an objective over token documents: {feature: array [examples, ...]}."""
+  shared = tf.ragged.constant(documents, tf.int32)
 
+  @tasks.as_written
   def run(
     objective, architecture, feature_lengths, docs=documents, seed=0, epoch=0, keep_counts=False
   ):
     lengths = objective.lengths(feature_lengths, architecture)
     objective.check(vocabulary, lengths, architecture)
-    dataset = tf.data.Dataset.from_tensor_slices(tf.ragged.constant(docs, tf.int32)).map(
+    tokens = shared if docs is documents else tf.ragged.constant(docs, tf.int32)
+    dataset = tf.data.Dataset.from_tensor_slices(tokens).map(
       lambda tokens: {"targets": tokens, "noise_seed": tf.constant([seed, epoch], tf.int64)}
     )
     rows = objective.preprocessor(vocabulary, lengths, architecture)(dataset)
-    rows = list(iterator.with_options(rows).as_numpy_iterator())
+    rows = list(iterator.with_options(rows.batch(512)).as_numpy_iterator())
     names = [name for name in rows[0] if keep_counts or name != "counts"] if rows else []
-    return {name: np.stack([row[name] for row in rows]) for name in names}
+    return {name: np.concatenate([some[name] for some in rows]) for name in names}
 
   return run
 
