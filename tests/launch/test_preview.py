@@ -27,7 +27,7 @@ def shown():
   result = {}
   for architecture, objective, lengths in (
     ("encoder_only", MaskedLM(), {"inputs": 64}),
-    ("decoder_only", UL2(), {"targets": 96}),
+    ("decoder_only", UL2(r_denoisers=[(3, 0.15)], x_denoisers=[(3, 0.5)]), {"targets": 96}),
   ):
     dataset = loader.load(
       architecture,
