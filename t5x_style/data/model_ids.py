@@ -16,7 +16,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import vocabularies
+from t5x_style.data import tasks, vocabularies
 from t5x_style.data.huggingface_tokenizers import HuggingFaceVocabulary
 
 Features = dict[str, tf.Tensor]
@@ -69,7 +69,7 @@ def from_model(ids: np.ndarray, vocabulary: seqio.Vocabulary) -> np.ndarray:
   return ids
 
 
-@tf.autograph.experimental.do_not_convert
+@tasks.as_written
 def to_model(batches: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
   """Batches of model features with the model's ids; the same where these are those in here."""
   if not renumbers(vocabulary):
