@@ -37,9 +37,6 @@ XLA_FLAGS = {
     # Collectives of sharded runs are started early and waited for late, so that they overlap with
     # the matrix products around them.
     "xla_gpu_enable_latency_hiding_scheduler": "true",
-    # Layers are a loop: with two of its turns in the body, the parameters that one needs are
-    # gathered while the other computes.
-    "xla_gpu_enable_while_loop_double_buffering": "true",
   },
   # Asks that kernels along fsdp are gathered whole, ahead of the product that needs them: without
   # it the compiler turned products into loops over their parts, 46 loops in a T5 of base size,

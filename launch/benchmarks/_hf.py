@@ -114,6 +114,12 @@ class Peer:
   def loss(self, loss: Any) -> float:
     return float(loss)
 
+  def rest(self) -> None:
+    """Leaves the GPU's memory, but for weights and moments, to the others."""
+    if self._device == "cuda":
+      self._optimizer.zero_grad(set_to_none=True)
+      self._torch.cuda.empty_cache()
+
 
 def _features(batch: Batch, chosen: int | None) -> Batch:
   """Tokens of each side, targets and weights; the positions that carry loss where those are few."""

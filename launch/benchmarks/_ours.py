@@ -35,6 +35,9 @@ class Ours:
     sums = jax.device_get(sums)
     return float(sums["loss"] / sums["weight"])
 
+  def rest(self) -> None:
+    """Between its turns: JAX keeps the memory it has."""
+
   def peak_bytes(self) -> int | None:
     """The most memory a device held; where it does not say, what the compiled step asks for."""
     stats = jax.local_devices()[0].memory_stats()

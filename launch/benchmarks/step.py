@@ -59,6 +59,8 @@ class Contestant(Protocol):
 
   def loss(self, sums: Any) -> float: ...
 
+  def rest(self) -> None: ...
+
 
 def measure(
   gin_file: Sequence[str] = (),
@@ -106,7 +108,12 @@ def _measure(case: _cases.Case, against: str | None) -> Iterator[dict[str, Any]]
   if against:
     peers = _hf.peers(prepared, ours.state.params, batches, _cases.LEARNING_RATE)
   contestants: list[Contestant] = [ours, *peers]
-  losses = {c.label: [c.loss(c.step(i)) for i in range(_COMPARED_STEPS)] for c in contestants}
+  losses = {}
+  for contestant in contestants:
+    losses[contestant.label] = [
+      contestant.loss(contestant.step(number)) for number in range(_COMPARED_STEPS)
+    ]
+    contestant.rest()
   for peer in peers:
     _check_agreement(losses[ours.label], losses[peer.label], case.run.model.dtype, peer.label)
   seconds = _rounds(contestants)
@@ -135,13 +142,19 @@ def _check_agreement(ours: Sequence[float], peer: Sequence[float], dtype: str, l
 
 def _rounds(contestants: Sequence[Contestant]) -> dict[str, list[float]]:
   """{label: seconds of a step in each round}. Every other round goes through them backwards."""
-  steps = {c.label: max(1, round(_ROUND_SECONDS / _time(c, 1))) for c in contestants}
+  steps = {}
+  for contestant in contestants:
+    steps[contestant.label] = max(1, round(_ROUND_SECONDS / _time(contestant, 1)))
+    contestant.rest()
   taken: dict[str, list[float]] = {c.label: [] for c in contestants}
   begun = time.perf_counter()
   for turn in itertools.count(1):
     for contestant in contestants if turn % 2 else contestants[::-1]:
       count = steps[contestant.label]
+      if jax.default_backend() != "cpu":
+        _time(contestant, 1)  # It takes back the memory that it left to the others.
       taken[contestant.label].append(_time(contestant, count) / count)
+      contestant.rest()
     enough = turn >= _ROUNDS[0] and time.perf_counter() - begun > _MOST_SECONDS
     if enough or turn == _ROUNDS[1]:
       return taken

@@ -189,7 +189,24 @@ class RelativeBias(nn.Module):
     bucket = relative_buckets(
       distance, self.bidirectional, config.relative_buckets, config.relative_max_distance
     )
-    return jnp.take(table.astype(config.dtype), bucket, axis=1)[None]
+    return _biases(table.astype(config.dtype), bucket)[None]
+
+
+@jax.custom_vjp
+def _biases(table: jax.Array, bucket: jax.Array) -> jax.Array:
+  """Looks buckets [L, S] up in a table [N, buckets]: [N, L, S]."""
+  return jnp.take(table, bucket, axis=1)
+
+
+def _biases_backward(kept, gradient):
+  """As a product: the few entries of the table would be added to L S times, one after the other."""
+  table, bucket = kept
+  one_hot = jax.nn.one_hot(bucket, table.shape[1], dtype=gradient.dtype)
+  by_table = jnp.einsum("nls,lsr->nr", gradient, one_hot, preferred_element_type=jnp.float32)
+  return by_table.astype(table.dtype), None
+
+
+_biases.defvjp(lambda table, bucket: (_biases(table, bucket), (table, bucket)), _biases_backward)
 
 
 class Attention(nn.Module):

@@ -1,5 +1,6 @@
 """The small parts every block is made of: dense layers, norms, MLPs, embeddings, dropout."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from t5x_style.models.config import TransformerConfig
+from t5x_style.partitioning.placement import current_platform
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "gelu": lambda x: nn.gelu(x, approximate=True),
@@ -16,6 +18,11 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "relu": nn.relu,
   "linear": lambda x: x,
 }
+
+
+# Tokens among which repetitions are summed for the gradient of a table: one of these may be added
+# to the same row once a block, and each block costs its square in operations.
+_BLOCK = 256
 
 
 def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -69,11 +76,11 @@ class Dense(nn.Module):
     )
     x = x.reshape(*x.shape[: x.ndim - num_inputs], flat[0])
     y = project(x.astype(config.dtype), kernel.astype(config.dtype).reshape(flat))
-    y = y.reshape(*x.shape[:-1], *self.features)
-    if config.use_bias:
+    if config.use_bias:  # Added while flat: the product may then do it.
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[num_inputs:])
-      y += self.param("bias", zeros, self.features, config.param_dtype).astype(config.dtype)
-    return y
+      bias = self.param("bias", zeros, self.features, config.param_dtype)
+      y += bias.astype(config.dtype).reshape(flat[1])
+    return y.reshape(*x.shape[:-1], *self.features)
 
 
 class Norm(nn.Module):
@@ -85,16 +92,59 @@ class Norm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     config, size = self.config, (x.shape[-1],)
-    y = x.astype(jnp.float32)
-    if config.norm == "layer":
-      y -= y.mean(-1, keepdims=True)
-    y *= jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + config.norm_epsilon)
     ones = nn.with_logical_partitioning(nn.initializers.ones, (self.axis,))
-    y = y * self.param("scale", ones, size, config.param_dtype).astype(jnp.float32)
+    scale, bias = self.param("scale", ones, size, config.param_dtype), None
     if config.norm == "layer" and config.use_bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, (self.axis,))
-      y += self.param("bias", zeros, size, config.param_dtype).astype(jnp.float32)
-    return y.astype(config.dtype)
+      bias = self.param("bias", zeros, size, config.param_dtype)
+    return _normalize(config.norm == "layer", config.norm_epsilon, x, scale, bias).astype(
+      config.dtype
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _normalize(centred, epsilon, x, scale, bias):
+  """[..., D] -> [..., D] in float32: (x - its mean, if centred) / its deviation * scale + bias.
+
+  The gradient is written out so that x is kept for it as it came, and two numbers per vector; left
+  to JAX, several arrays of x's size in float32 are.
+  """
+  return _normalize_forward(centred, epsilon, x, scale, bias)[0]
+
+
+def _normalize_forward(centred, epsilon, x, scale, bias):
+  y, mean = x.astype(jnp.float32), None
+  square = jnp.square(y).mean(-1, keepdims=True)
+  if centred:
+    mean = y.mean(-1, keepdims=True)
+    if x.dtype == jnp.bfloat16:
+      # One pass over x: what the difference loses is less than what x lost when it was rounded.
+      square = jnp.maximum(square - jnp.square(mean), 0)
+      y -= mean
+    else:
+      y -= mean
+      square = jnp.square(y).mean(-1, keepdims=True)
+  inverse = jax.lax.rsqrt(square + epsilon)
+  y = y * inverse * scale.astype(jnp.float32)
+  return y if bias is None else y + bias.astype(jnp.float32), (x, scale, bias, mean, inverse)
+
+
+def _normalize_backward(centred, epsilon, kept, gradient):
+  del epsilon
+  x, scale, bias, mean, inverse = kept
+  y = x.astype(jnp.float32)
+  y = (y - mean if centred else y) * inverse
+  vectors = tuple(range(x.ndim - 1))
+  by_scale = (gradient * y).sum(vectors).astype(scale.dtype)
+  by_bias = None if bias is None else gradient.sum(vectors).astype(bias.dtype)
+  by_y = gradient * scale.astype(jnp.float32)
+  by_x = by_y - y * (by_y * y).mean(-1, keepdims=True)
+  if centred:
+    by_x -= by_y.mean(-1, keepdims=True)
+  return (by_x * inverse).astype(x.dtype), by_scale, by_bias
+
+
+_normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 class Dropout(nn.Module):
@@ -106,6 +156,17 @@ class Dropout(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     deterministic = not self.has_rng("dropout")
     return nn.Dropout(self.config.dropout_rate, broadcast_dims=(-2,))(x, deterministic)
+
+
+@functools.partial(jax.checkpoint, static_argnums=(0,), prevent_cse=False)
+def activate(names: tuple[str, ...], *gates: jax.Array) -> jax.Array:
+  """The product of the gates' activations.
+
+  Only the gates are kept for the gradient. Where the compiler sees the forward and the backward
+  pass at once, outside of a scan, it may keep more.
+  """
+  activated = [ACTIVATIONS[name](gate) for name, gate in zip(names, gates, strict=True)]
+  return math.prod(activated[1:], start=activated[0])
 
 
 class Mlp(nn.Module):
@@ -122,10 +183,11 @@ class Mlp(nn.Module):
           f"TransformerConfig.mlp_activations names {name!r}; known are {', '.join(ACTIVATIONS)}."
         )
       suffix = f"wi_{i}" if len(config.mlp_activations) > 1 else "wi"
-      gates.append(
-        ACTIVATIONS[name](Dense(config, (config.mlp_dim,), ("embed", "mlp"), name=suffix)(x))
-      )
-    y = nn.with_logical_constraint(math.prod(gates[1:], start=gates[0]), ("batch", "length", "mlp"))
+      gates.append(Dense(config, (config.mlp_dim,), ("embed", "mlp"), name=suffix)(x))
+
+    y = nn.with_logical_constraint(
+      activate(config.mlp_activations, *gates), ("batch", "length", "mlp")
+    )
     return Dense(config, (config.emb_dim,), ("mlp", "embed"), name="wo")(Dropout(config)(y))
 
 
@@ -150,9 +212,49 @@ class Embed(nn.Module):
 
   def __call__(self, ids: jax.Array) -> jax.Array:
     """Token ids [B or 1, L] -> vectors [B or 1, L, D]."""
-    x = jnp.take(self.embedding.astype(self.config.dtype), ids, axis=0)
+    x = look_up(self.embedding.astype(self.config.dtype), ids)
     if ids.shape[0] == 1:
       return x
     # Every device looks up, and in the backward pass adds up, the columns of the table that it
     # holds. Asked for whole vectors at once the compiler gathers the gradient of all rows.
     return nn.with_logical_constraint(x, ("table_batch", "length", "embed"))
+
+
+def look_up(table: jax.Array, ids: jax.Array) -> jax.Array:
+  """[V, D] and ids [B, L] -> [B, L, D]."""
+  # GPUs add to the same row of the gradient one after the other: see the gradient below.
+  return _look_up(table, ids) if current_platform() == "gpu" else jnp.take(table, ids, axis=0)
+
+
+@jax.custom_vjp
+def _look_up(table, ids):
+  return jnp.take(table, ids, axis=0)
+
+
+def _look_up_backward(kept, gradient):
+  """What repeats in a row is summed by a product first, then added to the table, in float32.
+
+  Padding, two token types, frequent words: a row of BERT's has one of them a hundred times.
+  """
+  table, ids = kept
+  length, block = ids.shape[-1], min(ids.shape[-1], _BLOCK)
+  nowhere, padding = table.shape[0], -length % block
+  ids = jnp.pad(ids, ((0, 0), (0, padding)), constant_values=nowhere)
+  gradient = jnp.pad(gradient, ((0, 0), (0, padding), (0, 0)))
+  ids = ids.reshape(ids.shape[0], -1, block)
+  gradient = gradient.reshape(*ids.shape, -1)
+  same = ids[..., :, None] == ids[..., None, :]
+  sums = jnp.einsum(
+    "bnij,bnjd->bnid",
+    same.astype(gradient.dtype),
+    gradient,
+    preferred_element_type=jnp.float32,
+    precision="highest",
+  )
+  first = same.argmax(-1) == jnp.arange(block)
+  by_table = jnp.zeros(table.shape, jnp.float32)
+  by_table = by_table.at[jnp.where(first, ids, nowhere)].add(sums, mode="drop")
+  return by_table.astype(table.dtype), None
+
+
+_look_up.defvjp(lambda table, ids: (_look_up(table, ids), (table, ids)), _look_up_backward)

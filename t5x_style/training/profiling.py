@@ -101,7 +101,9 @@ def operations(program: str) -> dict[str, str]:
 
   fusion.3 -> "encoder/layers/mlp/wo/dot_general, backward"
   """
-  return {name: _part(path) for name, path in _OPERATION.findall(program)}
+  parts = {name: _part(path) for name, path in _OPERATION.findall(program)}
+  # GPUs have kernels, which are named without dots.
+  return {re.sub(r"\W", "_", name): part for name, part in parts.items()} | parts
 
 
 def _part(path: str) -> str:
@@ -110,7 +112,7 @@ def _part(path: str) -> str:
     word
     for word in path.split("/")
     if not re.search(r"^(jit|jvp|transpose|vmap|rematted|checkpoint)\b|[.(]", word)
-    and word not in ("while", "body", "cond", "closed_call", "")
+    and word not in ("while", "body", "cond", "closed_call", "eval_jaxpr", "")
   ]
   direction = ", backward" if "transpose(" in path else ""
   return "/".join(words) + direction
@@ -124,7 +126,8 @@ def summary(events: Iterable[Mapping[str, Any]], parts: Mapping[str, str], steps
   """
   seconds: dict[str, float] = collections.defaultdict(float)
   for name, duration in _operation_times(list(events)):
-    seconds[parts.get(name) or re.sub(r"[.\d]+$", "", name)] += duration / 1e6
+    # Kernels of libraries (cuBLAS, cuDNN) stand under their own names, which can be very long.
+    seconds[parts.get(name) or re.sub(r"[.\d]+$", "", name)[:60]] += duration / 1e6
   total = sum(seconds.values())
   if not total:
     return "the trace names no operation; see it in TensorBoard."
@@ -154,5 +157,7 @@ def _operation_times(events: list[Mapping[str, Any]]) -> Iterable[tuple[str, flo
     if event["pid"] in with_line:
       on_line = threads.get((event["pid"], event["tid"])) == "XLA Ops"
       operation = (operation or event["name"]) if on_line else None
+    if operation and operation.startswith("command_buffer"):  # CUDA graphs: many kernels in one.
+      operation = event["name"]
     if operation and not _CONTROL.match(operation):
       yield operation, event["dur"]

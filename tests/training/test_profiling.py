@@ -22,7 +22,9 @@ def event(pid, tid, text, microseconds, **arguments):
 
 
 def test_operations_are_named_by_their_part_of_the_model():
-  assert profiling.operations(PROGRAM) == {"fusion.3": "mlp/dot", "add.7": "mlp/add, backward"}
+  parts = profiling.operations(PROGRAM)
+  assert parts["fusion.3"] == parts["fusion_3"] == "mlp/dot"  # GPUs' kernels have no dots.
+  assert parts["add.7"] == "mlp/add, backward"
 
 
 def test_summary_of_a_cpu():
@@ -51,6 +53,19 @@ def test_summary_of_a_device_counts_one_of_its_lines():
   ]
   lines = profiling.summary(events, {}, steps=1).splitlines()
   assert [line.split() for line in lines[1:]] == [["100.0%", "4.0", "ms", "fusion"]]
+
+
+def test_summary_of_a_gpu_looks_into_its_graphs():
+  events = [
+    name(1, 14, "Stream #14(Compute)"),
+    event(1, 14, "fusion_3", 3000, hlo_op="command_buffer_1"),
+    event(1, 14, "nvjet_sm90_tst", 1000, hlo_op="command_buffer_1"),
+  ]
+  lines = profiling.summary(events, profiling.operations(PROGRAM), steps=1).splitlines()
+  assert [line.split() for line in lines[1:]] == [
+    ["75.0%", "3.0", "ms", "mlp/dot"],
+    ["25.0%", "1.0", "ms", "nvjet_sm90_tst"],
+  ]
 
 
 @pytest.mark.parametrize("steps", [(0, 2), (3, 2), (1, 5), 3, (1.0, 2)])
