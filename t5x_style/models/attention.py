@@ -202,7 +202,13 @@ def _biases_backward(kept, gradient):
   """As a product: the few entries of the table would be added to L S times, one after the other."""
   table, bucket = kept
   one_hot = jax.nn.one_hot(bucket, table.shape[1], dtype=gradient.dtype)
-  by_table = jnp.einsum("nls,lsr->nr", gradient, one_hot, preferred_element_type=jnp.float32)
+  by_table = jnp.einsum(
+    "nls,lsr->nr",
+    gradient,
+    one_hot,
+    preferred_element_type=jnp.float32,
+    precision="highest",
+  )
   return by_table.astype(table.dtype), None
 
 

@@ -1,0 +1,113 @@
+"""Gradients that are written out, against JAX's own; what is kept for them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5x_style.models import TransformerConfig, layers
+from t5x_style.models.attention import _biases
+
+
+def plain_norm(centred, epsilon, x, scale, bias):
+  y = x.astype(jnp.float32)
+  if centred:
+    y = y - y.mean(-1, keepdims=True)
+  y = y / jnp.sqrt((y * y).mean(-1, keepdims=True) + epsilon) * scale
+  return y if bias is None else y + bias
+
+
+def gradients(function, arguments, cotangent):
+  return jax.tree.leaves(jax.vjp(function, *arguments)[1](cotangent))
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_norms(centred, dtype, with_bias):
+  rng = np.random.default_rng(0)
+  # Far from zero, where a deviation taken in one pass loses most.
+  x = jnp.asarray(3 + rng.normal(size=(2, 5, 64)), dtype)
+  scale, bias = (jnp.asarray(rng.normal(size=64), jnp.float32) for _ in range(2))
+  arguments = (x, scale, bias if with_bias else None)
+  cotangent = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
+
+  def ours(*arguments):
+    return layers._normalize(centred, 1e-6, *arguments)
+
+  def plain(*arguments):
+    return plain_norm(centred, 1e-6, *arguments)
+
+  np.testing.assert_allclose(ours(*arguments), plain(*arguments), atol=2e-5)
+  found, expected = (gradients(f, arguments, cotangent) for f in (ours, plain))
+  assert [x.dtype for x in found] == [x.dtype for x in expected]
+  for a, b in zip(found, expected, strict=True):
+    a, b = (np.asarray(y, np.float32) for y in (a, b))
+    rounding = 2**-8 if dtype == "bfloat16" and a.ndim == 3 else 1e-5
+    np.testing.assert_allclose(a, b, atol=rounding * np.abs(b).max())
+
+
+def kept(function, *arguments):
+  """{(shape, dtype)} of the arrays that a function's gradient needs."""
+  _, pull = jax.vjp(function, *arguments)
+  return sorted((x.shape, x.dtype.name) for x in jax.tree.leaves(pull) if x.ndim)
+
+
+def test_norms_keep_what_they_were_given():
+  x, scale = jnp.ones((2, 5, 64), jnp.bfloat16), jnp.ones(64)
+  found = kept(lambda x, scale: layers._normalize(True, 1e-6, x, scale, None), x, scale)
+  vectors = [((2, 5, 1), "float32")] * 2  # the mean, and one over the deviation
+  assert found == sorted([*vectors, ((2, 5, 64), "bfloat16"), ((64,), "float32")])
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_activations_keep_their_gates(scan_layers):
+  config = TransformerConfig(
+    vocab_size=8,
+    emb_dim=4,
+    num_heads=1,
+    head_dim=4,
+    mlp_dim=64,
+    mlp_activations=("gelu", "linear"),
+    num_decoder_layers=1,
+    scan_layers=scan_layers,
+  )
+  gates = [jnp.ones((2, 5, 64), jnp.bfloat16)] * 2
+  found = kept(lambda *gates: layers.activate(config, *gates), *gates)
+  assert found == [((2, 5, 64), "bfloat16")] * 2
+
+
+@pytest.mark.parametrize("length", [1, 7, 256, 300])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_tables_on_gpus(monkeypatch, length, rows):
+  monkeypatch.setattr(layers, "current_platform", lambda: "gpu")
+  rng = np.random.default_rng(0)
+  table = jnp.asarray(rng.normal(size=(9, 4)), jnp.float32)
+  ids = jnp.asarray(rng.integers(0, 9, (rows, length)))
+  cotangent = jnp.asarray(rng.normal(size=(rows, length, 4)), jnp.float32)
+  out, pull = jax.vjp(lambda table: layers.look_up(table, ids), table)
+  np.testing.assert_array_equal(out, table[ids])
+  expected = np.zeros((9, 4))
+  np.add.at(expected, np.asarray(ids), np.asarray(cotangent, np.float64))
+  np.testing.assert_allclose(pull(cotangent)[0], expected, atol=1e-4)
+
+
+def test_tables_on_gpus_sum_in_float32(monkeypatch):
+  monkeypatch.setattr(layers, "current_platform", lambda: "gpu")
+  ids, table = jnp.zeros((4, 512), jnp.int32), jnp.zeros((2, 3), jnp.bfloat16)
+  _, pull = jax.vjp(lambda table: layers.look_up(table, ids), table)
+  # 2048 ones: a sum in bfloat16 stays at 256, to which 1 adds nothing.
+  np.testing.assert_array_equal(
+    pull(jnp.ones((4, 512, 3), jnp.bfloat16))[0].astype(jnp.float32), [[2048.0] * 3, [0.0] * 3]
+  )
+
+
+def test_relative_biases():
+  rng = np.random.default_rng(0)
+  table = jnp.asarray(rng.normal(size=(3, 8)), jnp.float32)
+  bucket = jnp.asarray(rng.integers(0, 8, (40, 50)))
+  cotangent = jnp.asarray(rng.normal(size=(3, 40, 50)), jnp.float32)
+  out, pull = jax.vjp(lambda table: _biases(table, bucket), table)
+  np.testing.assert_array_equal(out, table[:, bucket])
+  expected = jax.vjp(lambda table: table[:, bucket], table)[1](cotangent)[0]
+  np.testing.assert_allclose(pull(cotangent)[0], expected, atol=1e-4)
