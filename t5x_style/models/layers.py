@@ -158,16 +158,15 @@ class Dropout(nn.Module):
     return nn.Dropout(self.config.dropout_rate, broadcast_dims=(-2,))(x, deterministic)
 
 
-def activate(config: TransformerConfig, *gates: jax.Array) -> jax.Array:
-  """The product of the gates' activations; only the gates are kept for its gradient."""
+@functools.partial(jax.checkpoint, static_argnums=(0,), prevent_cse=False)
+def activate(names: tuple[str, ...], *gates: jax.Array) -> jax.Array:
+  """The product of the gates' activations.
 
-  def product(*gates):
-    names = config.mlp_activations
-    activated = [ACTIVATIONS[name](gate) for name, gate in zip(names, gates, strict=True)]
-    return math.prod(activated[1:], start=activated[0])
-
-  # Where the compiler sees both passes at once, it would keep what they have in common after all.
-  return jax.checkpoint(product, prevent_cse=not config.scan_layers)(*gates)
+  Only the gates are kept for its gradient. Outside of a scan, where the compiler sees both passes
+  at once, it may keep what they have in common after all.
+  """
+  activated = [ACTIVATIONS[name](gate) for name, gate in zip(names, gates, strict=True)]
+  return math.prod(activated[1:], start=activated[0])
 
 
 class Mlp(nn.Module):
@@ -186,7 +185,9 @@ class Mlp(nn.Module):
       suffix = f"wi_{i}" if len(config.mlp_activations) > 1 else "wi"
       gates.append(Dense(config, (config.mlp_dim,), ("embed", "mlp"), name=suffix)(x))
 
-    y = nn.with_logical_constraint(activate(config, *gates), ("batch", "length", "mlp"))
+    y = nn.with_logical_constraint(
+      activate(config.mlp_activations, *gates), ("batch", "length", "mlp")
+    )
     return Dense(config, (config.emb_dim,), ("mlp", "embed"), name="wo")(Dropout(config)(y))
 
 
