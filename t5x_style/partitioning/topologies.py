@@ -1,10 +1,12 @@
 """TPUs to compile for on a machine that has none: the compiler is the package libtpu."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import math
 import os
 import re
+import warnings
 
 import jax
 from jax.experimental import topologies
@@ -122,6 +124,18 @@ def available() -> bool:
   return jax.default_backend() != "tpu" and importlib.util.find_spec("libtpu") is not None
 
 
+def _check_the_version() -> None:
+  """Warns of another libtpu than JAX was released with: one may not read what the other writes."""
+  required = " ".join(importlib.metadata.requires("jax") or ())
+  wanted = re.search(r"\blibtpu *== *([\d.]+?)(?:\.\*)?;", required)
+  installed = importlib.metadata.version("libtpu")
+  if wanted and not f"{installed}.".startswith(f"{wanted[1]}."):
+    warnings.warn(
+      f"libtpu is {installed}, JAX {jax.__version__} wants {wanted[1]}: pip install 'jax[tpu]'.",
+      stacklevel=3,
+    )
+
+
 def devices(topology: Topology | str) -> list[jax.Device]:
   """The devices of a topology, or of a text such as "v5e:4x4": to compile for, not to run on.
 
@@ -131,9 +145,10 @@ def devices(topology: Topology | str) -> list[jax.Device]:
   topology = parse(topology) if isinstance(topology, str) else topology
   if importlib.util.find_spec("libtpu") is None:
     raise ValueError(
-      "Compiling for TPUs takes their compiler, the package libtpu: pip install libtpu (or this "
-      "package with its extra: pip install '.[tpu]'). It needs no TPU."
+      "Compiling for TPUs takes their compiler, the package libtpu: pip install 'jax[tpu]' (or "
+      "this package with its extra: pip install '.[tpu]'). It needs no TPU."
     )
+  _check_the_version()
   for name, value in _ENVIRONMENT.items():
     os.environ.setdefault(name, value)
   options: dict[str, object] = {}

@@ -121,9 +121,10 @@ def collectives(
 ) -> list[Collective]:
   """What a step sends, by the textbook; every group is taken to lie along one axis of the torus.
 
-  Kernels are gathered over fsdp for every pass and their gradients scattered, once a microbatch;
-  what is left of the gradients is summed over data; tensor sums two activations of a layer a pass,
-  and sequence gathers keys and values.
+  Kernels are gathered over fsdp for every pass and their gradients scattered, once a microbatch
+  (summed whole where fsdp takes all chips: libtpu does so whatever it is asked for); what is left of
+  the gradients is summed over data; tensor sums two activations of a layer a pass, and sequence
+  gathers keys and values.
   """
   size = np.dtype(_numpy(config.dtype)).itemsize
   mesh, times = layout.mesh, layout.microbatches
@@ -138,10 +139,11 @@ def collectives(
         Collective(kind, "ici", (), int(amount), mesh[axis], torus_axes, count, True, axis)
       )
 
+  scattered = "all-reduce" if mesh["fsdp"] == math.prod(mesh.values()) else "reduce-scatter"
   add("all-gather", "fsdp", passes * times, kernels, (0, 1))
-  add("reduce-scatter", "fsdp", times, kernels, (0, 1))
+  add(scattered, "fsdp", times, kernels, (0, 1))
   add("all-gather", "fsdp", times, table, (0, 1))
-  add("reduce-scatter", "fsdp", times, 2 * table, (0, 1))
+  add(scattered, "fsdp", times, 2 * table, (0, 1))
   add("all-reduce", "data", times, (kernels + 2 * table) / mesh["fsdp"], (0,))
   for layers, length, keys, crossing in _stacks(config, layout):
     tokens = layout.rows() * length / mesh["sequence"]

@@ -113,7 +113,11 @@ def test_collectives_by_hand(tmp_path):
     layers = next(one for one in sent if one.kind == "all-gather")
     assert layers.bytes * layers.times == pytest.approx(passes * 2 * LAYERS * LAYER, rel=0.01)
     assert layers.wire_bytes == layers.bytes * layers.times * 15 / 16
-    assert not [one for one in sent if one.kind == "all-reduce"]
+    # Over all chips gradients are summed, over some they are scattered.
+    assert {one.kind for one in sent} == {"all-gather", "all-reduce"}
+  sent = plan.collectives(a_layout(plan, "full", data=4, fsdp=4))
+  scatter = next(one for one in sent if one.kind == "reduce-scatter")
+  assert scatter.bytes * scatter.times == pytest.approx(2 * LAYERS * LAYER, rel=0.01)
   sent = plan.collectives(a_layout(plan, "full", data=4, tensor=4))
   assert {one.kind for one in sent} == {"all-reduce"}
   # Tensor parallel: two sums of [rows, length, D] a layer and pass, in bfloat16.

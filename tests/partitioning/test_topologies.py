@@ -1,6 +1,7 @@
 """Topologies are understood or refused with examples; rooflines and errors read as by hand."""
 
 import types
+import warnings
 
 import jax
 import pytest
@@ -43,8 +44,19 @@ def test_mistakes(text, message):
 def test_libtpu_that_is_missing_is_named(monkeypatch):
   monkeypatch.setattr(topologies.importlib.util, "find_spec", lambda name: None)
   assert not topologies.available()
-  with pytest.raises(ValueError, match="pip install libtpu"):
+  with pytest.raises(ValueError, match=r"pip install .jax\[tpu\]"):
     topologies.devices("v5e:2x2")
+
+
+def test_libtpu_of_another_jax_is_named(monkeypatch):
+  required = ['libtpu==0.0.42.*; extra == "tpu"', "numpy"]
+  monkeypatch.setattr(topologies.importlib.metadata, "requires", lambda name: required)
+  for version, right in (("0.0.42", True), ("0.0.42.1", True), ("0.0.421", False), ("0.1", False)):
+    monkeypatch.setattr(topologies.importlib.metadata, "version", lambda name: version)  # noqa: B023
+    with warnings.catch_warnings(record=True) as caught:
+      warnings.simplefilter("always")
+      topologies._check_the_version()
+    assert [str(x.message).split(",")[0] for x in caught] == [f"libtpu is {version}"] * (not right)
 
 
 @needs_libtpu
