@@ -89,6 +89,9 @@ class TransformerConfig:
   # Numerics and compilation.
   dtype: str = "float32"  # Activations and matmuls.
   param_dtype: str = "float32"
+  fp8: bool = (
+    False  # The products of dense layers in 8 bits; the head and attention's stay in dtype.
+  )
   scan_layers: bool = True
   remat: str = "none"
   attention: str = "auto"  # The kernel that computes attention; "auto" takes the fastest that can.
@@ -118,6 +121,11 @@ class TransformerConfig:
       raise ValueError(
         f"TransformerConfig.num_kv_heads = {self.kv_heads} must divide num_heads = "
         f"{self.num_heads}: every group of query heads shares one key head."
+      )
+    if self.fp8 and self.dtype != "bfloat16":
+      raise ValueError(
+        f"FP8 = True with DTYPE = {self.dtype!r}: what is not multiplied in 8 bits is computed in "
+        'bfloat16; set DTYPE = "bfloat16".'
       )
     if self.positions == "rotary" and self.head_dim % 2:
       raise ValueError(f"Rotary positions rotate pairs: head_dim = {self.head_dim} must be even.")

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from t5x_style.models import fp8
 from t5x_style.models.config import TransformerConfig
 from t5x_style.partitioning.placement import current_platform
 
@@ -25,16 +26,17 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 _BLOCK = 256
 
 
-def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def project(x: jax.Array, kernel: jax.Array, in_fp8: bool = False) -> jax.Array:
   """[..., D] x [D, F] -> [..., F].
 
   The leading dimensions are flattened first: with a single contracted dimension the weight
   gradient is one plain GEMM, which XLA's CPU back end runs markedly faster. Where the length is
   sharded the flattened dimension would have no sharding of its own, so it is left alone there.
   """
+  product = fp8.project if in_fp8 else jnp.matmul
   if x.ndim == 3 and nn.logical_to_mesh_axes(("batch", "length"))[1] is not None:
-    return jnp.einsum("bld,df->blf", x, kernel)
-  return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+    return product(x, kernel)
+  return product(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def kernel_init(config: TransformerConfig, scale: float = 1.0) -> nn.initializers.Initializer:
@@ -75,7 +77,7 @@ class Dense(nn.Module):
       config.param_dtype,
     )
     x = x.reshape(*x.shape[: x.ndim - num_inputs], flat[0])
-    y = project(x.astype(config.dtype), kernel.astype(config.dtype).reshape(flat))
+    y = project(x.astype(config.dtype), kernel.astype(config.dtype).reshape(flat), config.fp8)
     if config.use_bias:  # Added while flat: the product may then do it.
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[num_inputs:])
       bias = self.param("bias", zeros, self.features, config.param_dtype)

@@ -122,8 +122,8 @@ def collectives(
   """What a step sends, by the textbook; every group is taken to lie along one axis of the torus.
 
   Kernels are gathered over fsdp for every pass and their gradients scattered, once a microbatch
-  (summed whole where fsdp takes all chips: libtpu does so whatever it is asked for); what is left of
-  the gradients is summed over data; tensor sums two activations of a layer a pass, and sequence
+  (summed whole where fsdp takes all chips: libtpu does so whatever it is asked for); what is left
+  of the gradients is summed over data; tensor sums two activations of a layer a pass, and sequence
   gathers keys and values.
   """
   size = np.dtype(_numpy(config.dtype)).itemsize
