@@ -199,7 +199,10 @@ def _biases(table: jax.Array, bucket: jax.Array) -> jax.Array:
 
 
 def _biases_backward(kept, gradient):
-  """As a product: the few entries of the table would be added to L S times, one after the other."""
+  """As a product: GPUs would add to the few entries of the table L S times, one after the other.
+
+  It makes an array [L, S, buckets], no larger than a few heads' logits.
+  """
   table, bucket = kept
   one_hot = jax.nn.one_hot(bucket, table.shape[1], dtype=gradient.dtype)
   by_table = jnp.einsum(

@@ -89,9 +89,8 @@ class TransformerConfig:
   # Numerics and compilation.
   dtype: str = "float32"  # Activations and matmuls.
   param_dtype: str = "float32"
-  fp8: bool = (
-    False  # The products of dense layers in 8 bits; the head and attention's stay in dtype.
-  )
+  # The products of dense layers in 8 bits; attention's own and the head's stay in dtype.
+  fp8: bool = False
   scan_layers: bool = True
   remat: str = "none"
   attention: str = "auto"  # The kernel that computes attention; "auto" takes the fastest that can.

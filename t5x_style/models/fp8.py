@@ -1,7 +1,11 @@
 """Products of matrices in 8 bits (Micikevicius 2022): e4m3 for what is multiplied forward, e5m2 for
 gradients, each scaled by its own largest value as it stands.
 
-So nothing is carried from step to step. Sums are in float32; what comes out is in x's dtype.
+So nothing is carried from step to step. What comes out is in x's dtype. GPUs may keep the sums of
+the forward product in fewer bits than float32 has; those of gradients are asked for in full.
+
+An array has one scale: what else is in the batch moves the others' last bits, and in a causal model
+later tokens move those of earlier ones.
 """
 
 import jax
@@ -22,10 +26,10 @@ def _quantize(x, dtype):
   return fp8_ops.quantize(x, dtype, scale, jnp.float32), scale
 
 
-def _product(x, y, contracting, scale, dtype):
+def _product(x, y, contracting, scale, dtype, precision="default"):
   dimensions = (contracting, ((), ()))
-  out = jax.lax.dot_general(x, y, dimensions, preferred_element_type=jnp.float32)
-  return (out * scale).astype(dtype)
+  out = jax.lax.dot_general(x, y, dimensions, precision, preferred_element_type=dtype)
+  return (out.astype(jnp.float32) * scale).astype(dtype)
 
 
 def _forward(x, kernel):
@@ -40,9 +44,9 @@ def _backward(kept, gradient):
   x8, x_scale, kernel8, kernel_scale, like = kept
   gradient8, scale = _quantize(gradient, jnp.float8_e5m2)
   last, rest = gradient.ndim - 1, tuple(range(gradient.ndim - 1))
-  by_x = _product(gradient8, kernel8, ((last,), (1,)), scale * kernel_scale, gradient.dtype)
-  by_kernel = _product(x8, gradient8, (rest, rest), scale * x_scale, like.dtype)
-  return by_x, by_kernel
+  by_x = (gradient8, kernel8, ((last,), (1,)), scale * kernel_scale, gradient.dtype)
+  by_kernel = (x8, gradient8, (rest, rest), scale * x_scale, like.dtype)
+  return _product(*by_x, "highest"), _product(*by_kernel, "highest")
 
 
 project.defvjp(_forward, _backward)

@@ -21,8 +21,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-# Tokens among which repetitions are summed for the gradient of a table: one of these may be added
-# to the same row once a block, and each block costs its square in operations.
+# A row of a table is added to at most once per block of this many tokens of a row of the batch; a
+# block costs its square in operations.
 _BLOCK = 256
 
 
@@ -116,16 +116,19 @@ def _normalize(centred, epsilon, x, scale, bias):
 
 def _normalize_forward(centred, epsilon, x, scale, bias):
   y, mean = x.astype(jnp.float32), None
-  square = jnp.square(y).mean(-1, keepdims=True)
-  if centred:
-    mean = y.mean(-1, keepdims=True)
-    if x.dtype == jnp.bfloat16:
-      # One pass over x: what the difference loses is less than what x lost when it was rounded.
-      square = jnp.maximum(square - jnp.square(mean), 0)
+  if centred and x.dtype == jnp.bfloat16:
+    # One pass over x. Counted from one of its own entries, the difference of the two squares loses
+    # at most about D 2^-24 of itself, however far x is from zero.
+    first = y[..., :1]
+    from_first = (y - first).mean(-1, keepdims=True)
+    square = jnp.square(y - first).mean(-1, keepdims=True) - jnp.square(from_first)
+    square, mean = jnp.maximum(square, 0), from_first + first
+    y -= mean
+  else:
+    if centred:
+      mean = y.mean(-1, keepdims=True)
       y -= mean
-    else:
-      y -= mean
-      square = jnp.square(y).mean(-1, keepdims=True)
+    square = jnp.square(y).mean(-1, keepdims=True)
   inverse = jax.lax.rsqrt(square + epsilon)
   y = y * inverse * scale.astype(jnp.float32)
   return y if bias is None else y + bias.astype(jnp.float32), (x, scale, bias, mean, inverse)
@@ -241,6 +244,9 @@ def _look_up_backward(kept, gradient):
   table, ids = kept
   length, block = ids.shape[-1], min(ids.shape[-1], _BLOCK)
   nowhere, padding = table.shape[0], -length % block
+  if ids.shape[0] > 1:  # As the vectors lie: see Embed.
+    ids = nn.with_logical_constraint(ids, ("table_batch", None))
+    gradient = nn.with_logical_constraint(gradient, ("table_batch", None, "embed"))
   ids = jnp.pad(ids, ((0, 0), (0, padding)), constant_values=nowhere)
   gradient = jnp.pad(gradient, ((0, 0), (0, padding), (0, 0)))
   ids = ids.reshape(ids.shape[0], -1, block)

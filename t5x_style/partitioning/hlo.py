@@ -50,7 +50,7 @@ def parse(text: str) -> Program:
   entry = ""
   computations: dict[str, dict[str, Instruction]] = {}
   current: dict[str, Instruction] | None = None
-  for line in text.splitlines():
+  for line in _whole_lines(text):
     if line.startswith("}"):
       current = None
     elif current is None:
@@ -61,6 +61,22 @@ def parse(text: str) -> Program:
     elif instruction := _instruction(line.strip()):
       current[instruction.name] = instruction
   return Program(entry, computations)
+
+
+def _whole_lines(text: str) -> Iterator[str]:
+  """The lines, an instruction that stands in several put together again.
+
+  What a Pallas kernel says of itself holds line breaks, and lines that begin with braces.
+  """
+  whole, inside = "", False
+  for line in text.splitlines():
+    if inside and not line.startswith("  ") and line != "}":
+      whole += line
+      continue
+    yield whole
+    whole = line
+    inside = line != "}" if inside else line.endswith("{")
+  yield whole
 
 
 def bytes_of(shapes: tuple[Shape, ...]) -> int:

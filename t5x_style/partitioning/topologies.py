@@ -127,8 +127,11 @@ def available() -> bool:
 def _check_the_version() -> None:
   """Warns of another libtpu than JAX was released with: one may not read what the other writes."""
   required = " ".join(importlib.metadata.requires("jax") or ())
-  wanted = re.search(r"\blibtpu *== *([\d.]+?)(?:\.\*)?;", required)
-  installed = importlib.metadata.version("libtpu")
+  wanted = re.search(r"\blibtpu *== *([\d.]+?)(?:\.\*)?\s*;", required)
+  try:
+    installed = importlib.metadata.version("libtpu")
+  except importlib.metadata.PackageNotFoundError:
+    return  # A build of another name.
   if wanted and not f"{installed}.".startswith(f"{wanted[1]}."):
     warnings.warn(
       f"libtpu is {installed}, JAX {jax.__version__} wants {wanted[1]}: pip install 'jax[tpu]'.",

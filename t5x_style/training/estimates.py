@@ -122,9 +122,9 @@ def collectives(
   """What a step sends, by the textbook; every group is taken to lie along one axis of the torus.
 
   Kernels are gathered over fsdp for every pass and their gradients scattered, once a microbatch
-  (summed whole where fsdp takes all chips: libtpu does so whatever it is asked for); what is left
-  of the gradients is summed over data; tensor sums two activations of a layer a pass, and sequence
-  gathers keys and values.
+  (summed whole where fsdp takes all chips: libtpu 0.0.42 and 0.0.52 do so, asked or not); what is
+  left of the gradients is summed over data; tensor sums two activations of a layer a pass, and
+  sequence gathers keys and values.
   """
   size = np.dtype(_numpy(config.dtype)).itemsize
   mesh, times = layout.mesh, layout.microbatches

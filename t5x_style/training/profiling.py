@@ -127,7 +127,7 @@ def summary(events: Iterable[Mapping[str, Any]], parts: Mapping[str, str], steps
   seconds: dict[str, float] = collections.defaultdict(float)
   for name, duration in _operation_times(list(events)):
     # Kernels of libraries (cuBLAS, cuDNN) stand under their own names, which can be very long.
-    seconds[parts.get(name) or re.sub(r"[.\d]+$", "", name)[:60]] += duration / 1e6
+    seconds[parts.get(name) or re.sub(r"([._]\d+)+$", "", name)[:60]] += duration / 1e6
   total = sum(seconds.values())
   if not total:
     return "the trace names no operation; see it in TensorBoard."

@@ -1,6 +1,7 @@
 """A run: what the user chose, checked and built, before anything is compiled."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -167,6 +168,8 @@ def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
     optimizer = optax.chain(optax.clip_by_global_norm(run.clip_gradient_norm), optimizer)
   partitioner, mesh_reason = _partition(run, model, optimizer, devices)
   partitioner.check_batch(run.batch_size, run.num_microbatches, {})
+  if run.model.fp8:
+    _warn_without_fp8(partitioner.mesh.devices.flat[0])
   index, count = partitioner.data_share()
   dataset = run.dataset(
     architecture=run.model.architecture,
@@ -225,6 +228,16 @@ def check_vocabulary(model_size: int, data_size: int) -> None:
       f"The vocabulary of the data has {data_size} ids, smaller than the model's {model_size}: "
       f"{model_size - data_size} rows would never be trained. Set VOCAB_SIZE = "
       f"{-(-data_size // 128) * 128}, or a vocabulary that fits the model."
+    )
+
+
+def _warn_without_fp8(device: Any) -> None:
+  capability = str(getattr(device, "compute_capability", "0"))
+  if tuple(map(int, capability.split("."))) < (8, 9):
+    warnings.warn(
+      f"FP8 = True: {device.device_kind} multiplies nothing in 8 bits; results are rounded as if "
+      "it did, and nothing is faster. GPUs of compute capability 8.9 and above do.",
+      stacklevel=3,
     )
 
 

@@ -144,25 +144,33 @@ def test_targets_follow_from_inputs_as_in_span_corruption():
 
 
 class Clock:
-  """Takes as long as it says: seconds of one step."""
+  """Takes as long as it says: seconds of one step, and on GPUs twice as long after a rest."""
 
   def __init__(self, label, seconds, now):
-    self.label, self._seconds, self._now = label, seconds, now
+    self.label, self._seconds, self._now, self.rests = label, seconds, now, 0
+    self._rested = False
 
   def step(self, number):
-    self._now[0] += self._seconds
+    slow = self._rested and step.jax.default_backend() == "gpu"
+    self._now[0] += self._seconds * (2 if slow else 1)
+    self._rested = False
 
   def loss(self, sums):
     return 0.0
 
   def rest(self):
-    pass
+    self.rests += 1
+    self._rested = True
 
 
-def test_rounds_take_turns_and_hold_several_short_steps(monkeypatch):
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_rounds_take_turns_and_hold_several_short_steps(monkeypatch, backend):
+  monkeypatch.setattr(step.jax, "default_backend", lambda: backend)
   now = [0.0]
   monkeypatch.setattr(step.time, "perf_counter", lambda: now[0])
-  taken = step._rounds([Clock("fast", 0.25, now), Clock("slow", 2.0, now)])
+  clocks = [Clock("fast", 0.25, now), Clock("slow", 2.0, now)]
+  taken = step._rounds(clocks)
+  assert [clock.rests for clock in clocks] == [1 + len(taken["fast"])] * 2
   assert taken["fast"] == pytest.approx([0.25] * len(taken["fast"]))
   assert taken["slow"] == pytest.approx([2.0] * len(taken["fast"]))
   compared = step._comparison(taken["fast"], taken["slow"], [2.0, 1.0], [2.0, 1.5])

@@ -1,5 +1,11 @@
 """Gradients that are written out, against JAX's own; what is kept for them."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +53,13 @@ def test_norms(centred, dtype, with_bias):
     np.testing.assert_allclose(a, b, atol=rounding * np.abs(b).max())
 
 
+def test_variances_in_one_pass_far_from_zero():
+  x = jnp.full((1, 768), 100.0, jnp.bfloat16).at[0, 5].set(100.5)
+  ones = jnp.ones(768)
+  found = layers._normalize(True, 1e-12, x, ones, None)
+  np.testing.assert_allclose(found, plain_norm(True, 1e-12, x, ones, None), rtol=1e-3, atol=1e-3)
+
+
 def kept(function, *arguments):
   """{(shape, dtype)} of the arrays that a function's gradient needs."""
   _, pull = jax.vjp(function, *arguments)
@@ -79,6 +92,23 @@ def test_tables_on_gpus(monkeypatch, length, rows):
   expected = np.zeros((9, 4))
   np.add.at(expected, np.asarray(ids), np.asarray(cotangent, np.float64))
   np.testing.assert_allclose(pull(cotangent)[0], expected, atol=1e-4)
+
+
+def test_tables_on_gpus_send_sums_of_their_columns_alone():
+  """Under fsdp each device sums the columns that it holds, of all rows of its part of the data."""
+  program = subprocess.run(
+    [sys.executable, Path(__file__).with_name("table_program.py")],
+    env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+    capture_output=True,
+    text=True,
+    check=True,
+    timeout=300,
+  )
+  lines = [json.loads(line) for line in program.stdout.splitlines()]
+  assert max(error for error, _ in lines) < 1e-4
+  # Ids apart: over data 2 x fsdp 4, fsdp 8 and data 8.
+  floats = [[one for one in sent if one[0].startswith("f")] for _, sent in lines]
+  assert floats == [[["f32", "64,8", "all-reduce"]], [], [["f32", "64,32", "all-reduce"]]]
 
 
 def test_tables_on_gpus_sum_in_float32(monkeypatch):

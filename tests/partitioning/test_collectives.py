@@ -24,6 +24,9 @@ PROGRAM = """HloModule step, is_scheduled=true
   %x = bf16[2,8]{1,0:T(8,128)(2,1)S(1)} get-tuple-element(%p), index=1
   %start = bf16[8,8]{1,0:T(8,128)(2,1)} fusion(%x), kind=kCustom, calls=%piece.1
   %done = bf16[8,8]{1,0:T(8,128)(2,1)} fusion(%x), kind=kCustom, calls=%piece.2
+  %kernel = bf16[2,8]{1,0} custom-call(%x), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+"xprof_metadata":"{\"block_q\": 128}"
+}}, metadata={op_name="splash"}
   %scattered = bf16[2,8]{1,0:T(8,128)(2,1)} fusion(%done), kind=kCustom, calls=%all-reduce-scatter.1
   %i = s32[]{:T(128)} get-tuple-element(%p), index=0
   ROOT %out = (s32[]{:T(128)}, bf16[2,8]{1,0:T(8,128)(2,1)}) tuple(%i, %scattered)
@@ -117,6 +120,12 @@ def test_program_of_a_tpu():
 def test_groups(text, members):
   instruction = hlo.Instruction("x", (), "all-reduce", (), text, False)
   assert collectives._first_group(instruction, range(8)) == members
+
+
+def test_an_instruction_on_several_lines():
+  body = hlo.parse(PROGRAM).computations["body"]
+  assert body["kernel"].op_name == "splash"
+  assert [*body][-1] == "out"
 
 
 def test_groups_spelt_in_a_new_way_are_no_silent_guess():

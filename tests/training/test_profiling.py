@@ -59,12 +59,12 @@ def test_summary_of_a_gpu_looks_into_its_graphs():
   events = [
     name(1, 14, "Stream #14(Compute)"),
     event(1, 14, "fusion_3", 3000, hlo_op="command_buffer_1"),
-    event(1, 14, "nvjet_sm90_tst", 1000, hlo_op="command_buffer_1"),
+    event(1, 14, "nvjet_sm90_128x160", 1000, hlo_op="command_buffer_1"),
   ]
   lines = profiling.summary(events, profiling.operations(PROGRAM), steps=1).splitlines()
   assert [line.split() for line in lines[1:]] == [
     ["75.0%", "3.0", "ms", "mlp/dot"],
-    ["25.0%", "1.0", "ms", "nvjet_sm90_tst"],
+    ["25.0%", "1.0", "ms", "nvjet_sm90_128x160"],
   ]
 
 

@@ -1,0 +1,47 @@
+"""Run by test_layers.py on eight simulated devices: what a table's gradient sends on meshes."""
+
+import json
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from t5x_style.models import TransformerConfig, layers
+from t5x_style.partitioning import Partitioner, make_mesh
+
+CONFIG = TransformerConfig(64, 32, 1, 32, 32, num_decoder_layers=1)
+COLLECTIVE = r"= (?:\()?(\w+)\[([\d,]*)\]\S* (all-gather|all-reduce|all-to-all)(?:-start)?\("
+ids = np.random.default_rng(0).integers(0, 64, (16, 300))
+cotangent = np.random.default_rng(1).normal(size=(16, 300, 32)).astype(np.float32)
+table = np.zeros((64, 32), np.float32)
+np.add.at(table, ids, cotangent)
+
+
+def gradient(partitioner):
+  embed = layers.Embed(CONFIG, 64)
+  rows = NamedSharding(partitioner.mesh, PartitionSpec(("data", "fsdp")))
+  columns = NamedSharding(partitioner.mesh, PartitionSpec(None, "fsdp"))
+
+  def run(params, ids, cotangent):
+    def out(params):
+      vectors = embed.apply({"params": params}, ids)
+      return nn.with_logical_constraint(vectors, ("batch", "length", "embed"))
+
+    return jax.vjp(out, params)[1](cotangent)[0]
+
+  with partitioner.context():
+    arguments = (
+      {"embedding": jax.device_put(jnp.zeros((64, 32)), columns)},
+      *(jax.device_put(x, rows) for x in (ids, cotangent)),
+    )
+    compiled = jax.jit(run, out_shardings={"embedding": columns}).lower(*arguments).compile()
+    return compiled(*arguments)["embedding"], re.findall(COLLECTIVE, compiled.as_text())
+
+
+layers.current_platform = lambda: "gpu"
+for mesh in ({"data": 2, "fsdp": 4}, {"fsdp": 8}, {"data": 8}):
+  found, sent = gradient(Partitioner(make_mesh(mesh)))
+  print(json.dumps([float(np.abs(found - table).max()), sent]))
