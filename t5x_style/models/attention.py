@@ -120,7 +120,10 @@ def attend(
   kernel = KERNELS[scope.kernel.name].attend
   out = kernel(query, key, value, scope.pattern, scope.mask, scope.bias, scale, soft_cap)
   if scope.seeing is not None:
-    out = jnp.where(scope.seeing[:, :, None, None], out, 0)
+    # Heads side by side, as kernels and projections have them: with an axis of their own a TPU
+    # would lay them out anew.
+    flat = out.reshape(*out.shape[:2], -1)
+    out = jnp.where(scope.seeing[:, :, None], flat, 0).reshape(out.shape)
   return out
 
 

@@ -9,11 +9,16 @@ import jax.numpy as jnp
 
 from t5x_style.models.attention import Attention, Pattern, RelativeBias, Scope
 from t5x_style.models.attention_kernels.choice import XLA, Case, choose
+from t5x_style.models.attention_kernels.heads import OUTPUT_NAME
 from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import Dropout, Mlp, Norm
 
 REMAT_POLICIES = {
-  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  # Products with kernels, and what attention comes to where a kernel of its own computes it.
+  "dots": jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(OUTPUT_NAME),
+  ),
   "full": None,  # jax.checkpoint's own default: save nothing but the block's input.
 }
 

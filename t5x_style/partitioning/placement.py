@@ -57,12 +57,18 @@ def on_each_device(
   For kernels that the compiler cannot split by itself. Nothing changes where arrays are whole.
 
   Args:
-    in_names: a tuple of logical axes for each argument, None for one that is None; or anything
-      else that jax.shard_map takes.
+    in_names: a tuple of logical axes for each argument, None for one that is None; a dict of such
+      for a dict of arrays; or anything else that jax.shard_map takes.
     out_names: logical axes of the result.
   """
   out_spec = partition_spec(out_names)
   if out_spec is None:
     return function
-  in_specs = tuple(partition_spec(x) if isinstance(x, tuple) else x for x in in_names)
+
+  def spec(names):
+    if isinstance(names, dict):
+      return {key: spec(value) for key, value in names.items()}
+    return partition_spec(names) if isinstance(names, tuple) else names
+
+  in_specs = tuple(spec(x) for x in in_names)
   return jax.shard_map(function, in_specs=in_specs, out_specs=out_spec, check_vma=False)

@@ -36,13 +36,14 @@ class Layout:
 def recomputed_flops(config: TransformerConfig, layout: Layout) -> float:
   """What remat adds to flops.step_flops: the layers' forward products, or those of attention.
 
-  "full" makes a layer's products again, "dots" those between queries, keys and values alone.
+  "full" makes a layer's products again, "dots" those between queries, keys and values alone, and
+  where a kernel of its own computes attention, none.
   """
   lengths = {"encoder_length": layout.encoder_length, "decoder_length": layout.decoder_length}
   layers = flops.step_flops(config, layout.batch_size, **lengths, target_positions=0) / 3
   if layout.remat == "full":
     return layers
-  if layout.remat != "dots":
+  if layout.remat != "dots" or layout.fused_attention:
     return 0.0
   width, encoder, decoder = (
     4 * config.num_heads * config.head_dim,
@@ -68,10 +69,12 @@ def activation_bytes(config: TransformerConfig, layout: Layout) -> float:
     dots = passes * (width + config.emb_dim) + gates + config.emb_dim
     weights = config.num_heads / tensor * layout.rows() * length / sequence * sum(keys)
     weights *= 0 if layout.fused_attention else 1
+    attended = passes * config.num_heads * config.head_dim / tensor
+    attended *= 1 if layout.fused_attention else 0
     within = tokens * (2 * dots + gates + passes * width + 4 * config.emb_dim) * size
     saved = {
       "full": tokens * config.emb_dim * size,
-      "dots": tokens * (config.emb_dim + dots) * size,
+      "dots": tokens * (config.emb_dim + dots + attended) * size,
       "none": within + weights * (4 + 2 * size),
     }[layout.remat]
     kept += layers * saved

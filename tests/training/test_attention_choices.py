@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from t5x_style.models import Transformer, TransformerConfig
-from t5x_style.models.attention_kernels import choice, splash
+from t5x_style.models.attention_kernels import choice, short, splash
 from t5x_style.partitioning import Partitioner, make_mesh
 from t5x_style.training.attention_choices import attention_choices, describe
 
@@ -31,7 +31,7 @@ def choices(**changes):
 
 @pytest.fixture
 def on_tpu(monkeypatch):
-  for module in (choice, splash):
+  for module in (choice, short, splash):
     monkeypatch.setattr(module, "current_platform", lambda: "tpu")
 
 
@@ -40,9 +40,10 @@ def test_one_kernel_for_all():
 
 
 def test_every_attention_has_its_own(on_tpu):
-  assert describe(choices()) == (
-    "xla for encoder self-attention, decoder self-attention (splash attention has no bias, which "
-    "relative positions need); splash for decoder cross-attention (the fastest on TPUs)"
+  assert describe(choices()) == "short (the fastest on TPUs)"
+  assert describe(choices(attention_soft_cap=30.0)) == (
+    "xla for encoder self-attention, decoder self-attention (the kernel for short rows has no soft "
+    "cap); splash for decoder cross-attention (the kernel for short rows has no soft cap)"
   )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from t5x_style.models.attention_kernels import cudnn, splash, xla
+from t5x_style.models.attention_kernels import cudnn, short, splash, xla
 from t5x_style.partitioning.placement import current_platform, num_shards
 
 if TYPE_CHECKING:
@@ -13,9 +13,15 @@ if TYPE_CHECKING:
 
 # Modules with supports(case), a reason against it or None; make_mask(pattern, L, S), what is made
 # once for all layers; and attend(query, key, value, pattern, mask, bias, scale, soft_cap).
-KERNELS: Mapping[str, Any] = {"xla": xla, "cudnn": cudnn, "splash": splash}
+KERNELS: Mapping[str, Any] = {
+  "xla": xla,
+  "cudnn": cudnn,
+  "splash": splash,
+  "short": short,
+}
 
-_FAST = {"gpu": "cudnn", "tpu": "splash"}
+
+_SHORT = 512  # Keys up to which "short" comes before splash.
 
 
 class Case(NamedTuple):
@@ -64,10 +70,18 @@ def choose(asked: str, what: str, case: Case) -> Choice:
 
 def _automatic(case: Case) -> Choice:
   platform = current_platform()
-  fast = _FAST.get(platform)
-  if fast is None:
+  if platform == "gpu":
+    fast = ["cudnn"]
+  elif platform == "tpu" and not case.bias:
+    fast = ["short", "splash"] if case.keys[1] <= _SHORT else ["splash"]
+  elif platform == "tpu":
+    fast = ["short"]  # Splash attention has no bias.
+  else:
     return Choice("xla", f"the only one for {platform.upper()}s")
-  reason = KERNELS[fast].supports(case)
-  if reason:
-    return Choice("xla", reason)
-  return Choice(fast, f"the fastest on {platform.upper()}s")
+  reasons: list[str] = []
+  for name in fast:
+    reason = KERNELS[name].supports(case)
+    if reason is None:
+      return Choice(name, "; ".join(reasons) or f"the fastest on {platform.upper()}s")
+    reasons.append(reason)
+  return Choice("xla", "; ".join(reasons))

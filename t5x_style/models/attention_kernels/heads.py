@@ -12,6 +12,8 @@ from t5x_style.partitioning.placement import num_shards
 if TYPE_CHECKING:
   from t5x_style.models.attention_kernels.choice import Case
 
+OUTPUT_NAME = "attention"  # What remat policies know the output of Pallas kernels by.
+
 
 def indivisible(case: Case) -> str | None:
   """Why a device's part would not be whole heads, or None."""

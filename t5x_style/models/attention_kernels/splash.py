@@ -11,7 +11,7 @@ from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 from jax.sharding import NamedSharding
 
-from t5x_style.models.attention_kernels.heads import indivisible, spread_key_heads
+from t5x_style.models.attention_kernels.heads import OUTPUT_NAME, indivisible, spread_key_heads
 from t5x_style.partitioning.placement import (
   current_platform,
   num_shards,
@@ -22,8 +22,6 @@ from t5x_style.partitioning.placement import (
 if TYPE_CHECKING:
   from t5x_style.models.attention import Pattern
   from t5x_style.models.attention_kernels.choice import Case
-
-OUTPUT_NAME = "attention"  # What remat policies know the output and its logsumexp by.
 
 _LANES = 128  # Lengths are padded to a multiple of it, the width of a TPU's vector unit.
 _BLOCK_SIZES = (512, 384, 256, 128)

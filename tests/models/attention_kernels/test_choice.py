@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from t5x_style.models.attention import Pattern
-from t5x_style.models.attention_kernels import choice, cudnn, splash
+from t5x_style.models.attention_kernels import choice, cudnn, short, splash
 from t5x_style.models.attention_kernels.choice import Case, choose
 
 IDS = jnp.ones((8, 256), jnp.int32)
@@ -20,7 +20,7 @@ def case(pattern=CAUSAL, length=256, heads=8, width=64, dtype="bfloat16", **rest
 @pytest.fixture
 def on(monkeypatch):
   def patch(platform):
-    for module in (choice, cudnn, splash):
+    for module in (choice, cudnn, short, splash):
       monkeypatch.setattr(module, "current_platform", lambda: platform)
 
   return patch
@@ -30,8 +30,13 @@ def on(monkeypatch):
   ("platform", "asked", "kernel", "reason"),
   [
     ("cpu", case(), "xla", "the only one for CPUs"),
-    ("tpu", case(PACKED, soft_cap=50.0), "splash", "the fastest on TPUs"),
-    ("tpu", case(bias=True), "xla", "splash attention has no bias"),
+    ("tpu", case(PACKED), "short", "the fastest on TPUs"),
+    ("tpu", case(length=1024), "splash", "the fastest on TPUs"),
+    ("tpu", case(length=1024, bias=True), "short", "the fastest on TPUs"),
+    ("tpu", case(soft_cap=50.0), "splash", "the kernel for short rows has no soft cap"),
+    ("tpu", case(length=2049, bias=True), "xla", "takes up to 2,048 keys, not 2,049"),
+    ("tpu", case(heads=3, bias=True), "xla", "3 heads of 64 do not fill the 128 lanes of a TPU"),
+    ("tpu", case(heads=3), "splash", "3 heads of 64 do not fill the 128 lanes of a TPU"),
     ("gpu", case(PACKED), "cudnn", "the fastest on GPUs"),
     ("gpu", case(bias=True), "cudnn", "the fastest on GPUs"),
     ("gpu", case(PACKED, bias=True), "xla", "no bias together with packed rows"),

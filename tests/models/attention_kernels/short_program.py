@@ -1,0 +1,41 @@
+"""Run by test_short.py on eight simulated devices: the kernel on meshes beside plain attention."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t5x_style.models.attention import Pattern, Scope, attend
+from t5x_style.models.attention_kernels import short
+from t5x_style.models.attention_kernels.choice import Choice
+from t5x_style.partitioning import Partitioner, make_mesh
+
+B, L, N, H = 8, 40, 4, 64
+short.attend = functools.partial(short.attend, interpret=True)
+rng = np.random.default_rng(0)
+*arrays, cotangent = (rng.normal(size=(B, L, N, H)).astype(np.float32) for _ in range(4))
+bias = rng.normal(size=(1, N, L, L)).astype(np.float32)
+segments = np.sort(rng.integers(0, 3, (B, L)))[:, ::-1].copy()
+NAMES = ("batch", "length", "heads", "kv")
+
+
+def run(kernel, partitioner):
+  def loss(query, key, value, bias, segments, cotangent):
+    pattern = Pattern(segments, segments, causal=True)
+    scope = Scope.of(pattern, L, L, bias, Choice(kernel))
+    return (attend(query, key, value, scope, scale=0.1) * cotangent).sum()
+
+  placed = [jax.device_put(x, partitioner.sharding(NAMES, x.shape)) for x in (*arrays, cotangent)]
+  with partitioner.context():
+    gradient = jax.jit(jax.value_and_grad(loss, (0, 1, 2, 3)))
+    value, gradients = gradient(*placed[:3], jnp.asarray(bias), jnp.asarray(segments), placed[3])
+  return [np.asarray(x) for x in (value, *gradients)]
+
+
+expected = run("xla", Partitioner(make_mesh({}, jax.devices()[:1])))
+for mesh in ({"data": 8}, {"fsdp": 4, "tensor": 2}, {"data": 4, "tensor": 2}):
+  got = run("short", Partitioner(make_mesh(mesh)))
+  errors = [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(got, expected, strict=True)]
+  print(json.dumps([float(x) for x in errors]))

@@ -1,0 +1,81 @@
+"""Kernels compiled for TPUs that are not here: that they compile, and what they hold."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from t5x_style.models.attention import Pattern, Scope, attend
+from t5x_style.models.attention_kernels.choice import Case, choose
+from t5x_style.partitioning import Partitioner, make_mesh, topologies
+
+pytestmark = pytest.mark.skipif(not topologies.available(), reason="libtpu is not installed")
+
+
+def compiled(topology, mesh_shape, sizes, kernel, bias=False, key_length=None, **pattern):
+  """The program of loss and gradients of packed rows; sizes are B, L, N, K, H."""
+  devices = topologies.devices(topology)
+  B, L, N, K, H = sizes
+  S = key_length or L
+  partitioner = Partitioner(make_mesh(mesh_shape, devices if mesh_shape else devices[:1]))
+
+  def array(shape, names, dtype=jnp.bfloat16):
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=partitioner.sharding(names, shape))
+
+  query = array((B, L, N, H), ("batch", "length", "heads", "kv"))
+  key = array((B, S, K, H), ("batch", "length", "kv_heads", "kv"))
+  biases = array((1, N, L, S), (None, "heads", None, None)) if bias else None
+  queries, keys = (array((B, n), ("batch", "length"), jnp.int32) for n in (L, S))
+
+  def loss(query, key, value, bias, queries, keys):
+    prefix = queries if pattern.get("prefix") else None
+    who = Pattern(queries, keys, **{"causal": True, **pattern, "prefix": prefix})
+    case = Case(query.shape, key.shape, "bfloat16", who, bias is not None)
+    chosen = choose("auto", "it", case)
+    assert chosen.name == kernel
+    out = attend(query, key, value, Scope.of(who, L, S, bias, chosen), scale=0.1)
+    return out.astype(jnp.float32).sum()
+
+  with partitioner.context():
+    gradient = jax.jit(jax.grad(loss, (0, 1, 2, 3) if bias else (0, 1, 2)))
+    return gradient.lower(query, key, key, biases, queries, keys).compile()
+
+
+@pytest.mark.parametrize(("kernel", "L", "bias"), [("splash", 1024, False), ("short", 512, True)])
+def test_no_logits_are_held(kernel, L, bias):
+  sizes = B, L, N, _, _ = (2, L, 4, 2 if kernel == "splash" else 4, 64)
+  program = compiled("v5e:2x2", {}, sizes, kernel, bias)
+  assert "tpu_custom_call" in program.as_text()
+  # The logits alone are B N L^2 numbers; what is held is a few arrays of the queries' size.
+  held = program.memory_analysis().temp_size_in_bytes
+  assert held < 0.25 * 2 * B * N * L**2, held
+
+
+@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+@pytest.mark.parametrize(
+  "sizes",
+  [
+    (4, 114, 12, 12, 64),  # T5 base's decoder
+    pytest.param((4, 1024, 16, 16, 64), marks=pytest.mark.slow),
+    pytest.param((2, 2048, 16, 16, 64), marks=pytest.mark.slow),
+    pytest.param((2, 512, 16, 16, 256), marks=pytest.mark.slow),  # UL2 20B
+  ],
+)
+def test_short_rows_fit_on_every_chip(topology, sizes):
+  assert "tpu_custom_call" in compiled(topology, {}, sizes, "short", bias=True).as_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("topology", "mesh", "sizes", "kernel", "options"),
+  [
+    # Rows, heads and queries split; one key head for two devices; a length that is padded.
+    ("v5e:2x4", {"fsdp": 2, "tensor": 2, "sequence": 2}, (4, 1024, 8, 1, 128), "splash", {}),
+    ("v5e:2x4", {"sequence": 8}, (2, 2048, 8, 8, 256), "splash", {"causal": False}),
+    ("v5p:2x2x1", {"tensor": 4}, (2, 1024, 8, 2, 128), "splash", {"prefix": True, "window": 256}),
+    ("v5e:2x4", {"data": 8}, (8, 114, 6, 6, 64), "short", {"causal": False, "key_length": 512}),
+    ("v5e:2x4", {"fsdp": 4, "tensor": 2}, (8, 512, 12, 12, 64), "short", {"bias": True}),
+    ("v5p:2x2x1", {"tensor": 4}, (2, 512, 8, 2, 128), "short", {"prefix": True, "window": 256}),
+  ],
+)
+def test_meshes(topology, mesh, sizes, kernel, options):
+  assert "tpu_custom_call" in compiled(topology, mesh, sizes, kernel, **options).as_text()

@@ -1,0 +1,85 @@
+"""The kernel for short rows without a TPU: interpreted, against float64."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from t5x_style.models.attention import Pattern
+from t5x_style.models.attention_kernels import short
+from t5x_style.models.stack import REMAT_POLICIES
+
+
+@pytest.fixture(autouse=True)
+def interpreted(monkeypatch):
+  """In parts of 112 queries, so that rows of 200 are padded to two of them."""
+  monkeypatch.setattr(short, "attend", functools.partial(short.attend, interpret=True))
+  monkeypatch.setattr(short, "_MOST_QUERIES", 112)
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_every_pattern(any_pattern, inputs, check, with_bias):
+  check("short", any_pattern, inputs(), with_bias=with_bias)
+
+
+def test_cross_attention_to_padded_rows(inputs, check):
+  keys = jnp.array([[1] * 100 + [0] * 33, [1] * 133])
+  check("short", Pattern(key_segments=keys), inputs(140, 133, K=1))
+
+
+@pytest.mark.parametrize(("N", "H"), [(4, 64), (2, 128), (1, 256), (3, 8)])
+def test_heads_side_by_side(inputs, pattern, check, N, H):
+  check("short", pattern("packed"), inputs(N=N, K=N, H=H), with_bias=True)
+
+
+def test_a_row_at_once(inputs, pattern, check, monkeypatch):
+  monkeypatch.setattr(short, "_MOST_QUERIES", 512)
+  check("short", pattern("packed, prefix"), inputs(), with_bias=True)
+
+
+def test_parts(monkeypatch):
+  monkeypatch.setattr(short, "_MOST_QUERIES", 512)
+  assert short._block(2, 114, 114) == 114
+  assert short._block(2, 512, 512) == 512
+  assert short._block(2, 600, 600) == 304  # Two of at most 436.
+  assert short._block(2, 2048, 2048) == 128
+
+
+def test_in_bfloat16(inputs, pattern, check):
+  check("short", pattern("packed"), inputs(), with_bias=True, dtype="bfloat16", atol=0.02)
+
+
+def test_documents_are_apart(inputs, pattern, check_documents_are_apart):
+  check_documents_are_apart("short", pattern("packed, causal"), inputs(), with_bias=True)
+
+
+@pytest.mark.parametrize(("policy", "calls"), [("dots", 2), ("full", 3)])
+def test_what_is_computed_again(inputs, pattern, policy, calls):
+  query, key, value, *_ = inputs()
+
+  def loss(query, key, value):
+    out = short.attend(query, key, value, pattern("packed"), None, None, 1.0, None)
+    return (out**2).sum()
+
+  program = jax.make_jaxpr(jax.grad(jax.checkpoint(loss, policy=REMAT_POLICIES[policy])))
+  assert str(program(query, key, value)).count("pallas_call[") == calls
+
+
+def test_on_meshes():
+  """Rows and heads split: the bias' gradient is summed over all rows, wherever they lie."""
+  program = subprocess.run(
+    [sys.executable, Path(__file__).with_name("short_program.py")],
+    env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+    capture_output=True,
+    text=True,
+    check=True,
+    timeout=300,
+  )
+  errors = [json.loads(line) for line in program.stdout.splitlines()]
+  assert len(errors) == 3 and max(map(max, errors)) < 1e-5, errors
