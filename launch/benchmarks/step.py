@@ -7,7 +7,8 @@ then train with AdamW at a constant rate, plain cross-entropy, no dropout, the b
 whatever the gin file says.
 
 A step is all of it: forward, backward, clipping, AdamW, on a batch that lies on the device. A round
-is as many steps as take about a second, none waited for but the last. Seconds are the median of
+is a step that is not timed, in which it takes its memory again, and then as many as take about a
+second, none waited for but the last. Seconds are the median of
 the rounds; "spread" is the distance from the first to the third quartile, of the median. FLOPs come
 from a formula (training/flops.py): products of matrices alone, causal attention by half,
 recomputation not counted; MFU is their share of the device's peak in bfloat16.
@@ -151,8 +152,7 @@ def _rounds(contestants: Sequence[Contestant]) -> dict[str, list[float]]:
   for turn in itertools.count(1):
     for contestant in contestants if turn % 2 else contestants[::-1]:
       count = steps[contestant.label]
-      if jax.default_backend() != "cpu":
-        _time(contestant, 1)  # It takes back the memory that it left to the others.
+      _time(contestant, 1)  # It takes back the memory that it left to the others.
       taken[contestant.label].append(_time(contestant, count) / count)
       contestant.rest()
     enough = turn >= _ROUNDS[0] and time.perf_counter() - begun > _MOST_SECONDS
