@@ -14,6 +14,7 @@ from launch import precompile_report
 from launch.mistakes import ConfigurationError
 from t5x_style.partitioning.topologies import Topology
 from t5x_style.training import run
+from t5x_style.training.estimates import Layout
 from t5x_style.training.planner import MARGIN, Estimate, Planner, apply, fused_attention
 
 _SHOWN = 16
@@ -69,10 +70,16 @@ def search(
   )
   chosen = dataclasses.replace(chosen, dataset=lambda *_, **__: dataset)
   planner = Planner(chosen, dataset, topology)
-  first = next(planner.layouts(), None)
-  if devices and first and fused_attention(run.prepare(apply(chosen, first), devices)):
-    planner = Planner(chosen, dataset, topology, fused_attention=True)
-  every = [planner.estimate(layout) for layout in planner.layouts()]
+  kernels: dict[tuple[int, int], bool] = {}
+
+  def with_kernels(layout: Layout) -> Layout:
+    """Which kernels can compute its attention is a matter of how heads and lengths are split."""
+    split = layout.mesh["tensor"], layout.mesh["sequence"]
+    if devices and split not in kernels:
+      kernels[split] = fused_attention(run.prepare(apply(chosen, layout), devices))
+    return dataclasses.replace(layout, fused_attention=kernels.get(split, False))
+
+  every = [planner.estimate(with_kernels(layout)) for layout in planner.layouts()]
   if not every:
     near = topology.chips * max(1, chosen.batch_size // topology.chips)
     raise ConfigurationError(

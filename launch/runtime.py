@@ -28,8 +28,9 @@ from launch.mistakes import ConfigurationError
 # What JAX is told beyond its own defaults, per accelerator, each with its reason. Flags of the user
 # (XLA_FLAGS, LIBTPU_INIT_ARGS) come later in the line and win.
 XLA_FLAGS = {
-  # Nothing: fast math, oneDNN, vector width and fusion flags moved a training step by less than
-  # the noise of measuring it. What counts on a CPU is the layout of the matrix products.
+  # Nothing: fast math, oneDNN and vector width moved a training step by less than the noise of
+  # measuring it, and what helped T5 (xla_cpu_experimental_ynn_fusion_type, see
+  # launch/benchmarks/NOTES.md) did not help BERT. What counts is the layout of the products.
   "cpu": {},
   # Not set, as no GPU was at hand to measure it: Triton's products and the size from which
   # collectives are combined; see launch/benchmarks/NOTES.md for the commands.

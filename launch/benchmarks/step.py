@@ -8,10 +8,10 @@ whatever the gin file says.
 
 A step is all of it: forward, backward, clipping, AdamW, on a batch that lies on the device. A round
 is a step that is not timed, in which it takes its memory again, and then as many as take about a
-second, none waited for but the last. Seconds are the median of
-the rounds; "spread" is the distance from the first to the third quartile, of the median. FLOPs come
-from a formula (training/flops.py): products of matrices alone, causal attention by half,
-recomputation not counted; MFU is their share of the device's peak in bfloat16.
+second, none waited for but the last. Seconds are the median of the rounds; "spread" is the distance
+from the first to the third quartile, of the median. FLOPs come from a formula (training/flops.py):
+products of matrices alone, causal attention by half, recomputation not counted; MFU is their share
+of the device's peak in bfloat16.
 """
 
 import itertools

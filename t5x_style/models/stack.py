@@ -14,7 +14,7 @@ from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import Dropout, Mlp, Norm
 
 REMAT_POLICIES = {
-  # Products with kernels, and what attention comes to where a kernel of its own computes it.
+  # Products with kernels, and what attention comes to where a Pallas kernel computes it.
   "dots": jax.checkpoint_policies.save_from_both_policies(
     jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     jax.checkpoint_policies.save_only_these_names(OUTPUT_NAME),

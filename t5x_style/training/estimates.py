@@ -37,7 +37,7 @@ def recomputed_flops(config: TransformerConfig, layout: Layout) -> float:
   """What remat adds to flops.step_flops: the layers' forward products, or those of attention.
 
   "full" makes a layer's products again, "dots" those between queries, keys and values alone, and
-  where a kernel of its own computes attention, none.
+  where a Pallas kernel computes attention, none.
   """
   lengths = {"encoder_length": layout.encoder_length, "decoder_length": layout.decoder_length}
   layers = flops.step_flops(config, layout.batch_size, **lengths, target_positions=0) / 3

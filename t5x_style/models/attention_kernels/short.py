@@ -31,10 +31,9 @@ if TYPE_CHECKING:
   from t5x_style.models.attention_kernels.choice import Case
 
 _LANES = 128  # the width of a TPU's vector unit
-_MOST_KEYS = 2048
 _ROWS = 16  # What a tile of bfloat16 has: parts of a row are whole tiles.
-_MOST_QUERIES = 512  # at a time
-_BLOCK_BYTES = 2**21  # the most that their logits take in float32, and so the bias
+_MOST_QUERIES, _FEWEST_QUERIES = 512, 96  # at a time
+_CHIP_BYTES = 13 * 2**20  # of the 16 MiB that a program may take of a TPU's own memory
 _FLAT = ("batch", None, "heads")
 _PARAMETERS = pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary"))
 
@@ -53,14 +52,14 @@ def supports(case: Case) -> str | None:
     return "the kernel for short rows has no soft cap"
   if num_shards(("batch", "length"))[1] > 1:
     return "the kernel for short rows cannot split the length over devices"
-  if case.keys[1] > _MOST_KEYS:
-    return f"the kernel for short rows takes up to {_MOST_KEYS:,} keys, not {case.keys[1]:,}"
   reason = indivisible(case)
   if reason:
     return reason
   heads, width = case.queries[2] // num_shards(("heads",))[0], case.queries[3]
-  if _together(heads, width) is None:
-    return f"{heads} heads of {width} do not fill the {_LANES} lanes of a TPU"
+  together, keys = _together(heads, width), case.keys[1]
+  if _fitting(together, width, keys, case.dtype) < min(case.queries[1], _FEWEST_QUERIES):
+    size = f"{together} x {width} numbers in {case.dtype}"
+    return f"{keys:,} keys of {size} do not fit on the chip at once"
   return None
 
 
@@ -97,11 +96,12 @@ def attend(
     inputs |= marks
     names |= dict.fromkeys(marks, ("batch", None, None))
   together = _together(N // num_shards(("heads",))[0], H)
-  assert together is not None  # As `supports` has it.
+  fitting = _fitting(together, H, S, query.dtype)
+  assert fitting > 0  # As `supports` has it.
   form = _Form(
     together,
     H,
-    _block(together, L, S),
+    _block(L, fitting),
     pattern.causal,
     pattern.prefix is not None,
     pattern.window,
@@ -140,25 +140,36 @@ def _marks(pattern: Pattern, rows: int, L: int, S: int) -> _Arrays | None:
     keys = ones if keys is None else jnp.where(keys == 0, -1, ones)
   query_prefix, key_prefix = jnp.zeros_like(queries), jnp.zeros_like(keys)
   if pattern.prefix is not None:  # So this is self-attention.
-    query_prefix = key_prefix = pattern.prefix.astype(jnp.int32)
+    query_prefix = key_prefix = pattern.prefix.astype(bool).astype(jnp.int32)
   return {
     "query_marks": jnp.stack([queries, query_prefix], axis=2),
     "key_marks": jnp.stack([keys, key_prefix], axis=1),
   }
 
 
-def _block(together: int, L: int, S: int) -> int:
+def _fitting(together: int, width: int, S: int, dtype: Any) -> int:
+  """How many queries fit on the chip at once, by what the backward pass needs for them."""
+  wide, size = -(-together * width // _LANES) * _LANES, jnp.dtype(dtype).itemsize
+  # Of two steps, one of which is on its way: keys, values, queries, the output, and gradients.
+  for_keys, for_query = 8 * S * wide * size, 8 * wide * size
+  # The bias and its gradient of two steps, the sum of the latter, and four times a head's logits.
+  for_query += S * (together * (4 * size + 4) + 4 * 4)
+  return (_CHIP_BYTES - for_keys) // for_query
+
+
+def _block(L: int, fitting: int) -> int:
   """How many queries go through at a time: all of a row, or equal parts of it."""
-  parts = -(-L // min(_MOST_QUERIES, _BLOCK_BYTES // (together * S * 4)))
-  return L if parts == 1 else _ROWS * -(-L // (parts * _ROWS))
+  most = min(_MOST_QUERIES, fitting)
+  if L <= most:
+    return L
+  parts = -(-L // (most // _ROWS * _ROWS))
+  return _ROWS * -(-L // (parts * _ROWS))
 
 
-def _together(heads: int, width: int) -> int | None:
-  """How many heads make up whole lanes; None where they cannot."""
-  if heads * width <= _LANES:
-    return heads
+def _together(heads: int, width: int) -> int:
+  """How many heads make up whole lanes; all of them where no fewer can."""
   together = max(1, _LANES // width)
-  return None if heads % together or together * width % _LANES else together
+  return heads if heads % together or together * width % _LANES else together
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -58,6 +58,8 @@ def test_no_logits_are_held(kernel, L, bias):
     pytest.param((4, 1024, 16, 16, 64), marks=pytest.mark.slow),
     pytest.param((2, 2048, 16, 16, 64), marks=pytest.mark.slow),
     pytest.param((2, 512, 16, 16, 256), marks=pytest.mark.slow),  # UL2 20B
+    pytest.param((2, 1024, 4, 4, 256), marks=pytest.mark.slow),
+    pytest.param((2, 512, 3, 3, 64), marks=pytest.mark.slow),  # They do not fill whole lanes.
   ],
 )
 def test_short_rows_fit_on_every_chip(topology, sizes):

@@ -45,10 +45,11 @@ def test_a_row_at_once(inputs, pattern, check, monkeypatch):
 
 def test_parts(monkeypatch):
   monkeypatch.setattr(short, "_MOST_QUERIES", 512)
-  assert short._block(2, 114, 114) == 114
-  assert short._block(2, 512, 512) == 512
-  assert short._block(2, 600, 600) == 304  # Two of at most 436.
-  assert short._block(2, 2048, 2048) == 128
+  lengths = (114, 512, 600, 2048)
+  fitting = [short._fitting(2, 64, S, "bfloat16") for S in lengths]
+  blocks = [short._block(L, count) for L, count in zip(lengths, fitting, strict=True)]
+  assert blocks[:3] == [114, 512, 304]  # The last is cut in two.
+  assert blocks[3] % 16 == 0 and short._FEWEST_QUERIES <= blocks[3] <= fitting[3]
 
 
 def test_in_bfloat16(inputs, pattern, check):
