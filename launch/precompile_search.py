@@ -15,7 +15,7 @@ from launch.mistakes import ConfigurationError
 from t5x_style.partitioning.topologies import Topology
 from t5x_style.training import run
 from t5x_style.training.estimates import Layout
-from t5x_style.training.planner import MARGIN, Estimate, Planner, apply, fused_attention
+from t5x_style.training.planner import MARGIN, Estimate, Planner, apply
 
 _SHOWN = 16
 
@@ -76,7 +76,7 @@ def search(
     """Which kernels can compute its attention is a matter of how heads and lengths are split."""
     split = layout.mesh["tensor"], layout.mesh["sequence"]
     if devices and split not in kernels:
-      kernels[split] = fused_attention(run.prepare(apply(chosen, layout), devices))
+      kernels[split] = planner.fused_attention(layout, devices)
     return dataclasses.replace(layout, fused_attention=kernels.get(split, False))
 
   every = [planner.estimate(with_kernels(layout)) for layout in planner.layouts()]

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,10 +13,12 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType
 
 from t5x_style.models import Transformer
-from t5x_style.partitioning import MESH_AXES, Partitioner, collectives, compilation
+from t5x_style.models.attention_kernels.choice import Choice
+from t5x_style.partitioning import MESH_AXES, Partitioner, collectives, compilation, make_mesh
 from t5x_style.partitioning.roofline import Roofline, roofline
 from t5x_style.partitioning.topologies import Topology
 from t5x_style.training import estimates, flops, run
+from t5x_style.training.attention_choices import attention_choices
 from t5x_style.training.estimates import Layout
 
 _REMAT = ("none", "dots", "full")
@@ -72,6 +74,17 @@ class Planner:
       for microbatches, remat in itertools.product(_MICROBATCHES, _REMAT):
         if self.run.batch_size % (parts * microbatches) == 0:
           yield dataclasses.replace(base, mesh=mesh, microbatches=microbatches, remat=remat)
+
+  def fused_attention(self, layout: Layout, devices: Sequence[jax.Device]) -> bool:
+    """Whether kernels that keep no attention weights compute all of the attention on its mesh."""
+    batch = {
+      name: jax.ShapeDtypeStruct((shape[0] // layout.microbatches, *shape[1:]), dtype)
+      for name, (shape, dtype) in self.dataset.feature_shapes.items()
+    }
+    mesh = make_mesh(layout.mesh, devices, self.run.dcn_mesh_shape)
+    partitioner = Partitioner(mesh, self.run.sharding_rules or ())
+    model = Transformer(self.run.model)
+    return _all_fused(attention_choices(model, self._params, batch, partitioner))
 
   def estimate(self, layout: Layout) -> Estimate:
     config = self.run.model
@@ -189,7 +202,11 @@ def layout_of(prepared: run.Prepared) -> Layout:
 
 def fused_attention(prepared: run.Prepared) -> bool:
   """Whether kernels that keep no attention weights compute all of a run's attention."""
-  return all(choice.name != "xla" for choice in prepared.attention.values())
+  return _all_fused(prepared.attention)
+
+
+def _all_fused(choices: Mapping[str, Choice]) -> bool:
+  return all(choice.name != "xla" for choice in choices.values())
 
 
 def layout_of_run(

@@ -136,6 +136,17 @@ def test_remat_and_microbatches_cost_time_and_give_memory(tmp_path):
   assert fewer.roofline.hbm > of["none"].roofline.hbm
 
 
+@needs_libtpu
+def test_which_kernel_attends_is_asked_for_each_mesh(tmp_path):
+  model = dataclasses.replace(MODEL, positions="relative")
+  plan = a_planner(tmp_path, model=model)
+  devices = topologies.devices(topologies.parse("v5e:4x4"))
+  assert plan.fused_attention(a_layout(plan, fsdp=16), devices)
+  assert plan.fused_attention(a_layout(plan, fsdp=8, tensor=2), devices)
+  # The kernel for T5's bias cannot split the length.
+  assert not plan.fused_attention(a_layout(plan, fsdp=8, sequence=2), devices)
+
+
 def test_search_by_formula_is_ranked_and_written_only_when_compiled(tmp_path):
   found = precompile_search.search(a_run(tmp_path), topologies.parse("v5e:4x4"), [], compiles=0)
   value = precompile_search.as_json(found)
