@@ -67,10 +67,9 @@ def activation_bytes(config: TransformerConfig, layout: Layout) -> float:
     gates = len(config.mlp_activations) * config.mlp_dim / tensor
     passes = 2 if crossing else 1
     dots = passes * (width + config.emb_dim) + gates + config.emb_dim
-    weights = config.num_heads / tensor * layout.rows() * length / sequence * sum(keys)
-    weights *= 0 if layout.fused_attention else 1
-    attended = passes * config.num_heads * config.head_dim / tensor
-    attended *= 1 if layout.fused_attention else 0
+    weights, attended = config.num_heads / tensor * tokens * sum(keys), 0.0
+    if layout.fused_attention:
+      weights, attended = 0.0, passes * config.num_heads * config.head_dim / tensor
     within = tokens * (2 * dots + gates + passes * width + 4 * config.emb_dim) * size
     saved = {
       "full": tokens * config.emb_dim * size,

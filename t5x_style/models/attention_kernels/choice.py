@@ -20,7 +20,6 @@ KERNELS: Mapping[str, Any] = {
   "short": short,
 }
 
-
 _SHORT = 512  # Keys up to which "short" comes before splash.
 
 
