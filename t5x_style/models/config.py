@@ -9,7 +9,7 @@ _CHOICES = {
   "norm_position": ("pre", "post"),
   "positions": ("relative", "rotary", "learned"),
   "remat": ("none", "dots", "full"),
-  "attention": ("auto", "xla", "cudnn", "splash", "short"),
+  "attention": ("auto", "xla", "cudnn", "splash", "short", "blocked"),
 }
 
 

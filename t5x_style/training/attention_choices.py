@@ -39,7 +39,7 @@ def attention_choices(
 
 
 def describe(choices: Mapping[str, Choice]) -> str:
-  """ "xla (the only one for CPUs)", or a part for each kernel."""
+  """ "cudnn (the fastest on GPUs)", or a part for each kernel."""
   parts: dict[Choice, list[str]] = {}
   for name, choice in choices.items():
     parts.setdefault(choice, []).append(name)

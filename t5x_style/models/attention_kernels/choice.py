@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from t5x_style.models.attention_kernels import cudnn, short, splash, xla
+from t5x_style.models.attention_kernels import blocked, cudnn, short, splash, xla
 from t5x_style.partitioning.placement import current_platform, num_shards
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ KERNELS: Mapping[str, Any] = {
   "cudnn": cudnn,
   "splash": splash,
   "short": short,
+  "blocked": blocked,
 }
 
 _SHORT = 512  # Keys up to which "short" comes before splash.
@@ -75,8 +76,10 @@ def _automatic(case: Case) -> Choice:
     fast = ["short", "splash"] if case.keys[1] <= _SHORT else ["splash"]
   elif platform == "tpu":
     fast = ["short"]  # Splash attention has no bias.
+  elif blocked.pays(case):
+    fast = ["blocked"]
   else:
-    return Choice("xla", f"the only one for {platform.upper()}s")
+    return Choice("xla", "the fastest on CPUs for so few logits")
   reasons: list[str] = []
   for name in fast:
     reason = KERNELS[name].supports(case)

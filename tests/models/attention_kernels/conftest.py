@@ -1,6 +1,11 @@
 """Attention and its gradients in float64, written out, and patterns of every kind."""
 
+import json
+import os
+import subprocess
+import sys
 import types
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -151,5 +156,25 @@ def check_documents_are_apart():
         gradient = np.abs(np.asarray(getattr(got, name), np.float32)).sum((2, 3))
         assert (gradient[~own] == 0).all(), f"{name}, document {document}"
         assert (gradient[own] > 0).any() == (document > 0), f"{name}, document {document}"
+
+  return run
+
+
+@pytest.fixture
+def errors_on_meshes():
+  """errors_on_meshes(kernel): of the output and every gradient on three meshes of 8 devices."""
+
+  def run(kernel):
+    program = subprocess.run(
+      [sys.executable, Path(__file__).with_name("mesh_program.py"), kernel],
+      env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=300,
+    )
+    errors = [json.loads(line) for line in program.stdout.splitlines()]
+    assert [len(x) for x in errors] == [5, 5, 5], program.stdout
+    return [error for mesh in errors for error in mesh]
 
   return run

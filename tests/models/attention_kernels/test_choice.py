@@ -29,7 +29,10 @@ def on(monkeypatch):
 @pytest.mark.parametrize(
   ("platform", "asked", "kernel", "reason"),
   [
-    ("cpu", case(), "xla", "the only one for CPUs"),
+    ("cpu", case(length=128), "xla", "the fastest on CPUs for so few logits"),
+    ("cpu", case(Pattern(), heads=128), "xla", "the fastest on CPUs for so few logits"),
+    ("cpu", case(length=512, bias=True, dtype="float32"), "blocked", "the fastest on CPUs"),
+    ("cpu", case(PACKED), "blocked", "the fastest on CPUs"),
     ("tpu", case(PACKED), "short", "the fastest on TPUs"),
     ("tpu", case(length=1024), "splash", "the fastest on TPUs"),
     ("tpu", case(length=2048, bias=True), "short", "the fastest on TPUs"),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.models.attention_kernels import choice, cudnn, short, splash
+from t5x_style.models.attention_kernels import blocked, choice, cudnn, short, splash
 
 LENGTH, SPLIT = 12, 7
 
@@ -18,10 +18,11 @@ def on(monkeypatch):
   """on(kernel): models see the devices it runs on; it is interpreted, or its call left to XLA."""
 
   def patch(kernel):
-    platform = {"splash": "tpu", "short": "tpu", "cudnn": "gpu", "xla": "cpu"}[kernel]
+    platform = {"splash": "tpu", "short": "tpu", "cudnn": "gpu"}.get(kernel, "cpu")
     for module in (choice, cudnn, short, splash):
       monkeypatch.setattr(module, "current_platform", lambda: platform)
     monkeypatch.setattr(choice, "_SHORT", LENGTH if kernel == "short" else 0)
+    monkeypatch.setattr(blocked, "pays", lambda case: kernel == "blocked")
     for module in (short, splash):
       monkeypatch.setattr(module, "attend", functools.partial(module.attend, interpret=True))
     original = jax.nn.dot_product_attention
@@ -63,7 +64,7 @@ def run(model, params, batch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", ["splash", "short", "cudnn"])
+@pytest.mark.parametrize("kernel", ["splash", "short", "blocked", "cudnn"])
 @pytest.mark.parametrize("family", ["llama", "bert", "t5"])
 def test_models_on_other_kernels(build_family, on, kernel, family):
   # cuDNN's kernel is taken in bfloat16 alone.

@@ -1,20 +1,22 @@
-"""Run by test_short.py on eight simulated devices: the kernel on meshes beside plain attention."""
+"""Run on eight simulated devices: a kernel on meshes beside plain attention. Argument: its name."""
 
 import functools
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from t5x_style.models.attention import Pattern, Scope, attend
-from t5x_style.models.attention_kernels import short
+from t5x_style.models.attention_kernels import blocked, short
 from t5x_style.models.attention_kernels.choice import Choice
 from t5x_style.partitioning import Partitioner, make_mesh
 
 B, L, N, K, H = 8, 40, 4, 1, 64  # One key head for two devices.
 short.attend = functools.partial(short.attend, interpret=True)
 short._MOST_QUERIES = 32  # Two blocks, the second of which is padded.
+blocked._FEWEST_QUERIES = 16
 rng = np.random.default_rng(0)
 arrays = tuple(  # query, key, value, and the output's cotangent
   rng.normal(size=(B, L, heads, H)).astype(np.float32) for heads in (N, K, K, N)
@@ -39,6 +41,6 @@ def run(kernel, partitioner):
 
 expected = run("xla", Partitioner(make_mesh({}, jax.devices()[:1])))
 for mesh in ({"data": 8}, {"fsdp": 4, "tensor": 2}, {"data": 4, "tensor": 2}):
-  got = run("short", Partitioner(make_mesh(mesh)))
+  got = run(sys.argv[1], Partitioner(make_mesh(mesh)))
   errors = [np.abs(a - b).max() / np.abs(b).max() for a, b in zip(got, expected, strict=True)]
   print(json.dumps([float(x) for x in errors]))

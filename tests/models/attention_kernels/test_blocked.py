@@ -1,0 +1,72 @@
+"""Attention by blocks against float64: in loops and unrolled, in parts, on meshes."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from t5x_style.models.attention import Pattern
+from t5x_style.models.attention_kernels import blocked
+
+in_every_form = pytest.mark.usefixtures("form")
+
+
+@pytest.fixture(params=["heads", "rows", "unrolled"])
+def form(request, monkeypatch):
+  """Blocks of a head, of all heads of a row or of two rows, and rows of 200 in three parts."""
+  head = 4 * 200 * 200 * 2  # the bytes of a key head's logits
+  sizes = {"heads": (head, 0), "rows": (4 * head, 0), "unrolled": (head, 8)}[request.param]
+  monkeypatch.setattr(blocked, "_BLOCK_BYTES", sizes[0])
+  monkeypatch.setattr(blocked, "_MOST_UNROLLED", sizes[1])
+  monkeypatch.setattr(blocked, "_FEWEST_QUERIES", 60)
+  return request.param
+
+
+@in_every_form
+def test_every_pattern(any_pattern, inputs, check):
+  check("blocked", any_pattern, inputs(), with_bias=True, soft_cap=2.0)
+
+
+@in_every_form
+def test_without_bias_and_cap(inputs, pattern, check):
+  check("blocked", pattern("causal"), inputs())
+
+
+@in_every_form
+@pytest.mark.parametrize(("L", "S", "K"), [(7, 5, 1), (1, 9, 4), (230, 133, 2)])
+def test_cross_attention_of_odd_lengths(inputs, check, L, S, K):
+  keys = jnp.array([[1] * (S - 3) + [0] * 3, [1] * S])
+  check("blocked", Pattern(key_segments=keys), inputs(L, S, K=K), with_bias=True)
+
+
+@in_every_form
+def test_in_bfloat16(inputs, pattern, check):
+  check("blocked", pattern("packed"), inputs(), with_bias=True, dtype="bfloat16", atol=0.02)
+
+
+@in_every_form
+def test_documents_are_apart(inputs, pattern, check_documents_are_apart):
+  check_documents_are_apart("blocked", pattern("packed, causal"), inputs(), with_bias=True)
+
+
+def test_loops_never_hold_all_logits(inputs):
+  query, key, value, *_ = inputs(400, 400, rows=12, K=4)
+
+  def loss(query, key, value):
+    return (blocked.attend(query, key, value, Pattern(), None, None, 1.0, None) ** 2).sum()
+
+  program = jax.jit(jax.grad(loss, (0, 1, 2))).lower(query, key, value).compile()
+  assert program.memory_analysis().temp_size_in_bytes < 4 * 12 * 4 * 400 * 400 / 2
+
+
+def test_parts_leave_out_what_is_hidden(pattern, monkeypatch):
+  monkeypatch.setattr(blocked, "_FEWEST_QUERIES", 60)
+  keys = lambda name: [x[2:] for x in blocked._parts(pattern(name), 200, 200)]
+  assert keys("causal") == keys("packed, causal") == [(0, 66), (0, 133), (0, 200)]
+  assert keys("window") == [(0, 103), (29, 170), (96, 200)]
+  assert keys("window, causal") == [(0, 66), (29, 133), (96, 200)]
+  assert keys("window, packed, prefix") == keys("window")
+  assert keys("packed, prefix") == keys("padding") == [(0, 200)]
+
+
+def test_on_meshes(errors_on_meshes):
+  assert max(errors_on_meshes("blocked")) < 1e-5
