@@ -22,7 +22,7 @@ from t5x_style.training.attention_choices import attention_choices
 from t5x_style.training.estimates import Layout
 
 _REMAT = ("none", "dots", "full")
-_KEEPING_WEIGHTS = ("xla", "blocked")  # the latter of few rows
+_KEEPING_WEIGHTS = ("xla", "blocked")  # the latter where it is unrolled
 _MICROBATCHES = (1, 2, 4, 8, 16, 32, 64)
 _MOST_TENSOR, _MOST_SEQUENCE = 16, 8
 MARGIN = 0.9  # of the memory, that the formula may fill

@@ -36,7 +36,7 @@ def on_tpu(monkeypatch):
 
 
 def test_one_kernel_for_all():
-  assert describe(choices()) == "xla (the fastest on CPUs for so few logits)"
+  assert describe(choices()) == "xla (the fastest on CPUs for rows so short or few)"
 
 
 def test_every_attention_has_its_own(on_tpu):

@@ -79,7 +79,7 @@ def _automatic(case: Case) -> Choice:
   elif blocked.pays(case):
     fast = ["blocked"]
   else:
-    return Choice("xla", "the fastest on CPUs for so few logits")
+    return Choice("xla", "the fastest on CPUs for rows so short or few")
   reasons: list[str] = []
   for name in fast:
     reason = KERNELS[name].supports(case)

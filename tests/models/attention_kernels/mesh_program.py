@@ -16,7 +16,7 @@ from t5x_style.partitioning import Partitioner, make_mesh
 B, L, N, K, H = 8, 40, 4, 1, 64  # One key head for two devices.
 short.attend = functools.partial(short.attend, interpret=True)
 short._MOST_QUERIES = 32  # Two blocks, the second of which is padded.
-blocked._FEWEST_QUERIES = 16
+blocked._FEWEST_QUERIES, blocked._MOST_UNROLLED = 16, 0  # Parts, and loops.
 rng = np.random.default_rng(0)
 arrays = tuple(  # query, key, value, and the output's cotangent
   rng.normal(size=(B, L, heads, H)).astype(np.float32) for heads in (N, K, K, N)

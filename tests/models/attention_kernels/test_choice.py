@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from t5x_style.models.attention import Pattern
-from t5x_style.models.attention_kernels import choice, cudnn, short, splash
+from t5x_style.models.attention_kernels import blocked, choice, cudnn, short, splash
 from t5x_style.models.attention_kernels.choice import Case, choose
 
 IDS = jnp.ones((8, 256), jnp.int32)
@@ -20,7 +20,7 @@ def case(pattern=CAUSAL, length=256, heads=8, width=64, dtype="bfloat16", **rest
 @pytest.fixture
 def on(monkeypatch):
   def patch(platform):
-    for module in (choice, cudnn, short, splash):
+    for module in (blocked, choice, cudnn, short, splash):
       monkeypatch.setattr(module, "current_platform", lambda: platform)
 
   return patch
@@ -29,10 +29,11 @@ def on(monkeypatch):
 @pytest.mark.parametrize(
   ("platform", "asked", "kernel", "reason"),
   [
-    ("cpu", case(length=128), "xla", "the fastest on CPUs for so few logits"),
-    ("cpu", case(Pattern(), heads=128), "xla", "the fastest on CPUs for so few logits"),
+    ("cpu", case(length=128), "xla", "the fastest on CPUs for rows so short or few"),
+    ("cpu", case(Pattern(), heads=128), "xla", "the fastest on CPUs for rows so short or few"),
     ("cpu", case(length=512, bias=True, dtype="float32"), "blocked", "the fastest on CPUs"),
-    ("cpu", case(PACKED), "blocked", "the fastest on CPUs"),
+    ("cpu", case(PACKED, heads=24), "blocked", "the fastest on CPUs"),
+    ("cpu", case(Pattern(window=128), heads=24), "xla", "the fastest on CPUs for rows so short"),
     ("tpu", case(PACKED), "short", "the fastest on TPUs"),
     ("tpu", case(length=1024), "splash", "the fastest on TPUs"),
     ("tpu", case(length=2048, bias=True), "short", "the fastest on TPUs"),
@@ -73,6 +74,7 @@ def test_older_gpus(on, monkeypatch):
   [
     ("cpu", "splash", "cannot compute the decoder's self-attention: splash attention runs on TPUs"),
     ("cpu", "cudnn", "cuDNN runs on NVIDIA GPUs, and the devices are CPUs. Set ATTENTION = 'auto'"),
+    ("tpu", "blocked", "attention by blocks is for CPUs, and the devices are TPUs"),
     ("tpu", "splash", "has no bias, which relative positions need. Set ATTENTION = 'auto', which"),
   ],
 )
