@@ -63,6 +63,8 @@ ON_CPU = (
   Shape("T5's encoder", 8, 512, 8, 8, 64, "float32", bias=True),
   Shape("a packed decoder", 8, 512, 8, 8, 64, "float32", causal=True, packed=True),
   Shape("grouped queries", 8, 512, 8, 2, 64, "float32", causal=True),
+  Shape("more rows", 16, 512, 8, 8, 64, "float32", bias=True),
+  Shape("long rows", 2, 2048, 8, 8, 64, "float32"),
 )
 ON_ACCELERATORS = (
   Shape("T5 1.1 large's encoder", 16, 512, 16, 16, 64, "bfloat16", bias=True),
