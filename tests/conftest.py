@@ -7,6 +7,12 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
+def compile_fast():
+  """Most of a test's time would go to LLVM polishing programs that run once."""
+  jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def compile_each_program_once(tmp_path_factory):
   """Tests that build the same model again take its programs from a cache, as real runs do."""
   base = tmp_path_factory.getbasetemp()
