@@ -220,10 +220,10 @@ def _attend_backward(soft_cap, parts, residuals, by_out):
       by_bias += jnp.concatenate([_padded(S, *x) for x in zip(form.parts, rows, strict=True)], -2)
     return by_bias, (jnp.concatenate(by_query, -2), by_key, by_value)
 
-  def no_bias(inputs):
+  def zeros(inputs):
     return jnp.zeros(inputs["bias"].shape, jnp.float32) if "bias" in inputs else None
 
-  by_bias, found = _over_blocks(form, block, no_bias, cut, kept)
+  by_bias, found = _over_blocks(form, block, zeros, cut, kept)
   by_query, by_key, by_value = (_stacked(i, found) for i in range(3))
   gradients = {
     "query": _whole(by_query),
@@ -276,10 +276,14 @@ def _over_blocks(form, block, start, cut, kept=None):
   Returns:
     sums [K / k, ...], and what else, stacked [K / k, B / r, ...] or a list of blocks if unrolled.
   """
-  shared = {name: x for name, x in cut.items() if name == "mask" and x.shape[0] == 1}
-  shared = {name: x[0] for name, x in shared.items()}
-  of_rows = {name: x for name, x in cut.items() if name == "mask" and name not in shared}
   of_heads = {name: x for name, x in cut.items() if name != "mask"}
+  shared, of_rows = {}, {}
+  if "mask" in cut:
+    mask = cut["mask"]
+    if mask.shape[0] == 1:
+      shared["mask"] = mask[0]
+    else:
+      of_rows["mask"] = mask
   if form.unrolled:
     inputs = {name: x[0] for name, x in of_heads.items()}
     total, outs = start(inputs), []
@@ -352,7 +356,7 @@ def _sum(weights, x):
 
 def _padded(S, part, x):
   """Zeros for the keys that a part leaves out, on the last axis."""
-  return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(part.keys.start, S - part.keys.stop)])
+  return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(part.first_key, S - part.last_key)])
 
 
 def _added(form, S, parts):
