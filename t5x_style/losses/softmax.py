@@ -54,21 +54,23 @@ def chunk_losses(
   bias: jax.Array | None,
   targets: jax.Array,
   terms: Terms,
+  num_columns: int,
   axes: Axes = (),
 ) -> tuple[Tokens, Softmax]:
   """Losses of hidden [C, D] @ kernel [D, V] at targets [C].
 
   Where the vocabulary is split over the mesh axes `axes`, kernel and bias hold this device's part.
+  V is `num_columns`; what the kernel has beyond it is padding, and counts for nothing.
   """
-  logits = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
+  logits = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)[:, :num_columns]
   if bias is not None:
     logits += bias.astype(jnp.float32)
   if terms.logit_soft_cap is not None:
     logits = terms.logit_soft_cap * jnp.tanh(logits / terms.logit_soft_cap)
-  first = jax.lax.axis_index(axes) * kernel.shape[1] if axes else 0
+  first = jax.lax.axis_index(axes) * num_columns if axes else 0
   column = targets - first  # The target's, where it lies within this device's columns.
-  columns = jax.lax.broadcasted_iota(jnp.int32, (1, kernel.shape[1]), 1)
-  here = (column >= 0) & (column < kernel.shape[1])
+  columns = jax.lax.broadcasted_iota(jnp.int32, (1, num_columns), 1)
+  here = (column >= 0) & (column < num_columns)
   at = jnp.take_along_axis(logits, jnp.where(here, column, 0)[:, None], axis=1)[:, 0]
   # Two passes over the logits: of maxima, then of sums. XLA makes one loop of each, and a fast one
   # on CPUs too, as long as the target's logit is gathered.
@@ -103,7 +105,8 @@ def chunk_gradients(
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
   """Gradients of sum(loss_scale * loss + z_scale * z_loss) by hidden, kernel and bias.
 
-  The scales are [C]. The products are accumulated in float32, and returned so, except hidden's.
+  The scales are [C]; the kernel may be padded as in chunk_losses. The products are accumulated in
+  float32, and returned so, except hidden's.
   """
   logits, at_target, top, total = softmax
   log_z = top + jnp.log(total)
@@ -113,9 +116,11 @@ def chunk_gradients(
   if terms.logit_soft_cap is not None:
     grads *= 1.0 - jnp.square(logits / terms.logit_soft_cap)
   bias_grad = None if bias is None else grads.sum(0)
-  grads = grads.astype(hidden.dtype)
+  num_columns = grads.shape[1]
+  padding = kernel.shape[1] - num_columns
+  grads = jnp.pad(grads.astype(hidden.dtype), ((0, 0), (0, padding)))
   hidden_grad = jnp.matmul(grads, kernel.T, preferred_element_type=jnp.float32)
-  kernel_grad = jnp.matmul(hidden.T, grads, preferred_element_type=jnp.float32)
+  kernel_grad = jnp.matmul(hidden.T, grads, preferred_element_type=jnp.float32)[:, :num_columns]
   if axes:
     hidden_grad = jax.lax.psum(hidden_grad, axes)
   return hidden_grad.astype(hidden.dtype), kernel_grad, bias_grad

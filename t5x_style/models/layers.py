@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -24,6 +24,9 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 # A row of a table is added to at most once per block of this many tokens of a row of the batch; a
 # block costs its square in operations.
 _BLOCK = 256
+
+# The gradient of a table of so few rows (two token types) is one product with all tokens.
+_FEW_ROWS = 16
 
 
 def project(x: jax.Array, kernel: jax.Array, in_fp8: bool = False) -> jax.Array:
@@ -61,7 +64,13 @@ class Dense(nn.Module):
   scale: float = 1.0
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, bias_apart: bool = False
+  ) -> jax.Array | tuple[jax.Array, jax.Array | None]:
+    """[..., inputs] -> [..., features]; with `bias_apart` the product alone, and the bias or None.
+
+    Whoever takes them apart adds them itself, so that the sum need not be kept for a gradient.
+    """
     config, num_inputs = self.config, len(self.axes) - len(self.features)
     inputs = x.shape[x.ndim - num_inputs :]
     flat = (math.prod(inputs), math.prod(self.features))
@@ -78,11 +87,14 @@ class Dense(nn.Module):
     )
     x = x.reshape(*x.shape[: x.ndim - num_inputs], flat[0])
     y = project(x.astype(config.dtype), kernel.astype(config.dtype).reshape(flat), config.fp8)
-    if config.use_bias:  # Added while flat: the product may then do it.
+    bias = None
+    if config.use_bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[num_inputs:])
-      bias = self.param("bias", zeros, self.features, config.param_dtype)
-      y += bias.astype(config.dtype).reshape(flat[1])
-    return y.reshape(*x.shape[:-1], *self.features)
+      bias = self.param("bias", zeros, self.features, config.param_dtype).astype(config.dtype)
+      if not bias_apart:
+        y += bias.reshape(flat[1])  # Added while flat: the product may then do it.
+    y = y.reshape(*x.shape[:-1], *self.features)
+    return (y, bias) if bias_apart else y
 
 
 class Norm(nn.Module):
@@ -163,14 +175,24 @@ class Dropout(nn.Module):
     return nn.Dropout(self.config.dropout_rate, broadcast_dims=(-2,))(x, deterministic)
 
 
-@functools.partial(jax.checkpoint, static_argnums=(0,), prevent_cse=False)
-def activate(names: tuple[str, ...], *gates: jax.Array) -> jax.Array:
-  """The product of the gates' activations.
+def activate(
+  names: tuple[str, ...], gates: Sequence[jax.Array], biases: Sequence[jax.Array | None]
+) -> jax.Array:
+  """The product of the activations of gates [..., F] and their biases [F].
 
-  Only the gates are kept for its gradient. Outside of a scan, where the compiler sees both passes
-  at once, it may keep what they have in common after all.
+  Only the gates as they came are kept for its gradient. Where layers are not scanned the compiler
+  sees both passes at once, and keeps what they have in common after all. On a GPU, where those are
+  up to three more arrays to write and to read, it is kept from doing so.
   """
-  activated = [ACTIVATIONS[name](gate) for name, gate in zip(names, gates, strict=True)]
+  barrier = current_platform() == "gpu"
+  return jax.checkpoint(_activate, static_argnums=(0,), prevent_cse=barrier)(names, gates, biases)
+
+
+def _activate(names, gates, biases):
+  activated = [
+    ACTIVATIONS[name](gate if bias is None else gate + bias)
+    for name, gate, bias in zip(names, gates, biases, strict=True)
+  ]
   return math.prod(activated[1:], start=activated[0])
 
 
@@ -181,18 +203,20 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    config, gates = self.config, []
+    config, gates, biases = self.config, [], []
     for i, name in enumerate(config.mlp_activations):
       if name not in ACTIVATIONS:
         raise ValueError(
           f"TransformerConfig.mlp_activations names {name!r}; known are {', '.join(ACTIVATIONS)}."
         )
       suffix = f"wi_{i}" if len(config.mlp_activations) > 1 else "wi"
-      gates.append(Dense(config, (config.mlp_dim,), ("embed", "mlp"), name=suffix)(x))
+      dense = Dense(config, (config.mlp_dim,), ("embed", "mlp"), name=suffix)
+      gate, bias = dense(x, bias_apart=True)
+      gates.append(gate)
+      biases.append(bias)
 
-    y = nn.with_logical_constraint(
-      activate(config.mlp_activations, *gates), ("batch", "length", "mlp")
-    )
+    y = activate(config.mlp_activations, gates, biases)
+    y = nn.with_logical_constraint(y, ("batch", "length", "mlp"))
     return Dense(config, (config.emb_dim,), ("mlp", "embed"), name="wo")(Dropout(config)(y))
 
 
@@ -242,23 +266,21 @@ def _look_up_backward(kept, gradient):
   Padding, two token types, frequent words: a row of BERT's has one of them a hundred times.
   """
   table, ids = kept
-  length, block = ids.shape[-1], min(ids.shape[-1], _BLOCK)
-  nowhere, padding = table.shape[0], -length % block
   if ids.shape[0] > 1:  # As the vectors lie: see Embed.
     ids = nn.with_logical_constraint(ids, ("table_batch", None))
     gradient = nn.with_logical_constraint(gradient, ("table_batch", None, "embed"))
+  product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32, precision="highest")
+  if table.shape[0] <= _FEW_ROWS:
+    chosen = jax.nn.one_hot(ids, table.shape[0], dtype=gradient.dtype)
+    return product("blv,bld->vd", chosen, gradient).astype(table.dtype), None
+  length, block = ids.shape[-1], min(ids.shape[-1], _BLOCK)
+  nowhere, padding = table.shape[0], -length % block
   ids = jnp.pad(ids, ((0, 0), (0, padding)), constant_values=nowhere)
   gradient = jnp.pad(gradient, ((0, 0), (0, padding), (0, 0)))
   ids = ids.reshape(ids.shape[0], -1, block)
   gradient = gradient.reshape(*ids.shape, -1)
   same = ids[..., :, None] == ids[..., None, :]
-  sums = jnp.einsum(
-    "bnij,bnjd->bnid",
-    same.astype(gradient.dtype),
-    gradient,
-    preferred_element_type=jnp.float32,
-    precision="highest",
-  )
+  sums = product("bnij,bnjd->bnid", same.astype(gradient.dtype), gradient)
   first = same.argmax(-1) == jnp.arange(block)
   by_table = jnp.zeros(table.shape, jnp.float32)
   by_table = by_table.at[jnp.where(first, ids, nowhere)].add(sums, mode="drop")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5x_style.losses import LossSums, linear_cross_entropy
+from t5x_style.losses import LossSums, linear_cross_entropy, passes
 
 FLOAT32 = 1e-5
 # Rounding of inputs to the products and of the gradients themselves: 8 bits each.
@@ -87,6 +87,19 @@ def test_values_and_gradients(
   leading, emb_dim, vocab_size, chunk_size, options, reference, random_inputs, assert_near
 ):
   inputs = random_inputs(leading, emb_dim, vocab_size)
+  compare(inputs, reference, assert_near, chunk_size=chunk_size, **options)
+
+
+@pytest.mark.parametrize("vocab_size", [33, 128])
+@pytest.mark.parametrize("chunk_size", [None, 5])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_columns_aligned_for_gpus(
+  vocab_size, chunk_size, options, reference, random_inputs, assert_near, monkeypatch
+):
+  monkeypatch.setattr(passes, "current_platform", lambda: "gpu")
+  inputs = random_inputs((3, 7), 16, vocab_size)
+  program = jax.jit(lambda *x: evaluate(*x, chunk_size=chunk_size)).lower(*inputs).as_text()
+  assert "tensor<16x128xf32>" in program
   compare(inputs, reference, assert_near, chunk_size=chunk_size, **options)
 
 

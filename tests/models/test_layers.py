@@ -73,23 +73,46 @@ def test_norms_keep_what_they_were_given():
   assert found == sorted([*vectors, ((2, 5, 64), "bfloat16"), ((64,), "float32")])
 
 
-def test_activations_keep_their_gates():
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_activations_keep_their_gates_as_they_came(monkeypatch, platform):
+  monkeypatch.setattr(layers, "current_platform", lambda: platform)
   gates = [jnp.ones((2, 5, 64), jnp.bfloat16)] * 2
-  found = kept(lambda *gates: layers.activate(("gelu", "linear"), *gates), *gates)
-  assert found == [((2, 5, 64), "bfloat16")] * 2
+  bias = jnp.ones(64, jnp.bfloat16)
+  found = kept(lambda *gates: layers.activate(("gelu", "linear"), gates, (bias, None)), *gates)
+  assert found == sorted([((2, 5, 64), "bfloat16")] * 2 + [((64,), "bfloat16")])
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_activations_and_their_biases(monkeypatch, platform):
+  monkeypatch.setattr(layers, "current_platform", lambda: platform)
+  rng = np.random.default_rng(0)
+  a, b, cotangent = (jnp.asarray(rng.normal(size=(2, 5, 64)), jnp.float32) for _ in range(3))
+  bias = jnp.asarray(rng.normal(size=64), jnp.float32)
+
+  def ours(a, b, bias):
+    return layers.activate(("silu", "linear"), (a, b), (bias, None))
+
+  def plain(a, b, bias):
+    return jax.nn.silu(a + bias) * b
+
+  np.testing.assert_allclose(ours(a, b, bias), plain(a, b, bias), rtol=1e-6)
+  found, expected = (gradients(f, (a, b, bias), cotangent) for f in (ours, plain))
+  for x, y in zip(found, expected, strict=True):
+    np.testing.assert_allclose(x, y, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 7, 256, 300])
 @pytest.mark.parametrize("rows", [1, 3])
-def test_tables_on_gpus(monkeypatch, length, rows):
+@pytest.mark.parametrize("size", [9, 40])  # A product with all tokens; sums within rows first.
+def test_tables_on_gpus(monkeypatch, length, rows, size):
   monkeypatch.setattr(layers, "current_platform", lambda: "gpu")
   rng = np.random.default_rng(0)
-  table = jnp.asarray(rng.normal(size=(9, 4)), jnp.float32)
-  ids = jnp.asarray(rng.integers(0, 9, (rows, length)))
+  table = jnp.asarray(rng.normal(size=(size, 4)), jnp.float32)
+  ids = jnp.asarray(rng.integers(0, size, (rows, length)))
   cotangent = jnp.asarray(rng.normal(size=(rows, length, 4)), jnp.float32)
   out, pull = jax.vjp(lambda table: layers.look_up(table, ids), table)
   np.testing.assert_array_equal(out, table[ids])
-  expected = np.zeros((9, 4))
+  expected = np.zeros((size, 4))
   np.add.at(expected, np.asarray(ids), np.asarray(cotangent, np.float64))
   np.testing.assert_allclose(pull(cotangent)[0], expected, atol=1e-4)
 
@@ -111,13 +134,15 @@ def test_tables_on_gpus_send_sums_of_their_columns_alone():
   assert floats == [[["f32", "64,8", "all-reduce"]], [], [["f32", "64,32", "all-reduce"]]]
 
 
-def test_tables_on_gpus_sum_in_float32(monkeypatch):
+@pytest.mark.parametrize("size", [2, 40])
+def test_tables_on_gpus_sum_in_float32(monkeypatch, size):
   monkeypatch.setattr(layers, "current_platform", lambda: "gpu")
-  ids, table = jnp.zeros((4, 512), jnp.int32), jnp.zeros((2, 3), jnp.bfloat16)
+  ids, table = jnp.zeros((4, 512), jnp.int32), jnp.zeros((size, 3), jnp.bfloat16)
   _, pull = jax.vjp(lambda table: layers.look_up(table, ids), table)
   # 2048 ones: a sum in bfloat16 stays at 256, to which 1 adds nothing.
   np.testing.assert_array_equal(
-    pull(jnp.ones((4, 512, 3), jnp.bfloat16))[0].astype(jnp.float32), [[2048.0] * 3, [0.0] * 3]
+    pull(jnp.ones((4, 512, 3), jnp.bfloat16))[0].astype(jnp.float32),
+    [[2048.0] * 3] + [[0.0] * 3] * (size - 1),
   )
 
 
