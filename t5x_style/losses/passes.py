@@ -86,17 +86,16 @@ def _local_sizes(place, leading):
 def _on_one_device(plan, hidden, kernel, bias, targets, weights, scales):
   """`run` on all tokens, or on a device's own."""
   chunks, leading = plan.chunks, targets.shape
-  zeros = lambda x: None if x is None else jnp.zeros(x.shape, jnp.float32)
-  sums = None if scales is None or chunks.num_chunks == 1 else (zeros(kernel), zeros(bias))
-  kernel = _pad_columns(kernel)
-  step = functools.partial(_chunk, plan, kernel, bias)
+  step = functools.partial(_chunk, plan, _pad_columns(kernel), bias)
   inputs = jax.tree.map(
     lambda x: x.reshape(chunks.tokens, *x.shape[len(leading) :]),
     (hidden, targets, weights != 0, scales),
   )
   if chunks.num_chunks == 1:
-    sums, (tokens, by_hidden) = step(sums, inputs)
+    sums, (tokens, by_hidden) = step(None, inputs)
   else:
+    zeros = lambda x: None if x is None else jnp.zeros(x.shape, jnp.float32)
+    sums = None if scales is None else (zeros(kernel), zeros(bias))
     inputs = jax.tree.map(lambda x: split(x, chunks), inputs)
     sums, outputs = jax.lax.scan(step, sums, inputs)
     tokens, by_hidden = jax.tree.map(lambda x: merge(x, chunks), outputs)
