@@ -38,6 +38,10 @@ XLA_FLAGS = {
     # Collectives of sharded runs are started early and waited for late, so that they overlap with
     # the matrix products around them.
     "xla_gpu_enable_latency_hiding_scheduler": "true",
+    # Products of the same input (query, key and value; the gates of T5) are not joined: joined, the
+    # parts had to be copied out, and their gradients together, a sixth of the memory traffic of a
+    # T5 1.1 large's blocks.
+    "xla_gpu_dot_merger_threshold_mb": "0",
   },
   # Asks that kernels along fsdp are gathered whole, ahead of the product that needs them: without
   # it the compiler turned products into loops over their parts, 46 loops in a T5 of base size,
