@@ -101,8 +101,11 @@ DECODER_1B = TransformerConfig(
 )
 
 
-def known() -> list[Case]:
-  """The shapes whose figures are held against the peers', for the accelerator at hand."""
+def known(alone: bool) -> list[Case]:
+  """The shapes whose figures are held against the peers', for the accelerator at hand.
+
+  Beside a peer an accelerator gets half of the rows, so that both sides' arrays fit its memory.
+  """
   if jax.default_backend() == "cpu":
     t5, bert, gpt2 = (unrolled(x) for x in (T5, BERT, GPT2))
     return [
@@ -112,10 +115,11 @@ def known() -> list[Case]:
     ]
   bert = dataclasses.replace(BERT, dtype="bfloat16")
   decoder, t5, bert = (unrolled(x) for x in (DECODER_1B, LARGE_T5, bert))
+  times = 2 if alone else 1
   return [
-    make("decoder 1B", decoder, 8, targets=2048),
-    make("T5 1.1 large", t5, 32, inputs=512, targets=114),
-    make("BERT-base", bert, 256, inputs=128),
+    make("decoder 1B", decoder, 8 * times, targets=2048),
+    make("T5 1.1 large", t5, 32 * times, inputs=512, targets=114),
+    make("BERT-base", bert, 256 * times, inputs=128),
   ]
 
 

@@ -71,7 +71,7 @@ def measure(
   roofline: str | None = None,
 ) -> Iterator[dict[str, Any]]:
   """A row per case, or per case and kind of peer; see launch.benchmark."""
-  cases = _asked(gin_file, gin_bindings, gin_search_paths)
+  cases = _asked(gin_file, gin_bindings, gin_search_paths, against)
   if against is not None and against not in PEERS:
     raise ConfigurationError(
       f"--against={against!r} is no peer.{did_you_mean(against, PEERS)} Write --against=hf."
@@ -90,14 +90,14 @@ def measure(
     _roofline.draw(rows, Path(roofline))
 
 
-def _asked(gin_files, bindings, search_paths) -> list[_cases.Case]:
+def _asked(gin_files, bindings, search_paths, against) -> list[_cases.Case]:
   if gin_files:
     return [_cases.from_gin(gin_files, bindings, search_paths)]
   if bindings or search_paths:
     raise ConfigurationError(
       "Bindings belong to a gin file: add --gin_file=quickstart.gin, for example."
     )
-  return _cases.known()
+  return _cases.known(alone=against is None)
 
 
 def _measure(case: _cases.Case, against: str | None) -> Iterator[dict[str, Any]]:
