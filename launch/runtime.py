@@ -32,15 +32,16 @@ XLA_FLAGS = {
   # measuring it, and what helped T5 (xla_cpu_experimental_ynn_fusion_type, see
   # launch/benchmarks/NOTES.md) did not help BERT. What counts is the layout of the products.
   "cpu": {},
-  # Not set, as no GPU was at hand to measure it: Triton's products and the size from which
-  # collectives are combined; see launch/benchmarks/NOTES.md for the commands.
+  # Not set: xla_gpu_enable_triton_gemm=false, which helps unrolled layers with biases and costs
+  # scanned ones more (launch/benchmarks/NOTES.md). Not tried, as it takes several GPUs: the size
+  # from which collectives are combined.
   "gpu": {
     # Collectives of sharded runs are started early and waited for late, so that they overlap with
     # the matrix products around them.
     "xla_gpu_enable_latency_hiding_scheduler": "true",
     # Products of the same input (query, key and value; the gates of T5) are not joined: joined, the
-    # parts had to be copied out, and their gradients together, a sixth of the memory traffic of a
-    # T5 1.1 large's blocks.
+    # parts had to be copied out, and their gradients together, an eighth of what a step of T5 1.1
+    # large reads and writes outside of products and attention.
     "xla_gpu_dot_merger_threshold_mb": "0",
   },
   # Asks that kernels along fsdp are gathered whole, ahead of the product that needs them: without

@@ -104,7 +104,8 @@ DECODER_1B = TransformerConfig(
 def known(alone: bool) -> list[Case]:
   """The shapes whose figures are held against the peers', for the accelerator at hand.
 
-  Beside a peer an accelerator gets half of the rows, so that both sides' arrays fit its memory.
+  Alone, an accelerator gets twice the rows that it gets beside a peer, whose arrays have to fit its
+  memory too.
   """
   if jax.default_backend() == "cpu":
     t5, bert, gpt2 = (unrolled(x) for x in (T5, BERT, GPT2))

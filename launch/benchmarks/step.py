@@ -1,10 +1,10 @@
 """A training step on random batches: tokens/s, TFLOP/s, MFU and memory, alone or against a peer.
 
-Without --gin_file the shapes are those whose figures the notes hold against the peers'. With
---against=hf the same architecture is trained in PyTorch by Hugging Face's transformers, with the
-same weights, batches, precision and number of threads; the two take turns, round by round. Both
-then train with AdamW at a constant rate, plain cross-entropy, no dropout, the batch in one piece,
-whatever the gin file says.
+Without --gin_file the shapes are those whose figures the notes hold against the peers'; without a
+peer an accelerator gets twice the rows. With --against=hf the same architecture is trained in
+PyTorch by Hugging Face's transformers, with the same weights, batches, precision and number of
+threads; the two take turns, round by round. Both then train with AdamW at a constant rate, plain
+cross-entropy, no dropout, the batch in one piece, whatever the gin file says.
 
 A step is all of it: forward, backward, clipping, AdamW, on a batch that lies on the device. A round
 is a step that is not timed, in which it takes its memory again, and then as many as take about a

@@ -86,7 +86,8 @@ def _local_sizes(place, leading):
 def _on_one_device(plan, hidden, kernel, bias, targets, weights, scales):
   """`run` on all tokens, or on a device's own."""
   chunks, leading = plan.chunks, targets.shape
-  step = functools.partial(_chunk, plan, _pad_columns(kernel), bias)
+  kernel = _pad_columns(kernel)
+  step = functools.partial(_chunk, plan, kernel, bias)
   inputs = jax.tree.map(
     lambda x: x.reshape(chunks.tokens, *x.shape[len(leading) :]),
     (hidden, targets, weights != 0, scales),
@@ -102,6 +103,8 @@ def _on_one_device(plan, hidden, kernel, bias, targets, weights, scales):
   tokens = jax.tree.map(lambda x: x.reshape(leading), tokens)
   if scales is None:
     return tokens, None
+  by_kernel, by_bias = sums
+  sums = by_kernel[:, : chunks.vocab_size], by_bias
   if plan.placement:
     sums = _sum_over_devices(plan.placement, *sums)
   return tokens, (by_hidden.reshape(hidden.shape), *sums)

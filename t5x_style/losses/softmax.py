@@ -105,8 +105,8 @@ def chunk_gradients(
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
   """Gradients of sum(loss_scale * loss + z_scale * z_loss) by hidden, kernel and bias.
 
-  The scales are [C]; the kernel may be padded as in chunk_losses. The products are accumulated in
-  float32, and returned so, except hidden's.
+  The scales are [C]. The kernel may be padded as in chunk_losses; its gradient then is, too. The
+  products are accumulated in float32, and returned so, except hidden's.
   """
   logits, at_target, top, total = softmax
   log_z = top + jnp.log(total)
@@ -116,11 +116,10 @@ def chunk_gradients(
   if terms.logit_soft_cap is not None:
     grads *= 1.0 - jnp.square(logits / terms.logit_soft_cap)
   bias_grad = None if bias is None else grads.sum(0)
-  num_columns = grads.shape[1]
-  padding = kernel.shape[1] - num_columns
+  padding = kernel.shape[1] - grads.shape[1]
   grads = jnp.pad(grads.astype(hidden.dtype), ((0, 0), (0, padding)))
   hidden_grad = jnp.matmul(grads, kernel.T, preferred_element_type=jnp.float32)
-  kernel_grad = jnp.matmul(hidden.T, grads, preferred_element_type=jnp.float32)[:, :num_columns]
+  kernel_grad = jnp.matmul(hidden.T, grads, preferred_element_type=jnp.float32)
   if axes:
     hidden_grad = jax.lax.psum(hidden_grad, axes)
   return hidden_grad.astype(hidden.dtype), kernel_grad, bias_grad

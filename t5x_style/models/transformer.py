@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from t5x_style.models.attention import Pattern
 from t5x_style.models.config import TransformerConfig
-from t5x_style.models.layers import ACTIVATIONS, Dense, Dropout, Embed, Norm
+from t5x_style.models.layers import Dense, Dropout, Embed, Norm, activate
 from t5x_style.models.stack import Stack
 
 Batch = dict[str, jax.Array]
@@ -181,8 +181,9 @@ class Head(nn.Module):
     config = self.config
     if config.head_transform:
       width = config.emb_dim if table is None else config.table_dim
-      hidden = Dense(config, (width,), ("embed", "embed_out"), name="transform")(hidden)
-      hidden = ACTIVATIONS[config.mlp_activations[0]](hidden)
+      dense = Dense(config, (width,), ("embed", "embed_out"), name="transform")
+      hidden, bias = dense(hidden, bias_apart=True)
+      hidden = activate(config.mlp_activations[:1], (hidden,), (bias,), scanned=False)
       hidden = Norm(config, name="transform_norm")(hidden)
     if table is not None:
       kernel = table.T

@@ -178,6 +178,15 @@ def test_rounds_take_turns_and_hold_several_short_steps(monkeypatch, backend):
   assert compared["loss_difference"] == 0.5
 
 
+@pytest.mark.parametrize(("backend", "times"), [("cpu", 1), ("gpu", 2)])
+def test_an_accelerator_alone_gets_twice_the_rows(monkeypatch, backend, times):
+  monkeypatch.setattr(_cases.jax, "default_backend", lambda: backend)
+  beside, alone = (step._asked((), (), (), against) for against in ("hf", None))
+  rows = [(x.run.batch_size, y.run.batch_size) for x, y in zip(beside, alone, strict=True)]
+  assert len(rows) == 3
+  assert all(more == times * few for few, more in rows)
+
+
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [

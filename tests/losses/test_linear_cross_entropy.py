@@ -1,5 +1,7 @@
 """Values and gradients against float64, over shapes, options, weights and extreme logits."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,17 +92,26 @@ def test_values_and_gradients(
   compare(inputs, reference, assert_near, chunk_size=chunk_size, **options)
 
 
-@pytest.mark.parametrize("vocab_size", [33, 128])
 @pytest.mark.parametrize("chunk_size", [None, 5])
+@pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_columns_aligned_for_gpus(
-  vocab_size, chunk_size, options, reference, random_inputs, assert_near, monkeypatch
+  chunk_size, with_bias, options, reference, random_inputs, assert_near, monkeypatch
 ):
   monkeypatch.setattr(passes, "current_platform", lambda: "gpu")
-  inputs = random_inputs((3, 7), 16, vocab_size)
-  program = jax.jit(lambda *x: evaluate(*x, chunk_size=chunk_size)).lower(*inputs).as_text()
-  assert "tensor<16x128xf32>" in program
+  hidden, kernel, bias, targets, weights = random_inputs((3, 7), 16, 33)
+  inputs = (hidden, kernel, bias if with_bias else None, targets, weights)
   compare(inputs, reference, assert_near, chunk_size=chunk_size, **options)
+
+
+@pytest.mark.parametrize(("columns", "aligned"), [(33, 128), (128, 128), (129, 256)])
+def test_products_with_aligned_columns(columns, aligned, random_inputs, monkeypatch):
+  monkeypatch.setattr(passes, "current_platform", lambda: "gpu")
+  inputs = random_inputs((21,), 16, columns)
+  program = jax.jit(evaluate).lower(*inputs).as_text()
+  products = re.findall(r"dot_general .*: \((.*)\) -> tensor<(\S+)xf32>", program)
+  # The logits, hidden's gradient and the kernel's.
+  assert [shape for _, shape in products] == [f"21x{aligned}", "21x16", f"16x{aligned}"]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

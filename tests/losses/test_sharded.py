@@ -18,8 +18,8 @@ ALL_MESHES = [sizes for sizes in itertools.product((1, 2, 4, 8), repeat=4) if ma
 MESHES = [(8, 1, 1, 1), (2, 2, 1, 2), (1, 2, 4, 1), (1, 1, 1, 8)]
 
 
-def reports(meshes):
-  arguments = [",".join(map(str, sizes)) for sizes in meshes]
+def reports(meshes, *before):
+  arguments = [*before, *(",".join(map(str, sizes)) for sizes in meshes)]
   environ = os.environ | {
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
@@ -58,6 +58,11 @@ def check(report):
 
 def test_on_four_meshes():
   for report in reports(MESHES):
+    check(report)
+
+
+def test_columns_aligned_for_gpus_on_meshes():
+  for report in reports([(1, 2, 1, 4), (1, 1, 1, 8)], "gpu"):  # 64 and 32 columns a device.
     check(report)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.models import Transformer, TransformerConfig, layer_path
+from t5x_style.models import Transformer, TransformerConfig, layer_path, layers
 
 DECODERS = ("t5", "llama", "gpt2")
 
@@ -249,6 +249,15 @@ def test_another_padding_id_is_hidden(build_family):
   assert np.abs(seen - expected).max() > 1e-4
 
 
+def gradients(model, params, batch):
+  loss = lambda params: jnp.square(model.apply({"params": params}, batch).hidden).sum()
+  return jax.jit(jax.grad(loss))(params)
+
+
+def assert_near(found, expected):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), found, expected)
+
+
 @pytest.mark.parametrize(
   ("family", "remat"),
   [("t5", "dots"), pytest.param("t5", "full", marks=pytest.mark.slow), ("modernbert", "full")],
@@ -256,16 +265,22 @@ def test_another_padding_id_is_hidden(build_family):
 def test_remat_changes_no_gradient(build_family, family, remat):
   model, params, batch = build_family(family)
   again, _, _ = build_family(family, remat=remat)
+  assert_near(gradients(again, params, batch), gradients(model, params, batch))
 
-  def gradient(model):
-    loss = lambda params: jnp.square(model.apply({"params": params}, batch).hidden).sum()
-    return jax.jit(jax.grad(loss))(params)
 
-  jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4),
-    gradient(model),
-    gradient(again),
-  )
+@pytest.mark.parametrize(
+  ("family", "changes"),
+  [
+    ("bert", {}),
+    ("bert", {"scan_layers": False, "remat": "full"}),
+    ("t5", {"scan_layers": False, "remat": "dots"}),
+  ],
+)
+def test_layers_as_gpus_have_them_change_no_gradient(build_family, monkeypatch, family, changes):
+  model, params, batch = build_family(family, **changes)
+  expected = gradients(model, params, batch)
+  monkeypatch.setattr(layers, "current_platform", lambda: "gpu")
+  assert_near(gradients(model, params, batch), expected)
 
 
 def test_target_positions_reach_the_head_alone(build_family):
