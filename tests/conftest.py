@@ -1,6 +1,9 @@
 """What all tests share."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -20,3 +23,23 @@ def compile_each_program_once(tmp_path_factory):
   jax.config.update("jax_compilation_cache_dir", str(session / "xla"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture(scope="session")
+def on_eight_devices():
+  """on_eight_devices(program, *arguments): what it prints on eight simulated devices, by lines."""
+
+  def run(program, *arguments, flags=()):
+    flags = ("--xla_force_host_platform_device_count=8", *flags)
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run(
+      [sys.executable, program, *arguments],
+      env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags), "PYTHONPATH": root},
+      capture_output=True,
+      text=True,
+      timeout=1800,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()
+
+  return run

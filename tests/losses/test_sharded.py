@@ -3,33 +3,20 @@
 import itertools
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 PROGRAM = Path(__file__).with_name("sharded_program.py")
-ROOT = Path(__file__).parents[2]
 ROWS, LENGTH, EMB_DIM, VOCAB_SIZE, CHUNK_SIZE = 8, 10, 16, 256, 6
 
 ALL_MESHES = [sizes for sizes in itertools.product((1, 2, 4, 8), repeat=4) if math.prod(sizes) == 8]
 MESHES = [(8, 1, 1, 1), (2, 2, 1, 2), (1, 2, 4, 1), (1, 1, 1, 8)]
 
 
-def reports(meshes, *before):
-  arguments = [*before, *(",".join(map(str, sizes)) for sizes in meshes)]
-  environ = os.environ | {
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    "PYTHONPATH": str(ROOT),
-  }
-  done = subprocess.run(
-    [sys.executable, PROGRAM, *arguments], env=environ, capture_output=True, text=True, timeout=900
-  )
-  assert done.returncode == 0, done.stderr[-2000:]
-  return [json.loads(line) for line in done.stdout.splitlines()]
+def reports(on_eight_devices, meshes, *before):
+  arguments = (",".join(map(str, sizes)) for sizes in meshes)
+  return [json.loads(line) for line in on_eight_devices(PROGRAM, *before, *arguments)]
 
 
 def check(report):
@@ -56,18 +43,20 @@ def check(report):
           assert shape == [EMB_DIM, columns], where
 
 
-def test_on_four_meshes():
-  for report in reports(MESHES):
+def test_on_four_meshes(on_eight_devices):
+  for report in reports(on_eight_devices, MESHES):
     check(report)
 
 
-def test_columns_aligned_for_gpus_on_meshes():
-  for report in reports([(1, 2, 1, 4), (1, 1, 1, 8)], "gpu"):  # 64 and 32 columns a device.
+def test_columns_aligned_for_gpus_on_meshes(on_eight_devices):
+  for report in reports(
+    on_eight_devices, [(1, 2, 1, 4), (1, 1, 1, 8)], "gpu"
+  ):  # 64 and 32 columns a device.
     check(report)
 
 
 @pytest.mark.slow
-def test_on_all_meshes():
+def test_on_all_meshes(on_eight_devices):
   assert len(ALL_MESHES) == 20
-  for report in reports(ALL_MESHES):
+  for report in reports(on_eight_devices, ALL_MESHES):
     check(report)

@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -135,17 +132,10 @@ def test_tables_on_gpus(monkeypatch, length, rows, size):
   np.testing.assert_allclose(pull(cotangent)[0], expected, atol=1e-4)
 
 
-def test_tables_on_gpus_send_sums_of_their_columns_alone():
+def test_tables_on_gpus_send_sums_of_their_columns_alone(on_eight_devices):
   """Under fsdp each device sums the columns that it holds, of all rows of its part of the data."""
-  program = subprocess.run(
-    [sys.executable, Path(__file__).with_name("table_program.py")],
-    env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
-    capture_output=True,
-    text=True,
-    check=True,
-    timeout=300,
-  )
-  lines = [json.loads(line) for line in program.stdout.splitlines()]
+  program = Path(__file__).with_name("table_program.py")
+  lines = [json.loads(line) for line in on_eight_devices(program)]
   assert max(error for error, _ in lines) < 2e-4
   # Ids apart: over data 2 x fsdp 4, fsdp 8 and data 8, tables of 64 rows and of 2.
   floats = [[one for one in sent if one[0].startswith("f")] for _, sent in lines]

@@ -2,18 +2,12 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 import types
-from pathlib import Path
 
 import pytest
 
 from t5x_style.partitioning import collectives, hlo
 from tests.partitioning import compiled_step
-
-ROOT = Path(__file__).parents[2]
 
 # What libtpu makes of collectives: one in pieces that share a chain_id, one as a fusion, one handed
 # to the host to leave the slice, in a loop of which the first trip stands outside.
@@ -134,31 +128,20 @@ def test_groups_spelt_in_a_new_way_are_no_silent_guess():
     collectives._first_group(instruction, range(8))
 
 
-def step(architecture, mesh, remat, folder):
+def step(on_eight_devices, architecture, mesh, remat, folder):
   """The collectives of a step on eight simulated devices."""
-  environment = os.environ | {
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    "JAX_PLATFORMS": "cpu",
-    "PYTHONPATH": str(ROOT),
-  }
-  done = subprocess.run(
-    [sys.executable, compiled_step.__file__, architecture, json.dumps(mesh), remat, str(folder)],
-    env=environment,
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert done.returncode == 0, done.stderr[-2000:]
-  found = [collectives.Collective(**one) for one in json.loads(done.stdout.splitlines()[-1])]
+  arguments = (architecture, json.dumps(mesh), remat, str(folder))
+  lines = on_eight_devices(compiled_step.__file__, *arguments)
+  found = [collectives.Collective(**one) for one in json.loads(lines[-1])]
   return [
     one._replace(shapes=tuple((dtype, tuple(sizes)) for dtype, sizes in one.shapes))
     for one in found
   ]
 
 
-def test_fsdp_gathers_kernels_layer_by_layer_and_never_activations(tmp_path):
+def test_fsdp_gathers_kernels_layer_by_layer_and_never_activations(on_eight_devices, tmp_path):
   """Bytes by hand: 4 D N H + 3 D F parameters of a layer, gathered forwards and backwards."""
-  found = step("decoder_only", {"data": 2, "fsdp": 4}, "full", tmp_path)
+  found = step(on_eight_devices, "decoder_only", {"data": 2, "fsdp": 4}, "full", tmp_path)
   c = compiled_step.CONFIG
   width = c["num_heads"] * c["head_dim"]
   layer = 4 * (4 * c["emb_dim"] * width + 3 * c["emb_dim"] * c["mlp_dim"])

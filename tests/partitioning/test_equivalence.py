@@ -2,15 +2,11 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 PROGRAM = Path(__file__).with_name("mesh_program.py")
-ROOT = Path(__file__).parents[2]
 ROWS, LENGTHS = 8, (24, 16)  # of a microbatch
 TABLE = 120 * 40  # less than the hidden states of a microbatch
 ARCHITECTURES = ("encoder_decoder", "decoder_only", "encoder_only")
@@ -28,28 +24,13 @@ MESHES = (
 )
 
 
-def reports(architecture, meshes):
+def reports(on_eight_devices, architecture, meshes):
   """The report of one device, and those of the meshes; see mesh_program.py."""
-  flags = (
-    "--xla_force_host_platform_device_count=8",
-    # The same program, compiled in half of the time.
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-  )
-  environ = os.environ | {
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": " ".join(flags),
-    "PYTHONPATH": str(ROOT),
-  }
-  done = subprocess.run(
-    [sys.executable, PROGRAM, architecture, json.dumps([{"data": 1}, *meshes])],
-    env=environ,
-    capture_output=True,
-    text=True,
-    timeout=1800,
-  )
-  assert done.returncode == 0, done.stderr[-3000:]
-  return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+  # The same program, compiled in half of the time.
+  flags = ("--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true")
+  arguments = (architecture, json.dumps([{"data": 1}, *meshes]))
+  lines = on_eight_devices(PROGRAM, *arguments, flags=flags)
+  return [json.loads(line) for line in lines if line.startswith("{")]
 
 
 def check(one, other):
@@ -88,16 +69,16 @@ def check_collectives(report):
         assert math.prod(shape) <= report["layer"], about
 
 
-def test_a_mesh_of_three_axes_gives_what_one_device_gives():
-  one, other = reports("encoder_decoder", [{"data": 2, "fsdp": 2, "tensor": 2}])
+def test_a_mesh_of_three_axes_gives_what_one_device_gives(on_eight_devices):
+  one, other = reports(on_eight_devices, "encoder_decoder", [{"data": 2, "fsdp": 2, "tensor": 2}])
   assert one["losses"][-1] < one["losses"][0]
   check(one, other)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_all_meshes_give_what_one_device_gives(architecture):
-  one, *others = reports(architecture, MESHES)
+def test_all_meshes_give_what_one_device_gives(on_eight_devices, architecture):
+  one, *others = reports(on_eight_devices, architecture, MESHES)
   assert len(others) == len(MESHES)
   for other in others:
     check(one, other)

@@ -1,8 +1,5 @@
 """Parameters to start from: other layouts of the layers, larger vocabularies, what is refused."""
 
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -17,7 +14,6 @@ from t5x_style.training.checkpoints import Checkpoints
 from t5x_style.training.initial import initial_params
 from t5x_style.training.state import TrainState
 
-ROOT = Path(__file__).parents[2]
 SIZES = {"vocab_size": 96, "emb_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 24}
 
 
@@ -146,18 +142,9 @@ def test_parameters_are_read_in_the_dtype_of_the_model(tmp_path):
   np.testing.assert_array_equal(table, np.asarray(before["token_embed"]["embedding"], np.float32))
 
 
-def test_on_eight_devices_each_has_its_part(tmp_path):
+def test_on_eight_devices_each_has_its_part(on_eight_devices, tmp_path):
   """In a process of its own: the vocabulary in four parts, the width in two."""
   params = save(tmp_path / "a", **UNTIED)
   np.savez(tmp_path / "one.npz", embedding=params["token_embed"]["embedding"])
-  environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-  done = subprocess.run(
-    [sys.executable, Path(__file__).with_name("sharded_initial_program.py"), tmp_path],
-    cwd=ROOT,
-    env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert done.returncode == 0, done.stderr[-1000:]
-  assert "shards of the embedding: (26, 8)" in done.stdout
+  program = Path(__file__).with_name("sharded_initial_program.py")
+  assert "shards of the embedding: (26, 8)" in on_eight_devices(program, tmp_path)

@@ -1,9 +1,6 @@
 """Attention and its gradients in float64, written out, and patterns of every kind."""
 
 import json
-import os
-import subprocess
-import sys
 import types
 from pathlib import Path
 
@@ -161,20 +158,13 @@ def check_documents_are_apart():
 
 
 @pytest.fixture
-def errors_on_meshes():
+def errors_on_meshes(on_eight_devices):
   """errors_on_meshes(kernel): of the output and every gradient on three meshes of 8 devices."""
 
   def run(kernel):
-    program = subprocess.run(
-      [sys.executable, Path(__file__).with_name("mesh_program.py"), kernel],
-      env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
-      capture_output=True,
-      text=True,
-      check=True,
-      timeout=300,
-    )
-    errors = [json.loads(line) for line in program.stdout.splitlines()]
-    assert [len(x) for x in errors] == [5, 5, 5], program.stdout
+    program = Path(__file__).with_name("mesh_program.py")
+    errors = [json.loads(line) for line in on_eight_devices(program, kernel)]
+    assert [len(x) for x in errors] == [5, 5, 5], errors
     return [error for mesh in errors for error in mesh]
 
   return run
