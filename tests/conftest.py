@@ -29,7 +29,7 @@ def compile_each_program_once(tmp_path_factory):
 def on_eight_devices():
   """on_eight_devices(program, *arguments): what it prints on eight simulated devices, by lines."""
 
-  def run(program, *arguments, flags=()):
+  def run(program, *arguments, flags=(), timeout=300):
     flags = ("--xla_force_host_platform_device_count=8", *flags)
     root = str(Path(__file__).parents[1])
     done = subprocess.run(
@@ -37,7 +37,7 @@ def on_eight_devices():
       env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags), "PYTHONPATH": root},
       capture_output=True,
       text=True,
-      timeout=1800,
+      timeout=timeout,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()

@@ -16,7 +16,8 @@ MESHES = [(8, 1, 1, 1), (2, 2, 1, 2), (1, 2, 4, 1), (1, 1, 1, 8)]
 
 def reports(on_eight_devices, meshes, *before):
   arguments = (",".join(map(str, sizes)) for sizes in meshes)
-  return [json.loads(line) for line in on_eight_devices(PROGRAM, *before, *arguments)]
+  lines = on_eight_devices(PROGRAM, *before, *arguments, timeout=900)
+  return [json.loads(line) for line in lines]
 
 
 def check(report):
@@ -49,9 +50,8 @@ def test_on_four_meshes(on_eight_devices):
 
 
 def test_columns_aligned_for_gpus_on_meshes(on_eight_devices):
-  for report in reports(
-    on_eight_devices, [(1, 2, 1, 4), (1, 1, 1, 8)], "gpu"
-  ):  # 64 and 32 columns a device.
+  meshes = [(1, 2, 1, 4), (1, 1, 1, 8)]  # 64 and 32 columns a device.
+  for report in reports(on_eight_devices, meshes, "gpu"):
     check(report)
 
 

@@ -136,7 +136,7 @@ def test_tables_on_gpus_send_sums_of_their_columns_alone(on_eight_devices):
   """Under fsdp each device sums the columns that it holds, of all rows of its part of the data."""
   program = Path(__file__).with_name("table_program.py")
   lines = [json.loads(line) for line in on_eight_devices(program)]
-  assert max(error for error, _ in lines) < 2e-4
+  assert max(error for error, _ in lines) < 2e-6  # of the largest
   # Ids apart: over data 2 x fsdp 4, fsdp 8 and data 8, tables of 64 rows and of 2.
   floats = [[one for one in sent if one[0].startswith("f")] for _, sent in lines]
   assert floats == [
