@@ -4,20 +4,24 @@ Documents of the embedded corpus are tokenised beforehand and held in memory. Wh
 the objective, the drawing of its components, batching, and the conversion to a model's features.
 A token counts once, as part of its window, however often an objective writes it. "from text" reads
 and tokenises the same documents as well, from files: what a run can have at most on this machine.
-Rounds are of some seconds each; the median and the slowest are shown.
+"short pairs" are examples of a task of one's own, of some 300 and 60 tokens (median 250 and 50)
+that share rows of 512 and 128; what counts are the tokens in the rows. SeqIO's packing is there to
+compare. Rounds are of some seconds each; the median and the slowest are shown. Full is the share of
+the positions of the encoder and of the decoder that is not padding.
 """
 
 import functools
 import os
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import seqio
 import tensorflow as tf
 
-from t5x_style.data import corpora, iterator, pipeline, tasks, vocabularies
+from t5x_style.data import converters, corpora, iterator, packing, pipeline, tasks, vocabularies
 from t5x_style.data.causal_lm import CausalLM
 from t5x_style.data.masked_lm import MaskedLM
 from t5x_style.data.objective import Objective
@@ -28,10 +32,20 @@ COLUMNS = {
   "tokens_per_second": ("tokens/s", ",.0f"),
   "slowest": ("slowest", ",.0f"),
   "batch_tokens": ("tokens a batch", ",.0f"),
+  "encoder_density": ("encoder full", ".3f"),
+  "decoder_density": ("decoder full", ".3f"),
 }
 _ROWS = 128
 _DOCUMENTS = 600
+_PAIRS, _PAIR_LENGTHS = 16_384, {"inputs": 512, "targets": 128}
+_PAIR_MEDIANS, _PAIR_SIGMA = (250, 50), 0.7
+_DENSITY_BATCHES = 20
+# What tells padding of each side.
+_TOKENS = {"encoder": "encoder_input_tokens", "decoder": "decoder_target_tokens"}
 _WARM_UP_SECONDS, _ROUND_SECONDS, _ROUNDS = 2.0, 3.0, 5
+
+Batch = Mapping[str, np.ndarray]
+Count = Callable[[Batch], int]
 
 
 class Case(NamedTuple):
@@ -50,7 +64,18 @@ CASES = {
   "causal LM": Case(CausalLM(), "decoder_only", {"targets": 1024}),
 }
 _FROM_TEXT = "span corruption, from text"
-LABELS = (*CASES, _FROM_TEXT)
+
+
+def _seqio_pack(
+  examples: tf.data.Dataset, architecture: str, lengths: Mapping[str, int]
+) -> tf.data.Dataset:
+  """Rows filled one after the other, by the packer that comes with SeqIO."""
+  del architecture
+  return seqio.utils.trim_and_pack_dataset(examples, lengths)
+
+
+PACKERS = {"short pairs": packing.pack, "short pairs, SeqIO's packing": _seqio_pack}
+LABELS = (*CASES, _FROM_TEXT, *PACKERS)
 
 
 def measure() -> Iterator[dict[str, Any]]:
@@ -60,11 +85,16 @@ def measure() -> Iterator[dict[str, Any]]:
   group = f"{_ROWS} rows a batch, {os.cpu_count()} processors, tensorflow {tf.__version__}"
   tokens = _tokens(corpus, vocabulary)
   for label, case in CASES.items():
-    batches, raw = _batches(case, vocabulary, corpus, tokens)
-    yield {"group": group, "label": label} | _rates(batches, raw)
+    yield {"group": group, "label": label} | _rates(*_batches(case, vocabulary, corpus, tokens))
   case = CASES["span corruption"]
-  batches, raw = _batches(case, vocabulary, corpus, None)
-  yield {"group": group, "label": _FROM_TEXT} | _rates(batches, raw)
+  yield {"group": group, "label": _FROM_TEXT} | _rates(*_batches(case, vocabulary, corpus, None))
+  for label, pack in PACKERS.items():
+    rows = pack(_pairs(tokens), "encoder_decoder", _PAIR_LENGTHS).batch(_ROWS)
+    batches = rows.map(
+      lambda batch: converters.convert(batch, "encoder_decoder", _PAIR_LENGTHS),
+      num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    yield {"group": group, "label": label} | _rates(batches, _filled)
 
 
 def _tokens(corpus: corpora.Corpus, vocabulary: vocabularies.SentencePieceVocabulary) -> Any:
@@ -81,8 +111,8 @@ def _tokens(corpus: corpora.Corpus, vocabulary: vocabularies.SentencePieceVocabu
 
 def _batches(
   case: Case, vocabulary: Any, corpus: corpora.Corpus, tokens: Any
-) -> tuple[tf.data.Dataset, Sequence[int]]:
-  """Endless batches, from `tokens` or else from the corpus, and the window of each component."""
+) -> tuple[tf.data.Dataset, Count]:
+  """Endless batches, from `tokens` or else from the corpus, and how many tokens each stands for."""
   lengths = case.objective.lengths(case.lengths, case.architecture)
   case.objective.check(vocabulary, lengths, case.architecture)
   provider = tasks.register(corpus, vocabulary, case.objective, case.architecture)
@@ -91,38 +121,63 @@ def _batches(
   raw = [
     int(task.with_raw().get_dataset(lengths).element_spec["raw"].shape[0]) for task, _ in parts
   ]
+  count = functools.partial(_windows, np.array(raw))
   if tokens is None:
-    return made.batches("train", _ROWS, 0, training=True), raw
+    return made.batches("train", _ROWS, 0, training=True), count
   examples = [
     task.objective.preprocessor(vocabulary, lengths, case.architecture)(tokens) for task, _ in parts
   ]
-  return made.assemble(examples, _ROWS, 0, full=True), raw
+  return made.assemble(examples, _ROWS, 0, full=True), count
 
 
-def _rates(batches: tf.data.Dataset, raw: Sequence[int]) -> dict[str, Any]:
-  components = next(
-    (name for name in batches.element_spec if name.endswith("_component_ids")), None
+def _pairs(tokens: tf.data.Dataset) -> tf.data.Dataset:
+  """Documents cut into pairs of lengths drawn from a log-normal distribution, over and over."""
+  random = np.random.default_rng(0)
+  sizes = 1 + random.lognormal(np.log(_PAIR_MEDIANS), _PAIR_SIGMA, (_PAIRS, 2)).astype(np.int64)
+  sizes = np.minimum(sizes, list(_PAIR_LENGTHS.values()))
+  flat = np.concatenate([d["targets"] for d in tokens.take(_DOCUMENTS).as_numpy_iterator()])
+  flat = tf.constant(np.resize(flat, sizes.sum()))
+  ends = tf.constant(sizes.cumsum().reshape(sizes.shape))
+  pairs = tf.data.Dataset.from_tensor_slices((ends - sizes, ends)).repeat()
+  return pairs.map(
+    lambda start, end: {
+      name: flat[start[side] : end[side]] for side, name in enumerate(_PAIR_LENGTHS)
+    }
   )
-  running = iter(iterator.with_options(batches.prefetch(2)))
-  take = functools.partial(_take, running, components, np.array(raw))
+
+
+def _windows(raw: np.ndarray, batch: Batch) -> int:
+  """Tokens of the windows that the rows were made of."""
+  ids = next((batch[name] for name in batch if name.endswith("_component_ids")), None)
+  return int(raw[np.zeros(_ROWS, np.int32) if ids is None else ids.max(axis=1)].sum())
+
+
+def _filled(batch: Batch) -> int:
+  return sum(int(np.count_nonzero(batch[name])) for name in _TOKENS.values() if name in batch)
+
+
+def _rates(batches: tf.data.Dataset, count: Count) -> dict[str, Any]:
+  running = iterator.Stream(iterator.with_options(batches.prefetch(2)))
+  take = functools.partial(_take, running, count)
   take(_WARM_UP_SECONDS)
   rounds = [take(_ROUND_SECONDS) for _ in range(_ROUNDS)]
   rates = [tokens / seconds for tokens, seconds, _ in rounds]
-  return {
+  row = {
     "tokens_per_second": statistics.median(rates),
     "slowest": min(rates),
-    "batch_tokens": sum(tokens for tokens, _, _ in rounds) / sum(count for _, _, count in rounds),
+    "batch_tokens": sum(tokens for tokens, _, _ in rounds) / sum(n for _, _, n in rounds),
   }
+  some = [next(running) for _ in range(_DENSITY_BATCHES)]
+  for side, name in _TOKENS.items():
+    if name in some[0]:
+      row[f"{side}_density"] = float(np.mean([batch[name] > 0 for batch in some]))
+  return row
 
 
-def _take(
-  running: Any, components: str | None, raw: np.ndarray, seconds: float
-) -> tuple[int, float, int]:
+def _take(running: iterator.Stream, count: Count, seconds: float) -> tuple[int, float, int]:
   """Takes batches for so long: (raw tokens, seconds, batches)."""
-  start, tokens, count = time.perf_counter(), 0, 0
+  start, tokens, taken = time.perf_counter(), 0, 0
   while time.perf_counter() - start < seconds:
-    batch = next(running)
-    rows = np.max(batch[components], axis=1) if components else np.zeros(_ROWS, np.int32)
-    tokens += int(raw[rows].sum())
-    count += 1
-  return tokens, time.perf_counter() - start, count
+    tokens += count(next(running))
+    taken += 1
+  return tokens, time.perf_counter() - start, taken

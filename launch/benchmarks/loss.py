@@ -6,7 +6,8 @@ products with the vocabulary, whatever a variant does (chosen positions: of all 
 
 Temporary memory is what the compiled program needs beyond its arguments and outputs. "w/o grads"
 leaves out the gradients within (the kernel's sum over chunks, hidden's): in the plain program they
-are outputs. "less" is plain's over that; of a training step it is plain's over the other's.
+are outputs. It is 0 where chunks lie in the memory of outputs that are written last. "less" is
+plain's over that; of a training step it is plain's over the other's.
 """
 
 import statistics
@@ -182,7 +183,8 @@ def _compare(shape, variants, timed=True, mesh=None):
     temporary = _step_memory.temporary_bytes(program)
     if temporary is not None:
       within = 0 if label.startswith("plain") else _gradient_bytes(shape, label)
-      row |= {"temporary_mib": temporary / 2**20, "beyond_mib": (temporary - within) / 2**20}
+      beyond = max(temporary - within, 0)
+      row |= {"temporary_mib": temporary / 2**20, "beyond_mib": beyond / 2**20}
     if seconds.get(label):
       median = statistics.median(seconds[label])
       row |= {"milliseconds": 1e3 * median, "teraflops": shape.flops / median / 1e12}

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import seqio
 import tensorflow as tf
 
 from t5x_style.data import noise
@@ -135,47 +134,16 @@ def join_prefix(batch: Features, length: int) -> Features:
   return result
 
 
-def _join_example(example: Features) -> Features:
-  """`join_prefix` for one example without padding; weights become 0 or 1."""
+def join_example(example: Features) -> Features:
+  """`join_prefix` for one example without padding."""
   inputs, targets = example["inputs"], example["targets"]
-  weights = tf.cast(example.get("loss_weights", tf.ones_like(targets)), tf.int32)
+  weights = tf.cast(example.get("loss_weights", tf.ones_like(targets)), tf.float32)
   joined = {
     "targets": tf.concat([inputs, targets], axis=0),
-    "loss_weights": tf.concat([tf.zeros_like(inputs), weights], axis=0),
+    "loss_weights": tf.concat([tf.zeros_like(inputs, tf.float32), weights], axis=0),
   }
   n = tf.size(joined["targets"])
   joined["causal_attention"] = tf.cast(tf.range(n) <= tf.size(inputs), tf.int32)
   if "component_ids" in example:
     joined["component_ids"] = tf.fill([n], example["component_ids"][0])
   return joined
-
-
-def pack(
-  examples: tf.data.Dataset, architecture: str, lengths: Mapping[str, int]
-) -> tf.data.Dataset:
-  """Packs short {"inputs", "targets"} examples of SeqIO tasks into rows, with SeqIO's own packer.
-
-  Everything that follows the targets (weights, prefix, component) is packed as a sequence of their
-  length beside them, and so stays aligned.
-  """
-  if architecture == "decoder_only" and "inputs" in examples.element_spec:
-    lengths = {"targets": model_lengths(lengths, architecture)["decoder"]}
-    examples = examples.map(_join_example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-  lengths = {k: lengths[k] for k in ("inputs", "targets") if k in lengths}
-  aligned = ("loss_weights", "causal_attention", "component_ids")
-  beside = [k for k in aligned if k in examples.element_spec]
-  # SeqIO takes 0 for padding, so what may be 0 travels one higher.
-  examples = examples.map(
-    lambda e: {k: v + 1 if k in beside else v for k, v in e.items()},
-    num_parallel_calls=tf.data.AUTOTUNE,
-    deterministic=True,
-  )
-  packed = seqio.utils.trim_and_pack_dataset(
-    examples, lengths | dict.fromkeys(beside, lengths["targets"])
-  )
-
-  def tidy(row):
-    features = {k: row[k] for k in lengths} | {k: tf.maximum(row[k] - 1, 0) for k in beside}
-    return features | {f"{k}_segment_ids": row[f"{k}_segment_ids"] for k in lengths}
-
-  return packed.map(tidy, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

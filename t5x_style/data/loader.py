@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import seqio
 
-from t5x_style.data import iterator, model_ids, pipeline, tasks, vocabularies
+from t5x_style.data import iterator, model_ids, packing, pipeline, tasks, vocabularies
 from t5x_style.data.objective import ARCHITECTURES, Objective
 
 _EVALUATION_SEED = 0
@@ -228,6 +228,7 @@ class Dataset:
       "components": [
         {"name": task.name, "rate": rate}
         | (task.objective.describe() if hasattr(task, "objective") else {})
+        | ({"packing": packing.DESCRIPTION} if self.pipeline.packs(task) else {})
         for task, rate in self.pipeline.parts
       ],
     }

@@ -11,7 +11,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import converters, tasks
+from t5x_style.data import converters, packing, tasks
 
 _TASK_FEATURES = ("inputs", "targets", "loss_weights")
 # What examples tell beside what a model reads.
@@ -104,6 +104,11 @@ class Pipeline:
       try_in_mem_cache=False,
     )
 
+  def packs(self, task: seqio.Task) -> bool:
+    """Whether examples of `task`, a component, share rows."""
+    own = not isinstance(task, tasks.PretrainingTask)
+    return own and self.pack and self.architecture != "encoder_only"
+
   def _rows(self, index: int, examples: tf.data.Dataset) -> tf.data.Dataset:
     """Task features padded to static lengths, one row at a time."""
     task = self.parts[index][0]
@@ -126,8 +131,8 @@ class Pipeline:
       examples = examples.map(prepare, **_auto)
     if windows:
       return examples
-    if self.pack and self.architecture != "encoder_only":
-      return converters.pack(examples, self.architecture, self.lengths)
+    if self.packs(task):
+      return packing.pack(examples, self.architecture, self.lengths)
     aligned = {"loss_weights", "component_ids"} & set(examples.element_spec)
     widths = {**self.lengths, **dict.fromkeys(aligned, self.lengths["targets"])}
     return seqio.utils.trim_and_pad_dataset(examples, widths)

@@ -46,7 +46,7 @@ class Meter:
     self._earlier_seconds = progress.get("seconds", 0.0)
     self._pending: tuple[int, Any] | None = None
     self._started = self._mark = time.perf_counter()
-    self._paused = 0.0
+    self._paused = self._waited = 0.0
     self._steps = 0
     self._tokens = 0.0
 
@@ -67,6 +67,16 @@ class Meter:
     start = time.perf_counter()
     yield
     self._paused += time.perf_counter() - start
+
+  @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
+    """For the next batch. The record's data_wait is the share of the period's time spent inside.
+
+    The device still has a step to do meanwhile: it stands idle for at most that share.
+    """
+    start = time.perf_counter()
+    yield
+    self._waited += time.perf_counter() - start
 
   @property
   def seconds(self) -> float:
@@ -94,10 +104,11 @@ class Meter:
   def _speed(self):
     now = time.perf_counter()
     elapsed = max(now - self._mark - self._paused, 1e-9)
-    values = {"tokens_per_second": self._tokens / elapsed, "seconds": self.seconds}
+    values = {"tokens_per_second": self._tokens / elapsed, "data_wait": self._waited / elapsed}
+    values["seconds"] = self.seconds
     if self._peak_flops:
       values["mfu"] = self._step_flops * self._steps / elapsed / self._peak_flops
-    self._mark, self._paused, self._steps, self._tokens = now, 0.0, 0, 0.0
+    self._mark, self._paused, self._waited, self._steps, self._tokens = now, 0.0, 0.0, 0, 0.0
     return values
 
 

@@ -15,6 +15,7 @@ Values = Mapping[str, float]
 _QUIET_SECONDS = 10.0  # Where there is no bar, at most one line in so many seconds,
 _SILENT_SECONDS = 60.0  # and at least one in so many, however slow a step is.
 _SAMPLE_LINES = 10
+_WORTH_SAYING = 0.01  # Of the time, spent waiting for data.
 _WIDTH = 96
 
 
@@ -172,9 +173,13 @@ def describe(values: Values) -> str:
 
 
 def speed(values: Values) -> str:
-  """ "12,345 tokens/s", and the share of the hardware's peak where that is known."""
+  """ "12,345 tokens/s", the share of the hardware's peak where known, and of waiting for data."""
   text = f"{values['tokens_per_second']:,.0f} tokens/s"
-  return text + (f"  {values['mfu']:.1%} MFU" if "mfu" in values else "")
+  if "mfu" in values:
+    text += f"  {values['mfu']:.1%} MFU"
+  if values.get("data_wait", 0) >= _WORTH_SAYING:
+    text += f"  {values['data_wait']:.1%} waiting for data"
+  return text
 
 
 def loss_table(train: Values, validation: Values, baseline: float) -> list[str]:

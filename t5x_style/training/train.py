@@ -118,7 +118,9 @@ def train(job: Job, terminal: Terminal) -> Result:
   with StopSignal() as stop, job.writers, profiler, progress:
     for step in range(first + 1, run.train_steps + 1):
       profiler.before(step)
-      state, sums = step_fn(state, prepared.partitioner.put(next(job.iterator)))
+      with meter.waiting():
+        batch = next(job.iterator)
+      state, sums = step_fn(state, prepared.partitioner.put(batch))
       meter.add(step, sums)
       terminal.step(step)
       if profile := profiler.after(step, sums, step_fn):

@@ -1,7 +1,5 @@
-"""Model features of literal examples, packed ones included."""
+"""Model features of literal examples."""
 
-import numpy as np
-import pytest
 import tensorflow as tf
 
 from t5x_style.data import converters
@@ -70,46 +68,3 @@ def test_encoder_only_takes_its_weights_from_the_task():
 def test_positions_start_again_in_each_segment():
   ids = tf.constant([[1, 1, 2, 3, 3, 3], [1, 2, 2, 0, 0, 0]])
   assert converters.positions(ids).numpy().tolist() == [[0, 1, 0, 0, 1, 2], [0, 0, 1, 0, 0, 0]]
-
-
-def packed(architecture, lengths, examples):
-  spec = {k: tf.TensorSpec([None], tf.int32) for k in examples[0]}
-  dataset = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=spec)
-  rows = converters.pack(dataset, architecture, lengths).batch(1)
-  rows = rows.map(lambda b: converters.convert(b, architecture, lengths))
-  return [{k: v[0].tolist() for k, v in row.items()} for row in rows.as_numpy_iterator()]
-
-
-EXAMPLES = [
-  {"inputs": [7, 8, 1], "targets": [5, 1], "component_ids": [0, 0]},
-  {"inputs": [9, 1], "targets": [6, 4, 1], "component_ids": [2, 2, 2]},
-]
-
-
-def test_pack_encoder_decoder():
-  (row,) = packed("encoder_decoder", {"inputs": 6, "targets": 6}, EXAMPLES)
-  assert row["encoder_input_tokens"] == [7, 8, 1, 9, 1, 0]
-  assert row["encoder_segment_ids"] == [1, 1, 1, 2, 2, 0]
-  assert row["encoder_positions"] == [0, 1, 2, 0, 1, 0]
-  assert row["decoder_target_tokens"] == [5, 1, 6, 4, 1, 0]
-  assert row["decoder_input_tokens"] == [0, 5, 0, 6, 4, 0]
-  assert row["decoder_segment_ids"] == [1, 1, 2, 2, 2, 0]
-  assert row["decoder_component_ids"] == [0, 0, 2, 2, 2, 0]
-  assert row["decoder_loss_weights"] == [1, 1, 1, 1, 1, 0]
-
-
-def test_pack_decoder_only():
-  (row,) = packed("decoder_only", {"inputs": 6, "targets": 6}, EXAMPLES)
-  assert row["decoder_target_tokens"] == [7, 8, 1, 5, 1, 9, 1, 6, 4, 1, 0, 0]
-  assert row["decoder_input_tokens"] == [0, 7, 8, 1, 5, 0, 9, 1, 6, 4, 0, 0]
-  assert row["decoder_segment_ids"] == [1] * 5 + [2] * 5 + [0, 0]
-  assert row["decoder_loss_weights"] == [0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0]
-  assert row["decoder_causal_attention"] == [1, 1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0]
-  assert row["decoder_component_ids"] == [0] * 5 + [2] * 5 + [0, 0]
-
-
-@pytest.mark.parametrize("lengths", [{"inputs": 3, "targets": 3}])
-def test_pack_opens_a_new_row_where_an_example_does_not_fit(lengths):
-  rows = packed("encoder_decoder", lengths, EXAMPLES)
-  assert [row["encoder_input_tokens"] for row in rows] == [[7, 8, 1], [9, 1, 0]]
-  assert all(np.array(row["decoder_loss_weights"]).sum() in (2, 3) for row in rows)

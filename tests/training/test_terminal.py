@@ -50,6 +50,11 @@ def test_a_log_has_a_line_every_ten_seconds_and_all_validation():
   ]
 
 
+@pytest.mark.parametrize("share, said", [(0.009, ""), (0.25, "  25.0% waiting for data")])
+def test_waiting_for_data_is_said_where_it_matters(share, said):
+  assert terminal.speed(VALUES | {"data_wait": share}) == "12,345 tokens/s" + said
+
+
 def test_a_log_has_a_line_a_minute_however_slow_the_steps():
   out, file, clock = log()
   with out.progress(10, 20):

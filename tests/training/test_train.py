@@ -21,7 +21,7 @@ def go(a_run):
 
 def records(model_dir, split="train"):
   lines = (model_dir / "metrics.jsonl").read_text().splitlines()
-  timed = ("seconds", "tokens_per_second")
+  timed = ("seconds", "tokens_per_second", "data_wait")
   parsed = [json.loads(line) for line in lines]
   return [
     {k: v for k, v in record.items() if k not in timed}
