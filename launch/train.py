@@ -3,6 +3,7 @@
 Without MODEL_DIR's checkpoints it begins, with them it goes on.
 """
 
+import gc
 from collections.abc import Sequence
 
 from launch import flags, mistakes, runtime
@@ -38,6 +39,9 @@ def main(argv: Sequence[str]) -> None:
   if first_process:
     (prepared.model_dir / "config.gin").write_text(config.operative())
     (prepared.model_dir / "model-info.txt").write_text(info)
+  # What there is now, TensorFlow's modules above all, stays to the end: the collector of garbage
+  # need not look through it, which takes .4 s each time, while the step is traced for instance.
+  gc.freeze()
   result = train.train(job, out)
   facts = train.closing_facts(
     job, result, command=["python -m launch.train", *map(flags.quoted, argv[1:])]
