@@ -29,12 +29,17 @@ def compile_each_program_once(tmp_path_factory):
 def on_eight_devices():
   """on_eight_devices(program, *arguments): what it prints on eight simulated devices, by lines."""
 
-  def run(program, *arguments, flags=(), timeout=300):
-    flags = ("--xla_force_host_platform_device_count=8", *flags)
-    root = str(Path(__file__).parents[1])
+  environ = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",  # As here: see compile_fast.
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    "PYTHONPATH": str(Path(__file__).parents[1]),
+  }
+
+  def run(program, *arguments, timeout=300):
     done = subprocess.run(
       [sys.executable, program, *arguments],
-      env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags), "PYTHONPATH": root},
+      env=os.environ | environ,
       capture_output=True,
       text=True,
       timeout=timeout,

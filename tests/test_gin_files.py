@@ -37,7 +37,9 @@ LARGEST = [
 
 
 def prepare(gin_files, model_dir, *bindings):
-  config = configuration.read(gin_files, [f"MODEL_DIR = '{model_dir}'", *bindings])
+  # The first batch does not wait for others to be mixed with.
+  given = [f"MODEL_DIR = '{model_dir}'", "SHUFFLE_BUFFER_SIZE = 1", *bindings]
+  config = configuration.read(gin_files, given)
   return run.prepare(config.build(run.Run))
 
 

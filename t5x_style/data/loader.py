@@ -237,8 +237,10 @@ class Dataset:
     """ValueError where a component has no example in an epoch of a stream of this process."""
     for stream in self._owned():
       for index, (task, _) in enumerate(self.pipeline.parts):
+        # In the order of the files, as the first that are shuffled wait for many.
+        shard = (stream, self.streams)
         examples = self.pipeline.examples(
-          index, "train", self.seed, training=False, shard=(stream, self.streams)
+          index, "train", self.seed, training=False, shard=shard, shuffle=False
         )
         if not list(iterator.with_options(examples.take(1))):
           where = f" in data stream {stream} of {self.streams}" if self.streams > 1 else ""

@@ -88,7 +88,14 @@ class Pipeline:
     return mixed.batch(rows, drop_remainder=full)
 
   def examples(
-    self, index: int, split: str, seed: int, *, training: bool, shard: tuple[int, int] = (0, 1)
+    self,
+    index: int,
+    split: str,
+    seed: int,
+    *,
+    training: bool,
+    shard: tuple[int, int] = (0, 1),
+    shuffle: bool = True,
   ) -> tf.data.Dataset:
     """Task features of component `index`, one example at a time."""
     task, rate = self.parts[index]
@@ -96,7 +103,7 @@ class Pipeline:
     return task.get_dataset(
       self.lengths,
       split,
-      shuffle=True,
+      shuffle=shuffle,
       shuffle_buffer_size=max(1, round(self.shuffle_buffer_size * share)),
       seed=seed,
       shard_info=seqio.ShardInfo(*shard) if shard[1] > 1 else None,

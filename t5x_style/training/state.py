@@ -60,16 +60,18 @@ def make_state(
     zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in sliver.items()}
     return model.init(rng, zeros)["params"]
 
+  def begin(params, rng):
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(step=step, params=params, opt_state=optimizer.init(params), rng=rng)
+
   def init(seed):
     rng = jax.random.PRNGKey(seed)
     init_rng, run_rng = jax.random.split(rng)
-    params = nn.meta.unbox(init_boxed(init_rng))
-    step = jnp.zeros((), jnp.int32)
-    return TrainState(step=step, params=params, opt_state=optimizer.init(params), rng=run_rng)
+    return begin(nn.meta.unbox(init_boxed(init_rng)), run_rng)
 
-  seed = jax.ShapeDtypeStruct((), jnp.uint32)
-  boxed = jax.eval_shape(init_boxed, jax.eval_shape(jax.random.PRNGKey, seed))
-  shapes = jax.eval_shape(init, seed)
+  rng = jax.eval_shape(jax.random.PRNGKey, jax.ShapeDtypeStruct((), jnp.uint32))
+  boxed = jax.eval_shape(init_boxed, rng)
+  shapes = jax.eval_shape(begin, nn.meta.unbox(boxed), rng)
   params = partitioner.params(boxed)
   replicated = partitioner.replicated()
   shardings = TrainState(

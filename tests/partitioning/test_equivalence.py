@@ -26,10 +26,8 @@ MESHES = (
 
 def reports(on_eight_devices, architecture, meshes):
   """The report of one device, and those of the meshes; see mesh_program.py."""
-  # The same program, compiled in half of the time.
-  flags = ("--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true")
   arguments = (architecture, json.dumps([{"data": 1}, *meshes]))
-  lines = on_eight_devices(PROGRAM, *arguments, flags=flags, timeout=1800)
+  lines = on_eight_devices(PROGRAM, *arguments, timeout=1800)
   return [json.loads(line) for line in lines if line.startswith("{")]
 
 
