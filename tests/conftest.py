@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -23,6 +24,13 @@ def compile_each_program_once(tmp_path_factory):
   jax.config.update("jax_compilation_cache_dir", str(session / "xla"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keep_modules():
+  """What was imported stays: the collector of garbage need not look through it again and again."""
+  gc.collect()
+  gc.freeze()
 
 
 @pytest.fixture(scope="session")

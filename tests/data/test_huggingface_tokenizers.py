@@ -273,7 +273,10 @@ def test_a_causal_model_sees_the_librarys_ids(files):
 @pytest.mark.parametrize(
   "kind, objective, architecture, lengths",
   [
-    ("roberta", masked_lm.MaskedLM(whole_word=True), "encoder_only", {"inputs": 32}),
+    pytest.param(
+      *("roberta", masked_lm.MaskedLM(whole_word=True), "encoder_only", {"inputs": 32}),
+      marks=pytest.mark.slow,
+    ),
     ("byte_level", causal_lm.CausalLM(), "decoder_only", {"targets": 32}),
   ],
 )

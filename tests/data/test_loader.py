@@ -45,9 +45,13 @@ SLOW = {
   "encoder_decoder-ul2",
   "encoder_decoder-ul2_short",
   "decoder_only-mixture",
-  # And the same objective is among the others.
+  # And these are much like others.
   "decoder_only-span_corruption",
-  "encoder_only-sentence_order",
+  "decoder_only-fill_in_middle",
+  "encoder_decoder-prefix_lm",
+  "encoder_decoder-text_infilling",
+  "encoder_only-masked_diffusion",
+  "encoder_only-next_sentence",
 }
 NAMES = [f"{architecture}-{objective.name}" for architecture, objective in OBJECTIVES]
 
@@ -263,7 +267,7 @@ def own_tasks(corpus, vocabulary):
 
 @pytest.mark.parametrize("architecture", ["encoder_decoder", "decoder_only"])
 @pytest.mark.parametrize("name", ["own_a", pytest.param("own_mixture", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize("pack", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_users_own_task(architecture, name, pack, own_tasks):
   def run():
     return loader.load(

@@ -45,7 +45,9 @@ def test_identity_tells_the_parts():
   }
 
 
-@pytest.mark.parametrize("architecture", ["encoder_decoder", "decoder_only"])
+@pytest.mark.parametrize(
+  "architecture", ["encoder_decoder", pytest.param("decoder_only", marks=pytest.mark.slow)]
+)
 def test_a_budget_shortens_the_rows_of_one_component(architecture, corpus, vocabulary):
   feature = "targets" if architecture == "decoder_only" else "inputs"
   objective = Mixture(

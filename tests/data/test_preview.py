@@ -169,6 +169,7 @@ def test_a_task_of_the_users_own(vocabulary, corpus):
     0,
     mixture_or_task_name="preview_own",
     feature_lengths={"inputs": 64, "targets": 64},
+    shuffle_buffer_size=8,
   )
   shown = preview.preview(dataset, rows=32, seconds=20)
   assert shown.name == "preview_own"

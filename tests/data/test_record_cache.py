@@ -174,6 +174,7 @@ def _open_at_once(root, start, results):
   results.put(texts(record_cache.open_or_build(root, "c", SHARDS, slow)))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_build_it_once(tmp_path):
   context = multiprocessing.get_context("spawn")
   start, results = context.Barrier(2), context.Queue()

@@ -31,7 +31,9 @@ def test_rates_are_split_within_a_mode():
 
 
 @pytest.mark.parametrize("objective", [UL2(), UL2Short()], ids=str)
-@pytest.mark.parametrize("architecture", ["encoder_decoder", "decoder_only"])
+@pytest.mark.parametrize(
+  "architecture", ["decoder_only", pytest.param("encoder_decoder", marks=pytest.mark.slow)]
+)
 def test_each_denoiser_fits_and_begins_with_its_mode(objective, architecture, examples, vocabulary):
   given = {"inputs": 256} if architecture == "encoder_decoder" else {"targets": 256}
   lengths = objective.lengths(given, architecture)

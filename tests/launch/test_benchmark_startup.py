@@ -88,6 +88,7 @@ def test_layers_are_compiled_each_time_without_the_cache(cache):
   assert any("lambda" in name for name in programs(cache))  # On again afterwards.
 
 
+@pytest.mark.slow
 def test_a_save_is_what_the_loop_waits_for(monkeypatch):
   save, wait = Checkpoints.save, Checkpoints.wait
   steps = []

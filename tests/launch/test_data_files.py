@@ -28,7 +28,7 @@ def texts(tmp_path):
 
 def read(name, *bindings):
   files = ["data/loading.gin", f"data/{name}.gin", "objectives/span_corruption.gin"]
-  return configuration.read(files, [LENGTHS, *bindings])
+  return configuration.read(files, [LENGTHS, "SHUFFLE_BUFFER_SIZE = 1", *bindings])
 
 
 def corpus_of(config):

@@ -69,6 +69,7 @@ def losses(model, params, steps):
   return found
 
 
+@pytest.mark.slow
 def test_a_model_learns_as_in_bfloat16(build_family):
   plain, params, _ = build_family("llama", dtype="bfloat16")
   in_8_bits, *_ = build_family("llama", dtype="bfloat16", fp8=True)

@@ -260,7 +260,11 @@ def assert_near(found, expected):
 
 @pytest.mark.parametrize(
   ("family", "remat"),
-  [("t5", "dots"), pytest.param("t5", "full", marks=pytest.mark.slow), ("modernbert", "full")],
+  [
+    ("t5", "dots"),
+    pytest.param("t5", "full", marks=pytest.mark.slow),
+    pytest.param("modernbert", "full", marks=pytest.mark.slow),
+  ],
 )
 def test_remat_changes_no_gradient(build_family, family, remat):
   model, params, batch = build_family(family)
@@ -272,8 +276,8 @@ def test_remat_changes_no_gradient(build_family, family, remat):
   ("family", "changes"),
   [
     ("bert", {}),
-    ("bert", {"scan_layers": False, "remat": "full"}),
-    ("t5", {"scan_layers": False, "remat": "dots"}),
+    pytest.param("bert", {"scan_layers": False, "remat": "full"}, marks=pytest.mark.slow),
+    pytest.param("t5", {"scan_layers": False, "remat": "dots"}, marks=pytest.mark.slow),
   ],
 )
 def test_layers_as_gpus_have_them_change_no_gradient(build_family, monkeypatch, family, changes):
@@ -286,15 +290,15 @@ def test_layers_as_gpus_have_them_change_no_gradient(build_family, monkeypatch, 
 def test_target_positions_reach_the_head_alone(build_family):
   model, params, batch = build_family("bert")
   positions = jnp.array([[0, 3, 7], [11, 2, 2]])
-  full = model.apply({"params": params}, batch).logits()
-  chosen = model.apply({"params": params}, batch, positions).logits()
+  logits = jax.jit(lambda *args: model.apply({"params": params}, batch, *args).logits())
+  full, chosen = logits(), logits(positions)
   expected = jnp.take_along_axis(full, positions[..., None], axis=1)
   np.testing.assert_allclose(chosen, expected, atol=1e-6)
 
 
 def test_dropout_is_on_with_an_rng_alone(build_family):
   model, params, batch = build_family("t5", dropout_rate=0.5)
-  apply = lambda **kw: model.apply({"params": params}, batch, **kw).hidden
+  apply = jax.jit(lambda **kw: model.apply({"params": params}, batch, **kw).hidden)
   np.testing.assert_array_equal(apply(), apply())
   first, second = (apply(rngs={"dropout": jax.random.key(i)}) for i in (0, 1))
   assert np.abs(first - second).max() > 0.1

@@ -139,6 +139,7 @@ def alone(tmp_path_factory):
   return folder, output
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_one_goes_on_alone(tmp_path, alone):
   """Also: all save, one writes the logs, and the held-out tokens of both are counted."""
   first, second = finish(tmp_path, "--gin.TRAIN_STEPS=4", processes=2)

@@ -22,11 +22,15 @@ def tree(*leading):
 
 
 def steps(optimizer, params, count=3):
+  @jax.jit
+  def step(i, params, state):
+    grads = jax.tree.map(lambda x: jnp.sin(x * (i + 1)), params)
+    updates, state = optimizer.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
   state = optimizer.init(params)
   for i in range(count):
-    grads = jax.tree.map(lambda x, i=i: jnp.sin(x * (i + 1)), params)
-    updates, state = optimizer.update(grads, state, params)
-    params = optax.apply_updates(params, updates)
+    params, state = step(i, params, state)
   return params
 
 

@@ -31,7 +31,9 @@ class Planted:
     return out._replace(hidden=hidden)
 
 
-@pytest.mark.parametrize("architecture", ["encoder_decoder", "encoder_only"])
+@pytest.mark.parametrize(
+  "architecture", ["encoder_only", pytest.param("encoder_decoder", marks=pytest.mark.slow)]
+)
 def test_hidden_states_of_padding_that_are_no_numbers(architecture, tiny_run, tmp_path):
   """In masked LM some rows have fewer chosen positions than there is room for."""
   prepared = run.prepare(tiny_run(architecture, tmp_path))

@@ -37,8 +37,8 @@ def assert_same(a, b):
 @pytest.mark.parametrize(
   "architecture",
   [
-    "encoder_decoder",
-    pytest.param("decoder_only", marks=pytest.mark.slow),
+    "decoder_only",
+    pytest.param("encoder_decoder", marks=pytest.mark.slow),
     pytest.param("encoder_only", marks=pytest.mark.slow),
   ],
 )
@@ -80,7 +80,10 @@ class Repeated:
     return ""
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+  "architecture",
+  ["encoder_decoder", "decoder_only", pytest.param("encoder_only", marks=pytest.mark.slow)],
+)
 def test_one_batch_is_learnt_by_heart(architecture, tiny_run, tmp_path):
   a_run = tiny_run(
     architecture,
@@ -100,9 +103,9 @@ def test_one_batch_is_learnt_by_heart(architecture, tiny_run, tmp_path):
 
 
 def test_microbatches_change_no_gradient(tiny_run, tmp_path):
-  """Normalised once, globally: rows of very different weight, cut in 1, 2 or 4 parts."""
+  """Normalised once, globally: rows of very different weight, whole or cut in 4 parts."""
   states = []
-  for parts in (1, 2, 4):
+  for parts in (1, 4):
     a_run = tiny_run(
       "decoder_only", tmp_path / str(parts), train_steps=3, num_microbatches=parts, save_period=9
     )
