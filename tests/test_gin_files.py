@@ -18,7 +18,7 @@ MODELS = {
 }
 RUNS = sorted(path.name for path in FOLDER.glob("*.gin"))
 SLOW = (
-  *("ul2.gin", "ul2_r40_s20_x40.gin", "ul2r.gin", "u_palm.gin"),  # ul2_short.gin is not.
+  *("ul2.gin", "ul2_short.gin", "ul2_r40_s20_x40.gin", "ul2r.gin", "u_palm.gin"),
   *("roberta.gin", "whole_word_masking.gin"),  # masked_lm.gin is not.
   *("sentence_order.gin", "multi_task.gin"),  # next_sentence.gin is not.
 )

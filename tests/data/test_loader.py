@@ -52,6 +52,7 @@ SLOW = {
   "encoder_decoder-text_infilling",
   "encoder_only-masked_diffusion",
   "encoder_only-next_sentence",
+  "encoder_only-sentence_order",
 }
 NAMES = [f"{architecture}-{objective.name}" for architecture, objective in OBJECTIVES]
 
@@ -59,6 +60,7 @@ CASES = [
   pytest.param(*case, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
   for case, name in zip(OBJECTIVES, NAMES, strict=True)
 ]
+ARCHITECTURES = ["encoder_decoder", pytest.param("decoder_only", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +267,7 @@ def own_tasks(corpus, vocabulary):
     seqio.TaskRegistry.remove(name)
 
 
-@pytest.mark.parametrize("architecture", ["encoder_decoder", "decoder_only"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("name", ["own_a", pytest.param("own_mixture", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("pack", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_users_own_task(architecture, name, pack, own_tasks):

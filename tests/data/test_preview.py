@@ -123,10 +123,10 @@ def test_a_mixture_counts_its_parts_at_their_rates(look):
   ("objective", "architecture", "lengths", "rate"),
   [
     (CausalLM(), "decoder_only", {"targets": 64}, 0.0),
-    (PrefixLM(), "decoder_only", {"targets": 64}, 0.5),
-    (SpanCorruption(), "decoder_only", {"targets": 64}, 0.15),
+    pytest.param(PrefixLM(), "decoder_only", {"targets": 64}, 0.5, marks=pytest.mark.slow),
+    pytest.param(SpanCorruption(), "decoder_only", {"targets": 64}, 0.15, marks=pytest.mark.slow),
     (FillInMiddle(), "decoder_only", {"targets": 64}, None),
-    (TextInfilling(), "encoder_decoder", {"inputs": 64}, 0.3),
+    pytest.param(TextInfilling(), "encoder_decoder", {"inputs": 64}, 0.3, marks=pytest.mark.slow),
     (TextInfilling(permute_sentences=True), "encoder_decoder", {"inputs": 64}, 0.3),
     (MaskedDiffusion(), "encoder_only", {"inputs": 64}, 0.5),
     (SentenceOrder(), "encoder_only", {"inputs": 64}, None),

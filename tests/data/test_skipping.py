@@ -47,7 +47,7 @@ def test_counts_are_cumulative_and_exact(texts, vocabulary):
   assert len(list(batches)) == len(counts)
 
 
-@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("streams", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_training_tells_what_it_skipped(texts, vocabulary, streams):
   batches = load(texts, vocabulary, SpanCorruption(), streams=streams).train()
   assert "counts" not in next(batches)

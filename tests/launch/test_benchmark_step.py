@@ -113,6 +113,7 @@ def run_bare(*arguments):
   )
 
 
+@pytest.mark.slow
 def test_a_run_of_gin_files_is_measured_without_tensorflow():
   done = run_bare(
     "step",

@@ -84,6 +84,7 @@ def test_a_task(workdir, capsys, monkeypatch):
   assert set(found) == {"train"} and found["train"][0] == found["train"][1]
 
 
+@pytest.mark.slow
 def test_the_standard_library_is_the_default(workdir, capsys, monkeypatch):
   run("--max_megabytes=1")
   output = capsys.readouterr().out

@@ -101,6 +101,7 @@ def test_mistake_ends_with_its_message_and_no_traceback(tmp_path):
   assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_unwritable_model_dir(tmp_path):
   file = Path(tmp_path, "file")
   file.write_text("")

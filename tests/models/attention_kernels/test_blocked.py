@@ -13,7 +13,7 @@ SEGMENTS = np.array([[1] * 90 + [2] * 70 + [0] * 40, [1] * 130 + [2] * 70])
 in_every_form = pytest.mark.usefixtures("form")
 
 
-@pytest.fixture(params=["heads", "rows", "unrolled"])
+@pytest.fixture(params=["heads", pytest.param("rows", marks=pytest.mark.slow), "unrolled"])
 def form(request, monkeypatch):
   """Blocks of a head, of all heads of a row or of two rows, and rows of 200 in three parts."""
   head = 4 * 200 * 200 * 2  # the bytes of a key head's logits

@@ -18,7 +18,7 @@ def interpreted(monkeypatch):
   monkeypatch.setattr(short, "_MOST_QUERIES", 112)
 
 
-@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("with_bias", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_every_pattern(any_pattern, inputs, check, with_bias):
   check("short", any_pattern, inputs(), with_bias=with_bias)
 
