@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from t5x_style.data import converters
 
-# What the rows of a run depend on, beside their lengths; saved with a run's position in the data.
-DESCRIPTION = "best fit decreasing, 2048 examples"
 # Examples that are packed together. The last rows of a group are not full: with more examples they
 # count for less, but must be waited for, and lie in memory.
 _GROUP = 2048
+# What the rows of a run depend on, beside their lengths; saved with a run's position in the data.
+DESCRIPTION = f"best fit decreasing, {_GROUP} examples"
 # Features of the length of the targets, kept beside them.
 _ALIGNED = ("loss_weights", "causal_attention", "component_ids")
 _auto = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
