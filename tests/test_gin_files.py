@@ -21,6 +21,7 @@ SLOW = (
   *("ul2.gin", "ul2_short.gin", "ul2_r40_s20_x40.gin", "ul2r.gin", "u_palm.gin"),
   *("roberta.gin", "whole_word_masking.gin"),  # masked_lm.gin is not.
   *("sentence_order.gin", "multi_task.gin"),  # next_sentence.gin is not.
+  *("prefix_lm.gin", "fill_in_middle.gin", "text_infilling.gin"),  # Others of their models are not.
 )
 OBJECTIVES = [
   pytest.param(path.name, marks=[pytest.mark.slow] if path.name in SLOW else [])

@@ -30,7 +30,9 @@ def test_rates_are_split_within_a_mode():
   assert [(n, r) for n, _, r in short] == [("R", 0.5), ("S", 0.25), ("X", 0.25)]
 
 
-@pytest.mark.parametrize("objective", [UL2(), UL2Short()], ids=str)
+@pytest.mark.parametrize(
+  "objective", [pytest.param(UL2(), marks=pytest.mark.slow), UL2Short()], ids=str
+)
 @pytest.mark.parametrize(
   "architecture", ["decoder_only", pytest.param("encoder_decoder", marks=pytest.mark.slow)]
 )

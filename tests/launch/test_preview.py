@@ -128,6 +128,7 @@ def run(*arguments, cwd):
   )
 
 
+@pytest.mark.slow
 def test_command(tmp_path):
   done = run(
     f"--gin_file={ROOT}/gin_configs/quickstart.gin",

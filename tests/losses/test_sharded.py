@@ -49,6 +49,7 @@ def test_on_four_meshes(on_eight_devices):
     check(report)
 
 
+@pytest.mark.slow
 def test_columns_aligned_for_gpus_on_meshes(on_eight_devices):
   meshes = [(1, 2, 1, 4), (1, 1, 1, 8)]  # 64 and 32 columns a device.
   for report in reports(on_eight_devices, meshes, "gpu"):

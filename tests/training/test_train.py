@@ -81,8 +81,8 @@ class Repeated:
 @pytest.mark.parametrize(
   "architecture",
   [
-    "encoder_decoder",
-    pytest.param("decoder_only", marks=pytest.mark.slow),
+    "decoder_only",
+    pytest.param("encoder_decoder", marks=pytest.mark.slow),
     pytest.param("encoder_only", marks=pytest.mark.slow),
   ],
 )
