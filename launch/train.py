@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> None:
     (prepared.model_dir / "model-info.txt").write_text(info)
   # What there is now, TensorFlow's modules above all, stays to the end: the collector of garbage
   # need not look through it, which takes .4 s each time, while the step is traced for instance.
+  gc.collect()
   gc.freeze()
   result = train.train(job, out)
   facts = train.closing_facts(

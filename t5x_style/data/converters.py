@@ -145,5 +145,5 @@ def join_example(example: Features) -> Features:
   n = tf.size(joined["targets"])
   joined["causal_attention"] = tf.cast(tf.range(n) <= tf.size(inputs), tf.int32)
   if "component_ids" in example:
-    joined["component_ids"] = tf.fill([n], example["component_ids"][0])
+    joined["component_ids"] = tf.fill([n], tf.reduce_sum(example["component_ids"][:1]))
   return joined

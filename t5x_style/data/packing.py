@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from t5x_style.data import converters
+from t5x_style.data import converters, tasks
 
 # Examples that are packed together. The last rows of a group are not full: with more examples they
 # count for less, but must be waited for, and lie in memory.
@@ -15,10 +15,11 @@ _GROUP = 2048
 # What the rows of a run depend on, beside their lengths; saved with a run's position in the data.
 DESCRIPTION = f"best fit decreasing, {_GROUP} examples"
 # Features of the length of the targets, kept beside them.
-_ALIGNED = ("loss_weights", "causal_attention", "component_ids")
+_ALIGNED = {"loss_weights": tf.float32, "component_ids": tf.int32}
 _auto = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
 
+@tasks.as_written
 def pack(
   examples: tf.data.Dataset, architecture: str, lengths: Mapping[str, int]
 ) -> tf.data.Dataset:
@@ -30,11 +31,13 @@ def pack(
       inputs               [7 8 1 9 1 0]    targets              [5 1 6 4 1 0]
       inputs_segment_ids   [1 1 1 2 2 0]    targets_segment_ids  [1 1 2 2 2 0]
 
-  What goes with the targets (weights, prefix, component) stays beside them. Examples that are too
-  long are cut. They stay in order within a row; see `best_fit` for the rows.
+  Examples stay in order within a row; see `best_fit` for the rows. What goes with the targets
+  (weights, component, and the prefix made of inputs) stays beside them. Examples that are too long
+  are cut, and zeros at their ends are padding.
 
   Args:
-    examples: features int [n], of as many positions as each example has.
+    examples: "inputs" and "targets", integers [n]; "loss_weights", where there are any, of the
+      length of the targets.
     architecture: "encoder_decoder" or "decoder_only"; for the latter inputs are put in front of
       targets first.
     lengths: of the task features, in tokens.
@@ -42,27 +45,34 @@ def pack(
   Returns:
     rows of static lengths, with "<feature>_segment_ids" (from 1, 0 is padding).
   """
-  if architecture == "decoder_only" and "inputs" in examples.element_spec:
-    lengths = {"targets": converters.model_lengths(lengths, architecture)["decoder"]}
-    examples = examples.map(converters.join_example, **_auto)
-  widths = {name: lengths[name] for name in ("inputs", "targets") if name in lengths}
-  beside = [name for name in _ALIGNED if name in examples.element_spec]
-  kept = (*widths, *beside)
+  names = [name for name in ("inputs", "targets") if name in lengths]
+  present = [name for name in _ALIGNED if name in examples.element_spec]
 
   def cut(example):
-    return {name: example[name][: widths.get(name, widths["targets"])] for name in kept}
+    kept = {name: _tokens(example[name][: lengths[name]]) for name in names}
+    size = tf.size(kept["targets"])
+    for name in present:
+      kept[name] = tf.cast(example[name][:size], _ALIGNED[name])
+      tf.debugging.assert_equal(tf.size(kept[name]), size, f"{name} are fewer than targets.")
+    return kept
+
+  examples = examples.map(cut, **_auto)
+  if architecture == "decoder_only" and "inputs" in names:
+    names, lengths = ["targets"], {"targets": sum(lengths[name] for name in names)}
+    examples = examples.map(converters.join_example, **_auto)
+  beside = sorted(set(examples.element_spec) - set(names))
+  room = np.array([lengths[name] for name in names])
 
   def rows(group):
     group = {name: _ragged(value) for name, value in group.items()}
-    needs = tf.stack([group[name].row_lengths() for name in widths], axis=1)
-    room = np.array(list(widths.values()))
+    needs = tf.stack([group[name].row_lengths() for name in names], axis=1)
     row, segment, starts = tf.numpy_function(
       lambda needs: _layout(needs, room), [needs], (tf.int64, tf.int32, tf.int64), stateful=False
     )
     count = tf.reduce_max(row) + 1
     packed = {}
-    for index, (name, width) in enumerate(widths.items()):
-      sizes = needs[:, index]
+    for index, name in enumerate(names):
+      sizes, width = needs[:, index], lengths[name]
       # Where each token goes in the rows, laid end to end: its example's place and its own in it.
       first = row * width + starts[:, index] - tf.cumsum(sizes, exclusive=True)
       place = tf.repeat(first, sizes) + tf.range(tf.reduce_sum(sizes))
@@ -75,7 +85,14 @@ def pack(
         packed[key] = tf.reshape(full, [count, width])
     return packed
 
-  return examples.map(cut, **_auto).ragged_batch(_GROUP).map(rows, **_auto).unbatch()
+  # One group at a time: those that lie ready are part of a saved position.
+  return examples.ragged_batch(_GROUP).map(rows).unbatch()
+
+
+def _tokens(feature: tf.Tensor) -> tf.Tensor:
+  """int32, without zeros at the end."""
+  places = tf.where(feature != 0)[:, 0]
+  return tf.cast(feature[: tf.reduce_max(tf.concat([[-1], places], axis=0)) + 1], tf.int32)
 
 
 def best_fit(needs: np.ndarray, room: np.ndarray) -> np.ndarray:

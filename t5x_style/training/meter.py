@@ -72,7 +72,8 @@ class Meter:
   def waiting(self) -> Iterator[None]:
     """For the next batch. The record's data_wait is the share of the period's time spent inside.
 
-    The device still has a step to do meanwhile: it stands idle for at most that share.
+    But for the first of a run and after pauses the device has a step to do meanwhile: it stands
+    idle for data for at most that share.
     """
     start = time.perf_counter()
     yield

@@ -110,6 +110,7 @@ def test_batches_resume_and_evaluation(architecture, objective, load):
   assert all(equal(a, b) for a, b in zip(evaluation, other.evaluation(2), strict=True))
   assert evaluation[0].keys() == batch.keys()
   assert data.identity() == other.identity()
+  assert not any("packing" in part for part in data.identity()["components"])
 
 
 def test_seeds_change_order_and_noise(load):
@@ -286,6 +287,7 @@ def test_a_users_own_task(architecture, name, pack, own_tasks):
   batch = next(batches)
   assert {k: (v.shape, v.dtype) for k, v in batch.items()} == data.feature_shapes
   assert ("decoder_segment_ids" in batch) == pack
+  assert all(("packing" in part) == pack for part in data.identity()["components"])
   weights, targets = batch["decoder_loss_weights"], batch["decoder_target_tokens"]
   assert (targets[weights > 0] > 0).all() and weights.any(axis=1).all()
   if architecture == "decoder_only":

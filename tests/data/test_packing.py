@@ -85,6 +85,57 @@ def test_long_examples_are_cut():
   assert row["decoder_target_tokens"] == [5]
 
 
+@pytest.mark.parametrize("architecture", ["encoder_decoder", "decoder_only"])
+def test_padding_of_examples_takes_no_room(architecture):
+  padded = [{k: [*v, 0, 0] for k, v in example.items()} for example in EXAMPLES]
+  lengths = {"inputs": 6, "targets": 6}
+  assert packed(architecture, lengths, padded) == packed(architecture, lengths, EXAMPLES)
+
+
+@pytest.mark.parametrize("architecture", ["encoder_decoder", "decoder_only"])
+def test_an_empty_side(architecture):
+  examples = [{"inputs": [], "targets": [5, 1]}, {"inputs": [7, 1], "targets": []}]
+  examples = [e | {"component_ids": [1] * len(e["targets"])} for e in examples]
+  (row,) = packed(architecture, {"inputs": 3, "targets": 3}, examples)
+  if architecture == "encoder_decoder":
+    assert row["encoder_input_tokens"] == [7, 1, 0]
+    assert row["encoder_segment_ids"] == [2, 2, 0]
+    assert row["decoder_segment_ids"] == [1, 1, 0]
+  else:
+    assert row["decoder_target_tokens"] == [5, 1, 7, 1, 0, 0]
+    assert row["decoder_loss_weights"] == [1, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("architecture", ["encoder_decoder", "decoder_only"])
+def test_weights_of_targets_that_are_cut(architecture):
+  example = {"inputs": [7, 1], "targets": [5, 6, 1], "loss_weights": [0.5, 1.0, 2.0]}
+  lengths = {"inputs": 2, "targets": 2}
+  (row,) = packed(architecture, lengths, [example], loss_weights=tf.float32)
+  assert row["decoder_loss_weights"][-2:] == [0.5, 1.0]
+  few = example | {"loss_weights": [0.5]}
+  with pytest.raises(tf.errors.InvalidArgumentError, match="loss_weights are fewer than targets"):
+    packed(architecture, lengths, [few], loss_weights=tf.float32)
+
+
+def test_groups_follow_each_other_and_a_position_is_saved_between(monkeypatch):
+  monkeypatch.setattr(packing, "_GROUP", 4)
+  examples = [{"targets": [e + 2] * (1 + e % 3)} for e in range(10)]
+  dataset = rows_of("decoder_only", {"targets": 4}, examples[:4])
+  first = [row["targets"].tolist() for row in dataset.as_numpy_iterator()]
+  flat = tf.ragged.constant([e["targets"] for e in examples])
+  source = tf.data.Dataset.from_tensor_slices(flat).map(lambda tokens: {"targets": tokens})
+  rows = iterator.with_options(packing.pack(source, "decoder_only", {"targets": 4}))
+  whole = [row["targets"].tolist() for row in rows.as_numpy_iterator()]
+  assert whole[: len(first)] == first
+  assert sorted(t for row in whole for t in row if t) == sorted(flat.flat_values.numpy())
+  for taken in range(len(whole)):
+    stream, again = iterator.Stream(rows), iterator.Stream(rows)
+    for _ in range(taken):
+      next(stream)
+    again.set_state(stream.get_state())
+    assert next(again)["targets"].tolist() == whole[taken]
+
+
 def test_examples_of_a_known_length():
   dataset = tf.data.Dataset.from_tensor_slices({"targets": np.arange(1, 13).reshape(4, 3)})
   rows = packing.pack(dataset, "decoder_only", {"targets": 7})
