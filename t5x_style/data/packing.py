@@ -16,7 +16,6 @@ _GROUP = 2048
 DESCRIPTION = f"best fit decreasing, {_GROUP} examples"
 # Features of the length of the targets, kept beside them.
 _ALIGNED = {"loss_weights": tf.float32, "component_ids": tf.int32}
-_auto = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
 
 @tasks.as_written
@@ -56,15 +55,14 @@ def pack(
       tf.debugging.assert_equal(tf.size(kept[name]), size, f"{name} are fewer than targets.")
     return kept
 
-  examples = examples.map(cut, **_auto)
+  examples = examples.map(cut, **tasks.IN_ORDER)
   if architecture == "decoder_only" and "inputs" in names:
     names, lengths = ["targets"], {"targets": sum(lengths[name] for name in names)}
-    examples = examples.map(converters.join_example, **_auto)
+    examples = examples.map(converters.join_example, **tasks.IN_ORDER)
   beside = sorted(set(examples.element_spec) - set(names))
   room = np.array([lengths[name] for name in names])
 
   def rows(group):
-    group = {name: _ragged(value) for name, value in group.items()}
     needs = tf.stack([group[name].row_lengths() for name in names], axis=1)
     row, segment, starts = tf.numpy_function(
       lambda needs: _layout(needs, room), [needs], (tf.int64, tf.int32, tf.int64), stateful=False
@@ -140,11 +138,6 @@ def best_fit(needs: np.ndarray, room: np.ndarray) -> np.ndarray:
     total[best] -= sizes[example]
     chosen[example] = number[best]
   return np.argsort(np.argsort(largest))[chosen]
-
-
-def _ragged(batch: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
-  """Examples whose length is known beforehand are batched as a plain tensor."""
-  return batch if isinstance(batch, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(batch)
 
 
 def _layout(needs: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

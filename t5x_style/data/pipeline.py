@@ -18,7 +18,6 @@ _TASK_FEATURES = ("inputs", "targets", "loss_weights")
 _ABOUT = ("counts", "raw", "raw_hidden")
 # Rows that are converted at once before components are mixed; it does not change what comes out.
 _CONVERT_ROWS = 16
-_auto = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Pipeline:
       return self._convert(each[0].batch(rows, drop_remainder=full))
     each = [self._convert(r.batch(_CONVERT_ROWS)).unbatch() for r in each]
     specs = {name: spec for r in each for name, spec in r.element_spec.items()}
-    each = [r.map(functools.partial(_complete, names=specs), **_auto) for r in each]
+    each = [r.map(functools.partial(_complete, names=specs), **tasks.IN_ORDER) for r in each]
     rates = np.array([rate for _, rate in self.parts])
     mixed = tf.data.Dataset.sample_from_datasets(
       each,
@@ -135,7 +134,7 @@ class Pipeline:
       return example
 
     if not windows or task.objective.budget or len(self.parts) > 1:
-      examples = examples.map(prepare, **_auto)
+      examples = examples.map(prepare, **tasks.IN_ORDER)
     if windows:
       return examples
     if self.packs(task):
@@ -158,7 +157,7 @@ class Pipeline:
       features = converters.convert(batch, self.architecture, self.lengths)
       return features | {name: batch[name] for name in _ABOUT if name in batch}
 
-    return batches.map(convert, **_auto)
+    return batches.map(convert, **tasks.IN_ORDER)
 
 
 def derived_seed(*parts: object) -> int:

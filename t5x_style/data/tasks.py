@@ -19,6 +19,8 @@ from t5x_style.data.objective import Objective
 # Functions of datasets are plain TensorFlow here, with no `if` or loop on tensors to be rewritten:
 # to look for some takes AutoGraph more than half of the time of opening a pipeline.
 as_written = tf.autograph.experimental.do_not_convert
+# Of `map`: on several threads, and the results in the order of what they are made from.
+IN_ORDER = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
 # Of the examples that are held back to mix their order, so many for one document held back before
 # it is cut up. Documents are long, and a saved position contains what is held back.
@@ -40,7 +42,7 @@ def tokenize(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.dat
     tokens = tf.cast(vocabulary.encode_tf(text), tf.int32)
     return {"targets": tokens, "repaired": text != document["text"], **kept}
 
-  return documents.map(encode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+  return documents.map(encode, **IN_ORDER)
 
 
 class PretrainingTask(seqio.Task):
