@@ -11,6 +11,7 @@ from absl import flags as absl_flags
 
 from launch import convert_gin, flags, mistakes, runtime
 from launch.mistakes import ConfigurationError
+from t5x_style.errors import UserError
 
 EXAMPLES = """\
 python -m launch.convert --from hf:bert-base-uncased --to imported
@@ -158,7 +159,7 @@ def _write_tokenizer(
     return "tokenizer.json, of the run's vocabulary", tokenizer_files.write(
       target, vocabulary, architecture
     )
-  except (ValueError, ModuleNotFoundError) as error:
+  except UserError as error:
     return f"none could be made: {error}", {}
 
 

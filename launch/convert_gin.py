@@ -24,7 +24,7 @@ def find_step(source: Path) -> Path:
   """The newest step of a MODEL_DIR or of its checkpoints, or the step that the folder is.
 
   Raises:
-    FileNotFoundError: there is none.
+    ConfigurationError: there is none.
   """
   if (source / "state").is_dir():
     return source
@@ -33,9 +33,9 @@ def find_step(source: Path) -> Path:
     if steps:
       return max(steps, key=lambda step: int(step.name))
   if (source / "config.json").is_file():
-    raise FileNotFoundError(f"--from {source} is a Hugging Face folder; write --from hf:{source}.")
+    raise ConfigurationError(f"--from {source} is a Hugging Face folder; write --from hf:{source}.")
   what = "holds no complete checkpoint" if source.is_dir() else "does not exist"
-  raise FileNotFoundError(
+  raise ConfigurationError(
     f"--from {source} {what}; give a MODEL_DIR that was saved to, one step in it, or hf:FOLDER for "
     "a Hugging Face model."
   )
@@ -95,7 +95,7 @@ def origin(step: Path, gin: GinValues) -> Path | None:
       return folder if (folder / "config.json").is_file() else None
     try:
       step = find_step(Path(path).expanduser())
-    except FileNotFoundError:
+    except ConfigurationError:
       return None
     configs = [f / "config.gin" for f in (step, step.parent.parent)]
     if (step / _ORIGIN).is_dir():
@@ -115,7 +115,7 @@ def vocabulary(gin: GinValues) -> Vocabulary | None:
   """The vocabulary of a run, where it is of SentencePiece or of bytes.
 
   Raises:
-    FileNotFoundError: its file is not there any more.
+    ConfigurationError: its file is not there any more.
   """
   reference = gin.macro("VOCABULARY")
   name = getattr(reference, "name", "").rpartition(".")[2]
@@ -129,7 +129,7 @@ def vocabulary(gin: GinValues) -> Vocabulary | None:
     shipped = Path(t5x_style.__file__).parent / "data" / "vocabulary_files" / path
     file = shipped if "/" not in path and shipped.is_file() else Path(path).expanduser()
     if not file.is_file():
-      raise FileNotFoundError(
+      raise ConfigurationError(
         f"The vocabulary of the run, {path!r}, is not there; set --gin.VOCABULARY_FILE to it."
       )
     content = file.read_bytes()

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import re
 import sys
 import traceback
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn
 
 from launch import peers
+from t5x_style.errors import UserError
 
 # gin adds one such line for every configurable on the way to the one that raised.
 _GIN_TRAIL = re.compile(
@@ -17,7 +19,11 @@ _GIN_TRAIL = re.compile(
 )
 
 
-class ConfigurationError(ValueError):
+# Errors of the file system that name no path.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class ConfigurationError(UserError):
   """What was set cannot work. The message says what, where it was set, and what to write."""
 
 
@@ -36,14 +42,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def setup() -> Iterator[None]:
-  """Errors of building a run are the user's to mend: ValueError and OSError become
-  ConfigurationError. What is raised later, in the middle of training, keeps its traceback."""
+  """While a run is built, what a person can put right becomes a ConfigurationError: UserError, and
+  what the operating system says about a path. Every other exception keeps its traceback."""
   try:
     yield
   except ConfigurationError:
     raise
-  except (ValueError, OSError) as error:
-    if peers.explain(error):
+  except UserError as error:
+    raise ConfigurationError(plain_message(error)) from error
+  except OSError as error:
+    if error.filename is None and error.errno not in _NO_ROOM:
       raise
     raise ConfigurationError(plain_message(error)) from error
 
@@ -58,9 +66,9 @@ def run_command(
 ) -> NoReturn:
   """Runs a command and ends the process.
 
-  Exit codes: 0 done; 1 training failed, as when the loss is no longer a number or another process
-  of the job is lost; 2 a mistake in the configuration; 130 interrupted. With --traceback in `argv`
-  errors show where they come from.
+  Exit codes: 0 done; 1 training failed, as when the loss is no longer a number, a file turns out
+  to be damaged or another process of the job is lost; 2 a mistake in the configuration; 130
+  interrupted. With --traceback in `argv` errors show where they come from.
   """
   argv = sys.argv if argv is None else argv
   try:
@@ -77,13 +85,15 @@ def run_command(
     peers.finished()
     sys.exit(130)
   except Exception as error:
-    if not peers.connected():
+    known = plain_message(error) if isinstance(error, UserError) else peers.explain(error)
+    if known is None and not peers.connected():
       raise
-    message = peers.explain(error)
-    if message is None or "--traceback" in argv:
+    if known is None or "--traceback" in argv:
       traceback.print_exc()
-    print_error(message or "This process ends, and with it the others of its job.")
-    peers.leave(1)
+    print_error(known or "This process ends, and with it the others of its job.")
+    if peers.connected():
+      peers.leave(1)
+    sys.exit(1)
   sys.exit(0)
 
 

@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CORE = ("models", "losses", "partitioning", "training", "inference")
 FORBIDDEN = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio", "gin", "clu"}
-# What a room may import of the package: launch -> training -> the others, data stands aside.
+# What a room may import of the package, besides the errors that all of them raise:
+# launch -> training -> the others, data stands aside.
 DOORS = {
   "models": {"models", "partitioning"},
   "losses": {"losses", "partitioning"},
@@ -74,7 +75,7 @@ def test_imports_point_one_way(room):
       assert name.split(".")[0] != "launch", f"{path.relative_to(ROOT)} imports {name}"
       parts = name.split(".")
       if parts[0] == "t5x_style" and len(parts) > 1:
-        assert parts[1] in DOORS[room], f"{path.relative_to(ROOT)} imports {name}"
+        assert parts[1] in DOORS[room] | {"errors"}, f"{path.relative_to(ROOT)} imports {name}"
 
 
 def test_gin_is_only_in_launch():
@@ -94,3 +95,40 @@ def test_files_fit_in_the_head(path):
   text = path.read_text()
   assert len(text.splitlines()) <= 400
   assert not text or ast.get_docstring(ast.parse(text)), "has no docstring"
+
+
+# What goes wrong there is no mistake of a person: shapes that do not fit, a text of XLA's.
+FAULTS = {
+  "losses/chosen.py",
+  "losses/chunking.py",
+  "losses/linear_cross_entropy.py",
+  "losses/pair_classification.py",
+  "partitioning/collectives.py",
+}
+
+
+def raised(path):
+  """The names of the exceptions that a file raises, outside the body of a try that handles them."""
+  tree = ast.parse(path.read_text())
+  handled = {
+    id(inner)
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Try) and node.handlers
+    for statement in node.body
+    for inner in ast.walk(statement)
+  }
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Raise) and id(node) not in handled:
+      raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+      yield getattr(raised, "id", "")
+
+
+@pytest.mark.parametrize("room", DOORS)
+def test_mistakes_of_a_person_are_marked(room):
+  """A command shows the message of a UserError; what else is raised ends in a traceback."""
+  plain = {"ValueError", "FileNotFoundError", "ModuleNotFoundError", "PermissionError"}
+  for path in ROOMS[room]:
+    if path.relative_to(ROOT / "t5x_style").as_posix() not in FAULTS:
+      assert not plain & set(raised(path)), (
+        f"{path.relative_to(ROOT)}: raise t5x_style.errors.UserError"
+      )

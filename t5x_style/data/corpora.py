@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, Protocol
 import seqio
 
 from t5x_style.data import jsonl, python_stdlib, text_files, text_sources, tfds_datasets
+from t5x_style.errors import UserError
 
 Patterns = str | Sequence[str]
 
@@ -86,7 +87,7 @@ class TextFiles:
   def _files(self) -> Mapping[str, Sequence[str]]:
     text_files.check_fraction(self.validation_fraction)
     if self.documents not in ("file", "line"):
-      raise ValueError(
+      raise UserError(
         f"CORPUS_DOCUMENTS = {self.documents!r} is neither 'file' (a document is a whole file) nor "
         "'line'."
       )

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from t5x_style.data import iterator, model_ids, pipeline, tasks
 from t5x_style.data.objective import Objective
+from t5x_style.errors import UserError
 
 _ROWS = 64  # that are converted at once; it does not change what comes out
 
@@ -38,7 +39,7 @@ def corrupt(
     seed, epoch: of the noise; the same pair gives the same rows.
 
   Raises:
-    ValueError: the objective cannot work so, or the texts are too short for a single row.
+    UserError: the objective cannot work so, or the texts are too short for a single row.
   """
   architecture = architecture or objective.architectures[0]
   lengths = objective.lengths(feature_lengths, architecture)
@@ -58,7 +59,7 @@ def corrupt(
   drawn = model_ids.to_model(drawn, vocabulary)
   batches = list(iterator.with_options(drawn).as_numpy_iterator())
   if not batches:
-    raise ValueError(
+    raise UserError(
       f"{len(texts)} texts give {objective.name} no row at feature_lengths = "
       f"{dict(feature_lengths)}; lengthen the texts or shorten the features."
     )

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from t5x_style.data import noise, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
+from t5x_style.errors import UserError
 
 _PIECES = ("[PRE]", "[MID]", "[SUF]")
 
@@ -44,7 +45,7 @@ class FillInMiddle(Objective):
     self.check_architecture(architecture)
     for field in ("rate", "spm_share"):
       if not 0 <= getattr(self, field) <= 1:
-        raise ValueError(
+        raise UserError(
           f"FillInMiddle.{field} = {getattr(self, field)} is no share; set "
           f"fill_in_middle.FillInMiddle.{field} between 0 and 1 in the gin file."
         )

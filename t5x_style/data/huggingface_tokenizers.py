@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from t5x_style.data import vocabularies
+from t5x_style.errors import UserError
 
 # What our objectives call a token, and what tokenizer_config.json does.
 _DECLARED = {"[CLS]": "cls_token", "[SEP]": "sep_token", "[MASK]": "mask_token"}
@@ -54,7 +55,7 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
     declared = _Special(self._tokenizer, content, tokens, name)
     own = declared.sentinels()
     if own and extra_ids:
-      raise ValueError(
+      raise UserError(
         f"the tokenizer {name} has {len(own)} sentinels of its own, <extra_id_0> and so on: set "
         "EXTRA_IDS = 0."
       )
@@ -198,15 +199,14 @@ def hf_tokenizer(
       "pad": ..., "start": ..., "[MASK]": "<mask>", "[R]": "<denoise>"}.
 
   Raises:
-    ModuleNotFoundError: the package tokenizers is not installed.
-    FileNotFoundError: there is no such file.
-    ValueError: it is no tokenizer, or a token is not known.
+    UserError: the package tokenizers is not installed, or there is no such file, or it is no
+      tokenizer, or a token is not known.
   """
   file = os.path.expanduser(path)
   if tf.io.gfile.isdir(file):
     file = os.path.join(file, "tokenizer.json")
   if not tf.io.gfile.exists(file):
-    raise FileNotFoundError(
+    raise UserError(
       f"there is no tokenizer {file!r}. Set VOCABULARY_FILE to a tokenizer.json or its folder; for "
       "a SentencePiece .model include data/vocabulary.gin instead."
     )
@@ -259,7 +259,7 @@ class _Special:
       if token in by_content:
         return by_content[token]
     if role == "eos":
-      raise ValueError(
+      raise UserError(
         f"nothing says which token of {self._name} ends a document: put tokenizer_config.json "
         "beside it, or set SPECIAL_TOKENS = {'eos': '...'}."
       )
@@ -295,7 +295,7 @@ class _Special:
       return token
     i = self._tokenizer.token_to_id(token)
     if i is None:
-      raise ValueError(
+      raise UserError(
         f"{self._name} has no token {token!r}, which is to be its {role!r}; set SPECIAL_TOKENS = "
         f"{{{role!r}: '...'}} to one it has, or mend tokenizer_config.json."
       )
@@ -321,13 +321,13 @@ def _load(content: str, name: str) -> Any:
   try:
     import tokenizers
   except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
+    raise UserError(
       f"the tokenizer {name} needs the package tokenizers: pip install 't5x_style[interop]'."
     ) from error
   try:
     tokenizer = tokenizers.Tokenizer.from_str(content)
   except Exception as error:  # the library raises plain Exceptions
-    raise ValueError(
+    raise UserError(
       f"{name} is not a tokenizer.json of Hugging Face ({error}); set VOCABULARY_FILE to one, or "
       "include data/vocabulary.gin for a SentencePiece .model."
     ) from error

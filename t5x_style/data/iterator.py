@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from t5x_style.data import skipping
+from t5x_style.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
@@ -109,7 +110,7 @@ class BatchIterator:
     """Continues behind the batch after which `state` was taken; other streams are ignored."""
     missing = [_name(index) for index in self._streams if _name(index) not in state]
     if missing:
-      raise ValueError(
+      raise UserError(
         f"the saved data position has {sorted(state)} but not {missing}; the number of data "
         "streams (DATA_STREAMS) must stay that of the run that saved it."
       )

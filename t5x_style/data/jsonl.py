@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from t5x_style.data import record_cache, text_files
 from t5x_style.data.record_cache import Records
+from t5x_style.errors import UserError
 
 _VERSION = 1
 _BYTES_PER_SHARD = 64 * 2**20
@@ -36,7 +37,7 @@ def open_records(
     cache_dir: see record_cache.open_or_build.
 
   Raises:
-    ValueError: no object has text in `field`, or a file cannot be read.
+    UserError: no object has text in `field`, or a file cannot be read.
   """
   key = hashlib.sha256(repr((_VERSION, field, held_out)).encode())
   total = 0
@@ -113,21 +114,21 @@ class _Conversion:
     return None
 
   def check_found(self, where: str) -> None:
-    """ValueError where there is no document to train on, naming the fields there are."""
+    """UserError where there is no document to train on, naming the fields there are."""
     if self.writer.documents["train"]:
       return
     if self.documents:
-      raise ValueError(
+      raise UserError(
         f"all {self.documents} documents in {where} are held out; give more documents, "
         "VALIDATION_FILES, or VALIDATION_FRACTION = 0."
       )
     if self.fields:
-      raise ValueError(
+      raise UserError(
         f"JSON_FIELD = {self.field!r}: no object read from {where} has that field; they have "
         f"{', '.join(map(repr, sorted(self.fields)))}. Set JSON_FIELD to the one with the text."
       )
     reasons = "; ".join(f"{count} lines {reason}" for reason, count in self.skipped.items())
-    raise ValueError(
+    raise UserError(
       f"no document in {where}: {reasons or 'there are no lines'}. CORPUS_FILES must match files "
       f'with one JSON object a line, e.g. {{"{self.field}": "..."}}.'
     )
@@ -148,7 +149,7 @@ def _lines(file: str) -> Iterator[bytes]:
     with opened:
       yield from gzip.open(opened) if file.endswith(".gz") else opened
   except (OSError, EOFError, tf.errors.OpError) as error:
-    raise ValueError(
+    raise UserError(
       f"{file}, matched by CORPUS_FILES or VALIDATION_FILES, cannot be read: {error}. Mend it, or "
       "leave it out of the pattern."
     ) from error

@@ -11,6 +11,7 @@ import seqio
 
 from t5x_style.data import iterator, model_ids, packing, pipeline, tasks, vocabularies
 from t5x_style.data.objective import ARCHITECTURES, Objective
+from t5x_style.errors import UserError
 
 _EVALUATION_SEED = 0
 
@@ -51,10 +52,10 @@ def load(
     a Dataset.
   """
   if architecture not in ARCHITECTURES:
-    raise ValueError(f"architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}.")
+    raise UserError(f"architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}.")
   for count, what in ((process_count, "processes"), (streams, "data streams (DATA_STREAMS)")):
     if count < 1 or batch_size % count:
-      raise ValueError(f"BATCH_SIZE = {batch_size} does not divide into {count} {what}.")
+      raise UserError(f"BATCH_SIZE = {batch_size} does not divide into {count} {what}.")
 
   if process_count > streams and process_index == 0:
     warnings.warn(
@@ -76,7 +77,7 @@ def load(
       (objective, "OBJECTIVE", "objectives"),
     ):
       if value is None:
-        raise ValueError(f"{macro} is not set; include a file of gin_configs/{folder}/.")
+        raise UserError(f"{macro} is not set; include a file of gin_configs/{folder}/.")
     assert objective is not None
     objective.check_architecture(architecture)
     lengths = objective.lengths(dict(feature_lengths or {}), architecture)
@@ -196,7 +197,7 @@ class Dataset:
       dataset = dataset.take(-1 if max_batches is None else max_batches).prefetch(2)
       batches = list(iterator.with_options(dataset).as_numpy_iterator())
     if not batches:
-      raise ValueError(
+      raise UserError(
         f"the split 'validation' of {', '.join(absent or names)} has no example. Give the corpus "
         "validation data: VALIDATION_FILES or a larger VALIDATION_FRACTION for files of your own, "
         "VALIDATION_SPLIT for TFDS, or a 'validation' split of your SeqIO task."
@@ -234,7 +235,7 @@ class Dataset:
     }
 
   def check_not_empty(self) -> None:
-    """ValueError where a component has no example in an epoch of a stream of this process."""
+    """UserError where a component has no example in an epoch of a stream of this process."""
     for stream in self._owned():
       for index, (task, _) in enumerate(self.pipeline.parts):
         # In the order of the files, as the first that are shuffled wait for many.
@@ -244,7 +245,7 @@ class Dataset:
         )
         if not list(iterator.with_options(examples.take(1))):
           where = f" in data stream {stream} of {self.streams}" if self.streams > 1 else ""
-          raise ValueError(
+          raise UserError(
             f"{task.name} gives no example{where}: its 'train' split has no document with enough "
             f"tokens for feature lengths {dict(self.pipeline.lengths)}. Check what CORPUS points "
             "to, shorten TASK_FEATURE_LENGTHS or lower DATA_STREAMS."

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from t5x_style.data import noise, pieces, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
+from t5x_style.errors import UserError
 
 Corrupter = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
@@ -82,7 +83,7 @@ class MaskedLM(Objective):
     self.check_architecture(architecture)
     self.check_number("mask_rate", 0, 1)
     if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1:
-      raise ValueError(
+      raise UserError(
         f"MaskedLM.mask_share = {self.mask_share} and random_share = {self.random_share} are not "
         "shares of one whole; set masked_lm.MaskedLM.mask_share and .random_share, e.g. .8 and .1."
       )

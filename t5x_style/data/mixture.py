@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import seqio
 
 from t5x_style.data.objective import Objective, Preprocessor
+from t5x_style.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Mixture(Objective):
     count = len(self.objectives)
     rates = self.rates or (1.0,) * count
     if not count or len(rates) != count or min(rates) <= 0 or self.temperature <= 0:
-      raise ValueError(
+      raise UserError(
         f"Mixture.objectives has {count} parts and Mixture.rates is {list(self.rates)} at "
         f"temperature {self.temperature}; set mixture.Mixture.rates to one positive number for "
         "each of mixture.Mixture.objectives."
@@ -49,7 +50,7 @@ class Mixture(Objective):
     rates = [rate ** (1 / self.temperature) for rate in rates]
     names = list(self.names) or _numbered([objective.name for objective in self.objectives])
     if len(set(names)) != count:
-      raise ValueError(f"Mixture.names = {names} needs a different name for each of {count} parts.")
+      raise UserError(f"Mixture.names = {names} needs a different name for each of {count} parts.")
     return tuple(zip(names, self.objectives, rates, strict=True))
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
@@ -58,7 +59,7 @@ class Mixture(Objective):
       budget = objective.budget or {}
       long = [key for key, length in budget.items() if length > feature_lengths.get(key, 0)]
       if long:
-        raise ValueError(
+        raise UserError(
           f"the budget {dict(budget)} of the component {name} is more than TASK_FEATURE_LENGTHS = "
           f"{dict(feature_lengths)} gives {long[0]!r}: rows have room for the longest component. "
           "Raise TASK_FEATURE_LENGTHS, or lower the budget."

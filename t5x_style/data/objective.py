@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import seqio
 import tensorflow as tf
 
+from t5x_style.errors import UserError
+
 Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
 ARCHITECTURES = ("encoder_decoder", "decoder_only", "encoder_only")
 
@@ -53,7 +55,7 @@ class Objective:
   def check(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> None:
-    """Raises ValueError, naming what to change, where the objective cannot work."""
+    """Raises UserError, naming what to change, where the objective cannot work."""
     self.check_architecture(architecture)
 
   def preprocessor(
@@ -82,7 +84,7 @@ class Objective:
     if architecture in self.architectures:
       return
     fitting = sorted(o.name for o in known() if architecture in _fits(o))
-    raise ValueError(
+    raise UserError(
       f"OBJECTIVE {self.name!r} feeds {' and '.join(self.architectures)} models, but MODEL is "
       f"{architecture}. For {architecture} models there are: {', '.join(fitting)} "
       "(include gin_configs/objectives/<name>.gin instead); or include a model of a fitting "
@@ -92,16 +94,16 @@ class Objective:
   def required_length(
     self, feature_lengths: Mapping[str, int], feature: str, minimum: int, why: str
   ) -> int:
-    """The user's length of `feature`; ValueError when it is missing or below `minimum`."""
+    """The user's length of `feature`; UserError when it is missing or below `minimum`."""
     given = dict(feature_lengths or {})
     if feature not in given:
-      raise ValueError(
+      raise UserError(
         f"TASK_FEATURE_LENGTHS = {given} has no {feature!r}, which {self.name} needs; write e.g. "
         f"TASK_FEATURE_LENGTHS = {{{feature!r}: 512}} in the gin file."
       )
     length = given[feature]
     if not isinstance(length, int) or length < minimum:
-      raise ValueError(
+      raise UserError(
         f"TASK_FEATURE_LENGTHS[{feature!r}] = {length!r} is too small for {self.name}: {why}; "
         f"set it to at least {minimum}."
       )
@@ -117,10 +119,10 @@ class Objective:
     return self.required_length({"targets": sum(given.values())}, "targets", minimum, why)
 
   def check_number(self, field: str, low: float, high: float) -> None:
-    """ValueError unless low < field < high."""
+    """UserError unless low < field < high."""
     value = getattr(self, field)
     if not low < value < high:
-      raise ValueError(
+      raise UserError(
         f"{type(self).__name__}.{field} = {value} is outside ({low}, {high}); set "
         f"{self.name}.{type(self).__name__}.{field} in the gin file."
       )

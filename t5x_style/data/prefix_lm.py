@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from t5x_style.data import noise, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
+from t5x_style.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class PrefixLM(Objective):
     needed = self.longest_suffix(self.window({"inputs": inputs}, architecture)) + 1
     targets = feature_lengths.get("targets", needed)
     if targets < needed:
-      raise ValueError(
+      raise UserError(
         f"TASK_FEATURE_LENGTHS['targets'] = {targets} cuts the targets of {self.name}: with inputs "
         f"{inputs} and suffix_share {self.suffix_share} they have up to {needed} tokens. Leave "
         f"'targets' out (it is computed) or set it to {needed}."
@@ -70,7 +71,7 @@ class PrefixLM(Objective):
 
   def _check_numbers(self) -> None:
     if not 0 < self.suffix_share <= 0.5:
-      raise ValueError(
+      raise UserError(
         f"PrefixLM.suffix_share = {self.suffix_share} is outside (0, .5]; set "
         "prefix_lm.PrefixLM.suffix_share in the gin file."
       )

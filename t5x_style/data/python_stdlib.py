@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from t5x_style.data import record_cache
+from t5x_style.errors import UserError
 
 # Raise it when what is written changes, so that nobody reads an old cache.
 _VERSION = 1
@@ -36,7 +37,7 @@ def open_records(cache_dir: str | None = None) -> record_cache.Records:
   base = folder()
   paths = list(_paths(base))
   if not any(path.endswith(".py") for path in paths):
-    raise FileNotFoundError(
+    raise UserError(
       f"the standard library has no source files in {base}: this Python keeps it elsewhere, e.g. "
       "in a zip file. Train on text of your own: include 'data/text_files.gin'."
     )

@@ -18,6 +18,8 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from t5x_style.errors import UserError
+
 _FORMAT = 1
 _MANIFEST = "manifest.json"
 # Checksums are compared up to this size, in about a second a GB; beyond it only the files' sizes
@@ -121,7 +123,7 @@ def open_or_build(
       OSError of its own would be taken for one of writing.
 
   Raises:
-    OSError: the folder cannot be written.
+    UserError: the folder cannot be written.
   """
   folder = (Path(root).expanduser() if root else default_root()) / name
   records = _open(folder, warn=True)
@@ -133,8 +135,7 @@ def open_or_build(
       # Another process may have built it while this one waited.
       return _open(folder) or _build(folder, shards, build)
   except (OSError, tf.errors.OpError) as error:
-    kind = type(error) if isinstance(error, OSError) else OSError
-    raise kind(
+    raise UserError(
       f"the text cache {folder} cannot be written: {error}. Set the environment variable "
       "T5X_STYLE_CACHE, or cache_dir of the corpus in the gin file, to a folder with room that you "
       "may write to."

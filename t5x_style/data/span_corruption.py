@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from t5x_style.data import converters, noise, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
+from t5x_style.errors import UserError
 
 
 class DenoiserLengths(NamedTuple):
@@ -38,7 +39,7 @@ def lengths_for_inputs(inputs: int, noise_density: float, mean_span: float) -> D
   inputs, as T5 does. (512, .15, 3) -> raw 568, targets 114, spans 28.
   """
   if inputs < 4:
-    raise ValueError(f"no window of two tokens fits {inputs} inputs tokens; 4 is the least")
+    raise UserError(f"no window of two tokens fits {inputs} inputs tokens; 4 is the least")
   raw = 2
   while lengths_of_window(raw + 1, noise_density, mean_span).inputs <= inputs:
     raw += 1
@@ -51,7 +52,7 @@ def lengths_for_inputs(inputs: int, noise_density: float, mean_span: float) -> D
 def lengths_for_total(total: int, noise_density: float, mean_span: float) -> DenoiserLengths:
   """The longest window whose inputs and targets together fit `total` tokens of a decoder's row."""
   if total < 6:
-    raise ValueError(f"no window of two tokens fits a row of {total} tokens; 6 is the least")
+    raise UserError(f"no window of two tokens fits a row of {total} tokens; 6 is the least")
   raw = 2
   while True:
     longer = lengths_of_window(raw + 1, noise_density, mean_span)
@@ -162,7 +163,7 @@ class SpanCorruption(Objective):
     needed = self.denoiser({"inputs": inputs}, architecture).targets
     targets = feature_lengths.get("targets", needed)
     if targets < needed:
-      raise ValueError(
+      raise UserError(
         f"TASK_FEATURE_LENGTHS['targets'] = {targets} cuts the targets of {self.name}: inputs "
         f"{inputs} at noise_density {self.noise_density} and mean_span {self.mean_span} come with "
         f"{needed} target tokens. Leave 'targets' out (it is computed) or set it to {needed}."
@@ -232,13 +233,13 @@ class SpanCorruption(Objective):
     self.check_number("noise_density", 0, 1)
     where = "in the gin file (span_corruption.SpanCorruption)"
     if self.mean_span < 1:
-      raise ValueError(f"mean_span = {self.mean_span} is below one token; set it {where}.")
+      raise UserError(f"mean_span = {self.mean_span} is below one token; set it {where}.")
     if self.mean_span_to is not None and self.mean_span_to < self.mean_span:
-      raise ValueError(
+      raise UserError(
         f"mean_span_to = {self.mean_span_to} is below mean_span = {self.mean_span}; set it {where}."
       )
     if self.span_lengths not in ("composition", "normal", "uniform"):
-      raise ValueError(
+      raise UserError(
         f"span_lengths = {self.span_lengths!r} is none of 'composition', 'normal', 'uniform'; "
         f"set it {where}."
       )
@@ -247,9 +248,9 @@ class SpanCorruption(Objective):
 def check_sentinels(
   name: str, plan: DenoiserLengths, lengths: Mapping[str, int], vocabulary: seqio.Vocabulary
 ) -> None:
-  """ValueError where a window has more spans than the vocabulary has sentinels."""
+  """UserError where a window has more spans than the vocabulary has sentinels."""
   if plan.spans > vocabulary.extra_ids:
-    raise ValueError(
+    raise UserError(
       f"{name} at TASK_FEATURE_LENGTHS = {dict(lengths)} hides {plan.spans} spans in a window "
       f"of {plan.raw} tokens, but the vocabulary has {vocabulary.extra_ids} sentinels. Set "
       f"extra_ids of VOCABULARY to at least {plan.spans}, or shorten the inputs, raise mean_span "

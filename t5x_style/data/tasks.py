@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from t5x_style.data import huggingface_tokenizers, noise
 from t5x_style.data.objective import Objective
+from t5x_style.errors import UserError
 
 # Functions of datasets are plain TensorFlow here, with no `if` or loop on tensors to be rewritten:
 # to look for some takes AutoGraph more than half of the time of opening a pipeline.
@@ -153,7 +154,7 @@ def register(
   """Registers <corpus>_<objective> with SeqIO, a Mixture where the objective has several parts.
 
   Registering a name again replaces it, so that a notebook may change its mind; a name that a user
-  gave to a task of their own is left alone (ValueError).
+  gave to a task of their own is left alone (UserError).
   """
   name = f"{corpus.name}_{objective.name}"
   parts = objective.components()
@@ -179,7 +180,7 @@ def _add(registry: Any, name: str, provider: Any) -> None:
     present = registry.get(name)
     tasks = present.tasks if isinstance(present, seqio.Mixture) else [present]
     if not all(isinstance(task, PretrainingTask) for task in tasks):
-      raise ValueError(
+      raise UserError(
         f"a SeqIO task named {name!r} is registered already; rename it, or run it itself with "
         f"MIXTURE_OR_TASK_NAME = {name!r}."
       )
@@ -193,7 +194,7 @@ def lookup(name: str, module: str | None = None) -> seqio.Task | seqio.Mixture:
     try:
       importlib.import_module(module)
     except ImportError as error:
-      raise ValueError(
+      raise UserError(
         f"MIXTURE_OR_TASK_MODULE = {module!r} cannot be imported ({error}); write the dotted name "
         "of the module that registers your tasks, and start from where Python finds it."
       ) from error
@@ -202,7 +203,7 @@ def lookup(name: str, module: str | None = None) -> seqio.Task | seqio.Mixture:
     return seqio.get_mixture_or_task(name)
   near = difflib.get_close_matches(name, names, n=5, cutoff=0.0)
   listed = [*near, *(n for n in names if n not in near)]
-  raise ValueError(
+  raise UserError(
     f"MIXTURE_OR_TASK_NAME = {name!r} is not registered. There are, nearest first: "
     f"{', '.join(listed) or 'none'}. Set MIXTURE_OR_TASK_MODULE to the module that registers it, "
     "or leave MIXTURE_OR_TASK_NAME at None to compose CORPUS and OBJECTIVE."
@@ -217,7 +218,7 @@ def parts(provider: seqio.Task | seqio.Mixture) -> Sequence[tuple[seqio.Task, fl
     rated = [(provider, 1.0)]
   for task, rate in rated:
     if not (math.isfinite(rate) and rate > 0):
-      raise ValueError(f"the mixing rate of {task.name} is {rate}; rates are positive numbers.")
+      raise UserError(f"the mixing rate of {task.name} is {rate}; rates are positive numbers.")
   return rated
 
 
@@ -232,7 +233,7 @@ def lengths(
   architecture: str,
   feature_lengths: Mapping[str, int] | None,
 ) -> dict[str, int]:
-  """The length of each of the task's features; ValueError where one is missing or unusable."""
+  """The length of each of the task's features; UserError where one is missing or unusable."""
   given = dict(feature_lengths or {})
   for task, _ in parts(provider):
     if isinstance(task, PretrainingTask):
@@ -241,13 +242,13 @@ def lengths(
         given[name] = max(length, given.get(name, 0))
   needed = [name for name in ("inputs", "targets") if name in provider.output_features]
   if architecture != "decoder_only" and needed != ["inputs", "targets"]:
-    raise ValueError(
+    raise UserError(
       f"{provider.name} has the features {sorted(provider.output_features)}, but {architecture} "
       "models need 'inputs' and 'targets'; use a decoder_only model or another task."
     )
   for name in needed:
     if given.get(name, 0) < 1:
-      raise ValueError(
+      raise UserError(
         f"TASK_FEATURE_LENGTHS = {dict(feature_lengths or {})} has no length for the feature "
         f"{name!r} of {provider.name}; write TASK_FEATURE_LENGTHS = "
         f"{ {key: given.get(key, 512) for key in needed} }."

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import tensorflow as tf
 
+from t5x_style.errors import UserError
+
 # A document is in memory as a whole, several times over while it is tokenised.
 _LARGEST_DOCUMENT = 2**30
 # What a fingerprint reads of a file: three blocks of so many bytes, unless there are too many files
@@ -19,7 +21,7 @@ _SAMPLED_FILES = 10_000
 
 def check_fraction(fraction: float) -> None:
   if not 0 <= fraction < 1:
-    raise ValueError(
+    raise UserError(
       f"VALIDATION_FRACTION = {fraction} is not a share of at least 0 and less than 1; 0.05 holds "
       "out every twentieth document."
     )
@@ -31,7 +33,7 @@ def splits(
   """The files of "train" and, where a pattern says which, "validation", sorted.
 
   Raises:
-    FileNotFoundError: nothing matches.
+    UserError: nothing matches.
     PermissionError: a file cannot be read.
   """
   files = {"train": matching(pattern, "CORPUS_FILES")}
@@ -40,7 +42,7 @@ def splits(
     held_out = set(files["validation"])
     files["train"] = [file for file in files["train"] if file not in held_out]
     if not files["train"]:
-      raise ValueError(
+      raise UserError(
         f"VALIDATION_FILES = {validation_pattern!r} matches all that CORPUS_FILES = {pattern!r} "
         "does; nothing is left to train on. Write patterns of which one matches more."
       )
@@ -59,14 +61,14 @@ def whole(files: Mapping[str, Sequence[str]], held_out: float | None) -> dict[st
   sizes = {file: _size(file) for names in files.values() for file in names}
   large = [file for file, size in sizes.items() if size > _LARGEST_DOCUMENT]
   if large:
-    raise ValueError(
+    raise UserError(
       f"{large[0]} has {sizes[large[0]] / 2**30:.1f} GiB, too much for one document. Set "
       "CORPUS_DOCUMENTS = 'line' to read a document a line, or cut it into files."
     )
   result = {split: [file for file in names if sizes[file]] for split, names in files.items()}
   for split, names in result.items():
     if not names:
-      raise ValueError(
+      raise UserError(
         f"all files for {split} are empty, e.g. {files[split][0]}; write their text into them, or "
         "change CORPUS_FILES or VALIDATION_FILES."
       )
@@ -74,7 +76,7 @@ def whole(files: Mapping[str, Sequence[str]], held_out: float | None) -> dict[st
     return result
   train = result["train"]
   if len(train) < 2:
-    raise ValueError(
+    raise UserError(
       f"CORPUS_FILES matches one file with text, {train[0]}, which is one document: none can be "
       "held out. Set VALIDATION_FILES to other files, or CORPUS_DOCUMENTS = 'line' to read a "
       "document a line."
@@ -100,12 +102,12 @@ def matching(patterns: str | Sequence[str], macro: str) -> list[str]:
   for pattern in [patterns] if isinstance(patterns, str) else patterns:
     files = _glob(pattern)
     if not files:
-      raise FileNotFoundError(_nothing_matches(pattern, macro))
+      raise UserError(_nothing_matches(pattern, macro))
     found.update(files)
   for file in found:
     _check_readable(file, macro)
   if not found:
-    raise ValueError(f"{macro} = {patterns!r} names no file; write e.g. '/my/texts/**/*.txt'.")
+    raise UserError(f"{macro} = {patterns!r} names no file; write e.g. '/my/texts/**/*.txt'.")
   return sorted(found)
 
 
@@ -143,11 +145,11 @@ def _check_readable(file: str, macro: str) -> None:
   if is_remote(file) or os.access(file, os.R_OK):
     return
   if os.path.islink(file) and not os.path.exists(file):
-    raise FileNotFoundError(
+    raise UserError(
       f"{file}, matched by {macro}, is a link to {os.readlink(file)}, which does not exist; "
       "mend or remove it."
     )
-  raise PermissionError(
+  raise UserError(
     f"{file}, matched by {macro}, cannot be read by this user; change its permissions "
     f"(chmod +r), or write a pattern for {macro} that leaves it out."
   )

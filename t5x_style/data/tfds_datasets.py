@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from t5x_style.errors import UserError
+
 
 def check(name: str, data_dir: str | None, field: str, splits: Mapping[str, str]) -> None:
   """Raises what is wrong, and says what there is instead.
@@ -25,7 +27,7 @@ def check(name: str, data_dir: str | None, field: str, splits: Mapping[str, str]
   texts = [key for key, spec in features.items() if spec.dtype in (tf.string, str, object)]
   if field not in texts:
     what = f"is {features[field]}, no text" if field in features else "does not exist"
-    raise ValueError(
+    raise UserError(
       f"TFDS_FIELD = {field!r} of {name} {what}; fields with text are "
       f"{', '.join(map(repr, texts)) or 'none'}."
     )
@@ -33,14 +35,14 @@ def check(name: str, data_dir: str | None, field: str, splits: Mapping[str, str]
     try:
       empty = builder.info.splits[theirs].num_examples == 0
     except (KeyError, ValueError, AssertionError) as error:
-      raise ValueError(
+      raise UserError(
         f"{name} has no split {theirs!r} for {ours}; there are "
         f"{', '.join(map(repr, builder.info.splits)) or 'none'}. Set Tfds.train_split and "
         "Tfds.validation_split, e.g. 'train[1%:]' and 'train[:1%]'; validation_split = None "
         "holds out nothing."
       ) from error
     if empty:
-      raise ValueError(f"the split {theirs!r} of {name} is empty; choose another for {ours}.")
+      raise UserError(f"the split {theirs!r} of {name} is empty; choose another for {ours}.")
 
 
 def versioned(name: str, data_dir: str | None) -> str:
@@ -72,7 +74,7 @@ def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
   except (tfds.core.DatasetNotFoundError, ValueError, AssertionError, OSError) as error:
     reason = f" ({str(error).splitlines()[0]})"
   present = sorted(_prepared(place))
-  raise ValueError(
+  raise UserError(
     f"TFDS_NAME = {name!r} is not in {place}{reason}. "
     + (f"Prepared there: {', '.join(present)}. " if present else "No dataset is prepared there. ")
     + "Set TFDS_NAME, or --tfds_data_dir to where it is, or prepare it: "

@@ -11,6 +11,7 @@ from t5x_style.data.mixture import Mixture
 from t5x_style.data.objective import Objective, Preprocessor
 from t5x_style.data.prefix_lm import PrefixLM
 from t5x_style.data.span_corruption import SpanCorruption
+from t5x_style.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ class UL2(Objective):
   def _budget(self, letter: str) -> Mapping[str, int] | None:
     unknown = set(self.budgets) - set("RSX")
     if unknown:
-      raise ValueError(
+      raise UserError(
         f"UL2.budgets = {dict(self.budgets)} names {sorted(unknown)[0]!r}; its denoisers are "
         '"R", "S" and "X", e.g. {"X": {"inputs": 256}}.'
       )

@@ -19,6 +19,8 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2
 
+from t5x_style.errors import UserError
+
 SHIPPED = Path(__file__).parent / "vocabulary_files"
 # What the objectives call upon beside padding, EOS and UNK; launch.tokenizer adds them to a model.
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[MASK]", "[R]", "[S]", "[X]", "[PRE]", "[MID]", "[SUF]")
@@ -43,11 +45,11 @@ class _SpecialsFromExtraIds(seqio.Vocabulary):
 
   def _borrow(self, tokens: Sequence[str]) -> None:
     if isinstance(tokens, str):
-      raise ValueError(
+      raise UserError(
         f"specials_from_extra_ids = {tokens!r} is one text; write a tuple: ({tokens!r},)."
       )
     if len(tokens) > self._extra_ids:
-      raise ValueError(
+      raise UserError(
         f"specials_from_extra_ids = {tuple(tokens)} takes {len(tokens)} extra ids, but there are "
         f"{self._extra_ids}; raise extra_ids (EXTRA_IDS in the gin files)."
       )
@@ -105,8 +107,8 @@ def sentencepiece(
       lowest extra id, and so on; as many sentinels fewer are left. Other names may be given too.
 
   Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: it is not a SentencePiece model, or padding, EOS and UNK are not 0, 1 and 2.
+    UserError: there is no such file, or it is not a SentencePiece model, or padding, EOS and UNK
+      are not 0, 1 and 2.
   """
   file = _find(path)
   _check_ids(file, _read(file))
@@ -131,7 +133,7 @@ def special_id(vocabulary: seqio.Vocabulary, token: str) -> int:
   the same would come out of the text as well.
 
   Raises:
-    ValueError: the vocabulary has no such special token.
+    UserError: the vocabulary has no such special token.
   """
   borrowed = getattr(vocabulary, "borrowed", ())
   if token in borrowed:
@@ -139,7 +141,7 @@ def special_id(vocabulary: seqio.Vocabulary, token: str) -> int:
   if isinstance(vocabulary, SelfDescribing):
     if token in vocabulary.named_tokens:
       return vocabulary.named_tokens[token]
-    raise ValueError(
+    raise UserError(
       f"the tokenizer {vocabulary.name} has no special token {token!r}. Say which token it is, "
       f"SPECIAL_TOKENS = {{{token!r}: '...'}}, or append it: huggingface_tokenizers.hf_tokenizer."
       f"specials_from_extra_ids = {(*borrowed, token)!r} and EXTRA_IDS = {len(borrowed) + 1} or "
@@ -151,7 +153,7 @@ def special_id(vocabulary: seqio.Vocabulary, token: str) -> int:
       if piece.piece == token and piece.type in (_PIECE.CONTROL, _PIECE.USER_DEFINED):
         return i
   function = "byte_vocabulary" if isinstance(vocabulary, seqio.ByteVocabulary) else "sentencepiece"
-  raise ValueError(
+  raise UserError(
     f"the vocabulary {_name(vocabulary)} has no special token {token!r}. Use the shipped "
     "python_stdlib.model (VOCABULARY_FILE), train a vocabulary with `python -m launch.tokenizer`, "
     "which adds it, or take it from the extra ids: vocabularies."
@@ -162,7 +164,7 @@ def special_id(vocabulary: seqio.Vocabulary, token: str) -> int:
 def sentinel_id(vocabulary: seqio.Vocabulary, k: int) -> int:
   """The id of sentinel k, <extra_id_k>: vocab_size - 1 - k, as in T5."""
   if not 0 <= k < vocabulary.extra_ids:
-    raise ValueError(
+    raise UserError(
       f"<extra_id_{k}> does not exist: the vocabulary {_name(vocabulary)} has "
       f"{vocabulary.extra_ids} sentinels; raise extra_ids (EXTRA_IDS in the gin files)."
     )
@@ -256,7 +258,7 @@ def _find(path: str) -> str:
   except (tf.errors.OpError, OSError) as error:
     found, reason = False, f" ({error})"
   if not found:
-    raise FileNotFoundError(
+    raise UserError(
       f"there is no vocabulary file {path!r}{reason}. Set VOCABULARY_FILE to a SentencePiece "
       f"model, to the name of a shipped one ({', '.join(names)}), or train one on your text with "
       "`python -m launch.tokenizer`."
@@ -275,7 +277,7 @@ def _check_ids(file: str, content: bytes) -> None:
   except DecodeError:
     model = sentencepiece_model_pb2.ModelProto()
   if not model.pieces:
-    raise ValueError(
+    raise UserError(
       f"the vocabulary file {file} ({len(content)} bytes) is not a SentencePiece model. Set "
       "VOCABULARY_FILE to a .model file, not to a .vocab or tokenizer.json beside it."
     )
@@ -288,7 +290,7 @@ def _check_ids(file: str, content: bytes) -> None:
     if places.get(piece) != i
   ]
   if wrong:
-    raise ValueError(
+    raise UserError(
       f"in the vocabulary file {file} {', '.join(wrong)}. The convention here is T5's: padding 0, "
       "EOS 1, UNK 2. Train one with `python -m launch.tokenizer`, or with SentencePiece's options "
       "--pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1."
@@ -327,7 +329,7 @@ def _id_bytes(vocabulary: seqio.Vocabulary) -> list[bytes]:
   elif isinstance(vocabulary, SelfDescribing):
     table = list(vocabulary.piece_bytes)
   else:
-    raise ValueError(
+    raise UserError(
       f"what the ids of a {type(vocabulary).__name__} stand for is not known; use a SentencePiece, "
       "byte or Hugging Face vocabulary."
     )

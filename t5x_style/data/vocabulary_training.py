@@ -13,6 +13,7 @@ import tensorflow as tf
 from sentencepiece import sentencepiece_model_pb2
 
 from t5x_style.data.vocabularies import SPECIAL_TOKENS
+from t5x_style.errors import UserError
 
 _ORDINARY = sentencepiece_model_pb2.ModelProto.SentencePiece.NORMAL
 _LONGEST_RUN = 48  # spaces; the deepest that lines of code are commonly indented or aligned
@@ -39,7 +40,7 @@ def train(documents: Iterable[str], vocab_size: int = 8192) -> bytes:
     vocab_size: pieces in all.
 
   Raises:
-    ValueError: the text is too small for so many pieces, or vocab_size for what is always there.
+    UserError: the text is too small for so many pieces, or vocab_size for what is always there.
   """
   model = io.BytesIO()
   try:
@@ -67,7 +68,7 @@ def train(documents: Iterable[str], vocab_size: int = 8192) -> bytes:
         minloglevel=2,
       )
   except (RuntimeError, OSError) as error:
-    raise ValueError(
+    raise UserError(
       f"no vocabulary of {vocab_size} pieces can be trained on this text: {error}. Give more text "
       "(--input) or another --vocab_size."
     ) from error
@@ -111,7 +112,7 @@ def task_texts(task: seqio.Task, split: str, most_bytes: int) -> Iterator[str]:
   tokenizers = (seqio.preprocessors.tokenize, seqio.preprocessors.tokenize_and_append_eos)
   places = [i for i, s in enumerate(steps) if getattr(s, "func", s) in tokenizers]
   if not places:
-    raise ValueError(
+    raise UserError(
       f"the task {task.name} has no step seqio.preprocessors.tokenize, before which its text could "
       "be taken; give the text itself with --input or --gin_file."
     )

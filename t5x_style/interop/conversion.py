@@ -12,6 +12,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from t5x_style.errors import UserError
 from t5x_style.interop import orbax_files, safetensors_files
 from t5x_style.interop.huggingface import (
   UNUSED,
@@ -112,7 +113,7 @@ def export_step(
     max_shard_size: bytes of a file.
 
   Raises:
-    ValueError: the checkpoint is not one of this model.
+    UserError: the checkpoint is not one of this model.
   """
   arrays = orbax_files.open_arrays(step)
   _check_arrays(step, arrays, correspondence)
@@ -182,12 +183,12 @@ def cast(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
   """The values in another dtype, contiguous.
 
   Raises:
-    ValueError: float16 cannot hold them.
+    UserError: float16 cannot hold them.
   """
   with np.errstate(over="ignore"):
     out = np.ascontiguousarray(values, dtype)
   if dtype == np.float16 and not np.isfinite(out).all() and np.isfinite(values).all():
-    raise ValueError(f"{name} holds numbers too large for float16; use --dtype=bfloat16.")
+    raise UserError(f"{name} holds numbers too large for float16; use --dtype=bfloat16.")
   return out
 
 
@@ -254,7 +255,7 @@ def _check_arrays(step: Path, arrays: Mapping[Keys, Any], correspondence: Corres
     if shape_of(arrays.get(keys)) != shape_of(wanted.get(keys))
   ]
   if wrong:
-    raise ValueError(
+    raise UserError(
       f"{str(step)!r} does not hold the model that the gin file describes; {len(wrong)} parameters "
       "differ:\n" + "\n".join(wrong)
     )

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from t5x_style.errors import UserError
 from t5x_style.interop.families import albert, bart, bert, gpt2, llama, modernbert, roberta, t5
 from t5x_style.interop.rules import Keys, Rule, letter_sizes
 from t5x_style.interop.safetensors_files import (
@@ -118,7 +119,7 @@ class Correspondence:
     """The rules by parameter, those of a stacked one by layer.
 
     Raises:
-      ValueError: the model has a parameter the family has no word for.
+      UserError: the model has a parameter the family has no word for.
     """
     found: dict[Keys, list[tuple[Place, Rule]]] = {}
     for rule in self.rules:
@@ -129,7 +130,7 @@ class Correspondence:
     if unknown or foreign:
       names = ", ".join("/".join(keys) for keys in [*unknown, *foreign][:12])
       kind = self.family.__name__.rpartition(".")[2]
-      raise ValueError(f"Models of the family {kind} are not made of {names}.")
+      raise UserError(f"Models of the family {kind} are not made of {names}.")
     return found
 
   @functools.cached_property
@@ -168,9 +169,9 @@ def open_folder(folder: str | Path, **changes: Any) -> Folder:
     changes: fields of the TransformerConfig that do not alter the model, such as scan_layers.
 
   Raises:
-    FileNotFoundError: files are missing.
-    ValueError: a file is damaged, a setting cannot be expressed, or the tensors are not those of
-      the model; then all that are missing, left over or of another shape are listed.
+    UserError: files are missing, or a file is damaged, a setting cannot be expressed, or the
+      tensors are not those of the model; then all that are missing, left over or of another shape
+      are listed.
   """
   settings = Settings.read(folder)
   family = family_of(settings)
@@ -189,7 +190,7 @@ def read_unused(folder: Path, correspondence: Correspondence) -> dict[str, Tenso
   """What has no place in the models here, of a Hugging Face folder or of what an import kept.
 
   Raises:
-    FileNotFoundError, ValueError: a file is missing or damaged.
+    UserError: a file is missing or damaged.
   """
   if (folder / UNUSED).is_file():
     tensors = read_header(folder / UNUSED)
@@ -204,12 +205,12 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Stor
   """What INITIAL_CHECKPOINT_PATH = "hf:FOLDER" means: a reader of `training.initial`.
 
   Raises:
-    FileNotFoundError, ValueError: as `open_folder`; or the folder's model computes something else
+    UserError: as `open_folder`; or the folder's model computes something else
       than the configured one.
   """
   if not path.startswith(PREFIX):
     if (Path(path).expanduser() / "config.json").is_file():
-      raise ValueError(
+      raise UserError(
         f"INITIAL_CHECKPOINT_PATH = {path!r} is a Hugging Face folder; write {PREFIX + path!r}."
       )
     return None
@@ -218,7 +219,7 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Stor
   there = dataclasses.replace(source.correspondence.config, vocab_size=config.vocab_size)
   wrong = differences(config, there)
   if wrong:
-    raise ValueError(
+    raise UserError(
       f"INITIAL_CHECKPOINT_PATH = {path!r} holds another model than the one configured (here, "
       f"there): {'; '.join(wrong)}. A model file that fits is written by `python -m launch.convert "
       f"--from {path} --to NEW_FOLDER`."
@@ -235,7 +236,7 @@ def family_of(settings: Settings) -> ModuleType:
   """The family by model_type.
 
   Raises:
-    ValueError: it is none of those known.
+    UserError: it is none of those known.
   """
   kind = settings.get("model_type")
   if not isinstance(kind, str) or kind not in FAMILIES:
@@ -334,7 +335,7 @@ def _check(
         f"\nIt is a {classes[0]}; {settings.get('model_type')} models are known as "
         f"{', '.join(model.family.ARCHITECTURES)}."
       )
-    raise ValueError(
+    raise UserError(
       f"The tensors of {folder!r} are not those of the model that its config.json describes; "
       f"{len(wrong)} differ:\n" + "\n".join(wrong) + hint
     )

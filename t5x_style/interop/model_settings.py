@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from t5x_style.errors import UserError
 from t5x_style.interop.huggingface import FAMILIES, Correspondence, differences, family_of
 from t5x_style.interop.rules import logit_factor
 from t5x_style.interop.settings import Settings
@@ -25,10 +26,10 @@ def choose_family(
     name: a model_type that is wanted instead.
 
   Raises:
-    ValueError: none fits; what would have to be otherwise.
+    UserError: none fits; what would have to be otherwise.
   """
   if name is not None and name not in FAMILIES:
-    raise ValueError(f"--family={name} is not known; known are {', '.join(FAMILIES)}.")
+    raise UserError(f"--family={name} is not known; known are {', '.join(FAMILIES)}.")
   first = [origin.get("model_type")] if origin else []
   reasons: dict[str, list[str]] = {}
   for candidate in [name] if name else [*first, *FAMILIES]:
@@ -45,7 +46,7 @@ def choose_family(
       return Correspondence(config, family, bare), settings
   best = sorted(reasons, key=lambda candidate: len(reasons[candidate]))[:2]
   lines = [f"  {kind}: {'; '.join(dict.fromkeys(reasons[kind]))}" for kind in best]
-  raise ValueError(
+  raise UserError(
     "transformers has no such model, so it cannot be written. "
     f"{'What differs' if name else 'The nearest are'} (ours, theirs):\n" + "\n".join(lines)
   )

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from t5x_style.errors import UserError
+
 Keys = tuple[str, ...]
 Index = tuple[slice, ...]
 
@@ -76,7 +78,7 @@ def open_arrays(step: Path, under: str = "params") -> dict[Keys, Any]:
   """The arrays of a checkpoint below one key of its state, opened and not read.
 
   Raises:
-    ValueError: the step is not a checkpoint of Orbax, or is damaged.
+    UserError: the step is not a checkpoint of Orbax, or is damaged.
   """
   folder = step / "state"
   try:
@@ -84,7 +86,7 @@ def open_arrays(step: Path, under: str = "params") -> dict[Keys, Any]:
     entries = metadata["tree_metadata"].values()
     keys = [tuple(str(key["key"]) for key in entry["key_metadata"]) for entry in entries]
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise ValueError(f"{str(step)!r} is not a checkpoint of this package: {error}.") from error
+    raise UserError(f"{str(step)!r} is not a checkpoint of this package: {error}.") from error
   context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
   found = {}
   for path in keys:
@@ -98,7 +100,7 @@ def open_arrays(step: Path, under: str = "params") -> dict[Keys, Any]:
         found[path[1:]] = ts.open(spec, open=True, context=context).result()
       except ValueError as error:
         message = str(error).partition(" [")[0]
-        raise ValueError(f"{str(step)!r} lacks {'/'.join(path)}: {message}.") from error
+        raise UserError(f"{str(step)!r} lacks {'/'.join(path)}: {message}.") from error
   return found
 
 

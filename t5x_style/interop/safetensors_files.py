@@ -19,6 +19,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from t5x_style.errors import UserError
+
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 DTYPES: dict[str, np.dtype] = {
@@ -62,15 +64,13 @@ def read_folder(folder: str | Path) -> dict[str, Tensor]:
   """{name: Tensor} of all that a Hugging Face model folder holds.
 
   Raises:
-    FileNotFoundError: there is no such folder, or there are no safetensors, or a file is missing.
-    ValueError: a file is damaged, or does not hold what the index says.
+    UserError: there is no such folder, or there are no safetensors, or a file is missing, or a file
+      is damaged, or does not hold what the index says.
   """
   folder = Path(folder).expanduser()
   if not folder.is_dir():
     what = "is a file" if folder.exists() else "does not exist"
-    raise FileNotFoundError(
-      f"{str(folder)!r} {what}; give the folder that holds config.json and {SINGLE}."
-    )
+    raise UserError(f"{str(folder)!r} {what}; give the folder that holds config.json and {SINGLE}.")
   if (folder / INDEX).is_file():
     return _read_shards(folder)
   if (folder / SINGLE).is_file():
@@ -79,13 +79,13 @@ def read_folder(folder: str | Path) -> dict[str, Tensor]:
     path.name for path in folder.glob("*.safetensors")
   )
   if any(name.startswith("pytorch_model") for name in others):
-    raise FileNotFoundError(
+    raise UserError(
       f"{str(folder)!r} holds {others[0]}, which only PyTorch can read, and no {SINGLE}. Write it "
       "anew where PyTorch and transformers are installed: AutoModelForMaskedLM (or another class "
       'that config.json names under "architectures").from_pretrained(FOLDER).save_pretrained('
       "NEW_FOLDER)."
     )
-  raise FileNotFoundError(
+  raise UserError(
     f"{str(folder)!r} holds neither {SINGLE} nor {INDEX}"
     + (f", only {', '.join(others[:4])}." if others else ".")
   )
@@ -95,11 +95,11 @@ def read_header(file: Path) -> dict[str, Tensor]:
   """{name: Tensor} of one file.
 
   Raises:
-    ValueError: it is not a safetensors file, or is cut short, or is otherwise damaged.
+    UserError: it is not a safetensors file, or is cut short, or is otherwise damaged.
   """
 
-  def damaged(reason: str) -> ValueError:
-    return ValueError(f"{str(file)!r} is not a whole safetensors file: {reason}. Copy it again.")
+  def damaged(reason: str) -> UserError:
+    return UserError(f"{str(file)!r} is not a whole safetensors file: {reason}. Copy it again.")
 
   size = file.stat().st_size
   with file.open("rb") as opened:
@@ -108,7 +108,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
       raise damaged(f"it has {size} bytes")
     (length,) = struct.unpack("<Q", start)
     if start == b"version ":
-      raise ValueError(
+      raise UserError(
         f"{str(file)!r} is only a pointer of Git LFS to the file; `git lfs pull` fetches it."
       )
     if length > size - 8:
@@ -130,7 +130,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
     except (KeyError, TypeError, ValueError):
       raise damaged(f"its header says nothing sensible about {name!r}") from None
     if str(code) not in DTYPES:
-      raise ValueError(
+      raise UserError(
         f"{name!r} in {str(file)!r} is of dtype {code}; known are {', '.join(DTYPES)}. Quantised "
         "models cannot be converted."
       )
@@ -157,10 +157,10 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
     if not all(isinstance(name, str) for name in files):
       raise TypeError
   except (ValueError, KeyError, TypeError, AttributeError):
-    raise ValueError(f"{str(index)!r} is not a JSON file with a weight_map.") from None
+    raise UserError(f"{str(index)!r} is not a JSON file with a weight_map.") from None
   missing = [name for name in files if not (folder / name).is_file()]
   if missing:
-    raise FileNotFoundError(
+    raise UserError(
       f"{str(folder)!r} lacks {len(missing)} of the {len(files)} files that {INDEX} names: "
       f"{', '.join(missing)}."
     )
@@ -169,7 +169,7 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
     found |= read_header(folder / file)
   absent = sorted(name for name in where if name not in found)
   if absent:
-    raise ValueError(
+    raise UserError(
       f"{INDEX} of {str(folder)!r} names {len(absent)} tensors that are in none of its files: "
       f"{', '.join(absent[:12])}{', ...' if len(absent) > 12 else ''}."
     )

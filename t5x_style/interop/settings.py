@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from t5x_style.errors import UserError
 from t5x_style.models import RotaryScaling
 
 _REQUIRED = object()
@@ -54,27 +55,27 @@ class Settings:
     """Those of a model's folder.
 
     Raises:
-      FileNotFoundError, ValueError: there is no config.json, or it is not one.
+      UserError: there is no config.json, or it is not one.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
       what = "is a file" if folder.exists() else "does not exist"
-      raise FileNotFoundError(
+      raise UserError(
         f"{str(folder)!r} {what}; give the folder that holds config.json and model.safetensors. "
         "Models are not fetched: download the folder first."
       )
     file = folder / "config.json"
     if not file.is_file():
-      raise FileNotFoundError(f"{str(folder)!r} holds no config.json, so it is no model's folder.")
+      raise UserError(f"{str(folder)!r} holds no config.json, so it is no model's folder.")
     try:
       values = json.loads(file.read_text())
       if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
     except (ValueError, RecursionError) as error:
-      raise ValueError(f"{str(file)!r} cannot be read: {error}.") from None
+      raise UserError(f"{str(file)!r} cannot be read: {error}.") from None
     classes = values.get("architectures") or []
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-      raise ValueError(f"{str(file)!r}: architectures = {classes!r} has to be a list of names.")
+      raise UserError(f"{str(file)!r}: architectures = {classes!r} has to be a list of names.")
     return cls(values, str(file))
 
   def get(self, name: str, default: Any = _REQUIRED) -> Any:
@@ -84,9 +85,7 @@ class Settings:
       self._check_number(name, value)
       return value
     if default is _REQUIRED:
-      raise ValueError(
-        f"{self.source} says nothing about {name!r}, which this kind of model needs."
-      )
+      raise UserError(f"{self.source} says nothing about {name!r}, which this kind of model needs.")
     return default
 
   def _check_number(self, name: str, value: Any) -> None:
@@ -95,7 +94,7 @@ class Settings:
     right = isinstance(value, kinds) and not isinstance(value, bool) and (number or value > 0)
     if (count or number) and not right:
       what = "a positive whole number" if count else "a number"
-      raise ValueError(f"{self.source}: {name} = {value!r} has to be {what}.")
+      raise UserError(f"{self.source}: {name} = {value!r} has to be {what}.")
 
   def only(self, name: str, *supported: Any) -> Any:
     """The value, which must be one of `supported`; the first of them where it is absent."""
@@ -111,8 +110,8 @@ class Settings:
       raise self.refusal(name, value, ACTIVATIONS)
     return ACTIVATIONS[value]
 
-  def refusal(self, name: str, value: Any, supported: Iterable[Any]) -> ValueError:
-    return ValueError(
+  def refusal(self, name: str, value: Any, supported: Iterable[Any]) -> UserError:
+    return UserError(
       f"{self.source}: {name} = {value!r} cannot be expressed by this package's models; supported "
       f"is {' or '.join(map(repr, supported))}."
     )
@@ -141,7 +140,7 @@ class Settings:
 
   def _table(self, value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-      raise ValueError(f"{self.source}: {name} = {value!r} has to be a table of names and values.")
+      raise UserError(f"{self.source}: {name} = {value!r} has to be a table of names and values.")
     return dict(value)
 
   def rotary_base(
@@ -179,8 +178,8 @@ def their_activation(ours: str) -> str:
   """The spelling of an activation in a config.json.
 
   Raises:
-    ValueError: they have none.
+    UserError: they have none.
   """
   if ours not in _THEIRS:
-    raise ValueError(f"mlp_activations names {ours!r}, for which transformers has no word.")
+    raise UserError(f"mlp_activations names {ours!r}, for which transformers has no word.")
   return _THEIRS[ours]

@@ -8,6 +8,7 @@ weights, there as here (`scale_attention = False`), and a tied head divides by s
 import re
 from collections.abc import Mapping
 
+from t5x_style.errors import UserError
 from t5x_style.interop import t5x_files
 from t5x_style.models import TransformerConfig
 from t5x_style.training.stored import Stored
@@ -61,7 +62,7 @@ def read(
     not one of T5X's.
 
   Raises:
-    ValueError: the model computes something else with such parameters.
+    UserError: the model computes something else with such parameters.
   """
   folder = t5x_files.find(path)
   if folder is None:
@@ -70,7 +71,7 @@ def read(
   _check_conventions(path, config)
   each = [name for name in found if _EACH_LAYERS_BIAS.fullmatch(name)]
   if each:
-    raise ValueError(
+    raise UserError(
       f"INITIAL_CHECKPOINT_PATH = {path!r} has a relative position bias in every layer ({each[0]}, "
       "as umT5 and T5X's scalable example have); the models here share one among the layers."
     )
@@ -125,7 +126,7 @@ def _check_conventions(path: str, config: TransformerConfig) -> None:
   wrong = {key: value for key, value in conventions.items() if getattr(config, key) != value}
   if wrong:
     settings = ", ".join(f"{key} = {value!r}" for key, value in wrong.items())
-    raise ValueError(
+    raise UserError(
       f"INITIAL_CHECKPOINT_PATH = {path!r} is a T5X checkpoint, which was trained with {settings}; "
       "set these of config.TransformerConfig."
     )

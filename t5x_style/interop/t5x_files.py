@@ -17,6 +17,7 @@ import flax.serialization
 import numpy as np
 from etils import epath
 
+from t5x_style.errors import UserError
 from t5x_style.training.stored import Stored, open_arrays, orbax_arrays, tensorstore_url
 
 _STEP = re.compile(r"checkpoint_(\d+)")
@@ -43,15 +44,15 @@ def arrays(folder: epath.Path) -> dict[str, Stored]:
   """{"encoder/layers_0/mlp/wo/kernel": array} of the parameters in a folder of `find`.
 
   Raises:
-    ValueError: it is no T5X checkpoint after all, or of a kind that is not read.
-    FileNotFoundError: an array that it names is not there.
+    UserError: it is no T5X checkpoint after all, or of a kind that is not read, or an array that it
+      names is not there.
   """
   file = folder / "checkpoint"
   if not file.is_file():
     return orbax_arrays(folder, "target")
   content = file.read_bytes()
   if content.startswith(b"model_checkpoint_path"):
-    raise ValueError(
+    raise UserError(
       f"INITIAL_CHECKPOINT_PATH = {str(folder)!r} is a TensorFlow checkpoint (Mesh TensorFlow T5); "
       "convert it with T5X first, or take the T5X version of the model."
     )
@@ -59,7 +60,7 @@ def arrays(folder: epath.Path) -> dict[str, Stored]:
     tree = flax.serialization.msgpack_restore(content)
     tree = tree.get("optimizer", tree)["target"]
   except Exception as error:  # msgpack has a dozen kinds
-    raise ValueError(
+    raise UserError(
       f"INITIAL_CHECKPOINT_PATH: {str(file)!r} cannot be read as a T5X checkpoint ({error!r}); it "
       "is damaged, or of another program."
     ) from error
@@ -95,8 +96,8 @@ def _folder_name(name: str, leaf: Any) -> str:
     return leaf.removeprefix(_PLACEHOLDER)
   if isinstance(leaf, Mapping):
     if leaf.get("dtype") == "uint16":
-      raise ValueError(f"{name} is a bfloat16 array kept as uint16 (before June 2021); not read.")
+      raise UserError(f"{name} is a bfloat16 array kept as uint16 (before June 2021); not read.")
     # The path is relative, and the bucket that of whoever wrote it; old TensorStore has it outside.
     path = leaf["kvstore"].get("path") or leaf.get("path")
     return str(path).rstrip("/")
-  raise ValueError(f"{name} is {type(leaf).__name__}, no array; the checkpoint is not T5X's.")
+  raise UserError(f"{name} is {type(leaf).__name__}, no array; the checkpoint is not T5X's.")

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from t5x_style.errors import UserError
+
 # What tokenizers of transformers are made of; the model's own settings are not among them.
 NAMES = (
   ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -60,8 +62,8 @@ def write(target: Path, vocabulary: Vocabulary, architecture: str) -> dict[str, 
     {"eos_token_id": 1, ...} for the model's config.json.
 
   Raises:
-    ValueError: the vocabulary is of a kind that a tokenizer.json cannot repeat.
-    ModuleNotFoundError: the package tokenizers is not installed.
+    UserError: the vocabulary is of a kind that a tokenizer.json cannot repeat, or the package
+      tokenizers is not installed.
   """
   tokenizer, specials = _tokenizer(vocabulary)
   ids = {token: tokenizer.token_to_id(token) for token in specials}
@@ -123,7 +125,7 @@ def _sentencepiece(content: bytes) -> tuple[Any, list[str], int]:
   model = sentencepiece_model_pb2.ModelProto.FromString(content)
   if model.trainer_spec.model_type != model.trainer_spec.UNIGRAM:
     kind = model.trainer_spec.ModelType.Name(model.trainer_spec.model_type)
-    raise ValueError(
+    raise UserError(
       f"the SentencePiece model is of the kind {kind}; a tokenizer.json is made of UNIGRAM only"
     )
   types = model.SentencePiece
@@ -184,6 +186,6 @@ def _check_same(tokenizer: Any, content: bytes, samples: Sequence[str] = _SAMPLE
   for text in samples:
     theirs = tokenizer.encode(text, add_special_tokens=False).ids
     if theirs != processor.encode(text):
-      raise ValueError(
+      raise UserError(
         f"the tokenizer.json made of the SentencePiece model reads {text!r} otherwise"
       )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from t5x_style.errors import UserError
 from t5x_style.losses.chunking import plan_chunks
 from t5x_style.losses.passes import Plan, run
 from t5x_style.losses.placement import current_placement
@@ -89,9 +90,9 @@ def _check(hidden, kernel, targets, weights, bias, label_smoothing):
   if bias is not None and bias.shape != kernel.shape[1:]:
     raise ValueError(f"bias {bias.shape} must be [V] with V = {kernel.shape[1]} of the kernel.")
   if kernel.shape[1] < 2:
-    raise ValueError(f"A vocabulary of {kernel.shape[1]} leaves nothing to predict.")
+    raise UserError(f"A vocabulary of {kernel.shape[1]} leaves nothing to predict.")
   if not 0 <= label_smoothing < 1:
-    raise ValueError(f"LABEL_SMOOTHING = {label_smoothing} must lie in [0, 1).")
+    raise UserError(f"LABEL_SMOOTHING = {label_smoothing} must lie in [0, 1).")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

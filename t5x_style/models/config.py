@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from t5x_style.errors import UserError
+
 ARCHITECTURES = ("encoder_decoder", "decoder_only", "encoder_only")
 
 _CHOICES = {
@@ -99,68 +101,68 @@ class TransformerConfig:
     for name, choices in _CHOICES.items():
       value = getattr(self, name)
       if value not in choices:
-        raise ValueError(
+        raise UserError(
           f"TransformerConfig.{name} = {value!r} is not one of {', '.join(map(repr, choices))}."
         )
     for name in ("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim"):
       value = getattr(self, name)
       if not isinstance(value, int) or value < 1:
-        raise ValueError(f"TransformerConfig.{name} = {value!r} must be a positive integer.")
+        raise UserError(f"TransformerConfig.{name} = {value!r} must be a positive integer.")
     if not 0 <= self.dropout_rate < 1:
-      raise ValueError(
+      raise UserError(
         f"TransformerConfig.dropout_rate = {self.dropout_rate} must lie in [0, 1); "
         "set DROPOUT_RATE."
       )
     if self.num_encoder_layers < 1 and self.num_decoder_layers < 1:
-      raise ValueError(
+      raise UserError(
         "TransformerConfig has no layers: set num_encoder_layers (encoder-only), "
         "num_decoder_layers (decoder-only), or both (encoder-decoder)."
       )
     if self.num_heads % self.kv_heads:
-      raise ValueError(
+      raise UserError(
         f"TransformerConfig.num_kv_heads = {self.kv_heads} must divide num_heads = "
         f"{self.num_heads}: every group of query heads shares one key head."
       )
     if self.fp8 and self.dtype != "bfloat16":
-      raise ValueError(
+      raise UserError(
         f"FP8 = True with DTYPE = {self.dtype!r}: what is not multiplied in 8 bits is computed in "
         'bfloat16; set DTYPE = "bfloat16".'
       )
     if self.positions == "rotary" and self.head_dim % 2:
-      raise ValueError(f"Rotary positions rotate pairs: head_dim = {self.head_dim} must be even.")
+      raise UserError(f"Rotary positions rotate pairs: head_dim = {self.head_dim} must be even.")
     self._check_layers()
 
   def _check_layers(self):
     windows = self.attention_windows
     if not isinstance(windows, tuple) or not windows:
-      raise ValueError(
+      raise UserError(
         f"TransformerConfig.attention_windows = {windows!r} must be a tuple with one entry per "
         "layer of the cycle, e.g. (None,) or (None, 64, 64)."
       )
     for window in windows:
       if window is not None and (not isinstance(window, int) or window < 1):
-        raise ValueError(
+        raise UserError(
           f"TransformerConfig.attention_windows = {windows!r} holds {window!r}: a window is a "
           "positive number of tokens to either side, None where a layer sees the whole row."
         )
     if self.share_layers:
       if not self.first_attention_norm:
-        raise ValueError(
+        raise UserError(
           "TransformerConfig.share_layers needs layers that are alike: set first_attention_norm."
         )
       for layers in (self.num_encoder_layers, self.num_decoder_layers):
         if layers % len(windows):
-          raise ValueError(
+          raise UserError(
             f"TransformerConfig.share_layers repeats whole cycles: {layers} layers do not divide "
             f"by the {len(windows)} of attention_windows = {windows}."
           )
     if not self.first_attention_norm and self.norm_position != "pre":
-      raise ValueError(
+      raise UserError(
         "TransformerConfig.first_attention_norm = False leaves out a norm in front of a layer; "
         f"norm_position = {self.norm_position!r} has none there."
       )
     if self.factorized_dim is not None and self.tie_embeddings and not self.head_transform:
-      raise ValueError(
+      raise UserError(
         f"TransformerConfig.factorized_dim = {self.factorized_dim}: a tied head needs "
         "head_transform = True to come back to that width from emb_dim."
       )

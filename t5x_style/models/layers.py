@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from t5x_style.errors import UserError
 from t5x_style.models import fp8
 from t5x_style.models.config import TransformerConfig
 from t5x_style.partitioning.placement import current_platform
@@ -221,7 +222,7 @@ class Mlp(nn.Module):
     config, gates, biases = self.config, [], []
     for i, name in enumerate(config.mlp_activations):
       if name not in ACTIVATIONS:
-        raise ValueError(
+        raise UserError(
           f"TransformerConfig.mlp_activations names {name!r}; known are {', '.join(ACTIVATIONS)}."
         )
       suffix = f"wi_{i}" if len(config.mlp_activations) > 1 else "wi"

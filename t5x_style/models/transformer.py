@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from t5x_style.errors import UserError
 from t5x_style.models.attention import Pattern
 from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import Dense, Dropout, Embed, Norm, activate
@@ -145,7 +146,7 @@ class Transformer(nn.Module):
     x = self.token_embed(tokens)
     if config.positions == "learned":
       if tokens.shape[1] > config.max_length:
-        raise ValueError(
+        raise UserError(
           f"A row of {tokens.shape[1]} tokens is longer than the {config.max_length} learned "
           "positions of the model: set TransformerConfig.max_length, or shorter "
           "TASK_FEATURE_LENGTHS."

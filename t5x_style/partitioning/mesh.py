@@ -8,6 +8,8 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
+from t5x_style.errors import UserError
+
 # From the slowest network to the fastest: neighbours along the last axis are neighbours in the pod.
 MESH_AXES = ("data", "fsdp", "sequence", "tensor")
 
@@ -32,7 +34,7 @@ def make_mesh(
       out lies across them alone. None: several slices split the first axes that divide.
 
   Raises:
-    ValueError: the axes are unknown, the sizes do not multiply to the number of devices, or the
+    UserError: the axes are unknown, the sizes do not multiply to the number of devices, or the
       groups do not divide them.
   """
   devices = list(jax.devices() if devices is None else devices)
@@ -58,7 +60,7 @@ def mesh_sizes(shape: Shape | None, count: int, dcn_shape: Shape | None = None) 
     sizes[free[0]] = count // fixed
   needed = math.prod(size for size in sizes.values() if size != -1)
   if needed != count:
-    raise ValueError(
+    raise UserError(
       f"Mesh {_product(sizes) or 'of one device'} needs {'a multiple of ' if free else ''}{needed} "
       f"device{'s' * (needed > 1)}, {count} "
       f"{'is' if count == 1 else 'are'} present; set MESH_SHAPE, e.g. {{'data': -1}}."
@@ -96,17 +98,17 @@ def describe_mesh(mesh: Mesh) -> str:
 
 def _check_axes(macro: str, shape: Shape | None, free: int = 0) -> None:
   if shape is not None and not isinstance(shape, Mapping):
-    raise ValueError(f"{macro} = {shape!r} must be a dictionary such as {{'data': 2}}.")
+    raise UserError(f"{macro} = {shape!r} must be a dictionary such as {{'data': 2}}.")
   shape = dict(shape or {})
   for axis in shape:
     if axis not in MESH_AXES:
-      raise ValueError(
+      raise UserError(
         f"{macro} names the axis {axis!r}; the axes of a mesh are {', '.join(MESH_AXES)}."
       )
   sizes = [size for size in shape.values() if not (free and size == -1)]
   whole = all(isinstance(size, int) and size >= 1 for size in sizes)
   if not whole or len(shape) - len(sizes) > free:
-    raise ValueError(
+    raise UserError(
       f"{macro} = {shape} must give positive sizes"
       f"{', and -1 (what is left) to one axis at most' * bool(free)}."
     )
@@ -124,7 +126,7 @@ def _across(sizes: dict[str, int], dcn_shape: Shape | None, devices) -> dict[str
       across[axis] = math.gcd(size, left)
       left //= across[axis]
     if left > 1:
-      raise ValueError(
+      raise UserError(
         f"Mesh {_product(sizes)} does not split over {count} {names}; set MESH_SHAPE so that data "
         f"is a multiple of {count}, e.g. {{'data': -1}}."
       )
@@ -132,12 +134,12 @@ def _across(sizes: dict[str, int], dcn_shape: Shape | None, devices) -> dict[str
   across = {axis: dcn_shape.get(axis, 1) for axis in MESH_AXES}
   asked = math.prod(across.values())
   if asked > 1 and count == 1:
-    raise ValueError(
+    raise UserError(
       f"DCN_MESH_SHAPE = {dict(dcn_shape)} is for several slices or processes, and all "
       f"{len(devices)} devices are in one; set DCN_MESH_SHAPE = None."
     )
   if asked not in (1, count):
-    raise ValueError(
+    raise UserError(
       f"DCN_MESH_SHAPE = {dict(dcn_shape)} names {asked} {names}, {count} are present; set e.g. "
       f"DCN_MESH_SHAPE = {{'data': {count}}}."
     )
@@ -145,7 +147,7 @@ def _across(sizes: dict[str, int], dcn_shape: Shape | None, devices) -> dict[str
     return _across(sizes, None, devices)
   for axis, parts in across.items():
     if sizes[axis] % parts:
-      raise ValueError(
+      raise UserError(
         f"DCN_MESH_SHAPE = {dict(dcn_shape)} splits {axis} = {sizes[axis]} of the mesh "
         f"{_product(sizes)} over {parts} {names}; set MESH_SHAPE so that {axis} is a multiple of "
         f"{parts}."
@@ -168,7 +170,7 @@ def _lay_out(sizes: dict[str, int], across: dict[str, int], devices) -> np.ndarr
 
   if math.prod(slow) > 1 and len({len(group) for group in groups.values()}) > 1:
     counts = ", ".join(str(len(group)) for group in groups.values())
-    raise ValueError(f"Each {kind} has to have as many devices as the others; they have {counts}.")
+    raise UserError(f"Each {kind} has to have as many devices as the others; they have {counts}.")
   if devices[0].platform != "tpu":
     return attempt(False)
   try:

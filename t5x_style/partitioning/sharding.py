@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from t5x_style.errors import UserError
+
 Rules = Sequence[tuple[str, str | tuple[str, ...] | None]]
 
 # The first rule whose mesh axes are still free in an array wins; what no rule takes is replicated.
@@ -42,7 +44,7 @@ class Partitioner:
       what is to differ from these needs to be said, e.g. (("vocab", None),).
 
   Raises:
-    ValueError: a rule names an axis that no model or no mesh has.
+    UserError: a rule names an axis that no model or no mesh has.
   """
 
   mesh: Mesh
@@ -52,17 +54,17 @@ class Partitioner:
     known = [*dict(DEFAULT_RULES), *_REPLICATED]
     for rule in self.rules or ():
       if not isinstance(rule, (tuple, list)) or len(rule) != 2:
-        raise ValueError(
+        raise UserError(
           f"LOGICAL_AXIS_RULES holds {rule!r}; a rule is a pair such as ('vocab', 'tensor')."
         )
       if rule[0] not in known:
-        raise ValueError(
+        raise UserError(
           f"LOGICAL_AXIS_RULES names the axis {rule[0]!r}; the axes of models are "
           f"{', '.join(known)}."
         )
       for axis in _axes(rule[1]):
         if axis not in self.mesh.shape:
-          raise ValueError(
+          raise UserError(
             f"The rule {rule[0]!r} -> {rule[1]!r} of LOGICAL_AXIS_RULES names the mesh axis "
             f"{axis!r}; the mesh has {', '.join(self.mesh.shape)}."
           )
@@ -85,7 +87,7 @@ class Partitioner:
     """The sharding of an array with these logical axes.
 
     Raises:
-      ValueError: a dimension of `shape` does not divide by its mesh axes.
+      UserError: a dimension of `shape` does not divide by its mesh axes.
     """
     spec = list(nn.logical_to_mesh_axes(names, self.active_rules()))
     for i, size in enumerate(shape or ()):
@@ -93,7 +95,7 @@ class Partitioner:
       parts = self._size(axes)
       if size % parts:
         if names[i] not in _MAY_REPLICATE:
-          raise ValueError(
+          raise UserError(
             f"The axis {names[i]!r} of a {tuple(shape or ())} array does not divide by the {parts} "
             f"devices along {axes}; set MESH_SHAPE to a divisor of {size}, or change the size."
           )
@@ -141,13 +143,13 @@ class Partitioner:
     return NamedSharding(self.mesh, PartitionSpec())
 
   def check_batch(self, batch_size: int, microbatches: int, length: dict[str, int]) -> None:
-    """Raises ValueError where a batch does not divide over the mesh and the microbatches."""
+    """Raises UserError where a batch does not divide over the mesh and the microbatches."""
     spec = self.batch().spec
     parts = self._size(spec[0])
     if batch_size % (parts * microbatches):
       step = parts * microbatches
       near = max(step, round(batch_size / step) * step)
-      raise ValueError(
+      raise UserError(
         f"BATCH_SIZE = {batch_size} does not divide by {parts} data-parallel device"
         f"{'s' * (parts != 1)} ({spec[0]}) x NUM_MICROBATCHES = {microbatches}; "
         f"set BATCH_SIZE = {near}, or change MESH_SHAPE."
@@ -155,7 +157,7 @@ class Partitioner:
     parts = self._size(spec[1])
     for name, size in length.items():
       if size % parts:
-        raise ValueError(
+        raise UserError(
           f"The feature {name} has {size} tokens, which do not divide over sequence = {parts}; "
           "set TASK_FEATURE_LENGTHS or MESH_SHAPE."
         )

@@ -11,6 +11,8 @@ import warnings
 import jax
 from jax.experimental import topologies
 
+from t5x_style.errors import UserError
+
 # Without the first libtpu may wait for a metadata server, without the second for another process
 # that compiles; the others keep it from asking where it is.
 _ENVIRONMENT = {
@@ -89,12 +91,12 @@ def parse(text: str, slices: int = 1) -> Topology:
   """ "v5p:4x4x8" -> Topology.
 
   Raises:
-    ValueError: there is no such generation or shape, with examples of those there are.
+    UserError: there is no such generation or shape, with examples of those there are.
   """
   found = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", text.strip().lower())
   if not found or found[1] not in CHIPS:
     problem = "is no topology" if not found else f"names {found[1]!r}, which is not known here"
-    raise ValueError(
+    raise UserError(
       f"The topology {text!r} {problem}: write the generation ({', '.join(CHIPS)}) and the chips "
       f"along each axis, such as {EXAMPLES}."
     )
@@ -104,18 +106,18 @@ def parse(text: str, slices: int = 1) -> Topology:
     3: "2x2x1, 2x2x4, 4x4x4, 4x4x8, 8x8x8",
   }
   if len(shape) != chip.dimensions:
-    raise ValueError(
+    raise UserError(
       f"The topology {text!r} has {len(shape)} axes, a {chip.name} has {chip.dimensions}: "
       f"{examples[chip.dimensions]}."
     )
   by_hosts = shape == (1, 1) or all(length % 2 == 0 for length in shape[:2])
   if not by_hosts or any(not 1 <= length <= chip.largest for length in shape):
-    raise ValueError(
+    raise UserError(
       f"There is no {chip.name} slice of {found[2]}: its hosts hold 2x2 chips, and an axis at most "
       f"{chip.largest}. There are {examples[chip.dimensions]} and more."
     )
   if slices < 1:
-    raise ValueError(f"slices = {slices}: there is at least one.")
+    raise UserError(f"slices = {slices}: there is at least one.")
   return Topology(chip, shape, slices)
 
 
@@ -143,11 +145,11 @@ def devices(topology: Topology | str) -> list[jax.Device]:
   """The devices of a topology, or of a text such as "v5e:4x4": to compile for, not to run on.
 
   Raises:
-    ValueError: libtpu is not installed, or does not know the topology.
+    UserError: libtpu is not installed, or does not know the topology.
   """
   topology = parse(topology) if isinstance(topology, str) else topology
   if importlib.util.find_spec("libtpu") is None:
-    raise ValueError(
+    raise UserError(
       "Compiling for TPUs takes their compiler, the package libtpu: pip install 'jax[tpu]' (or "
       "this package with its extra: pip install '.[tpu]'). It needs no TPU."
     )
@@ -166,7 +168,7 @@ def devices(topology: Topology | str) -> list[jax.Device]:
       platform="tpu", topology_name=topology.name, **options
     )
   except jax.errors.JaxRuntimeError as error:
-    raise ValueError(
+    raise UserError(
       f"libtpu does not know the topology {topology}: {str(error).splitlines()[0]} "
       f"Examples are {EXAMPLES}."
     ) from error

@@ -21,7 +21,7 @@ def attention_choices(
     params, batch: abstract ones; the batch of one microbatch.
 
   Raises:
-    ValueError: ATTENTION asks for a kernel that cannot do what the model needs.
+    UserError: ATTENTION asks for a kernel that cannot do what the model needs.
   """
   found: dict[str, Choice] = {}
 

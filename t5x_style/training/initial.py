@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from t5x_style.errors import UserError
 from t5x_style.models import TransformerConfig
 from t5x_style.training import checkpoints
 from t5x_style.training.stored import Stored, orbax_arrays
@@ -43,8 +44,8 @@ def initial_params(
     readers: of checkpoints of other programs, asked in this order.
 
   Raises:
-    FileNotFoundError: there is no complete checkpoint.
-    ValueError: its parameters are not those of this model; all that differ are named.
+    UserError: there is no complete checkpoint, or its parameters are not those of this model; all
+      that differ are named.
   """
   names, leaves, treedef = _flat(abstract)
   shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}
@@ -61,7 +62,7 @@ def initial_params(
   if stored is None:
     step_dir = checkpoints.find_step(epath.Path(path).expanduser())
     if step_dir is None:
-      raise FileNotFoundError(
+      raise UserError(
         f"INITIAL_CHECKPOINT_PATH = {path!r} holds no complete checkpoint; give a MODEL_DIR that "
         "was saved to, its checkpoints folder, one step in it, or a checkpoint_N folder of T5X."
       )
@@ -144,7 +145,7 @@ def _check(path: str, saved: Shapes, wanted: Shapes) -> tuple[int, int] | None:
     else:
       wrong.append(f"  {name}: saved {there or 'nothing'}, this model {here or 'nothing'}")
   if wrong or len(grown) > 1:
-    raise ValueError(
+    raise UserError(
       f"INITIAL_CHECKPOINT_PATH = {path!r} is not a checkpoint of this model; "
       f"{len(wrong)} parameters differ:\n"
       + "\n".join(wrong[:12])

@@ -15,6 +15,8 @@ from typing import Any
 import jax
 from etils import epath
 
+from t5x_style.errors import UserError
+
 _LINES = 16  # of the summary
 _CONTROL = re.compile(r"(while|conditional|call|async-start|async-done)([.\d]*)$")
 _OPERATION = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*op_name="([^"]*)"', re.MULTILINE)
@@ -67,12 +69,12 @@ class Profiler:
 
 
 def check(steps: Any, train_steps: int) -> None:
-  """Raises ValueError where no such profile can be made."""
+  """Raises UserError where no such profile can be made."""
   if steps is None:
     return
   whole = isinstance(steps, (tuple, list)) and [type(x) for x in steps] == [int, int]
   if not whole or not 1 <= steps[0] <= steps[1] <= train_steps:
-    raise ValueError(
+    raise UserError(
       f"PROFILE_STEPS = {steps!r} must be the first and the last step to trace, of those from 1 to "
       f"TRAIN_STEPS = {train_steps}; leave out the first ones, which are slower: "
       '--gin.PROFILE_STEPS="(10, 12)".'
@@ -82,7 +84,7 @@ def check(steps: Any, train_steps: int) -> None:
     and not jax.config.jax_platforms  # type: ignore[attr-defined]  # defined when JAX is imported
     and jax.default_backend() != "tpu"
   ):
-    raise ValueError(
+    raise UserError(
       "PROFILE_STEPS: JAX's profiler ends the process where libtpu is installed and there is no "
       f"TPU. Set JAX_PLATFORMS={jax.default_backend().replace('gpu', 'cuda')} in the environment."
     )

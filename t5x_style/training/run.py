@@ -9,6 +9,7 @@ import jax
 import optax
 from etils import epath
 
+from t5x_style.errors import UserError
 from t5x_style.models import Transformer, TransformerConfig
 from t5x_style.models.attention_kernels.choice import Choice
 from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
@@ -77,11 +78,11 @@ class Run:
     ):
       value = getattr(self, field)
       if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{macro} = {value!r} must be a whole number of at least 1.")
+        raise UserError(f"{macro} = {value!r} must be a whole number of at least 1.")
     if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-      raise ValueError(f"RANDOM_SEED = {self.seed!r} must be a whole number from 0 to 2**32 - 1.")
+      raise UserError(f"RANDOM_SEED = {self.seed!r} must be a whole number from 0 to 2**32 - 1.")
     if not isinstance(self.model_dir, str) or not self.model_dir:
-      raise ValueError(
+      raise UserError(
         f"MODEL_DIR = {self.model_dir!r} must be a path; set --gin.MODEL_DIR=\"'/path/to/run'\"."
       )
 
@@ -156,8 +157,8 @@ def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
       serve to compile for it: MODEL_DIR is then left alone.
 
   Raises:
-    ValueError: parts that do not fit together, naming the setting to change.
-    OSError: MODEL_DIR cannot be written.
+    UserError: parts that do not fit together, naming the setting to change, or MODEL_DIR cannot be
+      written.
   """
   if devices is None:
     profiling.check(run.profile_steps, run.train_steps)
@@ -180,7 +181,7 @@ def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
   )
   check_vocabulary(run.model.vocab_size, dataset.vocab_size)
   if "pair_labels" in dataset.feature_shapes and run.model.pooled_classes < 2:
-    raise ValueError(
+    raise UserError(
       "The objective asks about pairs of sentences, but the model has no head for them: set "
       "config.TransformerConfig.pooled_classes = 2 (and num_token_types = 2, to tell them apart)."
     )
@@ -217,14 +218,14 @@ def _partition(run, model, optimizer, devices) -> tuple[Partitioner, str]:
 
 
 def check_vocabulary(model_size: int, data_size: int) -> None:
-  """Raises ValueError unless every id of the data has a row, and few rows have no id."""
+  """Raises UserError unless every id of the data has a row, and few rows have no id."""
   if data_size > model_size:
-    raise ValueError(
+    raise UserError(
       f"The vocabulary of the data has {data_size} ids, the model only {model_size} rows; "
       f"set VOCAB_SIZE = {data_size} (a multiple of 128 is fastest)."
     )
   if model_size - data_size > _VOCABULARY_SLACK:
-    raise ValueError(
+    raise UserError(
       f"The vocabulary of the data has {data_size} ids, smaller than the model's {model_size}: "
       f"{model_size - data_size} rows would never be trained. Set VOCAB_SIZE = "
       f"{-(-data_size // 128) * 128}, or a vocabulary that fits the model."
@@ -248,7 +249,7 @@ def _check_writable(path: epath.Path) -> None:
     probe.write_text("")
     probe.unlink()
   except OSError as error:
-    raise OSError(
+    raise UserError(
       f"MODEL_DIR = {str(path)!r} cannot be written ({error}); "
       "set --gin.MODEL_DIR=\"'/path/you/can/write'\"."
     ) from error

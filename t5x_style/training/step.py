@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from t5x_style.errors import UserError
 from t5x_style.losses import linear_cross_entropy, pair_classification_loss, select_chosen
 from t5x_style.models import Transformer
 from t5x_style.training.schedules import Schedule
@@ -39,16 +40,16 @@ class LossOptions:
   def __post_init__(self):
     factor = self.normalizing_factor
     if isinstance(factor, str) and factor not in NORMALIZERS:
-      raise ValueError(
+      raise UserError(
         f"LOSS_NORMALIZING_FACTOR = {factor!r} must be None, a number, or one of "
         f"{', '.join(map(repr, NORMALIZERS))}."
       )
     if isinstance(factor, (int, float)) and factor <= 0:
-      raise ValueError(f"LOSS_NORMALIZING_FACTOR = {factor} must be positive.")
+      raise UserError(f"LOSS_NORMALIZING_FACTOR = {factor} must be positive.")
     if not 0 <= self.label_smoothing < 1:
-      raise ValueError(f"LABEL_SMOOTHING = {self.label_smoothing} must lie in [0, 1).")
+      raise UserError(f"LABEL_SMOOTHING = {self.label_smoothing} must lie in [0, 1).")
     if self.z_loss < 0:
-      raise ValueError(f"Z_LOSS = {self.z_loss} must not be negative.")
+      raise UserError(f"Z_LOSS = {self.z_loss} must not be negative.")
 
 
 @dataclasses.dataclass(frozen=True)

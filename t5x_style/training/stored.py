@@ -9,6 +9,8 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from etils import epath
 
+from t5x_style.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
@@ -69,7 +71,7 @@ def open_arrays(places: Mapping[str, Any]) -> dict[str, Stored]:
     places: {name: TensorStore's description of the folder, or its URL}.
 
   Raises:
-    FileNotFoundError: an array is not there.
+    UserError: an array is not there.
   """
   opened = {name: _open(place, "zarr") for name, place in places.items()}
   arrays = {}
@@ -80,7 +82,7 @@ def open_arrays(places: Mapping[str, Any]) -> dict[str, Stored]:
       try:
         store = _open(places[name], "zarr3").result()
       except ValueError as error:
-        raise FileNotFoundError(f"the array {name} cannot be opened: {error}") from error
+        raise UserError(f"the array {name} cannot be opened: {error}") from error
     arrays[name] = Stored(tuple(store.shape), _fetch(store))
   return arrays
 

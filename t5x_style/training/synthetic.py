@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from t5x_style.errors import UserError
 from t5x_style.training.dataset import Batch
 
 
@@ -36,7 +37,7 @@ class SyntheticDataset:
       tokens["decoder_input_tokens"] = tokens["decoder_target_tokens"] = targets
     missing = [name for name, length in tokens.items() if not length]
     if missing:
-      raise ValueError(
+      raise UserError(
         f"TASK_FEATURE_LENGTHS = {dict(feature_lengths)} gives no length for {missing[0]}; write "
         "e.g. {'inputs': 512, 'targets': 114} ('targets' alone for a decoder-only model)."
       )

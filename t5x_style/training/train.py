@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.experimental import multihost_utils
 
+from t5x_style.errors import UserError
 from t5x_style.inference.samples import sample
 from t5x_style.training import flops
 from t5x_style.training.checkpoints import Checkpoints
@@ -59,7 +60,7 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
     readers: of the foreign checkpoints that INITIAL_CHECKPOINT_PATH may name.
 
   Raises:
-    ValueError: MODEL_DIR holds another run.
+    UserError: MODEL_DIR holds another run.
   """
   run = prepared.run
   checkpoints = Checkpoints(
@@ -184,7 +185,7 @@ def peak_flops(prepared: Prepared) -> float | None:
 
 
 def check_same_run(prepared: Prepared, saved: dict[str, Any]) -> None:
-  """Raises ValueError, showing what differs, unless the checkpoint is of the very same run."""
+  """Raises UserError, showing what differs, unless the checkpoint is of the very same run."""
   present = json.loads(json.dumps(prepared.identity()))
   # A checkpoint that is older than an option was made with what is the default today.
   defaults = {
@@ -201,7 +202,7 @@ def check_same_run(prepared: Prepared, saved: dict[str, Any]) -> None:
     for line in difflib.unified_diff(before, now, n=0, lineterm="")
     if line[0] in "+-" and not line.startswith(("---", "+++"))
   ]
-  raise ValueError(
+  raise UserError(
     f"MODEL_DIR = {str(prepared.model_dir)!r} holds checkpoints of another run "
     "(- there, + here):\n" + "\n".join(lines) + "\nSet another MODEL_DIR, or the settings that the "
     "run began with. To start from its parameters alone, set INITIAL_CHECKPOINT_PATH."

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import jax
 from etils import epath
 
+from t5x_style.errors import UserError
+
 
 class Writer(Protocol):
   """One place where records go."""
@@ -36,7 +38,7 @@ class MetricWriters:
       first_step: the step the run goes on from, 0 for a new one.
 
     Raises:
-      ValueError: WANDB_PROJECT is set and wandb is not installed.
+      UserError: WANDB_PROJECT is set and wandb is not installed.
     """
     self._writers: list[Writer] = []
     if jax.process_index() == 0:
@@ -164,7 +166,7 @@ class WeightsAndBiases:
     try:
       import wandb
     except ImportError as error:
-      raise ValueError(
+      raise UserError(
         f"WANDB_PROJECT = {os.environ.get('WANDB_PROJECT')!r} is set, but wandb is not installed; "
         "pip install 't5x_style[wandb]', or unset it."
       ) from error

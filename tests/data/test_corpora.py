@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from launch import configuration
 from t5x_style.data import corpora, iterator, loader, python_stdlib
+from t5x_style.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -174,7 +175,7 @@ def test_a_file_of_the_standard_library_stays_in_its_split():
 
 def test_a_standard_library_without_sources(tmp_path, monkeypatch):
   monkeypatch.setattr(python_stdlib, "folder", lambda: tmp_path)
-  with pytest.raises(FileNotFoundError, match="no source files in .*text_files.gin"):
+  with pytest.raises(UserError, match="no source files in .*text_files.gin"):
     corpora.PythonStdlib().source()
 
 

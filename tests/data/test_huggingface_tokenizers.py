@@ -20,6 +20,7 @@ from t5x_style.data import (
   text_infilling,
   vocabularies,
 )
+from t5x_style.errors import UserError
 
 tokenizers = pytest.importorskip("tokenizers")
 TEXTS = [
@@ -335,7 +336,7 @@ def test_documents_are_the_same_in_batches_and_alone(files):
 
 
 def test_mistakes_are_named(files, tmp_path):
-  with pytest.raises(FileNotFoundError, match="there is no tokenizer"):
+  with pytest.raises(UserError, match="there is no tokenizer"):
     huggingface_tokenizers.hf_tokenizer(str(tmp_path / "no"))
   (tmp_path / "tokenizer.json").write_text("{}")
   with pytest.raises(ValueError, match="is not a tokenizer.json"):

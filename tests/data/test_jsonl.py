@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 from t5x_style.data import corpora, jsonl
+from t5x_style.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -147,8 +148,8 @@ def test_a_damaged_packed_file(write, tmp_path):
 
 
 def test_no_file_and_no_room(write, tmp_path, monkeypatch):
-  with pytest.raises(FileNotFoundError, match="CORPUS_FILES"):
+  with pytest.raises(UserError, match="CORPUS_FILES"):
     everything(f"{tmp_path}/*.json").source()
   monkeypatch.setenv("T5X_STYLE_CACHE", write({"text": "a"}))  # a file where a folder has to be
-  with pytest.raises(OSError, match="cannot be written.*T5X_STYLE_CACHE"):
+  with pytest.raises(UserError, match="cannot be written.*T5X_STYLE_CACHE"):
     everything(write({"text": "a"})).source()

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from t5x_style.data import record_cache
+from t5x_style.errors import UserError
 
 SHARDS = {"train": 3, "validation": 2}
 
@@ -138,7 +139,7 @@ def test_what_a_killed_process_left_is_removed_a_day_later(tmp_path):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(OSError, match="T5X_STYLE_CACHE.*cache_dir") as raised:
+  with pytest.raises(UserError, match="T5X_STYLE_CACHE.*cache_dir") as raised:
     open_quietly(tmp_path / "file", build=build)
   assert str(tmp_path / "file" / "c") in str(raised.value)
 

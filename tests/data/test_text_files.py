@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t5x_style.data import corpora, text_files
+from t5x_style.errors import UserError
 
 
 def write(folder, files):
@@ -146,15 +147,15 @@ def error(kind, *arguments, **options):
 
 def test_no_file_matches(tmp_path, monkeypatch):
   write(tmp_path, {"data/a.text": "a", "data/b.text": "b"})
-  message = error(FileNotFoundError, f"{tmp_path}/data/*.txt")
+  message = error(UserError, f"{tmp_path}/data/*.txt")
   assert "CORPUS_FILES" in message and f"{tmp_path}/data holds a.text, b.text" in message
-  message = error(FileNotFoundError, f"{tmp_path}/dat/x/*.txt")
+  message = error(UserError, f"{tmp_path}/dat/x/*.txt")
   assert f"The folder {tmp_path} holds data" in message
-  message = error(FileNotFoundError, f"{tmp_path}/data")
+  message = error(UserError, f"{tmp_path}/data")
   assert f"which is a folder; write '{tmp_path}/data/**/*.txt'" in message
   monkeypatch.chdir(tmp_path)
-  assert f"that is {tmp_path}/date/*" in error(FileNotFoundError, "date/*")
-  message = error(FileNotFoundError, "data/*", validation_pattern="data/*.val")
+  assert f"that is {tmp_path}/date/*" in error(UserError, "date/*")
+  message = error(UserError, "data/*", validation_pattern="data/*.val")
   assert "VALIDATION_FILES = 'data/*.val'" in message
   assert "names no file" in error(ValueError, ())
 
@@ -162,12 +163,12 @@ def test_no_file_matches(tmp_path, monkeypatch):
 def test_a_file_that_cannot_be_read(tmp_path, monkeypatch):
   write(tmp_path, {"a.txt": "a", "b.txt": "b"})
   (tmp_path / "c.txt").symlink_to(tmp_path / "gone")
-  message = error(FileNotFoundError, f"{tmp_path}/*.txt")
+  message = error(UserError, f"{tmp_path}/*.txt")
   assert f"{tmp_path}/c.txt" in message and "is a link to" in message
   (tmp_path / "c.txt").unlink()
   # Root, which may run this, can read everything.
   monkeypatch.setattr(text_files.os, "access", lambda path, _: not path.endswith("b.txt"))
-  message = error(PermissionError, f"{tmp_path}/*.txt")
+  message = error(UserError, f"{tmp_path}/*.txt")
   assert f"{tmp_path}/b.txt" in message and "chmod" in message
 
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t5x_style.data import python_stdlib, vocabularies
+from t5x_style.errors import UserError
 
 TRICKY = (
   "",
@@ -265,7 +266,7 @@ def test_describe_does_not_depend_on_the_path(vocabulary, tmp_path):
 
 def test_a_missing_file(tmp_path):
   for path in ("python_stdlip.model", str(tmp_path / "x.model"), str(tmp_path)):
-    with pytest.raises(FileNotFoundError, match="VOCABULARY_FILE.*python_stdlib.model") as raised:
+    with pytest.raises(UserError, match="VOCABULARY_FILE.*python_stdlib.model") as raised:
       vocabularies.sentencepiece(path)
     assert path in str(raised.value)
 

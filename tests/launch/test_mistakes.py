@@ -4,6 +4,7 @@ import pytest
 
 from launch import mistakes
 from launch.mistakes import ConfigurationError, did_you_mean, nearest
+from t5x_style.errors import UserError
 
 
 def run(main, *arguments):
@@ -43,13 +44,24 @@ def test_a_programming_error_is_not_a_mistake():
     mistakes.run_command(fail(ValueError("shapes")), ["train"])
 
 
-def test_errors_of_setting_up_are_mistakes():
-  for error in (ValueError("bad"), OSError(13, "Permission denied", "/root/x")):
-    with pytest.raises(ConfigurationError, match="bad|Permission denied: '/root/x'"):
+def test_mistakes_found_while_setting_up():
+  for error in (UserError("bad"), OSError(13, "Permission denied", "/root/x"), OSError(28, "full")):
+    with pytest.raises(ConfigurationError, match="bad|Permission denied: '/root/x'|full"):
       with mistakes.setup():
         raise error
-  with pytest.raises(TypeError), mistakes.setup():
-    raise TypeError
+
+
+def test_faults_found_while_setting_up_keep_their_traceback():
+  """Those of JAX, Orbax and TensorFlow, and our own."""
+  for error in (ValueError("shapes"), OSError("No metadata found"), TypeError("no")):
+    with pytest.raises(type(error)) as caught, mistakes.setup():
+      raise error
+    assert caught.value is error
+
+
+def test_a_mistake_found_late_shows_without_traceback(capsys):
+  assert run(fail(UserError("x.jsonl is damaged"))) == 1
+  assert capsys.readouterr().err == "\nerror: x.jsonl is damaged\n"
 
 
 def test_the_trail_of_calls_gin_appends_is_cut():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t5x_style.errors import UserError
 from t5x_style.models import Transformer, TransformerConfig
 from t5x_style.training.checkpoints import Checkpoints
 from t5x_style.training.initial import initial_params
@@ -130,7 +131,7 @@ def test_all_that_does_not_fit_is_named(tmp_path):
   assert "layers_11/mlp/wo/kernel: saved nothing, this model (24, 16)" in text
   assert "token_embed" not in text  # it may grow
   assert "layers_10" not in text
-  with pytest.raises(FileNotFoundError, match="holds no complete checkpoint"):
+  with pytest.raises(UserError, match="holds no complete checkpoint"):
     read(tmp_path / "no", num_encoder_layers=11)
 
 

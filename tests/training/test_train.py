@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from t5x_style.errors import UserError
 from t5x_style.training import optimizers, run, schedules, train
 from t5x_style.training.evaluation import make_evaluate
 from t5x_style.training.terminal import Terminal
@@ -186,7 +187,7 @@ def test_starting_from_another_runs_parameters(tiny_run, tmp_path):
   with pytest.raises(ValueError, match="is not a checkpoint of this model"):
     train.open_run(run.prepare(wrong))
   missing = tiny_run("decoder_only", tmp_path / "x", initial_checkpoint_path=str(tmp_path / "no"))
-  with pytest.raises(FileNotFoundError, match="holds no complete checkpoint"):
+  with pytest.raises(UserError, match="holds no complete checkpoint"):
     train.open_run(run.prepare(missing))
 
 
@@ -219,5 +220,5 @@ def test_mistakes_are_refused_before_anything_is_compiled(changes, message, tiny
 
 def test_unwritable_model_dir_is_refused(tiny_run, tmp_path):
   (tmp_path / "file").write_text("")
-  with pytest.raises(OSError, match="MODEL_DIR = .* cannot be written"):
+  with pytest.raises(UserError, match="MODEL_DIR = .* cannot be written"):
     run.prepare(tiny_run("decoder_only", tmp_path / "file" / "run"))

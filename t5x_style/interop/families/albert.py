@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from t5x_style.errors import UserError
 from t5x_style.interop.families import bert
 from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
 from t5x_style.interop.settings import Settings
@@ -26,7 +27,7 @@ def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, A
   group = settings.get("inner_group_num", 1)
   masked = _TRANSFORM in tensors
   if not masked:
-    raise ValueError(
+    raise UserError(
       f"{settings.source} is of an ALBERT without the head for masked tokens ({_TRANSFORM}), which "
       "has no place here: hidden states come back to the width of the table through that head."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from t5x_style.errors import UserError
 from t5x_style.models.attention_kernels import blocked, cudnn, short, splash, xla
 from t5x_style.partitioning.placement import current_platform, num_shards
 
@@ -52,7 +53,7 @@ def choose(asked: str, what: str, case: Case) -> Choice:
     what: the attention that asks, for the error: "the decoder's self-attention".
 
   Raises:
-    ValueError: the kernel asked for cannot compute this attention on these devices.
+    UserError: the kernel asked for cannot compute this attention on these devices.
   """
   (devices,) = num_shards(("batch",))
   if case.queries[0] % devices:  # A few rows to sample from: no training batch.
@@ -61,7 +62,7 @@ def choose(asked: str, what: str, case: Case) -> Choice:
     return _automatic(case)
   reason = KERNELS[asked].supports(case)
   if reason:
-    raise ValueError(
+    raise UserError(
       f"ATTENTION = {asked!r} cannot compute {what}: {reason}. Set ATTENTION = 'auto', which takes "
       f"{_automatic(case).name!r} for it."
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from t5x_style.errors import UserError
 from t5x_style.interop import safetensors_files as files
 
 
@@ -123,7 +124,7 @@ def test_a_damaged_file_is_refused(tmp_path, arrays, damage):
 def test_a_missing_shard_is_named(tmp_path, arrays):
   files.create_folder(tmp_path, {n: (x.shape, x.dtype) for n, x in arrays.items()}, 150)
   (tmp_path / "model-00002-of-00002.safetensors").unlink()
-  with pytest.raises(FileNotFoundError, match="lacks 1 of the 2 files.*model-00002-of-00002"):
+  with pytest.raises(UserError, match="lacks 1 of the 2 files.*model-00002-of-00002"):
     files.read_folder(tmp_path)
 
 
@@ -137,12 +138,12 @@ def test_an_index_that_promises_too_much(tmp_path, arrays):
 
 
 def test_folders_without_safetensors(tmp_path):
-  with pytest.raises(FileNotFoundError, match="does not exist"):
+  with pytest.raises(UserError, match="does not exist"):
     files.read_folder(tmp_path / "nowhere")
-  with pytest.raises(FileNotFoundError, match="holds neither"):
+  with pytest.raises(UserError, match="holds neither"):
     files.read_folder(tmp_path)
   (tmp_path / "pytorch_model.bin").write_bytes(b"PK")
-  with pytest.raises(FileNotFoundError, match="only PyTorch can read.*save_pretrained"):
+  with pytest.raises(UserError, match="only PyTorch can read.*save_pretrained"):
     files.read_folder(tmp_path)
 
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from t5x_style.errors import UserError
 from t5x_style.interop import model_settings
 from t5x_style.interop.huggingface import open_folder
 from t5x_style.interop.settings import Settings, cycle
@@ -47,9 +48,9 @@ def test_what_cannot_be_expressed(tmp_path, values, message):
 
 
 def test_no_folder_and_no_json(tmp_path):
-  with pytest.raises(FileNotFoundError, match="does not exist.*not fetched"):
+  with pytest.raises(UserError, match="does not exist.*not fetched"):
     Settings.read(tmp_path / "bert-base-uncased")
-  with pytest.raises(FileNotFoundError, match="holds no config.json"):
+  with pytest.raises(UserError, match="holds no config.json"):
     Settings.read(tmp_path)
   (tmp_path / "config.json").write_text("{")
   with pytest.raises(ValueError, match="config.json' cannot be read"):
