@@ -57,17 +57,14 @@ def _continue(model, params, row, to_text, special_ids, max_tokens):
   """The first tokens of the row, and what comes after."""
   tokens = row["decoder_target_tokens"][0]
   given = tokens[: min(len(tokens) // 2, max_tokens // 2)]
-  written = decode(
-    model,
-    params,
-    jnp.asarray(given)[None],
-    length=len(given) + max_tokens // 2,
-    special_ids=special_ids,
-  )
+  length = len(given) + max_tokens // 2
+  if model.config.positions == "learned":  # There are no more positions than these.
+    length = min(length, model.config.max_length)
+  written = decode(model, params, jnp.asarray(given)[None], length=length, special_ids=special_ids)
   return {
     "beginning": to_text(given),
     "continuation": to_text(np.asarray(written[0][len(given) :])),
-    "truth": to_text(tokens[len(given) : len(given) + max_tokens // 2]),
+    "truth": to_text(tokens[len(given) : length]),
   }
 
 

@@ -36,8 +36,8 @@ def linear_cross_entropy(
   Products are taken in the dtype of `hidden` and accumulated in float32; all else is float32.
 
   Differentiable in hidden, kernel, bias and weights through loss_sum; also, at the cost of
-  recomputing the logits, through z_loss_sum and per_token_loss. correct_sum has no gradient. There
-  are no second derivatives.
+  recomputing the logits, through z_loss_sum and per_token. What counts correct predictions has no
+  gradient. There are no second derivatives.
 
   Under a mesh (jax.set_mesh) of Auto axes, tokens and vocabulary stay where the logical axis rules
   for batch, length and vocab put them: each device cuts its own tokens into chunks, and what
@@ -55,7 +55,7 @@ def linear_cross_entropy(
       in T5X the entropy of the smoothed targets is subtracted: a perfect prediction costs 0.
     logit_soft_cap: logits become cap * tanh(logits / cap) (Gemma 2, section 2).
     chunk_size: tokens per chunk and device; None lets plan_chunks choose.
-    return_per_token: whether per_token_loss is returned.
+    return_per_token: whether per_token is returned.
   """
   _check(hidden, kernel, targets, weights, bias, label_smoothing)
   vocab_size = kernel.shape[1]
@@ -71,7 +71,7 @@ def linear_cross_entropy(
     z_loss_sum=weighted_sum(weights, tokens.z_loss),
     weight_sum=weights.sum(),
     correct_sum=weighted_sum(weights, tokens.correct),
-    per_token_loss=tokens.loss if return_per_token else None,
+    per_token=tokens if return_per_token else None,
   )
 
 

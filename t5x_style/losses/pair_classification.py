@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from t5x_style.losses.sums import LossSums, weighted_sum
+from t5x_style.losses.sums import LossSums, Tokens, weighted_sum
 
 
 def pair_classification_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LossSums:
@@ -15,7 +15,7 @@ def pair_classification_loss(logits: jax.Array, labels: jax.Array, weights: jax.
     weights: [B]; a row of weight zero counts for nothing, even where its logits are NaN.
 
   Returns:
-    Sums over the pairs, as of linear_cross_entropy, without z-loss; per_token_loss is [B].
+    Sums over the pairs, as of linear_cross_entropy, without z-loss; per_token is of [B].
   """
   if logits.shape[:-1] != labels.shape or labels.shape != weights.shape:
     raise ValueError(
@@ -30,11 +30,11 @@ def pair_classification_loss(logits: jax.Array, labels: jax.Array, weights: jax.
   chosen = jnp.where(columns == labels[..., None], log_probs, 0.0).sum(-1)
   known = (labels >= 0) & (labels < logits.shape[-1])
   losses = jnp.where(counted, jnp.where(known, -chosen, jnp.nan), 0.0)
-  correct = (logits.argmax(-1) == labels).astype(jnp.float32)
+  correct = (counted & (logits.argmax(-1) == labels)).astype(jnp.float32)
   return LossSums(
     loss_sum=weighted_sum(weights, losses),
     z_loss_sum=jnp.zeros((), jnp.float32),
     weight_sum=weights.sum(),
     correct_sum=weighted_sum(weights, correct),
-    per_token_loss=losses,
+    per_token=Tokens(losses, jnp.zeros_like(losses), correct),
   )

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from t5x_style.losses.sums import Tokens
+
 Axes = tuple[str, ...]
 
 
@@ -29,14 +31,6 @@ class Terms(NamedTuple):
       return 0.0
     high = 1.0 - self.label_smoothing
     return -(high * math.log(high) + self.label_smoothing * math.log(self.low))
-
-
-class Tokens(NamedTuple):
-  """Of each token, float32."""
-
-  loss: jax.Array  # nats, without z-loss
-  z_loss: jax.Array
-  correct: jax.Array  # 1 where the target has the largest logit (the first such), else 0
 
 
 class Softmax(NamedTuple):

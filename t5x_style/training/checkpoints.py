@@ -112,7 +112,18 @@ class Checkpoints:
     self._manager.wait_until_finished()
 
   def close(self) -> None:
+    """Returns when everything saved so far is complete, and releases what reads and writes it."""
     self._manager.close()
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, kind, *_):
+    # Closing waits for all processes of a job. A loss that is not finite is seen by all of them;
+    # after other errors one of them may be gone. A second Ctrl-C ends the process at once.
+    by_all = jax.process_count() == 1 or (kind and issubclass(kind, FloatingPointError))
+    if kind is None or (issubclass(kind, Exception) and by_all):
+      self.close()
 
   def _run(self, step):
     return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
@@ -137,10 +148,11 @@ def find_step(path: epath.Path) -> epath.Path | None:
   if (path / "state").exists():
     return path
   for folder in (path / "checkpoints", path):
-    if folder.exists():
-      steps = [step for step in folder.iterdir() if step.name.isdigit()]
-      if steps:
-        return max(steps, key=lambda step: int(step.name))
+    # On gs:// a step has its name before it is complete; Orbax knows which ones are.
+    steps = [folder / str(step) for step in sorted(ocp.utils.checkpoint_steps(folder))]
+    complete = [step for step in steps if (step / "state").exists()]
+    if complete:
+      return complete[-1]
   return None
 
 

@@ -1,5 +1,6 @@
 """Held-out loss: the same batches every time, summed over all of them, divided once."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,15 +11,33 @@ from jax.experimental import multihost_utils
 
 from t5x_style.training.dataset import Batch
 from t5x_style.training.run import Prepared
-from t5x_style.training.step import LossOptions, TrainingLoss
+from t5x_style.training.step import LossOptions, TrainingLoss, sum_over_microbatches
 
 Values = dict[str, Any]
 
 
 def make_evaluate(prepared: Prepared) -> Callable[[Any, Iterable[Batch]], dict[str, float]]:
-  """A function (params, batches) -> means, compiled at its first use.
+  """Compiles a function (params, batches) -> means, as `means` describes them.
 
   The loss is the plain negative log-likelihood: without z-loss, label smoothing and dropout.
+  """
+  compiled = compile_evaluation(prepared)
+
+  def evaluate(params: Any, batches: Iterable[Batch]) -> dict[str, float]:
+    parts = [compiled(params, prepared.partitioner.put(batch)) for batch in batches]
+    totals: Values = {}
+    for part in jax.device_get(parts):
+      add_sums(totals, part)
+    return means(totals, prepared.dataset.component_names)
+
+  return evaluate
+
+
+def compile_evaluation(prepared: Prepared) -> jax.stages.Compiled:
+  """(params, batch) -> sums over the batch, compiled before its first use.
+
+  A batch is taken in as many microbatches as in training. Its activations, which no gradient
+  keeps, then need less memory than those of the training step: where that fits, this does.
   """
   loss = TrainingLoss(
     prepared.loss.model,
@@ -28,20 +47,16 @@ def make_evaluate(prepared: Prepared) -> Callable[[Any, Iterable[Batch]], dict[s
     prepared.loss.num_components,
   )
 
-  def eval_step(params, batch):
+  def sums(_, batch, params):
     return loss(params, batch, loss.scales(batch))[1]
 
+  def eval_step(params, batch):
+    one, count = functools.partial(sums, params=params), prepared.run.num_microbatches
+    return one(0, batch) if count == 1 else sum_over_microbatches(one, batch, count)
+
   jitted = jax.jit(eval_step, out_shardings=prepared.partitioner.replicated())
-
-  def evaluate(params: Any, batches: Iterable[Batch]) -> dict[str, float]:
-    with prepared.partitioner.context():
-      parts = [jitted(params, prepared.partitioner.put(batch)) for batch in batches]
-    totals: Values = {}
-    for part in jax.device_get(parts):
-      add_sums(totals, part)
-    return means(totals, prepared.dataset.component_names)
-
-  return evaluate
+  with prepared.partitioner.context():
+    return jitted.lower(prepared.abstract.params, prepared.batch).compile()
 
 
 def add_sums(totals: Values, sums: Values) -> None:

@@ -1,7 +1,6 @@
 """Metrics on their way from the device to the log: read one step late, averaged over a period."""
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,6 +25,7 @@ class Meter:
     log_period: int,
     record: Record,
     *,
+    check: Record = lambda step, values: None,
     component_names: tuple[str, ...] = (),
     step_flops: float = 0.0,
     peak_flops: float | None = None,
@@ -35,11 +35,13 @@ class Meter:
 
     Args:
       record: called with the step and its values.
+      check: called at every step, with the values that tell whether it went well.
       step_flops: FLOPs of one step; peak_flops: of all devices together, None where not known.
       progress: what `progress()` gave when the checkpoint was saved.
     """
     progress = progress or {}
-    self._log_period, self._record, self._names = log_period, record, component_names
+    self._log_period, self._record, self._check = log_period, record, check
+    self._names = component_names
     self._step_flops, self._peak_flops = step_flops, peak_flops
     self._totals: Values = {}
     add_sums(self._totals, progress.get("totals", {}))
@@ -95,6 +97,8 @@ class Meter:
     step, sums = pending
     sums = jax.device_get(sums)
     latest = {name: float(sums.pop(name)) for name in ("learning_rate", "grad_norm")}
+    losses = {name: float(sums[name]) for name in ("loss", "pair_loss") if name in sums}
+    self._check(step, losses | latest)
     add_sums(self._totals, sums)
     self._steps += 1
     self._tokens += float(sums["tokens"])
@@ -111,16 +115,3 @@ class Meter:
       values["mfu"] = self._step_flops * self._steps / elapsed / self._peak_flops
     self._mark, self._paused, self._waited, self._steps, self._tokens = now, 0.0, 0.0, 0, 0.0
     return values
-
-
-def check_finite(step: int, values: dict[str, float], saved_step: int | None) -> None:
-  """Raises FloatingPointError when the loss or the gradient is not a number any more."""
-  for name in ("loss", "grad_norm"):
-    if not math.isfinite(values.get(name, 0.0)):
-      where = (
-        f"the last checkpoint is that of step {saved_step}" if saved_step else "none was saved"
-      )
-      raise FloatingPointError(
-        f"{name} is {values[name]} at step {step}; {where}. Lower the learning rate, clip the "
-        "gradients (CLIP_GRADIENT_NORM = 1.0) or add Z_LOSS = 1e-4."
-      )

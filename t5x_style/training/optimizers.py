@@ -26,7 +26,14 @@ def adafactor(
 
   Every layer of a scanned stack is treated as the matrix it is, [D, N, H] as [D, N * H], so that
   factoring, clipping and parameter scale are those of T5's own two-dimensional kernels.
+
+  As in the other optimizers here a step takes learning_rate * weight_decay of a kernel away. (What
+  optax.adafactor calls weight_decay_rate is not multiplied by the learning rate.)
   """
+
+  def decay(count):
+    return weight_decay * learning_rate(count)
+
   return per_layer_matrices(
     optax.adafactor(
       learning_rate,
@@ -34,7 +41,7 @@ def adafactor(
       decay_rate=decay_rate,
       clipping_threshold=clipping_threshold,
       multiply_by_parameter_scale=multiply_by_parameter_scale,
-      weight_decay_rate=weight_decay or None,
+      weight_decay_rate=decay if weight_decay else None,  # type: ignore[arg-type]
       weight_decay_mask=decayed,
     )
   )

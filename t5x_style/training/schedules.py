@@ -1,4 +1,8 @@
-"""Learning-rate schedules: each returns a function from the step to the rate."""
+"""Learning-rate schedules: each returns a function from the number of steps taken to the rate.
+
+A linear warm-up starts at a rate of 0: the first step of a run fills the optimizer's moments and
+leaves the parameters as they are, and the peak is reached by step warmup_steps + 1.
+"""
 
 import warnings
 from collections.abc import Callable

@@ -27,10 +27,11 @@ class LossOptions:
   Attributes:
     z_loss: weight of log(Z)^2, which keeps the logits near normalised (T5X: 1e-4).
     label_smoothing: probability spread over the vocabulary.
-    normalizing_factor: what the summed loss is divided by, with T5X's names: the number of target
-      tokens that carry loss (None or NUM_REAL_TARGET_TOKENS), of all target positions
-      (NUM_TOTAL_TARGET_TOKENS), of sequences after each is averaged (AVERAGE_PER_SEQUENCE), or a
-      constant.
+    normalizing_factor: what the summed loss is divided by, with T5X's names: the weight of the
+      target tokens that carry loss (None or NUM_REAL_TARGET_TOKENS), the number of all target
+      positions (NUM_TOTAL_TARGET_TOKENS), the number of sequences after each sequence is averaged
+      over its own tokens (AVERAGE_PER_SEQUENCE; several sequences packed in a row count each), or
+      a constant. None differs from T5X, where it leaves the sum undivided; write 1.0 for that.
   """
 
   z_loss: float = 0.0
@@ -57,7 +58,8 @@ class TrainingLoss:
   """The loss of a model on the features of a batch; the same for every objective.
 
   Reports sums over the batch: "loss" and "z_loss" in nats, "correct" and "weight" in target tokens,
-  "tokens" the model read that are not padding, "bytes" of target text.
+  "tokens" the model read that are not padding, "bytes" of target text. They do not depend on the
+  normalizing factor.
 
   Attributes:
     max_targets: how many positions of a row carry loss at most, where they are few (masked LM):
@@ -80,13 +82,10 @@ class TrainingLoss:
   def scales(self, batch: Batch) -> Sums:
     """What each summed loss is multiplied by: one over the global count that normalises it."""
     factor = self.options.normalizing_factor
-    weights = batch[f"{self.side}_loss_weights"].astype(jnp.float32)
-    if factor in (None, "NUM_REAL_TARGET_TOKENS"):
-      count = weights.sum()
+    if factor in (None, "NUM_REAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"):
+      count = self._weights(batch).sum()
     elif factor == "NUM_TOTAL_TARGET_TOKENS":
-      count = jnp.float32(weights.size)
-    elif factor == "AVERAGE_PER_SEQUENCE":
-      count = (weights.sum(-1) > 0).sum().astype(jnp.float32)
+      count = jnp.float32(batch[f"{self.side}_loss_weights"].size)
     else:
       count = jnp.float32(factor)
     scales = {"tokens": 1.0 / jnp.maximum(count, 1e-9)}
@@ -106,20 +105,21 @@ class TrainingLoss:
       rngs=None if rng is None else {"dropout": rng},
     )
     targets, weights = features["targets"], features["weights"]
-    if self.options.normalizing_factor == "AVERAGE_PER_SEQUENCE":
-      weights = weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-9)
+    averaged = self.options.normalizing_factor == "AVERAGE_PER_SEQUENCE"
     loss = linear_cross_entropy(
       out.hidden,
       out.kernel,
       targets,
-      weights,
+      features["averaging_weights"] if averaged else weights,
       bias=out.bias,
       z_loss=self.options.z_loss,
       label_smoothing=self.options.label_smoothing,
       logit_soft_cap=self.model.config.logit_soft_cap,
-      return_per_token=bool(self.num_components),
+      return_per_token=bool(self.num_components) or averaged,
     )
     total = scales["tokens"] * loss.loss_sum
+    if averaged:
+      loss = loss.reweighted(weights)
     sums = {
       "loss": loss.loss_sum - loss.z_loss_sum,
       "z_loss": loss.z_loss_sum,
@@ -138,7 +138,7 @@ class TrainingLoss:
       sums["bytes"] = (lengths * (weights > 0)).sum()
     if self.num_components:
       ids = jax.nn.one_hot(features["components"], self.num_components)
-      sums["component_loss"] = jnp.einsum("blc,bl->c", ids, loss.per_token_loss * weights)
+      sums["component_loss"] = jnp.einsum("blc,bl->c", ids, loss.per_token.loss * weights)
       sums["component_weight"] = jnp.einsum("blc,bl->c", ids, weights)
     if "pair_labels" in batch:
       labels = jnp.maximum(batch["pair_labels"], 0)
@@ -156,6 +156,13 @@ class TrainingLoss:
     used = batch[f"{self.side}_loss_weights"].sum(-1) > 0
     return (used & (batch["pair_labels"] >= 0)).astype(jnp.float32)
 
+  def _weights(self, batch):
+    """[B, L]: the weights of the loss that is minimised."""
+    weights = batch[f"{self.side}_loss_weights"].astype(jnp.float32)
+    if self.options.normalizing_factor != "AVERAGE_PER_SEQUENCE":
+      return weights
+    return averaging_weights(weights, batch.get(f"{self.side}_segment_ids"))
+
   def _features(self, batch):
     """Targets and weights [B, L]; or [B, P] and the positions where only P per row carry loss."""
     names = {"targets": "target_tokens", "weights": "loss_weights"}
@@ -163,11 +170,33 @@ class TrainingLoss:
       names["components"] = "component_ids"
     features = {name: batch[f"{self.side}_{suffix}"] for name, suffix in names.items()}
     features["weights"] = features["weights"].astype(jnp.float32)
+    if self.options.normalizing_factor == "AVERAGE_PER_SEQUENCE":
+      features["averaging_weights"] = self._weights(batch)
     if self.max_targets is not None:
       positions = select_chosen(features["weights"], self.max_targets)
       features = {k: jnp.take_along_axis(x, positions, axis=1) for k, x in features.items()}
       features["positions"] = positions
     return features
+
+
+def averaging_weights(weights: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
+  """Weights that sum to 1 over each sequence whose tokens carry loss, as T5X's losses.py has them.
+
+  weights      [[2, 2, 0, 1, 0]]
+  segment_ids  [[1, 1, 1, 2, 0]]
+  returns      [[.5, .5, 0, 1, 0]]
+
+  Args:
+    weights: float [B, L], not negative.
+    segment_ids: int [B, L], from 1, 0 being padding; None where a row is one sequence.
+  """
+  if segment_ids is None:
+    sums = weights.sum(-1, keepdims=True)
+  else:
+    count = weights.shape[-1] + 1  # A row of L tokens holds at most L segments, and padding.
+    by_segment = jax.vmap(lambda x, ids: jax.ops.segment_sum(x, ids, count))(weights, segment_ids)
+    sums = jnp.take_along_axis(by_segment, segment_ids, axis=-1)
+  return jnp.where(sums > 0, weights / jnp.where(sums > 0, sums, 1.0), 0.0)
 
 
 def make_train_step(
@@ -184,19 +213,10 @@ def make_train_step(
     if num_microbatches == 1:
       return differentiate(params, batch, scales, rng)
 
-    def one(total, numbered):
-      number, part = numbered
-      new = differentiate(params, part, scales, jax.random.fold_in(rng, number))
-      return jax.tree.map(jnp.add, total, new), None
+    def one(number, part):
+      return differentiate(params, part, scales, jax.random.fold_in(rng, number))
 
-    # Rows are dealt out like cards, so that every device keeps the rows it already holds.
-    parts = jax.tree.map(
-      lambda x: x.reshape(-1, num_microbatches, *x.shape[1:]).swapaxes(0, 1), batch
-    )
-    first = jax.tree.map(lambda x: x[0], parts)
-    shapes = jax.eval_shape(differentiate, params, first, scales, rng)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.lax.scan(one, zeros, (jnp.arange(num_microbatches), parts))[0]
+    return sum_over_microbatches(one, batch, num_microbatches)
 
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
     rng = jax.random.fold_in(state.rng, state.step)
@@ -212,3 +232,21 @@ def make_train_step(
     return state, metrics
 
   return train_step
+
+
+def sum_over_microbatches(
+  function: Callable[[jax.Array, Batch], Any], batch: Batch, count: int
+) -> Any:
+  """The sum of function(number, part) over `count` equal parts of the rows, one after the other.
+
+  Rows are dealt out like cards, so that every device keeps the rows it already holds.
+  """
+
+  def one(total, numbered):
+    return jax.tree.map(jnp.add, total, function(*numbered)), None
+
+  parts = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
+  numbered = (jnp.arange(count), parts)
+  shapes = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], numbered))
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  return jax.lax.scan(one, zeros, numbered)[0]

@@ -1,10 +1,11 @@
 """The training loop: from a prepared run to a trained checkpoint."""
 
+import contextlib
 import dataclasses
 import difflib
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,13 +13,13 @@ from jax.experimental import multihost_utils
 
 from t5x_style.errors import UserError
 from t5x_style.inference.samples import sample
-from t5x_style.training import flops
+from t5x_style.training import finite, flops
 from t5x_style.training.checkpoints import Checkpoints
 from t5x_style.training.dataset import Batch, BatchIterator
 from t5x_style.training.evaluation import make_evaluate, unigram_entropy
 from t5x_style.training.initial import Reader, initial_params
 from t5x_style.training.interruption import StopSignal
-from t5x_style.training.meter import Meter, check_finite
+from t5x_style.training.meter import Meter
 from t5x_style.training.profiling import Profiler
 from t5x_style.training.run import Prepared
 from t5x_style.training.state import TrainState
@@ -30,15 +31,16 @@ from t5x_style.training.writers import MetricWriters
 _GATHERED_BYTES = 2**30
 
 
-class Job(NamedTuple):
-  """A prepared run, put where it begins or goes on; nothing is compiled yet."""
+@dataclasses.dataclass
+class Job:
+  """A prepared run with its state and iterators, new or restored; nothing is compiled yet."""
 
   prepared: Prepared
   checkpoints: Checkpoints
   writers: MetricWriters
   iterator: BatchIterator
   eval_batches: list[Batch]
-  state: TrainState
+  state: TrainState | None  # None once training has taken it: its arrays are given to the steps
   progress: dict[str, Any]
 
 
@@ -46,7 +48,7 @@ class Result(NamedTuple):
   """How a run ended. The records are the last ones; losses in nats per target token."""
 
   state: TrainState
-  first_step: int  # where it went on from, 0 for a new run
+  first_step: int  # where it resumed, 0 for a new run
   validation: dict[str, float]
   train: dict[str, float]
   baseline: float  # entropy of the held-out target tokens
@@ -76,14 +78,20 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
 def train(job: Job, terminal: Terminal) -> Result:
   """Trains to the end, or to the first Ctrl-C, after which everything is saved.
 
+  The state is taken out of `job`, as the memory of its arrays is given to the steps.
+
   Raises:
-    FloatingPointError: the loss is no longer a number.
+    FloatingPointError: the loss, a gradient or the state is not finite. Nothing of it is saved.
   """
-  prepared, run, state = job.prepared, job.prepared.run, job.state
+  prepared, run = job.prepared, job.prepared.run
+  assert job.state is not None, "A job trains once: open_run makes another from its checkpoint."
+  state, job.state = job.state, None
   first = int(state.step)
   baseline = unigram_entropy(job.eval_batches, prepared.loss.side)
   terminal.started(first, baseline)
-  step_fn = compile_step(prepared)
+  if first < run.train_steps:
+    step_fn = compile_step(prepared)
+    not_finite = finite.make_find_not_finite(prepared.abstract)
   evaluate = make_evaluate(prepared)
   terminal.compiled()
   last: dict[str, dict[str, float]] = {"train": {}, "validation": {}}
@@ -92,31 +100,45 @@ def train(job: Job, terminal: Terminal) -> Result:
     last[split] = values
     job.writers.write(step, split, values)
     terminal.record(step, split, values)
-    if split == "train":
-      check_finite(step, values, job.checkpoints.latest())
+
+  def check(step, values):
+    finite.check_values(step, values, job.checkpoints.latest())
 
   meter = Meter(
     run.log_period,
     functools.partial(record, "train"),
+    check=check,
     component_names=prepared.dataset.component_names,
     step_flops=prepared.step_flops,
     peak_flops=peak_flops(prepared),
     progress=job.progress,
   )
 
-  def save(validation_loss):
+  def validate(step):
+    values = evaluate(state.params, job.eval_batches)
+    check(step, {"validation loss": values["loss"]})
+    record("validation", step, values | {"seconds": meter.seconds})
+    return values["loss"]
+
+  def save(step, validation_loss, evaluation_due):
+    finite.check_state(step, not_finite(state), job.checkpoints.latest())
+    if validation_loss is None:  # One batch tells whether the parameters are still of use.
+      values = evaluate(state.params, job.eval_batches[:1])
+      check(step, {"validation loss": values["loss"]})
     job.checkpoints.save(
       state,
       job.iterator.get_state(),
       identity=prepared.identity(),
-      progress=meter.progress(),
+      progress=meter.progress() | {"evaluation_due": evaluation_due},
       validation_loss=validation_loss,
     )
 
   stopped_by = None
   profiler = Profiler(run.profile_steps, prepared.model_dir)
   progress = terminal.progress(first, run.train_steps)
-  with StopSignal() as stop, job.writers, profiler, progress:
+  with StopSignal() as stop, job.checkpoints, job.writers, profiler, progress:
+    if job.progress.get("evaluation_due"):
+      validate(first)
     for step in range(first + 1, run.train_steps + 1):
       profiler.before(step)
       with meter.waiting():
@@ -127,20 +149,19 @@ def train(job: Job, terminal: Terminal) -> Result:
       if profile := profiler.after(step, sums, step_fn):
         terminal.note(profile)
       stopped_by = stop.at(step)
-      validation = {}
-      if step % run.eval_period == 0 or step == run.train_steps:
+      loss, due = None, step % run.eval_period == 0 or step == run.train_steps
+      # A machine that is taken away leaves time to save; the run evaluates when it resumes.
+      if due and not stopped_by:
         with meter.paused():
-          validation = evaluate(state.params, job.eval_batches)
-          record("validation", step, validation | {"seconds": meter.seconds})
+          loss = validate(step)
       if step % run.save_period == 0 or step == run.train_steps or stopped_by:
         with meter.paused():
-          save(validation.get("loss"))
+          save(step, loss, evaluation_due=due and loss is None)
       if stopped_by:
         break
     meter.drain()
-    if first >= run.train_steps:  # Started again after its end: say how good it is.
+    if first >= run.train_steps and not last["validation"]:  # Say how good the finished run is.
       last["validation"] = evaluate(state.params, job.eval_batches)
-    job.checkpoints.close()
   return Result(state, first, last["validation"], last["train"], baseline, stopped_by)
 
 
@@ -150,18 +171,53 @@ def start(
   iterator: BatchIterator,
   readers: Sequence[Reader] = (),
 ) -> tuple[TrainState, dict[str, Any]]:
-  """The state to begin with, and the iterator put in its place: restored, or new."""
+  """Restores the newest checkpoint and the iterator's place, or makes a new state.
+
+  Raises:
+    UserError: the newest checkpoint is of another run, is damaged, or is not finite; or
+      INITIAL_CHECKPOINT_PATH does not fit this model.
+  """
   step = checkpoints.latest()
   if step is not None:
-    check_same_run(prepared, checkpoints.identity(step))
-    restored = checkpoints.restore(step, prepared.abstract)
-    iterator.set_state(restored.streams)
-    return restored.state, restored.progress
+    return _restored(prepared, checkpoints, iterator, step)
   state = prepared.init(prepared.run.seed)
   if path := prepared.run.initial_checkpoint_path:
     params = initial_params(path, prepared.run.model, prepared.abstract.params, readers)
+    if names := finite.make_find_not_finite(prepared.abstract.params)(params):
+      raise UserError(
+        f"INITIAL_CHECKPOINT_PATH = {path!r} holds numbers that are not finite, in "
+        f"{finite.listed(names)}; give an earlier checkpoint."
+      )
     state = state.replace(params=params)
   return state, {}
+
+
+def _restored(prepared, checkpoints, iterator, step):
+  with _damage_is_named(prepared, checkpoints, step):
+    identity = checkpoints.identity(step)
+  check_same_run(prepared, identity)
+  with _damage_is_named(prepared, checkpoints, step):
+    restored = checkpoints.restore(step, prepared.abstract)
+    iterator.set_state(restored.streams)
+    if names := finite.make_find_not_finite(prepared.abstract)(restored.state):
+      raise FloatingPointError(f"it holds numbers that are not finite, in {finite.listed(names)}.")
+  return restored.state, restored.progress
+
+
+@contextlib.contextmanager
+def _damage_is_named(prepared: Prepared, checkpoints: Checkpoints, step: int) -> Iterator[None]:
+  """Whatever fails when a checkpoint is read says which one it is, and what to do."""
+  try:
+    yield
+  except Exception as error:
+    folder = prepared.model_dir / "checkpoints"
+    older = [other for other in checkpoints.steps() if other != step]
+    then = f"resume from step {older[-1]}" if older else "start from the beginning"
+    reason = (str(error).strip().splitlines() or [""])[0][:300]
+    raise UserError(
+      f"The newest checkpoint, {str(folder / str(step))!r}, cannot be used: "
+      f"{type(error).__name__}: {reason}\nMove that folder away (out of {str(folder)!r}) to {then}."
+    ) from error
 
 
 def compile_step(prepared: Prepared) -> jax.stages.Compiled:
@@ -210,7 +266,7 @@ def check_same_run(prepared: Prepared, saved: dict[str, Any]) -> None:
 
 
 def closing_facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
-  """The title of the summary, how fast it was, where things are, how to go on.
+  """The title of the summary, how fast it was, where things are, how to resume.
 
   Args:
     command: the words that started the run, quoted for a shell where they need it.
@@ -231,7 +287,7 @@ def closing_facts(job: Job, result: Result, command: Sequence[str]) -> dict[str,
   facts["checkpoints"] = str(job.prepared.model_dir / "checkpoints" / str(step))
   facts["metrics"] = str(job.prepared.model_dir / "metrics.jsonl")
   if result.stopped_by:
-    facts["go on with"] = " ".join(command)
+    facts["resume with"] = " ".join(command)
   elif step >= run.train_steps:
     kept = [word for word in command if not word.startswith("--gin.TRAIN_STEPS=")]
     facts["train longer"] = " ".join([*kept, f"--gin.TRAIN_STEPS={2 * run.train_steps}"])
@@ -239,22 +295,31 @@ def closing_facts(job: Job, result: Result, command: Sequence[str]) -> dict[str,
 
 
 def closing_sample(job: Job, result: Result) -> dict[str, str]:
-  """Text of the trained model on a held-out example; the first process alone writes it.
+  """Text of the trained model on a held-out example; only the first process writes it.
 
-  Nothing where the model spans several processes and is too large to be gathered in one.
+  Empty where the model spans several processes and is too large to be gathered in one.
   """
-  model, dataset = job.prepared.loss.model, job.prepared.dataset
-  what = (job.eval_batches[0], dataset.decode, dataset.special_ids)
+  params = result.state.params
   if jax.process_count() == 1:
     with job.prepared.partitioner.context():
-      return sample(model, result.state.params, *what)
-  params = result.state.params
+      return _sample(job, params)
   if sum(x.nbytes for x in jax.tree.leaves(params)) > _GATHERED_BYTES:
     return {}
   params = multihost_utils.process_allgather(params, tiled=True)
   written = {}
   if jax.process_index() == 0:
     with jax.default_device(jax.local_devices()[0]):
-      written = sample(model, params, *what)
+      written = _sample(job, params)
   multihost_utils.sync_global_devices("closing sample")
   return written
+
+
+def _sample(job: Job, params: Any) -> dict[str, str]:
+  """A sample that fails says why there is none: the run it closes is trained and saved."""
+  dataset = job.prepared.dataset
+  try:
+    return sample(
+      job.prepared.loss.model, params, job.eval_batches[0], dataset.decode, dataset.special_ids
+    )
+  except Exception as error:
+    return {"no sample could be made": f"{type(error).__name__}: {error}"}

@@ -90,7 +90,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
   assert f"Stopped by SIGINT at step {max(steps)} of 100,000; all is saved." in " ".join(
     output.split()
   ).replace(f"{max(steps):,}", str(max(steps)))
-  assert "go on with" in output
+  assert "resume with" in output
 
 
 def test_mistake_ends_with_its_message_and_no_traceback(tmp_path):

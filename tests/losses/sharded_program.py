@@ -36,7 +36,7 @@ def loss(hidden, kernel, bias, targets, weights, chunk_size):
     return_per_token=True,
   )
   # Both the gradients taken in the forward pass and those of single tokens.
-  return sums.loss_sum + 0.5 * (weights**2 * sums.per_token_loss).sum(), sums
+  return sums.loss_sum + 0.5 * (weights**2 * sums.per_token.loss).sum(), sums
 
 
 def make_inputs():

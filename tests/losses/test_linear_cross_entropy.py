@@ -233,7 +233,7 @@ def test_positions_of_zero_weight_do_nothing(planted, chunk_size, random_inputs)
   jax.tree.map(np.testing.assert_array_equal, (sums, grads), clean)
   assert np.all(np.asarray(grads[0])[1, 2:5] == 0.0)
   assert np.all(np.asarray(grads[0])[1, 0] != 0.0)
-  assert np.all(np.asarray(sums.per_token_loss)[1, 2:5] == 0.0)
+  assert np.all(np.asarray(sums.per_token.loss)[1, 2:5] == 0.0)
 
 
 def test_hidden_states_that_are_no_numbers_are_not_hidden_where_they_count(random_inputs):
@@ -248,7 +248,7 @@ def test_a_target_that_is_no_id_makes_the_loss_nan(target, random_inputs):
   targets[2, 1] = target
   sums, grads = evaluate(hidden, kernel, bias, targets, weights, chunk_size=4)
   assert np.isnan(sums.loss_sum)
-  assert np.isnan(sums.per_token_loss).sum() == 1
+  assert np.isnan(sums.per_token.loss).sum() == 1
   assert np.isnan(grads[0][2, 1]).all() and np.isnan(grads[1]).all()
 
 

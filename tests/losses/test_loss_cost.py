@@ -27,7 +27,7 @@ def test_gradients_of_single_tokens_losses(chunk_size, random_inputs, assert_nea
 
   def parts(hidden, kernel):
     sums = with_options(hidden, kernel, targets, weights, chunk_size=chunk_size)
-    return (weights * sums.per_token_loss).sum() + sums.z_loss_sum
+    return (weights * sums.per_token.loss).sum() + sums.z_loss_sum
 
   def mixed(hidden, kernel):
     return 0.25 * whole(hidden, kernel) + 0.75 * parts(hidden, kernel)
@@ -45,7 +45,7 @@ def test_gradients_by_the_weights(random_inputs):
   by_loss, by_z_loss, by_weight, by_correct, _ = jax.jacobian(
     lambda weights: with_options(hidden, kernel, targets, weights)
   )(weights)
-  np.testing.assert_allclose(by_loss - by_z_loss, sums.per_token_loss, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(by_loss - by_z_loss, sums.per_token.loss, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose((weights * by_loss).sum(), sums.loss_sum, rtol=1e-5)
   np.testing.assert_array_equal(by_weight, 1.0)
   np.testing.assert_allclose((weights * by_correct).sum(), sums.correct_sum, rtol=1e-6)

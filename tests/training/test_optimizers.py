@@ -74,8 +74,11 @@ def test_decay_spares_norms_biases_and_position_biases():
   }
 
 
-@pytest.mark.parametrize("make", [optimizers.adamw, optimizers.lion, optimizers.muon])
-def test_weight_decay_shrinks_kernels_alone(make):
+@pytest.mark.parametrize(
+  "make", [optimizers.adafactor, optimizers.adamw, optimizers.lion, optimizers.muon]
+)
+def test_weight_decay_takes_the_same_share_of_kernels_only(make):
+  """The learning rate times weight_decay, whichever optimizer it is."""
   params = tree()
   optimizer = make(schedules.constant(0.1), weight_decay=0.5)
   zeros = jax.tree.map(jnp.zeros_like, params)

@@ -3,14 +3,16 @@
 import dataclasses
 import functools
 import json
+import shutil
+import signal
 
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from t5x_style.errors import UserError
-from t5x_style.training import optimizers, run, schedules, train
-from t5x_style.training.evaluation import make_evaluate
+from t5x_style.training import checkpoints, evaluation, optimizers, run, schedules, train
 from t5x_style.training.terminal import Terminal
 
 ARCHITECTURES = [
@@ -93,7 +95,7 @@ def test_one_batch_is_learnt_by_heart(architecture, tiny_run, tmp_path):
   a_run = dataclasses.replace(a_run, dataset=lambda **kw: Repeated(load(**kw)))
   result = go(a_run)
   prepared = run.prepare(a_run)
-  final = make_evaluate(prepared)(result.state.params, [next(prepared.dataset.train())])
+  final = evaluation.make_evaluate(prepared)(result.state.params, [next(prepared.dataset.train())])
   assert final["loss"] < 0.05
   assert final["accuracy"] == 1.0
 
@@ -191,12 +193,121 @@ def test_starting_from_another_runs_parameters(tiny_run, tmp_path):
     train.open_run(run.prepare(missing))
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tiny_run, tmp_path):
-  a_run = tiny_run(
-    "decoder_only", tmp_path, train_steps=6, schedule=lambda step: 1e30, save_period=1
-  )
-  with pytest.raises(FloatingPointError, match="at step .; the last checkpoint is that of step"):
-    go(a_run)
+@pytest.mark.parametrize("save_period", [1, 2, 5])
+def test_what_is_not_finite_stops_the_run_and_is_not_saved(save_period, tiny_run, tmp_path):
+  """Step 4 makes the parameters useless; no record is due, and the run has few steps left."""
+  spoil = lambda step: jax.numpy.where(step == 3, 1e30, 1e-3)
+  settings = {"train_steps": 5, "log_period": 50, "save_period": save_period}
+  with pytest.raises(FloatingPointError, match="step [45](.*)Lower the learning rate"):
+    go(tiny_run("decoder_only", tmp_path, schedule=spoil, **settings))
+  saved = sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("[0-9]*"))
+  assert saved == [step for step in (1, 2, 3) if step % save_period == 0]
+  sane = go(tiny_run("decoder_only", tmp_path, **settings))
+  assert sane.first_step == max(saved, default=0)
+  assert sane.validation["loss"] < 6
+
+
+def test_a_checkpoint_to_start_from_must_be_finite(tiny_run, tmp_path):
+  prepared = run.prepare(tiny_run("decoder_only", tmp_path / "spoilt"))
+  state = prepared.init(0)
+  spoilt = state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params))
+  with checkpoints.Checkpoints(prepared.model_dir / "checkpoints") as saved:
+    saved.save(spoilt, {"stream_00000": b"0"}, identity=prepared.identity(), progress={})
+  with pytest.raises(UserError, match="cannot be used: .* not finite, in params/.* and . more"):
+    train.open_run(prepared)
+  path = str(tmp_path / "spoilt")
+  other = tiny_run("decoder_only", tmp_path / "other", initial_checkpoint_path=path)
+  with pytest.raises(UserError, match="INITIAL_CHECKPOINT_PATH = .* not finite, in decoder/"):
+    train.open_run(run.prepare(other))
+
+
+DAMAGES = {
+  "an empty folder of a later step": lambda newest: (newest.parent / "6").mkdir(),
+  "no place in the data": lambda newest: shutil.rmtree(newest / "data"),
+  "a place that is not one": lambda newest: (newest / "data/stream_00000").write_bytes(b"\x00"),
+  "arrays cut short": lambda newest: [
+    file.write_bytes(file.read_bytes()[:100]) for file in (newest / "state").rglob("d/*")
+  ],
+  "no description of the run": lambda newest: shutil.rmtree(newest / "run"),
+}
+
+
+def test_a_damaged_checkpoint_is_named_and_older_ones_serve(tiny_run, tmp_path):
+  settings = {"train_steps": 4, "save_period": 2}
+  go(tiny_run("decoder_only", tmp_path / "run", **settings))
+  for name, damage in DAMAGES.items():
+    copy = tmp_path / name
+    shutil.copytree(tmp_path / "run", copy)
+    damage(copy / "checkpoints" / "4")
+    damaged, older = (6, 4) if (copy / "checkpoints" / "6").exists() else (4, 2)
+    match = f"checkpoints/{damaged}', cannot be used: (.|\\n)* to resume from step {older}."
+    with pytest.raises(UserError, match=match):
+      train.open_run(run.prepare(tiny_run("decoder_only", copy, **settings)))
+    (copy / "checkpoints" / str(damaged)).rename(copy / "moved")
+    assert go(tiny_run("decoder_only", copy, **settings)).first_step == older
+
+
+class Stopping(Repeated):
+  """Asks the process to stop while the second batch is fetched, as a cluster would."""
+
+  def __init__(self, dataset):
+    super().__init__(dataset)
+    self._number = 0
+
+  def __next__(self):
+    self._number += 1
+    if self._number == 2:
+      signal.raise_signal(signal.SIGTERM)
+    return super().__next__()
+
+  def set_state(self, state):
+    self._number = 2
+
+
+def test_a_stop_saves_before_a_due_evaluation_and_the_next_start_evaluates(tiny_run, tmp_path):
+  a_run = tiny_run("decoder_only", tmp_path, train_steps=4, eval_period=2, log_period=50)
+  load = a_run.dataset
+  a_run = dataclasses.replace(a_run, dataset=lambda **kw: Stopping(load(**kw)))
+  stopped = go(a_run)
+  assert (stopped.stopped_by, int(stopped.state.step)) == ("SIGTERM", 2)
+  assert (tmp_path / "checkpoints" / "2").exists()
+  assert records(tmp_path, "validation") == []
+  assert go(a_run).stopped_by is None
+  assert [record["step"] for record in records(tmp_path, "validation")] == [2, 4]
+
+
+def test_a_finished_run_is_evaluated_without_compiling_its_step(tiny_run, tmp_path, monkeypatch):
+  a_run = tiny_run("decoder_only", tmp_path, train_steps=1)
+  done = go(a_run)
+  monkeypatch.setattr(train, "compile_step", None)
+  again = go(a_run)
+  assert again.first_step == 1
+  assert again.validation["loss"] == done.validation["loss"]
+
+
+def test_evaluation_takes_microbatches_too(tiny_run, tmp_path):
+  """A run that fits in memory only in parts must not fail at its first evaluation."""
+  values, temporaries = [], []
+  for parts in (1, 8):
+    prepared = run.prepare(
+      tiny_run("decoder_only", tmp_path, batch_size=64, num_microbatches=parts)
+    )
+    batches = list(prepared.dataset.evaluation(2))
+    values.append(evaluation.make_evaluate(prepared)(prepared.init(0).params, batches))
+    compiled = evaluation.compile_evaluation(prepared)
+    temporaries.append(compiled.memory_analysis().temp_size_in_bytes)
+    step = train.compile_step(prepared).memory_analysis()
+    assert temporaries[-1] <= step.temp_size_in_bytes
+  assert values[0] == pytest.approx(values[1], rel=1e-5)
+  assert temporaries[1] < temporaries[0] / 4
+
+
+def test_the_newest_complete_step_is_found(tiny_run, tmp_path):
+  go(tiny_run("decoder_only", tmp_path, train_steps=2, save_period=1))
+  (tmp_path / "checkpoints" / "7").mkdir()  # Begun and never filled.
+  (tmp_path / "checkpoints" / "9.orbax-checkpoint-tmp-1" / "state").mkdir(parents=True)
+  newest = checkpoints.find_step(epath.Path(tmp_path))
+  assert newest == epath.Path(tmp_path) / "checkpoints" / "2"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""Losses, gradients and states that are no longer finite: found in every step and before a save."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+_NAMED = 3  # arrays in a message
+_ADVICE = (
+  "Lower the learning rate, clip the gradients (CLIP_GRADIENT_NORM = 1.0) or add Z_LOSS = 1e-4."
+)
+
+
+def check_values(step: int, values: dict[str, float], saved_step: int | None) -> None:
+  """Raises FloatingPointError where a value of a step is infinite or not a number.
+
+  Args:
+    saved_step: that of the newest checkpoint, which is named as the one to resume from.
+  """
+  for name, value in values.items():
+    if not math.isfinite(value):
+      raise FloatingPointError(f"{name} is {value} at step {step}; {_saved(saved_step)} {_ADVICE}")
+
+
+def check_state(step: int, names: list[str], saved_step: int | None) -> None:
+  """Raises FloatingPointError where `names`, as `make_find_not_finite` finds them, is not empty."""
+  if names:
+    raise FloatingPointError(
+      f"The state after step {step} holds numbers that are not finite or overflow, in "
+      f"{listed(names)}; it is not saved, and {_saved(saved_step)} {_ADVICE}"
+    )
+
+
+def listed(names: list[str]) -> str:
+  """The first few names, and how many more there are."""
+  more = len(names) - _NAMED
+  return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def make_find_not_finite(abstract: Any) -> Callable[[Any], list[str]]:
+  """Compiles a function from a tree to the names of its arrays that are not finite.
+
+  An array counts as finite if the sum of its squares is. One of huge numbers does not: the norms
+  and gradients that the next step takes of it would overflow.
+
+  Args:
+    abstract: the tree's shapes, dtypes and shardings. Integers are always finite.
+  """
+  names = [
+    jax.tree_util.keystr(path, simple=True, separator="/")
+    for path, x in jax.tree_util.tree_leaves_with_path(abstract)
+    if jnp.issubdtype(x.dtype, jnp.inexact)
+  ]
+
+  def finite(leaves):
+    return jnp.stack([jnp.isfinite(jnp.square(x.astype(jnp.float32)).sum()) for x in leaves])
+
+  def floating(tree):
+    return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+
+  compiled = jax.jit(finite).lower(floating(abstract)).compile()
+
+  def find(tree: Any) -> list[str]:
+    each = jax.device_get(compiled(floating(tree)))
+    return [name for name, is_finite in zip(names, each, strict=True) if not is_finite]
+
+  return find
+
+
+def _saved(step: int | None) -> str:
+  return f"the last checkpoint is that of step {step}." if step else "none was saved."

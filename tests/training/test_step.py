@@ -1,0 +1,102 @@
+"""The loss of a step: what each normalizing factor divides by, and what is reported beside it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5x_style.training import run
+from t5x_style.training.step import LossOptions, averaging_weights, make_train_step
+from tests.training import conftest
+
+# Two rows of 8 tokens: three sequences with loss and one without, of very different lengths.
+SEGMENTS = np.array([[1, 1, 1, 1, 1, 2, 0, 0], [1, 1, 2, 2, 2, 2, 2, 2]])
+WEIGHTS = np.array([[1, 1, 1, 1, 0, 2, 0, 0], [0, 0, 1, 1, 0.5, 0, 0, 0]], np.float32)
+
+
+def test_averaging_weights_sum_to_one_over_each_sequence():
+  np.testing.assert_allclose(
+    averaging_weights(jnp.asarray(WEIGHTS), jnp.asarray(SEGMENTS)),
+    [[0.25, 0.25, 0.25, 0.25, 0, 1, 0, 0], [0, 0, 0.4, 0.4, 0.2, 0, 0, 0]],
+    rtol=1e-6,
+  )
+  np.testing.assert_allclose(
+    averaging_weights(jnp.asarray(WEIGHTS), None).sum(-1), [1, 1], rtol=1e-6
+  )
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+  """A tiny decoder, its parameters, a packed batch, and its per-token losses by hand."""
+  prepared = run.prepare(
+    conftest.make_run("decoder_only", tmp_path_factory.mktemp("run"), batch_size=2)
+  )
+  batch = dict(next(prepared.dataset.train()))
+  batch["decoder_segment_ids"] = SEGMENTS.astype(np.int32)
+  batch["decoder_positions"] = np.array([[0, 1, 2, 3, 4, 0, 0, 0], [0, 1, 0, 1, 2, 3, 4, 5]])
+  batch["decoder_loss_weights"] = WEIGHTS
+  params = prepared.init(0).params
+  out = prepared.loss.model.apply({"params": params}, batch)
+  log_probs = jax.nn.log_softmax(out.logits(None))
+  targets = batch["decoder_target_tokens"][..., None]
+  losses = -np.take_along_axis(np.asarray(log_probs, np.float64), targets, axis=-1)[..., 0]
+  return prepared, params, batch, losses
+
+
+@pytest.mark.parametrize(
+  ("factor", "expected"),
+  [
+    (None, lambda x: (x * WEIGHTS).sum() / WEIGHTS.sum()),
+    ("NUM_REAL_TARGET_TOKENS", lambda x: (x * WEIGHTS).sum() / WEIGHTS.sum()),
+    ("NUM_TOTAL_TARGET_TOKENS", lambda x: (x * WEIGHTS).sum() / 16),
+    # Each sequence's own mean, whatever row it is in; the one without loss counts for nothing.
+    (
+      "AVERAGE_PER_SEQUENCE",
+      lambda x: (x[0, :4].mean() + x[0, 5] + np.average(x[1, 2:5], weights=[1, 1, 0.5])) / 3,
+    ),
+    (7.0, lambda x: (x * WEIGHTS).sum() / 7),
+  ],
+)
+def test_a_normalizing_factor_scales_the_loss_and_no_report(factor, expected, packed):
+  prepared, params, batch, losses = packed
+  loss = dataclasses.replace(
+    prepared.loss,
+    options=LossOptions(normalizing_factor=factor),
+    token_bytes=np.full(96, 3.0),
+  )
+  total, sums = loss(params, batch, loss.scales(batch))
+  np.testing.assert_allclose(total, expected(losses), rtol=1e-5)
+  np.testing.assert_allclose(sums["loss"], (losses * WEIGHTS).sum(), rtol=1e-5)
+  np.testing.assert_allclose(sums["weight"], WEIGHTS.sum(), rtol=1e-6)
+  assert float(sums["bytes"]) == 3 * (WEIGHTS > 0).sum()
+
+
+def test_sequences_are_averaged_the_same_in_microbatches(packed):
+  """Rows with one sequence and with two: the count that divides is of the whole batch."""
+  prepared, _, batch, _ = packed
+  options = LossOptions(normalizing_factor="AVERAGE_PER_SEQUENCE", z_loss=1e-3)
+  loss = dataclasses.replace(prepared.loss, options=options)
+  results = []
+  for parts in (1, 2):
+    step = make_train_step(loss, prepared.optimizer, prepared.run.schedule, parts)
+    _, metrics = jax.jit(step)(prepared.init(0), batch)
+    results.append(metrics)
+  for name in ("grad_norm", "loss", "z_loss", "correct", "weight", "tokens"):
+    np.testing.assert_allclose(results[0][name], results[1][name], rtol=1e-5, err_msg=name)
+
+
+def test_few_chosen_positions_are_averaged_like_all_of_them(tiny_run, tmp_path):
+  """A masked LM projects only the positions with loss; that changes no number."""
+  prepared = run.prepare(tiny_run("encoder_only", tmp_path))
+  batch = dict(next(prepared.dataset.train()))
+  batch["encoder_loss_weights"] = batch["encoder_loss_weights"].copy()
+  batch["encoder_loss_weights"][0, 4:] = 0.0
+  params = prepared.init(0).params
+  options = LossOptions(normalizing_factor="AVERAGE_PER_SEQUENCE")
+  results = []
+  for max_targets in (prepared.loss.max_targets, None):
+    loss = dataclasses.replace(prepared.loss, options=options, max_targets=max_targets)
+    results.append(loss(params, batch, loss.scales(batch)))
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), *results)
