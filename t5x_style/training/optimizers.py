@@ -41,7 +41,7 @@ def adafactor(
       decay_rate=decay_rate,
       clipping_threshold=clipping_threshold,
       multiply_by_parameter_scale=multiply_by_parameter_scale,
-      weight_decay_rate=decay if weight_decay else None,  # type: ignore[arg-type]
+      weight_decay_rate=decay if weight_decay else None,
       weight_decay_mask=decayed,
     )
   )

@@ -137,6 +137,7 @@ class TrainingLoss:
       lengths = jnp.take(jnp.asarray(self.token_bytes, jnp.float32), targets)
       sums["bytes"] = (lengths * (weights > 0)).sum()
     if self.num_components:
+      assert loss.per_token is not None
       ids = jax.nn.one_hot(features["components"], self.num_components)
       sums["component_loss"] = jnp.einsum("blc,bl->c", ids, loss.per_token.loss * weights)
       sums["component_weight"] = jnp.einsum("blc,bl->c", ids, weights)
