@@ -107,4 +107,5 @@ def test_long_rows_are_cut(pattern):
 
 
 def test_on_meshes(errors_on_meshes):
-  assert all(error < 1e-5 for error in errors_on_meshes("blocked"))
+  # 32 roundings of float32; up to 160 terms are summed.
+  assert max(errors_on_meshes("blocked")) < 2.0**-19

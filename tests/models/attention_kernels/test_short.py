@@ -69,4 +69,5 @@ def test_what_is_computed_again(inputs, pattern, policy, calls):
 
 def test_on_meshes(errors_on_meshes):
   """Rows and heads split: the bias' gradient is summed over all rows, wherever they lie."""
-  assert all(error < 1e-5 for error in errors_on_meshes("short"))
+  # 32 roundings of float32; up to 160 terms are summed.
+  assert max(errors_on_meshes("short")) < 2.0**-19
