@@ -33,6 +33,12 @@ def keep_modules():
   gc.freeze()
 
 
+@pytest.fixture
+def on_platform(monkeypatch):
+  """on_platform("gpu"): where no mesh is in force, programs are those of a GPU; they run here."""
+  return lambda name: monkeypatch.setattr(jax, "default_backend", lambda: name)
+
+
 @pytest.fixture(scope="session")
 def on_eight_devices():
   """on_eight_devices(program, *arguments): what it prints on eight simulated devices, by lines."""

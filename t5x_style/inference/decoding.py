@@ -81,7 +81,8 @@ def decode(
       method=Transformer.decode_step,
       mutable=["cache"],
     )
-    logits = out.logits(model.config.logit_soft_cap)[:, 0]
+    # The cap keeps the order of logits, but rounds large ones to the same number.
+    logits = out.logits(model.config.logit_soft_cap if temperature else None)[:, 0]
     key = None if rng is None else jax.random.fold_in(rng, position)
     given = prompt[:, position]
     chosen = jnp.where(given != pad_id, given, _choose(logits, key, temperature, top_k, pad_id))

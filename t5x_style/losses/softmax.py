@@ -36,10 +36,23 @@ class Terms(NamedTuple):
 class Softmax(NamedTuple):
   """A chunk of C tokens against the V local columns of the vocabulary, float32."""
 
-  logits: jax.Array  # [C, V]
+  logits: jax.Array  # [C, V], before the soft cap
   at_target: jax.Array  # [C, V] bool
-  top: jax.Array  # [C], the largest logit
-  total: jax.Array  # [C], sum of exp(logits - top)
+  top: jax.Array  # [C], the largest logit, after the soft cap
+  total: jax.Array  # [C], sum of exp(capped logits - top)
+
+
+def _capped(logits: jax.Array, cap: float | None) -> jax.Array:
+  return logits if cap is None else cap * jnp.tanh(logits / cap)
+
+
+def _cap_slope(logits: jax.Array, cap: float) -> jax.Array:
+  """The derivative of the soft cap, sech^2(logits / cap).
+
+  From the logits before the cap: 1 - tanh^2 would be the rounding of tanh where it is nearly 1.
+  """
+  decay = jnp.exp(-2.0 * jnp.abs(logits / cap))
+  return 4.0 * decay / jnp.square(1.0 + decay)
 
 
 def chunk_losses(
@@ -59,8 +72,6 @@ def chunk_losses(
   logits = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)[:, :num_columns]
   if bias is not None:
     logits += bias.astype(jnp.float32)
-  if terms.logit_soft_cap is not None:
-    logits = terms.logit_soft_cap * jnp.tanh(logits / terms.logit_soft_cap)
   first = jax.lax.axis_index(axes) * num_columns if axes else 0
   column = targets - first  # The target's, where it lies within this device's columns.
   columns = jax.lax.broadcasted_iota(jnp.int32, (1, num_columns), 1)
@@ -71,10 +82,13 @@ def chunk_losses(
   before = jnp.where(columns < column[:, None], logits, -jnp.inf).max(-1)
   tops = logits.max(-1), before, jnp.where(here, at, -jnp.inf)
   top, before, at = jax.lax.pmax(tops, axes) if axes else tops
+  # Before the soft cap, which rounds large logits to the same number.
+  correct = ((at == top) & (before < top)).astype(jnp.float32)
+  capped, top, at = (_capped(x, terms.logit_soft_cap) for x in (logits, top, at))
   # Everything below is relative to the largest logit: exact where logits are far from zero.
-  sums = [jnp.exp(logits - top[:, None]).sum(-1)]
+  sums = [jnp.exp(capped - top[:, None]).sum(-1)]
   if terms.label_smoothing:
-    sums.append((logits - top[:, None]).sum(-1))
+    sums.append((capped - top[:, None]).sum(-1))
   if axes:
     sums = jax.lax.psum(sums, axes)
   total = sums[0]
@@ -83,7 +97,6 @@ def chunk_losses(
   if terms.label_smoothing:
     loss -= terms.low * sums[1] + terms.entropy
   z_loss = terms.z_loss * jnp.square(top + log_total)
-  correct = ((at == top) & (before < top)).astype(jnp.float32)
   return Tokens(loss, z_loss, correct), Softmax(logits, columns == column[:, None], top, total)
 
 
@@ -106,9 +119,10 @@ def chunk_gradients(
   log_z = top + jnp.log(total)
   scale = (loss_scale + z_scale * (2.0 * terms.z_loss) * log_z) / total
   wanted = jnp.where(at_target, 1.0 - terms.label_smoothing, terms.low)
-  grads = jnp.exp(logits - top[:, None]) * scale[:, None] - loss_scale[:, None] * wanted
+  capped = _capped(logits, terms.logit_soft_cap)
+  grads = jnp.exp(capped - top[:, None]) * scale[:, None] - loss_scale[:, None] * wanted
   if terms.logit_soft_cap is not None:
-    grads *= 1.0 - jnp.square(logits / terms.logit_soft_cap)
+    grads *= _cap_slope(logits, terms.logit_soft_cap)
   bias_grad = None if bias is None else grads.sum(0)
   padding = kernel.shape[1] - grads.shape[1]
   grads = jnp.pad(grads.astype(hidden.dtype), ((0, 0), (0, padding)))

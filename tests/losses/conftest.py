@@ -25,8 +25,9 @@ def plain(
     logits = logits + np.asarray(bias, np.float64)
   slope = 1.0
   if logit_soft_cap is not None:
+    decay = np.exp(-2 * np.abs(logits / logit_soft_cap))
+    slope = 4 * decay / (1 + decay) ** 2  # sech^2
     logits = logit_soft_cap * np.tanh(logits / logit_soft_cap)
-    slope = 1 - (logits / logit_soft_cap) ** 2
   top = logits.max(-1, keepdims=True)
   log_z = top + np.log(np.exp(logits - top).sum(-1, keepdims=True))
   log_probs, probs = logits - log_z, np.exp(logits - log_z)

@@ -32,6 +32,7 @@ def loss(hidden, kernel, bias, targets, weights, chunk_size):
     bias=bias,
     z_loss=0.01,
     label_smoothing=0.1,
+    logit_soft_cap=3.0,
     chunk_size=chunk_size,
     return_per_token=True,
   )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5x_style.losses import LossSums, linear_cross_entropy, passes
+from t5x_style.losses import LossSums, linear_cross_entropy
 
 FLOAT32 = 1e-5
 # Rounding of inputs to the products and of the gradients themselves: 8 bits each.
@@ -96,17 +96,17 @@ def test_values_and_gradients(
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_columns_aligned_for_gpus(
-  chunk_size, with_bias, options, reference, random_inputs, assert_near, monkeypatch
+  chunk_size, with_bias, options, reference, random_inputs, assert_near, on_platform
 ):
-  monkeypatch.setattr(passes, "current_platform", lambda: "gpu")
+  on_platform("gpu")
   hidden, kernel, bias, targets, weights = random_inputs((3, 7), 16, 33)
   inputs = (hidden, kernel, bias if with_bias else None, targets, weights)
   compare(inputs, reference, assert_near, chunk_size=chunk_size, **options)
 
 
 @pytest.mark.parametrize(("columns", "aligned"), [(33, 128), (128, 128), (129, 256)])
-def test_products_with_aligned_columns(columns, aligned, random_inputs, monkeypatch):
-  monkeypatch.setattr(passes, "current_platform", lambda: "gpu")
+def test_products_with_aligned_columns(columns, aligned, random_inputs, on_platform):
+  on_platform("gpu")
   inputs = random_inputs((21,), 16, columns)
   program = jax.jit(evaluate).lower(*inputs).as_text()
   products = re.findall(r"dot_general .*: \((.*)\) -> tensor<(\S+)xf32>", program)
@@ -204,6 +204,26 @@ def test_logits_of_ten_thousand(reference, assert_near):
   together = {"z_loss": 1e-2, "label_smoothing": 0.1}
   for options in ({}, together, together | {"logit_soft_cap": 5.0}):
     compare(inputs, reference, assert_near, chunk_size=4, **options)
+
+
+@pytest.mark.parametrize("chunk_size", [None, 4])
+def test_a_soft_cap_of_saturated_logits(chunk_size, reference):
+  """Every logit is 4 to 10 times the cap; each entry of the gradient is right by itself.
+
+  Where tanh is rounded to 1 the slope is 1e-8, not 0, and the largest logit stays the prediction.
+  """
+  rng = np.random.default_rng(0)
+  hidden = np.eye(6, dtype=np.float32)
+  kernel = (rng.choice([-1, 1], (6, 40)) * rng.integers(160, 400, (6, 40)) / 8).astype(np.float32)
+  kernel[0, 7], kernel[1, 8], kernel[2, 9] = 51, 52, 53
+  inputs = (hidden, kernel, None, np.arange(7, 13, dtype=np.int32), np.ones(6, np.float32))
+  for options in ({}, {"z_loss": 1e-2}):
+    options["logit_soft_cap"] = 5.0
+    sums, grads = evaluate(*inputs, chunk_size=chunk_size, **options)
+    true_sums, true_grads = reference(*inputs, **options)
+    for ours, theirs in zip((*sums, *grads), (*true_sums, *true_grads), strict=True):
+      np.testing.assert_allclose(ours, theirs, rtol=2e-5)
+  assert sums.correct_sum >= 3
 
 
 def weightings():

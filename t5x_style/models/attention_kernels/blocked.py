@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from t5x_style.models.attention_kernels import xla
 from t5x_style.models.attention_kernels.heads import indivisible, spread_key_heads
+from t5x_style.models.attention_kernels.soft_cap import slope, soft_capped
 from t5x_style.partitioning.placement import current_platform, num_shards, on_each_device
 
 if TYPE_CHECKING:
@@ -171,13 +172,13 @@ def _attend_forward(soft_cap, parts, arrays):
   def block(_, inputs):
     outs, kept = [], []
     for part in form.parts:
-      logits, bent = _logits(form, part, inputs)
+      logits, raw = _logits(form, part, inputs)
       highest = logits.max(-1, keepdims=True)
       weights = jnp.exp(logits - highest)
       share = jnp.where(highest > xla.HIDDEN, 1 / weights.sum(-1, keepdims=True), 0.0)
       outs.append(_mean(weights, inputs["value"][..., part.keys, :]) * share)
       weights = weights.astype(inputs["value"].dtype)
-      kept.append((share, weights, bent) if form.unrolled else (share, highest))
+      kept.append((share, weights, raw) if form.unrolled else (share, highest))
     return None, (jnp.concatenate(outs, -2), kept)
 
   _, outs = _over_blocks(form, block, lambda _: None, _cut(form, arrays))
@@ -196,9 +197,9 @@ def _attend_backward(soft_cap, parts, residuals, by_out):
     by_query, by_keys, by_values, by_biases = [], [], [], []
     for part, (share, *rest) in zip(form.parts, inputs["kept"], strict=True):
       if form.unrolled:
-        weights, bent = rest
+        weights, raw = rest
       else:
-        logits, bent = _logits(form, part, inputs)
+        logits, raw = _logits(form, part, inputs)
         weights = jnp.exp(logits - rest[0])
       query, by_out, mean = (
         inputs[name][..., part.queries, :] for name in ("query", "by_out", "mean")
@@ -208,8 +209,8 @@ def _attend_backward(soft_cap, parts, residuals, by_out):
       by_out = (by_out * share).astype(by_out.dtype)
       by_logits = weights * (_products(by_out, value) - mean * share)
       by_biases.append(by_logits)
-      if bent is not None:
-        by_logits *= 1 - bent**2
+      if raw is not None:
+        by_logits *= slope(raw, form.soft_cap)
       by_query.append(_mean(by_logits, key))
       by_keys.append(_sum(by_logits, query))
       by_values.append(_sum(weights, by_out))
@@ -308,19 +309,18 @@ def _stacked(i, found):
 
 
 def _logits(form, part, inputs):
-  """[r, k, G, queries, keys] in float32, and what a soft cap bent, or None."""
+  """[r, k, G, queries, keys] in float32; and before a soft cap, or None without one."""
   logits = _products(inputs["query"][..., part.queries, :], inputs["key"][..., part.keys, :])
-  bent = None
+  raw = None
   if form.soft_cap is not None:
-    bent = jnp.tanh(logits / form.soft_cap)
-    logits = form.soft_cap * bent
+    raw, logits = logits, soft_capped(logits, form.soft_cap)
   if "bias" in inputs:
     logits += inputs["bias"][..., part.queries, part.keys].astype(jnp.float32)
   if "mask" in inputs:
     mask = inputs["mask"][..., part.keys]
     mask = mask if mask.shape[-2] == 1 else mask[..., part.queries, :]
     logits = jnp.where(mask, logits, xla.HIDDEN)
-  return logits, bent
+  return logits, raw
 
 
 # A group's queries are rows of one product.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
+from t5x_style.models.attention_kernels.soft_cap import soft_capped
+
 if TYPE_CHECKING:
   from t5x_style.models.attention import Pattern
   from t5x_style.models.attention_kernels.choice import Case
@@ -52,7 +54,7 @@ def attend(
   key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
   logits = jnp.einsum(f"bk{rows}h,bksh->bk{rows}s", query, key, preferred_element_type=jnp.float32)
   if soft_cap is not None:
-    logits = soft_cap * jnp.tanh(logits / soft_cap)
+    logits = soft_capped(logits, soft_cap)
   if bias is not None:
     logits = _add_to_rows(logits, bias.astype(jnp.float32).reshape(1, K, *groups, L, S))
   if mask is not None:

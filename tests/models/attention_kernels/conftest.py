@@ -63,7 +63,7 @@ def reference(query, key, value, cotangent, mask, bias, scale, soft_cap):
   by_logits = weights * (by_weights - (by_weights * weights).sum(-1, keepdims=True))
   by_raw = scale * by_logits
   if soft_cap is not None:
-    by_raw = by_raw * (1 - np.tanh(raw / soft_cap) ** 2)
+    by_raw = by_raw / np.cosh(raw / soft_cap) ** 2
 
   def of_key_heads(x):
     return x.reshape(*x.shape[:2], key_heads, groups, -1).sum(3)
@@ -159,7 +159,7 @@ def check_documents_are_apart():
 
 @pytest.fixture
 def errors_on_meshes(on_eight_devices):
-  """errors_on_meshes(kernel): of the output and every gradient on three meshes of 8 devices."""
+  """errors_on_meshes(kernel): of the output and each gradient, on three meshes of 8 devices."""
 
   def run(kernel):
     program = Path(__file__).with_name("mesh_program.py")

@@ -1,0 +1,28 @@
+"""The soft cap of attention's logits (Gemma 2, section 2), with an accurate gradient."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def soft_capped(logits: jax.Array, cap: float) -> jax.Array:
+  """Returns cap * tanh(logits / cap)."""
+  return cap * jnp.tanh(logits / cap)
+
+
+@soft_capped.defjvp
+def _soft_capped_jvp(cap, primals, tangents):
+  (logits,), (tangent,) = primals, tangents
+  return soft_capped(logits, cap), slope(logits, cap) * tangent
+
+
+def slope(logits: jax.Array, cap: float) -> jax.Array:
+  """The derivative of soft_capped, sech^2(logits / cap).
+
+  From the logits before the cap: 1 - tanh^2, as JAX differentiates tanh, would be the rounding of
+  tanh where it is nearly 1.
+  """
+  decay = jnp.exp(-2.0 * jnp.abs(logits / cap))
+  return 4.0 * decay / jnp.square(1.0 + decay)
