@@ -213,9 +213,14 @@ def _activate(names, gates, biases):
 
 
 class Mlp(nn.Module):
-  """Feed-forward layer; several activations are multiplied into a gate (Shazeer 2020, eq. 6)."""
+  """Feed-forward layer; several activations are multiplied into a gate (Shazeer 2020, eq. 6).
+
+  Attributes:
+    scanned: whether a loop over layers runs it: see activate.
+  """
 
   config: TransformerConfig
+  scanned: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -231,7 +236,7 @@ class Mlp(nn.Module):
       gates.append(gate)
       biases.append(bias)
 
-    y = activate(config.mlp_activations, gates, biases, config.scan_layers)
+    y = activate(config.mlp_activations, gates, biases, self.scanned)
     y = nn.with_logical_constraint(y, ("batch", "length", "mlp"))
     return Dense(config, (config.emb_dim,), ("mlp", "embed"), name="wo")(Dropout(config)(y))
 

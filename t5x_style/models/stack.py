@@ -39,11 +39,13 @@ class Block(nn.Module):
   Attributes:
     kind: its place in the cycle of attention_windows.
     first: whether it is the first of its stack.
+    scanned: whether a loop over layers runs it, so that the compiler sees each pass on its own.
   """
 
   config: TransformerConfig
   kind: int = 0
   first: bool = False
+  scanned: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, context: Context) -> tuple[jax.Array, None]:
@@ -65,7 +67,7 @@ class Block(nn.Module):
     x = self._residual("self_attention", self_attention, x)
     if context.encoded is not None:
       x = self._residual("cross_attention", cross_attention, x)
-    return self._residual("mlp", Mlp(config, name="mlp"), x), None
+    return self._residual("mlp", Mlp(config, self.scanned, name="mlp"), x), None
 
   def _residual(self, name, function, x):
     """Pre-norm: x + f(norm(x)) (T5, GPT-2). Post-norm: norm(x + f(x)) (Vaswani 2017, BERT)."""
@@ -86,14 +88,14 @@ class Cycle(nn.Module):
 
   config: TransformerConfig
   kinds: tuple[int, ...]
+  scanned: bool
 
   @nn.compact
   def __call__(self, x: jax.Array, context: Context) -> tuple[jax.Array, None]:
     """[B, L, D] -> [B, L, D], in the (carry, output) form of nn.scan."""
+    block = block_class(self.config, self.scanned)
     for i, kind in enumerate(self.kinds):
-      x, _ = block_class(self.config, scanned=True)(self.config, kind, name=f"block_{i}")(
-        x, context
-      )
+      x, _ = block(self.config, kind, scanned=self.scanned, name=f"block_{i}")(x, context)
     return x, None
 
 
@@ -175,6 +177,7 @@ class Stack(nn.Module):
     if lead == self.num_layers:
       return x
     shared, cycles = config.share_layers, (self.num_layers - lead) // period
+    scanned = config.scan_layers  # Otherwise the layers are shared, and the loop is unrolled.
     name = "shared_layers" if shared else "layers"  # "layers" says that axis 0 counts them.
     scan = functools.partial(
       nn.scan,
@@ -183,13 +186,13 @@ class Stack(nn.Module):
       split_rngs={"params": not shared, "dropout": True},
       in_axes=nn.broadcast,
       length=cycles,
-      unroll=1 if config.scan_layers else cycles,
+      unroll=1 if scanned else cycles,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
     if period == 1:
-      return scan(block_class(config, scanned=True))(config, name=name)(x, context)[0]
+      return scan(block_class(config, scanned))(config, scanned=scanned, name=name)(x, context)[0]
     kinds = tuple(i % period for i in range(lead, lead + period))
-    return scan(Cycle)(config, kinds, name=name)(x, context)[0]
+    return scan(Cycle)(config, kinds, scanned, name=name)(x, context)[0]
 
   def _cache_length(self):
     """S of the cache [..., B, S, K, H] that the blocks will write to."""

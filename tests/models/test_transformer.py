@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.models import Transformer, TransformerConfig, layer_path, layers
+from t5x_style.models import Transformer, TransformerConfig, layer_path
 
 DECODERS = ("t5", "llama", "gpt2")
 
@@ -281,11 +282,31 @@ def test_remat_changes_no_gradient(build_family, family, remat):
     pytest.param("t5", {"scan_layers": False, "remat": "dots"}, marks=pytest.mark.slow),
   ],
 )
-def test_layers_as_gpus_have_them_change_no_gradient(build_family, monkeypatch, family, changes):
+def test_layers_as_gpus_have_them_change_no_gradient(build_family, on_platform, family, changes):
   model, params, batch = build_family(family, **changes)
   expected = gradients(model, params, batch)
-  monkeypatch.setattr(layers, "current_platform", lambda: "gpu")
+  on_platform("gpu")
   assert_near(gradients(model, params, batch), expected)
+
+
+@pytest.mark.parametrize(
+  ("family", "changes", "barriers"),
+  [
+    ("modernbert", {}, [True] * 2 + [False] * 6),  # One layer alone, three in the loop.
+    ("modernbert", {"scan_layers": False}, [True] * 8),
+    ("albert", {}, [False] * 2 + [True]),  # The last is the head's.
+    ("albert", {"scan_layers": False}, [True] * 3),  # Its loop is unrolled.
+  ],
+)
+def test_what_is_recomputed_is_kept_apart_outside_of_loops_only(
+  build_family, on_platform, family, changes, barriers
+):
+  """In a loop the compiler cannot merge the two forward passes, and a barrier would only cost."""
+  model, params, batch = build_family(family, remat="full", **changes)
+  on_platform("gpu")
+  program = str(jax.make_jaxpr(model.apply)({"params": nn.meta.unbox(params)}, batch))
+  found = sorted(re.findall(r"prevent_cse=(\w+)", program))
+  assert found == sorted(str(barrier) for barrier in barriers)
 
 
 def test_target_positions_reach_the_head_alone(build_family):
