@@ -26,8 +26,8 @@ def test_chunks_fit_the_budget_and_are_even(tokens, vocab_size, dtype):
     assert chunks.num_chunks == 1 and chunks.chunk_size == tokens
 
 
-def test_a_large_head_on_an_accelerator(monkeypatch):
-  monkeypatch.setattr(chunking, "current_platform", lambda: "tpu")
+def test_a_large_head_on_an_accelerator(on_platform):
+  on_platform("tpu")
   chunks = plan_chunks((8, 2048, 2048), 262_144, jnp.bfloat16)
   assert str(chunks) == "16 chunks of 1,024 tokens x 262,144 logits, 1.5 GiB"
 

@@ -96,8 +96,8 @@ def test_activations_keep_their_gates_as_they_came():
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize("scanned", [True, False])
-def test_activations_and_their_biases(monkeypatch, platform, scanned):
-  monkeypatch.setattr(layers, "current_platform", lambda: platform)
+def test_activations_and_their_biases(on_platform, platform, scanned):
+  on_platform(platform)
   rng = np.random.default_rng(0)
   a, b, cotangent = (jnp.asarray(rng.normal(size=(2, 5, 64)), jnp.float32) for _ in range(3))
   bias = jnp.asarray(rng.normal(size=64), jnp.float32)
@@ -119,8 +119,8 @@ def test_activations_and_their_biases(monkeypatch, platform, scanned):
 @pytest.mark.parametrize("length", [1, 7, 256, 300])
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("size", [9, 40])  # A product with all tokens; sums within rows first.
-def test_tables_on_gpus(monkeypatch, length, rows, size):
-  monkeypatch.setattr(layers, "current_platform", lambda: "gpu")
+def test_tables_on_gpus(on_platform, length, rows, size):
+  on_platform("gpu")
   rng = np.random.default_rng(0)
   table = jnp.asarray(rng.normal(size=(size, 4)), jnp.float32)
   ids = jnp.asarray(rng.integers(0, size, (rows, length)))
@@ -151,8 +151,8 @@ def test_tables_on_gpus_send_sums_of_their_columns_alone(on_eight_devices):
 
 
 @pytest.mark.parametrize("size", [2, 40])
-def test_tables_on_gpus_sum_in_float32(monkeypatch, size):
-  monkeypatch.setattr(layers, "current_platform", lambda: "gpu")
+def test_tables_on_gpus_sum_in_float32(on_platform, size):
+  on_platform("gpu")
   ids, table = jnp.zeros((4, 512), jnp.int32), jnp.zeros((size, 3), jnp.bfloat16)
   _, pull = jax.vjp(lambda table: layers.look_up(table, ids), table)
   # 2048 ones: a sum in bfloat16 stays at 256, to which 1 adds nothing.

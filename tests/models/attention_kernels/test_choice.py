@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from t5x_style.models.attention import Pattern
-from t5x_style.models.attention_kernels import blocked, choice, cudnn, short, splash
+from t5x_style.models.attention_kernels import cudnn
 from t5x_style.models.attention_kernels.choice import Case, choose
 
 IDS = jnp.ones((8, 256), jnp.int32)
@@ -15,15 +15,6 @@ PACKED = Pattern(IDS, IDS, causal=True)
 def case(pattern=CAUSAL, length=256, heads=8, width=64, dtype="bfloat16", **rest):
   sizes = (8, length, heads, width)
   return Case(sizes, sizes, dtype, pattern, **rest)
-
-
-@pytest.fixture
-def on(monkeypatch):
-  def patch(platform):
-    for module in (blocked, choice, cudnn, short, splash):
-      monkeypatch.setattr(module, "current_platform", lambda: platform)
-
-  return patch
 
 
 @pytest.mark.parametrize(
@@ -54,14 +45,14 @@ def on(monkeypatch):
     ("gpu", case(length=255), "cudnn", "the fastest on GPUs"),
   ],
 )
-def test_automatic(on, platform, asked, kernel, reason):
-  on(platform)
+def test_automatic(on_platform, platform, asked, kernel, reason):
+  on_platform(platform)
   chosen = choose("auto", "it", asked)
   assert chosen.name == kernel and reason in chosen.reason
 
 
-def test_older_gpus(on, monkeypatch):
-  on("gpu")
+def test_older_gpus(on_platform, monkeypatch):
+  on_platform("gpu")
   monkeypatch.setattr(cudnn, "_compute_capability", lambda: (8, 6))
   assert choose("auto", "it", case()).name == "cudnn"
   assert "up to 128, not 192" in choose("auto", "it", case(width=192)).reason
@@ -78,12 +69,12 @@ def test_older_gpus(on, monkeypatch):
     ("tpu", "splash", "has no bias, which relative positions need. Set ATTENTION = 'auto', which"),
   ],
 )
-def test_what_is_asked_for_in_vain_is_refused(on, platform, asked, message):
-  on(platform)
+def test_what_is_asked_for_in_vain_is_refused(on_platform, platform, asked, message):
+  on_platform(platform)
   with pytest.raises(ValueError, match=message):
     choose(asked, "the decoder's self-attention", case(bias=True))
 
 
-def test_xla_can_be_asked_for_anywhere(on):
-  on("tpu")
+def test_xla_can_be_asked_for_anywhere(on_platform):
+  on_platform("tpu")
   assert choose("xla", "it", case()) == ("xla", "asked for by ATTENTION")

@@ -8,19 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.models.attention_kernels import blocked, choice, cudnn, short, splash
+from t5x_style.models.attention_kernels import blocked, choice, short, splash
 
 LENGTH, SPLIT = 12, 7
 
 
 @pytest.fixture
-def on(monkeypatch):
+def on(monkeypatch, on_platform):
   """on(kernel): models see the devices it runs on; it is interpreted, or its call left to XLA."""
 
   def patch(kernel):
-    platform = {"splash": "tpu", "short": "tpu", "cudnn": "gpu"}.get(kernel, "cpu")
-    for module in (blocked, choice, cudnn, short, splash):
-      monkeypatch.setattr(module, "current_platform", lambda: platform)
+    on_platform({"splash": "tpu", "short": "tpu", "cudnn": "gpu"}.get(kernel, "cpu"))
     monkeypatch.setattr(choice, "_SHORT", LENGTH if kernel == "short" else 0)
     monkeypatch.setattr(blocked, "pays", lambda case: kernel == "blocked")
     for name, value in {"_MOST_UNROLLED": 0, "_BLOCK_BYTES": 1, "_FEWEST_QUERIES": 4}.items():
