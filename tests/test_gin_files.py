@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,20 @@ def test_objective_that_does_not_fit_is_refused_with_those_that_do(tmp_path):
 def test_every_file_begins_with_what_it_is():
   for path in FOLDER.rglob("*.gin"):
     assert path.read_text().startswith("# "), path
+
+
+def test_mode_tokens_of_ul2_have_one_order():
+  """R, S, X: as objectives/ul2.gin has them, and as it says that they were published."""
+  pattern = r"\(\"\[[A-Z0-9]+\]\", \"\[[A-Z0-9]+\]\", \"\[[A-Z0-9]+\]\"\)"
+  known = re.findall(pattern, (FOLDER / "objectives" / "ul2.gin").read_text())
+  assert known == ['("[R]", "[S]", "[X]")', '("[NLU]", "[S2S]", "[NLG]")']
+  found = {
+    (path.stem, modes)
+    for path in FOLDER.rglob("*.gin")
+    for modes in re.findall(rf"modes = ({pattern})", path.read_text())
+  }
+  assert {name for name, _ in found} >= {"ul2", "ul2_short", "ul2_20b_v5p_4x4x8"}
+  assert {modes for _, modes in found} <= set(known), found
 
 
 def test_bytes_take_the_place_of_a_vocabulary_file(tmp_path):

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from launch import configuration, precompile, precompile_report, runtime
+from t5x_style.data import ul2
 from t5x_style.partitioning import topologies
 from t5x_style.training import planner, run
 
@@ -43,6 +44,36 @@ def test_every_pod_is_named_after_its_topology():
   assert files == PODS.keys()
   for name, topology in PODS.items():
     assert name.endswith(topology.replace(":", "_"))
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_every_host_prepares_its_own_rows_only(name):
+  """As many data streams as hosts or a multiple, so that no host makes rows that it drops."""
+  config = configuration.read([f"pods/{name}.gin"], (), (), precompile.DATA)
+  hosts = topologies.parse(PODS[name]).chips // 4  # A host has 4 chips in all slices of several.
+  streams = config.macro("DATA_STREAMS")
+  assert streams % hosts == 0, (streams, hosts)
+  assert config.macro("BATCH_SIZE") % streams == 0
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_an_optimizer_has_one_recipe(name):
+  """Adafactor's is that of runs/t5.gin, AdamW's that of runs/pretrain.gin."""
+  recipe = ("OPTIMIZER", "SCHEDULE", "CLIP_GRADIENT_NORM")
+  pod = configuration.read([f"pods/{name}.gin"], (), (), precompile.DATA)
+  t5, pretrain = (
+    configuration.read(["quickstart.gin", f"runs/{name}.gin"]) for name in ("t5", "pretrain")
+  )
+  expected = t5 if pod.macro("OPTIMIZER") == t5.macro("OPTIMIZER") else pretrain
+  assert [pod.macro(of) for of in recipe] == [expected.macro(of) for of in recipe]
+
+
+def test_ul2_20b_announces_its_denoisers_as_published():
+  """Tay et al. 2022: [NLU] before R-denoising, [S2S] before S, [NLG] before X."""
+  config = configuration.read(["pods/ul2_20b_v5p_4x4x8.gin"], (), (), precompile.DATA)
+  objective = config.build(ul2.UL2)
+  modes = {name[0]: part.mode for name, part, _ in objective.components()}
+  assert modes == {"R": "[NLU]", "S": "[S2S]", "X": "[NLG]"}
 
 
 @pytest.mark.slow
