@@ -24,7 +24,7 @@ class SyntheticDataset:
     self, architecture, batch_size, seed, index, count, feature_lengths, vocab_size, density
   ):
     self.vocab_size = vocab_size
-    self._rows = slice(index * batch_size // count, (index + 1) * batch_size // count)
+    self._rows = range(index * batch_size // count, (index + 1) * batch_size // count)
     self._seed, self._density = seed, density
     inputs, targets = feature_lengths.get("inputs"), feature_lengths.get("targets")
     tokens, self.max_targets = {}, None
@@ -52,18 +52,20 @@ class SyntheticDataset:
     )
 
   def batch(self, number: int) -> Batch:
-    """This process' rows of batch `number`."""
-    rng = np.random.default_rng((self._seed, number))
-    features = {}
-    for name, (shape, dtype) in self.feature_shapes.items():
-      if dtype == np.float32:
-        features[name] = np.ones(shape, dtype)
-        if self.max_targets is not None:
-          order = np.argsort(rng.random(shape), axis=1)
-          features[name] = (order < self.max_targets).astype(dtype)
+    """This process' rows of batch `number`, and no others: they do not depend on the processes."""
+    features, before = {}, 0
+    for name, ((rows, length), dtype) in self.feature_shapes.items():
+      # One draw a position, so that the generator can be put at the first row of this process.
+      bits = np.random.PCG64((self._seed, number)).advance(before + self._rows.start * length)
+      before += rows * length
+      draw = np.random.Generator(bits).random((len(self._rows), length))
+      if dtype != np.float32:
+        features[name] = 1 + (draw * (self.vocab_size - 1)).astype(dtype)
+      elif self.max_targets is None:
+        features[name] = np.ones(draw.shape, dtype)
       else:
-        features[name] = rng.integers(1, self.vocab_size, shape, dtype)
-    return {name: value[self._rows] for name, value in features.items()}
+        features[name] = (np.argsort(draw, axis=1) < self.max_targets).astype(dtype)
+    return features
 
   def train(self) -> "SyntheticIterator":
     return SyntheticIterator(self)
