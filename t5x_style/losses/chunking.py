@@ -58,12 +58,27 @@ def plan_chunks(
   if placement:
     leading = placement.local(leading)
     vocab_size //= placement.size(placement.vocab)
-  tokens = math.prod(leading)
+  return chunks_of_device(math.prod(leading), vocab_size, dtype, current_platform(), chunk_size)
+
+
+def chunks_of_device(
+  tokens: int,
+  vocab_size: int,
+  dtype: jax.typing.DTypeLike,
+  platform: str,
+  chunk_size: int | None = None,
+) -> Chunking:
+  """As plan_chunks, for one device that is not here or not under a mesh.
+
+  Args:
+    tokens, vocab_size: what the device has of them.
+    platform: "cpu", "gpu" or "tpu".
+  """
   # Logits in float32, their gradient in the dtype of the products.
   row = vocab_size * (4 + np.dtype(dtype).itemsize)
   size = chunk_size
   if size is None:
-    budget = _MEMORY_BUDGET.get(current_platform(), _MEMORY_BUDGET_OF_ACCELERATORS)
+    budget = _MEMORY_BUDGET.get(platform, _MEMORY_BUDGET_OF_ACCELERATORS)
     size = _even_size(tokens, max(1, budget // row))
   size = max(1, min(size, tokens))
   return Chunking(tokens, vocab_size, size, math.ceil(tokens / size), size * row)

@@ -53,6 +53,10 @@ class TransformerConfig:
   first_attention_norm: bool = True  # ModernBERT's first layer has none: its input is normalised.
   norm_epsilon: float = 1e-6
   use_bias: bool = False
+  # T5's dropout in every model: one mask for all positions of a row; on embeddings, on each branch,
+  # inside the MLP and after the last block; never on attention weights. As published, BERT,
+  # RoBERTa, GPT-2 and BART draw a mask for every position, drop attention weights as well, and
+  # nothing inside the MLP or after the last block.
   dropout_rate: float = 0.0
   share_layers: bool = False  # ALBERT: one layer (one cycle of them) applied again and again.
 
@@ -84,7 +88,8 @@ class TransformerConfig:
   logit_soft_cap: float | None = None
   pooled_classes: int = 0  # Classes of the sentence-pair head on the first token.
 
-  # Initial values: None is 1/sqrt(fan in) for kernels.
+  # Initial values: None is 1/sqrt(fan in) for kernels. A deviation is that of all kernels; GPT-2's
+  # and ModernBERT's smaller one for the layers that end a residual branch is not there.
   kernel_init_std: float | None = None
   embedding_init_std: float = 1.0
 

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from t5x_style.losses import chunks_of_device
 from t5x_style.models import TransformerConfig
 from t5x_style.partitioning.collectives import Collective
 from t5x_style.training import flops
-
-_LOGITS_BUDGET = 2**29  # bytes of a chunk's logits and their gradient on accelerators, about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +25,7 @@ class Layout:
   batch_size: int
   encoder_length: int = 0
   decoder_length: int = 0
+  target_positions: int | None = None  # of a row, that meet the vocabulary; None: all
   fused_attention: bool = False  # the kernel that keeps no attention weights
 
   def rows(self) -> float:
@@ -172,9 +172,10 @@ def _head_bytes(config, layout):
   """The head's kernel gathered, its gradient in float32, a chunk of logits."""
   size = np.dtype(_numpy(config.dtype)).itemsize
   kernel = config.emb_dim * config.vocab_size / layout.mesh["tensor"]
-  length = layout.decoder_length or layout.encoder_length
-  tokens = layout.rows() * length / layout.mesh["sequence"]
-  logits = min(_LOGITS_BUDGET, tokens * config.vocab_size / layout.mesh["tensor"] * (4 + size))
+  length = layout.target_positions or layout.decoder_length or layout.encoder_length
+  tokens = math.ceil(layout.rows() * length / layout.mesh["sequence"])
+  vocab_size = config.vocab_size // layout.mesh["tensor"]
+  logits = chunks_of_device(tokens, vocab_size, config.dtype, "tpu").bytes
   return kernel * (4 + size) + logits
 
 

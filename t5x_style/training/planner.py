@@ -221,6 +221,7 @@ def layout_of_run(
     batch_size=chosen.batch_size,
     encoder_length=sides.get("encoder_length", 0),
     decoder_length=sides.get("decoder_length", 0),
+    target_positions=dataset.max_targets,
     fused_attention=fused_attention,
   )
 

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from launch import configuration, precompile, precompile_report, precompile_search
 from launch.mistakes import ConfigurationError
+from t5x_style.losses import chunks_of_device
 from t5x_style.models import TransformerConfig
-from t5x_style.partitioning import topologies
-from t5x_style.training import optimizers, planner, run, schedules, synthetic
+from t5x_style.partitioning import compilation, topologies
+from t5x_style.training import estimates, optimizers, planner, run, schedules, synthetic, train
 
 needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is not installed")
 
@@ -94,15 +95,53 @@ def test_batches_have_their_true_shapes_and_nothing_is_read(tmp_path):
   assert not (tmp_path / "untouched").exists()
 
 
-def test_state_by_hand(tmp_path):
-  """Parameters and AdamW's two moments in float32, split 16 ways; all of it on data alone."""
-  plan = a_planner(tmp_path)
-  kernels = LAYERS * LAYER + VOCAB * WIDTH
-  split = plan.estimate(a_layout(plan, fsdp=16))
-  assert split.state_bytes == pytest.approx(3 * 4 * kernels / 16, rel=0.01)
-  assert plan.estimate(a_layout(plan, data=16)).state_bytes == pytest.approx(
-    16 * split.state_bytes, rel=0.01
+def compiled(tmp_path, model, device, topology, batch_size):
+  """(what the compiler sets aside, what the formula says) of a step on one device."""
+  load = functools.partial(
+    synthetic.load, feature_lengths={"targets": 256}, vocab_size=model.vocab_size
   )
+  chosen = a_run(tmp_path, model=model, dataset=load, batch_size=batch_size, mesh_shape={"data": 1})
+  prepared = run.prepare(chosen, [device])
+  plan = planner.Planner(chosen, prepared.dataset, topologies.parse(topology))
+  memory = compilation.memory(train.compile_step(prepared))
+  state = memory.arguments - sum(x.size * 4 for x in jax.tree.leaves(prepared.batch))
+  return memory, state, plan.estimate(planner.layout_of(prepared))
+
+
+@pytest.mark.parametrize(
+  "remat", ["full", *(pytest.param(x, marks=pytest.mark.slow) for x in ("none", "dots"))]
+)
+def test_memory_is_what_a_compiled_step_takes(remat, tmp_path):
+  """The state to the byte but for the step's number and the rng; the rest to a quarter."""
+  model = dataclasses.replace(MODEL, remat=remat)
+  memory, state, formula = compiled(tmp_path, model, jax.devices("cpu")[0], "v5e:1x1", 16)
+  assert 0 <= state - formula.state_bytes < 64
+  assert formula.temporary_bytes == pytest.approx(memory.temporaries, rel=0.25)
+
+
+def test_logits_of_a_chunk_are_counted_and_of_a_masked_lm_the_chosen_positions_only(tmp_path):
+  """1.5 GiB beside a kernel and activations of a quarter of it; a fortieth of 512 positions."""
+  large = dataclasses.replace(MODEL, vocab_size=2**17, emb_dim=64, num_decoder_layers=1)
+  plan = a_planner(tmp_path, "v5e:1x1", model=large)
+  chunk = chunks_of_device(64 * 256, 2**17, "bfloat16", "tpu").bytes
+  assert chunk == 1.5 * 2**30
+  layout = dataclasses.replace(a_layout(plan, "full"), fused_attention=True)
+  every = estimates.activation_bytes(large, layout)
+  assert chunk < every < 1.3 * chunk
+  few = estimates.activation_bytes(large, dataclasses.replace(layout, target_positions=6))
+  assert every - few == chunk - 64 * 6 * 2**17 * 6
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_logits_take_what_the_loss_sets_aside_for_them(tmp_path):
+  """16,384 tokens of 131,072 logits: the loss cuts them into chunks; XLA may keep less of one."""
+  model = dataclasses.replace(
+    MODEL, vocab_size=2**17, emb_dim=128, num_heads=2, mlp_dim=256, num_decoder_layers=1
+  )
+  device = topologies.devices("v5e:1x1")[0]
+  memory, _, formula = compiled(tmp_path, model, device, "v5e:1x1", 64)
+  assert 0.6 * formula.temporary_bytes < memory.temporaries < formula.temporary_bytes
 
 
 def test_collectives_by_hand(tmp_path):

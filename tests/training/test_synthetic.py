@@ -50,4 +50,6 @@ def test_a_process_makes_no_rows_of_others():
   rows = data.batch(0)
   _, peak = tracemalloc.get_traced_memory()
   tracemalloc.stop()
-  assert sum(x.nbytes for x in rows.values()) < peak < 4096 * 40 * 4  # bytes of one feature of the whole batch
+  assert (
+    sum(x.nbytes for x in rows.values()) < peak < 4096 * 40 * 4
+  )  # bytes of one feature of the whole batch
