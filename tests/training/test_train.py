@@ -42,13 +42,22 @@ def assert_same(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_interrupted_run_is_bit_identical(architecture, tiny_run, tmp_path):
+@pytest.fixture
+def with_optimizations():
+  """Programs are compiled as in real runs: see compile_fast."""
+  jax.config.update("jax_disable_most_optimizations", False)
+  jax.clear_caches()
+  yield
+  jax.config.update("jax_disable_most_optimizations", True)
+  jax.clear_caches()
+
+
+def check_interrupted_run(architecture, tiny_run, tmp_path, **sizes):
   settings = {
     "optimizer": optimizers.adafactor,
     "num_microbatches": 2,
     "log_period": 2,
-    "model": {"dropout_rate": 0.1},
+    "model": {"dropout_rate": 0.1, **sizes},
   }
   whole = go(tiny_run(architecture, tmp_path / "whole", train_steps=5, **settings))
   go(tiny_run(architecture, tmp_path / "parts", train_steps=3, **settings))
@@ -57,6 +66,20 @@ def test_interrupted_run_is_bit_identical(architecture, tiny_run, tmp_path):
   assert_same(whole.state, parts.state)
   assert records(tmp_path / "parts") == records(tmp_path / "whole")
   assert [r["step"] for r in records(tmp_path / "whole")] == [2, 4]
+
+
+def test_interrupted_run_is_bit_identical(tiny_run, tmp_path):
+  check_interrupted_run("decoder_only", tiny_run, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["decoder_only", "encoder_decoder", "encoder_only"])
+def test_interrupted_run_of_optimized_programs_is_bit_identical(
+  architecture, tiny_run, tmp_path, with_optimizations
+):
+  """Large enough for fused loops and for products on several threads."""
+  sizes = {"emb_dim": 128, "mlp_dim": 512, "num_heads": 4, "head_dim": 32}
+  check_interrupted_run(architecture, tiny_run, tmp_path, **sizes)
 
 
 class Repeated:
