@@ -14,7 +14,7 @@ def plain(
   label_smoothing=0.0,
   logit_soft_cap=None,
 ):
-  """(loss_sum, z_loss_sum, weight_sum, correct_sum, per_token), gradients, by the definitions.
+  """The fields of LossSums and the gradients, by the definitions.
 
   The gradients are by hidden, kernel and, where there is one, bias.
   """
@@ -39,12 +39,13 @@ def plain(
   np.log(wanted, where=wanted > 0, out=surprise)
   loss = (wanted * (surprise - log_probs)).sum(-1)
   z_losses = z_loss * log_z[..., 0] ** 2
+  correct = logits.argmax(-1) == targets
   sums = (
     (weights * (loss + z_losses)).sum(),
     (weights * z_losses).sum(),
     weights.sum(),
-    (weights * (logits.argmax(-1) == targets)).sum(),
-    np.where(weights != 0, loss, 0),
+    (weights * correct).sum(),
+    tuple(np.where(weights != 0, x, 0) for x in (loss, z_losses, correct)),
   )
 
   by_logits = weights[..., None] * (probs - wanted + 2 * z_loss * log_z * probs) * slope
