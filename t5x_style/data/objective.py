@@ -83,7 +83,7 @@ class Objective:
   def check_architecture(self, architecture: str) -> None:
     if architecture in self.architectures:
       return
-    fitting = sorted(o.name for o in known() if architecture in _fits(o))
+    fitting = sorted({o.name for o in known() if architecture in _fits(o)})
     raise UserError(
       f"OBJECTIVE {self.name!r} feeds {' and '.join(self.architectures)} models, but MODEL is "
       f"{architecture}. For {architecture} models there are: {', '.join(fitting)} "
