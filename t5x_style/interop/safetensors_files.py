@@ -61,7 +61,9 @@ class Tensor:
 
 
 def read_folder(folder: str | Path) -> dict[str, Tensor]:
-  """{name: Tensor} of all that a Hugging Face model folder holds.
+  """{name: Tensor} of the model that a Hugging Face folder holds.
+
+  As in transformers, a single file takes precedence over an index, which may be an older one.
 
   Raises:
     UserError: there is no such folder, or there are no safetensors, or a file is missing, or a file
@@ -71,10 +73,10 @@ def read_folder(folder: str | Path) -> dict[str, Tensor]:
   if not folder.is_dir():
     what = "is a file" if folder.exists() else "does not exist"
     raise UserError(f"{str(folder)!r} {what}; give the folder that holds config.json and {SINGLE}.")
-  if (folder / INDEX).is_file():
-    return _read_shards(folder)
   if (folder / SINGLE).is_file():
     return read_header(folder / SINGLE)
+  if (folder / INDEX).is_file():
+    return _read_shards(folder)
   others = sorted(path.name for path in folder.glob("*.bin")) + sorted(
     path.name for path in folder.glob("*.safetensors")
   )
@@ -162,7 +164,7 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
   if missing:
     raise UserError(
       f"{str(folder)!r} lacks {len(missing)} of the {len(files)} files that {INDEX} names: "
-      f"{', '.join(missing)}."
+      f"{', '.join(missing[:12])}{', ...' if len(missing) > 12 else ''}."
     )
   found: dict[str, Tensor] = {}
   for file in files:

@@ -121,6 +121,20 @@ def test_a_damaged_file_is_refused(tmp_path, arrays, damage):
     files.read_folder(tmp_path)
 
 
+@pytest.mark.parametrize("shards_are_there", [True, False])
+def test_a_single_file_takes_precedence_over_an_index(tmp_path, arrays, shards_are_there):
+  """As in transformers: the index is what an earlier save has left."""
+  files.create_folder(tmp_path, {n: (x.shape, x.dtype) for n, x in arrays.items()}, 150)
+  if not shards_are_there:
+    for shard in tmp_path.glob("model-*"):
+      shard.unlink()
+  save_file(arrays, tmp_path / files.SINGLE)
+  found = files.read_folder(tmp_path)
+  assert {tensor.file.name for tensor in found.values()} == {files.SINGLE}
+  for name, array in arrays.items():
+    equal(found[name], array)
+
+
 def test_a_missing_shard_is_named(tmp_path, arrays):
   files.create_folder(tmp_path, {n: (x.shape, x.dtype) for n, x in arrays.items()}, 150)
   (tmp_path / "model-00002-of-00002.safetensors").unlink()
