@@ -1,11 +1,11 @@
-"""The tokenizer beside a model: files copied from a folder, or made from a vocabulary of ours."""
+"""The tokenizer beside a model: files copied from a folder, or made from a run's vocabulary."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ NAMES = (
   + ("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
   + ("tokenizer.model", "chat_template.jinja", "chat_template.json", "generation_config.json")
 )
+_T5_SENTINELS = 100
+# Special where they are pieces, even where a model's author defined them as symbols.
+_SPECIAL = ("[CLS]", "[SEP]", "[MASK]")
+_PRIVATE_USE = 0x10F000  # the first of the characters that stand for pieces and are in no text
 _SAMPLES = (
   "def f(x):\n    return x  # a comment\n",
   "The  quick brown fox, naïve café; 12345 €.",
@@ -66,6 +70,8 @@ def write(target: Path, vocabulary: Vocabulary, architecture: str) -> dict[str, 
       tokenizers is not installed.
   """
   tokenizer, specials = _tokenizer(vocabulary)
+  if vocabulary.model is not None:
+    _check_same(tokenizer, vocabulary.model, specials)
   ids = {token: tokenizer.token_to_id(token) for token in specials}
   names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
   if architecture == "decoder_only":
@@ -84,10 +90,24 @@ def write(target: Path, vocabulary: Vocabulary, architecture: str) -> dict[str, 
   (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
   if vocabulary.model is not None:
     (target / "spiece.model").write_bytes(vocabulary.model)
-    _check_same(tokenizer, vocabulary.model)
   # The model has a word of its own in what padding is, and none in what is unknown.
   del names["pad_token"], names["unk_token"]
   return {f"{name}_id": tokenizer.token_to_id(token) for name, token in names.items()}
+
+
+def appended_sentinels(folder: Path) -> int:
+  """How many sentinels transformers appends to the spiece.model in a folder of T5's kind.
+
+  None where the model ends with its own, as mT5's does; 100 where no file says how many.
+  """
+  if _own_sentinels(_parse((folder / "spiece.model").read_bytes())):
+    return 0
+  try:
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    count = settings.get("extra_ids", _T5_SENTINELS)
+  except (OSError, ValueError, AttributeError):
+    count = _T5_SENTINELS
+  return count if isinstance(count, int) else _T5_SENTINELS
 
 
 def _tokenizer(vocabulary: Vocabulary) -> tuple[Any, list[str]]:
@@ -97,6 +117,10 @@ def _tokenizer(vocabulary: Vocabulary) -> tuple[Any, list[str]]:
   else:
     tokenizer, specials, size = _sentencepiece(vocabulary.model)
   sentinels = vocabulary.extra_ids - len(vocabulary.specials)
+  if sentinels < 0:
+    raise UserError(
+      f"{', '.join(vocabulary.specials)} have the places of sentinels that are the model's own"
+    )
   extra = [*vocabulary.specials, *(f"<extra_id_{k}>" for k in reversed(range(sentinels)))]
   from tokenizers import AddedToken
 
@@ -118,45 +142,95 @@ def _bytes() -> Any:
   return tokenizer
 
 
-def _sentencepiece(content: bytes) -> tuple[Any, list[str], int]:
+def _parse(content: bytes) -> Any:
   from sentencepiece import sentencepiece_model_pb2
-  from tokenizers import AddedToken, Tokenizer, decoders, models
 
-  model = sentencepiece_model_pb2.ModelProto.FromString(content)
+  return sentencepiece_model_pb2.ModelProto.FromString(content)
+
+
+def _own_sentinels(model: Any) -> bool:
+  """As t5x_style.data.vocabularies sees them, which needs TensorFlow."""
+  return bool(model.pieces) and model.pieces[-1].piece.removeprefix("\u2581") == "<extra_id_0>"
+
+
+def _sentencepiece(content: bytes) -> tuple[Any, list[str], int]:
+  from tokenizers import Tokenizer, decoders, models
+
+  model = _parse(content)
   if model.trainer_spec.model_type != model.trainer_spec.UNIGRAM:
     kind = model.trainer_spec.ModelType.Name(model.trainer_spec.model_type)
     raise UserError(
       f"the SentencePiece model is of the kind {kind}; a tokenizer.json is made of UNIGRAM only"
     )
-  types = model.SentencePiece
-  floor = min(p.score for p in model.pieces if p.type == types.NORMAL) - 1000.0
-  # The names of bytes, <0x41>, are no pieces of a text that mentions them: they are made unlikely.
-  vocab = [(p.piece, floor if p.type == types.BYTE else p.score) for p in model.pieces]
-  tokenizer = Tokenizer(
-    models.Unigram(vocab, unk_id=2, byte_fallback=any(p.type == types.BYTE for p in model.pieces))
-  )
-  spec = model.normalizer_spec
-  tokenizer.normalizer = _normalizer(spec)
+  types, spec = model.SentencePiece, model.normalizer_spec
+  kept = _kept_by_normalization(model)
+  vocab = [(kept.get(piece, piece), score) for piece, score in _scores(model)]
+  fallback = any(p.type == types.BYTE for p in model.pieces)
+  tokenizer = Tokenizer(models.Unigram(vocab, unk_id=2, byte_fallback=fallback))
+  tokenizer.normalizer = _normalizer(spec, kept)
   steps: list[Any] = [decoders.ByteFallback(), decoders.Fuse()]
   if spec.escape_whitespaces:
     steps.insert(0, decoders.Replace("\u2581", " "))
     if spec.add_dummy_prefix:
       steps.append(decoders.Strip(" ", left=1))
+  steps += [decoders.Replace(stand_in, piece) for piece, stand_in in kept.items()]
   tokenizer.decoder = decoders.Sequence(steps)
-  own = [p.piece for p in model.pieces if p.type == types.USER_DEFINED]
-  tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in own])
-  special = [p.piece for p in model.pieces if p.type in (types.CONTROL, types.UNKNOWN)]
+  special = [
+    p.piece
+    for p in model.pieces
+    if p.type in (types.CONTROL, types.UNKNOWN)
+    or (p.type == types.USER_DEFINED and p.piece in _SPECIAL)
+  ]
   return tokenizer, special, len(model.pieces)
 
 
-def _normalizer(spec: Any) -> Any:
+def _scores(model: Any) -> list[tuple[str, float]]:
+  """The pieces with the scores by which SentencePiece chooses among them.
+
+  A user-defined piece counts as the best of all pieces for each of its characters (`PopulateNodes`
+  in SentencePiece's unigram_model.cc). What stands for no text, and the names of bytes such as
+  <0x41>, which are no pieces of a text that mentions them, are made unlikely.
+  """
+  types = model.SentencePiece
+  normal = [p.score for p in model.pieces if p.type == types.NORMAL] or [0.0]
+
+  def score(piece):
+    if piece.type == types.USER_DEFINED:
+      return len(piece.piece) * max(normal) - 0.1
+    return piece.score if piece.type == types.NORMAL else min(normal) - 1000.0
+
+  return [(piece.piece, score(piece)) for piece in model.pieces]
+
+
+def _kept_by_normalization(model: Any) -> dict[str, str]:
+  """{user-defined piece: a character in its place} of those that normalisation would change.
+
+  SentencePiece keeps them as they are, such as a line end that would become a space.
+  """
+  from tokenizers import normalizers
+
+  spec, types = model.normalizer_spec, model.SentencePiece
+  if not spec.precompiled_charsmap or spec.name == "identity":
+    return {}
+  change = normalizers.Precompiled(spec.precompiled_charsmap).normalize_str
+  own = [p.piece for p in model.pieces if p.type == types.USER_DEFINED and p.piece not in _SPECIAL]
+  changed = [piece for piece in own if "\u2581" not in piece and change(piece) != piece]
+  changed.sort(key=len, reverse=True)  # The longest is found first.
+  return {piece: chr(_PRIVATE_USE + i) for i, piece in enumerate(changed)}
+
+
+def _normalizer(spec: Any, kept: Mapping[str, str]) -> Any:
   from tokenizers import Regex, normalizers
 
-  steps: list[Any] = []
+  steps: list[Any] = [normalizers.Replace(piece, stand_in) for piece, stand_in in kept.items()]
   if spec.precompiled_charsmap and spec.name != "identity":
     steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
   if spec.remove_extra_whitespaces:
-    steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    # Spaces only: normalizers.Strip takes line ends too.
+    steps += [
+      normalizers.Replace(Regex(r"\A +| +\z"), ""),
+      normalizers.Replace(Regex(" {2,}"), " "),
+    ]
   if spec.escape_whitespaces:
     if spec.add_dummy_prefix:
       steps.append(normalizers.Prepend("\u2581"))
@@ -179,13 +253,23 @@ def _template(architecture: str, ids: dict[str, int]) -> Any:
   )
 
 
-def _check_same(tokenizer: Any, content: bytes, samples: Sequence[str] = _SAMPLES) -> None:
+def _check_same(tokenizer: Any, content: bytes, specials: Sequence[str]) -> None:
+  """Raises UserError where the tokenizer reads one of the samples otherwise than SentencePiece."""
   import sentencepiece
 
   processor = sentencepiece.SentencePieceProcessor(model_proto=content)
-  for text in samples:
-    theirs = tokenizer.encode(text, add_special_tokens=False).ids
-    if theirs != processor.encode(text):
+  for text in (*_SAMPLES, *_samples_of_symbols(content, specials)):
+    found = tokenizer.encode(text, add_special_tokens=False).ids
+    if found != processor.encode(text):
       raise UserError(
         f"the tokenizer.json made of the SentencePiece model reads {text!r} otherwise"
       )
+
+
+def _samples_of_symbols(content: bytes, specials: Sequence[str]) -> Iterator[str]:
+  """Each user-defined piece by itself, as a word, and inside one."""
+  model = _parse(content)
+  for piece in model.pieces:
+    if piece.type == piece.USER_DEFINED and piece.piece not in specials:
+      text = piece.piece.replace("\u2581", " ")
+      yield from (text, f"a {text} b", f"The{text}end {text}{text}")

@@ -1,4 +1,4 @@
-"""Tokenizers made of vocabularies of ours: the same ids in the libraries of Hugging Face."""
+"""Tokenizers made of a run's vocabularies: the same ids in the libraries of Hugging Face."""
 
 import inspect
 import json
@@ -6,6 +6,7 @@ import textwrap
 
 import pytest
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
 import t5x_style
@@ -83,6 +84,83 @@ def test_a_vocabulary_as_t5_has_it(tmp_path):
   theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
   for text in ["def f(x):", "  two  spaces ", "ﬁne ① text", *TEXTS[0].splitlines()[:80]]:
     assert theirs.encode(text, add_special_tokens=False).ids == ours.encode(text), text
+
+
+SYMBOLS = ["<sep>", "NewYork", "re", "3", "日本", "🙂", "\u2581the", "[MASK]", "\u2581<extra_id_1>"]
+# What normalisation changes elsewhere.
+SYMBOLS += ["\n", "①", "\t"]
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {},
+    {"byte_fallback": True, "vocab_size": 700},
+    {"add_dummy_prefix": False, "split_digits": True, "normalization_rule_name": "nfkc"},
+    {"normalization_rule_name": "nmt_nfkc_cf", "character_coverage": 1.0},
+  ],
+)
+def test_user_defined_pieces(tmp_path, options):
+  """They are found wherever they are in a text, in preference to all other pieces."""
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter("\n".join(TEXTS).splitlines()),
+    model_prefix=str(tmp_path / "own"),
+    user_defined_symbols=SYMBOLS,
+    minloglevel=2,
+    **{"vocab_size": 500, "pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1} | options,
+  )
+  content = (tmp_path / "own.model").read_bytes()
+  tokenizer_files.write(tmp_path, Vocabulary(content, 0), "encoder_decoder")
+  ours = sentencepiece.SentencePieceProcessor(model_proto=content)
+  theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+  plain = [s.replace("\u2581", " ") for s in SYMBOLS if s != "[MASK]"]
+  texts = [f"{a}{b} {a} {b}x{a}  return{b}" for a in plain for b in [*plain, "return", ""]]
+  for text in texts:
+    ids = theirs.encode(text, add_special_tokens=False).ids
+    assert ids == ours.encode(text), text
+  assert theirs.encode("a[MASK]b").tokens.count("[MASK]") == 1
+  lines = theirs.encode("the end\n<sep>\treturn\n").ids
+  assert theirs.decode(lines) == "the end\n<sep>\treturn\n"
+
+
+def test_sentinels_that_are_the_models_own(tmp_path):
+  """transformers appends none to mT5's, and as many to T5's as tokenizer_config.json says."""
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(TEXTS[0].splitlines()),
+    model_prefix=str(tmp_path / "spiece"),
+    vocab_size=300,
+    minloglevel=2,
+  )
+  folder = tmp_path / "spiece.model"
+  assert tokenizer_files.appended_sentinels(tmp_path) == 100
+  (tmp_path / "tokenizer_config.json").write_text('{"extra_ids": 7}')
+  assert tokenizer_files.appended_sentinels(tmp_path) == 7
+  model = sentencepiece_model_pb2.ModelProto.FromString(folder.read_bytes())
+  for k in (1, 0):
+    model.pieces.add(piece=f"\u2581<extra_id_{k}>", type=model.SentencePiece.USER_DEFINED)
+  folder.write_bytes(model.SerializeToString())
+  assert tokenizer_files.appended_sentinels(tmp_path) == 0
+
+
+def test_nothing_is_written_of_a_tokenizer_that_differs(tmp_path):
+  """A piece with a space in it is never found, but saves its capitals from normalisation."""
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(TEXTS[0].splitlines()),
+    model_prefix=str(tmp_path / "capitals"),
+    user_defined_symbols=["New York"],
+    normalization_rule_name="nmt_nfkc_cf",
+    minloglevel=2,
+    vocab_size=300,
+    pad_id=0,
+    eos_id=1,
+    unk_id=2,
+    bos_id=-1,
+  )
+  (tmp_path / "new").mkdir()
+  vocabulary = Vocabulary((tmp_path / "capitals.model").read_bytes(), 10)
+  with pytest.raises(ValueError, match="reads .*New York.* otherwise"):
+    tokenizer_files.write(tmp_path / "new", vocabulary, "encoder_decoder")
+  assert not [*(tmp_path / "new").iterdir()]
 
 
 def test_what_a_tokenizer_json_cannot_repeat_is_said(tmp_path):
