@@ -1,8 +1,10 @@
 """Converts checkpoints: python -m launch.convert --from hf:FOLDER --to NEW_FOLDER, and back."""
 
 import contextlib
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,9 +45,9 @@ def main(argv: Sequence[str]) -> None:
         f"--from {source} --to {target}: one of the two has to be hf:FOLDER, a Hugging Face model."
       )
     if source.startswith(_HF):
-      _import(values, source.removeprefix(_HF), Path(target).expanduser())
+      _import(values, _path("from", source.removeprefix(_HF)), _path("to", target))
     else:
-      _export(values, Path(source).expanduser(), Path(target.removeprefix(_HF)).expanduser())
+      _export(values, _path("from", source), _path("to", target.removeprefix(_HF)))
 
 
 def _define(values: absl_flags.FlagValues) -> None:
@@ -71,10 +73,19 @@ def _define(values: absl_flags.FlagValues) -> None:
   )
 
 
-def _import(values: Any, folder: str, target: Path) -> None:
+def _path(flag: str, text: str) -> Path:
+  try:
+    return Path(text).expanduser()
+  except RuntimeError as error:  # "~name" of no user
+    raise ConfigurationError(f"--{flag} {text}: {error}") from error
+
+
+def _import(values: Any, folder: Path, target: Path) -> None:
   from t5x_style.interop import conversion, huggingface, tokenizer_files
+  from t5x_style.training import stored
 
   _check_new(target)
+  stored.check_path(target.resolve())
   source = huggingface.open_folder(folder)
   config = source.correspondence.config
   if values.dry_run:
@@ -84,26 +95,25 @@ def _import(values: Any, folder: str, target: Path) -> None:
     report = conversion.import_folder(source, part, values.dtype)
     kept = part / "huggingface"
     kept.mkdir()
-    shutil.copyfile(Path(folder).expanduser() / "config.json", kept / "config.json")
+    shutil.copyfile(folder / "config.json", kept / "config.json")
     conversion.keep_unused(source, kept, values.dtype)
-    names = tokenizer_files.copy(Path(folder).expanduser(), kept)
+    names = tokenizer_files.copy(folder, kept)
     (part / "model.gin").write_text(convert_gin.model_file(config, folder, target))
-    text = convert_gin.tokenizer_file(target / kept.name, names)
+    text = convert_gin.tokenizer_file(kept, target / kept.name, names)
     if text:
       (part / "tokenizer.gin").write_text(text)
     _write_report(part / "conversion.txt", report)
-  files = [f"--gin_file={target}/{name}" for name in ("model.gin", "tokenizer.gin")]
+  included = ["model.gin", "tokenizer.gin"] if text else ["model.gin"]
+  command = ["--gin_file=YOUR_RUN.gin", *(f"--gin_file={target / name}" for name in included)]
   _print_done(
     f"Imported {_described(source.settings.values)}",
     report,
     {
-      "parameters": f"{target}/state" + (f", as {values.dtype}" if values.dtype else ""),
-      "model": f"{target}/model.gin sets MODEL, VOCAB_SIZE and INITIAL_CHECKPOINT_PATH",
-      "tokenizer": f"{target}/huggingface: {', '.join(names) or 'there was none'}",
-      "report": f"{target}/conversion.txt",
-      "train on": " ".join(
-        ["python -m launch.train --gin_file=YOUR_RUN.gin", *(files if text else files[:1])]
-      ),
+      "parameters": f"{target / 'state'}" + (f", as {values.dtype}" if values.dtype else ""),
+      "model": f"{target / 'model.gin'} sets MODEL, VOCAB_SIZE and INITIAL_CHECKPOINT_PATH",
+      "tokenizer": f"{target / kept.name}: {', '.join(names) or 'there was none'}",
+      "report": f"{target / 'conversion.txt'}",
+      "train on": " ".join(["python -m launch.train", *map(flags.quoted, command)]),
     },
   )
 
@@ -114,6 +124,11 @@ def _export(values: Any, source: Path, target: Path) -> None:
   limit = _bytes(values.max_shard_size)
   _check_new(target)
   step = convert_gin.find_step(source)
+  if step.name.isdigit() and step.resolve().parent in target.resolve().parents:
+    raise ConfigurationError(
+      f"--to {target} is among the checkpoints of {source}, of which training deletes old ones. "
+      "Choose a folder elsewhere."
+    )
   gin = convert_gin.values_of(source, step, values)
   config = convert_gin.transformer_config(gin)
   origin = convert_gin.origin(step, gin)
@@ -138,7 +153,7 @@ def _export(values: Any, source: Path, target: Path) -> None:
     {
       "model": f"{target}: config.json, {len(list(target.glob('*.safetensors')))} safetensors",
       "tokenizer": note,
-      "report": f"{target}/conversion.txt",
+      "report": f"{target / 'conversion.txt'}",
       "try it": f"transformers.{settings['architectures'][0]}.from_pretrained({str(target)!r})",
     },
   )
@@ -164,8 +179,13 @@ def _write_tokenizer(
 
 
 def _check_new(target: Path) -> None:
-  if not target.name:
+  if not target.resolve().name or target.name in ("", ".."):
     raise ConfigurationError(f"--to {target}: give the name of a new folder.")
+  if target.is_symlink() and not target.exists():
+    raise ConfigurationError(
+      f"--to {target} is a link to {os.readlink(target)!r}, which does not exist. Make that "
+      "folder, or give the name of a new one."
+    )
   if target.exists() and (not target.is_dir() or any(target.iterdir())):
     raise ConfigurationError(
       f"--to {target} exists and is not empty; nothing there is overwritten. Choose another folder "
@@ -175,20 +195,30 @@ def _check_new(target: Path) -> None:
 
 @contextlib.contextmanager
 def _written(target: Path) -> Iterator[Path]:
-  """A folder beside the target that takes its name in the end, or goes away with an error."""
-  part = target.with_name(f".{target.name}.part")
-  shutil.rmtree(part, ignore_errors=True)  # Of a conversion that was killed.
+  """A new folder to write to, whose content is the target's in the end, or gone after an error.
+
+  It is made inside the target where that exists, empty, which may be a link or a mounted disk; or
+  else in the nearest folder above that exists. Nothing but what was made here is ever removed.
+  """
+  place = target.resolve()
+  above = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
   try:
-    part.mkdir(parents=True)
+    made = tempfile.TemporaryDirectory(prefix=".convert-", dir=above)
   except OSError as error:
     raise ConfigurationError(f"--to {target} cannot be made: {error.strerror}.") from error
-  try:
+  with made as temporary:
+    part = Path(temporary) / "new"  # With the permissions of any new folder, not of a private one.
+    part.mkdir()
     yield part
-    if target.exists():
-      target.rmdir()
-    part.rename(target)
-  finally:
-    shutil.rmtree(part, ignore_errors=True)
+    try:
+      if place == above:
+        for entry in sorted(part.iterdir()):
+          entry.rename(place / entry.name)
+      else:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part.rename(place)
+    except OSError as error:
+      raise ConfigurationError(f"--to {target} cannot be made: {error.strerror}.") from error
 
 
 def _bytes(text: str) -> int:
@@ -232,7 +262,8 @@ def _print_done(title: str, report: Sequence[Any], facts: Mapping[str, str]) -> 
   if left_out:
     facts = {**facts, "left out": f"{len(left_out)} tensors of the file; the report says why"}
   for name, text in facts.items():
-    print(f"  {name:11} {text}")
+    # A path may hold bytes that are not UTF-8.
+    print(f"  {name:11} {text.encode(errors='backslashreplace').decode()}")
 
 
 if __name__ == "__main__":

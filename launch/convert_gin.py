@@ -10,6 +10,7 @@ import t5x_style
 from launch.gin_text import Verbatim
 from launch.gin_values import GinValues
 from launch.mistakes import ConfigurationError
+from t5x_style.interop import tokenizer_files
 from t5x_style.interop.settings import Settings
 from t5x_style.interop.tokenizer_files import Vocabulary
 from t5x_style.models import RotaryScaling, TransformerConfig
@@ -145,21 +146,28 @@ def tokenizer_folder(gin: GinValues) -> Path | None:
   return path if path.is_dir() else path.parent
 
 
-def tokenizer_file(folder: Path, names: Sequence[str]) -> str | None:
-  """A gin file that a run includes to read its text with an imported tokenizer, if it can."""
+def tokenizer_file(kept: Path, folder: Path, names: Sequence[str]) -> str | None:
+  """A gin file that a run includes to read its text with an imported tokenizer, if it can.
+
+  Args:
+    kept: where the tokenizer's files are now.
+    folder: where they will be.
+    names: of the files.
+  """
   if "tokenizer.json" in names:
     include, name, extra = "data/hf_tokenizer.gin", "tokenizer.json", ""
-  elif "spiece.model" in names:  # T5's, whose 100 sentinels stand behind those of the file.
-    include, name, extra = "data/vocabulary.gin", "spiece.model", "EXTRA_IDS = 100\n"
+  elif "spiece.model" in names:  # T5's
+    include, name = "data/vocabulary.gin", "spiece.model"
+    extra = f"EXTRA_IDS = {tokenizer_files.appended_sentinels(kept)}\n"
   else:
     return None
   return (
-    "# The tokenizer of an imported model: include it in a run behind the corpus.\n"
+    "# The tokenizer of an imported model: include it in a run after the corpus.\n"
     f"include '{include}'\n\nVOCABULARY_FILE = {str(folder.absolute() / name)!r}\n{extra}"
   )
 
 
-def model_file(config: TransformerConfig, source: str, target: Path) -> str:
+def model_file(config: TransformerConfig, source: Path, target: Path) -> str:
   """A gin file that a run includes to train on from an imported model.
 
   It sets every field, so that it also takes the place of another model that the run names.
@@ -175,7 +183,7 @@ def model_file(config: TransformerConfig, source: str, target: Path) -> str:
     lines += [f"  {name} = {value!r}" for name, value in dataclasses.asdict(scaling).items()]
   return "\n".join(
     [
-      f"# {Path(source).name}, imported from Hugging Face's format by launch.convert: "
+      f"# {source.name!r}, imported from Hugging Face's format by launch.convert: "
       "include it in a run.",
       "include 'models/base.gin'",
       "from __gin__ import dynamic_registration",

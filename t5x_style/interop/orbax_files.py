@@ -18,6 +18,7 @@ import numpy as np
 import tensorstore as ts
 
 from t5x_style.errors import UserError
+from t5x_style.training.stored import tensorstore_url
 
 Keys = tuple[str, ...]
 Index = tuple[slice, ...]
@@ -78,7 +79,7 @@ def open_arrays(step: Path, under: str = "params") -> dict[Keys, Any]:
   """The arrays of a checkpoint below one key of its state, opened and not read.
 
   Raises:
-    UserError: the step is not a checkpoint of Orbax, or is damaged.
+    UserError: the step is not a checkpoint of Orbax, or is damaged, or cannot be read there.
   """
   folder = step / "state"
   try:
@@ -94,7 +95,7 @@ def open_arrays(step: Path, under: str = "params") -> dict[Keys, Any]:
       ocdbt = metadata.get("use_ocdbt", True)
       spec = {
         "driver": "zarr3" if metadata.get("use_zarr3") else "zarr",
-        "kvstore": _ocdbt(folder, path) if ocdbt else f"file://{folder}/{'.'.join(path)}/",
+        "kvstore": _ocdbt(folder, path) if ocdbt else tensorstore_url(folder / ".".join(path)),
       }
       try:
         found[path[1:]] = ts.open(spec, open=True, context=context).result()
@@ -128,6 +129,6 @@ def piece_shape(shape: Sequence[int], itemsize: int, axis: int) -> tuple[int, ..
 def _ocdbt(folder: Path, keys: Keys) -> dict[str, Any]:
   return {
     "driver": "ocdbt",
-    "base": f"file://{folder.absolute()}/",
+    "base": tensorstore_url(folder),
     "path": ".".join(keys) + "/",
   }

@@ -1,6 +1,8 @@
 """Arrays of a checkpoint folder, opened by name and read one at a time, whole or by layer."""
 
 import dataclasses
+import os
+import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -87,10 +89,31 @@ def open_arrays(places: Mapping[str, Any]) -> dict[str, Stored]:
   return arrays
 
 
-def tensorstore_url(path: epath.Path) -> str:
-  """file:///... or gs://..., of a folder."""
-  text = str(path)
-  return f"{text}/" if "://" in text else f"file://{epath.Path(path).absolute()}/"
+def tensorstore_url(path: epath.PathLike) -> str:
+  """file:///... or gs://..., of a folder; what has a meaning in a URL, such as "%", is escaped.
+
+  Raises:
+    UserError: TensorStore cannot use the path.
+  """
+  scheme, separator, rest = str(path).partition("://")
+  if separator:
+    return f"{scheme}://{urllib.parse.quote(rest)}/"
+  folder = os.path.abspath(path)
+  check_path(folder)
+  return f"file://{urllib.parse.quote(folder)}/"
+
+
+def check_path(path: epath.PathLike) -> None:
+  """Raises UserError where TensorStore, which reads and writes all arrays, cannot use a path."""
+  reason = None
+  if "\\" in str(path):
+    reason = "has a backslash in it, which TensorStore takes for a slash"
+  if any("\ud800" <= character <= "\udfff" for character in str(path)):
+    reason = "is not UTF-8, as TensorStore needs it"
+  if reason:
+    raise UserError(
+      f"The path {str(path)!r} {reason} (it stores the arrays of checkpoints). Choose another name."
+    )
 
 
 def _open(place, driver):
