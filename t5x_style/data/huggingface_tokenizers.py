@@ -13,26 +13,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from t5x_style.data import vocabularies
+from t5x_style.data import tokenizer_files, vocabularies
 from t5x_style.errors import UserError
 
-# What our objectives call a token, and what tokenizer_config.json does.
-_DECLARED = {"[CLS]": "cls_token", "[SEP]": "sep_token", "[MASK]": "mask_token"}
-# Special tokens of tokenizer.json that mean it where nothing beside it says which one does.
-_USUAL = {
-  "pad": ("[PAD]", "<pad>"),
-  "eos": ("</s>", "<|endoftext|>", "<|end_of_text|>", "[SEP]"),
-  "[CLS]": ("[CLS]",),
-  "[SEP]": ("[SEP]",),
-  "[MASK]": ("[MASK]", "<mask>"),
-}
-_SENTINEL = re.compile(r"<extra_id_(\d+)>")
 # Documents that are encoded at once, on all cores. It does not change what comes out.
 _DOCUMENTS = 16
 
@@ -41,18 +30,20 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
   """A tokenizer.json; made by `hf_tokenizer`.
 
   Attributes:
+    tokenizer: the one of the package tokenizers.
     model_ids: int32 [vocab_size], the tokenizer's own number of each id in here; -1 for padding
       where it has none.
     model_vocab_size: how many numbers the tokenizer has, appended extra ids included.
     start_id: its number of the token that a decoder begins with.
     keeps_text: whether a text can be had back from its tokens, spaces and all.
+    byte_level: whether the tokens are made of bytes, as GPT-2's.
   """
 
   def __init__(self, content: str, name: str, tokens: Mapping[str, str | int], extra_ids: int):
-    self._tokenizer = _load(content, name)
+    self.tokenizer = tokenizer_files.load(content, name)
     self._content, self.name = content, name
-    size = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
-    declared = _Special(self._tokenizer, content, tokens, name)
+    size = 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values())
+    declared = tokenizer_files.SpecialTokens(self.tokenizer, content, tokens, name)
     own = declared.sentinels()
     if own and extra_ids:
       raise UserError(
@@ -74,16 +65,15 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
     self.start_id: int = next(i for i in (start, pad, eos) if i is not None)
     self.named_tokens = {k: int(self._own[v]) for k, v in declared.named().items()}
     special = {int(self._own[i]): token for i, token in declared.special.items()}
-    special[self._eos_id] = self._tokenizer.id_to_token(eos)
+    special[self._eos_id] = self.tokenizer.id_to_token(eos)
     self.special_marks = {**special, 0: ""}
     self.piece_bytes = self._piece_bytes(json.loads(content))
     self.keeps_text = json.loads(content)["model"]["type"] not in ("WordPiece", "WordLevel")
-    # Some tokenizers find their special tokens in ordinary text; there they are not special.
-    plain = self._own.copy()
-    for i in declared.special:
-      if self._unk_id is not None and i < size:
-        plain[i] = self._unk_id
-    self._plain = plain
+    self.byte_level = is_byte_level(json.loads(content))
+    self._special = declared.special
+    tokenizer_files.keep_out_of_text(self.tokenizer, declared.special)
+    self._reserved = np.zeros(self.model_vocab_size, bool)
+    self._reserved[list(declared.special)] = True
     self._tokens = dict(tokens)
 
   @property
@@ -118,14 +108,38 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
     inside = (ids >= 0) & (ids < len(self._own))
     return np.where(inside, self._own[np.where(inside, ids, 0)], 0)
 
+  @property
+  def settings(self) -> dict[str, Any]:
+    """The content of the tokenizer.json."""
+    return json.loads(self._content)
+
   def facts(self) -> dict[str, Any]:
     digest = hashlib.sha256(self._content.encode()).hexdigest()
     return {"sha256": digest, "special_tokens": self._tokens, "start_id": self.start_id}
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """int32 ids of each text, without special tokens around it."""
-    encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    return [self._plain[np.array(e.ids, np.int32)] for e in encoded]
+    """int32 ids of each text, without special tokens around it or in it."""
+    encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    rows = [np.array(e.ids, np.int32) for e in encoded]
+    return [self._own[self._as_text(*both)] for both in zip(rows, texts, strict=True)]
+
+  def _as_text(self, row: np.ndarray, text: str) -> np.ndarray:
+    """The tokenizer's numbers of a text, with no special token where one is written out in it."""
+    reserved = self._reserved[row]
+    unknown = None if self._unk_id is None else self.model_ids[self._unk_id]
+    if not reserved.any() or (
+      (row[reserved] == unknown).all() and self._special[unknown] not in text
+    ):
+      return row
+    row = np.array(self._careful.encode(text, add_special_tokens=False).ids, np.int32)
+    # A token of a single character has no other spelling.
+    reserved = self._reserved[row] & (row != unknown)
+    return row[~reserved] if unknown is None else np.where(reserved, unknown, row)
+
+  @functools.cached_property
+  def _careful(self) -> Any:
+    """The tokenizer for texts in which special tokens are written out."""
+    return tokenizer_files.without_literals(self.tokenizer, self._special.values())
 
   def encode_documents(self, text: tf.Tensor) -> tf.RaggedTensor:
     """Strings [B] -> int32 [B, n].
@@ -148,7 +162,7 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
 
   def _decode(self, ids: Sequence[int]) -> str:
     own = [int(self.model_ids[i]) for i in ids if 0 < i < len(self.model_ids)]
-    return self._tokenizer.decode(own, skip_special_tokens=True)
+    return self.tokenizer.decode(own, skip_special_tokens=True)
 
   def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
     return self.encode_documents(s[None])[0]
@@ -169,9 +183,9 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
 
   def _piece_bytes(self, settings: Mapping[str, Any]) -> list[bytes]:
     """What the ids stand for, [V], appended ids left empty."""
-    added = {token["id"] for token in settings["added_tokens"]}
-    pieces = {i: p for p, i in self._tokenizer.get_vocab(with_added_tokens=True).items()}
-    to_bytes = _piece_reader(settings)
+    added = set(self.tokenizer.get_added_tokens_decoder())
+    pieces = {i: p for p, i in self.tokenizer.get_vocab(with_added_tokens=True).items()}
+    to_bytes = piece_reader(settings)
     table = []
     for i in self.model_ids.tolist():
       piece = pieces.get(i, "")
@@ -200,7 +214,7 @@ def hf_tokenizer(
 
   Raises:
     UserError: the package tokenizers is not installed, or there is no such file, or it is no
-      tokenizer, or a token is not known.
+      tokenizer, or cannot encode every text, or a token is not known.
   """
   file = os.path.expanduser(path)
   if tf.io.gfile.isdir(file):
@@ -210,7 +224,7 @@ def hf_tokenizer(
       f"there is no tokenizer {file!r}. Set VOCABULARY_FILE to a tokenizer.json or its folder; for "
       "a SentencePiece .model include data/vocabulary.gin instead."
     )
-  tokens = _beside(os.path.dirname(file)) | dict(special_tokens or {})
+  tokens = tokenizer_files.declared_beside(os.path.dirname(file)) | dict(special_tokens or {})
   with tf.io.gfile.GFile(file, "r") as f:
     content = f.read()
   return _remade(content, file, tokens, extra_ids, specials_from_extra_ids)
@@ -235,127 +249,20 @@ def tokenize(documents: tf.data.Dataset, vocabulary: HuggingFaceVocabulary) -> t
   return documents.batch(_DOCUMENTS).map(encode).unbatch()
 
 
-class _Special:
-  """Which tokens of a tokenizer are special, and for what."""
-
-  def __init__(self, tokenizer, content: str, tokens: Mapping[str, str | int], name: str):
-    self._tokenizer, self._tokens, self._name = tokenizer, tokens, name
-    self._settings = json.loads(content)
-    self.special = {t["id"]: t["content"] for t in self._settings["added_tokens"] if t["special"]}
-    if (unknown := self.unknown()) is not None:
-      self.special.setdefault(unknown, tokenizer.id_to_token(unknown))
-    for role in ("pad", "eos"):
-      if (i := self.role(role)) is not None:
-        self.special.setdefault(i, tokenizer.id_to_token(i))
-
-  def role(self, role: str) -> int | None:
-    """The number of the token for a role or a name of ours."""
-    if role in self._tokens:
-      return self._known(role, self._tokens[role])
-    if role == "eos" and "[SEP]" in self._tokens:
-      return self._known(role, self._tokens["[SEP]"])
-    by_content = {token: i for i, token in self.special.items()} if self.special else {}
-    for token in _USUAL.get(role, ()):
-      if token in by_content:
-        return by_content[token]
-    if role == "eos":
-      raise UserError(
-        f"nothing says which token of {self._name} ends a document: put tokenizer_config.json "
-        "beside it, or set SPECIAL_TOKENS = {'eos': '...'}."
-      )
-    return None
-
-  def unknown(self) -> int | None:
-    model = self._settings["model"]
-    if "unk" in self._tokens:
-      return self._known("unk", self._tokens["unk"])
-    if model.get("unk_token"):
-      return self._known("unk", model["unk_token"])
-    return model.get("unk_id")
-
-  def named(self) -> dict[str, int]:
-    """{name: number} of all that objectives may ask for."""
-    named = {token: i for i, token in self.special.items()}
-    for name in (*_DECLARED, *(k for k in self._tokens if k.startswith("["))):
-      if (i := self.role(name)) is not None:
-        named[name] = i
-        self.special.setdefault(i, self._tokenizer.id_to_token(i))
-    return named
-
-  def sentinels(self) -> list[int]:
-    """The numbers of <extra_id_0>, <extra_id_1> ..."""
-    found = {}
-    for token, i in self._tokenizer.get_vocab(with_added_tokens=True).items():
-      if match := _SENTINEL.fullmatch(token):
-        found[int(match[1])] = i
-    return [found[k] for k in range(len(found)) if k in found]
-
-  def _known(self, role: str, token: str | int) -> int:
-    if isinstance(token, int):
-      return token
-    i = self._tokenizer.token_to_id(token)
-    if i is None:
-      raise UserError(
-        f"{self._name} has no token {token!r}, which is to be its {role!r}; set SPECIAL_TOKENS = "
-        f"{{{role!r}: '...'}} to one it has, or mend tokenizer_config.json."
-      )
-    return i
-
-
 def _numbering(size: int, pad: int | None, own: Sequence[int], extra: int) -> np.ndarray:
   """The tokenizer's numbers in the order of the ids in here, int32 [V].
 
   pad 1 of 4 tokens:           [1, 0, 2, 3]       0 and padding change places
   no padding, 2 extra ids:     [-1, 1, 2, 3, 0, 4, 5]
   """
-  rest = [i for i in range(size) if i not in set(own)]
+  kept = set(own)
+  rest = [i for i in range(size) if i not in kept]
   if pad is None:
     rest = [-1, *rest[1:], rest[0]]
   else:
     at = rest.index(pad)
     rest[0], rest[at] = rest[at], rest[0]
   return np.array([*rest, *range(size, size + extra), *reversed(own)], np.int32)
-
-
-def _load(content: str, name: str) -> Any:
-  try:
-    import tokenizers
-  except ModuleNotFoundError as error:
-    raise UserError(
-      f"the tokenizer {name} needs the package tokenizers: pip install 't5x_style[interop]'."
-    ) from error
-  try:
-    tokenizer = tokenizers.Tokenizer.from_str(content)
-  except Exception as error:  # the library raises plain Exceptions
-    raise UserError(
-      f"{name} is not a tokenizer.json of Hugging Face ({error}); set VOCABULARY_FILE to one, or "
-      "include data/vocabulary.gin for a SentencePiece .model."
-    ) from error
-  tokenizer.no_truncation()
-  tokenizer.no_padding()
-  # "[MASK]" in a text is six letters.
-  tokenizer.encode_special_tokens = True
-  return tokenizer
-
-
-def _beside(folder: str) -> dict[str, str | int]:
-  """The special tokens, or their numbers, that the files beside a tokenizer.json tell of."""
-  settings: dict[str, Any] = {}
-  for name in ("special_tokens_map.json", "tokenizer_config.json", "config.json"):
-    file = os.path.join(folder, name)
-    if tf.io.gfile.exists(file):
-      with tf.io.gfile.GFile(file, "r") as f:
-        settings |= json.load(f)
-  tokens: dict[str, str | int] = {}
-  roles = {"pad": "pad_token", "eos": "eos_token", "unk": "unk_token", "start": "bos_token"}
-  for role, key in (roles | _DECLARED).items():
-    token = settings.get(key)
-    token = token.get("content") if isinstance(token, dict) else token
-    if token:
-      tokens[role] = token
-  if isinstance(settings.get("decoder_start_token_id"), int):
-    tokens["start"] = settings["decoder_start_token_id"]
-  return tokens
 
 
 @functools.cache
@@ -366,15 +273,19 @@ def _byte_of() -> dict[str, int]:
   return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
-def _piece_reader(settings: Mapping[str, Any]):
+def is_byte_level(settings: Mapping[str, Any]) -> bool:
+  """Whether a tokenizer.json's tokens are made of bytes."""
+  steps = json.dumps([settings.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")])
+  return '"type": "ByteLevel"' in steps
+
+
+def piece_reader(settings: Mapping[str, Any]) -> Callable[[str], bytes]:
   """How a piece of the model is read as bytes; a space stands before each word of WordPiece."""
-  kinds = set(re.findall(r'"type": ?"(\w+)"', json.dumps(settings.get("decoder") or {})))
-  kinds |= set(re.findall(r'"type": ?"(\w+)"', json.dumps(settings.get("pre_tokenizer") or {})))
   model = settings["model"]
   if model["type"] == "WordPiece":
     prefix = model.get("continuing_subword_prefix", "##")
     return lambda p: (p[len(prefix) :] if p.startswith(prefix) else f" {p}").encode()
-  if "ByteLevel" in kinds:
+  if is_byte_level(settings):
     table = _byte_of()
     return lambda p: b"".join(bytes([table[c]]) if c in table else c.encode() for c in p)
 

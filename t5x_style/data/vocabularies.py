@@ -5,7 +5,6 @@ Those of Hugging Face are in t5x_style.data.huggingface_tokenizers.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
@@ -16,14 +15,17 @@ from typing import Any
 import numpy as np
 import seqio
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2
 
+from t5x_style.data import sentencepiece_models
 from t5x_style.errors import UserError
 
 SHIPPED = Path(__file__).parent / "vocabulary_files"
 # What the objectives call upon beside padding, EOS and UNK; launch.tokenizer adds them to a model.
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[MASK]", "[R]", "[S]", "[X]", "[PRE]", "[MID]", "[SUF]")
+
+# Pieces of these names stand for no text, even where a model's author defined them as symbols.
+_RESERVED = (*SPECIAL_TOKENS, "[NLU]", "[NLG]", "[S2S]")
 
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 _SPACE = "\u2581"  # how most models write a space
@@ -77,7 +79,30 @@ class SelfDescribing(_SpecialsFromExtraIds):
 
 
 class SentencePieceVocabulary(_SpecialsFromExtraIds, seqio.SentencePieceVocabulary):
-  """SeqIO's, with special tokens from the extra ids where the model has none."""
+  """SeqIO's, with special tokens from the extra ids where the model has none.
+
+  In SeqIO's a text " <extra_id_0>" is the sentinel; here no text becomes a sentinel or one of the
+  special tokens of the objectives. Where the last pieces of the model are sentinels, as mT5's are
+  (Xue et al. 2020), they are the extra ids, and none are appended.
+  """
+
+  _model: Any
+
+  def __init__(self, file: str, extra_ids: int):
+    own = sentencepiece_models.own_sentinels(_read(file))
+    if own and extra_ids:
+      raise UserError(
+        f"the vocabulary {file} has {own} sentinels of its own, <extra_id_0> to <extra_id_{own - 1}"
+        ">: set EXTRA_IDS = 0."
+      )
+    self._appended = extra_ids
+    super().__init__(file, own or extra_ids)
+
+  def _model_context(self) -> Any:
+    if not self._model:
+      content = _read(self._sentencepiece_model_file)
+      self._model = sentencepiece_models.load(content, self._appended, _RESERVED)
+    return self._model
 
 
 class ByteVocabulary(_SpecialsFromExtraIds, seqio.ByteVocabulary):
@@ -102,16 +127,17 @@ def sentencepiece(
 
   Args:
     path: a file, also gs://..., or the bare name of one that comes with the package.
-    extra_ids: sentinels behind the file's ids; sentinel k is vocab_size - 1 - k.
+    extra_ids: sentinels after the file's ids; sentinel k is vocab_size - 1 - k. 0 where the file
+      has sentinels of its own.
     specials_from_extra_ids: special tokens the file lacks, e.g. ("[MASK]",). The first takes the
       lowest extra id, and so on; as many sentinels fewer are left. Other names may be given too.
 
   Raises:
     UserError: there is no such file, or it is not a SentencePiece model, or padding, EOS and UNK
-      are not 0, 1 and 2.
+      are not 0, 1 and 2, or it has sentinels of its own and `extra_ids` is not 0.
   """
   file = _find(path)
-  _check_ids(file, _read(file))
+  sentencepiece_models.check_ids(file, _read(file))
   vocabulary = SentencePieceVocabulary(file, extra_ids)
   vocabulary._borrow(specials_from_extra_ids)
   return vocabulary
@@ -271,39 +297,8 @@ def _read(file: str) -> bytes:
     return f.read()
 
 
-def _check_ids(file: str, content: bytes) -> None:
-  try:
-    model = sentencepiece_model_pb2.ModelProto.FromString(content)
-  except DecodeError:
-    model = sentencepiece_model_pb2.ModelProto()
-  if not model.pieces:
-    raise UserError(
-      f"the vocabulary file {file} ({len(content)} bytes) is not a SentencePiece model. Set "
-      "VOCABULARY_FILE to a .model file, not to a .vocab or tokenizer.json beside it."
-    )
-  spec = model.trainer_spec
-  wanted = (("padding", spec.pad_piece, 0), ("EOS", spec.eos_piece, 1), ("UNK", spec.unk_piece, 2))
-  places = {piece.piece: i for i, piece in enumerate(model.pieces)}
-  wrong = [
-    f"{what} ({piece}) is {places.get(piece, 'absent')} instead of {i}"
-    for what, piece, i in wanted
-    if places.get(piece) != i
-  ]
-  if wrong:
-    raise UserError(
-      f"in the vocabulary file {file} {', '.join(wrong)}. The convention here is T5's: padding 0, "
-      "EOS 1, UNK 2. Train one with `python -m launch.tokenizer`, or with SentencePiece's options "
-      "--pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1."
-    )
-
-
 def _model(vocabulary: seqio.SentencePieceVocabulary) -> sentencepiece_model_pb2.ModelProto:
-  return _parse(vocabulary.sp_model)
-
-
-@functools.lru_cache(maxsize=4)
-def _parse(content: bytes) -> sentencepiece_model_pb2.ModelProto:
-  return sentencepiece_model_pb2.ModelProto.FromString(content)
+  return sentencepiece_models.parse(vocabulary.sp_model)
 
 
 def _name(vocabulary: seqio.Vocabulary) -> str:

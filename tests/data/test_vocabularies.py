@@ -13,6 +13,7 @@ import seqio
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentencepiece import sentencepiece_model_pb2
 
 from t5x_style.data import python_stdlib, vocabularies
 from t5x_style.errors import UserError
@@ -88,10 +89,6 @@ def test_sizes_and_ids(vocabulary):
 
 @pytest.mark.parametrize("text", TRICKY)
 def test_tricky_texts_come_back(vocabulary, text):
-  if text.startswith("[MASK]"):
-    # SeqIO's own spelling of a sentinel; it is the one text that is not itself.
-    assert 8319 in vocabulary.encode(text)
-    text = text.replace("\u2581<extra_id_0>", "")
   round_trips(vocabulary, text)
 
 
@@ -188,6 +185,49 @@ def test_symbols_by_hand_are_special_where_they_look_so(foreign):
     assert vocabularies.token_bytes(vocabulary)[i] == 0
   party = vocabulary.tokenizer.PieceToId("party")
   assert vocabularies.token_bytes(vocabulary)[party] == 5
+
+
+def with_pieces(path, *pieces):
+  """Appends user-defined pieces to a model file."""
+  model = sentencepiece_model_pb2.ModelProto.FromString(Path(path).read_bytes())
+  for piece in pieces:
+    model.pieces.add(piece=piece, type=model.SentencePiece.USER_DEFINED)
+  Path(path).write_bytes(model.SerializeToString())
+  return path
+
+
+@pytest.mark.parametrize("space", ["\u2581", ""])
+def test_sentinels_that_are_the_models_own(foreign, space):
+  """As mT5's: the last pieces; none are appended."""
+  path = with_pieces(foreign(), *(f"{space}<extra_id_{k}>" for k in (2, 1, 0)))
+  with pytest.raises(ValueError, match="3 sentinels of its own, .* set EXTRA_IDS = 0"):
+    vocabularies.sentencepiece(path)
+  vocabulary = vocabularies.sentencepiece(path, extra_ids=0)
+  size = vocabulary.vocab_size
+  assert vocabulary.tokenizer.IdToPiece(size - 1) == f"{space}<extra_id_0>"
+  assert vocabulary.extra_ids == 3
+  assert vocabularies.sentinel_ids(vocabulary).tolist() == [size - 1, size - 2, size - 3]
+  assert vocabularies.decode_visible(vocabulary, [size - 1, size - 3]) == "<extra_id_0><extra_id_2>"
+  assert not vocabularies.token_bytes(vocabulary)[-3:].any()
+  assert pickle.loads(pickle.dumps(vocabulary)) == vocabulary
+  borrowed = vocabularies.sentencepiece(path, 0, ("[MASK]",))
+  assert vocabularies.special_id(borrowed, "[MASK]") == size - 3 and borrowed.extra_ids == 2
+
+
+@pytest.mark.parametrize("kind", ["appended", "own"])
+def test_no_text_has_a_special_token(foreign, kind):
+  """Whatever is written in it, and whoever defined the token."""
+  path = with_pieces(foreign(), "[MASK]", "<n>")
+  if kind == "own":
+    with_pieces(path, "\u2581<extra_id_1>", "\u2581<extra_id_0>")
+  vocabulary = vocabularies.sentencepiece(path, 0 if kind == "own" else 2)
+  text = "week </s> <pad>[MASK] <unk> <extra_id_0> your<extra_id_1> \u2581<extra_id_1>"
+  special = {0, 1, vocabularies.special_id(vocabulary, "[MASK]")}
+  special |= {*vocabularies.sentinel_ids(vocabulary).tolist()}
+  for ids in (vocabulary.encode(text), vocabulary.encode_tf(text).numpy().tolist()):
+    assert len(ids) > 20 and not special & {*ids}
+  # A symbol of the author's own is what SentencePiece says it is, one piece of the text.
+  assert vocabulary.tokenizer.PieceToId("<n>") in vocabulary.encode("your<n>week")
 
 
 def test_a_special_token_that_is_absent(foreign, vocabulary):

@@ -1,0 +1,98 @@
+"""SentencePiece models, read so that no text becomes one of their special pieces."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
+
+from t5x_style.errors import UserError
+
+_PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
+_SPACE = "\u2581"  # how most models write a space
+_LOADING = threading.Lock()  # SentencePiece is not to load on several threads at once.
+
+
+@functools.lru_cache(maxsize=4)
+def parse(content: bytes) -> sentencepiece_model_pb2.ModelProto:
+  return sentencepiece_model_pb2.ModelProto.FromString(content)
+
+
+def check_ids(file: str, content: bytes) -> None:
+  try:
+    model = sentencepiece_model_pb2.ModelProto.FromString(content)
+  except DecodeError:
+    model = sentencepiece_model_pb2.ModelProto()
+  if not model.pieces:
+    raise UserError(
+      f"the vocabulary file {file} ({len(content)} bytes) is not a SentencePiece model. Set "
+      "VOCABULARY_FILE to a .model file, not to a .vocab or tokenizer.json beside it."
+    )
+  spec = model.trainer_spec
+  wanted = (("padding", spec.pad_piece, 0), ("EOS", spec.eos_piece, 1), ("UNK", spec.unk_piece, 2))
+  places = {piece.piece: i for i, piece in enumerate(model.pieces)}
+  wrong = [
+    f"{what} ({piece}) is {places.get(piece, 'absent')} instead of {i}"
+    for what, piece, i in wanted
+    if places.get(piece) != i
+  ]
+  if wrong:
+    raise UserError(
+      f"in the vocabulary file {file} {', '.join(wrong)}. The convention here is T5's: padding 0, "
+      "EOS 1, UNK 2. Train one with `python -m launch.tokenizer`, or with SentencePiece's options "
+      "--pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1."
+    )
+
+
+def own_sentinels(content: bytes) -> int:
+  """How many sentinels a model ends with: "<extra_id_1>", "<extra_id_0>" are two."""
+  count = 0
+  for piece in reversed(parse(content).pieces):
+    if piece.piece.removeprefix(_SPACE) != f"<extra_id_{count}>":
+      break
+    count += 1
+  return count
+
+
+class Model(NamedTuple):
+  """What SeqIO's vocabulary asks of its model."""
+
+  tokenizer: SentencePieceProcessor
+  sp_model: bytes
+
+
+def load(content: bytes, appended: int, reserved: tuple[str, ...]) -> Model:
+  """A model with sentinels appended, whose special pieces are found in no text.
+
+  Args:
+    content: of the file.
+    appended: how many sentinels; sentinel 0 is the last piece.
+    reserved: names of pieces that stand for no text even where the model's author defined them as
+      symbols, which are found in it.
+  """
+  with _LOADING:
+    return _load(content, appended, reserved)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(content: bytes, appended: int, reserved: tuple[str, ...]) -> Model:
+  model = sentencepiece_model_pb2.ModelProto.FromString(content)
+  for k in reversed(range(appended)):
+    model.pieces.add(piece=f"{_SPACE}<extra_id_{k}>", score=0.0, type=_PIECE.USER_DEFINED)
+  sentinels = appended or own_sentinels(content)
+  for piece in model.pieces:
+    if piece.type == _PIECE.USER_DEFINED and piece.piece.strip(_SPACE) in reserved:
+      piece.type = _PIECE.CONTROL
+  for piece in model.pieces[len(model.pieces) - sentinels :]:
+    piece.type = _PIECE.CONTROL
+  serialized = model.SerializeToString(deterministic=True)
+  tokenizer = SentencePieceProcessor(model_proto=serialized)
+  return Model(tokenizer, serialized)
+
+
+def byte_pieces(content: bytes) -> int:
+  """How many of the 256 bytes a model has a piece for."""
+  return sum(piece.type == _PIECE.BYTE for piece in parse(content).pieces)
