@@ -51,6 +51,7 @@ FIGURES = {
   "signal_density": ("signal density", ".1%"),
   "corruption_rate": ("corruption rate", ".1%"),
   "mean_span_length": ("mean span length", ".2f"),
+  "unknown_text": ("unknown text", ".1%"),
   "packing_density": ("packing density", ".1%"),
   "tokens_per_second": ("raw tokens/s", ",.0f"),
 }
@@ -97,7 +98,7 @@ def main(argv: Sequence[str]) -> None:
         f"The dataset {type(dataset).__name__} has no text to show; run.Run.dataset must be "
         "@loader.load (gin_configs/data/loading.gin)."
       )
-    run.check_vocabulary(chosen.model.vocab_size, dataset.vocab_size)
+    run.check_vocabulary(chosen, dataset.vocab_size)
   shown = preview.preview(dataset, values.examples, seconds=values.seconds)
   if page:
     from launch import preview_page
@@ -236,17 +237,19 @@ def shrunk(mask: np.ndarray, cells: int) -> np.ndarray:
 
 
 def remarks(shown: Any) -> list[str]:
-  """What was skipped, in words."""
-  skipped = shown.values().get("skipped")
-  if not skipped:
-    return []
-  documents = max(skipped["documents"], 1)
-  return [
-    f"of {skipped['documents']:,} documents read {skipped['short']:,} "
-    f"({skipped['short'] / documents:.1%}) had too little text, {skipped['repaired']:,} were not "
-    f"UTF-8; {skipped['windows']:,} windows had nothing to predict. No text is cut off: documents "
-    "run on from one window into the next."
-  ]
+  """What was skipped, and what the vocabulary cannot spell, in words."""
+  lines = []
+  if skipped := shown.values().get("skipped"):
+    documents = max(skipped["documents"], 1)
+    lines.append(
+      f"of {skipped['documents']:,} documents read {skipped['short']:,} "
+      f"({skipped['short'] / documents:.1%}) had too little text, {skipped['repaired']:,} were not "
+      f"UTF-8; {skipped['windows']:,} windows had nothing to predict. No text is cut off: "
+      "documents run on from one window into the next."
+    )
+  if shown.coverage and (text := shown.coverage.remark()):
+    lines.append(f"{text}.")
+  return lines
 
 
 def _legend() -> Text:
@@ -295,7 +298,7 @@ def figures(parts: Sequence[Any]) -> Iterator[tuple[str, list[str]]]:
   """(heading, a cell for each part) of the table."""
   values = [{"rate": part.rate, **part.values()} for part in parts]
   for key, (heading, spec) in FIGURES.items():
-    yield heading, [format(v[key], spec) for v in values]
+    yield heading, ["?" if v[key] is None else format(v[key], spec) for v in values]
 
 
 def _histogram(part: Any) -> str:

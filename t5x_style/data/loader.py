@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,15 @@ from typing import Any
 import numpy as np
 import seqio
 
-from t5x_style.data import iterator, model_ids, packing, pipeline, tasks, vocabularies
+from t5x_style.data import (
+  iterator,
+  model_ids,
+  packing,
+  pipeline,
+  tasks,
+  unknown_text,
+  vocabularies,
+)
 from t5x_style.data.objective import ARCHITECTURES, Objective
 from t5x_style.errors import UserError
 
@@ -98,6 +107,9 @@ def load(
     source=source,
   )
   dataset.check_not_empty()
+  if process_index == 0 and dataset.coverage:
+    if text := dataset.coverage.warning(vocabularies.describe(vocabulary)["name"]):
+      warnings.warn(text, stacklevel=2)
   return dataset
 
 
@@ -169,6 +181,11 @@ class Dataset:
       for name, s in spec.items()
       if name != "counts"
     }
+
+  @functools.cached_property
+  def coverage(self) -> unknown_text.Coverage | None:
+    """How the vocabulary covers the first documents; None where that cannot be told."""
+    return unknown_text.look([task for task, _ in self.pipeline.parts], self.vocabulary)
 
   def train(self) -> iterator.BatchIterator:
     """A new iterator from the start of the data."""

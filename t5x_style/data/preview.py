@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import seqio
 
-from t5x_style.data import iterator, loader, pipeline, skipping, vocabularies
+from t5x_style.data import iterator, loader, pipeline, skipping, unknown_text, vocabularies
 
 # What a token is, for those who look at it.
 KINDS = ("kept", "hidden", "masked", "randomised", "sentinel", "mode", "special", "padding")
@@ -72,6 +72,7 @@ class Preview:
     seconds: in which the rows were made, text read and tokenised.
     counts: documents and windows that were read and skipped; {} for tasks of the user's own.
     components: the parts of a mixture; () for a single objective.
+    coverage: how the vocabulary covers the first documents; None where that cannot be told.
   """
 
   name: str
@@ -81,14 +82,16 @@ class Preview:
   counts: Mapping[str, int]
   examples: Sequence[Example]
   components: Sequence[Preview] = ()
+  coverage: unknown_text.Coverage | None = None
 
   def values(self) -> dict[str, Any]:
     """The figures; tokens are means over rows.
 
     raw_tokens are those of the window, input_tokens what is read (a decoder reads its whole row),
     target_tokens what carries loss; signal_density = target_tokens / raw_tokens; corruption_rate
-    is the share of the raw tokens that is hidden; packing_density that of all positions which is
-    not padding; span_lengths {length in raw tokens: share of the spans}.
+    is the share of the raw tokens that is hidden; unknown_text that of the text which the
+    vocabulary cannot spell, None where that is not known; packing_density that of all positions
+    which is not padding; span_lengths {length in raw tokens: share of the spans}.
     """
     sums, rows = self.sums, max(self.sums.rows, 1e-9)
     count = sums.spans.sum()
@@ -101,6 +104,7 @@ class Preview:
       "signal_density": sums.targets / max(sums.raw, 1e-9),
       "corruption_rate": sums.hidden / max(sums.raw, 1e-9),
       "mean_span_length": mean_span,
+      "unknown_text": self.coverage.share if self.coverage else None,
       "packing_density": sums.filled / max(sums.positions, 1e-9),
       "span_lengths": {int(n): float(shares[n]) for n in np.flatnonzero(shares)},
       "tokens_per_second": sums.raw / max(self.seconds, 1e-9),
@@ -144,7 +148,7 @@ def preview(
   took = sum(p.seconds * p.rate / p.sums.rows for p in parts)
   counts = {k: sum(p.counts.get(k, 0) for p in parts) for k in parts[0].counts}
   shown = [example for part in parts for example in part.examples]
-  return Preview(dataset.name, 1.0, sums, took, counts, shown, parts)
+  return Preview(dataset.name, 1.0, sums, took, counts, shown, parts, dataset.coverage)
 
 
 def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds: float) -> Preview:
@@ -179,6 +183,7 @@ def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds
     elapsed * number / (number - 1),
     skipping.total(counts) if counts.any() else {},
     shown,
+    coverage=dataset.coverage,
   )
 
 

@@ -108,6 +108,17 @@ def texts(source: seqio.DataSource, split: str, most_bytes: int) -> Iterator[str
 
 def task_texts(task: seqio.Task, split: str, most_bytes: int) -> Iterator[str]:
   """The texts a SeqIO task hands to its tokeniser, one for each feature of an example."""
+  return _texts(*untokenized(task, split, shuffle=True), most_bytes)
+
+
+def untokenized(
+  task: seqio.Task, split: str, *, shuffle: bool
+) -> tuple[tf.data.Dataset, tuple[str, ...]]:
+  """The examples of a SeqIO task as its tokeniser gets them, and the features that are text.
+
+  Raises:
+    ValueError: the task has no tokeniser.
+  """
   steps = list(task.preprocessors)
   tokenizers = (seqio.preprocessors.tokenize, seqio.preprocessors.tokenize_and_append_eos)
   places = [i for i, s in enumerate(steps) if getattr(s, "func", s) in tokenizers]
@@ -119,8 +130,8 @@ def task_texts(task: seqio.Task, split: str, most_bytes: int) -> Iterator[str]:
   text = seqio.Feature(seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.string, rank=0)
   features = dict.fromkeys(task.output_features, text)
   before = task.replace(preprocessors=steps[: places[0]], output_features=features)
-  dataset = before.get_dataset(None, split, shuffle=True, seed=0, trim_output_features=False)
-  return _texts(dataset, tuple(features), most_bytes)
+  dataset = before.get_dataset(None, split, shuffle=shuffle, seed=0, trim_output_features=False)
+  return dataset, tuple(features)
 
 
 def _texts(dataset: tf.data.Dataset, features: tuple[str, ...], most_bytes: int) -> Iterator[str]:

@@ -13,7 +13,7 @@ from t5x_style.errors import UserError
 from t5x_style.models import Transformer, TransformerConfig
 from t5x_style.models.attention_kernels.choice import Choice
 from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
-from t5x_style.training import flops, profiling
+from t5x_style.training import flops, profiling, stored
 from t5x_style.training.attention_choices import attention_choices
 from t5x_style.training.dataset import Dataset, LoadDataset
 from t5x_style.training.optimizers import Optimizer
@@ -21,7 +21,8 @@ from t5x_style.training.schedules import Schedule
 from t5x_style.training.state import TrainState, abstract_batch, make_state, state_bytes
 from t5x_style.training.step import LossOptions, TrainingLoss
 
-# Rows of the embedding that no id of the data uses are padding up to here, and a mistake beyond.
+# Rows of the embedding that no id of the data uses are padding up to here, and probably a mistake
+# beyond, unless they come from a checkpoint.
 _VOCABULARY_SLACK = 1024
 
 
@@ -179,7 +180,7 @@ def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
     process_index=index,
     process_count=count,
   )
-  check_vocabulary(run.model.vocab_size, dataset.vocab_size)
+  check_vocabulary(run, dataset.vocab_size)
   if "pair_labels" in dataset.feature_shapes and run.model.pooled_classes < 2:
     raise UserError(
       "The objective asks about pairs of sentences, but the model has no head for them: set "
@@ -217,17 +218,22 @@ def _partition(run, model, optimizer, devices) -> tuple[Partitioner, str]:
   return Partitioner(mesh, run.sharding_rules or ()), reason
 
 
-def check_vocabulary(model_size: int, data_size: int) -> None:
-  """Raises UserError unless every id of the data has a row, and few rows have no id."""
-  if data_size > model_size:
+def check_vocabulary(run: Run, data_size: int) -> None:
+  """Raises UserError unless every id of the data has a row, and few rows have no id.
+
+  A checkpoint to start from may have any number of rows more than its tokenizer has tokens:
+  published models are padded, some by thousands of rows.
+  """
+  rows, path = run.model.vocab_size, run.initial_checkpoint_path
+  if data_size > rows:
     raise UserError(
-      f"The vocabulary of the data has {data_size} ids, the model only {model_size} rows; "
+      f"The vocabulary of the data has {data_size} ids, the model only {rows} rows; "
       f"set VOCAB_SIZE = {data_size} (a multiple of 128 is fastest)."
     )
-  if model_size - data_size > _VOCABULARY_SLACK:
+  if rows - data_size > _VOCABULARY_SLACK and not path:
     raise UserError(
-      f"The vocabulary of the data has {data_size} ids, smaller than the model's {model_size}: "
-      f"{model_size - data_size} rows would never be trained. Set VOCAB_SIZE = "
+      f"The vocabulary of the data has {data_size} ids, smaller than the model's {rows}: "
+      f"{rows - data_size} rows would never be trained. Set VOCAB_SIZE = "
       f"{-(-data_size // 128) * 128}, or a vocabulary that fits the model."
     )
 
@@ -243,6 +249,7 @@ def _warn_without_fp8(device: Any) -> None:
 
 
 def _check_writable(path: epath.Path) -> None:
+  stored.check_path(path)
   try:
     path.mkdir(parents=True, exist_ok=True)
     probe = path / f".writable.{jax.process_index()}"
