@@ -10,6 +10,7 @@ from t5x_style.errors import UserError
 from t5x_style.models.attention import Pattern
 from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import Dense, Dropout, Embed, Norm, activate
+from t5x_style.models.soft_cap import soft_capped
 from t5x_style.models.stack import Stack
 
 Batch = dict[str, jax.Array]
@@ -31,7 +32,7 @@ class Outputs(NamedTuple):
     logits = jnp.einsum("bld,dv->blv", self.hidden, self.kernel, preferred_element_type=jnp.float32)
     if self.bias is not None:
       logits += self.bias.astype(jnp.float32)
-    return logits if soft_cap is None else soft_cap * jnp.tanh(logits / soft_cap)
+    return logits if soft_cap is None else soft_capped(logits, soft_cap)
 
 
 class Transformer(nn.Module):

@@ -1,4 +1,4 @@
-"""The soft cap of attention's logits (Gemma 2, section 2), with an accurate gradient."""
+"""The soft cap of logits (Gemma 2, section 2), with a gradient that is right far above the cap."""
 
 import functools
 
