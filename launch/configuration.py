@@ -3,15 +3,15 @@
 This is the one place that talks to gin's engine. The core knows nothing of gin.
 """
 
-import dataclasses
 import functools
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import gin
 from gin import config_parser
 
+from launch import gin_checks
+from launch.gin_checks import Bound
 from launch.gin_files import COMMAND_LINE, Binding, GinFiles, parse_binding, shipped_files
 from launch.gin_names import Imports, ResolvedReference, Target, import_module, listed, resolve
 from launch.gin_text import (
@@ -25,7 +25,7 @@ from launch.gin_text import (
   parse_text,
   replace,
 )
-from launch.mistakes import ConfigurationError, did_you_mean, nearest
+from launch.mistakes import ConfigurationError, did_you_mean
 
 _DEFAULT = Place("default", None, "")
 
@@ -69,17 +69,6 @@ def read(
   return Configuration([*files.bindings, *given])
 
 
-@dataclasses.dataclass(frozen=True)
-class Bound:
-  """A value bound to a macro (then there is no target) or to a parameter, all names resolved."""
-
-  scope: str
-  target: Target | None
-  name: str
-  value: Any
-  place: Place
-
-
 class Configuration:
   """What gin files and the command line say, once all of it has been found to make sense.
 
@@ -96,7 +85,9 @@ class Configuration:
     references = [(ref, b.place) for b in every for ref in find(b.value, ResolvedReference)]
     targets = [b.target for b in self._bound.values()] + [ref.target for ref, _ in references]
     self._targets = {id(target.object): target for target in targets if target}
-    self._check_macros(every)
+    gin_checks.check_macros(self._macros, every)
+    gin_checks.check_circles(self._macros, self._bound.values())
+    gin_checks.check_values(self._macros, self._bound.values())
     for reference, place in references:
       if reference.evaluate:
         self._check_required(reference.target, place)
@@ -196,27 +187,6 @@ class Configuration:
       f"The gin files bind nothing called {selector!r}.{advice}{place.quoted()}"
     )
 
-  def _check_macros(self, every: Iterable[Bound]) -> None:
-    """Every macro that is used is set; none set on the command line, or misspelt, goes unused."""
-    used: dict[str, Place] = {}
-    for bound in every:
-      for macro in find(bound.value, Macro):
-        used.setdefault(macro.name, bound.place)
-    mistakes, explained = [], set()
-    for name, place in used.items():
-      if name not in self._macros and name != "gin.REQUIRED":
-        slips = [other for other in self._macros if _one_slip_apart(name, other)]
-        near = nearest(name, self._macros.keys() - used.keys(), 1) or slips
-        explained.update(near[:1])
-        mistakes.append(_unset_macro(name, place, near))
-    for name, bound in self._macros.items():
-      if bound.value == Macro("gin.REQUIRED"):
-        mistakes.append(_unset_macro(name, bound.place))
-      elif name not in used.keys() | explained:
-        mistakes.append(_unused_macro(bound, used))
-    if any(mistakes):
-      raise ConfigurationError("\n".join(filter(None, mistakes)))
-
   def _check_required(self, target: Target, place: Place | None) -> None:
     """What is called without arguments, as @name() is, finds all it needs bound."""
     given = {b.name for b in self._bound.values() if b.target and b.target.object is target.object}
@@ -276,40 +246,6 @@ class Configuration:
     imports = [_import_line(module, alias) for module, alias in sorted(names.items())]
     parts = [["from __gin__ import dynamic_registration", *imports], macros, *blocks.values()]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-
-
-def _unset_macro(name: str, place: Place, near: Sequence[str] = ()) -> str:
-  files = shipped_files(rf"{re.escape(name)}\s*=")
-  if near:
-    advice = f". Did you mean {near[0]}, which is set?"
-  elif files:
-    advice = f". Include one of {', '.join(files)}, or set it: --gin.{name}=..."
-  else:
-    advice = f". Set it: --gin.{name}=..."
-  return f"{name} is not set{advice}{place.quoted()}"
-
-
-def _unused_macro(bound: Bound, used: Mapping[str, Place]) -> str:
-  """What is wrong with a macro nobody uses: on the command line always something. In a file it is
-  a mistake only when a single slip of the keyboard away from one that is used: files may offer more
-  than a run takes up."""
-  if bound.place.source == COMMAND_LINE:
-    advice = did_you_mean(bound.name, used) or f" They use {listed(used)}."
-    return f"The gin files use no macro {bound.name}.{advice}{bound.place.quoted()}"
-  slips = [name for name in used if len(name) > 4 and _one_slip_apart(bound.name, name)]
-  if not slips:
-    return ""
-  return f"{bound.name} is set, but nothing uses it. Did you mean {slips[0]}?{bound.place.quoted()}"
-
-
-def _one_slip_apart(a: str, b: str) -> bool:
-  """One letter is missing, added or another, or two neighbours are swapped."""
-  a, b = sorted((a, b), key=len)
-  i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
-  if len(a) < len(b):
-    return a[i:] == b[i + 1 :]
-  swapped = a[i : i + 2] == b[i : i + 2][::-1] and a[i + 2 :] == b[i + 2 :]
-  return swapped or a[i + 1 :] == b[i + 1 :]
 
 
 def _alias(module: str, names: dict[str, str]) -> str:

@@ -67,9 +67,10 @@ def transformer_config(gin: GinValues) -> TransformerConfig:
   Raises:
     ConfigurationError: they describe none.
   """
-  values = gin.parameters(TransformerConfig.__name__)
+  values = gin.parameters(TransformerConfig.__name__, TransformerConfig)
   if values.get("rotary_scaling"):  # A reference to what is bound elsewhere.
-    values["rotary_scaling"] = RotaryScaling(**gin.parameters(RotaryScaling.__name__))
+    scaling = gin.parameters(RotaryScaling.__name__, RotaryScaling)
+    values["rotary_scaling"] = RotaryScaling(**scaling)
   required = [
     field.name
     for field in dataclasses.fields(TransformerConfig)

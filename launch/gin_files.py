@@ -5,6 +5,7 @@ something is misspelt, and on the command line it knows nothing of what the file
 files are read here, checked, and handed to gin as one text.
 """
 
+import codecs
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from launch.gin_text import Place, parse_text
 from launch.mistakes import ConfigurationError, did_you_mean, nearest
 
 COMMAND_LINE = "command line"
+_MOST_OPEN = 50  # gin files that include each other
 SHIPPED = Path(launch.__file__).resolve().parents[1] / "gin_configs"
 
 
@@ -56,12 +58,14 @@ class GinFiles:
       ConfigurationError: a file does not exist, is not gin, or imports what does not exist.
     """
     path = self._find(name, included_at)
+    if len(self._open) == _MOST_OPEN:
+      raise ConfigurationError(f"Includes are nested more than {_MOST_OPEN} deep: {name!r} is.")
     if path in self._open:
       chain = " -> ".join(shown(p) for p in [*self._open, path])
       raise ConfigurationError(f"Gin files include each other: {chain}.")
     self._open.append(path)
     imports: Imports = {}
-    for statement, place in parse_text(path.read_text(), shown(path)):
+    for statement, place in parse_text(_text(path), shown(path)):
       if isinstance(statement, config_parser.IncludeStatement):
         self.read(statement.filename, place)
       elif isinstance(statement, config_parser.ImportStatement):
@@ -96,13 +100,33 @@ class GinFiles:
     raise ConfigurationError(_not_found(name, folders, included_at))
 
 
+def _text(path: epath.Path) -> str:
+  """The content of a gin file.
+
+  Raises:
+    ConfigurationError: it is not text in UTF-8.
+  """
+  content = path.read_bytes()
+  if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+    raise ConfigurationError(f"{shown(path)} is not text in UTF-8; save it as UTF-8.")
+  try:
+    text = content.decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    line = content.count(b"\n", 0, error.start) + 1
+    raise ConfigurationError(
+      f"{shown(path)} is not text in UTF-8 (line {line}); save it as UTF-8."
+    ) from error
+  return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _not_found(name: str, folders: Sequence[epath.Path], included_at: Place | None) -> str:
   # Of two with one name the one nearer to the top: it is the one that people start.
   files = {Path(file).name: file for file in sorted(shipped_files(), key=lambda f: -f.count("/"))}
   same = files.get(Path(name).name)
   near = [same] if same else [files[n] for n in nearest(Path(name).name, files, 2)]
+  folder = next((f for f in folders if (f / name).is_dir()), None)
   return (
-    f"There is no gin file {name!r}."
+    (f"{name!r} is a folder, not a gin file." if folder else f"There is no gin file {name!r}.")
     + (f" Did you mean {' or '.join(map(repr, near))}?" if near else "")
     + (included_at.quoted() if included_at else "")
     + f"\n  Looked in {', '.join(str(folder) for folder in folders)}."

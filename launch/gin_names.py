@@ -30,6 +30,11 @@ class Target:
     return f"{self.module}.{self.path}"
 
   @property
+  def written(self) -> str:
+    """As gin files write it, which import the module."""
+    return f"{self.module.rpartition('.')[2]}.{self.path}"
+
+  @property
   def absent(self) -> bool:
     """Whether its module was left out."""
     return getattr(self.object, "left_out", False)
@@ -132,6 +137,11 @@ def import_module(
     return {statement.bound_name(): _absent(statement.module)}
   try:
     module = importlib.import_module(statement.module)
+  except SyntaxError as error:
+    raise ConfigurationError(
+      f"{statement.module} cannot be imported: {error.msg} ({error.filename}, line {error.lineno})."
+      f"{place.quoted()}"
+    ) from error
   except ImportError as error:
     if error.name and f"{statement.module}.".startswith(f"{error.name}."):
       raise ConfigurationError(_no_module(statement.module) + place.quoted()) from error

@@ -11,6 +11,8 @@ from gin import config_parser
 from launch.mistakes import ConfigurationError
 
 _WIDTH = 92
+_WIDEST = 300  # of a line that a message quotes
+_LARGEST_BITS = 10_000  # of a whole number; Python prints none of more than 4,300 digits
 
 
 class Place(NamedTuple):
@@ -25,7 +27,8 @@ class Place(NamedTuple):
 
   def quoted(self) -> str:
     """The place and what is written there, as the last line of an error message."""
-    return f"\n  {self}: {self.text.strip()}"
+    text = self.text.strip()
+    return f"\n  {self}: {text[:_WIDEST]}{' ...' * (len(text) > _WIDEST)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,7 @@ def parse_text(text: str, source: str) -> Iterator[tuple[Any, Place]]:
   Raises:
     ConfigurationError: it is not gin.
   """
-  lines = text.splitlines()
+  lines = text.split("\n")
 
   def place(line: int | None) -> Place:
     line = min(line or 1, len(lines))
@@ -82,13 +85,24 @@ def parse_text(text: str, source: str) -> Iterator[tuple[Any, Place]]:
 
   try:
     for statement in config_parser.ConfigParser(text, _Leaves()):
-      yield statement, place(statement.location.line_num)
+      here = place(statement.location.line_num)
+      numbers = find(getattr(statement, "value", None), int)
+      if any(number.bit_length() > _LARGEST_BITS for number in numbers):
+        raise ConfigurationError(f"A number has too many digits.{here.quoted()}")
+      yield statement, here
+  except ConfigurationError:
+    raise
   except SyntaxError as error:
     message = " ".join((error.msg or "").split())
     raise ConfigurationError(f"gin syntax: {message}{place(error.lineno).quoted()}") from error
   except tokenize.TokenError as error:
     message, (line, _) = error.args
     raise ConfigurationError(f"gin syntax: {message}.{place(line).quoted()}") from error
+  except (ValueError, TypeError) as error:  # [1] as a key, a number of 5,000 digits
+    message = str(error).splitlines()[0].partition(";")[0]
+    raise ConfigurationError(f"gin syntax: {source}: {message}.") from error
+  except (RecursionError, MemoryError) as error:
+    raise ConfigurationError(f"gin syntax: {source} nests values too deep.") from error
 
 
 def find(value: Any, kind: type) -> Iterator[Any]:

@@ -10,8 +10,9 @@ import seqio
 
 from t5x_style.data import jsonl, python_stdlib, text_files, text_sources, tfds_datasets
 from t5x_style.errors import UserError
+from t5x_style.ranges import FractionBelowOne, Text
 
-Patterns = str | Sequence[str]
+Patterns = Text | Sequence[Text]
 
 
 class Corpus(Protocol):
@@ -41,7 +42,7 @@ class PythonStdlib:
     cache_dir: local folder for a copy of 32 MB; $T5X_STYLE_CACHE or the user's cache if None.
   """
 
-  cache_dir: str | None = None
+  cache_dir: Text | None = None
   name: ClassVar[str] = "python_stdlib"
 
   def source(self) -> seqio.DataSource:
@@ -69,7 +70,7 @@ class TextFiles:
   pattern: Patterns
   documents: Literal["file", "line"] = "file"
   validation_pattern: Patterns | None = None
-  validation_fraction: float = 0.05
+  validation_fraction: FractionBelowOne = 0.05
   name: ClassVar[str] = "text_files"
 
   def source(self) -> seqio.DataSource:
@@ -113,10 +114,10 @@ class Jsonl:
   """
 
   pattern: Patterns
-  field: str = "text"
+  field: Text = "text"
   validation_pattern: Patterns | None = None
-  validation_fraction: float = 0.05
-  cache_dir: str | None = None
+  validation_fraction: FractionBelowOne = 0.05
+  cache_dir: Text | None = None
   name: ClassVar[str] = "jsonl"
 
   def source(self) -> seqio.DataSource:
@@ -147,11 +148,11 @@ class Tfds:
       nothing is held out as it is; None: no validation.
   """
 
-  dataset: str
-  data_dir: str | None = None
-  field: str = "text"
-  train_split: str = "train"
-  validation_split: str | None = "validation"
+  dataset: Text
+  data_dir: Text | None = None
+  field: Text = "text"
+  train_split: Text = "train"
+  validation_split: Text | None = "validation"
 
   @property
   def name(self) -> str:

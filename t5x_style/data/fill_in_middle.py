@@ -11,6 +11,7 @@ import tensorflow as tf
 from t5x_style.data import noise, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
 from t5x_style.errors import UserError
+from t5x_style.ranges import Fraction
 
 _PIECES = ("[PRE]", "[MID]", "[SUF]")
 
@@ -32,8 +33,8 @@ class FillInMiddle(Objective):
   name = "fill_in_middle"
   architectures = ("decoder_only",)
 
-  rate: float = 0.5
-  spm_share: float = 0.5
+  rate: Fraction = 0.5
+  spm_share: Fraction = 0.5
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
     why = "three pieces, EOS and two tokens are the least"

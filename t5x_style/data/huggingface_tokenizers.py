@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from t5x_style.data import tokenizer_files, vocabularies
 from t5x_style.errors import UserError
+from t5x_style.ranges import NonNegativeInt, Text
 
 # Documents that are encoded at once, on all cores. It does not change what comes out.
 _DOCUMENTS = 16
@@ -194,10 +195,10 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
 
 
 def hf_tokenizer(
-  path: str,
-  extra_ids: int = 0,
-  specials_from_extra_ids: Sequence[str] = (),
-  special_tokens: Mapping[str, str] | None = None,
+  path: Text,
+  extra_ids: NonNegativeInt = 0,
+  specials_from_extra_ids: Sequence[Text] = (),
+  special_tokens: Mapping[Text, Text] | None = None,
 ) -> HuggingFaceVocabulary:
   """The vocabulary of a tokenizer.json; the model needs as many rows as the tokenizer has tokens.
 

@@ -19,8 +19,10 @@ from t5x_style.data import (
   unknown_text,
   vocabularies,
 )
+from t5x_style.data.corpora import Corpus
 from t5x_style.data.objective import ARCHITECTURES, Objective
 from t5x_style.errors import UserError
+from t5x_style.ranges import PositiveInt, Text
 
 _EVALUATION_SEED = 0
 
@@ -32,15 +34,15 @@ def load(
   process_index: int = 0,
   process_count: int = 1,
   *,
-  corpus: Any = None,
+  corpus: Corpus | None = None,
   vocabulary: seqio.Vocabulary | None = None,
   objective: Objective | None = None,
-  feature_lengths: Mapping[str, int] | None = None,
-  mixture_or_task_name: str | None = None,
-  mixture_or_task_module: str | None = None,
+  feature_lengths: Mapping[str, PositiveInt] | None = None,
+  mixture_or_task_name: Text | None = None,
+  mixture_or_task_module: Text | None = None,
   pack: bool = True,
-  streams: int = 1,
-  shuffle_buffer_size: int = 1024,
+  streams: PositiveInt = 1,
+  shuffle_buffer_size: PositiveInt = 1024,
 ) -> Dataset:
   """Opens the data of a run and raises every error it can have before anything is compiled.
 

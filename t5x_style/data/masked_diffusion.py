@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from t5x_style.data import noise, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
+from t5x_style.ranges import OpenFraction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,7 @@ class MaskedDiffusion(Objective):
   name = "masked_diffusion"
   architectures = ("encoder_only",)
 
-  least: float = 0.001
+  least: OpenFraction = 0.001
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
     length = self.required_length(feature_lengths, "inputs", 2, "two tokens are the least")

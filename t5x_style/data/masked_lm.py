@@ -12,6 +12,7 @@ import tensorflow as tf
 from t5x_style.data import noise, pieces, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
 from t5x_style.errors import UserError
+from t5x_style.ranges import Fraction, OpenFraction
 
 Corrupter = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
@@ -65,9 +66,9 @@ class MaskedLM(Objective):
   name = "masked_lm"
   architectures = ("encoder_only",)
 
-  mask_rate: float = 0.15
-  mask_share: float = 0.8
-  random_share: float = 0.1
+  mask_rate: OpenFraction = 0.15
+  mask_share: Fraction = 0.8
+  random_share: Fraction = 0.1
   whole_word: bool = False
   cross_documents: bool = True
 

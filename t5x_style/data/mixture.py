@@ -9,6 +9,7 @@ import seqio
 
 from t5x_style.data.objective import Objective, Preprocessor
 from t5x_style.errors import UserError
+from t5x_style.ranges import PositiveFloat, Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Mixture(Objective):
   name = "mixture"
 
   objectives: Sequence[Objective] = ()
-  rates: Sequence[float] = ()
-  names: Sequence[str] = ()
-  temperature: float = 1.0
+  rates: Sequence[PositiveFloat] = ()
+  names: Sequence[Text] = ()
+  temperature: PositiveFloat = 1.0
 
   @property
   def architectures(self) -> tuple[str, ...]:  # type: ignore[override]

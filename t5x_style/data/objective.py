@@ -12,6 +12,7 @@ import seqio
 import tensorflow as tf
 
 from t5x_style.errors import UserError
+from t5x_style.ranges import PositiveInt
 
 Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
 ARCHITECTURES = ("encoder_decoder", "decoder_only", "encoder_only")
@@ -38,7 +39,7 @@ class Objective:
       {"inputs": 256}; its rows are padded to the longest component's.
   """
 
-  budget: Mapping[str, int] | None = dataclasses.field(default=None, kw_only=True)
+  budget: Mapping[str, PositiveInt] | None = dataclasses.field(default=None, kw_only=True)
 
   name: ClassVar[str] = ""
   architectures: ClassVar[tuple[str, ...]] = ()

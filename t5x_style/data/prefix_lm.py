@@ -12,6 +12,7 @@ import tensorflow as tf
 from t5x_style.data import noise, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
 from t5x_style.errors import UserError
+from t5x_style.ranges import OpenFraction, Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +32,8 @@ class PrefixLM(Objective):
   name = "prefix_lm"
   architectures = ("encoder_decoder", "decoder_only")
 
-  suffix_share: float = 0.5
-  mode: str | None = None
+  suffix_share: OpenFraction = 0.5
+  mode: Text | None = None
 
   def window(self, lengths: Mapping[str, int], architecture: str) -> int:
     """Raw tokens of a window: the longest whose every cut fits the features."""

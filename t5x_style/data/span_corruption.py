@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import seqio
 import tensorflow as tf
+from annotated_types import Interval
 
 from t5x_style.data import converters, noise, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
 from t5x_style.errors import UserError
+from t5x_style.ranges import OpenFraction, Text
+
+MeanSpan = Annotated[float, Interval(ge=1, lt=2**31)]  # tokens
+SpanLengths = Literal["composition", "normal", "uniform"]
 
 
 class DenoiserLengths(NamedTuple):
@@ -140,12 +145,12 @@ class SpanCorruption(Objective):
   name = "span_corruption"
   architectures = ("encoder_decoder", "decoder_only")
 
-  noise_density: float = 0.15
-  mean_span: float = 3.0
-  mean_span_to: float | None = None
-  span_lengths: str = "composition"
+  noise_density: OpenFraction = 0.15
+  mean_span: MeanSpan = 3.0
+  mean_span_to: MeanSpan | None = None
+  span_lengths: SpanLengths = "composition"
   t5_mask: bool = False
-  mode: str | None = None
+  mode: Text | None = None
 
   def denoiser(self, lengths: Mapping[str, int], architecture: str) -> DenoiserLengths:
     """The window that fills the features, at the shortest mean span where it is drawn."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 import numpy as np
 import seqio
 import tensorflow as tf
+from annotated_types import Interval
 
 from t5x_style.data import noise, pieces, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
+from t5x_style.ranges import OpenFraction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +34,8 @@ class TextInfilling(Objective):
   name = "text_infilling"
   architectures = ("encoder_decoder",)
 
-  noise_density: float = 0.3
-  mean_span: float = 3.0
+  noise_density: OpenFraction = 0.3
+  mean_span: Annotated[float, Interval(gt=0, lt=64)] = 3.0
   permute_sentences: bool = False
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:

@@ -10,8 +10,9 @@ import seqio
 from t5x_style.data.mixture import Mixture
 from t5x_style.data.objective import Objective, Preprocessor
 from t5x_style.data.prefix_lm import PrefixLM
-from t5x_style.data.span_corruption import SpanCorruption
+from t5x_style.data.span_corruption import MeanSpan, SpanCorruption, SpanLengths
 from t5x_style.errors import UserError
+from t5x_style.ranges import OpenFraction, PositiveFloat, PositiveInt, Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +33,13 @@ class UL2(Objective):
   name = "ul2"
   architectures = ("encoder_decoder", "decoder_only")
 
-  r_denoisers: Sequence[tuple[float, float]] = ((3, 0.15), (8, 0.15))
-  x_denoisers: Sequence[tuple[float, float]] = ((3, 0.5), (8, 0.5), (64, 0.15), (64, 0.5))
-  s_suffix_share: float | None = 0.25
-  rates: Sequence[float] | None = None
-  modes: Sequence[str | None] = ("[R]", "[S]", "[X]")
-  span_lengths: str = "composition"
-  budgets: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+  r_denoisers: Sequence[tuple[MeanSpan, OpenFraction]] = ((3, 0.15), (8, 0.15))
+  x_denoisers: Sequence[tuple[MeanSpan, OpenFraction]] = ((3, 0.5), (8, 0.5), (64, 0.15), (64, 0.5))
+  s_suffix_share: OpenFraction | None = 0.25
+  rates: Sequence[PositiveFloat] | None = None
+  modes: Sequence[Text | None] = ("[R]", "[S]", "[X]")
+  span_lengths: SpanLengths = "composition"
+  budgets: Mapping[str, Mapping[str, PositiveInt]] = dataclasses.field(default_factory=dict)
 
   def components(self) -> tuple[tuple[str, Objective, float], ...]:
     return self._mixture().components()
@@ -113,7 +114,7 @@ class UL2Short(UL2):
 
   name = "ul2_short"
 
-  rates: Sequence[float] | None = (0.5, 0.25, 0.25)
+  rates: Sequence[PositiveFloat] | None = (0.5, 0.25, 0.25)
 
   def _mixture(self) -> Mixture:
     spans = (("R", 3, 8, 0.15), ("S", 1, 3, 0.15), ("X", 12, 64, 0.5))

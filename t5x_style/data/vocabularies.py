@@ -19,6 +19,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from t5x_style.data import sentencepiece_models
 from t5x_style.errors import UserError
+from t5x_style.ranges import NonNegativeInt, Text
 
 SHIPPED = Path(__file__).parent / "vocabulary_files"
 # What the objectives call upon beside padding, EOS and UNK; launch.tokenizer adds them to a model.
@@ -119,9 +120,9 @@ class ByteVocabulary(_SpecialsFromExtraIds, seqio.ByteVocabulary):
 
 
 def sentencepiece(
-  path: str = "python_stdlib.model",
-  extra_ids: int = 128,
-  specials_from_extra_ids: Sequence[str] = (),
+  path: Text = "python_stdlib.model",
+  extra_ids: NonNegativeInt = 128,
+  specials_from_extra_ids: Sequence[Text] = (),
 ) -> SentencePieceVocabulary:
   """A SentencePiece vocabulary; ids are those of the file, the extra ids follow.
 
@@ -144,7 +145,7 @@ def sentencepiece(
 
 
 def byte_vocabulary(
-  extra_ids: int = 128, specials_from_extra_ids: Sequence[str] = ()
+  extra_ids: NonNegativeInt = 128, specials_from_extra_ids: Sequence[Text] = ()
 ) -> ByteVocabulary:
   """UTF-8 bytes as ids 3 to 258. Its special tokens can only come from the extra ids."""
   vocabulary = ByteVocabulary(extra_ids)

@@ -1,18 +1,19 @@
 """One frozen description of a Transformer; BERT, GPT-2, Llama and T5 are values of it."""
 
 import dataclasses
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from t5x_style.errors import UserError
+from t5x_style.ranges import (
+  DType,
+  FractionBelowOne,
+  NonNegativeFloat,
+  NonNegativeInt,
+  PositiveFloat,
+  PositiveInt,
+)
 
 ARCHITECTURES = ("encoder_decoder", "decoder_only", "encoder_only")
-
-_CHOICES = {
-  "norm": ("rms", "layer"),
-  "norm_position": ("pre", "post"),
-  "positions": ("relative", "rotary", "learned"),
-  "remat": ("none", "dots", "full"),
-  "attention": ("auto", "xla", "cudnn", "splash", "short", "blocked"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +24,10 @@ class RotaryScaling:
   those that fit more than `high` times stay; between, the two are blended.
   """
 
-  factor: float
-  low: float = 1.0
-  high: float = 4.0
-  original_length: int = 8192  # tokens
+  factor: PositiveFloat
+  low: PositiveFloat = 1.0
+  high: PositiveFloat = 4.0
+  original_length: PositiveInt = 8192  # tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,75 +38,78 @@ class TransformerConfig:
   """
 
   # Sizes: vocabulary V, embedding D, query heads N of width H, feed-forward F.
-  vocab_size: int
-  emb_dim: int
-  num_heads: int
-  head_dim: int
-  mlp_dim: int
-  num_encoder_layers: int = 0
-  num_decoder_layers: int = 0
-  num_kv_heads: int | None = None  # None: as many as num_heads (no grouping).
+  vocab_size: PositiveInt
+  emb_dim: PositiveInt
+  num_heads: PositiveInt
+  head_dim: PositiveInt
+  mlp_dim: PositiveInt
+  num_encoder_layers: NonNegativeInt = 0
+  num_decoder_layers: NonNegativeInt = 0
+  num_kv_heads: PositiveInt | None = None  # None: as many as num_heads (no grouping).
 
   # Blocks. One activation is a plain MLP; two multiply into a gated one (Shazeer 2020).
   mlp_activations: tuple[str, ...] = ("gelu", "linear")
-  norm: str = "rms"
-  norm_position: str = "pre"
+  norm: Literal["rms", "layer"] = "rms"
+  norm_position: Literal["pre", "post"] = "pre"
   first_attention_norm: bool = True  # ModernBERT's first layer has none: its input is normalised.
-  norm_epsilon: float = 1e-6
+  norm_epsilon: PositiveFloat = 1e-6
   use_bias: bool = False
   # T5's dropout in every model: one mask for all positions of a row; on embeddings, on each branch,
   # inside the MLP and after the last block; never on attention weights. As published, BERT,
   # RoBERTa, GPT-2 and BART draw a mask for every position, drop attention weights as well, and
   # nothing inside the MLP or after the last block.
-  dropout_rate: float = 0.0
+  dropout_rate: FractionBelowOne = 0.0
   share_layers: bool = False  # ALBERT: one layer (one cycle of them) applied again and again.
 
   # Attention. T5 leaves the logits unscaled and starts the queries small instead.
   scale_attention: bool = True
   qk_norm: bool = False
-  positions: str = "relative"
-  max_length: int = 512  # Of rows with learned positions; other kinds have no limit.
-  position_offset: int = 0  # Unused rows in front of the learned positions: 2 of BART and RoBERTa.
-  relative_buckets: int = 32
-  relative_max_distance: int = 128
-  rotary_base: float = 10_000.0
+  positions: Literal["relative", "rotary", "learned"] = "relative"
+  max_length: PositiveInt = 512  # Of rows with learned positions; other kinds have no limit.
+  # Unused rows in front of the learned positions: 2 of BART and RoBERTa.
+  position_offset: NonNegativeInt = 0
+  relative_buckets: PositiveInt = 32
+  relative_max_distance: PositiveInt = 128
+  rotary_base: PositiveFloat = 10_000.0
   rotary_scaling: RotaryScaling | None = None
   # A cycle over the layers: how far each sees to either side; None is everywhere. ModernBERT's
   # (None, 64, 64) has every third layer see the whole row, beginning with the first.
-  attention_windows: tuple[int | None, ...] = (None,)
-  rotary_base_local: float | None = None  # Of layers with a window; None: as the others.
-  attention_soft_cap: float | None = None  # Logits of attention are bent into (-cap, cap): Gemma 2.
+  attention_windows: tuple[PositiveInt | None, ...] = (None,)
+  rotary_base_local: PositiveFloat | None = None  # Of layers with a window; None: as the others.
+  # Logits of attention are bent into (-cap, cap): Gemma 2.
+  attention_soft_cap: PositiveFloat | None = None
 
   # Embeddings and the head.
-  padding_id: int = 0  # Hidden in an encoder's rows that come without segment ids.
-  factorized_dim: int | None = None  # ALBERT: tables of this width, projected to emb_dim.
-  num_token_types: int = 0
+  padding_id: NonNegativeInt = 0  # Hidden in an encoder's rows that come without segment ids.
+  factorized_dim: PositiveInt | None = None  # ALBERT: tables of this width, projected to emb_dim.
+  num_token_types: NonNegativeInt = 0
   embedding_norm: bool = False  # BERT normalises the sum of its embeddings.
   tie_embeddings: bool = True
   scale_logits: bool = True  # Tied heads only: hidden / sqrt(D), as T5 does.
   head_transform: bool = False  # BERT's dense + activation + norm before the head.
   head_bias: bool = False
-  logit_soft_cap: float | None = None
-  pooled_classes: int = 0  # Classes of the sentence-pair head on the first token.
+  logit_soft_cap: PositiveFloat | None = None
+  pooled_classes: NonNegativeInt = 0  # Classes of the sentence-pair head on the first token.
 
   # Initial values: None is 1/sqrt(fan in) for kernels. A deviation is that of all kernels; GPT-2's
   # and ModernBERT's smaller one for the layers that end a residual branch is not there.
-  kernel_init_std: float | None = None
-  embedding_init_std: float = 1.0
+  kernel_init_std: NonNegativeFloat | None = None
+  embedding_init_std: NonNegativeFloat = 1.0
 
   # Numerics and compilation.
-  dtype: str = "float32"  # Activations and matmuls.
-  param_dtype: str = "float32"
+  dtype: DType = "float32"  # Activations and matmuls.
+  param_dtype: DType = "float32"
   # The products of dense layers in 8 bits; attention's own and the head's stay in dtype.
   fp8: bool = False
   scan_layers: bool = True
-  remat: str = "none"
-  attention: str = "auto"  # The kernel that computes attention; "auto" takes the fastest that can.
+  remat: Literal["none", "dots", "full"] = "none"
+  # The kernel that computes attention; "auto" takes the fastest that can.
+  attention: Literal["auto", "xla", "cudnn", "splash", "short", "blocked"] = "auto"
 
   def __post_init__(self):
-    for name, choices in _CHOICES.items():
-      value = getattr(self, name)
-      if value not in choices:
+    for name, annotation in get_type_hints(type(self)).items():
+      choices, value = get_args(annotation), getattr(self, name)
+      if get_origin(annotation) is Literal and value not in choices:
         raise UserError(
           f"TransformerConfig.{name} = {value!r} is not one of {', '.join(map(repr, choices))}."
         )
@@ -123,7 +127,7 @@ class TransformerConfig:
         "TransformerConfig has no layers: set num_encoder_layers (encoder-only), "
         "num_decoder_layers (decoder-only), or both (encoder-decoder)."
       )
-    if self.num_heads % self.kv_heads:
+    if self.kv_heads < 1 or self.num_heads % self.kv_heads:
       raise UserError(
         f"TransformerConfig.num_kv_heads = {self.kv_heads} must divide num_heads = "
         f"{self.num_heads}: every group of query heads shares one key head."

@@ -9,6 +9,14 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from t5x_style.ranges import (
+  DType,
+  FractionBelowOne,
+  NonNegativeFloat,
+  OpenFraction,
+  PositiveFloat,
+  PositiveInt,
+)
 from t5x_style.training.schedules import Schedule
 
 Optimizer = Callable[[Schedule], optax.GradientTransformation]
@@ -16,11 +24,11 @@ Optimizer = Callable[[Schedule], optax.GradientTransformation]
 
 def adafactor(
   learning_rate: Schedule,
-  decay_rate: float = 0.8,
-  clipping_threshold: float = 1.0,
-  weight_decay: float = 0.0,
+  decay_rate: OpenFraction = 0.8,
+  clipping_threshold: PositiveFloat = 1.0,
+  weight_decay: NonNegativeFloat = 0.0,
   multiply_by_parameter_scale: bool = True,
-  min_dim_size_to_factor: int = 128,
+  min_dim_size_to_factor: PositiveInt = 128,
 ) -> optax.GradientTransformation:
   """Adafactor (Shazeer & Stern 2018) with T5's settings.
 
@@ -49,11 +57,11 @@ def adafactor(
 
 def adamw(
   learning_rate: Schedule,
-  b1: float = 0.9,
-  b2: float = 0.95,
-  eps: float = 1e-8,
-  weight_decay: float = 0.1,
-  mu_dtype: str | None = None,
+  b1: FractionBelowOne = 0.9,
+  b2: FractionBelowOne = 0.95,
+  eps: PositiveFloat = 1e-8,
+  weight_decay: NonNegativeFloat = 0.1,
+  mu_dtype: DType | None = None,
 ) -> optax.GradientTransformation:
   """AdamW (Loshchilov & Hutter 2017); mu_dtype="bfloat16" halves the first moment's memory."""
   return optax.adamw(
@@ -63,10 +71,10 @@ def adamw(
 
 def lion(
   learning_rate: Schedule,
-  b1: float = 0.9,
-  b2: float = 0.99,
-  weight_decay: float = 1.0,
-  mu_dtype: str | None = None,
+  b1: FractionBelowOne = 0.9,
+  b2: FractionBelowOne = 0.99,
+  weight_decay: NonNegativeFloat = 1.0,
+  mu_dtype: DType | None = None,
 ) -> optax.GradientTransformation:
   """Lion (Chen 2023): wants a rate 3 to 10 times smaller than AdamW and as much more decay."""
   return optax.lion(
@@ -76,10 +84,10 @@ def lion(
 
 def muon(
   learning_rate: Schedule,
-  beta: float = 0.95,
-  weight_decay: float = 0.1,
-  adam_b1: float = 0.9,
-  adam_b2: float = 0.95,
+  beta: FractionBelowOne = 0.95,
+  weight_decay: NonNegativeFloat = 0.1,
+  adam_b1: FractionBelowOne = 0.9,
+  adam_b2: FractionBelowOne = 0.95,
 ) -> optax.GradientTransformation:
   """Muon (Jordan 2024) for the kernels of the blocks; Adam, undecayed, for the rest.
 

@@ -13,6 +13,8 @@ from t5x_style.errors import UserError
 from t5x_style.models import Transformer, TransformerConfig
 from t5x_style.models.attention_kernels.choice import Choice
 from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
+from t5x_style.partitioning.sharding import Rules
+from t5x_style.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed, Text
 from t5x_style.training import flops, profiling, stored
 from t5x_style.training.attention_choices import attention_choices
 from t5x_style.training.dataset import Dataset, LoadDataset
@@ -48,44 +50,24 @@ class Run:
   dataset: LoadDataset
   optimizer: Optimizer
   schedule: Schedule
-  model_dir: str
-  train_steps: int
-  batch_size: int
-  eval_period: int = 1000
-  eval_batches: int = 20
-  save_period: int = 1000
-  log_period: int = 100
-  keep_checkpoints: int = 3
-  keep_best_checkpoints: int = 1
-  num_microbatches: int = 1
-  clip_gradient_norm: float | None = None
+  model_dir: Text
+  train_steps: PositiveInt
+  batch_size: PositiveInt
+  eval_period: PositiveInt = 1000
+  eval_batches: PositiveInt = 20
+  save_period: PositiveInt = 1000
+  log_period: PositiveInt = 100
+  keep_checkpoints: PositiveInt = 3
+  keep_best_checkpoints: NonNegativeInt = 1
+  num_microbatches: PositiveInt = 1
+  clip_gradient_norm: PositiveFloat | None = None
   loss: LossOptions = dataclasses.field(default_factory=LossOptions)
   mesh_shape: Mapping[str, int] | None = None
   dcn_mesh_shape: Mapping[str, int] | None = None
-  sharding_rules: Any = ()
-  initial_checkpoint_path: str | None = None
-  profile_steps: tuple[int, int] | None = None
-  seed: int = 0
-
-  def __post_init__(self):
-    for field, macro in (
-      ("train_steps", "TRAIN_STEPS"),
-      ("batch_size", "BATCH_SIZE"),
-      ("eval_period", "EVAL_PERIOD"),
-      ("save_period", "SAVE_PERIOD"),
-      ("log_period", "LOG_PERIOD"),
-      ("num_microbatches", "NUM_MICROBATCHES"),
-      ("keep_checkpoints", "KEEP_CHECKPOINTS"),
-    ):
-      value = getattr(self, field)
-      if not isinstance(value, int) or value < 1:
-        raise UserError(f"{macro} = {value!r} must be a whole number of at least 1.")
-    if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-      raise UserError(f"RANDOM_SEED = {self.seed!r} must be a whole number from 0 to 2**32 - 1.")
-    if not isinstance(self.model_dir, str) or not self.model_dir:
-      raise UserError(
-        f"MODEL_DIR = {self.model_dir!r} must be a path; set --gin.MODEL_DIR=\"'/path/to/run'\"."
-      )
+  sharding_rules: Rules = ()
+  initial_checkpoint_path: Text | None = None
+  profile_steps: tuple[PositiveInt, PositiveInt] | None = None
+  seed: Seed = 0
 
 
 @dataclasses.dataclass(frozen=True)

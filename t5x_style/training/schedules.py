@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from t5x_style.errors import UserError
+from t5x_style.ranges import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 Schedule = Callable[[jax.Array], jax.Array]  # The number of steps taken -> the rate.
 
@@ -28,7 +29,7 @@ def _check(warmup_steps: int, total_steps: int | None = None) -> None:
     )
 
 
-def rsqrt(base: float = 1.0, warmup_steps: int = 10_000) -> Schedule:
+def rsqrt(base: NonNegativeFloat = 1.0, warmup_steps: NonNegativeInt = 10_000) -> Schedule:
   """T5's base / sqrt(max(step, warmup_steps)) (Raffel 2019, section 3.1.2): flat, then falling."""
   _check(warmup_steps)
 
@@ -39,7 +40,10 @@ def rsqrt(base: float = 1.0, warmup_steps: int = 10_000) -> Schedule:
 
 
 def linear(
-  peak: float, total_steps: int, warmup_steps: int = 0, final_fraction: float = 0.0
+  peak: NonNegativeFloat,
+  total_steps: PositiveInt,
+  warmup_steps: NonNegativeInt = 0,
+  final_fraction: Fraction = 0.0,
 ) -> Schedule:
   """Linear to `peak` over warmup_steps, then linear to final_fraction * peak at total_steps."""
   _check(warmup_steps, total_steps)
@@ -53,7 +57,10 @@ def linear(
 
 
 def cosine(
-  peak: float, total_steps: int, warmup_steps: int = 0, final_fraction: float = 0.1
+  peak: NonNegativeFloat,
+  total_steps: PositiveInt,
+  warmup_steps: NonNegativeInt = 0,
+  final_fraction: Fraction = 0.1,
 ) -> Schedule:
   """Linear warm-up, then half a cosine to final_fraction * peak (Loshchilov & Hutter 2016)."""
   _check(warmup_steps, total_steps)
@@ -67,11 +74,11 @@ def cosine(
 
 
 def wsd(
-  peak: float,
-  total_steps: int,
-  warmup_steps: int = 0,
-  decay_fraction: float = 0.2,
-  final_fraction: float = 0.0,
+  peak: NonNegativeFloat,
+  total_steps: PositiveInt,
+  warmup_steps: NonNegativeInt = 0,
+  decay_fraction: Fraction = 0.2,
+  final_fraction: Fraction = 0.0,
 ) -> Schedule:
   """Warm-up, stable, decay (Hu 2024, section 4.1): constant until the last decay_fraction, then
   linear to final_fraction * peak."""
@@ -87,7 +94,7 @@ def wsd(
   )
 
 
-def constant(peak: float, warmup_steps: int = 0) -> Schedule:
+def constant(peak: NonNegativeFloat, warmup_steps: NonNegativeInt = 0) -> Schedule:
   """Linear warm-up, then `peak` for good."""
   _check(warmup_steps)
   return optax.join_schedules(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,14 @@ import optax
 from t5x_style.errors import UserError
 from t5x_style.losses import linear_cross_entropy, pair_classification_loss, select_chosen
 from t5x_style.models import Transformer
+from t5x_style.ranges import FractionBelowOne, NonNegativeFloat, PositiveFloat
 from t5x_style.training.schedules import Schedule
 from t5x_style.training.state import TrainState
 
 Batch = dict[str, jax.Array]
 Sums = dict[str, jax.Array]
 
-NORMALIZERS = ("NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE")
+Normalizer = Literal["NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +35,16 @@ class LossOptions:
       a constant. None differs from T5X, where it leaves the sum undivided; write 1.0 for that.
   """
 
-  z_loss: float = 0.0
-  label_smoothing: float = 0.0
-  normalizing_factor: float | str | None = None
+  z_loss: NonNegativeFloat = 0.0
+  label_smoothing: FractionBelowOne = 0.0
+  normalizing_factor: PositiveFloat | Normalizer | None = None
 
   def __post_init__(self):
     factor = self.normalizing_factor
-    if isinstance(factor, str) and factor not in NORMALIZERS:
+    if isinstance(factor, str) and factor not in get_args(Normalizer):
       raise UserError(
         f"LOSS_NORMALIZING_FACTOR = {factor!r} must be None, a number, or one of "
-        f"{', '.join(map(repr, NORMALIZERS))}."
+        f"{', '.join(map(repr, get_args(Normalizer)))}."
       )
     if isinstance(factor, (int, float)) and factor <= 0:
       raise UserError(f"LOSS_NORMALIZING_FACTOR = {factor} must be positive.")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from t5x_style.errors import UserError
+from t5x_style.ranges import OpenFraction, PositiveInt
 from t5x_style.training.dataset import Batch
 
 
@@ -109,9 +110,9 @@ def load(
   process_index: int = 0,
   process_count: int = 1,
   *,
-  feature_lengths: Mapping[str, int],
-  vocab_size: int,
-  masked_share: float = 0.15,
+  feature_lengths: Mapping[str, PositiveInt],
+  vocab_size: PositiveInt,
+  masked_share: OpenFraction = 0.15,
 ) -> SyntheticDataset:
   """A dataset function for `Run.dataset`.
 

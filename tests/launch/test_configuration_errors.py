@@ -169,7 +169,7 @@ def test_required_parameter_left_unbound(workdir, write, kitchen):
     "Oven needs degrees, which nothing sets; bind Oven.degrees, or include one of ovens/hot.gin."
     "\n  mine.gin:3: kitchen.Meal.oven = @kitchen.Oven()"
   )
-  write(workdir, {"mine.gin": f"{PREFACE}kitchen.Meal.oven = 3"})
+  write(workdir, {"mine.gin": f"{PREFACE}include 'ovens/hot.gin'\nkitchen.Meal.oven = %OVEN"})
   with pytest.raises(ConfigurationError, match="Meal needs minutes, which nothing sets"):
     configuration.read(["mine.gin"]).build(kitchen.Meal)
 

@@ -1,0 +1,21 @@
+"""The kinds of numbers that settings take: annotations, which launch checks before a run is built.
+
+Whole numbers stay below 2**31: they become sizes, counts and steps of 32 bits.
+"""
+
+from typing import Annotated, Literal
+
+from annotated_types import Interval, MinLen
+
+PositiveInt = Annotated[int, Interval(gt=0, lt=2**31)]
+NonNegativeInt = Annotated[int, Interval(ge=0, lt=2**31)]
+Seed = Annotated[int, Interval(ge=0, lt=2**32)]
+
+PositiveFloat = Annotated[float, Interval(gt=0)]
+NonNegativeFloat = Annotated[float, Interval(ge=0)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+FractionBelowOne = Annotated[float, Interval(ge=0, lt=1)]
+OpenFraction = Annotated[float, Interval(gt=0, lt=1)]
+
+Text = Annotated[str, MinLen(1)]
+DType = Literal["float32", "bfloat16", "float16"]
