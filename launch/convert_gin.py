@@ -1,6 +1,7 @@
 """The gin side of launch.convert: the model of a checkpoint, a model file for an imported one."""
 
 import dataclasses
+import os
 import pprint
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,10 +94,10 @@ def origin(step: Path, gin: GinValues) -> Path | None:
     if not isinstance(path, str) or not path:
       return None
     if path.startswith("hf:"):
-      folder = Path(path.removeprefix("hf:")).expanduser()
+      folder = Path(os.path.expanduser(path.removeprefix("hf:")))
       return folder if (folder / "config.json").is_file() else None
     try:
-      step = find_step(Path(path).expanduser())
+      step = find_step(Path(os.path.expanduser(path)))
     except ConfigurationError:
       return None
     configs = [f / "config.gin" for f in (step, step.parent.parent)]
@@ -129,7 +130,7 @@ def vocabulary(gin: GinValues) -> Vocabulary | None:
   if name == "sentencepiece":
     path = given.get("path", "python_stdlib.model")
     shipped = Path(t5x_style.__file__).parent / "data" / "vocabulary_files" / path
-    file = shipped if "/" not in path and shipped.is_file() else Path(path).expanduser()
+    file = shipped if "/" not in path and shipped.is_file() else Path(os.path.expanduser(path))
     if not file.is_file():
       raise ConfigurationError(
         f"The vocabulary of the run, {path!r}, is not there; set --gin.VOCABULARY_FILE to it."
@@ -143,7 +144,7 @@ def tokenizer_folder(gin: GinValues) -> Path | None:
   reference = gin.macro("VOCABULARY")
   if getattr(reference, "name", "").rpartition(".")[2] != "hf_tokenizer":
     return None
-  path = Path(gin.parameters("hf_tokenizer")["path"]).expanduser()
+  path = Path(os.path.expanduser(gin.parameters("hf_tokenizer")["path"]))
   return path if path.is_dir() else path.parent
 
 

@@ -1,6 +1,7 @@
 """Which mesh, microbatches and remat policy suit a run on a topology: by formula, then compiled."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,7 +117,7 @@ def gin_text(found: Found) -> str:
 
 
 def write(found: Found, name: str) -> None:
-  Path(name).expanduser().write_text(gin_text(found))
+  Path(os.path.expanduser(name)).write_text(gin_text(found))
 
 
 def as_json(found: Found) -> dict[str, Any]:

@@ -5,6 +5,7 @@ to: tokens read and predicted, corruption, spans, packing, speed.
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -136,7 +137,7 @@ def _define(values: absl_flags.FlagValues) -> None:
 def _page_path(name: str | None) -> Path | None:
   if name is None:
     return None
-  path = Path(name).expanduser()
+  path = Path(os.path.expanduser(name))
   if not name or path.is_dir() or not path.parent.is_dir():
     raise mistakes.ConfigurationError(
       f"--html={name} is no file in a directory that exists; write e.g. --html=preview.html."

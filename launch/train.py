@@ -33,12 +33,13 @@ def main(argv: Sequence[str]) -> None:
     out = terminal.Terminal(enabled=first_process)
     out.header("t5x_style", report.facts(prepared) | runtime.xla_facts())
     if values.dry_run:
+      train.check_start(prepared, READERS)
       out.note(f"\n{info}\n{report.batch_info(prepared)}\nThis was a dry run: nothing was trained.")
       return
     job = train.open_run(prepared, READERS)
-  if first_process:
-    (prepared.model_dir / "config.gin").write_text(config.operative())
-    (prepared.model_dir / "model-info.txt").write_text(info)
+    if first_process:
+      (prepared.model_dir / "config.gin").write_text(config.operative())
+      (prepared.model_dir / "model-info.txt").write_text(info)
   # What there is now, TensorFlow's modules above all, stays to the end: the collector of garbage
   # need not look through it, which takes .4 s each time, while the step is traced for instance.
   gc.collect()

@@ -103,7 +103,7 @@ class Records:
 def default_root() -> Path:
   """$T5X_STYLE_CACHE, or the user's cache folder."""
   if folder := os.environ.get("T5X_STYLE_CACHE"):
-    return Path(folder).expanduser()
+    return Path(os.path.expanduser(folder))
   return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t5x_style" / "text"
 
 
@@ -125,7 +125,7 @@ def open_or_build(
   Raises:
     UserError: the folder cannot be written.
   """
-  folder = (Path(root).expanduser() if root else default_root()) / name
+  folder = (Path(os.path.expanduser(root)) if root else default_root()) / name
   records = _open(folder, warn=True)
   if records:
     return records

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -209,7 +210,7 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Stor
       than the configured one.
   """
   if not path.startswith(PREFIX):
-    if (Path(path).expanduser() / "config.json").is_file():
+    if (Path(os.path.expanduser(path)) / "config.json").is_file():
       raise UserError(
         f"INITIAL_CHECKPOINT_PATH = {path!r} is a Hugging Face folder; write {PREFIX + path!r}."
       )

@@ -69,7 +69,7 @@ def read_folder(folder: str | Path) -> dict[str, Tensor]:
     UserError: there is no such folder, or there are no safetensors, or a file is missing, or a file
       is damaged, or does not hold what the index says.
   """
-  folder = Path(folder).expanduser()
+  folder = Path(os.path.expanduser(folder))
   if not folder.is_dir():
     what = "is a file" if folder.exists() else "does not exist"
     raise UserError(f"{str(folder)!r} {what}; give the folder that holds config.json and {SINGLE}.")

@@ -7,7 +7,7 @@ with unrolled layers, and put from there into the layout and the shardings of th
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -47,7 +47,44 @@ def initial_params(
     UserError: there is no complete checkpoint, or its parameters are not those of this model; all
       that differ are named.
   """
+  found = _open(path, config, abstract, readers)
+  if not isinstance(found, _Opened):
+    return checkpoints.restore_params(found, abstract)
+  if found.grown:
+    before, now = found.grown
+    warnings.warn(
+      f"the {before:,} ids of {path} became {now:,}: the rows of the new ones are the mean of the "
+      "old rows.",
+      stacklevel=2,
+    )
   names, leaves, treedef = _flat(abstract)
+  arrays = [
+    _assemble(name, leaf, [found.stored[part] for part in found.parts[name]])
+    for name, leaf in zip(names, leaves, strict=True)
+  ]
+  return jax.tree.unflatten(treedef, arrays)
+
+
+def check_initial(
+  path: str, config: TransformerConfig, abstract: Any, readers: Sequence[Reader] = ()
+) -> None:
+  """Raises what `initial_params` would raise about names and shapes, and reads nothing else."""
+  _open(path, config, abstract, readers)
+
+
+class _Opened(NamedTuple):
+  """A checkpoint whose parameters have to be put together, found to fit the model."""
+
+  stored: Mapping[str, Stored]
+  parts: Mapping[str, list[str]]  # names there of what each parameter of the model is made of
+  grown: tuple[int, int] | None  # ids there and here, where the vocabulary has grown
+
+
+def _open(
+  path: str, config: TransformerConfig, abstract: Any, readers: Sequence[Reader]
+) -> _Opened | epath.Path:
+  """Opens a checkpoint and compares names and shapes; a step of the very same ones is its path."""
+  names, leaves, _ = _flat(abstract)
   shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}
   shared = getattr(config, "share_layers", False)
   parts = unrolled_names(shapes, shared)
@@ -56,11 +93,13 @@ def initial_params(
     for name in names
     for part in parts[name]
   }
-  stored = next(
-    (found for read in readers if (found := read(path, config, wanted)) is not None), None
-  )
+  try:
+    each = (read(path, config, wanted) for read in readers)
+    stored = next((found for found in each if found is not None), None)
+    step_dir = None if stored else checkpoints.find_step(epath.Path(path).expanduser())
+  except OSError as error:
+    raise UserError(f"INITIAL_CHECKPOINT_PATH = {path!r} cannot be read: {error}.") from error
   if stored is None:
-    step_dir = checkpoints.find_step(epath.Path(path).expanduser())
     if step_dir is None:
       raise UserError(
         f"INITIAL_CHECKPOINT_PATH = {path!r} holds no complete checkpoint; give a MODEL_DIR that "
@@ -68,21 +107,10 @@ def initial_params(
       )
     saved = orbax_arrays(step_dir / "state", "params")
     if {name: x.shape for name, x in saved.items()} == shapes:
-      return checkpoints.restore_params(step_dir, abstract)
+      return step_dir
     stored = _unrolled(saved, shared)
   grown = _check(path, {name: x.shape for name, x in stored.items()}, wanted)
-  if grown:
-    before, now = grown
-    warnings.warn(
-      f"the {before:,} ids of {path} became {now:,}: the rows of the new ones are the mean of the "
-      "old rows.",
-      stacklevel=2,
-    )
-  arrays = [
-    _assemble(name, leaf, [stored[part] for part in parts[name]])
-    for name, leaf in zip(names, leaves, strict=True)
-  ]
-  return jax.tree.unflatten(treedef, arrays)
+  return _Opened(stored, parts, grown)
 
 
 def unrolled_names(shapes: Shapes, shared: bool = False) -> dict[str, list[str]]:

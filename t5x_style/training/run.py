@@ -15,7 +15,7 @@ from t5x_style.models.attention_kernels.choice import Choice
 from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
 from t5x_style.partitioning.sharding import Rules
 from t5x_style.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed, Text
-from t5x_style.training import flops, profiling, stored
+from t5x_style.training import flops, model_dir, profiling
 from t5x_style.training.attention_choices import attention_choices
 from t5x_style.training.dataset import Dataset, LoadDataset
 from t5x_style.training.optimizers import Optimizer
@@ -145,7 +145,7 @@ def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
   """
   if devices is None:
     profiling.check(run.profile_steps, run.train_steps)
-    _check_writable(epath.Path(run.model_dir).expanduser())
+    model_dir.check(epath.Path(run.model_dir).expanduser())
   model = Transformer(run.model)
   optimizer = run.optimizer(run.schedule)
   if run.clip_gradient_norm is not None:
@@ -228,17 +228,3 @@ def _warn_without_fp8(device: Any) -> None:
       "it did, and nothing is faster. GPUs of compute capability 8.9 and above do.",
       stacklevel=3,
     )
-
-
-def _check_writable(path: epath.Path) -> None:
-  stored.check_path(path)
-  try:
-    path.mkdir(parents=True, exist_ok=True)
-    probe = path / f".writable.{jax.process_index()}"
-    probe.write_text("")
-    probe.unlink()
-  except OSError as error:
-    raise UserError(
-      f"MODEL_DIR = {str(path)!r} cannot be written ({error}); "
-      "set --gin.MODEL_DIR=\"'/path/you/can/write'\"."
-    ) from error

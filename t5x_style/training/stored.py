@@ -44,8 +44,18 @@ class Stored:
 
 
 def orbax_arrays(folder: epath.Path, below: str) -> dict[str, Stored]:
-  """{"encoder/.../kernel": array} of the tree at key `below` of what Orbax saved in `folder`."""
-  tree = ocp.PyTreeCheckpointer().metadata(folder).item_metadata.tree[below]
+  """{"encoder/.../kernel": array} of the tree at key `below` of what Orbax saved in `folder`.
+
+  Raises:
+    UserError: Orbax cannot read the folder, or it holds no such tree.
+  """
+  try:
+    tree = ocp.PyTreeCheckpointer().metadata(folder).item_metadata.tree[below]
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # of damaged files
+    raise UserError(
+      f"INITIAL_CHECKPOINT_PATH: {str(folder)!r} is not a whole checkpoint of Orbax; give another "
+      "step, or another run."
+    ) from error
   names: dict[str, str] = {}
 
   def collect(node, path):

@@ -14,10 +14,10 @@ from jax.experimental import multihost_utils
 from t5x_style.errors import UserError
 from t5x_style.inference.samples import sample
 from t5x_style.training import finite, flops
-from t5x_style.training.checkpoints import Checkpoints
+from t5x_style.training.checkpoints import Checkpoints, find_step
 from t5x_style.training.dataset import Batch, BatchIterator
 from t5x_style.training.evaluation import make_evaluate, unigram_entropy
-from t5x_style.training.initial import Reader, initial_params
+from t5x_style.training.initial import Reader, check_initial, initial_params
 from t5x_style.training.interruption import StopSignal
 from t5x_style.training.meter import Meter
 from t5x_style.training.profiling import Profiler
@@ -218,6 +218,13 @@ def _damage_is_named(prepared: Prepared, checkpoints: Checkpoints, step: int) ->
       f"The newest checkpoint, {str(folder / str(step))!r}, cannot be used: "
       f"{type(error).__name__}: {reason}\nMove that folder away (out of {str(folder)!r}) to {then}."
     ) from error
+
+
+def check_start(prepared: Prepared, readers: Sequence[Reader] = ()) -> None:
+  """Refuses what `start` would refuse to begin with, having read no more than names and shapes."""
+  path = prepared.run.initial_checkpoint_path
+  if path and find_step(prepared.model_dir) is None:
+    check_initial(path, prepared.run.model, prepared.abstract.params, readers)
 
 
 def compile_step(prepared: Prepared) -> jax.stages.Compiled:

@@ -82,7 +82,8 @@ class JsonLines:
     is written anew beside the old one and then takes its place.
     """
     self._path = epath.Path(path)
-    text = self._path.read_text() if self._path.exists() else ""
+    # What is no text in it is no record, and goes with the lines that are none.
+    text = self._path.read_bytes().decode(errors="replace") if self._path.exists() else ""
     lines = [line for line in text.splitlines() if _step_of(line) <= first_step]
     self._text = "".join(f"{line}\n" for line in lines)
     if self._text != text:
