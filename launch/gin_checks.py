@@ -58,39 +58,38 @@ def check_circles(macros: Macros, parameters: Iterable[Bound]) -> None:
   path: dict[Any, str] = {}  # what is being looked at, from the outside in, as it is written
   done: set[Any] = set()
 
-  def look(key: Any, written: str, values: Iterable[Any], scope: str) -> None:
+  def look(key: Any, written: str, inside: Iterable[Bound], scope: str, place: Place) -> None:
     if key in path:
       circle = " -> ".join([*list(path.values())[list(path).index(key) :], written])
-      place = macros[key].place.quoted() if key in macros else ""
-      raise ConfigurationError(f"{written} needs its own value: {circle}.{place}")
+      raise ConfigurationError(f"{written} needs its own value: {circle}.{place.quoted()}")
     if key in done:
       return
     path[key] = written
-    for value in values:
-      for macro in find(value, Macro):
+    for bound in inside:
+      for macro in find(bound.value, Macro):
         if macro.name in macros:
-          look(macro.name, f"%{macro.name}", [macros[macro.name].value], scope)
-      for reference in find(value, ResolvedReference):
+          look(macro.name, f"%{macro.name}", [macros[macro.name]], scope, bound.place)
+      for reference in find(bound.value, ResolvedReference):
         if reference.evaluate:
-          call(reference.scope or scope, reference.target)
+          call(reference.scope or scope, reference.target, bound.place)
     del path[key]
     done.add(key)
 
-  def call(scope: str, target: Target) -> None:
-    values = [
-      bound.value
+  def call(scope: str, target: Target, place: Place) -> None:
+    inside = [
+      bound
       for bound in parameters
       if bound.target
       and bound.target.object is target.object
       and (not bound.scope or f"{scope}/".startswith(f"{bound.scope}/"))
     ]
-    look((scope, id(target.object)), f"@{join(scope, target.path)}()", values, scope)
+    look((scope, id(target.object)), f"@{join(scope, target.written)}()", inside, scope, place)
 
   for bound in parameters:
     if bound.target:
-      call(bound.scope, bound.target)
+      call(bound.scope, bound.target, bound.place)
   for name, bound in macros.items():
-    look(name, f"%{name}", [bound.value], "")
+    look(name, f"%{name}", [bound], "", bound.place)
 
 
 def check_values(macros: Macros, parameters: Iterable[Bound]) -> None:
@@ -144,16 +143,17 @@ def _wrong_value(macros: Macros, bound: Bound, blamed: Bound, problem: gin_types
   assert bound.target is not None
   parameter = f"{bound.target.written}.{bound.name}"
   name, about = (parameter, "") if blamed is bound else (blamed.name, f" (for {parameter})")
-  part = ""
+  part, also = "", ""
+  if blamed is not bound and bound.place.source == COMMAND_LINE:
+    also = bound.place.quoted()
   if problem.path:
     value = _without_macros(bound.value, macros)
     for key in problem.path[:-1]:
       value = value[key]
     last = problem.path[-1]
     part = f": the key {_shown(last)}" if problem.is_key else f": {_shown(value[last])}"
-  return (
-    f"{name} = {_shown(blamed.value)}{part} should {problem.wanted}{about}.{blamed.place.quoted()}"
-  )
+  said = f"{name} = {_shown(blamed.value)}{part} should {problem.wanted}{about}."
+  return f"{said}{blamed.place.quoted()}{also}"
 
 
 def _shown(value: Any) -> str:

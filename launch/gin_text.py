@@ -86,9 +86,7 @@ def parse_text(text: str, source: str) -> Iterator[tuple[Any, Place]]:
   try:
     for statement in config_parser.ConfigParser(text, _Leaves()):
       here = place(statement.location.line_num)
-      numbers = find(getattr(statement, "value", None), int)
-      if any(number.bit_length() > _LARGEST_BITS for number in numbers):
-        raise ConfigurationError(f"A number has too many digits.{here.quoted()}")
+      _check_printable(getattr(statement, "value", None), here)
       yield statement, here
   except ConfigurationError:
     raise
@@ -103,6 +101,13 @@ def parse_text(text: str, source: str) -> Iterator[tuple[Any, Place]]:
     raise ConfigurationError(f"gin syntax: {source}: {message}.") from error
   except (RecursionError, MemoryError) as error:
     raise ConfigurationError(f"gin syntax: {source} nests values too deep.") from error
+
+
+def _check_printable(value: Any, place: Place) -> None:
+  if any(number.bit_length() > _LARGEST_BITS for number in find(value, int)):
+    raise ConfigurationError(f"A number has too many digits.{place.quoted()}")
+  if any("\0" in text for text in find(value, str)):
+    raise ConfigurationError(f"A text holds the character NUL (\\0).{place.quoted()}")
 
 
 def find(value: Any, kind: type) -> Iterator[Any]:

@@ -143,6 +143,8 @@ def _checked(annotation: Any) -> Any:
 def _container(annotation: Any) -> Any:
   """A container with its parts open to references; a list will do for a tuple."""
   origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+  if annotation is float:
+    return Annotated[float, pydantic.BeforeValidator(_short)]
   if origin not in _CONTAINERS:
     return annotation
   if arguments:
@@ -151,6 +153,13 @@ def _container(annotation: Any) -> Any:
     as_tuple = pydantic.BeforeValidator(lambda x: tuple(x) if isinstance(x, list) else x)
     annotation = Annotated[annotation, as_tuple]
   return annotation
+
+
+def _short(value: Any) -> Any:
+  """Whole numbers stay whole numbers where JAX computes with them, in 32 bits."""
+  if isinstance(value, int) and abs(value) >= 2**31:
+    raise _should(f"be written with a point: {float(value) if abs(value) < 1e38 else 1e9}")
+  return value
 
 
 def _open(annotation: Any, checked: Any) -> Any:
@@ -218,6 +227,8 @@ def _fits(given: Any, wanted: Any) -> bool:
     return any(_fits(part, wanted) for part in typing.get_args(given))
   if typing.get_origin(wanted) in unions:
     return any(_fits(given, part) for part in typing.get_args(wanted))
+  if typing.get_origin(wanted) is typing.Literal:
+    return any(_fits(given, type(choice)) for choice in typing.get_args(wanted))
   if (asked := _function(wanted)) is not None:
     has = _function(given)
     return has is not None and _fits(has.returns, asked.returns)

@@ -4,9 +4,13 @@ import os
 import re
 import sys
 
-# What collectives and JAX's coordination service say when a peer is gone.
+# What collectives (Gloo on CPUs, NCCL on GPUs) and JAX's coordination service say when another
+# process is gone. Words that any error may hold, such as "peer" or "barrier", are not enough.
 _LOST = re.compile(
-  r"gloo|nccl|coordination service|heartbeat|socket closed|connection (reset|closed)|peer|barrier",
+  r"gloo.*(connection|timed out|timeout|closed|reset)"
+  r"|nccl.*(remote|network|connection|timed out|timeout|aborted)"
+  r"|coordination service|heartbeat timeout|socket closed|connection (reset|closed) by peer"
+  r"|barrier (timed out|failed because|has failed)|before the barrier was called",
   re.IGNORECASE,
 )
 _ADVICE = (
@@ -52,7 +56,8 @@ def finished() -> None:
 def explain(error: BaseException) -> str | None:
   """What to tell where an error says that another process is lost; None for other errors."""
   text = str(error)
-  if not _finished or not _LOST.search(text):
+  # JAX's own errors are RuntimeErrors: a server of files that hangs up is no process of the job.
+  if not (_finished and isinstance(error, RuntimeError) and _LOST.search(text)):
     return None
   first = text.strip().splitlines()[0][:300]
   return (

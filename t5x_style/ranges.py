@@ -1,6 +1,6 @@
 """The kinds of numbers that settings take: annotations, which launch checks before a run is built.
 
-Whole numbers stay below 2**31: they become sizes, counts and steps of 32 bits.
+All of them fit the 32 bits that JAX computes with.
 """
 
 from typing import Annotated, Literal
@@ -11,8 +11,8 @@ PositiveInt = Annotated[int, Interval(gt=0, lt=2**31)]
 NonNegativeInt = Annotated[int, Interval(ge=0, lt=2**31)]
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]
 
-PositiveFloat = Annotated[float, Interval(gt=0)]
-NonNegativeFloat = Annotated[float, Interval(ge=0)]
+PositiveFloat = Annotated[float, Interval(gt=0, lt=1e38)]
+NonNegativeFloat = Annotated[float, Interval(ge=0, lt=1e38)]
 Fraction = Annotated[float, Interval(ge=0, le=1)]
 FractionBelowOne = Annotated[float, Interval(ge=0, lt=1)]
 OpenFraction = Annotated[float, Interval(gt=0, lt=1)]

@@ -1,7 +1,9 @@
 """One frozen description of a Transformer; BERT, GPT-2, Llama and T5 are values of it."""
 
 import dataclasses
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+
+from annotated_types import MinLen
 
 from t5x_style.errors import UserError
 from t5x_style.ranges import (
@@ -9,6 +11,7 @@ from t5x_style.ranges import (
   FractionBelowOne,
   NonNegativeFloat,
   NonNegativeInt,
+  OpenFraction,
   PositiveFloat,
   PositiveInt,
 )
@@ -48,11 +51,11 @@ class TransformerConfig:
   num_kv_heads: PositiveInt | None = None  # None: as many as num_heads (no grouping).
 
   # Blocks. One activation is a plain MLP; two multiply into a gated one (Shazeer 2020).
-  mlp_activations: tuple[str, ...] = ("gelu", "linear")
+  mlp_activations: Annotated[tuple[str, ...], MinLen(1)] = ("gelu", "linear")
   norm: Literal["rms", "layer"] = "rms"
   norm_position: Literal["pre", "post"] = "pre"
   first_attention_norm: bool = True  # ModernBERT's first layer has none: its input is normalised.
-  norm_epsilon: PositiveFloat = 1e-6
+  norm_epsilon: OpenFraction = 1e-6
   use_bias: bool = False
   # T5's dropout in every model: one mask for all positions of a row; on embeddings, on each branch,
   # inside the MLP and after the last block; never on attention weights. As published, BERT,
@@ -107,6 +110,9 @@ class TransformerConfig:
   attention: Literal["auto", "xla", "cudnn", "splash", "short", "blocked"] = "auto"
 
   def __post_init__(self):
+    for name in ("mlp_activations", "attention_windows"):
+      if isinstance(getattr(self, name), list):  # Configurations are keys: what is in them is too.
+        object.__setattr__(self, name, tuple(getattr(self, name)))
     for name, annotation in get_type_hints(type(self)).items():
       choices, value = get_args(annotation), getattr(self, name)
       if get_origin(annotation) is Literal and value not in choices:

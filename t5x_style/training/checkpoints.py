@@ -147,7 +147,7 @@ def find_step(path: epath.Path) -> epath.Path | None:
   """The newest complete step of a MODEL_DIR or its checkpoints folder, or the step it is."""
   if (path / "state").exists():
     return path
-  for folder in filter(epath.Path.is_dir, (path / "checkpoints", path)):
+  for folder in [folder for folder in (path / "checkpoints", path) if folder.is_dir()]:
     # On gs:// a step has its name before it is complete; Orbax knows which ones are.
     steps = [folder / str(step) for step in sorted(ocp.utils.checkpoint_steps(folder))]
     complete = [step for step in steps if (step / "state").exists()]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch import mistakes
+from launch import mistakes, peers
 from launch.mistakes import ConfigurationError, did_you_mean, nearest
 from t5x_style.errors import UserError
 
@@ -57,6 +57,33 @@ def test_faults_found_while_setting_up_keep_their_traceback():
     with pytest.raises(type(error)) as caught, mistakes.setup():
       raise error
     assert caught.value is error
+
+
+LOST = [
+  "Gloo all-reduce failed: [external/gloo/transport/tcp/pair.cc:538] Connection closed by peer",
+  "Gloo AllGather failed: [external/gloo/unbound_buffer.cc:78] Timed out waiting 30000ms for recv",
+  "NCCL operation ncclGroupEnd() failed: remote process exited or there was a network error",
+  "Barrier timed out. Id: end::0. This usually happens because a task triggered the barrier late",
+  "UNAVAILABLE: Failed to send RPC to coordination service. Either the leader task was preempted",
+  "/job:jax_worker/replica:0/task:1 heartbeat timeout. This indicates that the remote task failed",
+  "UNAVAILABLE: Socket closed",
+]
+OTHERS = [
+  RuntimeError("no peer access between these two GPUs"),
+  RuntimeError("cannot lower optimization_barrier"),
+  RuntimeError("NCCL operation ncclCommInitRank() failed: unhandled cuda error, out of memory"),
+  RuntimeError("libgloo.so was not found"),
+  ConnectionResetError(104, "Connection reset by peer"),
+]
+
+
+def test_only_what_jax_says_of_a_lost_process_is_taken_for_one(monkeypatch):
+  assert peers.explain(RuntimeError(LOST[0])) is None, "there is one process"
+  monkeypatch.setattr(peers, "_finished", [0])
+  for text in LOST:
+    assert "another process of this job is lost" in peers.explain(RuntimeError(text)), text
+  for error in OTHERS:
+    assert peers.explain(error) is None, error
 
 
 def test_a_mistake_found_late_shows_without_traceback(capsys):
