@@ -135,8 +135,15 @@ def _blamed(macros: Macros, bound: Bound, path: Sequence[Any]) -> Bound:
       bound = macros[value.name]
       value = bound.value
     else:
-      value = value[keys.pop(0)]
+      value = _at(value, keys.pop(0), macros)
   return bound
+
+
+def _at(value: Any, key: Any, macros: Macros) -> Any:
+  """value[key], where a macro may stand for the key."""
+  if isinstance(value, dict) and key not in value:
+    return next(item for k, item in value.items() if _without_macros(k, macros) == key)
+  return value[key]
 
 
 def _wrong_value(macros: Macros, bound: Bound, blamed: Bound, problem: gin_types.Problem) -> str:

@@ -89,7 +89,7 @@ def load(
     ):
       if value is None:
         raise UserError(f"{macro} is not set; include a file of gin_configs/{folder}/.")
-    assert objective is not None
+    assert corpus is not None and objective is not None
     objective.check_architecture(architecture)
     lengths = objective.lengths(dict(feature_lengths or {}), architecture)
     objective.check(vocabulary, lengths, architecture)

@@ -16,6 +16,7 @@ from t5x_style.ranges import (
   PositiveInt,
 )
 
+Remat = Literal["none", "dots", "full"]  # What the backward pass recomputes.
 ARCHITECTURES = ("encoder_decoder", "decoder_only", "encoder_only")
 
 
@@ -105,7 +106,7 @@ class TransformerConfig:
   # The products of dense layers in 8 bits; attention's own and the head's stay in dtype.
   fp8: bool = False
   scan_layers: bool = True
-  remat: Literal["none", "dots", "full"] = "none"
+  remat: Remat = "none"
   # The kernel that computes attention; "auto" takes the fastest that can.
   attention: Literal["auto", "xla", "cudnn", "splash", "short", "blocked"] = "auto"
 

@@ -14,6 +14,7 @@ from jax.sharding import AbstractMesh, AxisType
 
 from t5x_style.models import Transformer
 from t5x_style.models.attention_kernels.choice import Choice
+from t5x_style.models.config import Remat
 from t5x_style.partitioning import MESH_AXES, Partitioner, collectives, compilation, make_mesh
 from t5x_style.partitioning.roofline import Roofline, roofline
 from t5x_style.partitioning.topologies import Topology
@@ -21,7 +22,7 @@ from t5x_style.training import estimates, flops, run
 from t5x_style.training.attention_choices import attention_choices
 from t5x_style.training.estimates import Layout
 
-_REMAT = ("none", "dots", "full")
+_REMAT: tuple[Remat, ...] = ("none", "dots", "full")
 _KEEPING_WEIGHTS = ("xla", "blocked")  # the latter where it is unrolled
 _MICROBATCHES = (1, 2, 4, 8, 16, 32, 64)
 _MOST_TENSOR, _MOST_SEQUENCE = 16, 8

@@ -181,3 +181,55 @@ def test_class_the_files_say_nothing_about(workdir, kitchen):
     "The gin files say nothing about Meal of restaurant.kitchen. "
     "Include one of dinner.gin, or give it with --gin_file."
   )
+
+
+def test_files_that_are_not_text_in_utf8(workdir):
+  content = f"{PREFACE}kitchen.Oven.degrees = 3  # °C".encode()
+  for name, wrong in (
+    ("utf16", content.decode().encode("utf-16")),
+    ("nul", content + b"\0"),
+    ("latin", content.decode().encode("latin-1")),
+  ):
+    (workdir / f"{name}.gin").write_bytes(wrong)
+    assert error(f"{name}.gin").startswith(f"{name}.gin is not text in UTF-8")
+  assert "(line 3)" in error("latin.gin")
+
+
+@pytest.mark.parametrize(
+  "change", [lambda x: b"\xef\xbb\xbf" + x, lambda x: x.replace(b"\n", b"\r\n")]
+)
+def test_byte_order_marks_and_line_ends_of_windows_are_read(workdir, kitchen, change):
+  (workdir / "mine.gin").write_bytes(change(f"{PREFACE}kitchen.Oven.degrees = 3\n".encode()))
+  assert configuration.read(["mine.gin"]).build(kitchen.Oven).degrees == 3
+
+
+def test_macros_in_a_circle(workdir, write):
+  write(workdir, {"mine.gin": "include 'dinner.gin'\nA = (1, %B)\nB = %A\nMINUTES = %A"})
+  message = error("mine.gin")
+  assert message.startswith("%A needs its own value: %A -> %B -> %A.\n  mine.gin:3: B = %A")
+
+
+@pytest.mark.parametrize(
+  ("value", "message"),
+  [
+    ("[" * 5000 + "]" * 5000, "nests values too deep"),
+    ("9" * 5000, "gin syntax: Exceeds the limit (4300 digits)"),
+    ("0x" + "f" * 5000, "A number has too many digits."),
+    ("{[1]: 2}", "unhashable"),
+    ("{%LIST: 2}", "A key of {%LIST: 2} is a list or a dictionary."),
+  ],
+)
+def test_values_that_cannot_be(workdir, write, value, message):
+  write(workdir, {"mine.gin": f"{PREFACE}LIST = [1]\nkitchen.Oven.degrees = {value}"})
+  assert message in error("mine.gin")
+
+
+def test_a_folder_is_not_a_gin_file(workdir):
+  (workdir / "some").mkdir()
+  assert error("some").startswith("'some' is a folder, not a gin file.")
+
+
+def test_modules_with_errors_of_syntax(workdir, write, monkeypatch):
+  write(workdir, {"broken_module.py": "def (", "mine.gin": "import broken_module"})
+  monkeypatch.syspath_prepend(workdir)
+  assert error("mine.gin").startswith("broken_module cannot be imported: invalid syntax (")

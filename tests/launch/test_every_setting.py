@@ -1,12 +1,15 @@
 """Every parameter that gin can bind, with every kind of wrong value: refused in one clear message,
 or a run that can be built. Never a traceback."""
 
+import importlib
 import inspect
+import json
 import re
 import warnings
-from typing import Any
 
-from launch import configuration, mistakes
+import pytest
+
+from launch import configuration, gin_files, gin_types, mistakes
 from launch.mistakes import ConfigurationError
 
 VALUES = [
@@ -113,29 +116,70 @@ OTHER_DATA = {
 }
 
 
+ROOMS = {
+  "models": ("config",),
+  "training": ("optimizers", "run", "schedules", "step", "synthetic"),
+}
+EVERY = [*PLAIN, *OTHER_DATA, *OBJECTIVES]
+# Names that a caller gives: gin binds them as well, but no run takes them from there.
+GIVEN = {
+  "architecture", "batch_size", "seed", "process_index", "process_count", "learning_rate",
+}  # fmt: skip
+
+
 def target(name):
   module, attribute = name.split(".")
-  rooms = {"config": "models", "optimizers": "training", "schedules": "training", "run": "training"}
-  package = (rooms | {"step": "training", "synthetic": "training"}).get(module, "data")
-  return getattr(__import__(f"t5x_style.{package}.{module}", fromlist=[attribute]), attribute)
+  room = next((room for room, modules in ROOMS.items() if module in modules), "data")
+  return getattr(importlib.import_module(f"t5x_style.{room}.{module}"), attribute)
 
 
-def parameters(function):
+def parameters(name):
   """{name: default} of what gin may bind."""
-  given = ("architecture", "batch_size", "seed", "process_index", "process_count", "learning_rate")
-  own = inspect.signature(function).parameters
-  skipped = given if not inspect.isclass(function) else ()
-  return {name: p.default for name, p in own.items() if name not in skipped}
+  own = inspect.signature(target(name)).parameters
+  skipped = set() if inspect.isclass(target(name)) else GIVEN
+  return {key: p.default for key, p in own.items() if key not in skipped}
 
 
-def build(gin_file, bindings):
-  """What a dry run builds; None, or what is wrong."""
+@pytest.fixture
+def write_run(tmp_path, monkeypatch):
+  """Writes a gin file of a small run that uses what a name stands for."""
+  monkeypatch.chdir(tmp_path)  # Where 'x' is a path, it lies here.
+  text = "One sentence. Another one, and a third! Is {} a number? Yes, {} is.\n\n"
+  for i in range(40):
+    lines = [text.format(n, n + i) for n in range(20 * i, 20 * i + 20)]
+    (tmp_path / f"{i}.txt").write_text("".join(lines))
+  (tmp_path / "a.jsonl").write_text(
+    "".join(json.dumps({"text": text.format(i, i) * 9}) + "\n" for i in range(99))
+  )
+
+  def write(name):
+    objective = name if name in OBJECTIVES else "causal_lm.CausalLM"
+    layers = LAYERS[OBJECTIVES[objective]]
+    content = SMALL.format(model_dir=str(tmp_path / "run")) + layers
+    if name in PLAIN:
+      content += SYNTHETIC + PLAIN[name]
+    else:
+      content += f"from t5x_style.data import {objective.split('.')[0]}\n" + DATA.format(
+        text=str(tmp_path / "*.txt"),
+        jsonl=str(tmp_path / "a.jsonl"),
+        cache=str(tmp_path / "cache"),
+        objective=objective,
+      )
+      content += OTHER_DATA.get(name, "")
+    (tmp_path / "small.gin").write_text(content)
+    return "small.gin"
+
+  return write
+
+
+def build(gin_file, *bindings):
+  """What a dry run builds; returns what is wrong, or None."""
   from t5x_style.training import report, run, train
 
   try:
     with mistakes.setup(), warnings.catch_warnings():
       warnings.simplefilter("ignore")
-      config = configuration.read([str(gin_file)], bindings)
+      config = configuration.read([gin_file], bindings)
       prepared = run.prepare(config.build(run.Run))
       report.model_info(prepared)
       report.facts(prepared)
@@ -145,12 +189,73 @@ def build(gin_file, bindings):
   return None
 
 
-def misfit(default: Any, value: str) -> bool:
+def misfit(default, value):
   """Whether the value is of another type than a default that is a plain value."""
-  kind = {
+  alike = {
     bool: r"True",
     int: r"-?\d+|%BATCH_SIZE",
     float: r"-?[\d.]+|%BATCH_SIZE",
     str: r"'.*'",
   }.get(type(default))
-  return kind is not None and not re.fullmatch(kind, value) and value != "None"
+  return alike is not None and not re.fullmatch(alike, value)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_gin_binds_is_annotated(name):
+  check_annotations(name)
+
+
+@pytest.mark.slow  # TensorFlow
+@pytest.mark.parametrize("name", [*OTHER_DATA, *OBJECTIVES])
+def test_what_gin_binds_of_the_data_is_annotated(name):
+  check_annotations(name)
+
+
+def check_annotations(name):
+  """Without an annotation that can be read a value would pass unchecked."""
+  annotations = gin_types.annotations(target(name))
+  for parameter, default in parameters(name).items():
+    annotation = annotations[parameter]
+    assert gin_types.problems(annotation, object()), f"{name}.{parameter} takes anything"
+    if isinstance(default, int | float | str | tuple | None):
+      assert not gin_types.problems(annotation, default), f"{name}.{parameter} = {default!r}"
+
+
+def test_every_name_of_the_shipped_gin_files_is_tried():
+  bound = re.compile(r"^(\w+\.\w+)(?:\.\w+ = |:$)|@(\w+\.\w+)", re.MULTILINE)
+  for path in gin_files.SHIPPED.rglob("*.gin"):
+    names = {a or b for a, b in bound.findall(path.read_text())}
+    assert names <= {*EVERY}, path
+
+
+def test_values_of_another_type_are_refused(write_run):
+  """Another one for every parameter that is tried; the slow test tries them all."""
+  tried = 0
+  for name in PLAIN:
+    gin_file = write_run(name)
+    for i, (parameter, default) in list(enumerate(parameters(name).items()))[::4]:
+      wrong = [value for value in VALUES if misfit(default, value)]
+      if not wrong:
+        continue
+      tried += 1
+      binding = f"{name}.{parameter}={wrong[i % len(wrong)]}"
+      with pytest.raises(ConfigurationError) as caught:
+        configuration.read([gin_file], [binding])
+      assert str(caught.value).endswith(f"\n  command line: --gin.{binding}"), binding
+  assert tried > 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
+def test_every_value_is_refused_or_gives_a_run(name, write_run):
+  """Thirty values for each parameter. What ends otherwise raises here."""
+  gin_file = write_run(name)
+  if name not in ("corpora.Tfds", "huggingface_tokenizers.hf_tokenizer"):  # Nothing to open here.
+    assert build(gin_file) is None
+  for parameter, default in parameters(name).items():
+    for value in VALUES:
+      wrong = build(gin_file, f"{name}.{parameter}={value}")
+      assert wrong is None or len(wrong) > 20, (parameter, value)
+      if misfit(default, value) and value != "None":
+        assert wrong, f"{name}.{parameter} = {value} was accepted"
+        assert "--gin." in wrong, (parameter, value)

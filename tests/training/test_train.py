@@ -214,6 +214,13 @@ def test_starting_from_another_runs_parameters(tiny_run, tmp_path):
   missing = tiny_run("decoder_only", tmp_path / "x", initial_checkpoint_path=str(tmp_path / "no"))
   with pytest.raises(UserError, match="holds no complete checkpoint"):
     train.open_run(run.prepare(missing))
+  # A dry run finds the same.
+  train.check_start(
+    run.prepare(tiny_run("decoder_only", tmp_path / "y", initial_checkpoint_path=path))
+  )
+  for bad, message in ((wrong, "not a checkpoint of this model"), (missing, "no complete check")):
+    with pytest.raises(UserError, match=message):
+      train.check_start(run.prepare(bad))
 
 
 @pytest.mark.parametrize("save_period", [1, 2, 5])
