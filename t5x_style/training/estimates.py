@@ -11,6 +11,7 @@ import numpy as np
 
 from t5x_style.losses import chunks_of_device
 from t5x_style.models import TransformerConfig
+from t5x_style.models.config import Remat
 from t5x_style.partitioning.collectives import Collective
 from t5x_style.training import flops
 
@@ -21,7 +22,7 @@ class Layout:
 
   mesh: Mapping[str, int]  # devices along every axis
   microbatches: int
-  remat: str
+  remat: Remat
   batch_size: int
   encoder_length: int = 0
   decoder_length: int = 0
