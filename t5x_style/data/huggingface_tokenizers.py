@@ -41,10 +41,10 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
   """
 
   def __init__(self, content: str, name: str, tokens: Mapping[str, str | int], extra_ids: int):
-    self.tokenizer = tokenizer_files.load(content, name)
+    self.tokenizer, settings = tokenizer_files.load(content, name)
     self._content, self.name = content, name
     size = 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values())
-    declared = tokenizer_files.SpecialTokens(self.tokenizer, content, tokens, name)
+    declared = tokenizer_files.SpecialTokens(self.tokenizer, settings, tokens, name)
     own = declared.sentinels()
     if own and extra_ids:
       raise UserError(
@@ -68,9 +68,9 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
     special = {int(self._own[i]): token for i, token in declared.special.items()}
     special[self._eos_id] = self.tokenizer.id_to_token(eos)
     self.special_marks = {**special, 0: ""}
-    self.piece_bytes = self._piece_bytes(json.loads(content))
-    self.keeps_text = json.loads(content)["model"]["type"] not in ("WordPiece", "WordLevel")
-    self.byte_level = is_byte_level(json.loads(content))
+    self.piece_bytes = self._piece_bytes(settings)
+    self.keeps_text = settings["model"]["type"] not in ("WordPiece", "WordLevel")
+    self.byte_level = is_byte_level(settings)
     self._special = declared.special
     tokenizer_files.keep_out_of_text(self.tokenizer, declared.special)
     self._reserved = np.zeros(self.model_vocab_size, bool)

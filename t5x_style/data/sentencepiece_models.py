@@ -21,7 +21,8 @@ def parse(content: bytes) -> sentencepiece_model_pb2.ModelProto:
   return sentencepiece_model_pb2.ModelProto.FromString(content)
 
 
-def check_ids(file: str, content: bytes) -> None:
+def check(file: str, content: bytes) -> None:
+  """Raises UserError unless it is a model that can be used here."""
   try:
     model = sentencepiece_model_pb2.ModelProto.FromString(content)
   except DecodeError:
@@ -32,6 +33,12 @@ def check_ids(file: str, content: bytes) -> None:
       "VOCABULARY_FILE to a .model file, not to a .vocab or tokenizer.json beside it."
     )
   spec = model.trainer_spec
+  if spec.model_type == spec.WORD:
+    raise UserError(
+      f"the vocabulary file {file} is a SentencePiece model of whole words (model_type=word), "
+      'which fails at a text with a special token in it, such as "</s>". Train one of pieces with '
+      "`python -m launch.tokenizer`, or with SentencePiece's --model_type=unigram or bpe."
+    )
   wanted = (("padding", spec.pad_piece, 0), ("EOS", spec.eos_piece, 1), ("UNK", spec.unk_piece, 2))
   places = {piece.piece: i for i, piece in enumerate(model.pieces)}
   wrong = [

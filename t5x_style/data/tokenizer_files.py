@@ -32,8 +32,10 @@ _UNKNOWN_SETTING = {"Unigram": '"unk_id"'}
 _LONG_WORD = "a" * 1000
 
 
-def load(content: str, name: str) -> Any:
-  """The tokenizer of the package tokenizers; it never cuts, pads or finds special tokens in text.
+def load(content: str, name: str) -> tuple[Any, dict[str, Any]]:
+  """The tokenizer of the package tokenizers, and the settings that the file consists of.
+
+  It never cuts or pads, nor finds special tokens in text.
 
   Raises:
     UserError: the package is not installed, or the content is no tokenizer, or there is text that
@@ -55,8 +57,9 @@ def load(content: str, name: str) -> Any:
   tokenizer.no_truncation()
   tokenizer.no_padding()
   tokenizer.encode_special_tokens = True  # "[MASK]" in a text is six letters.
-  _check_every_text(tokenizer, name, json.loads(content)["model"]["type"])
-  return tokenizer
+  settings = json.loads(content)
+  _check_every_text(tokenizer, name, settings["model"]["type"])
+  return tokenizer, settings
 
 
 def _check_every_text(tokenizer: Any, name: str, kind: str) -> None:
@@ -127,12 +130,18 @@ class SpecialTokens:
     special: {number: token} of all that are.
   """
 
-  def __init__(self, tokenizer: Any, content: str, tokens: Mapping[str, str | int], name: str):
+  def __init__(
+    self,
+    tokenizer: Any,
+    settings: Mapping[str, Any],
+    tokens: Mapping[str, str | int],
+    name: str,
+  ):
     self._tokenizer, self._tokens, self._name = tokenizer, tokens, name
-    self._model = json.loads(content)["model"]
+    self._model = settings["model"]
     self._size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
     added = tokenizer.get_added_tokens_decoder()
-    _warn_of_other_numbers(name, json.loads(content)["added_tokens"], tokenizer)
+    _warn_of_other_numbers(name, settings["added_tokens"], tokenizer)
     self.special = {i: token.content for i, token in added.items() if token.special}
     if (unknown := self.unknown()) is not None:
       self.special.setdefault(unknown, tokenizer.id_to_token(unknown))

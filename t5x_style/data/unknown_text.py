@@ -6,7 +6,6 @@ import collections
 import contextlib
 import dataclasses
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -23,6 +22,9 @@ _DOCUMENTS, _CHARACTERS, _EXCERPT = 1000, 100_000, 4000
 _SHARE_TO_WARN_OF = 0.01
 _EXAMPLES, _EXAMPLE_LENGTH = 5, 16
 
+# (a text without a token, how much of it there is, whether it is dropped rather than unknown)
+Missing = tuple[str, int, bool]
+
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
@@ -32,28 +34,29 @@ class Coverage:
     documents: how many there were.
     unit: what is counted, "characters", or "bytes" for byte-level tokenizers.
     total: of them there were so many.
-    unspelt: so many have no token.
-    dropped: they become nothing, where other vocabularies have a token for what is unknown.
-    examples: the most frequent of them.
+    unknown: so many become the unknown token.
+    dropped: so many become nothing.
+    examples: the most frequent of both.
   """
 
   documents: int
   unit: str
   total: int
-  unspelt: int
-  dropped: bool
+  unknown: int
+  dropped: int
   examples: Sequence[str]
 
   @property
   def share(self) -> float:
-    return self.unspelt / max(self.total, 1)
+    return (self.unknown + self.dropped) / max(self.total, 1)
 
   def remark(self) -> str:
     """In words; "" where all is covered."""
-    if not self.unspelt:
+    if not self.share:
       return ""
     examples = ", ".join(map(repr, self.examples))
-    fate = "is dropped" if self.dropped else "becomes the unknown token"
+    fates = ["becomes the unknown token"] * bool(self.unknown) + ["is dropped"] * bool(self.dropped)
+    fate = " or ".join(fates)
     return (
       f"{self.share:.1%} of the text ({self.unit} of {self.documents:,} documents) is not in the "
       f"vocabulary and {fate}, most often {examples}"
@@ -73,7 +76,7 @@ class Coverage:
 def look(parts: Sequence[seqio.Task], vocabulary: seqio.Vocabulary) -> Coverage | None:
   """Measures the first documents of tasks; None where their text or vocabulary is not known."""
   if _covers_everything(vocabulary):
-    return Coverage(0, "characters", 0, 0, False, ())
+    return Coverage(0, "characters", 0, 0, 0, ())
   sources: dict[int, tuple[tf.data.Dataset, Sequence[str]]] = {}
   for task in parts:
     try:
@@ -92,27 +95,27 @@ def look(parts: Sequence[seqio.Task], vocabulary: seqio.Vocabulary) -> Coverage 
 
 def measure(vocabulary: seqio.Vocabulary, texts: Sequence[str]) -> Coverage | None:
   """How the vocabulary covers the texts; None where that cannot be told."""
-  unit, dropped = "characters", False
-  total = sum(map(len, texts))
+  unit, total = "characters", sum(map(len, texts))
   if isinstance(vocabulary, HuggingFaceVocabulary):
-    unspelt = _huggingface(vocabulary, texts)
-    dropped = vocabulary.unk_id is None
+    missing = _huggingface(vocabulary, texts)
     if vocabulary.byte_level:
       unit, total = "bytes", sum(len(text.encode()) for text in texts)
   elif isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    unspelt = _sentencepiece(vocabulary, texts)
+    missing = _sentencepiece(vocabulary, texts)
   elif isinstance(vocabulary, seqio.ByteVocabulary):
-    unspelt = iter(())
+    missing = iter(())
   else:
     return None
   found: collections.Counter[str] = collections.Counter()
-  for text, size in unspelt:
+  sums = {False: 0, True: 0}
+  for text, size, dropped in missing:
     found[text] += size
+    sums[dropped] += size
   examples = [
     text if len(text) <= _EXAMPLE_LENGTH else f"{text[:_EXAMPLE_LENGTH]}..."
     for text, _ in found.most_common(_EXAMPLES)
   ]
-  return Coverage(len(texts), unit, total, sum(found.values()), dropped, examples)
+  return Coverage(len(texts), unit, total, sums[False], sums[True], examples)
 
 
 def _covers_everything(vocabulary: seqio.Vocabulary) -> bool:
@@ -124,7 +127,7 @@ def _covers_everything(vocabulary: seqio.Vocabulary) -> bool:
 
 def _sentencepiece(
   vocabulary: seqio.SentencePieceVocabulary, texts: Iterable[str]
-) -> Iterator[tuple[str, int]]:
+) -> Iterator[Missing]:
   processor = vocabulary.tokenizer
   for text in texts:
     ids = processor.EncodeAsIds(text)
@@ -132,13 +135,12 @@ def _sentencepiece(
       # The "piece" of an unknown token is the text that it stands for.
       pieces = processor.EncodeAsPieces(text)
       for piece in (p for i, p in zip(ids, pieces, strict=True) if i == vocabulary.unk_id):
-        yield piece, len(piece)
+        yield piece, len(piece), False
 
 
-def _huggingface(
-  vocabulary: HuggingFaceVocabulary, texts: Iterable[str]
-) -> Iterator[tuple[str, int]]:
+def _huggingface(vocabulary: HuggingFaceVocabulary, texts: Iterable[str]) -> Iterator[Missing]:
   tokenizer, settings = vocabulary.tokenizer, vocabulary.settings
+  model = settings["model"]
   # Added tokens are found before anything else; those that are special are ordinary text here.
   added = [t.content for t in tokenizer.get_added_tokens_decoder().values() if not t.special]
   cut = re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or r"(?!)")
@@ -146,19 +148,29 @@ def _huggingface(
   for text in texts:
     for part in cut.split(text):
       part = tokenizer.normalizer.normalize_str(part) if tokenizer.normalizer else part
-      if tokenizer.pre_tokenizer:
-        words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(part))
-      else:
+      if not tokenizer.pre_tokenizer:
         words[part] += 1
+        continue
+      end = 0
+      for word, (begin, stop) in [
+        *tokenizer.pre_tokenizer.pre_tokenize_str(part),
+        ("", (len(part), len(part))),
+      ]:
+        words[word] += 1
+        if gap := part[end:begin].strip():  # A pre-tokenizer may drop more than spaces.
+          yield gap, len(gap), True
+        end = stop
   to_bytes = piece_reader(settings)
-  find = _of_bpe(settings["model"]) if settings["model"]["type"] == "BPE" else _of_model(tokenizer)
+  bpe = model["type"] == "BPE"
+  find = _of_bpe(model) if bpe else _of_model(tokenizer, model)
   for word, count in words.items():
-    for part in find(word):
-      yield to_bytes(part).decode(errors="replace").strip(), count * len(part)
+    for part in find(word) if word else ():
+      shown = to_bytes(part).decode(errors="replace").strip()
+      yield shown, count * len(part), bpe and not model.get("unk_token")
 
 
 def _of_bpe(model: Mapping[str, Any]) -> Callable[[str], Iterator[str]]:
-  """Finds the characters of a word that BPE has no symbol for; it drops them without a trace."""
+  """Finds the characters of a word that BPE has no symbol for."""
   vocab = model["vocab"]
   prefix = model.get("continuing_subword_prefix") or ""
   suffix = model.get("end_of_word_suffix") or ""
@@ -180,9 +192,8 @@ def _of_bpe(model: Mapping[str, Any]) -> Callable[[str], Iterator[str]]:
   return find
 
 
-def _of_model(tokenizer: Any) -> Callable[[str], Iterator[str]]:
+def _of_model(tokenizer: Any, model: Mapping[str, Any]) -> Callable[[str], Iterator[str]]:
   """Finds the parts of a word that become the model's unknown token."""
-  model = json.loads(tokenizer.to_str())["model"]
   unknown = model.get("unk_id")
   if unknown is None:
     unknown = tokenizer.token_to_id(model.get("unk_token") or "")

@@ -138,7 +138,7 @@ def sentencepiece(
       are not 0, 1 and 2, or it has sentinels of its own and `extra_ids` is not 0.
   """
   file = _find(path)
-  sentencepiece_models.check_ids(file, _read(file))
+  sentencepiece_models.check(file, _read(file))
   vocabulary = SentencePieceVocabulary(file, extra_ids)
   vocabulary._borrow(specials_from_extra_ids)
   return vocabulary

@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
 def huggingface(tmp_path):
   """Opens a tokenizer that was trained on English."""
 
-  def train(model, trainer, pre_tokenizer, normalizer=None, change=None):
+  def train(model, trainer, pre_tokenizer, normalizer=None, change=None, **settings):
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizer
     if normalizer:
@@ -49,7 +49,7 @@ def huggingface(tmp_path):
     if change:
       change(tokenizer)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>"}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>"} | settings))
     return huggingface_tokenizers.hf_tokenizer(str(tmp_path))
 
   return train
@@ -62,7 +62,7 @@ WORDS = {"vocab_size": 200, "show_progress": False, "special_tokens": ["</s>", "
 
 def test_sentencepiece(trained):
   coverage = unknown_text.measure(trained(), [RUSSIAN, "words"])
-  assert (coverage.total, coverage.unspelt, coverage.documents) == (23, 9, 2)
+  assert (coverage.total, coverage.unknown, coverage.documents) == (23, 9, 2)
   assert coverage.examples == ["Привет", "мир"] and not coverage.dropped
   assert coverage.remark() == (
     "39.1% of the text (characters of 2 documents) is not in the vocabulary and becomes the "
@@ -75,7 +75,7 @@ def test_sentencepiece(trained):
 def test_normalisation_loses_nothing(trained, huggingface):
   """Full-width letters, capitals and spaces become others, which are known."""
   text = "  ｌｉｎｅ   number  "
-  assert unknown_text.measure(trained(), [text]).unspelt == 0
+  assert unknown_text.measure(trained(), [text]).share == 0
   bert = huggingface(
     models.WordPiece(unk_token="[UNK]"),
     trainers.WordPieceTrainer(**WORDS | {"special_tokens": ["</s>", "[UNK]"]}),
@@ -83,7 +83,7 @@ def test_normalisation_loses_nothing(trained, huggingface):
     tokenizers.normalizers.BertNormalizer(),
   )
   coverage = unknown_text.measure(bert, ["LINE\x00 Numbér\u200b \t of", "the мир"])
-  assert (coverage.unspelt, coverage.examples, coverage.dropped) == (3, ["мир"], False)
+  assert (coverage.unknown, coverage.examples, coverage.dropped) == (3, ["мир"], 0)
 
 
 def test_bytes_cover_everything(trained, vocabulary):
@@ -100,7 +100,8 @@ def test_bpe(huggingface, unknown):
     models.BPE(unk_token=unknown), trainers.BpeTrainer(**WORDS), splitting.Whitespace()
   )
   coverage = unknown_text.measure(bpe, [RUSSIAN])
-  assert (coverage.total, coverage.unspelt, coverage.dropped) == (18, 9, unknown is None)
+  assert (coverage.total, coverage.unknown + coverage.dropped) == (18, 9)
+  assert (coverage.dropped == 9) == (unknown is None)
   assert coverage.examples == ["Привет", "мир"]
   assert ("is dropped" in coverage.remark()) == (unknown is None)
 
@@ -109,11 +110,11 @@ def test_bpe_of_bytes_without_all_of_them(huggingface):
   """Trained without the alphabet of all bytes: what the text did not have is dropped."""
   some = huggingface(models.BPE(), trainers.BpeTrainer(**WORDS), splitting.ByteLevel())
   coverage = unknown_text.measure(some, [RUSSIAN])
-  assert (coverage.unit, coverage.total, coverage.unspelt) == ("bytes", 27, 18)
+  assert (coverage.unit, coverage.total, coverage.dropped) == ("bytes", 27, 18)
   assert coverage.examples == ["Привет", "мир"]
   every = WORDS | {"initial_alphabet": splitting.ByteLevel.alphabet(), "vocab_size": 300}
   whole = huggingface(models.BPE(), trainers.BpeTrainer(**every), splitting.ByteLevel())
-  assert unknown_text.measure(whole, [RUSSIAN]).unspelt == 0
+  assert unknown_text.measure(whole, [RUSSIAN]).share == 0
 
 
 def test_unigram_and_words(huggingface):
@@ -124,12 +125,22 @@ def test_unigram_and_words(huggingface):
     change=lambda tokenizer: tokenizer.add_tokens(["мир"]),  # An added token is known.
   )
   coverage = unknown_text.measure(unigram, [RUSSIAN])
-  assert (coverage.unspelt, coverage.examples) == (6, ["Привет"])
+  assert (coverage.unknown, coverage.examples) == (6, ["Привет"])
   words = huggingface(
     models.WordLevel(unk_token="<unk>"), trainers.WordLevelTrainer(**WORDS), splitting.Whitespace()
   )
   coverage = unknown_text.measure(words, ["of other words"])
-  assert (coverage.unspelt, coverage.examples) == (5, ["other"])
+  assert (coverage.unknown, coverage.examples) == (5, ["other"])
+
+
+def test_what_a_pre_tokenizer_drops(huggingface):
+  """And an unknown token that only tokenizer_config.json knows does not keep BPE from dropping."""
+  signs = splitting.Sequence([splitting.Whitespace(), splitting.Punctuation(behavior="removed")])
+  bpe = huggingface(models.BPE(), trainers.BpeTrainer(**WORDS), signs, unk_token="<unk>")
+  assert bpe.unk_id is not None
+  coverage = unknown_text.measure(bpe, ["some (ordinary) words. мир"])
+  assert (coverage.unknown, coverage.dropped) == (0, 6)
+  assert {*coverage.examples} == {"(", ")", ".", "мир"}
 
 
 def load(corpus, vocabulary, **changes):

@@ -214,10 +214,11 @@ def test_sentinels_that_are_the_models_own(foreign, space):
   assert vocabularies.special_id(borrowed, "[MASK]") == size - 3 and borrowed.extra_ids == 2
 
 
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
 @pytest.mark.parametrize("kind", ["appended", "own"])
-def test_no_text_has_a_special_token(foreign, kind):
+def test_no_text_has_a_special_token(foreign, kind, model_type):
   """Whatever is written in it, and whoever defined the token."""
-  path = with_pieces(foreign(), "[MASK]", "<n>")
+  path = with_pieces(foreign(model_type=model_type), "[MASK]", "<n>")
   if kind == "own":
     with_pieces(path, "\u2581<extra_id_1>", "\u2581<extra_id_0>")
   vocabulary = vocabularies.sentencepiece(path, 0 if kind == "own" else 2)
@@ -228,6 +229,12 @@ def test_no_text_has_a_special_token(foreign, kind):
     assert len(ids) > 20 and not special & {*ids}
   # A symbol of the author's own is what SentencePiece says it is, one piece of the text.
   assert vocabulary.tokenizer.PieceToId("<n>") in vocabulary.encode("your<n>week")
+
+
+def test_a_model_of_words_is_refused(foreign):
+  """SentencePiece fails at a text that has the name of a special token as a word."""
+  with pytest.raises(UserError, match="whole words .*--model_type=unigram or bpe"):
+    vocabularies.sentencepiece(foreign(model_type="word", vocab_size=12))
 
 
 def test_a_special_token_that_is_absent(foreign, vocabulary):
