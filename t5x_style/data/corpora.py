@@ -8,7 +8,14 @@ from typing import ClassVar, Literal, Protocol
 
 import seqio
 
-from t5x_style.data import jsonl, python_stdlib, text_files, text_sources, tfds_datasets
+from t5x_style.data import (
+  jsonl,
+  python_stdlib,
+  text_files,
+  text_reading,
+  text_sources,
+  tfds_datasets,
+)
 from t5x_style.errors import UserError
 from t5x_style.ranges import FractionBelowOne, Text
 
@@ -57,7 +64,10 @@ class PythonStdlib:
 
 @dataclasses.dataclass(frozen=True)
 class TextFiles:
-  """Text files of the user, read where they are; those ending in .gz are unpacked.
+  """Text files of the user, in UTF-8 and read where they are; gzip data is unpacked.
+
+  What else they may hold is refused with what to do. Of the text nothing is changed: only a byte
+  order mark at the start of a file is left out, and what ends the lines where these are documents.
 
   Attributes:
     pattern: one or several of path, "/my/*.txt", "/my/**/*.txt", "gs://bucket/*.txt".
@@ -74,13 +84,15 @@ class TextFiles:
   name: ClassVar[str] = "text_files"
 
   def source(self) -> seqio.DataSource:
-    files = self._files()
+    files, wrong = self._files(), text_reading.WrongBytes()
+    text_reading.look(sorted({file for names in files.values() for file in names}), wrong)
     if self.documents == "file":
-      return text_sources.WholeFiles(files)
-    return text_sources.Lines(files, self._held_out())
+      return text_sources.WholeFiles(files, wrong)
+    return text_sources.Lines(files, wrong, self._held_out())
 
   def fingerprint(self) -> str:
-    return text_files.digest(self._files(), self.documents, self._held_out())
+    settings = (text_sources.VERSION, self.documents, self._held_out())
+    return text_files.digest(self._files(), *settings)
 
   def _held_out(self) -> float | None:
     return None if self.validation_pattern else self.validation_fraction
@@ -104,10 +116,11 @@ class TextFiles:
 class Jsonl:
   """Files of JSON objects, one a line, converted to a cache of their texts when first read.
 
-  Lines without text in `field` are left out, counted and reported.
+  Lines without text in `field` are left out, counted and reported; a file of which most lines are
+  no JSON objects is refused.
 
   Attributes:
-    pattern: as of TextFiles; files ending in .gz are unpacked.
+    pattern: as of TextFiles; gzip data is unpacked.
     field: holds the text of a document.
     validation_pattern, validation_fraction: as of TextFiles, a document's text being hashed.
     cache_dir: local folder, as of PythonStdlib; about as large as the texts.
@@ -121,7 +134,9 @@ class Jsonl:
   name: ClassVar[str] = "jsonl"
 
   def source(self) -> seqio.DataSource:
-    return self._records().source()
+    records = self._records()
+    jsonl.report(records)
+    return records.source()
 
   def fingerprint(self) -> str:
     return self._records().content

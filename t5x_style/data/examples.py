@@ -57,7 +57,7 @@ def corrupt(
   made = pipeline.Pipeline(parts, architecture, lengths, pack=False, shuffle_buffer_size=1)
   drawn = made.assemble(each, _ROWS, pipeline.derived_seed(seed, epoch), full=False)
   drawn = model_ids.to_model(drawn, vocabulary)
-  batches = list(iterator.with_options(drawn).as_numpy_iterator())
+  batches = list(iterator.arrays(drawn))
   if not batches:
     raise UserError(
       f"{len(texts)} texts give {objective.name} no row at feature_lengths = "

@@ -6,13 +6,13 @@ import io
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from t5x_style.data import skipping
+from t5x_style.data import python_calls, skipping
 from t5x_style.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -31,6 +31,12 @@ def with_options(dataset: tf.data.Dataset) -> tf.data.Dataset:
   return dataset.with_options(options)
 
 
+def arrays(dataset: tf.data.Dataset) -> Iterator[Batch]:
+  """The elements of a dataset; UserError where something of the data cannot be read."""
+  with python_calls.plain_errors():
+    yield from with_options(dataset).as_numpy_iterator()
+
+
 def owned(process_index: int, process_count: int, streams: int) -> range:
   """The streams whose rows lie in this process' slice of the global batch."""
   first = process_index * streams // process_count
@@ -45,7 +51,8 @@ class Stream:
     self._iterator = iter(dataset)
 
   def __next__(self) -> Batch:
-    return {k: v.numpy() for k, v in next(self._iterator).items()}
+    with python_calls.plain_errors():
+      return {k: v.numpy() for k, v in next(self._iterator).items()}
 
   def get_state(self) -> bytes:
     """The position behind the last batch, buffers of the shuffles included."""

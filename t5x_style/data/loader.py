@@ -214,7 +214,7 @@ class Dataset:
       )
       dataset = model_ids.to_model(dataset, self.vocabulary)
       dataset = dataset.take(-1 if max_batches is None else max_batches).prefetch(2)
-      batches = list(iterator.with_options(dataset).as_numpy_iterator())
+      batches = list(iterator.arrays(dataset))
     if not batches:
       raise UserError(
         f"the split 'validation' of {', '.join(absent or names)} has no example. Give the corpus "
@@ -262,7 +262,7 @@ class Dataset:
         examples = self.pipeline.examples(
           index, "train", self.seed, training=False, shard=shard, shuffle=False
         )
-        if not list(iterator.with_options(examples.take(1))):
+        if not list(iterator.arrays(examples.take(1))):
           where = f" in data stream {stream} of {self.streams}" if self.streams > 1 else ""
           raise UserError(
             f"{task.name} gives no example{where}: its 'train' split has no document with enough "

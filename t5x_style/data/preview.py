@@ -164,7 +164,7 @@ def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds
   shown: list[Example] = []
   start = elapsed = 0.0
   number = 0
-  for batch in iterator.with_options(batches.prefetch(2)).as_numpy_iterator():
+  for batch in iterator.arrays(batches.prefetch(2)):
     number += 1
     start = start or time.perf_counter()  # The first one waited until the shuffles had filled up.
     elapsed = time.perf_counter() - start

@@ -11,11 +11,11 @@ import tensorflow as tf
 
 from t5x_style.errors import UserError
 
-# A document is in memory as a whole, several times over while it is tokenised.
-_LARGEST_DOCUMENT = 2**30
+# Bytes. A document is in memory as a whole, several times over while it is tokenised.
+LARGEST_DOCUMENT = 2**30
 # What a fingerprint reads of a file: three blocks of so many bytes, unless there are too many files
 # for that; then their sizes have to do.
-_SAMPLE_BYTES = 65_536
+SAMPLE_BYTES = 65_536
 _SAMPLED_FILES = 10_000
 
 
@@ -39,8 +39,8 @@ def splits(
   files = {"train": matching(pattern, "CORPUS_FILES")}
   if validation_pattern:
     files["validation"] = matching(validation_pattern, "VALIDATION_FILES")
-    held_out = set(files["validation"])
-    files["train"] = [file for file in files["train"] if file not in held_out]
+    held_out = {_identity(file) for file in files["validation"]}
+    files["train"] = [file for file in files["train"] if _identity(file) not in held_out]
     if not files["train"]:
       raise UserError(
         f"VALIDATION_FILES = {validation_pattern!r} matches all that CORPUS_FILES = {pattern!r} "
@@ -59,7 +59,7 @@ def whole(files: Mapping[str, Sequence[str]], held_out: float | None) -> dict[st
     held_out: share of the "train" files that becomes "validation", at least one; None or 0: none.
   """
   sizes = {file: _size(file) for names in files.values() for file in names}
-  large = [file for file, size in sizes.items() if size > _LARGEST_DOCUMENT]
+  large = [file for file, size in sizes.items() if size > LARGEST_DOCUMENT]
   if large:
     raise UserError(
       f"{large[0]} has {sizes[large[0]] / 2**30:.1f} GiB, too much for one document. Set "
@@ -83,7 +83,8 @@ def whole(files: Mapping[str, Sequence[str]], held_out: float | None) -> dict[st
     )
   base = _common_folder(train)
   hashes = {
-    file: hashlib.sha256(file[len(base) :].replace(os.sep, "/").encode()).digest() for file in train
+    file: hashlib.sha256(os.fsencode(file[len(base) :].replace(os.sep, "/"))).digest()
+    for file in train
   }
   limit = held_out * 2**32
   validation = {f for f in train if int.from_bytes(hashes[f][:4], "big") < limit}
@@ -97,7 +98,11 @@ def whole(files: Mapping[str, Sequence[str]], held_out: float | None) -> dict[st
 
 
 def matching(patterns: str | Sequence[str], macro: str) -> list[str]:
-  """Every file that one of the patterns matches, once, sorted; `macro` is named in errors."""
+  """Every file that one of the patterns matches, sorted; `macro` is named in errors.
+
+  A file that several names lead to, through links or as "a" and "./a", is there once. Names that
+  are no UTF-8 hold their bytes as Python writes them (os.fsdecode).
+  """
   found: set[str] = set()
   for pattern in [patterns] if isinstance(patterns, str) else patterns:
     files = _glob(pattern)
@@ -108,7 +113,11 @@ def matching(patterns: str | Sequence[str], macro: str) -> list[str]:
     _check_readable(file, macro)
   if not found:
     raise UserError(f"{macro} = {patterns!r} names no file; write e.g. '/my/texts/**/*.txt'.")
-  return sorted(found)
+  return sorted({_identity(file): file for file in sorted(found, reverse=True)}.values())
+
+
+def _identity(file: str) -> str:
+  return file if is_remote(file) else os.path.realpath(file)
 
 
 def is_remote(path: str) -> bool:
@@ -142,17 +151,23 @@ def _nothing_matches(pattern: str, macro: str) -> str:
 
 
 def _check_readable(file: str, macro: str) -> None:
-  if is_remote(file) or os.access(file, os.R_OK):
+  if is_remote(file):
     return
   if os.path.islink(file) and not os.path.exists(file):
     raise UserError(
       f"{file}, matched by {macro}, is a link to {os.readlink(file)}, which does not exist; "
-      "mend or remove it."
+      "correct or remove it."
     )
-  raise UserError(
-    f"{file}, matched by {macro}, cannot be read by this user; change its permissions "
-    f"(chmod +r), or write a pattern for {macro} that leaves it out."
-  )
+  if not os.path.isfile(file):
+    raise UserError(
+      f"{file}, matched by {macro}, is a pipe, a socket or a device and not a file, which could be "
+      "read again; write its text to a file first."
+    )
+  if not os.access(file, os.R_OK):
+    raise UserError(
+      f"{file}, matched by {macro}, cannot be read by this user; change its permissions "
+      f"(chmod +r), or write a pattern for {macro} that leaves it out."
+    )
 
 
 def digest(files: Mapping[str, Sequence[str]], *settings: object) -> str:
@@ -163,21 +178,21 @@ def digest(files: Mapping[str, Sequence[str]], *settings: object) -> str:
   for split, names in sorted(files.items()):
     result.update(f"{split}:{len(names)}\n".encode())
     for file in names:
-      result.update(f"{file[len(base) :]}\0{_size(file)}\n".encode(errors="surrogateescape"))
+      result.update(os.fsencode(f"{file[len(base) :]}\0{_size(file)}\n"))
       if len(every) <= _SAMPLED_FILES:
-        result.update(_samples(file))
+        result.update(b"".join(sample for _, sample in samples(file)))
   return result.hexdigest()
 
 
-def _samples(file: str) -> bytes:
-  with tf.io.gfile.GFile(file, "rb") as f:
-    size = f.size()
-    last = max(0, size - _SAMPLE_BYTES)
-    samples = []
+def samples(file: str) -> list[tuple[int, bytes]]:
+  """(place, bytes) at the start, in the middle and at the end of a file; all of a short one."""
+  with tf.io.gfile.GFile(file, "rb") if is_remote(file) else open(file, "rb") as f:
+    last = max(0, _size(file) - SAMPLE_BYTES)
+    found = []
     for start in sorted({0, last // 2, last}):
       f.seek(start)
-      samples.append(f.read(_SAMPLE_BYTES))
-  return b"".join(samples)
+      found.append((start, f.read(SAMPLE_BYTES)))
+  return found
 
 
 def _size(file: str) -> int:

@@ -12,6 +12,7 @@ import seqio
 import tensorflow as tf
 from sentencepiece import sentencepiece_model_pb2
 
+from t5x_style.data import iterator
 from t5x_style.data.vocabularies import SPECIAL_TOKENS
 from t5x_style.errors import UserError
 
@@ -136,7 +137,7 @@ def untokenized(
 
 def _texts(dataset: tf.data.Dataset, features: tuple[str, ...], most_bytes: int) -> Iterator[str]:
   size = 0
-  for example in dataset.as_numpy_iterator():
+  for example in iterator.arrays(dataset):
     for content in (example[name] for name in features if example.get(name)):
       size += len(content)
       yield content.decode("utf-8", errors="replace")

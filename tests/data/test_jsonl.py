@@ -28,9 +28,9 @@ def write(tmp_path):
   return write
 
 
-def texts(corpus, split="train"):
+def texts(corpus, split="train", silent=True):
   with warnings.catch_warnings():
-    warnings.simplefilter("error")
+    warnings.simplefilter("error" if silent else "ignore")
     dataset = corpus.source().get_dataset(split, shuffle=False)
   return sorted(example["text"].decode() for example in dataset.as_numpy_iterator())
 
@@ -50,24 +50,87 @@ def test_another_field_and_packed_files(write, tmp_path):
   assert texts(everything(f"{tmp_path}/*.jsonl*", field="body")) == ["packed", "plain"]
 
 
-def test_lines_that_are_no_documents_are_counted_once(write, tmp_path):
-  bad = [b"{not json", b"[1]", {"txt": "x"}, {"text": 3}, {"text": " \n"}, b'"text"', b"\xff{}"]
-  corpus = everything(write({"text": "good"}, *bad, b'{"text": "half \\ud83d"}', b'{"text": 1' * 3))
-  with pytest.warns(UserWarning) as caught:
+def warned(corpus):
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
     corpus.source()
-  (warning,) = caught
-  message = str(warning.message)
-  assert message.startswith("8 JSON lines are left out")
+  return [str(warning.message) for warning in caught]
+
+
+def test_lines_that_are_no_documents_are_counted(write, tmp_path):
+  bad = [b"{not json", b"[1]", {"txt": "x"}, {"text": 3}, {"text": " \n"}, b'"text"', b"\xff{}"]
+  corpus = everything(write({"text": "good"}, *bad, b"[" * 100_000, {"text": "too"}, {"text": "3"}))
+  write({"text": None}, name="b.jsonl")
+  corpus = everything(f"{tmp_path}/*.jsonl")
+  (message,) = warned(corpus)
+  assert message.startswith("9 of 12 JSON lines are left out")
   for part in (
-    "3 are not JSON",
+    "2 are not JSON",
+    "1 are nested too deeply",
     "2 are no JSON objects",
     "1 have no field 'text'",
-    "1 have no text in 'text'",
+    "2 have no text in 'text'",
     "1 have only space in 'text'",
-    f"The first is {tmp_path}/a.jsonl:2.",
+    f"{tmp_path}/a.jsonl 8 of 11, the first is line 2",
+    f"{tmp_path}/b.jsonl 1 of 1, the first is line 1",
   ):
     assert part in message
-  assert texts(corpus) == ["good", "half ?"]  # from the cache, silently
+  assert texts(corpus, silent=False) == ["3", "good", "too"]
+  assert warned(corpus) == [message]  # whoever reads them from the cache is told too
+
+
+def test_what_is_changed_is_counted(write, tmp_path):
+  """A text that UTF-8 cannot spell, or that is there twice, is read as far as it goes."""
+  path = write(
+    b'{"text": "half \\ud83d, whole \\ud83d\\ude00"}',
+    b'{"text": "caf\xe9"}',
+    b'{"text": "first", "x": {"text": 1}, "text": "last"}',
+    b'{"text": "once", "x": [{"text": "inner"}]}',
+  )
+  corpus = everything(path)
+  assert texts(corpus, silent=False) == [
+    "caf\ufffd",
+    "half \ufffd, whole \U0001f600",
+    "last",
+    "once",
+  ]
+  messages = warned(corpus)
+  assert len(messages) == 3
+  for part, line in (("halves of characters", 1), ("no UTF-8", 2), ("several fields 'text'", 3)):
+    (message,) = (m for m in messages if part in m)
+    assert message.startswith("1 JSON lines") and message.endswith(f"the first is {path}:{line}.")
+
+
+def test_all_that_is_json_is_read(write):
+  """Whatever stands beside the text: only that is wanted."""
+  path = write(
+    b'\xef\xbb\xbf{"n": ' + b"9" * 5000 + b', "text": "1"}\r',
+    b'\xef\xbb\xbf{"n": [NaN, -Infinity, 1e999], "text": "2"}',
+    b'  {"a": {"text": 1}, "text": "3\\u0000\\r"}\r',
+    b'{"text": "4' + b"x" * 2**20 + b'"}',
+  )
+  assert texts(everything(path)) == ["1", "2", "3\0\r", "4" + "x" * 2**20]
+
+
+@pytest.mark.parametrize(
+  ("content", "advice"),
+  [
+    (",\n".join(['{"text": "a"}'] * 42), "sed 's/,\\s*$//'"),
+    ("[\n" + ",\n".join(['{"text": "a"}'] * 42) + "\n]\n", "jq -c '.[]'"),
+    ("[" + ", ".join(['{"text": "a"}'] * 3) + "]", "jq -c '.[]'"),
+    (json.dumps([{"text": "a"}] * 9, indent=2), "jq -c '.[]'"),
+    (json.dumps({"text": "a", "n": [1]}, indent=2), "jq -c ."),
+    ('{"text": "a",\n "n": 1}\n' * 5000, "jq -c ."),
+    ("plain text\nmore", "text_files.gin"),
+  ],
+)
+def test_other_forms_are_refused(write, tmp_path, content, advice):
+  """A few lines that happen to be objects are not what the file was written for."""
+  write({"text": "good"})
+  path = write(content.encode(), name="b c.jsonl")
+  message = error(f"{tmp_path}/*.jsonl")
+  assert message.startswith(f"{path}: ") and "lines are no JSON objects; line 1 is" in message
+  assert advice in message and ("b c.jsonl'" in message or "gin" in advice)
 
 
 def test_a_share_of_the_texts_is_held_out(write):
@@ -126,7 +189,7 @@ def test_a_field_that_is_not_there_is_noticed_early(write, monkeypatch):
 
 def test_files_without_documents(write):
   message = error(write(b"plain text", b"more", name="a.txt"))
-  assert "2 lines are not JSON" in message and '{"text": "..."}' in message
+  assert "2 of the first 2 lines are no JSON objects" in message and '{"text": "..."}' in message
   assert "there are no lines" in error(write(b"", name="b.txt"))
   assert "have no text in 'text'" in error(write({"text": ["a", "b"]}, name="c.txt"))
 
@@ -141,10 +204,12 @@ def test_a_damaged_packed_file(write, tmp_path):
   path = write(*({"text": "a" * i} for i in range(1, 100)), name="a.jsonl.gz")
   content = (tmp_path / "a.jsonl.gz").read_bytes()
   (tmp_path / "a.jsonl.gz").write_bytes(content[: len(content) // 2])
-  message = error(path)
-  assert f"{path}, matched by CORPUS_FILES" in message and "cannot be read" in message
+  assert error(path).startswith(f"{path}: its gzip data ends too early")
   (tmp_path / "a.jsonl.gz").write_bytes(b"not packed")
-  assert "cannot be read" in error(path)
+  assert error(path).startswith(f"{path}: it is named .gz but holds no gzip data")
+  (tmp_path / "a.jsonl").write_bytes('{"text": "é"}\n'.encode("utf-16"))
+  message = error(f"{tmp_path}/a.jsonl")
+  assert "text in UTF-16" in message and f"iconv -f UTF-16 -t UTF-8 {tmp_path}/a.jsonl" in message
 
 
 def test_no_file_and_no_room(write, tmp_path, monkeypatch):

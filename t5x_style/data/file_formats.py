@@ -1,0 +1,156 @@
+"""What a file holds, told from its bytes: text in UTF-8, gzip data, or something to convert."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import unicodedata
+from typing import NamedTuple
+
+GZIP = b"\x1f\x8b"
+BYTE_ORDER_MARK = codecs.BOM_UTF8
+
+# Formats that corpora come in, by their first bytes, and how text is made of them; {} is the file.
+_FORMATS = tuple(
+  (re.compile(magic, re.DOTALL), name, advice)
+  for magic, name, advice in (
+    (rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", "Zstandard data", "unpack it: zstd -d {}"),
+    (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", "bzip2 data", "unpack it: bzip2 -dk {}"),
+    (rb"\xfd7zXZ\x00", "xz data", "unpack it: xz -dk {}"),
+    (rb"\x5d\x00\x00.{2}", "LZMA data", "unpack it: xz -dk {}"),
+    (rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18", "LZ4 data", "unpack it: lz4 -d {}"),
+    (rb"LZIP\x01", "lzip data", "unpack it: lzip -dk {}"),
+    (rb"\x1f[\x9d\xa0]", "data of compress", "unpack it: gzip -dk {}"),
+    (rb"\xff\x06\x00\x00sNaPpY", "Snappy data", "unpack it"),
+    (rb"PK(\x03\x04|\x05\x06|\x07\x08)", "a ZIP archive", "unpack it: unzip {}"),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it: 7z x {}"),
+    (rb"Rar!\x1a\x07", "a RAR archive", "unpack it: unrar x {}"),
+    (rb".{257}ustar", "a tar archive", "unpack it: tar -xf {}"),
+    (
+      rb"PAR[1E][^\t\n\r -~]",
+      "Parquet",
+      "write its text to JSON lines (pandas.read_parquet, to_json)",
+    ),
+    (
+      rb"(ARROW|FEA)1\x00|\xff{4}.{2}\x00\x00",
+      "Arrow data",
+      "write its text to JSON lines (datasets.Dataset.from_file, to_json)",
+    ),
+    (rb"ORC[^\t\n\r -~]", "ORC", "write its text to JSON lines (pandas.read_orc, to_json)"),
+    (rb"Obj\x01", "Avro", "write its text to JSON lines (fastavro)"),
+    (rb"\x89HDF\r\n\x1a\n", "HDF5", "write its text to files of text"),
+    (rb"SQLite format 3\x00", "an SQLite database", "write its text to JSON lines"),
+    (rb"\x80[\x02-\x05]", "a Python pickle", "write its text to JSON lines"),
+    (rb"\x93NUMPY", "a NumPy array", "write its text to JSON lines"),
+    (rb"%PDF-", "a PDF", "write its text to a file: pdftotext {}"),
+    (rb"\xd0\xcf\x11\xe0", "a document of Microsoft Office", "save it as plain text in UTF-8"),
+    (rb"\x89PNG\r\n|\xff\xd8\xff", "an image", "leave it out"),
+    (rb"\x7fELF", "a program", "leave it out"),
+    (rb"(?!\x00{4}).{3}\x00{5}.{4}", "binary records (TFRecord?)", "write its text to JSON lines"),
+  )
+)
+# The longer marks first, as UTF-16's are the beginning of UTF-32's.
+_MARKS = (
+  (codecs.BOM_UTF32_LE, "UTF-32"),
+  (codecs.BOM_UTF32_BE, "UTF-32"),
+  (codecs.BOM_UTF16_LE, "UTF-16"),
+  (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+# A file in another encoding or of binary data has more wrong bytes than these, of a thousand and
+# in all; a text of UTF-8 with a few errors has not.
+_WRONG_PER_MILLE, _FEW = 1, 4
+_NULS_PERCENT = 5
+# Bytes that texts do not have. An escape begins a terminal's colours, a backspace is in manuals.
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\b\x1b")) + b"\x7f"
+_CHARACTERS = 2048  # that tell UTF-16 from other bytes
+_NO_TEXT = ("Cc", "Cs", "Co", "Cn")  # Unicode's categories of controls, surrogates and gaps
+
+
+class Fault(NamedTuple):
+  """Why a file is refused: what it is, and what to do; the advice has {} for its name."""
+
+  what: str
+  advice: str
+
+
+class Wrong(NamedTuple):
+  """Bytes that are no UTF-8: the place of the first of them in the sample, and the value."""
+
+  place: int
+  value: int
+
+
+def judge(sample: bytes, start: bool = True) -> Fault | Wrong | None:
+  """What speaks against reading bytes of a file, unpacked, as text in UTF-8.
+
+  Args:
+    sample: some tens of thousands of bytes; may begin and end within a character.
+    start: whether they are the first bytes of the file.
+
+  Returns:
+    a Fault where the file holds something else; Wrong where some bytes only are no UTF-8; or None.
+  """
+  if start:
+    for pattern, name, advice in _FORMATS:
+      if pattern.match(sample):
+        return Fault(name, advice)
+    for mark, name in _MARKS:
+      if sample.startswith(mark):
+        return _encoded(name)
+  nuls = sample.count(0)
+  wrong, characters, first = _wrong_bytes(sample, start)
+  many = wrong >= _FEW and 1000 * wrong > _WRONG_PER_MILLE * len(sample)
+  many_nuls = 100 * nuls > _NULS_PERCENT * len(sample) and nuls >= min(_FEW, len(sample) / 4)
+  if many_nuls or (many and nuls):
+    name = _wide_encoding(sample)
+    return _encoded(name) if name else _BINARY
+  if many and wrong > characters:
+    controls = len(sample) - len(sample.translate(None, _CONTROLS))
+    return _BINARY if 100 * controls > len(sample) else _other_encoding(first)
+  return first
+
+
+_BINARY = Fault("binary data and not text", "leave it out, or write its text to a file in UTF-8")
+
+
+def _encoded(name: str) -> Fault:
+  return Fault(f"text in {name} and not in UTF-8", f"convert it: iconv -f {name} -t UTF-8 {{}}")
+
+
+def _other_encoding(first: Wrong | None) -> Fault:
+  byte = f" (byte {first.place:,} is 0x{first.value:02x})" if first else ""
+  return Fault(
+    f"not in UTF-8{byte}",
+    "convert it from its encoding, e.g. iconv -f WINDOWS-1252 -t UTF-8 {}",
+  )
+
+
+def _wrong_bytes(sample: bytes, start: bool) -> tuple[int, int, Wrong | None]:
+  """How many bytes are no UTF-8, how many characters are beyond ASCII, and the first wrong byte."""
+  skipped = 0
+  if not start:  # The sample may begin within a character.
+    inside = len(sample) if len(sample) < 4 else 0
+    skipped = next((i for i, byte in enumerate(sample[:4]) if not 0x80 <= byte < 0xC0), inside)
+  decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+  text = decoder.decode(sample[skipped:])
+  if text.isascii():
+    return 0, 0, None
+  wrong = re.findall("[\udc80-\udcff]", text)
+  characters = len(re.findall("[^\x00-\x7f]", text)) - len(wrong)
+  if not wrong:
+    return 0, characters, None
+  before = text[: text.index(wrong[0])].encode("utf-8", "surrogateescape")
+  return len(wrong), characters, Wrong(skipped + len(before), ord(wrong[0]) - 0xDC00)
+
+
+def _wide_encoding(sample: bytes) -> str | None:
+  """UTF-16 or UTF-32 without a mark at the start, where the sample is text in it."""
+  for name, width in (("UTF-32LE", 4), ("UTF-32BE", 4), ("UTF-16LE", 2), ("UTF-16BE", 2)):
+    head = sample[: min(len(sample) // width, _CHARACTERS) * width]
+    try:
+      text = codecs.getincrementaldecoder(name)().decode(head)
+    except UnicodeDecodeError:
+      continue
+    if text and all(c.isspace() or unicodedata.category(c) not in _NO_TEXT for c in text):
+      return name
+  return None

@@ -1,0 +1,234 @@
+"""Reads files of text: gzip data unpacked, every fault named with its file and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import os
+import shlex
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from typing import cast
+
+import tensorflow as tf
+
+from t5x_style.data import file_formats, text_files
+from t5x_style.errors import UserError
+
+# Before training, so many files are looked at, and gzip data is unpacked up to so many bytes of it.
+_LOOKED_AT_FILES = 10_000
+_UNPACKED_BYTES = 2**27
+_THREADS = 16  # a look mostly waits for the disk or the network
+_SHOWN = 12
+_CHUNK = 2**20
+_LEAVE_OUT = "or leave it out of CORPUS_FILES and VALIDATION_FILES"
+
+
+def open_text(file: str, place: int = 0) -> io.BufferedReader:
+  """The text of `file`, unpacked, from `place` on, at 0 without a byte order mark.
+
+  Args:
+    file: a path, or a URL that TensorFlow can read.
+    place: in unpacked bytes.
+
+  Raises:
+    UserError: the file holds something else than text in UTF-8.
+    OSError, EOFError, zlib.error, tf.errors.OpError: it cannot be read; see `named`.
+  """
+  stream = io.BufferedReader(_Remote(file) if text_files.is_remote(file) else io.FileIO(file))
+  try:
+    first = stream.peek(2)[:2]
+    if first == file_formats.GZIP:
+      stream = io.BufferedReader(cast(io.RawIOBase, _Unpacked(stream)), _CHUNK // 8)
+    elif file.endswith(".gz"):
+      what = "is empty" if not first else "holds no gzip data"
+      raise UserError(
+        f"{file}: it is named .gz but {what}. Get it again, rename it if it is text, {_LEAVE_OUT}."
+      )
+    if place == 0:
+      head = stream.read(text_files.SAMPLE_BYTES)
+      _check(file, head)
+      mark = file_formats.BYTE_ORDER_MARK
+      place = len(mark) if head.startswith(mark) else 0
+    stream.seek(place)
+  except BaseException:
+    stream.close()
+    raise
+  return stream
+
+
+def reopens_cheaply(stream: io.BufferedReader) -> bool:
+  """Whether it costs little to open the same file again at some place of it."""
+  return isinstance(stream.raw, io.FileIO)
+
+
+@contextlib.contextmanager
+def named(file: str) -> Iterator[None]:
+  """What goes wrong while `file` is read becomes a UserError that names it."""
+  try:
+    yield
+  except EOFError as error:
+    raise UserError(
+      f"{file}: its gzip data ends too early, so a part of the file is missing. Get it again (gzip "
+      f"-t {shlex.quote(file)} checks it), {_LEAVE_OUT}."
+    ) from error
+  except (gzip.BadGzipFile, zlib.error) as error:
+    raise UserError(
+      f"{file}: its gzip data is damaged ({error}). Get it again (gzip -t "
+      f"{shlex.quote(file)} checks it), {_LEAVE_OUT}."
+    ) from error
+  except (OSError, tf.errors.OpError) as error:
+    reason = error.strerror if isinstance(error, OSError) else error.message
+    raise UserError(f"{file}: it cannot be read ({reason}). Correct that, {_LEAVE_OUT}.") from error
+
+
+def document(file: str) -> bytes:
+  """The whole text of a file; UserError where it is too much for one document."""
+  chunks, size = [], 0
+  with named(file), open_text(file) as stream:
+    while chunk := stream.read(_CHUNK):
+      chunks.append(chunk)
+      size += len(chunk)
+      if size > text_files.LARGEST_DOCUMENT:
+        raise UserError(
+          f"{file}: its text is larger than {_gibibytes()}, too much for one document. Set "
+          "CORPUS_DOCUMENTS = 'line' to read a document a line, or cut it into files."
+        )
+  return b"".join(chunks)
+
+
+def line(stream: io.BufferedReader, file: str) -> bytes:
+  """The rest of a line with the line feed at its end, b"" behind the last one."""
+  found = stream.readline(text_files.LARGEST_DOCUMENT + 1)
+  if len(found) > text_files.LARGEST_DOCUMENT:
+    raise UserError(
+      f"{file}: the line that begins before byte {stream.tell() - len(found) + 1:,} is longer than "
+      f"{_gibibytes()}, too much for one document. Cut it by line feeds."
+    )
+  return found
+
+
+def look(files: Sequence[str], wrong: WrongBytes) -> None:
+  """Looks at files before anything is trained on them: at their first bytes, some in the middle and
+  the last ones, and at all of gzip data that is not too large. It takes no more than seconds.
+
+  Raises:
+    UserError: some hold something else than text in UTF-8, are damaged or cannot be read.
+  """
+  # Of a great many files some are looked at; the others are when they are opened.
+  seen = files[:: -(-len(files) // _LOOKED_AT_FILES) or 1]
+  room = _UNPACKED_BYTES
+  tasks = []
+  for file in seen:
+    packed = file.endswith(".gz") and not text_files.is_remote(file)
+    room -= os.path.getsize(file) if packed else 0
+    tasks.append((file, room >= 0))
+  with futures.ThreadPoolExecutor(_THREADS) as pool:
+    found = list(pool.map(lambda task: _look(*task), tasks))
+  faults = [str(result) for result in found if isinstance(result, UserError)]
+  if faults:
+    more = f"\nand {len(faults) - _SHOWN:,} more files." if len(faults) > _SHOWN else ""
+    raise UserError("\n".join(faults[:_SHOWN]) + more)
+  for file, result in zip(seen, found, strict=True):
+    if isinstance(result, file_formats.Wrong):
+      wrong.tell(file, result)
+
+
+class WrongBytes:
+  """Says once for a file that it has bytes that are no UTF-8, for a dozen files at most."""
+
+  def __init__(self) -> None:
+    self._told: set[str] = set()
+
+  def check(self, file: str, place: int, text: bytes) -> None:
+    """Tells of the first wrong byte of `text`, whole characters that begin at `place`."""
+    if file in self._told or len(self._told) > _SHOWN:
+      return
+    try:
+      text.decode()
+    except UnicodeDecodeError as error:
+      self.tell(file, file_formats.Wrong(place + error.start, text[error.start]))
+
+  def tell(self, file: str, found: file_formats.Wrong) -> None:
+    if file in self._told or len(self._told) > _SHOWN:
+      return
+    self._told.add(file)
+    message = "more files have bytes that are no UTF-8; they are not named any more."
+    if len(self._told) <= _SHOWN:
+      message = (
+        f"{file}: byte {found.place:,} (0x{found.value:02x}) is no UTF-8; such bytes are read as "
+        "U+FFFD, and their documents are counted in the run's summary."
+      )
+    warnings.warn(message, stacklevel=2)
+
+
+def _look(file: str, unpack: bool) -> UserError | file_formats.Wrong | None:
+  try:
+    with named(file), open_text(file) as stream:
+      if isinstance(stream.raw, _Unpacked):
+        samples = [(0, stream.read(text_files.SAMPLE_BYTES))]
+        while unpack and stream.read(_CHUNK):
+          pass
+      else:
+        samples = text_files.samples(file)
+      wrong = [_check(file, sample, place) for place, sample in samples]
+  except UserError as error:
+    return error
+  return next((found for found in wrong if found), None)
+
+
+def _check(file: str, sample: bytes, place: int = 0) -> file_formats.Wrong | None:
+  found = file_formats.judge(sample, start=place == 0)
+  if isinstance(found, file_formats.Fault):
+    where = f" from about byte {place:,} on" if place else ""
+    advice = found.advice.format(shlex.quote(file))
+    raise UserError(f"{file}: it is {found.what}{where}. To train on it, {advice}; {_LEAVE_OUT}.")
+  return found and found._replace(place=place + found.place)
+
+
+def _gibibytes() -> str:
+  return f"{text_files.LARGEST_DOCUMENT / 2**30:.3g} GiB"
+
+
+class _Unpacked(gzip.GzipFile):
+  """The content of gzip data, whatever number of members it has."""
+
+  def __init__(self, packed: io.BufferedReader):
+    super().__init__(fileobj=packed, mode="rb")
+    self._packed = packed
+
+  def close(self) -> None:
+    super().close()
+    self._packed.close()
+
+
+class _Remote(io.RawIOBase):
+  """A file that TensorFlow reads, as of a bucket."""
+
+  def __init__(self, file: str):
+    self._file = tf.io.gfile.GFile(file, "rb")
+
+  def readable(self) -> bool:
+    return True
+
+  def seekable(self) -> bool:
+    return True
+
+  def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    content = self._file.read(len(buffer))
+    buffer[: len(content)] = content
+    return len(content)
+
+  def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+    self._file.seek(offset, whence)
+    return self._file.tell()
+
+  def tell(self) -> int:
+    return self._file.tell()
+
+  def close(self) -> None:
+    self._file.close()
+    super().close()
