@@ -68,6 +68,7 @@ class TextFiles:
 
   What else they may hold is refused with what to do. Of the text nothing is changed: only a byte
   order mark at the start of a file is left out, and what ends the lines where these are documents.
+  A document of more than 4 MiB is read as several.
 
   Attributes:
     pattern: one or several of path, "/my/*.txt", "/my/**/*.txt", "gs://bucket/*.txt".
@@ -84,11 +85,11 @@ class TextFiles:
   name: ClassVar[str] = "text_files"
 
   def source(self) -> seqio.DataSource:
-    files, wrong = self._files(), text_reading.WrongBytes()
-    text_reading.look(sorted({file for names in files.values() for file in names}), wrong)
+    files, notices = self._files(), text_reading.Notices()
+    text_reading.look(sorted({file for names in files.values() for file in names}), notices)
     if self.documents == "file":
-      return text_sources.WholeFiles(files, wrong)
-    return text_sources.Lines(files, wrong, self._held_out())
+      return text_sources.WholeFiles(files, notices)
+    return text_sources.Lines(files, notices, self._held_out())
 
   def fingerprint(self) -> str:
     settings = (text_sources.VERSION, self.documents, self._held_out())

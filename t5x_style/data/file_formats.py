@@ -102,8 +102,8 @@ def judge(sample: bytes, start: bool = True) -> Fault | Wrong | None:
   many = wrong >= _FEW and 1000 * wrong > _WRONG_PER_MILLE * len(sample)
   many_nuls = 100 * nuls > _NULS_PERCENT * len(sample) and nuls >= min(_FEW, len(sample) / 4)
   if many_nuls or (many and nuls):
-    name = _wide_encoding(sample)
-    return _encoded(name) if name else _BINARY
+    encoding = _wide_encoding(sample)
+    return _encoded(encoding) if encoding else _BINARY
   if many and wrong > characters:
     controls = len(sample) - len(sample.translate(None, _CONTROLS))
     return _BINARY if 100 * controls > len(sample) else _other_encoding(first)

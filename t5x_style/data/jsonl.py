@@ -164,7 +164,11 @@ class _Conversion:
         self._leave_out(seen, number, line, reason)
       else:
         share = int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
-        self.writer.add("validation" if share < limit else split, text)
+        parts = text_reading.pieces(text)
+        for part in parts:
+          self.writer.add("validation" if share < limit else split, part)
+        if len(parts) > 1:
+          self._change("have a long text, which is read as several documents", f"{file}:{number}")
         self.documents += 1
       if seen.lines == _PATIENCE:
         seen.check()

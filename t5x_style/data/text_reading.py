@@ -6,12 +6,13 @@ import contextlib
 import gzip
 import io
 import os
+import re
 import shlex
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent import futures
-from typing import cast
+from typing import Any, cast
 
 import tensorflow as tf
 
@@ -24,6 +25,11 @@ _UNPACKED_BYTES = 2**27
 _THREADS = 16  # a look mostly waits for the disk or the network
 _SHOWN = 12
 _CHUNK = 2**20
+# Bytes; what is longer is read as several documents. The tokeniser and the windows take some 350
+# times the memory of a document, and a saved position contains the rest of one.
+LONGEST_DOCUMENT = 2**22
+_SPACE = re.compile(rb"[ \t\n]")
+_NEAR = 8192  # bytes in which a cut finds white space, or else it is between two characters
 _LEAVE_OUT = "or leave it out of CORPUS_FILES and VALIDATION_FILES"
 
 
@@ -38,11 +44,12 @@ def open_text(file: str, place: int = 0) -> io.BufferedReader:
     UserError: the file holds something else than text in UTF-8.
     OSError, EOFError, zlib.error, tf.errors.OpError: it cannot be read; see `named`.
   """
-  stream = io.BufferedReader(_Remote(file) if text_files.is_remote(file) else io.FileIO(file))
+  raw: Any = _Remote(file) if text_files.is_remote(file) else io.FileIO(file)
+  stream: io.BufferedReader = io.BufferedReader(raw)
   try:
     first = stream.peek(2)[:2]
     if first == file_formats.GZIP:
-      stream = io.BufferedReader(cast(io.RawIOBase, _Unpacked(stream)), _CHUNK // 8)
+      stream = io.BufferedReader(cast(Any, _Unpacked(stream)), _CHUNK // 8)
     elif file.endswith(".gz"):
       what = "is empty" if not first else "holds no gzip data"
       raise UserError(
@@ -100,8 +107,39 @@ def document(file: str) -> bytes:
   return b"".join(chunks)
 
 
+def pieces(text: bytes) -> list[bytes]:
+  """`text`, cut where it is longer than a document may be, after white space where there is any."""
+  found, start = [], 0
+  while len(text) - start > LONGEST_DOCUMENT:
+    end = start + LONGEST_DOCUMENT
+    space = _SPACE.search(text, end, end + _NEAR)
+    while not space and end < len(text) and _within(text[end : end + 1]):
+      end += 1
+    end = space.end() if space else end
+    found.append(text[start:end])
+    start = end
+  return [*found, text[start:]]
+
+
+def rest_of_line(stream: io.BufferedReader) -> bytes:
+  """What follows of a line, the line feed at its end; not much more than a document may have."""
+  found = stream.readline(LONGEST_DOCUMENT)
+  if found.endswith(b"\n") or len(found) < LONGEST_DOCUMENT:
+    return found
+  if space := _SPACE.search(stream.peek(_NEAR)[:_NEAR]):
+    return found + stream.read(space.end())
+  while _within(stream.peek(1)[:1]):
+    found += stream.read(1)
+  return found
+
+
+def _within(byte: bytes) -> bool:
+  """Whether a byte of UTF-8 is not the first of its character."""
+  return b"\x80" <= byte < b"\xc0"
+
+
 def line(stream: io.BufferedReader, file: str) -> bytes:
-  """The rest of a line with the line feed at its end, b"" behind the last one."""
+  """A line with the line feed at its end, b"" behind the last one; UserError where it is huge."""
   found = stream.readline(text_files.LARGEST_DOCUMENT + 1)
   if len(found) > text_files.LARGEST_DOCUMENT:
     raise UserError(
@@ -111,7 +149,7 @@ def line(stream: io.BufferedReader, file: str) -> bytes:
   return found
 
 
-def look(files: Sequence[str], wrong: WrongBytes) -> None:
+def look(files: Sequence[str], notices: Notices) -> None:
   """Looks at files before anything is trained on them: at their first bytes, some in the middle and
   the last ones, and at all of gzip data that is not too large. It takes no more than seconds.
 
@@ -134,35 +172,48 @@ def look(files: Sequence[str], wrong: WrongBytes) -> None:
     raise UserError("\n".join(faults[:_SHOWN]) + more)
   for file, result in zip(seen, found, strict=True):
     if isinstance(result, file_formats.Wrong):
-      wrong.tell(file, result)
+      notices.wrong_byte(file, result)
 
 
-class WrongBytes:
-  """Says once for a file that it has bytes that are no UTF-8, for a dozen files at most."""
+class Notices:
+  """Says once for a file what of it is not read as it is, for a dozen files at most."""
 
   def __init__(self) -> None:
-    self._told: set[str] = set()
+    self._told: dict[str, set[str]] = {"wrong": set(), "long": set()}
 
   def check(self, file: str, place: int, text: bytes) -> None:
-    """Tells of the first wrong byte of `text`, whole characters that begin at `place`."""
-    if file in self._told or len(self._told) > _SHOWN:
+    """Tells of the first byte that is no UTF-8; `text`, whole characters, begins at `place`."""
+    told = self._told["wrong"]
+    if file in told or len(told) > _SHOWN:
       return
     try:
       text.decode()
     except UnicodeDecodeError as error:
-      self.tell(file, file_formats.Wrong(place + error.start, text[error.start]))
+      self.wrong_byte(file, file_formats.Wrong(place + error.start, text[error.start]))
 
-  def tell(self, file: str, found: file_formats.Wrong) -> None:
-    if file in self._told or len(self._told) > _SHOWN:
+  def wrong_byte(self, file: str, found: file_formats.Wrong) -> None:
+    self._tell(
+      "wrong",
+      file,
+      f"byte {found.place:,} (0x{found.value:02x}) is no UTF-8; such bytes are read as U+FFFD, and "
+      "their documents are counted in the run's summary",
+    )
+
+  def long_document(self, file: str, place: int) -> None:
+    size = f"{LONGEST_DOCUMENT / 2**20:.3g} MiB"
+    self._tell(
+      "long",
+      file,
+      f"the document that has byte {place:,} is longer than {size} and read as several of them",
+    )
+
+  def _tell(self, kind: str, file: str, what: str) -> None:
+    told = self._told[kind]
+    if file in told or len(told) > _SHOWN:
       return
-    self._told.add(file)
-    message = "more files have bytes that are no UTF-8; they are not named any more."
-    if len(self._told) <= _SHOWN:
-      message = (
-        f"{file}: byte {found.place:,} (0x{found.value:02x}) is no UTF-8; such bytes are read as "
-        "U+FFFD, and their documents are counted in the run's summary."
-      )
-    warnings.warn(message, stacklevel=2)
+    told.add(file)
+    more = "" if len(told) <= _SHOWN else " So it is in more files, which are not named any more."
+    warnings.warn(f"{file}: {what}.{more}", stacklevel=3)
 
 
 def _look(file: str, unpack: bool) -> UserError | file_formats.Wrong | None:

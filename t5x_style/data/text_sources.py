@@ -29,21 +29,21 @@ _KEPT_OPEN = 512
 
 
 class WholeFiles(seqio.FileDataSource):
-  """One document a file; gzip data is unpacked.
+  """One document a file, several where it is long; gzip data is unpacked.
 
   In shuffled order it draws a permutation of all files that is a function of the seed and is never
   held in memory, so the state of an iterator is small for millions of files.
   """
 
-  def __init__(self, files: Mapping[str, Sequence[str]], wrong: text_reading.WrongBytes):
+  def __init__(self, files: Mapping[str, Sequence[str]], notices: text_reading.Notices):
     """Lists files.
 
     Args:
       files: of each split.
-      wrong: is told of bytes that are no UTF-8.
+      notices: of what is not read as it is.
     """
     self._files = {split: list(names) for split, names in files.items()}
-    self._wrong = wrong
+    self._notices = notices
     counts = {split: len(names) for split, names in files.items()}
     super().__init__(_not_by_name, self._files, num_input_examples=counts)
 
@@ -66,19 +66,23 @@ class WholeFiles(seqio.FileDataSource):
     seed = random.getrandbits(62) if seed is None else seed
     seeds = tf.stack([tf.cast(seed, tf.int64), 0])
 
-    def content(number: np.int64) -> bytes:
+    def content(number: np.int64) -> np.ndarray:
       text = text_reading.document(files[number])
-      self._wrong.check(files[number], 0, text)
-      return text
+      self._notices.check(files[number], 0, text)
+      pieces = text_reading.pieces(text)
+      if len(pieces) > 1:
+        self._notices.long_document(files[number], 0)
+      return np.array(pieces, object)
 
     def read(number):
       if shuffle:
         number = tf.random.experimental.index_shuffle(number, seeds, last)
-      (text,) = python_calls.call(content, [number], [tf.string])
-      text.set_shape([])
-      return {"text": text}
+      (pieces,) = python_calls.call(content, [number], [tf.string])
+      pieces.set_shape([None])
+      return {"text": pieces}
 
-    return numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    read_ahead = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    return numbers.map(read, **read_ahead).unbatch()
 
   def list_shards(self, split: str) -> Sequence[str]:
     return self._files[split]
@@ -93,20 +97,20 @@ class Lines(seqio.FileDataSource):
   def __init__(
     self,
     files: Mapping[str, Sequence[str]],
-    wrong: text_reading.WrongBytes,
+    notices: text_reading.Notices,
     held_out: float | None = None,
   ):
     """Lists files.
 
     Args:
       files: of each split.
-      wrong: is told of bytes that are no UTF-8.
+      notices: of what is not read as it is.
       held_out: share of all lines that "validation" consists of and "train" goes without, where
         both are read from the same files. A line's hash decides, so equal lines stay together.
     """
     self._held_out = held_out
     self._files = {split: list(names) for split, names in files.items()}
-    self._blocks = _Blocks(wrong)
+    self._blocks = _Blocks(notices)
     super().__init__(_not_by_name, self._files)
 
   @_as_written
@@ -153,8 +157,8 @@ class _Blocks:
   that was cut short for whole.
   """
 
-  def __init__(self, wrong: text_reading.WrongBytes):
-    self._wrong = wrong
+  def __init__(self, notices: text_reading.Notices):
+    self._notices = notices
     self._lock = threading.Lock()
     self._open: collections.OrderedDict[tuple[str, int], io.BufferedReader] = (
       collections.OrderedDict()
@@ -164,8 +168,8 @@ class _Blocks:
     """{"text": string} of the lines of file `number`."""
 
     def read(number: np.int64, place: np.int64) -> tuple[np.ndarray, np.int64]:
-      lines, place = self.read(files[number], int(place))
-      return np.array(lines, object), np.int64(place)
+      lines, after = self.read(files[int(number)], int(place))
+      return np.array(lines, object), np.int64(after)
 
     def step(place, _):
       lines, after = python_calls.call(read, [number, place], [tf.string, tf.int64])
@@ -185,9 +189,12 @@ class _Blocks:
       try:
         while not lines and (block := stream.read(_BLOCK_BYTES)):
           if not block.endswith(b"\n"):
-            block += text_reading.line(stream, file)
-          self._wrong.check(file, stream.tell() - len(block), block)
-          lines = [line.removesuffix(b"\r") for line in block.split(b"\n") if line.strip()]
+            block += text_reading.rest_of_line(stream)
+          if not block.endswith(b"\n") and len(block) > text_reading.LONGEST_DOCUMENT:
+            self._notices.long_document(file, stream.tell() - 1)
+          self._notices.check(file, stream.tell() - len(block), block)
+          ended = block.replace(b"\r\n", b"\n").split(b"\n")
+          lines = [line for line in ended if line.strip()]
         place = stream.tell()
       except BaseException:
         stream.close()

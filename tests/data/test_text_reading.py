@@ -1,6 +1,7 @@
 """Every byte of a corpus of files is read, or the run ends with the file's name and the reason."""
 
 import gzip
+import json
 import os
 import random
 import warnings
@@ -61,8 +62,6 @@ def test_a_line_is_all_that_is_between_line_feeds(tmp_path, end, last, mark):
 
 
 def test_every_form_reads_the_same_text(tmp_path):
-  import json
-
   (tmp_path / "lines.txt").write_bytes("\n".join(TEXTS).encode())
   (tmp_path / "lines.gz").write_bytes(gzip.compress("\n".join(TEXTS).encode()))
   for number, text in enumerate(TEXTS):
@@ -247,14 +246,40 @@ def test_remote_files_are_read_alike(tmp_path):
   assert "b.txt.gz: its gzip data ends too early" in error(f"file://{tmp_path}/b.*")
 
 
-def test_lines_and_documents_that_are_too_long(tmp_path, monkeypatch):
+LONG = ["x y " * 100_000, "a\rb" * 100_000, "天\r" * 100_000, "ascii " + "é" * 200_000]
+
+
+@pytest.mark.parametrize("documents", ["line", "file", "gzip", "json"])
+@pytest.mark.parametrize("text", LONG, ids=range(len(LONG)))
+def test_long_texts_are_read_as_several_documents(tmp_path, monkeypatch, documents, text):
+  """Memory is in proportion to the longest document; nothing of the text is lost or changed."""
+  monkeypatch.setattr(text_reading, "LONGEST_DOCUMENT", 100_000)
+  content = (json.dumps({"text": text}) if documents == "json" else text).encode()
+  file = tmp_path / "a.txt"
+  file.write_bytes(gzip.compress(content) if documents == "gzip" else content)
+  corpus = corpora.TextFiles(str(file), "line", validation_fraction=0)
+  if documents == "file":
+    corpus = corpora.TextFiles(str(file), "file", validation_fraction=0)
+  if documents == "json":
+    corpus = corpora.Jsonl(str(file), validation_fraction=0)
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    pieces = [piece.decode() for piece in read(corpus.source())]  # each is UTF-8
+  if documents != "json":  # Records are dealt out to shards.
+    assert "".join(pieces) == text
+  assert sorted("".join(pieces)) == sorted(text) and len(pieces) > 1
+  assert max(len(piece.encode()) for piece in pieces) < 200_000
+  assert " " not in text or all(piece.endswith(" ") for piece in pieces[:-1]) or "é" in text
+  (message,) = (str(warning.message) for warning in caught)
+  assert str(file) in message and "read as several" in message
+
+
+def test_texts_that_are_too_long_to_be_held(tmp_path, monkeypatch):
   monkeypatch.setattr(text_files, "LARGEST_DOCUMENT", 100_000)
-  (tmp_path / "a.txt").write_text("short\n" + "x" * 99_999 + "\n")
-  (tmp_path / "b.gz").write_bytes(packed(["short", "x" * 200_000]))
-  assert len(silent(tmp_path / "a.txt")) == 2
-  message = error(tmp_path / "b.gz")
-  assert "b.gz: the line that begins before byte" in message and "too much for one" in message
+  (tmp_path / "b.gz").write_bytes(packed(['{"text": "short"}', "x" * 200_000]))
   assert "b.gz: its text is larger than" in error(tmp_path / "b.gz", "file")
+  with pytest.raises(UserError, match="b.gz: the line that begins before byte"):
+    corpora.Jsonl(str(tmp_path / "b.gz")).source()
 
 
 @pytest.mark.parametrize("kept_open", [0, 2, 512])
