@@ -254,8 +254,9 @@ class Dataset:
     }
 
   def check_not_empty(self) -> None:
-    """UserError where a component has no example in an epoch of a stream of this process."""
+    """UserError where an epoch of a stream of this process has nothing for a component."""
     for stream in self._owned():
+      where = f" in data stream {stream} of {self.streams}" if self.streams > 1 else ""
       for index, (task, _) in enumerate(self.pipeline.parts):
         # In the order of the files, as the first that are shuffled wait for many.
         shard = (stream, self.streams)
@@ -263,12 +264,14 @@ class Dataset:
           index, "train", self.seed, training=False, shard=shard, shuffle=False
         )
         if not list(iterator.arrays(examples.take(1))):
-          where = f" in data stream {stream} of {self.streams}" if self.streams > 1 else ""
           raise UserError(
             f"{task.name} gives no example{where}: its 'train' split has no document with enough "
             f"tokens for feature lengths {dict(self.pipeline.lengths)}. Check what CORPUS points "
             "to, shorten TASK_FEATURE_LENGTHS or lower DATA_STREAMS."
           )
+        if isinstance(task, tasks.PretrainingTask):
+          documents = functools.partial(task.token_documents, "train", shard)
+          task.objective.check_documents(documents, f"the 'train' split{where}")
 
   def _owned(self) -> range:
     return iterator.owned(self._process_index, self._process_count, self.streams)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from t5x_style.data import noise, pieces, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
+from t5x_style.data.spelling import Spelling
 from t5x_style.errors import UserError
 from t5x_style.ranges import Fraction, OpenFraction
 
@@ -129,12 +130,12 @@ class MaskedLM(Objective):
     maskable_ids[ordinary] = True
     if vocabulary.unk_id is not None:
       maskable_ids[vocabulary.unk_id] = True
-    words = pieces.word_parts(vocabulary) if self.whole_word else None
+    spelling = Spelling(vocabulary) if self.whole_word else None
 
     def corrupt(tokens: tf.Tensor, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
       maskable = tf.gather(tf.constant(maskable_ids), tokens)
       count = exact_count(maskable, self.mask_rate, bound)
-      groups = None if words is None else pieces.word_ids(tokens, words)
+      groups = spelling.word_ids(tokens) if spelling else None
       positions, _ = noise.choose(noise.fold_in(seeds, 0), maskable, count, bound, groups)
       chosen = noise.positions_to_mask(positions, tokens.shape[1])
       inputs = mask_tokens(

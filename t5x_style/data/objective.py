@@ -59,6 +59,14 @@ class Objective:
     """Raises UserError, naming what to change, where the objective cannot work."""
     self.check_architecture(architecture)
 
+  def check_documents(self, documents: Callable[[], tf.data.Dataset], where: str) -> None:
+    """Raises UserError where an epoch cannot be trained on.
+
+    Args:
+      documents: opens the token documents of the epoch, in the order of the files.
+      where: what they are of, for the message: "the 'train' split".
+    """
+
   def preprocessor(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import noise, pieces, skipping, vocabularies
+from t5x_style.data import noise, skipping, vocabularies
 from t5x_style.data.masked_lm import MaskedLM
 from t5x_style.data.objective import Preprocessor
+from t5x_style.data.spelling import Spelling
+from t5x_style.errors import UserError
 
 _SHORTEST = 4  # tokens of a pair: two a side
 
@@ -35,6 +36,10 @@ class _SentencePairs(MaskedLM):
   def max_targets(self, lengths: Mapping[str, int], architecture: str) -> int:
     return max(1, round(self.mask_rate * (lengths["inputs"] - 3)))
 
+  def arranged(self, documents: tf.data.Dataset) -> tf.data.Dataset:
+    """The documents with what `segments` needs of others, as "other_targets" and "other_ends"."""
+    return documents
+
   def segments(self, chunks: tf.Tensor, row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
     """(A, its lengths, B, its lengths, labels) of the chunks of a document; see `preprocessor`."""
     raise NotImplementedError
@@ -45,22 +50,26 @@ class _SentencePairs(MaskedLM):
     length = lengths["inputs"] - 3
     cls, sep = (vocabularies.special_id(vocabulary, piece) for piece in ("[CLS]", "[SEP]"))
     corrupt = self.corrupter(vocabulary, self.max_targets(lengths, architecture))
-    ends = pieces.sentence_ends(vocabulary)
+    spelling = Spelling(vocabulary)
+
+    def find_sentences(document):
+      return {**document, "ends": spelling.sentence_ends(document["targets"][None])[0]}
 
     def cut(document):
       chunks, n = _chunks(document["targets"], length)
       salts = tf.fill(tf.shape(n), noise.salt(document["noise_seed"]))
       return {
         "tokens": chunks,
+        "ends": _chunks(document["ends"], length)[0],
         "lengths": n,
         "seeds": noise.window_seeds(chunks, salts),
-        "other": document["other"],
         "counts": tf.tile(document["counts"][None], [tf.size(n), 1]),
+        **{name: value for name, value in document.items() if name.startswith("other_")},
       }
 
     def pair(row):
       chunks, n, seeds = row["tokens"], row["lengths"], row["seeds"]
-      split = _split(chunks, n, noise.fold_in(seeds, 10), ends)
+      split = _split(n, noise.fold_in(seeds, 10), row["ends"])
       row = {**row, "split": split}
       first, first_n, second, second_n, labels = self.segments(chunks, row)
       tokens, types = _frame(first, first_n, second, second_n, cls, sep, lengths["inputs"])
@@ -68,7 +77,10 @@ class _SentencePairs(MaskedLM):
       return {**features, "useful": tf.reduce_any(features["loss_weights"] > 0, axis=1)}
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      chunks = _with_other(skipping.usable(documents, _SHORTEST)).map(cut)
+      usable = skipping.usable(documents, _SHORTEST)
+      # Of two at once, as more would hold more documents back.
+      usable = usable.map(find_sentences, num_parallel_calls=2, deterministic=True)
+      chunks = self.arranged(usable).map(cut)
       return skipping.examples(chunks, pair, keep_raw="keep_raw" in documents.element_spec)
 
     return preprocess
@@ -76,19 +88,42 @@ class _SentencePairs(MaskedLM):
 
 @dataclasses.dataclass(frozen=True)
 class NextSentence(_SentencePairs):
-  """NSP (Devlin et al. 2018, section 3.1): B follows A (label 0) or is of another document (1)."""
+  """NSP (Devlin et al. 2018, section 3.1): B follows A (label 0) or is of another document (1).
+
+  The other document is the last one in the stream whose tokens are not all the same, for the first
+  document the one after it; copies of a document count as the same one. So half of the pairs of
+  every document are labelled 1, as soon as the stream has two that differ. Where it has not, as may
+  be in validation, all pairs are labelled 0; to train on such a stream is refused.
+  """
 
   name = "next_sentence"
 
+  def check_documents(self, documents: Callable[[], tf.data.Dataset], where: str) -> None:
+    usable = _with_other(skipping.usable(documents(), _SHORTEST))
+    if not list(usable.filter(lambda document: tf.size(document["other_targets"]) > 0).take(1)):
+      raise UserError(
+        f"{self.name} takes half of the second segments from another document, but {where} has "
+        "one document, or copies of one. Give CORPUS more documents (CORPUS_DOCUMENTS = 'line' "
+        "where each line of a file is one), lower DATA_STREAMS if it is above 1, or include "
+        "objectives/sentence_order.gin, which needs one document only."
+      )
+
+  def arranged(self, documents: tf.data.Dataset) -> tf.data.Dataset:
+    return _with_other(documents)
+
   def segments(self, chunks: tf.Tensor, row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-    n, split, seeds, other = row["lengths"], row["split"], row["seeds"], row["other"]
+    n, split, seeds, other = row["lengths"], row["split"], row["seeds"], row["other_targets"]
     length = chunks.shape[1]
     available = tf.size(other)
-    swap = (noise.uniform(noise.fold_in(seeds, 11), 1)[:, 0] < 0.5) & (available >= 2)
+    swap = (noise.uniform(noise.fold_in(seeds, 11), 1)[:, 0] < 0.5) & (available > 0)
     place = tf.range(length)[None, :]
-    # A stretch of the other document, as long as what it replaces where there is so much.
+    # A stretch of the other document, as long as what it replaces where there is so much. It begins
+    # with a sentence, as what it replaces does: how B begins must not tell the label.
     strange_n = tf.minimum(n - split, available)
-    start = noise.integers(noise.fold_in(seeds, 12), 1, (available - strange_n + 1)[:, None])
+    starts = tf.cast(1 + tf.where(row["other_ends"][:-1])[:, 0], tf.int32)
+    starts = tf.concat([[0], starts], axis=0)
+    count = tf.searchsorted(starts, available - strange_n, side="right")
+    start = tf.gather(starts, noise.integers(noise.fold_in(seeds, 12), 1, count[:, None]))
     where = tf.minimum(start + place, tf.maximum(available - 1, 0))
     strange = tf.gather(tf.concat([other, [0]], axis=0), where)
     follows = _shifted(chunks, split)
@@ -113,16 +148,43 @@ class SentenceOrder(_SentencePairs):
 
 
 def _with_other(documents: tf.data.Dataset) -> tf.data.Dataset:
-  """Adds "other": the tokens of the document before; the first one comes without."""
+  """Adds another document, as "other_targets" and "other_ends": the last one before with other
+  tokens, else the next one, else nothing.
 
-  def remember(before, document):
-    return document["targets"], {**document, "other": before}
+  documents  A     A  B  B  A  C          A  A
+  other      none  B  A  A  B  A          none for both
+  """
+  # A document is held back until the next has come, the last one until this mark.
+  end = {
+    name: tf.zeros([n or 0 for n in spec.shape], spec.dtype)
+    for name, spec in documents.element_spec.items()
+  }
 
-  return documents.scan(tf.zeros([0], tf.int32), remember)
+  def step(state, document):
+    held, before = state["held"], state["before"]
+    differ = ~_same(held["targets"], document["targets"])
+    after = tf.cond(differ, lambda: _part(document), lambda: _part(end))
+    other = tf.cond(tf.size(before["targets"]) > 0, lambda: before, lambda: after)
+    before = tf.cond(differ, lambda: _part(held), lambda: before)
+    named = {f"other_{name}": value for name, value in other.items()}
+    return {"held": document, "before": before}, {**held, **named}
+
+  ended = documents.concatenate(tf.data.Dataset.from_tensors(end))
+  with_other = ended.scan({"held": end, "before": _part(end)}, step)
+  return with_other.filter(lambda document: tf.size(document["targets"]) > 0)
+
+
+def _part(document: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  return {name: document[name] for name in ("targets", "ends") if name in document}
+
+
+def _same(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+  n = tf.minimum(tf.size(a), tf.size(b))
+  return tf.equal(tf.size(a), tf.size(b)) & tf.reduce_all(tf.equal(a[:n], b[:n]))
 
 
 def _chunks(tokens: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
-  """int32 [n] -> ([B, length], lengths [B]); a rest of fewer than four tokens is left out."""
+  """[n] -> ([B, length], lengths [B]); a rest of fewer than four tokens is left out."""
   n = tf.size(tokens)
   count = (n + length - 1) // length
   rows = tf.reshape(tf.pad(tokens, [[0, count * length - n]]), [-1, length])
@@ -131,11 +193,11 @@ def _chunks(tokens: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
   return rows[:count], lengths[:count]
 
 
-def _split(chunks: tf.Tensor, n: tf.Tensor, seeds: tf.Tensor, ends: np.ndarray) -> tf.Tensor:
+def _split(n: tf.Tensor, seeds: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
   """int32 [B]: the length of A, up to a sentence end with two tokens on either side, if any."""
-  place = tf.range(chunks.shape[1])[None, :]
+  place = tf.range(ends.shape[1])[None, :]
   inside = (place >= 1) & (place < n[:, None] - 2)
-  sentence = inside & tf.gather(tf.constant(ends), chunks)
+  sentence = inside & ends
   eligible = tf.where(tf.reduce_any(sentence, axis=1, keepdims=True), sentence, inside)
   last, _ = noise.choose(seeds, eligible, tf.ones_like(n), 1)
   return last[:, 0] + 1

@@ -114,6 +114,12 @@ class PretrainingTask(seqio.Task):
       examples = examples.shuffle(buffer, seed, reshuffle_each_iteration=False)
     return examples
 
+  def token_documents(self, split: str, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
+    """What the objective is given of one epoch of `split`, in the order of the files."""
+    shard_info = seqio.ShardInfo(*shard) if shard[1] > 1 else None
+    documents = self._documents(split, 0, 0, tf.constant(0, tf.int64), shard_info)
+    return tokenize(documents, next(iter(self.output_features.values())).vocabulary)
+
   def _documents(
     self,
     split: str,

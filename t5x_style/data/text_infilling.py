@@ -12,8 +12,9 @@ import seqio
 import tensorflow as tf
 from annotated_types import Interval
 
-from t5x_style.data import noise, pieces, vocabularies, windows
+from t5x_style.data import noise, vocabularies, windows
 from t5x_style.data.objective import Objective, Preprocessor
+from t5x_style.data.spelling import Spelling
 from t5x_style.ranges import OpenFraction
 
 
@@ -59,15 +60,15 @@ class TextInfilling(Objective):
     raw = min(lengths["inputs"], lengths["targets"]) - 1
     eos = vocabulary.eos_id
     mask_id = vocabularies.special_id(vocabulary, "[MASK]")
-    ends = pieces.sentence_ends(vocabulary) if self.permute_sentences else None
+    spelling = Spelling(vocabulary) if self.permute_sentences else None
 
     def corrupt(window):
       tokens, n, seeds = window["tokens"], window["lengths"], window["seeds"]
       text = tokens
       hidden, insertions = self.draw(n, seeds, raw)
       hidden_in_window = hidden
-      if ends is not None:
-        order = sentence_order(tokens, n, noise.fold_in(seeds, 3), ends)
+      if spelling:
+        order = sentence_order(n, noise.fold_in(seeds, 3), spelling.sentence_ends(tokens))
         text = tf.gather(tokens, order, batch_dims=1)
         hidden_in_window = tf.gather(hidden, tf.argsort(order, axis=1), batch_dims=1)
       return {
@@ -147,16 +148,13 @@ def infill(
   return noise.compact(values, keep, length)
 
 
-def sentence_order(
-  tokens: tf.Tensor, n: tf.Tensor, seeds: tf.Tensor, ends: np.ndarray
-) -> tf.Tensor:
-  """Int32 [B, L]: the positions of each row, its sentences shuffled.
+def sentence_order(n: tf.Tensor, seeds: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
+  """Int32 [B, L]: the positions of each row of length `n`, its sentences shuffled.
 
-  `ends`, bool [V], marks the pieces that end one.
+  `ends`, bool [B, L], marks the last token of each sentence.
   """
-  length = tokens.shape[1]
+  length = ends.shape[1]
   real = tf.range(length)[None, :] < n[:, None]
-  stops = tf.gather(tf.constant(ends), tokens)
-  sentence = tf.cumsum(tf.cast(stops, tf.int32), axis=1, exclusive=True)
+  sentence = tf.cumsum(tf.cast(ends, tf.int32), axis=1, exclusive=True)
   key = tf.gather(noise.uniform(seeds, length), sentence, batch_dims=1)
   return tf.argsort(tf.where(real, key, 2.0), axis=1, stable=True)

@@ -210,7 +210,7 @@ def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray:
   of the text (T5's own) the first token of a document counts that space as well.
   """
   special = marks(vocabulary)
-  sizes = [0 if i in special else len(b) for i, b in enumerate(_id_bytes(vocabulary))]
+  sizes = [0 if i in special else len(b) for i, b in enumerate(id_bytes(vocabulary))]
   return np.array(sizes, np.int32)
 
 
@@ -220,7 +220,7 @@ def decode_visible(vocabulary: seqio.Vocabulary, ids: Iterable[int]) -> str:
   SeqIO's decode stops at EOS, says ⁇ for sentinels or drops them, and drops special tokens. Bytes
   that are no UTF-8, as in the middle of a character, show as U+FFFD.
   """
-  table = _id_bytes(vocabulary)
+  table = id_bytes(vocabulary)
   unknown = b"<unk>"
   parts = [table[i] if i < len(table) else unknown for i in map(int, ids) if i > 0]
   return b"".join(parts).decode("utf-8", errors="replace")
@@ -310,7 +310,7 @@ def _name(vocabulary: seqio.Vocabulary) -> str:
   return "bytes" if isinstance(vocabulary, seqio.ByteVocabulary) else type(vocabulary).__name__
 
 
-def _id_bytes(vocabulary: seqio.Vocabulary) -> list[bytes]:
+def id_bytes(vocabulary: seqio.Vocabulary) -> list[bytes]:
   """What each id is shown as, [V]."""
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     table = [

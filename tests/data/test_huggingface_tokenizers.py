@@ -16,10 +16,10 @@ from t5x_style.data import (
   loader,
   masked_lm,
   model_ids,
-  pieces,
   text_infilling,
   vocabularies,
 )
+from t5x_style.data import spelling as spelling_module
 from t5x_style.errors import UserError
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -200,12 +200,36 @@ def test_what_special_tokens_are_called(files):
     assert vocabularies.decode_visible(t5, [i]) == f"<extra_id_{k}>"
 
 
-def test_pieces_know_words_and_sentence_ends(files):
+def test_words_and_sentence_ends_of_wordpiece(files):
+  """Ideographs and punctuation are words; a bracket after a full stop is of its sentence."""
   vocabulary = huggingface_tokenizers.hf_tokenizer(files["wordpiece"])
-  ids = vocabulary.encode("jumps brownrown .")
-  words = pieces.word_ids(tf.constant([ids]), pieces.word_parts(vocabulary)).numpy()[0]
-  assert words[-1] == 2 and words[0] == 0 and len(ids) > 3
-  assert pieces.sentence_ends(vocabulary)[ids].tolist() == [False] * (len(ids) - 1) + [True]
+  spelling = spelling_module.Spelling(vocabulary)
+  ids = vocabulary.encode("jumps brownrown . ) 漢字 over .")
+  tokens = tf.constant([ids])
+  words = spelling.word_ids(tokens).numpy()[0]
+  pieces_of = [vocabulary.piece_bytes[i].decode() for i in ids]
+  begins = [0] + [i for i in range(1, len(ids)) if words[i] > words[i - 1]]
+  assert begins == [i for i, piece in enumerate(pieces_of) if piece.startswith(" ") or not piece]
+  ends = spelling.sentence_ends(tokens).numpy()[0]
+  assert ends[-1] and ends.sum() == 2
+
+
+def test_characters_cut_by_byte_level_pieces_are_whole_in_words(files):
+  vocabulary = huggingface_tokenizers.hf_tokenizer(files["byte_level"])
+  spelling = spelling_module.Spelling(vocabulary)
+  text = "हिन्दी भाषा। naïve cafe\u0301s 中国。"
+  ids = vocabulary.encode(text)
+  assert len(ids) > len(text)  # most characters are cut into bytes
+  words = spelling.word_ids(tf.constant([ids])).numpy()[0]
+  found = [
+    vocabularies.decode_visible(vocabulary, np.array(ids)[words == i]).strip()
+    for i in range(words[-1] + 1)
+  ]
+  expected = ["हिन्दी", "भाषा", "।", "naïve", "cafe\u0301s", "中", "国", "。"]
+  assert [word for word in found if word] == expected
+  ends = np.flatnonzero(spelling.sentence_ends(tf.constant([ids])).numpy()[0]) + 1
+  sentences = [vocabularies.decode_visible(vocabulary, part) for part in np.split(ids, ends)]
+  assert sentences == ["हिन्दी भाषा।", " naïve cafe\u0301s 中国。", ""]
 
 
 def test_the_same_vocabulary_is_told_by_its_content(files):

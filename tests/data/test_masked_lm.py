@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from t5x_style.data import pieces, vocabularies
+from t5x_style.data import vocabularies
 from t5x_style.data.masked_lm import MaskedLM
+from t5x_style.data.spelling import Spelling
 
 
 def rows(out):
@@ -66,10 +67,10 @@ def test_whole_words_are_chosen_together(vocabulary, examples):
   out = examples(
     MaskedLM(whole_word=True), "encoder_only", {"inputs": 130}, docs=[np.array(tokens)]
   )
-  parts = pieces.word_parts(vocabulary)
+  spelling = Spelling(vocabulary)
   partial = whole = 0
   for targets, chosen in zip(out["targets"][:-1], out["loss_weights"][:-1] > 0, strict=True):
-    ids = pieces.word_ids(targets[None], parts).numpy()[0]
+    ids = spelling.word_ids(targets[None]).numpy()[0]
     words = [chosen[ids == i] for i in np.unique(ids[chosen])]
     cut = sum(not word.all() for word in words)
     assert cut <= 1

@@ -4,9 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from t5x_style.data import vocabularies
+from t5x_style.data import loader, vocabularies
 from t5x_style.data.sentence_pairs import NextSentence, SentenceOrder
+from t5x_style.errors import UserError
 
 OBJECTIVES = [NextSentence(), SentenceOrder()]
 
@@ -61,6 +63,85 @@ def test_sentence_order_labels(examples, numbered, ordinary, vocabulary):
     labels.append(label)
   n = len(labels)
   assert n == 60 * 3 and abs(sum(labels) - n / 2) < 3.5 * np.sqrt(n / 4)
+
+
+@pytest.mark.parametrize("order", ["A", "AAA", "AB", "ABBA", "AABBAB", "AAAB", "ABCCCBA"])
+def test_another_document_is_another(order):
+  """Copies are the same document, however they lie; with the next one, if there is none before."""
+  documents = [[ord(kind)] * (5 + ord(kind) % 2) for kind in order]
+  dataset = tf.data.Dataset.from_generator(
+    lambda: ({"targets": tokens} for tokens in documents),
+    output_signature={"targets": tf.TensorSpec([None], tf.int32)},
+  )
+  found = list(NextSentence().arranged(dataset).as_numpy_iterator())
+  assert [one["targets"].tolist() for one in found] == documents
+  for i, one in enumerate(found):
+    before = [kind for kind in order[:i] if kind != order[i]]
+    after = [kind for kind in order[i + 1 : i + 2] if kind != order[i]]
+    expected = "".join([*before[-1:], *after][:1])
+    assert "".join(map(chr, one["other_targets"][:1])) == expected
+
+
+def test_pairs_of_two_documents_over_many_epochs(examples, ordinary, vocabulary):
+  place = {int(token): i for i, token in enumerate(ordinary)}
+  kinds = {kind: ordinary[i * 1000 : (i + 1) * 1000] for i, kind in enumerate("AB")}
+  docs = [kinds[kind] for kind in "BAABABBA"]
+  out = examples(NextSentence(), "encoder_only", {"inputs": 43}, docs=docs)
+  labels = []
+  for first, second, label in pairs(out, vocabulary):
+    one, other = ({place[t] // 1000 for t in part} for part in (first, second))
+    assert len(one) == len(other) == 1
+    assert label == int(one != other)
+    labels.append(label)
+  n = len(labels)
+  assert n == 25 * len(docs) and abs(sum(labels) - n / 2) < 4 * 3.5 * np.sqrt(
+    n / 4 / 4
+  )  # four copies are alike
+  alone = examples(NextSentence(), "encoder_only", {"inputs": 43}, docs=docs[:1])
+  assert not alone["pair_label"].any()
+
+
+def test_a_stream_of_one_document_is_refused_and_of_two_holds_true_pairs(new_corpus, tmp_path):
+  texts = [" ".join(f"{word}{i}." for i in range(200)).encode() for word in ("alpha", "GAMMA")]
+  corpus = new_corpus(tmp_path, texts, texts[:1], shards=1)
+  vocabulary = vocabularies.byte_vocabulary(128, ("[CLS]", "[SEP]", "[MASK]"))
+
+  def load(**changes):
+    return loader.load(
+      *("encoder_only", 8, 0),
+      corpus=corpus,
+      vocabulary=vocabulary,
+      objective=NextSentence(),
+      feature_lengths={"inputs": 64},
+      shuffle_buffer_size=200,
+      **changes,
+    )
+
+  batches = load().train()
+  labels = []
+  for batch in itertools.islice(batches, 40):
+    sides = (batch["encoder_target_tokens"], batch["encoder_token_types"], batch["pair_labels"])
+    for row, types, label in zip(*sides, strict=True):
+      texts_of = [vocabulary.decode(row[types == side].tolist()) for side in (0, 1)]
+      upper = [{c.isupper() for c in text if c.isalpha()} for text in texts_of]
+      assert not all(upper) or label == int(upper[0] != upper[1]), texts_of
+      labels.append(label)
+  assert abs(sum(labels) - 160) < 3.5 * np.sqrt(80)
+  with pytest.raises(UserError, match=r"'train' split in data stream 0 of 2 has one document"):
+    load(streams=2)
+
+
+def test_how_the_second_segment_begins_does_not_tell_the_label(examples, vocabulary):
+  """Both kinds begin with a sentence."""
+  docs = [
+    np.array(vocabulary.encode("".join(f" {word} is number {i}." for i in range(300))))
+    for word in ("This", "That", "What")
+  ]
+  out = examples(NextSentence(), "encoder_only", {"inputs": 64}, docs=docs)
+  found = pairs(out, vocabulary)
+  seen = {vocabularies.decode_visible(vocabulary, second).split()[0] for _, second, _ in found}
+  assert sum(label for *_, label in found) > 50
+  assert seen == {"This", "That", "What"}
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=str)

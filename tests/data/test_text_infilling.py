@@ -83,6 +83,19 @@ def test_permuted_sentences_hold_the_same_tokens(examples, vocabulary):
   assert inputs[:60].tolist() != tokens[:60].tolist()
 
 
+def test_sentences_of_other_scripts_are_permuted(examples, vocabulary):
+  """Each ends with its own mark, a byte piece at a time."""
+  text = "".join(f"第{i}句话。" for i in range(12))
+  tokens = np.array(vocabulary.encode(text))
+  objective = TextInfilling(noise_density=0.01, permute_sentences=True)
+  out = examples(objective, "encoder_decoder", {"inputs": len(tokens) + 2}, docs=[tokens])
+  inputs = vocabularies.decode_visible(vocabulary, out["inputs"][0])
+  whole = [f"第{i}句话。" for i in range(12)]
+  moved = sorted(whole, key=lambda sentence: inputs.find(sentence))
+  assert sum(sentence in inputs for sentence in whole) >= 10  # one or two have a mask
+  assert moved != whole
+
+
 def test_errors(vocabulary):
   with pytest.raises(ValueError, match="noise_density = 0 is outside"):
     TextInfilling(noise_density=0).check(vocabulary, {"inputs": 8, "targets": 8}, "encoder_decoder")
