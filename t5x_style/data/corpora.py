@@ -27,8 +27,8 @@ class Corpus(Protocol):
 
   `source` prepares what there is to prepare and raises what is wrong. It yields {"text": string},
   one document an example, finite and in a fixed order, for the splits "train" and, where anything
-  is held out, "validation". `fingerprint` is another one when the text has changed; it does not
-  depend on where the text lies.
+  is held out, "validation". A number "document", int64, tells which examples are parts of one.
+  `fingerprint` is another one when the text has changed; it does not depend on where the text lies.
   """
 
   @property

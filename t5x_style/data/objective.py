@@ -23,7 +23,8 @@ class Objective:
   """Base of every objective; a subclass is one file of t5x_style/data and one gin file.
 
   The preprocessor maps token documents {"targets": int32 [n] without EOS, "noise_seed": int64 [2]
-  (run seed, epoch)} to examples. An example holds (all of a static length, zero padded):
+  (run seed, epoch)} to examples; where a source reads a long document as several, these have the
+  same number as "document". An example holds (all of a static length, zero padded):
     inputs         int32 [I]: what an encoder reads
     targets        int32 [T]: what is predicted; encoder-only: the original tokens, T = I
     loss_weights   float32 [T], optional: default 1 where targets are not padding

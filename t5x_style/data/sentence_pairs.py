@@ -90,10 +90,10 @@ class _SentencePairs(MaskedLM):
 class NextSentence(_SentencePairs):
   """NSP (Devlin et al. 2018, section 3.1): B follows A (label 0) or is of another document (1).
 
-  The other document is the last one in the stream whose tokens are not all the same, for the first
-  document the one after it; copies of a document count as the same one. So half of the pairs of
-  every document are labelled 1, as soon as the stream has two that differ. Where it has not, as may
-  be in validation, all pairs are labelled 0; to train on such a stream is refused.
+  The other document is the last one before it in the stream, for the first document the one after
+  it; copies of a document count as one, and so do the parts of one that is read as several. Half of
+  the pairs of a document are labelled 1, on average. Where a stream has one document only, as may
+  be in validation, all its pairs are labelled 0; to train on such a stream is refused.
   """
 
   name = "next_sentence"
@@ -148,8 +148,8 @@ class SentenceOrder(_SentencePairs):
 
 
 def _with_other(documents: tf.data.Dataset) -> tf.data.Dataset:
-  """Adds another document, as "other_targets" and "other_ends": the last one before with other
-  tokens, else the next one, else nothing.
+  """Adds another document, as "other_targets" and "other_ends": the last one before that is
+  another, else the next one, else nothing.
 
   documents  A     A  B  B  A  C          A  A
   other      none  B  A  A  B  A          none for both
@@ -162,7 +162,7 @@ def _with_other(documents: tf.data.Dataset) -> tf.data.Dataset:
 
   def step(state, document):
     held, before = state["held"], state["before"]
-    differ = ~_same(held["targets"], document["targets"])
+    differ = ~_same(held, document)
     after = tf.cond(differ, lambda: _part(document), lambda: _part(end))
     other = tf.cond(tf.size(before["targets"]) > 0, lambda: before, lambda: after)
     before = tf.cond(differ, lambda: _part(held), lambda: before)
@@ -178,9 +178,15 @@ def _part(document: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   return {name: document[name] for name in ("targets", "ends") if name in document}
 
 
-def _same(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+def _same(one: dict[str, tf.Tensor], other: dict[str, tf.Tensor]) -> tf.Tensor:
+  """Whether two are of one document: parts of it, or copies."""
+  a, b = one["targets"], other["targets"]
   n = tf.minimum(tf.size(a), tf.size(b))
-  return tf.equal(tf.size(a), tf.size(b)) & tf.reduce_all(tf.equal(a[:n], b[:n]))
+  copies = tf.equal(tf.size(a), tf.size(b)) & tf.reduce_all(tf.equal(a[:n], b[:n]))
+  if "document" not in one:
+    return copies
+  real = (tf.size(a) > 0) & (tf.size(b) > 0)
+  return copies | (real & tf.equal(one["document"], other["document"]))
 
 
 def _chunks(tokens: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -184,7 +184,7 @@ def _ranges(patterns: Mapping[int, str]) -> tuple[np.ndarray, np.ndarray]:
   codes = np.concatenate([np.arange(0xD800), np.arange(0xE000, 0x110000)]).astype(np.int32)
   every = "".join(map(chr, codes.tolist()))
   classes = np.full(len(codes), _OTHER, np.int32)
-  for value, pattern in reversed(patterns.items()):
+  for value, pattern in reversed(list(patterns.items())):
     for match in regex.finditer(f"{pattern}+", every, regex.V1):
       classes[match.start() : match.end()] = value
   firsts = np.flatnonzero(np.diff(classes, prepend=-1))

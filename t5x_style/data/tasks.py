@@ -144,9 +144,12 @@ class PretrainingTask(seqio.Task):
       held = max(1, buffer // _EXAMPLES_PER_DOCUMENT)
       documents = documents.shuffle(held, order, reshuffle_each_iteration=False)
     extra = {"keep_raw": tf.constant(True)} if self._keep_raw else {}
-    return documents.map(
-      lambda document: {"text": document["text"], "noise_seed": noise_seed, **extra}
-    )
+
+    def read(document):
+      kept = {name: document[name] for name in ("text", "document") if name in document}
+      return {**kept, "noise_seed": noise_seed, **extra}
+
+    return documents.map(read)
 
   def _shards_evenly(self, split: str, count: int) -> bool:
     """Whether the files divide well enough; else every shard reads all and keeps its share."""

@@ -31,6 +31,8 @@ _KEPT_OPEN = 512
 class WholeFiles(seqio.FileDataSource):
   """One document a file, several where it is long; gzip data is unpacked.
 
+  Those that are of one file have the same number as "document".
+
   In shuffled order it draws a permutation of all files that is a function of the seed and is never
   held in memory, so the state of an iterator is small for millions of files.
   """
@@ -79,7 +81,7 @@ class WholeFiles(seqio.FileDataSource):
         number = tf.random.experimental.index_shuffle(number, seeds, last)
       (pieces,) = python_calls.call(content, [number], [tf.string])
       pieces.set_shape([None])
-      return {"text": pieces}
+      return {"text": pieces, "document": tf.fill(tf.shape(pieces), number)}
 
     read_ahead = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
     return numbers.map(read, **read_ahead).unbatch()

@@ -81,7 +81,8 @@ KINDS = ("python_stdlib", "files", "lines", "jsonl", "tfds")
 
 def documents(source, split, **options):
   dataset = source.get_dataset(split, **{"shuffle": False, **options})
-  assert dataset.element_spec == {"text": tf.TensorSpec([], tf.string)}
+  assert dataset.element_spec["text"] == tf.TensorSpec([], tf.string)
+  assert dataset.element_spec.keys() <= {"text", "document"}
   return [example["text"] for example in iterator.with_options(dataset).as_numpy_iterator()]
 
 

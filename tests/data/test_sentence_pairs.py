@@ -65,6 +65,19 @@ def test_sentence_order_labels(examples, numbered, ordinary, vocabulary):
   assert n == 60 * 3 and abs(sum(labels) - n / 2) < 3.5 * np.sqrt(n / 4)
 
 
+def test_parts_of_one_document_are_not_another():
+  """A long file is read as several documents, which have its number."""
+  numbers, ids = [7, 7, 7, 4, 4, 7], [11, 12, 13, 14, 15, 16]
+  dataset = tf.data.Dataset.from_tensor_slices((numbers, ids)).map(
+    lambda number, token: {"document": number, "targets": tf.fill([5 + number % 2], token)}
+  )
+  found = NextSentence().arranged(dataset).as_numpy_iterator()
+  other = [one["other_targets"][:1].tolist() for one in found]
+  assert other == [[], [], [14], [13], [13], [15]]
+  with pytest.raises(UserError, match="the file has one document"):
+    NextSentence().check_documents(lambda: dataset.take(3), "the file")
+
+
 @pytest.mark.parametrize("order", ["A", "AAA", "AB", "ABBA", "AABBAB", "AAAB", "ABCCCBA"])
 def test_another_document_is_another(order):
   """Copies are the same document, however they lie; with the next one, if there is none before."""
