@@ -11,15 +11,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from t5x_style.errors import UserError
 from t5x_style.ranges import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 Schedule = Callable[[jax.Array], jax.Array]  # The number of steps taken -> the rate.
 
 
 def _check(warmup_steps: int, total_steps: int | None = None) -> None:
-  if warmup_steps < 0:
-    raise UserError(f"WARMUP_STEPS = {warmup_steps} must not be negative.")
   if total_steps is not None and warmup_steps >= total_steps:
     # Right for a trial of a few steps, a slip where it is all there is to be.
     warnings.warn(

@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from t5x_style.errors import UserError
 from t5x_style.losses import linear_cross_entropy, pair_classification_loss, select_chosen
 from t5x_style.models import Transformer
 from t5x_style.ranges import FractionBelowOne, NonNegativeFloat, PositiveFloat
@@ -38,20 +37,6 @@ class LossOptions:
   z_loss: NonNegativeFloat = 0.0
   label_smoothing: FractionBelowOne = 0.0
   normalizing_factor: PositiveFloat | Normalizer | None = None
-
-  def __post_init__(self):
-    factor = self.normalizing_factor
-    if isinstance(factor, str) and factor not in get_args(Normalizer):
-      raise UserError(
-        f"LOSS_NORMALIZING_FACTOR = {factor!r} must be None, a number, or one of "
-        f"{', '.join(map(repr, get_args(Normalizer)))}."
-      )
-    if isinstance(factor, (int, float)) and factor <= 0:
-      raise UserError(f"LOSS_NORMALIZING_FACTOR = {factor} must be positive.")
-    if not 0 <= self.label_smoothing < 1:
-      raise UserError(f"LABEL_SMOOTHING = {self.label_smoothing} must lie in [0, 1).")
-    if self.z_loss < 0:
-      raise UserError(f"Z_LOSS = {self.z_loss} must not be negative.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import pytest
 
 from launch import configuration, gin_files
+from launch.gin_values import GinValues
 from launch.mistakes import ConfigurationError
 
 PREFACE = "from __gin__ import dynamic_registration\nfrom restaurant import kitchen\n"
@@ -207,6 +208,16 @@ def test_macros_in_a_circle(workdir, write):
   write(workdir, {"mine.gin": "include 'dinner.gin'\nA = (1, %B)\nB = %A\nMINUTES = %A"})
   message = error("mine.gin")
   assert message.startswith("%A needs its own value: %A -> %B -> %A.\n  mine.gin:3: B = %A")
+
+
+def test_values_read_without_imports_are_checked_as_well(workdir, write, kitchen):
+  write(workdir, {"mine.gin": f"{PREFACE}A = %B\nB = %A\nC = '3'\nkitchen.Oven.degrees = %C"})
+  values = GinValues(["mine.gin"])
+  with pytest.raises(ConfigurationError, match="%A needs its own value: %A -> %B -> %A"):
+    values.macro("A")
+  assert values.parameters("Oven") == {"degrees": "3"}
+  with pytest.raises(ConfigurationError, match="Oven.degrees = '3' should be a whole number"):
+    values.parameters("Oven", kitchen.Oven)
 
 
 @pytest.mark.parametrize(
