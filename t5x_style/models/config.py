@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
-from annotated_types import MinLen
+from annotated_types import Interval, MinLen
 
 from t5x_style.errors import UserError
 from t5x_style.ranges import (
@@ -17,6 +17,7 @@ from t5x_style.ranges import (
 )
 
 Remat = Literal["none", "dots", "full"]  # What the backward pass recomputes.
+LayerCount = Annotated[int, Interval(ge=0, le=10_000)]  # Each is built when it is described.
 ARCHITECTURES = ("encoder_decoder", "decoder_only", "encoder_only")
 
 
@@ -47,8 +48,8 @@ class TransformerConfig:
   num_heads: PositiveInt
   head_dim: PositiveInt
   mlp_dim: PositiveInt
-  num_encoder_layers: NonNegativeInt = 0
-  num_decoder_layers: NonNegativeInt = 0
+  num_encoder_layers: LayerCount = 0
+  num_decoder_layers: LayerCount = 0
   num_kv_heads: PositiveInt | None = None  # None: as many as num_heads (no grouping).
 
   # Blocks. One activation is a plain MLP; two multiply into a gated one (Shazeer 2020).

@@ -62,6 +62,7 @@ def error(tmp_path, monkeypatch):
     ("MODEL = @step.LossOptions()", "should be a TransformerConfig (not a LossOptions)"),
     ("MODEL = 3", "MODEL = 3 should be a TransformerConfig (written @NAME())"),
     ("optimizers.adamw.b1 = 2", "optimizers.adamw.b1 = 2 should be less than 1."),
+    ("config.TransformerConfig.num_decoder_layers = 2147483647", "less than or equal to 10000."),
     ("config.TransformerConfig.num_kv_heads = 0", "should be greater than 0 or None."),
     ("config.TransformerConfig.attention_windows = (None, 'x')", "'x' should be a whole"),
     ("config.TransformerConfig.mlp_activations = 'relu'", "should be a tuple."),
