@@ -43,7 +43,8 @@ class Corpus(Protocol):
 class PythonStdlib:
   """Code and documentation of the running Python's standard library: 30 MB, 1,900 files, offline.
 
-  One document a file; 5 % of the files are held out, by a hash of their path.
+  One document a file; files that are not in UTF-8 (tests of Python's) are left out, and 5 % are
+  held out, by a hash of their path.
 
   Attributes:
     cache_dir: local folder for a copy of 32 MB; $T5X_STYLE_CACHE or the user's cache if None.

@@ -14,39 +14,40 @@ BYTE_ORDER_MARK = codecs.BOM_UTF8
 _FORMATS = tuple(
   (re.compile(magic, re.DOTALL), name, advice)
   for magic, name, advice in (
-    (rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", "Zstandard data", "unpack it: zstd -d {}"),
-    (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", "bzip2 data", "unpack it: bzip2 -dk {}"),
-    (rb"\xfd7zXZ\x00", "xz data", "unpack it: xz -dk {}"),
-    (rb"\x5d\x00\x00.{2}", "LZMA data", "unpack it: xz -dk {}"),
-    (rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18", "LZ4 data", "unpack it: lz4 -d {}"),
-    (rb"LZIP\x01", "lzip data", "unpack it: lzip -dk {}"),
-    (rb"\x1f[\x9d\xa0]", "data of compress", "unpack it: gzip -dk {}"),
-    (rb"\xff\x06\x00\x00sNaPpY", "Snappy data", "unpack it"),
-    (rb"PK(\x03\x04|\x05\x06|\x07\x08)", "a ZIP archive", "unpack it: unzip {}"),
-    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it: 7z x {}"),
-    (rb"Rar!\x1a\x07", "a RAR archive", "unpack it: unrar x {}"),
-    (rb".{257}ustar", "a tar archive", "unpack it: tar -xf {}"),
+    (rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", "Zstandard data", "Unpack it: zstd -d {}"),
+    (rb"\x1f\x8b", "gzip data, packed twice", "Unpack it: gzip -dk {}"),
+    (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", "bzip2 data", "Unpack it: bzip2 -dk {}"),
+    (rb"\xfd7zXZ\x00", "xz data", "Unpack it: xz -dk {}"),
+    (rb"\x5d\x00\x00.{2}", "LZMA data", "Unpack it: xz -dk {}"),
+    (rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18", "LZ4 data", "Unpack it: lz4 -d {}"),
+    (rb"LZIP\x01", "lzip data", "Unpack it: lzip -dk {}"),
+    (rb"\x1f[\x9d\xa0]", "data of compress", "Unpack it: gzip -dk {}"),
+    (rb"\xff\x06\x00\x00sNaPpY", "Snappy data", "Unpack it"),
+    (rb"PK(\x03\x04|\x05\x06|\x07\x08)", "a ZIP archive", "Unpack it: unzip {}"),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "Unpack it: 7z x {}"),
+    (rb"Rar!\x1a\x07", "a RAR archive", "Unpack it: unrar x {}"),
+    (rb".{257}ustar", "a tar archive", "Unpack it: tar -xf {}"),
     (
       rb"PAR[1E][^\t\n\r -~]",
       "Parquet",
-      "write its text to JSON lines (pandas.read_parquet, to_json)",
+      "Write its text to JSON lines (pandas.read_parquet, to_json)",
     ),
     (
       rb"(ARROW|FEA)1\x00|\xff{4}.{2}\x00\x00",
       "Arrow data",
-      "write its text to JSON lines (datasets.Dataset.from_file, to_json)",
+      "Write its text to JSON lines (datasets.Dataset.from_file, to_json)",
     ),
-    (rb"ORC[^\t\n\r -~]", "ORC", "write its text to JSON lines (pandas.read_orc, to_json)"),
-    (rb"Obj\x01", "Avro", "write its text to JSON lines (fastavro)"),
-    (rb"\x89HDF\r\n\x1a\n", "HDF5", "write its text to files of text"),
-    (rb"SQLite format 3\x00", "an SQLite database", "write its text to JSON lines"),
-    (rb"\x80[\x02-\x05]", "a Python pickle", "write its text to JSON lines"),
-    (rb"\x93NUMPY", "a NumPy array", "write its text to JSON lines"),
-    (rb"%PDF-", "a PDF", "write its text to a file: pdftotext {}"),
-    (rb"\xd0\xcf\x11\xe0", "a document of Microsoft Office", "save it as plain text in UTF-8"),
-    (rb"\x89PNG\r\n|\xff\xd8\xff", "an image", "leave it out"),
-    (rb"\x7fELF", "a program", "leave it out"),
-    (rb"(?!\x00{4}).{3}\x00{5}.{4}", "binary records (TFRecord?)", "write its text to JSON lines"),
+    (rb"ORC[^\t\n\r -~]", "ORC", "Write its text to JSON lines (pandas.read_orc, to_json)"),
+    (rb"Obj\x01", "Avro", "Write its text to JSON lines (fastavro)"),
+    (rb"\x89HDF\r\n\x1a\n", "HDF5", "Write its text to files of text"),
+    (rb"SQLite format 3\x00", "an SQLite database", "Write its text to JSON lines"),
+    (rb"\x80[\x02-\x05]", "a Python pickle", "Write its text to JSON lines"),
+    (rb"\x93NUMPY", "a NumPy array", "Write its text to JSON lines"),
+    (rb"%PDF-", "a PDF", "Write its text to a file: pdftotext {}"),
+    (rb"\xd0\xcf\x11\xe0", "a document of Microsoft Office", "Save it as plain text in UTF-8"),
+    (rb"\x89PNG\r\n|\xff\xd8\xff", "an image", "Write its text to a file in UTF-8"),
+    (rb"\x7fELF", "a program", "Write its text to a file in UTF-8"),
+    (rb"(?!\x00{4}).{3}\x00{5}.{4}", "binary records (TFRecord?)", "Write its text to JSON lines"),
   )
 )
 # The longer marks first, as UTF-16's are the beginning of UTF-32's.
@@ -110,18 +111,18 @@ def judge(sample: bytes, start: bool = True) -> Fault | Wrong | None:
   return first
 
 
-_BINARY = Fault("binary data and not text", "leave it out, or write its text to a file in UTF-8")
+_BINARY = Fault("binary data and not text", "Write its text to a file in UTF-8")
 
 
 def _encoded(name: str) -> Fault:
-  return Fault(f"text in {name} and not in UTF-8", f"convert it: iconv -f {name} -t UTF-8 {{}}")
+  return Fault(f"text in {name} and not in UTF-8", f"Convert it: iconv -f {name} -t UTF-8 {{}}")
 
 
 def _other_encoding(first: Wrong | None) -> Fault:
   byte = f" (byte {first.place:,} is 0x{first.value:02x})" if first else ""
   return Fault(
     f"not in UTF-8{byte}",
-    "convert it from its encoding, e.g. iconv -f WINDOWS-1252 -t UTF-8 {}",
+    "Convert it from its encoding, e.g. iconv -f WINDOWS-1252 -t UTF-8 {}",
   )
 
 

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import shlex
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -158,14 +159,9 @@ def look(files: Sequence[str], notices: Notices) -> None:
   """
   # Of a great many files some are looked at; the others are when they are opened.
   seen = files[:: -(-len(files) // _LOOKED_AT_FILES) or 1]
-  room = _UNPACKED_BYTES
-  tasks = []
-  for file in seen:
-    packed = file.endswith(".gz") and not text_files.is_remote(file)
-    room -= os.path.getsize(file) if packed else 0
-    tasks.append((file, room >= 0))
+  budget = _Budget(_UNPACKED_BYTES)
   with futures.ThreadPoolExecutor(_THREADS) as pool:
-    found = list(pool.map(lambda task: _look(*task), tasks))
+    found = list(pool.map(lambda file: _look(file, budget), seen))
   faults = [str(result) for result in found if isinstance(result, UserError)]
   if faults:
     more = f"\nand {len(faults) - _SHOWN:,} more files." if len(faults) > _SHOWN else ""
@@ -216,11 +212,26 @@ class Notices:
     warnings.warn(f"{file}: {what}.{more}", stacklevel=3)
 
 
-def _look(file: str, unpack: bool) -> UserError | file_formats.Wrong | None:
+class _Budget:
+  """Of so many bytes that threads may read."""
+
+  def __init__(self, size: int):
+    self._left = size
+    self._lock = threading.Lock()
+
+  def take(self, size: int) -> bool:
+    with self._lock:
+      enough = size <= self._left
+      self._left -= size if enough else 0
+    return enough
+
+
+def _look(file: str, budget: _Budget) -> UserError | file_formats.Wrong | None:
   try:
     with named(file), open_text(file) as stream:
       if isinstance(stream.raw, _Unpacked):
         samples = [(0, stream.read(text_files.SAMPLE_BYTES))]
+        unpack = not text_files.is_remote(file) and budget.take(os.path.getsize(file))
         while unpack and stream.read(_CHUNK):
           pass
       else:
@@ -236,7 +247,7 @@ def _check(file: str, sample: bytes, place: int = 0) -> file_formats.Wrong | Non
   if isinstance(found, file_formats.Fault):
     where = f" from about byte {place:,} on" if place else ""
     advice = found.advice.format(shlex.quote(file))
-    raise UserError(f"{file}: it is {found.what}{where}. To train on it, {advice}; {_LEAVE_OUT}.")
+    raise UserError(f"{file}: it is {found.what}{where}. {advice}; {_LEAVE_OUT}.")
   return found and found._replace(place=place + found.place)
 
 
