@@ -187,9 +187,9 @@ def _check_new(target: Path) -> None:
       "folder, or give the name of a new one."
     )
   if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    what = "exists and is not empty" if target.is_dir() else "is a file"
     raise ConfigurationError(
-      f"--to {target} exists and is not empty; nothing there is overwritten. Choose another folder "
-      "or remove it."
+      f"--to {target} {what}; nothing there is overwritten. Choose another folder or remove it."
     )
 
 

@@ -73,7 +73,7 @@ def load(
       f"DATA_STREAMS = {streams} and {process_count} processes with rows of their own: each "
       "prepares more of every batch than it keeps. A new run may share the work with "
       f"DATA_STREAMS = {process_count}.",
-      stacklevel=2,
+      stacklevel=1,  # The caller may be gin, whose warnings are not shown.
     )
 
   if mixture_or_task_name:
@@ -111,7 +111,7 @@ def load(
   dataset.check_not_empty()
   if process_index == 0 and dataset.coverage:
     if text := dataset.coverage.warning(vocabularies.describe(vocabulary)["name"]):
-      warnings.warn(text, stacklevel=2)
+      warnings.warn(text, stacklevel=1)
   return dataset
 
 

@@ -165,8 +165,8 @@ def _huggingface(vocabulary: HuggingFaceVocabulary, texts: Iterable[str]) -> Ite
   find = _of_bpe(model) if bpe else _of_model(tokenizer, model)
   for word, count in words.items():
     for part in find(word) if word else ():
-      shown = to_bytes(part).decode(errors="replace").strip()
-      yield shown, count * len(part), bpe and not model.get("unk_token")
+      shown = to_bytes(part).decode(errors="replace")
+      yield shown.strip() or shown, count * len(part), bpe and not model.get("unk_token")
 
 
 def _of_bpe(model: Mapping[str, Any]) -> Callable[[str], Iterator[str]]:
@@ -217,7 +217,7 @@ def _first(documents: tf.data.Dataset, features: Sequence[str], limit: int) -> I
         text = content.decode("utf-8", errors="replace")
         if len(text) > _EXCERPT:
           half, middle = _EXCERPT // 2, len(text) // 2
-          text = f"{text[:half]}\n{text[middle : middle + half]}"
+          text = f"{text[:half]} {text[middle : middle + half]}"
         size += len(text)
         yield text
       if size >= limit:
