@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from t5x_style.errors import UserError
+from t5x_style.partitioning import topologies
+
 _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = r"([\d.]+)([BKMGT]?)"
 
@@ -34,13 +37,19 @@ class TooLarge(NamedTuple):
 
 
 def compile_if_it_fits(compile_program: Callable[[], jax.stages.Compiled]):
-  """The compiled program, or TooLarge where a device has not the memory for it."""
+  """The compiled program, or TooLarge where a device has not the memory for it.
+
+  Raises:
+    UserError: it fails otherwise, with a libtpu that is not the one JAX was released with.
+  """
   try:
     return compile_program()
-  except jax.errors.JaxRuntimeError as error:
-    if "RESOURCE_EXHAUSTED" not in str(error):
-      raise
-    return read_too_large(str(error))
+  except RuntimeError as error:  # of the compiler, or of Pallas about the compiler's age
+    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+      return read_too_large(str(error))
+    if mismatch := topologies.version_mismatch():
+      raise UserError(f"{mismatch}. Compiling failed: {str(error).splitlines()[0]}") from error
+    raise
 
 
 def memory(compiled: jax.stages.Compiled) -> Memory | None:

@@ -13,11 +13,12 @@ from jax.experimental import topologies
 
 from t5x_style.errors import UserError
 
-# Without the first libtpu may wait for a metadata server, without the second for another process
-# that compiles; the others keep it from asking where it is.
+# libtpu lets one process at a time use a TPU, and fails over its lock file where there are two.
+# Compiling uses none, so any number of processes may do it side by side.
+_NO_LOCK = "ALLOW_MULTIPLE_LIBTPU_LOAD"
+# Without the first libtpu may wait for a metadata server, without the others it asks where it is.
 _ENVIRONMENT = {
   "TPU_SKIP_MDS_QUERY": "1",
-  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
   "TPU_ACCELERATOR_TYPE": "v5p-8",
   "TPU_WORKER_HOSTNAMES": "localhost",
 }
@@ -126,19 +127,20 @@ def available() -> bool:
   return jax.default_backend() != "tpu" and importlib.util.find_spec("libtpu") is not None
 
 
-def _check_the_version() -> None:
-  """Warns of another libtpu than JAX was released with: one may not read what the other writes."""
+def version_mismatch() -> str | None:
+  """What to install where libtpu is another than JAX was released with; None where it is not."""
   required = " ".join(importlib.metadata.requires("jax") or ())
   wanted = re.search(r"\blibtpu *== *([\d.]+?)(?:\.\*)?\s*;", required)
   try:
     installed = importlib.metadata.version("libtpu")
   except importlib.metadata.PackageNotFoundError:
-    return  # A build of another name.
-  if wanted and not f"{installed}.".startswith(f"{wanted[1]}."):
-    warnings.warn(
-      f"libtpu is {installed}, JAX {jax.__version__} wants {wanted[1]}: pip install 'jax[tpu]'.",
-      stacklevel=3,
-    )
+    return None  # A build of another name.
+  if not wanted or f"{installed}.".startswith(f"{wanted[1]}."):
+    return None
+  return (
+    f"libtpu is {installed}, but JAX {jax.__version__} was released with {wanted[1]}, and one may "
+    f"not read what the other writes: pip install 'libtpu=={wanted[1]}.*'"
+  )
 
 
 def devices(topology: Topology | str) -> list[jax.Device]:
@@ -153,7 +155,9 @@ def devices(topology: Topology | str) -> list[jax.Device]:
       "Compiling for TPUs takes their compiler, the package libtpu: pip install 'jax[tpu]' (or "
       "this package with its extra: pip install '.[tpu]'). It needs no TPU."
     )
-  _check_the_version()
+  if mismatch := version_mismatch():
+    warnings.warn(f"{mismatch}.", stacklevel=2)
+  os.environ[_NO_LOCK] = "1"
   for name, value in _ENVIRONMENT.items():
     os.environ.setdefault(name, value)
   options: dict[str, object] = {}
@@ -168,6 +172,13 @@ def devices(topology: Topology | str) -> list[jax.Device]:
       platform="tpu", topology_name=topology.name, **options
     )
   except jax.errors.JaxRuntimeError as error:
+    if mismatch:
+      raise UserError(f"{mismatch} ({str(error).splitlines()[0]}).") from error
+    if "lockfile" in str(error):
+      raise UserError(
+        f"libtpu was loaded in this process before {_NO_LOCK}=1 was set, and another process has "
+        f"its lock file: set {_NO_LOCK}=1 in the environment of this one."
+      ) from error
     raise UserError(
       f"libtpu does not know the topology {topology}: {str(error).splitlines()[0]} "
       f"Examples are {EXAMPLES}."

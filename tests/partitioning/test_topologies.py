@@ -1,11 +1,14 @@
 """Topologies are understood or refused with examples; rooflines and errors read as by hand."""
 
+import os
+import subprocess
+import sys
 import types
-import warnings
 
 import jax
 import pytest
 
+from t5x_style.errors import UserError
 from t5x_style.partitioning import compilation, topologies
 from t5x_style.partitioning.collectives import Collective
 from t5x_style.partitioning.roofline import collective_seconds, roofline
@@ -53,10 +56,42 @@ def test_libtpu_of_another_jax_is_named(monkeypatch):
   monkeypatch.setattr(topologies.importlib.metadata, "requires", lambda name: required)
   for version, right in (("0.0.42", True), ("0.0.42.1", True), ("0.0.421", False), ("0.1", False)):
     monkeypatch.setattr(topologies.importlib.metadata, "version", lambda name: version)  # noqa: B023
-    with warnings.catch_warnings(record=True) as caught:
-      warnings.simplefilter("always")
-      topologies._check_the_version()
-    assert [str(x.message).split(",")[0] for x in caught] == [f"libtpu is {version}"] * (not right)
+    found = topologies.version_mismatch()
+    assert found is None if right else found.startswith(f"libtpu is {version}, but JAX")
+  # What fails then fails by it, whether the compiler says so or Pallas.
+  for error in (jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure"), RuntimeError("a month")):
+
+    def fail(error=error):
+      raise error
+
+    with pytest.raises(UserError, match=r"pip install 'libtpu==0.0.42.\*'. Compiling failed: "):
+      compilation.compile_if_it_fits(fail)
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_programs_are_compiled_beside_each_other():
+  """One process has libtpu's lock file; another that was told to take it needs none."""
+  program = "from t5x_style.partitioning import topologies as t; print(len(t.devices('v5e:2x2')))"
+  holder = """
+import contextlib, sys
+from jax.experimental import topologies
+with contextlib.suppress(Exception):  # Another process may have it already, such as this test's.
+  topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+  environ = {**os.environ, "JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
+  environ |= {"TPU_ACCELERATOR_TYPE": "v5p-8", "TPU_WORKER_HOSTNAMES": "localhost"}
+  environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "0"
+  pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+  with subprocess.Popen([sys.executable, "-c", holder], env=environ, **pipes) as first:
+    assert first.stdout.readline() == "ready\n"
+    second = subprocess.run(
+      [sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=120
+    )
+    first.stdin.close()
+  assert second.stdout == "4\n", second.stderr[-2000:]
 
 
 @needs_libtpu
