@@ -8,6 +8,7 @@ import signal
 
 import jax
 import numpy as np
+import optax
 import pytest
 from etils import epath
 
@@ -124,16 +125,29 @@ def test_one_batch_is_learnt_by_heart(architecture, tiny_run, tmp_path):
 
 
 def test_microbatches_change_no_gradient(tiny_run, tmp_path):
-  """Normalised once, globally: rows of very different weight, cut in 1, 2 or 4 parts."""
+  """Normalised once, globally: rows of very different weight, cut in 1, 2 or 4 parts.
+
+  A step takes the gradient itself away. (Adam divides an entry by its own size: where that is
+  nearly 0, a rounding changes the whole step.)
+  """
+
+  def subtract_gradient(schedule):
+    del schedule
+    return optax.sgd(1.0)
+
   states = []
   for parts in (1, 2, 4):
     a_run = tiny_run(
-      "decoder_only", tmp_path / str(parts), train_steps=3, num_microbatches=parts, save_period=9
+      "decoder_only",
+      tmp_path / str(parts),
+      optimizer=subtract_gradient,
+      train_steps=1,
+      num_microbatches=parts,
     )
     a_run = dataclasses.replace(a_run, dataset=functools.partial(uneven, a_run.dataset))
     states.append(go(a_run).state.params)
   for other in states[1:]:
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), states[0], other)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-6), states[0], other)
 
 
 def uneven(load, **kw):
