@@ -1,5 +1,9 @@
 """The errors that a person can put right: their message is all there is to show."""
 
+from collections.abc import Sequence
+
+_LINES = 12  # of a list
+
 
 class UserError(ValueError):
   """What a person set, or a file that they gave, cannot work.
@@ -7,3 +11,12 @@ class UserError(ValueError):
   The message says what is wrong, the value, where it was set and what to write instead: commands
   show it without a traceback. Any other exception is a fault of the program and keeps its own.
   """
+
+
+def shortened(lines: Sequence[str]) -> list[str]:
+  """The first dozen entries of a list in an error message, and how many more there are."""
+  left = len(lines) - _LINES
+  if left <= 0:
+    return list(lines)
+  indent = " " * (len(lines[0]) - len(lines[0].lstrip()))
+  return [*lines[:_LINES], f"{indent}... and {left:,} more"]

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from t5x_style.errors import UserError
+from t5x_style.errors import UserError, shortened
 from t5x_style.models import TransformerConfig
 from t5x_style.training import checkpoints
 from t5x_style.training.stored import Stored, orbax_arrays
@@ -176,8 +176,7 @@ def _check(path: str, saved: Shapes, wanted: Shapes) -> tuple[int, int] | None:
     raise UserError(
       f"INITIAL_CHECKPOINT_PATH = {path!r} is not a checkpoint of this model; "
       f"{len(wrong)} parameters differ:\n"
-      + "\n".join(wrong[:12])
-      + "\n  ..." * (len(wrong) > 12)
+      + "\n".join(shortened(wrong))
       + "\nSet the sizes of MODEL to those of the checkpoint (VOCAB_SIZE may be larger)."
     )
   return grown.pop() if grown else None

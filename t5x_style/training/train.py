@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.experimental import multihost_utils
 
-from t5x_style.errors import UserError
+from t5x_style.errors import UserError, shortened
 from t5x_style.inference.samples import sample
 from t5x_style.training import finite, flops
 from t5x_style.training.checkpoints import Checkpoints, find_step
@@ -267,7 +267,9 @@ def check_same_run(prepared: Prepared, saved: dict[str, Any]) -> None:
   ]
   raise UserError(
     f"MODEL_DIR = {str(prepared.model_dir)!r} holds checkpoints of another run "
-    "(- there, + here):\n" + "\n".join(lines) + "\nSet another MODEL_DIR, or the settings that the "
+    "(- there, + here):\n"
+    + "\n".join(shortened(lines))
+    + "\nSet another MODEL_DIR, or the settings that the "
     "run began with. To start from its parameters alone, set INITIAL_CHECKPOINT_PATH."
   )
 
