@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
-from annotated_types import Interval, MinLen
+from annotated_types import Ge, Interval, MinLen
 
 from t5x_style.errors import UserError
 from t5x_style.ranges import (
@@ -35,11 +35,18 @@ class RotaryScaling:
   original_length: PositiveInt = 8192  # tokens
 
 
+# Of fields that do not change the function a trained model computes: see `fields_about`.
+_TRAINING = {"role": "training"}
+_NUMERICS = {"role": "numerics"}
+_COMPILATION = {"role": "compilation"}
+
+
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
   """The shape of a model. Which stacks have layers decides its architecture.
 
-  Names follow T5X where T5X has one. Every size is a count of units, not bytes.
+  Names follow T5X where T5X has one. Every size is a count of units, not bytes. Fields with
+  metadata do not change the function that a trained model computes; `fields_about` finds them.
   """
 
   # Sizes: vocabulary V, embedding D, query heads N of width H, feed-forward F.
@@ -63,7 +70,7 @@ class TransformerConfig:
   # inside the MLP and after the last block; never on attention weights. As published, BERT,
   # RoBERTa, GPT-2 and BART draw a mask for every position, drop attention weights as well, and
   # nothing inside the MLP or after the last block.
-  dropout_rate: FractionBelowOne = 0.0
+  dropout_rate: FractionBelowOne = dataclasses.field(default=0.0, metadata=_TRAINING)
   share_layers: bool = False  # ALBERT: one layer (one cycle of them) applied again and again.
 
   # Attention. T5 leaves the logits unscaled and starts the queries small instead.
@@ -73,6 +80,7 @@ class TransformerConfig:
   max_length: PositiveInt = 512  # Of rows with learned positions; other kinds have no limit.
   # Unused rows in front of the learned positions: 2 of BART and RoBERTa.
   position_offset: NonNegativeInt = 0
+  positions_skip_padding: bool = False  # RoBERTa counts an encoder's tokens other than padding_id.
   relative_buckets: PositiveInt = 32
   relative_max_distance: PositiveInt = 128
   rotary_base: PositiveFloat = 10_000.0
@@ -85,7 +93,8 @@ class TransformerConfig:
   attention_soft_cap: PositiveFloat | None = None
 
   # Embeddings and the head.
-  padding_id: NonNegativeInt = 0  # Hidden in an encoder's rows that come without segment ids.
+  # Hidden in an encoder's rows that come without segment ids; -1 where no id is padding.
+  padding_id: Annotated[int, Ge(-1)] = 0
   factorized_dim: PositiveInt | None = None  # ALBERT: tables of this width, projected to emb_dim.
   num_token_types: NonNegativeInt = 0
   embedding_norm: bool = False  # BERT normalises the sum of its embeddings.
@@ -98,18 +107,20 @@ class TransformerConfig:
 
   # Initial values: None is 1/sqrt(fan in) for kernels. A deviation is that of all kernels; GPT-2's
   # and ModernBERT's smaller one for the layers that end a residual branch is not there.
-  kernel_init_std: NonNegativeFloat | None = None
-  embedding_init_std: NonNegativeFloat = 1.0
+  kernel_init_std: NonNegativeFloat | None = dataclasses.field(default=None, metadata=_TRAINING)
+  embedding_init_std: NonNegativeFloat = dataclasses.field(default=1.0, metadata=_TRAINING)
 
   # Numerics and compilation.
-  dtype: DType = "float32"  # Activations and matmuls.
-  param_dtype: DType = "float32"
+  dtype: DType = dataclasses.field(default="float32", metadata=_NUMERICS)  # of activations, matmuls
+  param_dtype: DType = dataclasses.field(default="float32", metadata=_NUMERICS)
   # The products of dense layers in 8 bits; attention's own and the head's stay in dtype.
-  fp8: bool = False
-  scan_layers: bool = True
-  remat: Remat = "none"
+  fp8: bool = dataclasses.field(default=False, metadata=_NUMERICS)
+  scan_layers: bool = dataclasses.field(default=True, metadata=_NUMERICS)
+  remat: Remat = dataclasses.field(default="none", metadata=_COMPILATION)
   # The kernel that computes attention; "auto" takes the fastest that can.
-  attention: Literal["auto", "xla", "cudnn", "splash", "short", "blocked"] = "auto"
+  attention: Literal["auto", "xla", "cudnn", "splash", "short", "blocked"] = dataclasses.field(
+    default="auto", metadata=_COMPILATION
+  )
 
   def __post_init__(self):
     for name in ("mlp_activations", "attention_windows"):
@@ -147,6 +158,12 @@ class TransformerConfig:
       )
     if self.positions == "rotary" and self.head_dim % 2:
       raise UserError(f"Rotary positions rotate pairs: head_dim = {self.head_dim} must be even.")
+    if self.positions_skip_padding and not (self.positions == "learned" and self.position_offset):
+      raise UserError(
+        f"TransformerConfig.positions_skip_padding puts padding in front of learned positions: "
+        f"positions = {self.positions!r} with position_offset = {self.position_offset} have no row "
+        "for it."
+      )
     self._check_layers()
 
   def _check_layers(self):
@@ -200,3 +217,18 @@ class TransformerConfig:
   def kv_heads(self) -> int:
     """The number of key and value heads K."""
     return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+
+
+def fields_about(*roles: str) -> frozenset[str]:
+  """Names of the fields of TransformerConfig that have one of the roles.
+
+  Args:
+    roles: "training" (dropout and initial values), "numerics" (how the same function is computed
+      and rounded, how its parameters are laid out) or "compilation" (of numerics what leaves
+      rounding and layout as they are).
+  """
+  return frozenset(
+    field.name
+    for field in dataclasses.fields(TransformerConfig)
+    if field.metadata.get("role") in roles
+  )

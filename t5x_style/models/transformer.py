@@ -98,6 +98,8 @@ class Transformer(nn.Module):
     tokens = batch["encoder_input_tokens"]
     pattern = encoder_pattern(batch, self.config.padding_id)
     positions = row_positions(tokens, batch.get("encoder_positions"))
+    if self.config.positions_skip_padding and "encoder_positions" not in batch:
+      positions = positions_without(tokens, self.config.padding_id)
     x = self._embed(tokens, positions, batch.get("encoder_token_types"))
     return self.encoder(x, pattern, positions=positions)
 
@@ -245,3 +247,12 @@ def encoder_segments(batch: Batch, padding_id: int = 0) -> jax.Array:
 def row_positions(tokens: jax.Array, positions: jax.Array | None) -> jax.Array:
   """Positions [B or 1, L]: those of the packing, else 0, 1, 2 ... along the row."""
   return jnp.arange(tokens.shape[1])[None] if positions is None else positions
+
+
+def positions_without(tokens: jax.Array, padding_id: int) -> jax.Array:
+  """Positions [B, L] counted without padding, which is at -1: RoBERTa's.
+
+  tokens [[5, 6, 1, 7, 1]], padding 1 -> [[0, 1, -1, 2, -1]]
+  """
+  real = tokens != padding_id
+  return jnp.where(real, jnp.cumsum(real, axis=1) - 1, -1)

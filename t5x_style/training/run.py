@@ -12,6 +12,7 @@ from etils import epath
 from t5x_style.errors import UserError
 from t5x_style.models import Transformer, TransformerConfig
 from t5x_style.models.attention_kernels.choice import Choice
+from t5x_style.models.config import fields_about
 from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
 from t5x_style.partitioning.sharding import Rules
 from t5x_style.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed, Text
@@ -120,8 +121,8 @@ class Prepared:
   def identity(self) -> dict[str, Any]:
     """What makes two runs the same run: continuing a checkpoint needs all of it equal."""
     model = dataclasses.asdict(self.run.model)
-    for compilation_only in ("remat", "attention"):
-      model.pop(compilation_only)
+    for name in fields_about("compilation"):
+      del model[name]
     return {
       "model": model,
       "data": self.dataset.identity(),
