@@ -15,10 +15,11 @@ from t5x_style.interop import tokenizer_files
 from t5x_style.interop.settings import Settings
 from t5x_style.interop.tokenizer_files import Vocabulary
 from t5x_style.models import RotaryScaling, TransformerConfig
+from t5x_style.models.config import fields_about
 
 # Fields that base.gin binds to a macro; of these the first two belong to the imported model.
 _MACROS = {"vocab_size": "VOCAB_SIZE", "dropout_rate": "DROPOUT_RATE"}
-_LEFT_TO_RUN = ("dtype", "param_dtype", "remat", "scan_layers", "attention")
+_LEFT_TO_RUN = fields_about("numerics", "compilation")
 _ORIGIN = "huggingface"  # the folder of an import in which config.json and the tokenizer are kept
 
 
@@ -79,10 +80,22 @@ def transformer_config(gin: GinValues) -> TransformerConfig:
   ]
   if required:
     raise ConfigurationError(f"The gin files do not say the model's {', '.join(required)}.")
+  _check_padding(gin, values)
   try:
     return TransformerConfig(**values)
   except TypeError as error:  # A parameter there is not.
     raise ConfigurationError(f"The gin files: {error}.") from error
+
+
+def _check_padding(gin: GinValues, values: dict[str, Any]) -> None:
+  """Refuses to guess the id of padding, from which RoBERTa and BART count their positions."""
+  folder = tokenizer_folder(gin)
+  if folder and values.get("position_offset") and "padding_id" not in values:
+    raise ConfigurationError(
+      f"The run reads its text with the tokenizer in {folder}, and its gin files do not say which "
+      "id is padding there, which the exported model has to know. Add it, for example "
+      "--gin_bindings='config.TransformerConfig.padding_id = 1'."
+    )
 
 
 def origin(step: Path, gin: GinValues) -> Path | None:

@@ -12,7 +12,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from t5x_style.errors import UserError
+from t5x_style.errors import UserError, shortened
 from t5x_style.interop import orbax_files, safetensors_files
 from t5x_style.interop.huggingface import (
   UNUSED,
@@ -20,6 +20,7 @@ from t5x_style.interop.huggingface import (
   Folder,
   Place,
   abstract_params,
+  not_finite,
   shape_of,
 )
 from t5x_style.interop.rules import Keys, Rule
@@ -50,14 +51,20 @@ def import_folder(source: Folder, target: Path, dtype: str | None = None) -> lis
 
   Args:
     dtype: of the parameters in the checkpoint; None keeps what each has in the file.
+
+  Raises:
+    UserError: some of them are NaN or infinite.
   """
+  damaged: dict[str, None] = {}
   writer = orbax_files.Writer(target)
   shapes = abstract_params(source.correspondence.config)
   for keys, parts in source.correspondence.places.items():
     first = source.tensors[parts[0][1].theirs].dtype
     _import_parameter(
-      writer, source, keys, shapes[keys].shape, parts, DTYPES.get(dtype or "", first)
+      writer, source, keys, shapes[keys].shape, parts, DTYPES.get(dtype or "", first), damaged
     )
+  if damaged:
+    raise not_finite([*damaged], str(Path(source.settings.source).parent))
   writer.close()
   return report_of(source)
 
@@ -81,7 +88,9 @@ def _import_parameter(
   shape: tuple[int, ...],
   parts: list[tuple[Place, Rule]],
   dtype: np.dtype,
+  damaged: dict[str, None],
 ) -> None:
+  """Writes one parameter; adds tensors of theirs with NaN or infinity in it to `damaged`."""
   view = source.view(parts[0][1])
   # Cut where neighbours lie far apart in their file: each piece is then read in one go.
   axis = int(np.argmax(view.strides))
@@ -92,6 +101,8 @@ def _import_parameter(
     for index in orbax_files.grid(view.shape, piece):
       # Mapped anew for each piece, so that those read before do not stay in memory.
       values = cast(source.view(rule)[index], dtype, rule.theirs)
+      if not np.isfinite(values).all():
+        damaged[rule.theirs] = None
       array[index if place.index is None else (place.index, *index)] = values
 
 
@@ -120,7 +131,8 @@ def export_step(
   places = correspondence.places
   dtypes = _dtypes(arrays, correspondence, dtype)
   most = max(dtypes.values(), key=list(dtypes.values()).count)
-  unused, copies = unused or {}, correspondence.copies
+  unused = unused or {}
+  copies = {name: x for name, x in correspondence.copies.items() if name not in unused}
   shapes = correspondence.tensors | correspondence.zeros
   shapes |= {name: shapes[other] for name, other in copies.items()}
   shapes |= {name: tensor.shape for name, tensor in unused.items()}
@@ -171,6 +183,10 @@ def _assign(
   index: orbax_files.Index,
   values: np.ndarray,
 ) -> None:
+  if rule.skip:  # Index 0 of theirs is ours at `skip`.
+    start, stop = index[0].start - rule.skip, index[0].stop - rule.skip
+    values = values[max(-start, 0) :]
+    index = (slice(max(start, 0), max(stop, 0)), *index[1:])
   tensor = tensors[rule.theirs]
   view = rule.view(tensor.map(writable=True), correspondence.sizes)[index]
   piece = orbax_files.piece_shape(view.shape, tensor.dtype.itemsize, int(np.argmax(view.strides)))
@@ -257,5 +273,5 @@ def _check_arrays(step: Path, arrays: Mapping[Keys, Any], correspondence: Corres
   if wrong:
     raise UserError(
       f"{str(step)!r} does not hold the model that the gin file describes; {len(wrong)} parameters "
-      "differ:\n" + "\n".join(wrong)
+      "differ:\n" + "\n".join(shortened(wrong))
     )

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_style.errors import UserError
+from t5x_style.errors import UserError, shortened
+from t5x_style.interop.config_keys import ConfigKeys
+from t5x_style.interop.differences import differences
 from t5x_style.interop.families import albert, bart, bert, gpt2, llama, modernbert, roberta, t5
 from t5x_style.interop.rules import Keys, Rule, letter_sizes
 from t5x_style.interop.safetensors_files import (
@@ -48,17 +50,6 @@ FAMILIES: dict[str, ModuleType] = {
 }
 UNUSED = "unused.safetensors"  # the file in which an import keeps what has no place here
 PREFIX = "hf:"  # of a path, to say that it is a Hugging Face folder
-# What a model computes does not depend on these, or only while it trains.
-FREE = frozenset(
-  ("dropout_rate", "kernel_init_std", "embedding_init_std", "dtype", "param_dtype")
-  + ("scan_layers", "remat", "attention")
-)
-# Fields that have an effect with one kind of positions only.
-_ONLY_WITH = {
-  "learned": ("max_length", "position_offset"),
-  "relative": ("relative_buckets", "relative_max_distance"),
-  "rotary": ("rotary_base", "rotary_scaling", "rotary_base_local"),
-}
 _FLOATS = ("float32", "float64", "float16", "bfloat16")
 # Names of TensorFlow, which files of the first BERTs still have.
 _OLD_NAMES = ((".gamma", ".weight"), (".beta", ".bias"))
@@ -129,7 +120,7 @@ class Correspondence:
     unknown = [keys for keys in abstract_params(self.config) if keys not in found]
     foreign = [keys for keys in found if keys not in abstract_params(self.config)]
     if unknown or foreign:
-      names = ", ".join("/".join(keys) for keys in [*unknown, *foreign][:12])
+      names = ", ".join(shortened(["/".join(keys) for keys in [*unknown, *foreign]]))
       kind = self.family.__name__.rpartition(".")[2]
       raise UserError(f"Models of the family {kind} are not made of {names}.")
     return found
@@ -222,15 +213,36 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Stor
   if wrong:
     raise UserError(
       f"INITIAL_CHECKPOINT_PATH = {path!r} holds another model than the one configured (here, "
-      f"there): {'; '.join(wrong)}. A model file that fits is written by `python -m launch.convert "
-      f"--from {path} --to NEW_FOLDER`."
+      f"there): {'; '.join(shortened(wrong))}. A model file that fits is written by `python -m "
+      f"launch.convert --from {path} --to NEW_FOLDER`."
     )
 
   def stored(rule: Rule) -> Stored:
-    return Stored(rule.shapes(source.correspondence.sizes)[1], lambda i: source.view(rule)[i])
+    return Stored(
+      rule.shapes(source.correspondence.sizes)[1],
+      lambda i: finite(source.view(rule)[i], rule.theirs, folder),
+    )
 
   places = source.correspondence.places
   return {"/".join(keys): stored(parts[0][1]) for keys, parts in places.items()}
+
+
+def finite(values: np.ndarray, name: str, folder: str) -> np.ndarray:
+  """The values.
+
+  Raises:
+    UserError: some are NaN or infinite.
+  """
+  if not np.isfinite(values).all():
+    raise not_finite([name], folder)
+  return values
+
+
+def not_finite(names: Sequence[str], folder: str) -> UserError:
+  return UserError(
+    f"{folder!r} holds numbers that are NaN or infinite, so the model is damaged or diverged while "
+    f"it was trained: {', '.join(shortened(names))}. Take another checkpoint of it."
+  )
 
 
 def family_of(settings: Settings) -> ModuleType:
@@ -239,10 +251,15 @@ def family_of(settings: Settings) -> ModuleType:
   Raises:
     UserError: it is none of those known.
   """
-  kind = settings.get("model_type")
+  kind = settings.model_type
   if not isinstance(kind, str) or kind not in FAMILIES:
     raise settings.refusal("model_type", kind, FAMILIES)
   return FAMILIES[kind]
+
+
+def form_of(settings: Settings) -> type[ConfigKeys]:
+  """The class of the keys that models of this type have."""
+  return family_of(settings).KEYS[settings.model_type]
 
 
 @functools.lru_cache(maxsize=8)
@@ -283,14 +300,13 @@ def _canonical(tensors: Mapping[str, Tensor], family: ModuleType) -> dict[str, T
 
 
 def _unused(model: Correspondence, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-  """Those that a model of theirs has and none of ours; they are of no use to another width."""
-  patterns = getattr(model.family, "UNUSED", ())
+  """Those that a model of theirs has and none of ours; they are of no use to another size."""
   return {
-    name: tensor
-    for name, tensor in tensors.items()
-    if _matches(name, patterns)
-    and name not in model.tensors.keys() | model.copies.keys()
-    and set(tensor.shape) == {model.config.emb_dim}
+    name: tensors[name]
+    for name, layout in getattr(model.family, "UNUSED", {}).items()
+    if name in tensors
+    and name not in model.tensors
+    and tensors[name].shape == tuple(model.sizes[letter] for letter in layout.split())
   }
 
 
@@ -318,7 +334,7 @@ def _check(
       left_out[name] = "a buffer, not a parameter"
     elif name in repeated and same_bits(tensor, tensors.get(repeated[name])):
       left_out[name] = f"the same as {repeated[name]}"
-    elif _matches(name, getattr(model.family, "UNUSED", ())):
+    elif name in getattr(model.family, "UNUSED", {}):
       left_out[name] = "has no place in the model here"
     elif name in model.zeros and tensor.shape == model.zeros[name] and not tensor.map().any():
       left_out[name] = "zeros, as always there"
@@ -329,40 +345,17 @@ def _check(
     else:
       wrong.append(f"  left over: {name} {list(tensor.shape)}")
   if wrong:
-    classes = settings.get("architectures", [])
+    classes = settings.architectures
     hint = ""
+    if unsaid := settings.unsaid(form_of(settings)):
+      hint += f"\nconfig.json does not say, so as in transformers: {', '.join(unsaid)}."
     if classes and classes[0] not in model.family.ARCHITECTURES:
-      hint = (
-        f"\nIt is a {classes[0]}; {settings.get('model_type')} models are known as "
+      hint += (
+        f"\nIt is a {classes[0]}; {settings.model_type} models are known as "
         f"{', '.join(model.family.ARCHITECTURES)}."
       )
     raise UserError(
       f"The tensors of {folder!r} are not those of the model that its config.json describes; "
-      f"{len(wrong)} differ:\n" + "\n".join(wrong) + hint
+      f"{len(wrong)} differ:\n" + "\n".join(shortened(wrong)) + hint
     )
   return left_out
-
-
-def differences(a: TransformerConfig, b: TransformerConfig) -> list[str]:
-  """Of the fields that change what a model computes those in which two differ."""
-  of_a, of_b = _essence(a), _essence(b)
-  return [
-    f"{name} = {of_a[name]!r}, not {of_b[name]!r}" for name in of_a if of_a[name] != of_b[name]
-  ]
-
-
-def _essence(config: TransformerConfig) -> dict[str, Any]:
-  """The fields that change what the model computes, those without effect taken out."""
-  values = {name: x for name, x in dataclasses.asdict(config).items() if name not in FREE}
-  values["num_kv_heads"] = config.kv_heads
-  for kind, names in _ONLY_WITH.items():
-    if config.positions != kind:
-      values |= dict.fromkeys(names)
-  if not config.tie_embeddings:
-    values["scale_logits"] = None
-  if not config.num_encoder_layers:
-    values["padding_id"] = None
-  if not any(config.attention_windows):
-    values["rotary_base_local"] = None
-  values["factorized_dim"] = config.table_dim
-  return values

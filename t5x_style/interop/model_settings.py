@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from t5x_style.errors import UserError
-from t5x_style.interop.huggingface import FAMILIES, Correspondence, differences, family_of
+from t5x_style.errors import UserError, shortened
+from t5x_style.interop.differences import differences
+from t5x_style.interop.huggingface import FAMILIES, Correspondence, family_of, form_of
 from t5x_style.interop.rules import logit_factor
 from t5x_style.interop.settings import Settings
 from t5x_style.models import TransformerConfig
@@ -30,22 +31,25 @@ def choose_family(
   """
   if name is not None and name not in FAMILIES:
     raise UserError(f"--family={name} is not known; known are {', '.join(FAMILIES)}.")
-  first = [origin.get("model_type")] if origin else []
+  first = [origin.model_type] if origin else []
   reasons: dict[str, list[str]] = {}
   for candidate in [name] if name else [*first, *FAMILIES]:
     family = FAMILIES[candidate]
+    if family.KIND != config.architecture:
+      reasons[candidate] = [f"{config.architecture}, not {family.KIND}"] * 99
+      continue
     try:
       settings = family.to_settings(config)
       reasons[candidate] = _differences(config, family, settings)
-    except ValueError as error:
-      reasons[candidate] = [str(error)] * 99
+    except UserError as error:
+      reasons[candidate] = [str(error)] * 20
       continue
     if not reasons[candidate]:
       settings = _with_origin(settings, config, family, origin)
       bare = _headless(settings["architectures"])
       return Correspondence(config, family, bare), settings
   best = sorted(reasons, key=lambda candidate: len(reasons[candidate]))[:2]
-  lines = [f"  {kind}: {'; '.join(dict.fromkeys(reasons[kind]))}" for kind in best]
+  lines = [f"  {kind}: {'; '.join(shortened([*dict.fromkeys(reasons[kind])]))}" for kind in best]
   raise UserError(
     "transformers has no such model, so it cannot be written. "
     f"{'What differs' if name else 'The nearest are'} (ours, theirs):\n" + "\n".join(lines)
@@ -56,12 +60,14 @@ def _differences(
   config: TransformerConfig, family: ModuleType, settings: Mapping[str, Any]
 ) -> list[str]:
   """In what the model that is read back from the settings would be another one."""
-  tensors = {rule.theirs: None for rule in family.rules(config)}
+  rules = list(family.rules(config))
+  tensors = {rule.theirs: None for rule in rules}
   back = TransformerConfig(**family.from_settings(Settings(settings), tensors))
-  if back.architecture != config.architecture:
-    return [f"{config.architecture}, not {back.architecture}"] * 50
-  if not back.scale_logits and logit_factor(config) != 1:
-    config = dataclasses.replace(config, scale_logits=False)  # The rules put it into the last norm.
+  factor = logit_factor(config)
+  if factor != 1 and any(rule.factor == factor for rule in rules):
+    config = dataclasses.replace(config, scale_logits=False)  # They put it into the last norm.
+  if hasattr(family, "as_written"):
+    config = family.as_written(config)
   return differences(config, back)
 
 
@@ -84,20 +90,29 @@ def _with_origin(
 ) -> dict[str, Any]:
   if origin is None or family_of(origin) is not family:
     return _ids(config) | settings
-  kept = dict(origin.values)
+  kept, form = dict(origin.values), form_of(origin)
+  own = settings
   classes = kept.get("architectures") or settings["architectures"]
   if kept["model_type"] != settings["model_type"]:  # A family of two names, as t5 and mt5.
-    settings |= {"model_type": kept["model_type"], "architectures": classes}
+    settings = settings | {"model_type": kept["model_type"], "architectures": classes}
   has_head = config.head_transform or config.head_bias or config.pooled_classes
   if _headless(classes) and config.tie_embeddings and not has_head:
-    settings |= {"architectures": classes}
-  try:
-    unchanged = not _differences(config, family, kept)
-  except ValueError:
-    unchanged = False
-  if unchanged:
+    settings = settings | {"architectures": classes}
+  if _means(kept, config, family):
     return kept | {"architectures": settings["architectures"]}
-  return kept | settings
+  if _means(kept | settings, config, family):
+    return kept | settings
+  # Something that the model began with is true no more: nothing that describes a model is kept.
+  described = form.model_fields.keys() | form.OTHER_NAMES.keys()
+  return {name: value for name, value in kept.items() if name not in described} | own
+
+
+def _means(settings: Mapping[str, Any], config: TransformerConfig, family: ModuleType) -> bool:
+  """Whether the settings are those of this very model."""
+  try:
+    return not _differences(config, family, settings)
+  except UserError:
+    return False
 
 
 def _headless(classes: Sequence[str]) -> bool:

@@ -33,6 +33,7 @@ class Rule:
     part, parts: which part of it, of how many.
     stack: "encoder" or "decoder" where `ours` is inside a layer; layer: which.
     factor: theirs is ours times this; 1 but where a model of ours has a step that theirs lack.
+    skip: rows of ours, the first ones of a table, that theirs lacks.
   """
 
   ours: str
@@ -43,22 +44,21 @@ class Rule:
   stack: str = ""
   layer: int = 0
   factor: float = 1.0
+  skip: int = 0
 
   def shapes(self, sizes: Mapping[str, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Their shape and ours."""
     sizes = {**sizes, "P": self.parts}
     theirs, ours = self.layout.split(" -> ")
-    return (
-      tuple(math.prod(sizes[x] for x in group) for group in _groups(theirs)),
-      tuple(sizes[x] for x in ours.split()),
-    )
+    rows, *rest = (math.prod(sizes[x] for x in group) for group in _groups(theirs))
+    return (rows - self.skip, *rest), tuple(sizes[x] for x in ours.split())
 
   def view(self, tensor: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
-    """Their tensor, or the part of it, in our shape; no number is copied."""
+    """Their tensor, or the part of it, in our shape (without rows to skip); nothing is copied."""
     sizes = {**sizes, "P": self.parts}
     theirs, ours = self.layout.split(" -> ")
     letters = [x for group in _groups(theirs) for x in group]
-    view = tensor.reshape([sizes[x] for x in letters])
+    view = tensor.reshape([sizes[letters[0]] - self.skip, *(sizes[x] for x in letters[1:])])
     if "P" in letters:
       view = np.moveaxis(view, letters.index("P"), 0)[self.part]
       letters.remove("P")

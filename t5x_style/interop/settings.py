@@ -6,15 +6,17 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import pydantic
 
 from t5x_style.errors import UserError
-from t5x_style.models import RotaryScaling
+from t5x_style.interop.config_keys import Activation, ConfigKeys
 
-_REQUIRED = object()
+Form = TypeVar("Form", bound=pydantic.BaseModel)
 
 # Theirs to ours; several spellings of theirs are one function.
-ACTIVATIONS = {
+ACTIVATIONS: dict[Activation, str] = {
   "gelu": "gelu_exact",
   "gelu_python": "gelu_exact",
   "gelu_new": "gelu",
@@ -24,32 +26,22 @@ ACTIVATIONS = {
   "silu": "silu",
   "swish": "silu",
 }
-# What has to be a positive whole number, and what a number, in the words of all families.
-_COUNTS = frozenset(
-  ("vocab_size", "hidden_size", "d_model", "n_embd", "head_dim", "d_kv", "embedding_size")
-  + ("intermediate_size", "d_ff", "n_inner", "encoder_ffn_dim", "decoder_ffn_dim")
-  + ("num_attention_heads", "num_key_value_heads", "num_heads", "n_head")
-  + ("encoder_attention_heads", "decoder_attention_heads", "encoder_layers", "decoder_layers")
-  + ("num_hidden_layers", "num_layers", "num_decoder_layers", "n_layer", "inner_group_num")
-  + ("max_position_embeddings", "n_positions", "sliding_window", "local_attention")
-  + ("relative_attention_num_buckets", "relative_attention_max_distance")
-  + ("global_attn_every_n_layers", "original_max_position_embeddings")
-)
-_NUMBERS = frozenset(
-  ("layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps", "norm_eps", "pad_token_id")
-  + ("hidden_dropout_prob", "dropout", "dropout_rate", "resid_pdrop", "mlp_dropout")
-  + ("initializer_range", "init_std", "type_vocab_size", "max_window_layers", "rope_theta")
-  + ("global_rope_theta", "local_rope_theta", "factor", "low_freq_factor", "high_freq_factor")
-)
 _THEIRS = {"gelu_exact": "gelu", "gelu": "gelu_new", "relu": "relu", "silu": "silu"}
 
 
 class Settings:
-  """The values of a config.json, with errors that name the file, the value and what is possible."""
+  """The values of a config.json, with errors that name the file, the value and what is possible.
 
-  def __init__(self, values: Mapping[str, Any], source: str = "config.json"):
+  Attributes:
+    values: as they are in the file.
+    source: the file.
+    inside: the name of the table that these values are, followed by a dot.
+  """
+
+  def __init__(self, values: Mapping[str, Any], source: str = "config.json", inside: str = ""):
     self.values = dict(values)
     self.source = source
+    self.inside = inside
 
   @classmethod
   def read(cls, folder: str | Path) -> Settings:
@@ -79,92 +71,90 @@ class Settings:
       raise UserError(f"{str(file)!r}: architectures = {classes!r} has to be a list of names.")
     return cls(values, str(file))
 
-  def get(self, name: str, default: Any = _REQUIRED) -> Any:
-    """The value; the default where it is absent or null."""
-    value = self.values.get(name)
-    if value is not None:
-      self._check_number(name, value)
-      return value
-    if default is _REQUIRED:
-      raise UserError(f"{self.source} says nothing about {name!r}, which this kind of model needs.")
-    return default
+  @property
+  def model_type(self) -> Any:
+    return self.values.get("model_type")
 
-  def _check_number(self, name: str, value: Any) -> None:
-    count, number = name in _COUNTS, name in _NUMBERS
-    kinds = int if count else (int, float)
-    right = isinstance(value, kinds) and not isinstance(value, bool) and (number or value > 0)
-    if (count or number) and not right:
-      what = "a positive whole number" if count else "a number"
-      raise UserError(f"{self.source}: {name} = {value!r} has to be {what}.")
+  @property
+  def architectures(self) -> list[str]:
+    """The names of transformers' classes that the weights are for, where the file says it."""
+    return self.values.get("architectures") or []
 
-  def only(self, name: str, *supported: Any) -> Any:
-    """The value, which must be one of `supported`; the first of them where it is absent."""
-    value = self.get(name, supported[0])
-    if value not in supported:
-      raise self.refusal(name, value, supported)
-    return value
+  def by(self, form: type[Form]) -> Form:
+    """The values by a class of keys.
 
-  def activation(self, name: str, default: str) -> str:
-    """Our name of an activation."""
-    value = self.get(name, default)
-    if not isinstance(value, str) or value not in ACTIVATIONS:
-      raise self.refusal(name, value, ACTIVATIONS)
-    return ACTIVATIONS[value]
+    Raises:
+      UserError: one of them is not supported, or is of a wrong type.
+    """
+    values = dict(self.values)
+    other_names = form.OTHER_NAMES if issubclass(form, ConfigKeys) else {}
+    for name, own in other_names.items():
+      if name in values:
+        value = values.pop(name)
+        if values.setdefault(own, value) != value:
+          raise UserError(
+            f"{self.source}: {name} = {value!r} and {own} = {values[own]!r} are two names of one "
+            "thing for transformers; remove the wrong one."
+          )
+    try:
+      return form.model_validate(values)
+    except pydantic.ValidationError as error:
+      raise self._mistake(form, error.errors()[0]) from None
 
-  def refusal(self, name: str, value: Any, supported: Iterable[Any]) -> UserError:
-    return UserError(
-      f"{self.source}: {name} = {value!r} cannot be expressed by this package's models; supported "
-      f"is {' or '.join(map(repr, supported))}."
-    )
+  def _mistake(self, form: type[pydantic.BaseModel], mistake: Any) -> UserError:
+    field, *index = mistake["loc"]
+    name = f"{field}{''.join(f'[{i}]' for i in index)}"
+    if mistake["type"] == "missing":
+      return UserError(f"{self.source} says nothing about {self.inside}{name}, which is needed.")
+    value = mistake["input"]
+    if mistake["type"] == "literal_error":
+      return self.refusal(name, value, [mistake["ctx"]["expected"]], quoted=True)
+    advice = form.model_fields[field].description
+    reason = f": {advice}" if advice else mistake["msg"].replace("Input should", " has to", 1)
+    return UserError(f"{self.source}: {self.inside}{name} = {value!r}{reason}.")
 
-  def rotary(self, kind: str | None = None) -> dict[str, Any]:
-    """Settings of the rotary positions, in the one form of all spellings.
-
-    transformers 5 writes rope_parameters, with an entry for each kind of layer where they differ;
-    4 wrote rope_scaling, with rope_theta or names of its own beside it.
+  def refusal(
+    self, name: str, value: Any, supported: Iterable[Any], quoted: bool = False
+  ) -> UserError:
+    """The error that a value cannot be expressed.
 
     Args:
-      kind: "full_attention" or "sliding_attention" where layers differ.
+      quoted: `supported` are texts as they are to be shown.
     """
-    parameters = self._table(self.get("rope_parameters", {}), "rope_parameters")
-    of_kind = parameters.get(kind) or {} if kind in parameters else parameters
-    found = self._table(self.get("rope_scaling", {}), "rope_scaling")
-    found |= self._table(of_kind, f"rope_parameters.{kind}")
-    found.setdefault("rope_type", found.get("type", "default"))
-    for place, factor in (
-      ("partial_rotary_factor", self.get("partial_rotary_factor", 1.0)),
-      ("rope_parameters.partial_rotary_factor", found.get("partial_rotary_factor", 1.0)),
-    ):
-      if factor != 1.0:
-        raise self.refusal(place, factor, [1.0])
-    return found
-
-  def _table(self, value: Any, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-      raise UserError(f"{self.source}: {name} = {value!r} has to be a table of names and values.")
-    return dict(value)
-
-  def rotary_base(
-    self, kind: str | None = None, name: str = "rope_theta", default: float = 10_000.0
-  ) -> float:
-    """The base of the rotary positions; `name` is that of files of transformers 4."""
-    there = Settings(self.rotary(kind), self.source).get("rope_theta", self.get(name, default))
-    return float(there)
-
-  def rotary_scaling(self, *supported: str, kind: str | None = None) -> RotaryScaling | None:
-    """How rotary positions are stretched; its kind must be "default" or one of `supported`."""
-    found = Settings(self.rotary(kind), self.source)
-    form = found.get("rope_type")
-    if form not in ("default", *supported):
-      raise self.refusal("rope_type", form, ("default", *supported))
-    if form == "default":
-      return None
-    return RotaryScaling(
-      factor=float(found.get("factor")),
-      low=float(found.get("low_freq_factor")),
-      high=float(found.get("high_freq_factor")),
-      original_length=found.get("original_max_position_embeddings"),
+    words = supported if quoted else map(repr, supported)
+    return UserError(
+      f"{self.source}: {self.inside}{name} = {value!r} cannot be expressed by this package's "
+      f"models; supported is {' or '.join(words)}."
     )
+
+  def table(self, name: str, values: Mapping[str, Any]) -> Settings:
+    """Values inside of these, such as those of rope_parameters."""
+    return Settings(values, self.source, f"{self.inside}{name}.")
+
+  def unsaid(self, form: type[ConfigKeys]) -> list[str]:
+    """Sizes that the file is silent about, with transformers' defaults: "d_model = 512"."""
+    other = {own: name for name, own in form.OTHER_NAMES.items()}
+    return [
+      f"{name} = {field.default}"
+      for name, field in form.model_fields.items()
+      if type(field.default) is int
+      and name not in self.values
+      and other.get(name) not in self.values
+    ]
+
+
+def head_width(settings: Settings, width: int, heads: int) -> int:
+  """The width of a head where it is not said.
+
+  Raises:
+    UserError: the width of the model does not divide by the number of heads.
+  """
+  if width % heads:
+    raise UserError(
+      f"{settings.source}: the width of the model, {width}, has to divide by its {heads} attention "
+      "heads."
+    )
+  return width // heads
 
 
 def cycle(layers: Sequence[Any]) -> tuple[Any, ...]:

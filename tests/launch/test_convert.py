@@ -118,6 +118,24 @@ def test_the_gin_file_is_complete(theirs, tmp_path):
   assert config == huggingface.open_folder("theirs").correspondence.config
 
 
+def test_numerics_are_left_to_the_run(theirs, tmp_path):
+  """FP8 too: it changes neither what is imported nor what is exported."""
+  from launch import convert_gin
+  from launch.gin_values import GinValues
+  from t5x_style.interop import huggingface, readers
+
+  run("--from=hf:theirs", "--to=ours")
+  numerics = ["FP8 = True", "DTYPE = 'bfloat16'", "SCAN_LAYERS = False", "REMAT = 'full'"]
+  config = convert_gin.transformer_config(GinValues(["ours/model.gin"], numerics))
+  assert config.fp8 and config.dtype == "bfloat16" and config.remat == "full"
+  shapes = {"/".join(keys): x.shape for keys, x in huggingface.abstract_params(config).items()}
+  assert readers.READERS[0]("hf:theirs", config, shapes).keys() == shapes.keys()
+  bindings = [f"--gin_bindings={text}" for text in (*numerics[:2], numerics[3])]
+  run("--from=ours", "--to=hf:back", *bindings)
+  found, wanted = all_tensors(tmp_path / "back"), tensors()
+  assert all(found[name].tobytes() == array.tobytes() for name, array in wanted.items())
+
+
 def test_the_gin_file_of_scaled_positions(theirs):
   from launch import configuration, convert_gin
   from launch.gin_values import GinValues
@@ -244,6 +262,11 @@ def three_wrong(arrays):
   arrays["lm_head.weight"] = np.zeros((V + 1, D), np.float32)
 
 
+def not_numbers(arrays):
+  for i, array in enumerate(arrays.values()):
+    array.flat[-1] = np.nan if i % 2 else np.inf
+
+
 def integers(arrays):
   arrays["model.norm.weight"] = np.ones(D, np.int8)
 
@@ -275,14 +298,20 @@ def pointer(folder):
     (edit(model_type=["llama"]), ["model_type = ['llama']"]),
     (edit(architectures="Llama"), ["architectures = 'Llama' has to be a list"]),
     (edit(num_hidden_layers="3"), ["theirs/config.json: num_hidden_layers = '3'"]),
-    (edit(num_attention_heads=0), ["num_attention_heads = 0 has to be a positive whole number"]),
-    (edit(rms_norm_eps="1e-6"), ["rms_norm_eps = '1e-6' has to be a number"]),
+    (edit(num_attention_heads=0), ["num_attention_heads = 0 has to be greater than 0"]),
+    (edit(rms_norm_eps="1e-6"), ["rms_norm_eps = '1e-6' has to be a valid number"]),
     (edit(rope_scaling={"type": "yarn", "factor": 4.0}), ["rope_type = 'yarn'", "'llama3'"]),
     (
       edit(rope_scaling={"rope_type": "llama3"}),
-      ["theirs/config.json says nothing about 'factor'"],
+      ["theirs/config.json says nothing about rope_scaling.factor"],
     ),
-    (edit(rope_scaling=["yarn"]), ["rope_scaling = ['yarn'] has to be a table"]),
+    (edit(rope_scaling=["yarn"]), ["rope_scaling = ['yarn'] has to be a valid dictionary"]),
+    (edit(quantization_config={"bits": 4}), ["quantization_config = {'bits': 4}", "dequantize()"]),
+    (
+      alter(not_numbers),
+      ["NaN or infinite", ": model.embed_tokens.weight, model.", ".weight, ... and 18 more"],
+    ),
+    (edit(num_hidden_layers=300), ["\n  ... and 2,661 more"]),
     (pointer, ["only a pointer of Git LFS"]),
     (cut, ["model.safetensors' is not a whole safetensors file"]),
     (lambda folder: (folder / "model.safetensors").unlink(), ["holds neither"]),

@@ -3,42 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from t5x_style.errors import UserError
+from t5x_style.interop.config_keys import Activation, ConfigKeys, Count, Rate
 from t5x_style.interop.families import bert
+from t5x_style.interop.families.bert import BertKeys
 from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
 from t5x_style.interop.settings import Settings
 from t5x_style.models import TransformerConfig
 
+KIND = "encoder_only"
 ARCHITECTURES = ("AlbertForPreTraining", "AlbertForMaskedLM")
 BASE, HEADS = "albert.", ("predictions.", "sop_classifier.")
 EMBEDDING, HEAD = "albert.embeddings.word_embeddings.weight", "predictions.decoder.weight"
 BUFFERS = (r"albert\.embeddings\.position_ids",)
-UNUSED = (r"albert\.pooler\.(weight|bias)",)
+UNUSED = {"albert.pooler.weight": "D D", "albert.pooler.bias": "D"}
 
 _TRANSFORM, _PAIRS = "predictions.dense.weight", "sop_classifier.classifier.weight"
 
 
+class AlbertKeys(BertKeys):
+  vocab_size: Count = 30000
+  embedding_size: Count = 128
+  hidden_size: Count = 4096
+  num_attention_heads: Count = 64
+  intermediate_size: Count = 16384
+  num_hidden_groups: Literal[1] = 1
+  inner_group_num: Count = 1
+  hidden_act: Activation = "gelu_new"
+  hidden_dropout_prob: Rate = 0.0
+  tie_word_embeddings: Literal[True] = True
+
+
+KEYS: dict[str, type[ConfigKeys]] = {"albert": AlbertKeys}
+
+
 def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  settings.only("num_hidden_groups", 1)
-  settings.only("tie_word_embeddings", True)
-  fields = bert.encoder_fields(settings)
-  group = settings.get("inner_group_num", 1)
+  keys = settings.by(AlbertKeys)
   masked = _TRANSFORM in tensors
   if not masked:
     raise UserError(
       f"{settings.source} is of an ALBERT without the head for masked tokens ({_TRANSFORM}), which "
       "has no place here: hidden states come back to the width of the table through that head."
     )
-  return fields | {
+  return bert.encoder_fields(settings, keys) | {
     # A group of several layers is a cycle of that many.
-    "num_encoder_layers": fields["num_encoder_layers"] * group,
-    "attention_windows": (None,) * group,
+    "num_encoder_layers": keys.num_hidden_layers * keys.inner_group_num,
+    "attention_windows": (None,) * keys.inner_group_num,
     "share_layers": True,
-    "factorized_dim": settings.get("embedding_size", 128),
-    "mlp_activations": (settings.activation("hidden_act", "gelu_new"),),
-    "dropout_rate": settings.get("hidden_dropout_prob", 0),
+    "factorized_dim": keys.embedding_size,
     "head_transform": masked,
     "head_bias": masked,
     "pooled_classes": 2 if _PAIRS in tensors else 0,

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from t5x_style.interop.rules import Rule, dense, in_layer, norm
-from t5x_style.interop.settings import Settings, their_activation
+from t5x_style.interop.config_keys import (
+  NO_PADDING,
+  Activation,
+  ConfigKeys,
+  Count,
+  Deviation,
+  FullAttentionKeys,
+  Rate,
+)
+from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
+from t5x_style.interop.settings import ACTIVATIONS, Settings, head_width, their_activation
 from t5x_style.models import TransformerConfig
 
+KIND = "encoder_decoder"
 ARCHITECTURES = ("BartForConditionalGeneration",)
 BASE, HEADS = "model.", ("lm_head.", "final_logits_bias")
 EMBEDDING, HEAD, BIAS = "model.shared.weight", "lm_head.weight", "final_logits_bias"
@@ -17,39 +27,74 @@ BUFFERS = ()
 _OFFSET = 2  # rows in front of the positions that no token uses
 
 
+class BartKeys(FullAttentionKeys):
+  OTHER_NAMES: ClassVar[Mapping[str, str]] = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "encoder_attention_heads",
+    "num_hidden_layers": "encoder_layers",
+  }
+
+  vocab_size: Count = 50265
+  max_position_embeddings: Count = 1024
+  d_model: Count = 1024
+  encoder_layers: Count = 12
+  encoder_ffn_dim: Count = 4096
+  encoder_attention_heads: Count = 16
+  decoder_layers: Count = 12
+  decoder_ffn_dim: Count = 4096
+  decoder_attention_heads: Count = 16
+  activation_function: Activation = "gelu"
+  dropout: Rate = 0.1
+  init_std: Deviation = 0.02
+  scale_embedding: Literal[False] = False
+  pad_token_id: int | None = 1
+  is_encoder_decoder: Literal[True] = True
+  tie_word_embeddings: bool = True
+  # Of transformers 3, for models that later versions do not compute as they were trained.
+  normalize_before: Literal[False] = False
+  normalize_embedding: Literal[True] = True
+  add_final_layer_norm: Literal[False] = False
+  static_position_embeddings: Literal[False] = False
+
+
+KEYS: dict[str, type[ConfigKeys]] = {"bart": BartKeys}
+
+
 def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  width = settings.get("d_model")
-  heads, mlp = settings.get("encoder_attention_heads"), settings.get("encoder_ffn_dim")
-  settings.only("decoder_attention_heads", heads)
-  settings.only("decoder_ffn_dim", mlp)
-  settings.only("scale_embedding", False)
-  deviation = settings.get("init_std", 0.02)
+  keys = settings.by(BartKeys)
+  heads, mlp = keys.encoder_attention_heads, keys.encoder_ffn_dim
+  for name, there, here in (
+    ("decoder_attention_heads", keys.decoder_attention_heads, heads),
+    ("decoder_ffn_dim", keys.decoder_ffn_dim, mlp),
+  ):
+    if there != here:
+      raise settings.refusal(name, there, [here])
   # Files always have this bias, of zeros where nothing was ever put into it.
   bias = BIAS in tensors and (tensors[BIAS] is None or bool(tensors[BIAS].map().any()))
   return {
-    "vocab_size": settings.get("vocab_size"),
-    "emb_dim": width,
+    "vocab_size": keys.vocab_size,
+    "emb_dim": keys.d_model,
     "num_heads": heads,
-    "head_dim": width // heads,
+    "head_dim": head_width(settings, keys.d_model, heads),
     "mlp_dim": mlp,
-    "num_encoder_layers": settings.get("encoder_layers"),
-    "num_decoder_layers": settings.get("decoder_layers"),
-    "mlp_activations": (settings.activation("activation_function", "gelu"),),
+    "num_encoder_layers": keys.encoder_layers,
+    "num_decoder_layers": keys.decoder_layers,
+    "mlp_activations": (ACTIVATIONS[keys.activation_function],),
     "norm": "layer",
     "norm_position": "post",
     "norm_epsilon": 1e-5,
     "use_bias": True,
-    "dropout_rate": settings.get("dropout", 0.1),
+    "dropout_rate": keys.dropout,
     "positions": "learned",
-    "max_length": settings.get("max_position_embeddings", 1024),
+    "max_length": keys.max_position_embeddings,
     "position_offset": _OFFSET,
-    "padding_id": settings.get("pad_token_id", 1),
+    "padding_id": NO_PADDING if keys.pad_token_id is None else keys.pad_token_id,
     "embedding_norm": True,
-    "tie_embeddings": settings.only("tie_word_embeddings", True, False),
+    "tie_embeddings": keys.tie_word_embeddings,
     "scale_logits": False,
     "head_bias": bias,
-    "kernel_init_std": deviation,
-    "embedding_init_std": deviation,
+    "kernel_init_std": keys.init_std,
+    "embedding_init_std": keys.init_std,
   }
 
 
@@ -70,7 +115,7 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
     "attention_dropout": 0.0,
     "max_position_embeddings": config.max_length,
     "scale_embedding": False,
-    "pad_token_id": config.padding_id,
+    "pad_token_id": None if config.padding_id == NO_PADDING else config.padding_id,
     "tie_word_embeddings": config.tie_embeddings,
     "is_encoder_decoder": True,
   }
@@ -86,7 +131,9 @@ def rules(config: TransformerConfig) -> Iterator[Rule]:
     yield Rule(f"{ours}position_embed/embedding", f"{theirs}.embed_positions.weight", "M E -> M E")
     yield from norm(f"{ours}embed_norm", f"{theirs}.layernorm_embedding", True)
     for i in range(layers):
-      yield from in_layer(stack, i, f"{theirs}.layers.{i}.", _layer(stack))
+      # The norm of the decoder's last layer is the last one in front of the head.
+      factor = logit_factor(config) if stack == "decoder" and i == layers - 1 else 1.0
+      yield from in_layer(stack, i, f"{theirs}.layers.{i}.", _layer(stack, factor))
   if config.head_bias:
     yield Rule("head/bias", BIAS, "P V -> V")
   if not config.tie_embeddings:
@@ -109,7 +156,7 @@ def zeros(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
   return {} if config.head_bias else {BIAS: (1, config.vocab_size)}
 
 
-def _layer(stack: str) -> Iterator[Rule]:
+def _layer(stack: str, factor: float) -> Iterator[Rule]:
   parts = [("self_attention", "self_attn")]
   if stack == "decoder":
     parts.append(("cross_attention", "encoder_attn"))
@@ -120,4 +167,4 @@ def _layer(stack: str) -> Iterator[Rule]:
     yield from norm(f"{ours}_norm", f"{theirs}_layer_norm", True)
   yield from dense("mlp/wi", "fc1", "F D -> D F", True)
   yield from dense("mlp/wo", "fc2", "D F -> F D", True)
-  yield from norm("mlp_norm", "final_layer_norm", True)
+  yield from norm("mlp_norm", "final_layer_norm", True, factor=factor)

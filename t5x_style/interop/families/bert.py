@@ -3,35 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
+from t5x_style.errors import UserError
+from t5x_style.interop.config_keys import (
+  NO_PADDING,
+  Activation,
+  ConfigKeys,
+  Count,
+  Deviation,
+  Epsilon,
+  Rate,
+)
 from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
-from t5x_style.interop.settings import Settings, their_activation
+from t5x_style.interop.settings import ACTIVATIONS, Settings, head_width, their_activation
 from t5x_style.models import TransformerConfig
 
+KIND = "encoder_only"
 ARCHITECTURES = ("BertForPreTraining", "BertForMaskedLM", "BertModel")
 BASE = "bert."
 HEADS = ("cls.",)
 EMBEDDING, HEAD = "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"
 BUFFERS = (r"bert\.embeddings\.position_ids",)
 # A pooler without the classes it was trained with, and a bias that untied models do not add.
-UNUSED = (r"bert\.pooler\.dense\.(weight|bias)", r"cls\.predictions\.bias")
+UNUSED = {
+  "bert.pooler.dense.weight": "D D",
+  "bert.pooler.dense.bias": "D",
+  "cls.predictions.bias": "V",
+}
 
 # One and the same where the table is tied; else the decoder's own is the one that counts.
 _BIASES = "cls.predictions.bias", "cls.predictions.decoder.bias"
 _TRANSFORM, _PAIRS = "cls.predictions.transform.dense.weight", "cls.seq_relationship.weight"
 
 
+class BertKeys(ConfigKeys):
+  vocab_size: Count = 30522
+  hidden_size: Count = 768
+  num_hidden_layers: Count = 12
+  num_attention_heads: Count = 12
+  intermediate_size: Count = 3072
+  hidden_act: Activation = "gelu"
+  hidden_dropout_prob: Rate = 0.1
+  max_position_embeddings: Count = 512
+  type_vocab_size: Count = 2
+  initializer_range: Deviation = 0.02
+  layer_norm_eps: Epsilon = 1e-12
+  pad_token_id: int | None = 0
+  is_decoder: Literal[False] = False
+  is_encoder_decoder: Literal[False] = False
+  add_cross_attention: Literal[False] = False
+  tie_word_embeddings: bool = True
+  # Of transformers 4; 5 does not compute such models as they were trained.
+  position_embedding_type: Literal["absolute"] = "absolute"
+
+
+KEYS: dict[str, type[ConfigKeys]] = {"bert": BertKeys}
+
+
 def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  masked = _TRANSFORM in tensors
-  return encoder_fields(settings) | {
+  masked, pairs = _TRANSFORM in tensors, _PAIRS in tensors
+  return encoder_fields(settings, settings.by(BertKeys)) | {
     "head_transform": masked,
     "head_bias": masked,
-    "pooled_classes": 2 if _PAIRS in tensors else 0,
+    "pooled_classes": 2 if pairs else 0,
   }
 
 
 def to_settings(config: TransformerConfig) -> dict[str, Any]:
+  if config.pooled_classes and not config.head_transform:
+    raise UserError("transformers has no BERT with the head for pairs and none for masked tokens.")
   if config.pooled_classes:
     architecture = "BertForPreTraining"
   else:
@@ -39,34 +80,30 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
   return encoder_settings(config) | {"model_type": "bert", "architectures": [architecture]}
 
 
-def encoder_fields(settings: Settings) -> dict[str, Any]:
+def encoder_fields(settings: Settings, keys: BertKeys) -> dict[str, Any]:
   """The fields that BERT, RoBERTa and ALBERT say in the same words."""
-  width, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
-  settings.only("position_embedding_type", "absolute")
-  settings.only("is_decoder", False)
-  settings.only("add_cross_attention", False)
   return {
-    "vocab_size": settings.get("vocab_size"),
-    "emb_dim": width,
-    "num_heads": heads,
-    "head_dim": width // heads,
-    "mlp_dim": settings.get("intermediate_size"),
-    "num_encoder_layers": settings.get("num_hidden_layers"),
-    "mlp_activations": (settings.activation("hidden_act", "gelu"),),
+    "vocab_size": keys.vocab_size,
+    "emb_dim": keys.hidden_size,
+    "num_heads": keys.num_attention_heads,
+    "head_dim": head_width(settings, keys.hidden_size, keys.num_attention_heads),
+    "mlp_dim": keys.intermediate_size,
+    "num_encoder_layers": keys.num_hidden_layers,
+    "mlp_activations": (ACTIVATIONS[keys.hidden_act],),
     "norm": "layer",
     "norm_position": "post",
-    "norm_epsilon": settings.get("layer_norm_eps", 1e-12),
+    "norm_epsilon": keys.layer_norm_eps,
     "use_bias": True,
-    "dropout_rate": settings.get("hidden_dropout_prob", 0.1),
+    "dropout_rate": keys.hidden_dropout_prob,
     "positions": "learned",
-    "max_length": settings.get("max_position_embeddings", 512),
-    "padding_id": settings.get("pad_token_id", 0),
-    "num_token_types": settings.get("type_vocab_size", 2),
+    "max_length": keys.max_position_embeddings,
+    "padding_id": NO_PADDING if keys.pad_token_id is None else keys.pad_token_id,
+    "num_token_types": keys.type_vocab_size,
     "embedding_norm": True,
-    "tie_embeddings": settings.only("tie_word_embeddings", True, False),
+    "tie_embeddings": keys.tie_word_embeddings,
     "scale_logits": False,
-    "kernel_init_std": settings.get("initializer_range", 0.02),
-    "embedding_init_std": settings.get("initializer_range", 0.02),
+    "kernel_init_std": keys.initializer_range,
+    "embedding_init_std": keys.initializer_range,
   }
 
 
@@ -83,7 +120,7 @@ def encoder_settings(config: TransformerConfig) -> dict[str, Any]:
     "hidden_dropout_prob": config.dropout_rate,
     "attention_probs_dropout_prob": 0.0,
     "max_position_embeddings": config.max_length,
-    "pad_token_id": config.padding_id,
+    "pad_token_id": None if config.padding_id == NO_PADDING else config.padding_id,
     "type_vocab_size": config.num_token_types,
     "tie_word_embeddings": config.tie_embeddings,
   }
@@ -117,19 +154,19 @@ def copies(config: TransformerConfig) -> dict[str, str]:
   return {_BIASES[0]: _BIASES[1]} if config.head_bias and not config.tie_embeddings else {}
 
 
-def embedding_rules(base: str) -> Iterator[Rule]:
-  """The tables of tokens, positions and types, and their norm."""
+def embedding_rules(base: str, skip: int = 0) -> Iterator[Rule]:
+  """The tables of tokens, positions (but for the first `skip`) and types, and their norm."""
   yield Rule("token_embed/embedding", f"{base}embeddings.word_embeddings.weight", "V E -> V E")
   positions = f"{base}embeddings.position_embeddings.weight"
-  yield Rule("position_embed/embedding", positions, "M E -> M E")
+  yield Rule("position_embed/embedding", positions, "M E -> M E", skip=skip)
   types = f"{base}embeddings.token_type_embeddings.weight"
   yield Rule("type_embed/embedding", types, "T E -> T E")
   yield from norm("embed_norm", f"{base}embeddings.LayerNorm", True, "E")
 
 
-def encoder_rules(config: TransformerConfig, base: str) -> Iterator[Rule]:
-  """The embeddings and the layers, as BERT and RoBERTa have them."""
-  yield from embedding_rules(base)
+def encoder_rules(config: TransformerConfig, base: str, skip: int = 0) -> Iterator[Rule]:
+  """The embeddings (positions but for the first `skip`) and the layers, as of BERT and RoBERTa."""
+  yield from embedding_rules(base, skip)
   for i in range(config.num_encoder_layers):
     yield from in_layer("encoder", i, f"{base}encoder.layer.{i}.", _layer())
 

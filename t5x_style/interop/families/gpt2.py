@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
+from t5x_style.interop.config_keys import (
+  Activation,
+  ConfigKeys,
+  Count,
+  Deviation,
+  Epsilon,
+  FullAttentionKeys,
+  Rate,
+)
 from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
-from t5x_style.interop.settings import Settings, their_activation
+from t5x_style.interop.settings import ACTIVATIONS, Settings, head_width, their_activation
 from t5x_style.models import TransformerConfig
 
+KIND = "decoder_only"
 ARCHITECTURES = ("GPT2LMHeadModel", "GPT2Model")
 BASE = "transformer."
 HEADS = ("lm_head.",)
@@ -16,29 +26,55 @@ EMBEDDING, HEAD = "transformer.wte.weight", "lm_head.weight"
 BUFFERS = (r"transformer\.h\.\d+\.attn\.(bias|masked_bias)",)
 
 
+class Gpt2Keys(FullAttentionKeys):
+  OTHER_NAMES: ClassVar[Mapping[str, str]] = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+  }
+
+  vocab_size: Count = 50257
+  n_positions: Count = 1024
+  n_embd: Count = 768
+  n_layer: Count = 12
+  n_head: Count = 12
+  n_inner: Count | None = None
+  activation_function: Activation = "gelu_new"
+  resid_pdrop: Rate = 0.1
+  layer_norm_epsilon: Epsilon = 1e-5
+  initializer_range: Deviation = 0.02
+  scale_attn_weights: bool = True
+  scale_attn_by_inverse_layer_idx: Literal[False] = False
+  add_cross_attention: Literal[False] = False
+  is_encoder_decoder: Literal[False] = False
+  tie_word_embeddings: bool = True
+
+
+KEYS: dict[str, type[ConfigKeys]] = {"gpt2": Gpt2Keys}
+
+
 def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  width, heads = settings.get("n_embd"), settings.get("n_head")
-  settings.only("add_cross_attention", False)
-  settings.only("scale_attn_by_inverse_layer_idx", False)
+  keys = settings.by(Gpt2Keys)
   return {
-    "vocab_size": settings.get("vocab_size"),
-    "emb_dim": width,
-    "num_heads": heads,
-    "head_dim": width // heads,
-    "mlp_dim": settings.get("n_inner", 4 * width),
-    "num_decoder_layers": settings.get("n_layer"),
-    "mlp_activations": (settings.activation("activation_function", "gelu_new"),),
+    "vocab_size": keys.vocab_size,
+    "emb_dim": keys.n_embd,
+    "num_heads": keys.n_head,
+    "head_dim": head_width(settings, keys.n_embd, keys.n_head),
+    "mlp_dim": keys.n_inner or 4 * keys.n_embd,
+    "num_decoder_layers": keys.n_layer,
+    "mlp_activations": (ACTIVATIONS[keys.activation_function],),
     "norm": "layer",
-    "norm_epsilon": settings.get("layer_norm_epsilon", 1e-5),
+    "norm_epsilon": keys.layer_norm_epsilon,
     "use_bias": True,
-    "dropout_rate": settings.get("resid_pdrop", 0.1),
-    "scale_attention": settings.only("scale_attn_weights", True, False),
+    "dropout_rate": keys.resid_pdrop,
+    "scale_attention": keys.scale_attn_weights,
     "positions": "learned",
-    "max_length": settings.get("n_positions", 1024),
-    "tie_embeddings": settings.only("tie_word_embeddings", True, False),
+    "max_length": keys.n_positions,
+    "tie_embeddings": keys.tie_word_embeddings,
     "scale_logits": False,
-    "kernel_init_std": settings.get("initializer_range", 0.02),
-    "embedding_init_std": settings.get("initializer_range", 0.02),
+    "kernel_init_std": keys.initializer_range,
+    "embedding_init_std": keys.initializer_range,
   }
 
 

@@ -2,54 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
+from t5x_style.errors import UserError
+from t5x_style.interop.config_keys import (
+  Activation,
+  ConfigKeys,
+  Count,
+  DecoderKeys,
+  Deviation,
+  Epsilon,
+  FullAttentionKeys,
+  Window,
+)
+from t5x_style.interop.rotary import FULL, LOCAL, RotaryKeys, layer_windows, rotary_fields
 from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
-from t5x_style.interop.settings import Settings, cycle, their_activation
+from t5x_style.interop.settings import ACTIVATIONS, Settings, head_width, their_activation
 from t5x_style.models import RotaryScaling, TransformerConfig
 
+KIND = "decoder_only"
 ARCHITECTURES = ("LlamaForCausalLM", "Qwen3ForCausalLM", "LlamaModel", "Qwen3Model")
 BASE = "model."
 HEADS = ("lm_head.",)
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-_FULL, _LOCAL = "full_attention", "sliding_attention"
 BUFFERS = (r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",)
 
 
+class _SharedKeys(RotaryKeys):
+  hidden_size: Count = 4096
+  num_hidden_layers: Count = 32
+  num_attention_heads: Count = 32
+  hidden_act: Activation = "silu"
+  initializer_range: Deviation = 0.02
+  rms_norm_eps: Epsilon = 1e-6
+  attention_bias: bool = False
+  tie_word_embeddings: bool = False
+  is_encoder_decoder: Literal[False] = False
+
+
+class LlamaKeys(_SharedKeys, FullAttentionKeys):
+  vocab_size: Count = 32000
+  intermediate_size: Count = 11008
+  num_key_value_heads: Count | None = None
+  max_position_embeddings: Count = 2048
+  mlp_bias: bool = False
+  head_dim: Count | None = None
+
+
+class Qwen3Keys(_SharedKeys, DecoderKeys):
+  vocab_size: Count = 151936
+  intermediate_size: Count = 22016
+  num_key_value_heads: Count | None = 32
+  head_dim: Count = 128
+  max_position_embeddings: Count = 32768
+  use_sliding_window: bool = False
+  sliding_window: Window | None = 4096
+  max_window_layers: int = 28
+  layer_types: list[Literal["full_attention", "sliding_attention"]] | None = None
+
+
+KEYS: dict[str, type[ConfigKeys]] = {"llama": LlamaKeys, "qwen3": Qwen3Keys}
+
+
 def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  width, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
-  biases = settings.get("attention_bias", False)
-  if settings.get("mlp_bias", False) != biases:
-    raise settings.refusal("attention_bias", biases, ["the same as mlp_bias"])
-  return {
-    "vocab_size": settings.get("vocab_size"),
-    "emb_dim": width,
+  if settings.model_type == "qwen3":
+    qwen3 = settings.by(Qwen3Keys)
+    if qwen3.attention_bias:  # Its feed-forward layers never have biases.
+      raise settings.refusal("attention_bias", True, [False])
+    keys: LlamaKeys | Qwen3Keys = qwen3
+    special = {"qk_norm": True, "attention_windows": _windows(settings, qwen3)}
+  else:
+    llama = keys = settings.by(LlamaKeys)
+    if llama.mlp_bias != llama.attention_bias:
+      raise settings.refusal("attention_bias", llama.attention_bias, ["the same as mlp_bias"])
+    layer_windows(settings, llama.num_hidden_layers, llama.layer_types or [FULL], None)
+    special = {}
+  heads, head_dim = keys.num_attention_heads, keys.head_dim
+  base, scaling = rotary_fields(settings, keys, keys.max_position_embeddings)
+  return special | {
+    "vocab_size": keys.vocab_size,
+    "emb_dim": keys.hidden_size,
     "num_heads": heads,
-    "num_kv_heads": settings.get("num_key_value_heads", heads),
-    "head_dim": settings.get("head_dim", width // heads),
-    "mlp_dim": settings.get("intermediate_size"),
-    "num_decoder_layers": settings.get("num_hidden_layers"),
-    "mlp_activations": (settings.activation("hidden_act", "silu"), "linear"),
+    "num_kv_heads": keys.num_key_value_heads or heads,
+    "head_dim": head_dim or head_width(settings, keys.hidden_size, heads),
+    "mlp_dim": keys.intermediate_size,
+    "num_decoder_layers": keys.num_hidden_layers,
+    "mlp_activations": (ACTIVATIONS[keys.hidden_act], "linear"),
     "norm": "rms",
-    "norm_epsilon": settings.get("rms_norm_eps", 1e-6),
-    "use_bias": biases,
-    "qk_norm": settings.get("model_type") == "qwen3",
+    "norm_epsilon": keys.rms_norm_eps,
+    "use_bias": keys.attention_bias,
     "positions": "rotary",
-    "rotary_base": settings.rotary_base(),
-    "rotary_scaling": settings.rotary_scaling("llama3"),
-    "attention_windows": _windows(settings),
-    "tie_embeddings": settings.only("tie_word_embeddings", False, True),
+    "rotary_base": base,
+    "rotary_scaling": scaling,
+    "tie_embeddings": keys.tie_word_embeddings,
     "scale_logits": False,
-    "kernel_init_std": settings.get("initializer_range", 0.02),
-    "embedding_init_std": settings.get("initializer_range", 0.02),
+    "kernel_init_std": keys.initializer_range,
+    "embedding_init_std": keys.initializer_range,
   }
 
 
 def to_settings(config: TransformerConfig) -> dict[str, Any]:
   name = "Qwen3" if config.qk_norm else "Llama"
   layers, windows = config.num_decoder_layers, config.attention_windows
-  kinds = [_LOCAL if windows[i % len(windows)] else _FULL for i in range(layers)]
+  kinds = [LOCAL if windows[i % len(windows)] else FULL for i in range(layers)]
   settings = {
     "model_type": name.lower(),
     "architectures": [f"{name}ForCausalLM"],
@@ -95,21 +151,20 @@ def aliases(config: TransformerConfig) -> dict[str, str]:
   return {HEAD: EMBEDDING} if config.tie_embeddings else {}
 
 
-def _windows(settings: Settings) -> tuple[int | None, ...]:
+def _windows(settings: Settings, keys: Qwen3Keys) -> tuple[int | None, ...]:
   """How far back each layer sees; theirs counts the token itself."""
-  layers = settings.get("num_hidden_layers")
-  sliding = settings.get("use_sliding_window", False)
-  first = settings.get("max_window_layers", layers)
-  kinds = settings.get(
-    "layer_types", [_LOCAL if sliding and i >= first else _FULL for i in range(layers)]
-  )
-  for kind in kinds:
-    if kind not in (_FULL, _LOCAL):
-      raise settings.refusal("layer_types", kind, [_FULL, _LOCAL])
-  if _LOCAL not in kinds:
-    return (None,)
-  window = settings.get("sliding_window") - 1
-  return cycle([window if kind == _LOCAL else None for kind in kinds])
+  window, layers = keys.sliding_window if keys.use_sliding_window else None, keys.num_hidden_layers
+  kinds: Sequence[str] | None = keys.layer_types
+  if kinds is None:
+    first = layers if window is None else keys.max_window_layers
+    kinds = [LOCAL if i >= first else FULL for i in range(layers)]
+  if LOCAL in kinds and window is None:
+    raise UserError(
+      f"{settings.source}: layer_types has {LOCAL!r}, and use_sliding_window = "
+      f"{keys.use_sliding_window} with sliding_window = {keys.sliding_window} gives it no window. "
+      f"Set both, or make all layers {FULL!r}."
+    )
+  return layer_windows(settings, layers, kinds, window and window - 1)
 
 
 def _scaling(scaling: RotaryScaling | None) -> dict[str, Any] | None:

@@ -2,74 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
+from t5x_style.interop.config_keys import (
+  NO_PADDING,
+  Activation,
+  ConfigKeys,
+  Count,
+  Deviation,
+  Epsilon,
+  Positive,
+  Rate,
+  Window,
+  absent,
+)
+from t5x_style.interop.rotary import (
+  FULL,
+  LOCAL,
+  RotaryKeys,
+  layer_windows,
+  rotary_fields_by_kind,
+)
 from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
-from t5x_style.interop.settings import Settings, cycle, their_activation
+from t5x_style.interop.settings import ACTIVATIONS, Settings, head_width, their_activation
 from t5x_style.models import TransformerConfig
 
+KIND = "encoder_only"
 ARCHITECTURES = ("ModernBertForMaskedLM", "ModernBertModel")
 BASE, HEADS = "model.", ("head.", "decoder.")
 EMBEDDING, HEAD = "model.embeddings.tok_embeddings.weight", "decoder.weight"
 BUFFERS = (r"model\.(layers\.\d+\.attn\.)?rotary_emb\.(\w+_)?inv_freq",)
 
-_TRANSFORM, _FULL, _LOCAL = "head.dense.weight", "full_attention", "sliding_attention"
+_TRANSFORM = "head.dense.weight"
+
+
+class ModernBertKeys(RotaryKeys):
+  vocab_size: Count = 50368
+  hidden_size: Count = 768
+  intermediate_size: Count = 1152
+  num_hidden_layers: Count = 22
+  num_attention_heads: Count = 12
+  head_dim: Count | None = None  # of the rotary positions alone
+  hidden_activation: Activation = "gelu"
+  initializer_range: Deviation = 0.02
+  norm_eps: Epsilon = 1e-5
+  norm_bias: bool = False
+  attention_bias: bool = False
+  mlp_bias: bool = False
+  mlp_dropout: Rate = 0.0
+  decoder_bias: bool = True
+  classifier_bias: bool = False
+  classifier_activation: Activation = "gelu"
+  layer_types: list[Literal["full_attention", "sliding_attention"]] | None = None
+  global_attn_every_n_layers: Count = 3
+  local_attention: Window = 128  # both sides together
+  sliding_window: Count = absent()  # one side; wins
+  global_rope_theta: Positive = 160_000.0
+  local_rope_theta: Positive = 10_000.0
+  pad_token_id: int | None = 50283
+  tie_word_embeddings: bool = True
+
+
+KEYS: dict[str, type[ConfigKeys]] = {"modernbert": ModernBertKeys}
 
 
 def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  width, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
-  layers = settings.get("num_hidden_layers")
-  bias = settings.get("attention_bias", False)
-  activation = settings.activation("hidden_activation", "gelu")
-  masked = _TRANSFORM in tensors
+  keys = settings.by(ModernBertKeys)
+  masked, bias = _TRANSFORM in tensors, keys.attention_bias
+  activation = ACTIVATIONS[keys.hidden_activation]
   for name in ("mlp_bias", "norm_bias", *(["classifier_bias"] if masked else [])):
-    if settings.get(name, False) != bias:
+    if getattr(keys, name) != bias:
       raise settings.refusal(name, not bias, [f"attention_bias = {bias}"])
-  if masked and settings.activation("classifier_activation", "gelu") != activation:
-    their = settings.get("classifier_activation")
+  if masked and ACTIVATIONS[keys.classifier_activation] != activation:
+    their = keys.classifier_activation
     raise settings.refusal("classifier_activation", their, ["the hidden_activation"])
-  every = settings.get("global_attn_every_n_layers", 3)
-  kinds = settings.get("layer_types", [_LOCAL if i % every else _FULL for i in range(layers)])
-  for kind in kinds:
-    if kind not in (_FULL, _LOCAL):
-      raise settings.refusal("layer_types", kind, [_FULL, _LOCAL])
-  # The whole width of the window is given, both sides together.
-  window = settings.get("local_attention", 128) // 2
-  windows = cycle([window if kind == _LOCAL else None for kind in kinds])
-  for kind in (_FULL, _LOCAL):
-    settings.rotary_scaling(kind=kind)
+  head_dim = head_width(settings, keys.hidden_size, keys.num_attention_heads)
+  if keys.head_dim not in (None, head_dim):
+    raise settings.refusal("head_dim", keys.head_dim, [head_dim])
+  bases = rotary_fields_by_kind(
+    settings, keys, {FULL: keys.global_rope_theta, LOCAL: keys.local_rope_theta}
+  )
   return {
-    "vocab_size": settings.get("vocab_size"),
-    "emb_dim": width,
-    "num_heads": heads,
-    "head_dim": width // heads,
-    "mlp_dim": settings.get("intermediate_size"),
-    "num_encoder_layers": layers,
+    "vocab_size": keys.vocab_size,
+    "emb_dim": keys.hidden_size,
+    "num_heads": keys.num_attention_heads,
+    "head_dim": head_dim,
+    "mlp_dim": keys.intermediate_size,
+    "num_encoder_layers": keys.num_hidden_layers,
     "mlp_activations": (activation, "linear"),
     "norm": "layer",
     "first_attention_norm": False,
-    "norm_epsilon": settings.get("norm_eps", 1e-5),
+    "norm_epsilon": keys.norm_eps,
     "use_bias": bias,
-    "dropout_rate": settings.get("mlp_dropout", 0.0),
+    "dropout_rate": keys.mlp_dropout,
     "positions": "rotary",
-    "rotary_base": settings.rotary_base(_FULL, "global_rope_theta", 160_000.0),
-    "attention_windows": windows,
-    "rotary_base_local": settings.rotary_base(_LOCAL, "local_rope_theta", 10_000.0),
-    "padding_id": settings.get("pad_token_id", 50283),
+    "rotary_base": bases[FULL],
+    "attention_windows": _windows(settings, keys),
+    "rotary_base_local": bases[LOCAL],
+    "padding_id": NO_PADDING if keys.pad_token_id is None else keys.pad_token_id,
     "embedding_norm": True,
-    "tie_embeddings": settings.only("tie_word_embeddings", True, False),
+    "tie_embeddings": keys.tie_word_embeddings,
     "scale_logits": False,
     "head_transform": masked,
-    "head_bias": masked and settings.get("decoder_bias", True),
-    "kernel_init_std": settings.get("initializer_range", 0.02),
-    "embedding_init_std": settings.get("initializer_range", 0.02),
+    "head_bias": masked and keys.decoder_bias,
+    "kernel_init_std": keys.initializer_range,
+    "embedding_init_std": keys.initializer_range,
   }
+
+
+def _windows(settings: Settings, keys: ModernBertKeys) -> tuple[int | None, ...]:
+  """How far each layer sees to either side."""
+  layers, every = keys.num_hidden_layers, keys.global_attn_every_n_layers
+  kinds: Sequence[str] = keys.layer_types or [LOCAL if i % every else FULL for i in range(layers)]
+  window = keys.sliding_window or keys.local_attention // 2
+  return layer_windows(settings, layers, kinds, window)
 
 
 def to_settings(config: TransformerConfig) -> dict[str, Any]:
   layers, windows = config.num_encoder_layers, config.attention_windows
-  kinds = [_LOCAL if windows[i % len(windows)] else _FULL for i in range(layers)]
+  kinds = [LOCAL if windows[i % len(windows)] else FULL for i in range(layers)]
   local = config.rotary_base if config.rotary_base_local is None else config.rotary_base_local
   settings = {
     "model_type": "modernbert",
@@ -90,10 +142,10 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
     "global_rope_theta": config.rotary_base,
     "local_rope_theta": local,
     "rope_parameters": {
-      _FULL: {"rope_type": "default", "rope_theta": config.rotary_base},
-      _LOCAL: {"rope_type": "default", "rope_theta": local},
+      FULL: {"rope_type": "default", "rope_theta": config.rotary_base},
+      LOCAL: {"rope_type": "default", "rope_theta": local},
     },
-    "pad_token_id": config.padding_id,
+    "pad_token_id": None if config.padding_id == NO_PADDING else config.padding_id,
     "decoder_bias": config.head_bias,
     "tie_word_embeddings": config.tie_embeddings,
   }

@@ -1,47 +1,88 @@
-"""RoBERTa (model_type roberta): BERT with positions counted from behind the id of padding."""
+"""RoBERTa (model_type roberta): BERT with positions counted from the id of padding."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from t5x_style.interop.config_keys import ConfigKeys, Count
 from t5x_style.interop.families import bert
+from t5x_style.interop.families.bert import BertKeys
 from t5x_style.interop.rules import Rule, dense, logit_factor, norm
-from t5x_style.interop.settings import Settings
+from t5x_style.interop.settings import ACTIVATIONS, Settings
 from t5x_style.models import TransformerConfig
 
+KIND = "encoder_only"
 ARCHITECTURES = ("RobertaForMaskedLM", "RobertaModel")
 BASE, HEADS = "roberta.", ("lm_head.",)
 EMBEDDING, HEAD = "roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"
 BUFFERS = (r"roberta\.embeddings\.position_ids",)
-UNUSED = (r"roberta\.pooler\.dense\.(weight|bias)", r"lm_head\.bias")
+UNUSED = {
+  "roberta.pooler.dense.weight": "D D",
+  "roberta.pooler.dense.bias": "D",
+  "lm_head.bias": "V",
+}
 
 _BIASES = "lm_head.bias", "lm_head.decoder.bias"
 _TRANSFORM = "lm_head.dense.weight"
 
 
+class RobertaKeys(BertKeys):
+  vocab_size: Count = 50265
+  pad_token_id: Annotated[int, Field(ge=0)] = 1
+
+
+KEYS: dict[str, type[ConfigKeys]] = {"roberta": RobertaKeys}
+
+
 def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  padding = settings.get("pad_token_id", 1)
-  rows = settings.get("max_position_embeddings", 512)
-  return bert.encoder_fields(settings) | {
+  keys = settings.by(RobertaKeys)
+  padding, masked = keys.pad_token_id, _TRANSFORM in tensors
+  if masked and ACTIVATIONS[keys.hidden_act] != "gelu_exact":
+    # The head's activation is GELU whatever the layers have; models here have one for both.
+    raise settings.refusal("hidden_act", keys.hidden_act, ["gelu"])
+  if keys.max_position_embeddings <= padding + 1:
+    raise settings.refusal(
+      "max_position_embeddings",
+      keys.max_position_embeddings,
+      [f"more than {padding + 1}, as positions begin after pad_token_id = {padding}"],
+      quoted=True,
+    )
+  return bert.encoder_fields(settings, keys) | {
     "padding_id": padding,
     "position_offset": padding + 1,
-    "max_length": rows - padding - 1,
-    "head_transform": _TRANSFORM in tensors,
-    "head_bias": _TRANSFORM in tensors,
+    "positions_skip_padding": True,
+    "max_length": keys.max_position_embeddings - padding - 1,
+    "head_transform": masked,
+    "head_bias": masked,
   }
+
+
+def as_written(config: TransformerConfig) -> TransformerConfig:
+  """The model that is read back from what is written, for rows that end with their padding.
+
+  transformers counts positions from the id of padding: other unused rows are left out.
+  """
+  offset = config.padding_id + 1
+  if config.padding_id < 0 or config.position_offset < offset:
+    return config
+  return dataclasses.replace(config, position_offset=offset, positions_skip_padding=True)
 
 
 def to_settings(config: TransformerConfig) -> dict[str, Any]:
   return bert.encoder_settings(config) | {
     "model_type": "roberta",
     "architectures": ["RobertaForMaskedLM" if config.head_transform else "RobertaModel"],
-    "max_position_embeddings": config.max_length + config.position_offset,
+    "max_position_embeddings": config.max_length + as_written(config).position_offset,
   }
 
 
 def rules(config: TransformerConfig) -> Iterator[Rule]:
-  yield from bert.encoder_rules(config, BASE)
+  unused = config.position_offset - as_written(config).position_offset
+  yield from bert.encoder_rules(config, BASE, skip=unused)
   if config.head_transform:
     yield from dense("head/transform", "lm_head.dense", "O D -> D O", True)
     yield from norm("head/transform_norm", "lm_head.layer_norm", True, factor=logit_factor(config))

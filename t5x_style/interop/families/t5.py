@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, cast
 
+from pydantic import Field
+
+from t5x_style.errors import UserError
+from t5x_style.interop.config_keys import (
+  Activation,
+  ConfigKeys,
+  Count,
+  Epsilon,
+  FullAttentionKeys,
+  Rate,
+  absent,
+)
 from t5x_style.interop.rules import Rule, dense, in_layer, norm
 from t5x_style.interop.safetensors_files import same_bits
-from t5x_style.interop.settings import Settings, their_activation
+from t5x_style.interop.settings import ACTIVATIONS, Settings, their_activation
 from t5x_style.models import TransformerConfig
 
+KIND = "encoder_decoder"
 ARCHITECTURES = ("T5ForConditionalGeneration", "MT5ForConditionalGeneration")
 BASE, HEADS = "", ()
 EMBEDDING, HEAD = "shared.weight", "lm_head.weight"
@@ -17,41 +30,106 @@ EMBEDDING, HEAD = "shared.weight", "lm_head.weight"
 BUFFERS = (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",)
 
 
+class T5Keys(FullAttentionKeys):
+  OTHER_NAMES: ClassVar[Mapping[str, str]] = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "num_heads",
+    "num_hidden_layers": "num_layers",
+    "head_dim": "d_kv",
+  }
+
+  vocab_size: Count = 32128
+  d_model: Count = 512
+  d_kv: Count = 64
+  d_ff: Count = 2048
+  num_layers: Count = 6
+  num_decoder_layers: Count | None = None
+  num_heads: Count = 8
+  relative_attention_num_buckets: Annotated[int, Field(ge=4)] = 32
+  relative_attention_max_distance: Count = 128
+  dropout_rate: Rate = 0.1
+  layer_norm_epsilon: Epsilon = 1e-6
+  feed_forward_proj: str = "relu"
+  dense_act_fn: Activation = absent()
+  is_gated_act: bool = absent()
+  is_encoder_decoder: Literal[True] = True
+  tie_word_embeddings: bool = True
+  scale_decoder_outputs: bool = absent()
+
+
+class MT5Keys(T5Keys):
+  vocab_size: Count = 250112
+  d_ff: Count = 1024
+  num_layers: Count = 8
+  num_heads: Count = 6
+  feed_forward_proj: str = "gated-gelu"
+
+
+KEYS: dict[str, type[ConfigKeys]] = {"t5": T5Keys, "mt5": MT5Keys}
+
+
 def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  form = settings.get("feed_forward_proj", "relu")
-  gated, activation = form.startswith("gated-"), form.removeprefix("gated-")
-  if form == "gated-gelu":
-    activation = "gelu_new"  # The name of T5 1.1, which transformers reads in this way too.
-  first = Settings({"feed_forward_proj": activation}, settings.source).activation(
-    "feed_forward_proj", "relu"
-  )
-  layers = settings.get("num_layers")
-  # T5 1.1 has a head of its own, and only with the shared table are the logits scaled. Files say so
-  # by tie_word_embeddings; those written by transformers 5 say scale_decoder_outputs instead.
-  said_tied = settings.get("tie_word_embeddings", True)
-  scaled = settings.get("scale_decoder_outputs", said_tied)
-  if settings.get("model_type") == "mt5":
-    scaled = False
-  tied = HEAD not in tensors or (said_tied and same_bits(tensors[HEAD], tensors.get(EMBEDDING)))
+  keys = settings.by(MT5Keys if settings.model_type == "mt5" else T5Keys)
+  # Not of num_hidden_layers, the other name of num_layers, as that is set later in transformers.
+  like_encoder = settings.values.get("num_layers", type(keys).model_fields["num_layers"].default)
+  tied, scaled = _head(settings, keys, tensors)
   return {
-    "vocab_size": settings.get("vocab_size"),
-    "emb_dim": settings.get("d_model"),
-    "num_heads": settings.get("num_heads"),
-    "head_dim": settings.get("d_kv"),
-    "mlp_dim": settings.get("d_ff"),
-    "num_encoder_layers": layers,
-    "num_decoder_layers": settings.get("num_decoder_layers", layers),
-    "mlp_activations": (first, "linear") if gated else (first,),
+    "vocab_size": keys.vocab_size,
+    "emb_dim": keys.d_model,
+    "num_heads": keys.num_heads,
+    "head_dim": keys.d_kv,
+    "mlp_dim": keys.d_ff,
+    "num_encoder_layers": keys.num_layers,
+    "num_decoder_layers": keys.num_decoder_layers or like_encoder,
+    "mlp_activations": _activations(settings, keys),
     "norm": "rms",
-    "norm_epsilon": settings.get("layer_norm_epsilon", 1e-6),
-    "dropout_rate": settings.get("dropout_rate", 0.1),
+    "norm_epsilon": keys.layer_norm_epsilon,
+    "dropout_rate": keys.dropout_rate,
     "scale_attention": False,
     "positions": "relative",
-    "relative_buckets": settings.get("relative_attention_num_buckets", 32),
-    "relative_max_distance": settings.get("relative_attention_max_distance", 128),
+    "relative_buckets": keys.relative_attention_num_buckets,
+    "relative_max_distance": keys.relative_attention_max_distance,
     "tie_embeddings": tied,
     "scale_logits": scaled,
   }
+
+
+def _activations(settings: Settings, keys: T5Keys) -> tuple[str, ...]:
+  """The activation, and whether it is a gate: dense_act_fn and is_gated_act win where they are."""
+  form = keys.feed_forward_proj
+  gated, first = form.startswith("gated-"), form.removeprefix("gated-")
+  if form == "gated-gelu":
+    first = "gelu_new"  # The name of T5 1.1, which transformers reads in this way too.
+  if keys.dense_act_fn is None and first not in ACTIVATIONS:
+    known = [*map(repr, ACTIVATIONS), "one of these with 'gated-' in front"]
+    raise settings.refusal("feed_forward_proj", form, known, quoted=True)
+  name = keys.dense_act_fn or cast(Activation, first)
+  if keys.is_gated_act is not None:
+    gated = keys.is_gated_act
+  return (ACTIVATIONS[name], "linear") if gated else (ACTIVATIONS[name],)
+
+
+def _head(settings: Settings, keys: T5Keys, tensors: Mapping[str, Any]) -> tuple[bool, bool]:
+  """Whether the head is the table of the embeddings, and whether hidden states are scaled for it.
+
+  T5 1.0 shares the table and scales; T5 1.1 does neither and says so by tie_word_embeddings. Files
+  of transformers 5 say whether to scale in scale_decoder_outputs, which is obeyed with any head.
+  """
+  scaled = keys.tie_word_embeddings
+  if keys.scale_decoder_outputs is not None:
+    scaled = keys.scale_decoder_outputs
+  if settings.model_type == "mt5":
+    scaled = False  # Whatever is said: transformers' mT5 has no such step.
+  own = HEAD in tensors
+  if own and keys.tie_word_embeddings:
+    own = not same_bits(tensors[HEAD], tensors.get(EMBEDDING))
+  if own and scaled:
+    raise UserError(
+      f"{settings.source}: {HEAD} is not {EMBEDDING}, and as the file does not say otherwise, "
+      "transformers divides the hidden states by sqrt(d_model) in front of it; models here do that "
+      'with a shared table only. If it is a T5 1.1, write "tie_word_embeddings": false there.'
+    )
+  return not own, scaled
 
 
 def to_settings(config: TransformerConfig) -> dict[str, Any]:
@@ -75,7 +153,8 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
     "relative_attention_num_buckets": config.relative_buckets,
     "relative_attention_max_distance": config.relative_max_distance,
     "tie_word_embeddings": config.tie_embeddings,
-    "scale_decoder_outputs": config.scale_logits,
+    # transformers 5 obeys it whether the head is tied or not; ours scales tied ones only.
+    "scale_decoder_outputs": config.tie_embeddings and config.scale_logits,
     "is_encoder_decoder": True,
   }
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from t5x_style.interop import huggingface
+from t5x_style.interop import conversion, huggingface, model_settings, orbax_files
 from t5x_style.models import Transformer
 
 T5 = {
@@ -106,6 +106,13 @@ MODELS = {
 }
 
 
+# Without ties transformers has a second bias of the head, which its forward pass does not use.
+UNTIED = {
+  "bert_untied": ("BertForMaskedLM", BERT | {"tie_word_embeddings": False}),
+  "roberta_untied": ("RobertaForMaskedLM", BERT | {"tie_word_embeddings": False}),
+}
+
+
 @pytest.fixture(params=MODELS)
 def name(request):
   return request.param
@@ -117,11 +124,12 @@ def pretrained(tmp_path_factory):
   torch = pytest.importorskip("torch")
   transformers = pytest.importorskip("transformers")
   transformers.logging.set_verbosity_error()
+  torch.set_num_threads(1)  # More are slower with models as small as these.
   transformers.logging.disable_progress_bar()
 
   @functools.cache
   def make(name):
-    kind, settings = MODELS[name]
+    kind, settings = (MODELS | UNTIED)[name]
     settings = dict(settings)
     own_head = settings.pop("head", False)
     model_class = getattr(transformers, kind)
@@ -223,10 +231,38 @@ def theirs(model, config, inputs):
   if config.architecture == "encoder_decoder":
     given["decoder_input_ids"] = inputs["decoder"]
   with torch.no_grad():
-    out = model(**{name: torch.tensor(x) for name, x in given.items()})
+    out = model(**{name: torch.tensor(x) for name, x in given.items()}, return_dict=True)
   scores = next(out[k] for k in ("prediction_logits", "logits", "last_hidden_state") if k in out)
   pairs = out.get("seq_relationship_logits", out.get("sop_logits"))
   return scores.numpy(), None if pairs is None else pairs.numpy()
+
+
+def where_it_counts(scores, config, inputs):
+  """Those that mean something: of a single stack none of padding."""
+  return scores if config.architecture == "encoder_decoder" else scores[inputs["mask"] > 0]
+
+
+@pytest.fixture
+def run_ours():
+  """An opened folder -> what the model here computes of the usual inputs."""
+
+  def run(folder):
+    config = folder.correspondence.config
+    inputs = make_inputs(config)
+    return where_it_counts(ours(config, parameters(folder), inputs)[0], config, inputs)
+
+  return run
+
+
+@pytest.fixture
+def run_theirs():
+  """(model of transformers, our config) -> what it computes of the usual inputs."""
+
+  def run(model, config):
+    inputs = make_inputs(config)
+    return where_it_counts(theirs(model, config, inputs)[0], config, inputs)
+
+  return run
 
 
 @pytest.fixture
@@ -237,8 +273,7 @@ def compare():
     inputs = make_inputs(config)
     wanted, wanted_pairs = theirs(model, config, inputs)
     found, found_pairs = ours(config, arrays, inputs)
-    if config.architecture != "encoder_decoder":  # What stands at padding means nothing.
-      wanted, found = wanted[inputs["mask"] > 0], found[inputs["mask"] > 0]
+    wanted, found = (where_it_counts(x, config, inputs) for x in (wanted, found))
     assert np.abs(wanted).max() > 0.3
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
     if wanted_pairs is not None and config.pooled_classes:
@@ -262,10 +297,11 @@ def draw_parameters():
   return random_parameters
 
 
-def alter_settings(folder, **changes):
+def alter_settings(folder, *removed, **changes):
   """Of config.json."""
   file = folder / "config.json"
-  file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+  values = json.loads(file.read_text())
+  file.write_text(json.dumps({k: x for k, x in values.items() if k not in removed} | changes))
 
 
 @pytest.fixture
@@ -276,3 +312,30 @@ def change_settings():
 @pytest.fixture
 def draw_inputs():
   return make_inputs
+
+
+@pytest.fixture
+def export_and_load(tmp_path):
+  """(config, our arrays) -> the model that transformers reads, and what it says of the reading."""
+
+  def export(config, arrays):
+    import transformers
+
+    write_step(tmp_path / "step", arrays)
+    there, settings = model_settings.choose_family(config)
+    (tmp_path / "out").mkdir()
+    report = conversion.export_step(tmp_path / "step", tmp_path / "out", there, max_shard_size=1e9)
+    conversion.write_settings(tmp_path / "out", settings, report)
+    model_class = getattr(transformers, settings["architectures"][0])
+    loaded, info = model_class.from_pretrained(tmp_path / "out", output_loading_info=True)
+    return loaded.eval(), info
+
+  return export
+
+
+def write_step(step, arrays):
+  """Writes {keys: array} as a checkpoint."""
+  writer = orbax_files.Writer(step)
+  for keys, array in arrays.items():
+    writer.create(("params", *keys), array.shape, array.shape, array.dtype)[...] = array
+  writer.close()

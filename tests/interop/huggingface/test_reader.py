@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from t5x_style.errors import UserError
 from t5x_style.interop import conversion, huggingface
 from t5x_style.interop.readers import READERS
 from t5x_style.training.initial import initial_params
@@ -56,6 +57,19 @@ def test_the_same_shapes_and_another_function_are_refused(pretrained, as_tree):
     initial_params(f"hf:{path}", other, abstract(other, as_tree), READERS)
   assert "mlp_activations = ('gelu', 'linear'), not ('silu', 'linear')" in str(raised.value)
   assert "rotary_base = 7.0, not 500.0" in str(raised.value)
+
+
+def test_numbers_that_are_none_are_refused(pretrained, as_tree, tmp_path):
+  from safetensors.numpy import load_file, save_file
+
+  _, path = pretrained("gpt2")
+  tensors = load_file(path / "model.safetensors")
+  tensors["transformer.h.1.mlp.c_fc.bias"][3] = np.nan
+  save_file(tensors, tmp_path / "model.safetensors")
+  (tmp_path / "config.json").write_text((path / "config.json").read_text())
+  config = huggingface.open_folder(tmp_path).correspondence.config
+  with pytest.raises(UserError, match=r"NaN or infinite.*transformer\.h\.1\.mlp\.c_fc\.bias"):
+    initial_params(f"hf:{tmp_path}", config, abstract(config, as_tree), READERS)
 
 
 def test_names_of_the_first_berts_are_understood(pretrained, tmp_path, read_parameters):

@@ -1,0 +1,94 @@
+"""The keys of a config.json: for each family a closed list with types, checked by pydantic.
+
+A key that transformers reads is a field of the family's class, or changes nothing of what a trained
+model computes: a test records which keys transformers reads, and another one changes each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import pydantic
+from pydantic import Field
+
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+Epsilon = Annotated[float, Field(ge=0)]
+Deviation = Annotated[float, Field(ge=0)]  # of initial values
+Rate = Annotated[float, Field(ge=0, lt=1)]  # of dropout
+Window = Annotated[int, Field(ge=2)]
+Activation = Literal[
+  "gelu",
+  "gelu_python",
+  "gelu_new",
+  "gelu_fast",
+  "gelu_pytorch_tanh",
+  "relu",
+  "silu",
+  "swish",
+]
+
+
+NO_PADDING = -1  # the id of padding where it is null
+
+
+def never(advice: str) -> Any:
+  """A key that has to be absent or null; what to do where it is not."""
+  return Field(default=None, description=advice)
+
+
+def absent() -> Any:
+  """The default of a key that transformers derives from others, and for which null is no value."""
+  return Field(default=None)
+
+
+_COMPOSITE = "it describes one part of a model of several, which models here are not"
+
+
+class ConfigKeys(pydantic.BaseModel):
+  """What config.json says about a model of one family; where it is silent, transformers' defaults.
+
+  The type of a field is what models here can do; any other value is refused. Null is refused where
+  transformers refuses it. Keys without a field are ignored, as transformers ignores them.
+  """
+
+  model_config = pydantic.ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+  # What transformers calls some keys beside their own names.
+  OTHER_NAMES: ClassVar[Mapping[str, str]] = {}
+
+  quantization_config: None = never(
+    "the weights are quantised; load the model with transformers, call its dequantize(), save it, "
+    "and convert that"
+  )
+  per_layer_config: None = never("layers that differ are not supported")
+  fusion_config: None = never("the modules of the model are exchanged for others")
+  transformers_weights: None = never(
+    "the weights are in another file: rename it to model.safetensors and remove the key"
+  )
+  pruned_heads: Annotated[dict[str, Any], Field(max_length=0)] | None = None
+  text_config: None = never(_COMPOSITE)
+  decoder: None = never(_COMPOSITE)
+  generator: None = never(_COMPOSITE)
+
+
+class DecoderKeys(ConfigKeys):
+  """Those of all families with a decoder."""
+
+  is_causal: Literal[True] = True
+  attention_chunk_size: None = never("attention in chunks is not supported")
+  kv_sharing_modes: None = never("layers that share keys and values are not supported")
+
+
+class FullAttentionKeys(DecoderKeys):
+  """Those of decoders in transformers that have no windows.
+
+  There the forward pass ignores these keys, and a cache obeys them: what is generated is not what
+  the model was trained for.
+  """
+
+  sliding_window: None = never(
+    "transformers has no windows in models of this type, but its cache obeys the key: remove it"
+  )
+  layer_types: list[Literal["full_attention"]] | None = None

@@ -1,0 +1,42 @@
+"""In what two models compute something else, whatever else of them differs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from t5x_style.models import TransformerConfig
+from t5x_style.models.config import fields_about
+
+# Fields that have an effect with one kind of positions only.
+_ONLY_WITH = {
+  "learned": ("max_length", "position_offset", "positions_skip_padding"),
+  "relative": ("relative_buckets", "relative_max_distance"),
+  "rotary": ("rotary_base", "rotary_scaling", "rotary_base_local"),
+}
+
+
+def differences(a: TransformerConfig, b: TransformerConfig) -> list[str]:
+  """Of the fields that change what a model computes those in which two differ."""
+  of_a, of_b = _essence(a), _essence(b)
+  return [
+    f"{name} = {of_a[name]!r}, not {of_b[name]!r}" for name in of_a if of_a[name] != of_b[name]
+  ]
+
+
+def _essence(config: TransformerConfig) -> dict[str, Any]:
+  """The fields that change what the model computes, those without effect taken out."""
+  free = fields_about("training", "numerics", "compilation")
+  values = {name: x for name, x in dataclasses.asdict(config).items() if name not in free}
+  values["num_kv_heads"] = config.kv_heads
+  for kind, names in _ONLY_WITH.items():
+    if config.positions != kind:
+      values |= dict.fromkeys(names)
+  if not config.tie_embeddings:
+    values["scale_logits"] = None
+  if not config.num_encoder_layers:
+    values["padding_id"] = None
+  if not any(config.attention_windows):
+    values["rotary_base_local"] = None
+  values["factorized_dim"] = config.table_dim
+  return values

@@ -1,0 +1,133 @@
+"""Rotary positions in a config.json: the spellings of transformers 4 and 5, and which one wins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from t5x_style.errors import UserError
+from t5x_style.interop.config_keys import ConfigKeys, Count, Positive, absent
+from t5x_style.interop.settings import Settings, cycle
+from t5x_style.models import RotaryScaling
+
+FULL, LOCAL = "full_attention", "sliding_attention"
+
+
+class RotaryKeys(ConfigKeys):
+  """Those of families with rotary positions.
+
+  transformers 5 writes rope_parameters; 4 wrote rope_theta, and rope_scaling where positions are
+  stretched. Both are read; each family says how.
+  """
+
+  rope_parameters: dict[str, Any] | None = None
+  rope_scaling: dict[str, Any] | None = None
+  rope_theta: Positive = 10_000.0
+  partial_rotary_factor: Annotated[float, Field(ge=1, le=1)] | None = None
+  original_max_position_embeddings: Count = absent()  # wins over that of a table
+
+
+class _Plain(pydantic.BaseModel):
+  """A table of positions that are not stretched; anything else in it has no effect."""
+
+  model_config = pydantic.ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+  rope_theta: Positive
+  partial_rotary_factor: Annotated[float, Field(ge=1, le=1)] | None = None
+
+
+class _Llama3(_Plain):
+  """A table of positions that are stretched as those of Llama 3.1."""
+
+  factor: Positive
+  low_freq_factor: Positive
+  high_freq_factor: Positive
+  original_max_position_embeddings: Count
+
+
+class _Kind(pydantic.BaseModel):
+  rope_type: Literal["default"]
+
+
+class _KindOrLlama3(pydantic.BaseModel):
+  rope_type: Literal["default", "llama3"]
+
+
+def layer_windows(
+  settings: Settings, layers: int, kinds: Sequence[str], window: int | None
+) -> tuple[int | None, ...]:
+  """The cycle of windows of layers of these kinds.
+
+  Raises:
+    UserError: there are not as many kinds as layers.
+  """
+  if settings.values.get("layer_types") is not None and len(kinds) != layers:
+    raise UserError(
+      f"{settings.source}: layer_types has {len(kinds)} entries for the {layers} layers."
+    )
+  return cycle([window if kind == LOCAL else None for kind in kinds])
+
+
+def rotary_fields(
+  settings: Settings, keys: RotaryKeys, max_positions: int
+) -> tuple[float, RotaryScaling | None]:
+  """The base and the stretching of a family whose layers all have the same positions.
+
+  As in transformers 5, rope_scaling wins over rope_parameters, and rope_theta is what a table
+  without one has.
+
+  Args:
+    max_positions: the length, in tokens, of which the positions are stretched where it is not said.
+  """
+  name = "rope_scaling" if keys.rope_scaling else "rope_parameters"
+  table = keys.rope_scaling or keys.rope_parameters or {}
+  for kind in (FULL, LOCAL):
+    if kind in table:
+      raise settings.table(name, table).refusal(kind, table[kind], ["one table for all layers"])
+  defaults = {"original_max_position_embeddings": max_positions, "rope_theta": keys.rope_theta}
+  said = keys.original_max_position_embeddings
+  wins = {} if said is None else {"original_max_position_embeddings": said}
+  return _read(settings.table(name, defaults | table | wins), llama3=True)
+
+
+def rotary_fields_by_kind(settings: Settings, keys: RotaryKeys, defaults: Mapping[str, float]):
+  """{kind of layer: base} of a family whose layers differ by kind, as ModernBERT's.
+
+  As in transformers 5, what rope_scaling says goes into the tables of both kinds.
+
+  Args:
+    defaults: the bases of tables without one.
+  """
+  tables = keys.rope_parameters or {}
+  foreign = {name: value for name, value in tables.items() if name not in (FULL, LOCAL)}
+  for name, value in foreign.items():
+    raise settings.table("rope_parameters", tables).refusal(name, value, [FULL, LOCAL])
+  bases = {}
+  for kind in (FULL, LOCAL):
+    table = tables.get(kind) or {}
+    if not isinstance(table, dict):
+      raise settings.table("rope_parameters", tables).refusal(kind, table, ["a table"])
+    table = {"rope_theta": defaults[kind]} | table | (keys.rope_scaling or {})
+    bases[kind], _ = _read(settings.table(f"rope_parameters.{kind}", table), llama3=False)
+  return bases
+
+
+def _read(table: Settings, llama3: bool) -> tuple[float, RotaryScaling | None]:
+  kind = table.values.setdefault("rope_type", table.values.get("type", "default"))
+  table.by(_KindOrLlama3 if llama3 else _Kind)
+  if kind == "default":
+    return table.by(_Plain).rope_theta, None
+  found = table.by(_Llama3)
+  if found.high_freq_factor <= found.low_freq_factor:
+    raise table.refusal(
+      "high_freq_factor", found.high_freq_factor, [f"more than {found.low_freq_factor}"]
+    )
+  return found.rope_theta, RotaryScaling(
+    factor=float(found.factor),
+    low=float(found.low_freq_factor),
+    high=float(found.high_freq_factor),
+    original_length=found.original_max_position_embeddings,
+  )
