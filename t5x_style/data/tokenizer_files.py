@@ -145,7 +145,7 @@ class SpecialTokens:
     self.special = {i: token.content for i, token in added.items() if token.special}
     if (unknown := self.unknown()) is not None:
       self.special.setdefault(unknown, tokenizer.id_to_token(unknown))
-    for role in ("pad", "eos"):
+    for role in ("pad", "eos", "start"):
       if (i := self.role(role)) is not None:
         self.special.setdefault(i, tokenizer.id_to_token(i))
 

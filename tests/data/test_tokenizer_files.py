@@ -119,6 +119,19 @@ def test_special_tokens_in_a_text_that_are_words(tmp_path):
     assert "".join(spelt(vocabulary, "</s>")).replace("#", "") in ("</s>", "[UNK][UNK]", "<[UNK]")
 
 
+def test_tokens_that_only_the_files_beside_it_call_special(tmp_path):
+  """Of each role, though tokenizer.json has them as pieces like others."""
+  roles = {f"{role}_token": f"<{role}>" for role in ("eos", "bos", "pad", "unk", "cls", "mask")}
+  pieces = [*roles.values(), *"<>abcdeoskmnpul "]
+  tokenizer = tokenizers.Tokenizer(
+    tokenizers.models.Unigram([(piece, -float(len(piece) == 1)) for piece in pieces], 3)
+  )
+  text = " ".join(roles.values())
+  assert {*roles.values()} <= {*tokenizer.encode(text).tokens}
+  vocabulary = opened(tmp_path, tokenizer, **roles)
+  assert "".join(spelt(vocabulary, text)) == text and len(vocabulary.encode(text)) > 30
+
+
 def test_a_token_with_a_role_is_in_no_text(tmp_path):
   """Added tokens that are not declared special are found in texts, [MASK] never is."""
   tokenizer = of(tokenizers.models.BPE(numbered("</s>", *"<mask>tr"), []))
