@@ -37,7 +37,7 @@ class UL2(Objective):
   x_denoisers: Sequence[tuple[MeanSpan, OpenFraction]] = ((3, 0.5), (8, 0.5), (64, 0.15), (64, 0.5))
   s_suffix_share: OpenFraction | None = 0.25
   rates: Sequence[PositiveFloat] | None = None
-  modes: Sequence[Text | None] = ("[R]", "[S]", "[X]")
+  modes: tuple[Text | None, Text | None, Text | None] = ("[R]", "[S]", "[X]")
   span_lengths: SpanLengths = "composition"
   budgets: Mapping[str, Mapping[str, PositiveInt]] = dataclasses.field(default_factory=dict)
 

@@ -166,6 +166,9 @@ def write_run(tmp_path, monkeypatch):
         objective=objective,
       )
       content += OTHER_DATA.get(name, "")
+    if name == "mixture.Mixture":
+      parts = "@causal_lm.CausalLM(), @causal_lm.CausalLM()"
+      content += f"from t5x_style.data import causal_lm\nmixture.Mixture.objectives = [{parts}]\n"
     (tmp_path / "small.gin").write_text(content)
     return "small.gin"
 
