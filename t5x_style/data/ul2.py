@@ -12,7 +12,7 @@ from t5x_style.data.objective import Objective, Preprocessor
 from t5x_style.data.prefix_lm import PrefixLM
 from t5x_style.data.span_corruption import MeanSpan, SpanCorruption, SpanLengths
 from t5x_style.errors import UserError
-from t5x_style.ranges import OpenFraction, PositiveFloat, PositiveInt, Text
+from t5x_style.ranges import NonNegativeFloat, OpenFraction, PositiveInt, Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class UL2(Objective):
   r_denoisers: Sequence[tuple[MeanSpan, OpenFraction]] = ((3, 0.15), (8, 0.15))
   x_denoisers: Sequence[tuple[MeanSpan, OpenFraction]] = ((3, 0.5), (8, 0.5), (64, 0.15), (64, 0.5))
   s_suffix_share: OpenFraction | None = 0.25
-  rates: Sequence[PositiveFloat] | None = None
+  rates: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] | None = None
   modes: tuple[Text | None, Text | None, Text | None] = ("[R]", "[S]", "[X]")
   span_lengths: SpanLengths = "composition"
   budgets: Mapping[str, Mapping[str, PositiveInt]] = dataclasses.field(default_factory=dict)
@@ -62,6 +62,11 @@ class UL2(Objective):
       for name, objective in group
       if share > 0
     ]
+    if not parts:
+      raise UserError(
+        f"UL2.rates = {self.rates} leaves no denoiser; set ul2.UL2.rates to three numbers, of R, S "
+        "and X, of which one with a denoiser is positive."
+      )
     names, objectives, rates = zip(*parts, strict=True)
     return Mixture(objectives=objectives, rates=rates, names=names)
 
@@ -114,7 +119,7 @@ class UL2Short(UL2):
 
   name = "ul2_short"
 
-  rates: Sequence[PositiveFloat] | None = (0.5, 0.25, 0.25)
+  rates: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] | None = (0.5, 0.25, 0.25)
 
   def _mixture(self) -> Mixture:
     spans = (("R", 3, 8, 0.15), ("S", 1, 3, 0.15), ("X", 12, 64, 0.5))
