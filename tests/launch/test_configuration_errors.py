@@ -223,7 +223,7 @@ def test_values_read_without_imports_are_checked_as_well(workdir, write, kitchen
 @pytest.mark.parametrize(
   ("value", "message"),
   [
-    ("[" * 5000 + "]" * 5000, "nests values too deep"),
+    ("[" * 5000 + "]" * 5000, "nest"),  # From Python 3.12 on Python itself says so, in its words.
     ("9" * 5000, "gin syntax: Exceeds the limit (4300 digits)"),
     ("0x" + "f" * 5000, "A number has too many digits."),
     ("{[1]: 2}", "unhashable"),
