@@ -65,13 +65,17 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
     UserError: MODEL_DIR holds another run.
   """
   run = prepared.run
-  checkpoints = Checkpoints(
-    prepared.model_dir / "checkpoints", run.keep_checkpoints, run.keep_best_checkpoints
-  )
-  iterator = prepared.dataset.train()
-  state, progress = start(prepared, checkpoints, iterator, readers)
-  eval_batches = list(prepared.dataset.evaluation(run.eval_batches))
-  writers = MetricWriters(prepared.model_dir, int(state.step))
+  with contextlib.ExitStack() as opened:  # Closed again where the run cannot start.
+    checkpoints = opened.enter_context(
+      Checkpoints(
+        prepared.model_dir / "checkpoints", run.keep_checkpoints, run.keep_best_checkpoints
+      )
+    )
+    iterator = prepared.dataset.train()
+    state, progress = start(prepared, checkpoints, iterator, readers)
+    eval_batches = list(prepared.dataset.evaluation(run.eval_batches))
+    writers = MetricWriters(prepared.model_dir, int(state.step))
+    opened.pop_all()
   return Job(prepared, checkpoints, writers, iterator, eval_batches, state, progress)
 
 

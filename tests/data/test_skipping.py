@@ -93,7 +93,7 @@ def test_counts_go_on_after_a_restart(texts, vocabulary):
 
 
 def test_documents_too_short_for_a_pair_are_counted(tmp_path, new_corpus, vocabulary):
-  texts = new_corpus(tmp_path, [LONG, b"x", LONG, b"y z", LONG, LONG], [LONG])
+  texts = new_corpus(tmp_path, [LONG, b"x", LONG[9:], b"y z", LONG, LONG[9:]], [LONG])
   batches = load(texts, vocabulary, NextSentence(), "encoder_only").train()
   for _ in range(20):
     next(batches)

@@ -215,6 +215,7 @@ def test_starting_from_another_runs_parameters(tiny_run, tmp_path):
     optimizer=optimizers.adafactor,
   )
   job = train.open_run(run.prepare(a_run))
+  job.checkpoints.close()
   assert int(job.state.step) == 0
   assert_same(job.state.params, first.state.params)
   wrong = tiny_run(
