@@ -86,6 +86,7 @@ class Configuration:
     targets = [b.target for b in self._bound.values()] + [ref.target for ref, _ in references]
     self._targets = {id(target.object): target for target in targets if target}
     gin_checks.check_macros(self._macros, every)
+    gin_checks.check_scopes(every)
     gin_checks.check_circles(self._macros, self._bound.values())
     gin_checks.check_values(self._macros, self._bound.values())
     for reference, place in references:

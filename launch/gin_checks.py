@@ -52,6 +52,26 @@ def check_macros(macros: Macros, every: Collection[Bound]) -> None:
   _report(mistakes)
 
 
+def check_scopes(every: Collection[Bound]) -> None:
+  """A binding in a scope is of use: a @scope/reference leads into every part of it."""
+  entered = {
+    part
+    for bound in every
+    for reference in find(bound.value, ResolvedReference)
+    for part in reference.scope.split("/")
+  }
+  mistakes = []
+  for bound in every:
+    unknown = [part for part in bound.scope.split("/") if part and part not in entered]
+    if unknown:
+      advice = did_you_mean(unknown[0], entered - {""})
+      mistakes.append(
+        f"No reference enters the scope {unknown[0]!r}, so this has no effect.{advice} Write "
+        f"@{bound.scope}/name() where it is to hold, or leave the scope out.{bound.place.quoted()}"
+      )
+  _report(mistakes)
+
+
 def check_circles(macros: Macros, parameters: Iterable[Bound]) -> None:
   """No macro needs its own value, and nothing is called to give what it is itself called with."""
   parameters = list(parameters)

@@ -16,7 +16,7 @@ from etils import epath
 from t5x_style.errors import UserError, shortened
 from t5x_style.models import TransformerConfig
 from t5x_style.training import checkpoints
-from t5x_style.training.stored import Stored, orbax_arrays
+from t5x_style.training.stored import Stored, check_path, orbax_arrays
 
 Shapes = Mapping[str, tuple[int, ...]]
 # (path, the model, names and shapes of its unrolled parameters) -> what is stored there under the
@@ -84,6 +84,8 @@ def _open(
   path: str, config: TransformerConfig, abstract: Any, readers: Sequence[Reader]
 ) -> _Opened | epath.Path:
   """Opens a checkpoint and compares names and shapes; a step of the very same ones is its path."""
+  if "://" in path:
+    check_path(path)
   names, leaves, _ = _flat(abstract)
   shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}
   shared = getattr(config, "share_layers", False)

@@ -13,7 +13,7 @@ _FILES = ("config.gin", "model-info.txt", "metrics.jsonl", "wandb-id.txt", "prof
 _FOLDERS = ("checkpoints", "checkpoints/[0-9]*", "tensorboard", "tensorboard/*")
 
 
-def check(path: epath.Path) -> None:
+def check(path: epath.PathLike) -> None:
   """Makes the folder where it is not there yet.
 
   Raises:
@@ -21,6 +21,7 @@ def check(path: epath.Path) -> None:
       or the other way round.
   """
   stored.check_path(path)
+  path = epath.Path(path).expanduser()
   try:
     path.mkdir(parents=True, exist_ok=True)
     probe = path / f".writable.{jax.process_index()}"

@@ -146,7 +146,7 @@ def prepare(run: Run, devices: Sequence[jax.Device] | None = None) -> Prepared:
   """
   if devices is None:
     profiling.check(run.profile_steps, run.train_steps)
-    model_dir.check(epath.Path(run.model_dir).expanduser())
+    model_dir.check(run.model_dir)
   model = Transformer(run.model)
   optimizer = run.optimizer(run.schedule)
   if run.clip_gradient_norm is not None:

@@ -115,6 +115,12 @@ def tensorstore_url(path: epath.PathLike) -> str:
 
 def check_path(path: epath.PathLike) -> None:
   """Raises UserError where TensorStore, which reads and writes all arrays, cannot use a path."""
+  scheme, separator, rest = str(path).partition("://")
+  if separator and (scheme != "gs" or not rest.strip("/")):
+    raise UserError(
+      f"The path {str(path)!r} is neither a local path nor gs://BUCKET/FOLDER; checkpoints are "
+      "stored nowhere else."
+    )
   reason = None
   if "\\" in str(path):
     reason = "has a backslash in it, which TensorStore takes for a slash"

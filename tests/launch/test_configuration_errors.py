@@ -244,3 +244,11 @@ def test_modules_with_errors_of_syntax(workdir, write, monkeypatch):
   write(workdir, {"broken_module.py": "def (", "mine.gin": "import broken_module"})
   monkeypatch.syspath_prepend(workdir)
   assert error("mine.gin").startswith("broken_module cannot be imported: invalid syntax (")
+
+
+def test_a_scope_that_nothing_enters(workdir, write):
+  text = f"{PREFACE}kitchen.Meal.oven = @summer/kitchen.Oven()\nsumer/kitchen.Oven.degrees = 1"
+  write(workdir, {"mine.gin": text})
+  assert error("mine.gin").startswith(
+    "No reference enters the scope 'sumer', so this has no effect. Did you mean 'summer'?"
+  )

@@ -44,3 +44,9 @@ def epath_of(tmp_path):
   from etils import epath
 
   return epath.Path(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/run", "http://host/run", "file:///tmp/run", "gs://"])
+def test_only_local_paths_and_google_buckets(path):
+  with pytest.raises(UserError, match="neither a local path nor gs://BUCKET/FOLDER"):
+    model_dir.check(path)
