@@ -20,3 +20,9 @@ def shortened(lines: Sequence[str]) -> list[str]:
     return list(lines)
   indent = " " * (len(lines[0]) - len(lines[0].lstrip()))
   return [*lines[:_LINES], f"{indent}... and {left:,} more"]
+
+
+def first_line(error: BaseException) -> str:
+  """The kind of an error and the beginning of its message, for a message of one's own."""
+  line = next(iter(str(error).strip().splitlines()), "")
+  return f"{type(error).__name__}: {line[:300]}"

@@ -9,6 +9,7 @@ from annotated_types import Interval, MinLen
 
 PositiveInt = Annotated[int, Interval(gt=0, lt=2**31)]
 NonNegativeInt = Annotated[int, Interval(ge=0, lt=2**31)]
+SentinelCount = Annotated[int, Interval(ge=0, le=100_000)]  # One row of the embedding each.
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]
 
 PositiveFloat = Annotated[float, Interval(gt=0, lt=1e38)]

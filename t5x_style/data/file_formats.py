@@ -15,7 +15,7 @@ _FORMATS = tuple(
   (re.compile(magic, re.DOTALL), name, advice)
   for magic, name, advice in (
     (rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", "Zstandard data", "Unpack it: zstd -d {}"),
-    (rb"\x1f\x8b", "gzip data, packed twice", "Unpack it: gzip -dk {}"),
+    (rb"\x1f\x8b", "gzip data, packed twice", "Unpack it once with gzip -d"),
     (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", "bzip2 data", "Unpack it: bzip2 -dk {}"),
     (rb"\xfd7zXZ\x00", "xz data", "Unpack it: xz -dk {}"),
     (rb"\x5d\x00\x00.{2}", "LZMA data", "Unpack it: xz -dk {}"),
@@ -27,6 +27,11 @@ _FORMATS = tuple(
     (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "Unpack it: 7z x {}"),
     (rb"Rar!\x1a\x07", "a RAR archive", "Unpack it: unrar x {}"),
     (rb".{257}ustar", "a tar archive", "Unpack it: tar -xf {}"),
+    (
+      rb"version https://git-lfs\.github\.com/",
+      "a pointer of Git LFS and not the file itself",
+      "Fetch that: git lfs pull",
+    ),
     (
       rb"PAR[1E][^\t\n\r -~]",
       "Parquet",

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from t5x_style.data import tokenizer_files, vocabularies
 from t5x_style.errors import UserError
-from t5x_style.ranges import NonNegativeInt, Text
+from t5x_style.ranges import SentinelCount, Text
 
 # Documents that are encoded at once, on all cores. It does not change what comes out.
 _DOCUMENTS = 16
@@ -196,7 +196,7 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
 
 def hf_tokenizer(
   path: Text,
-  extra_ids: NonNegativeInt = 0,
+  extra_ids: SentinelCount = 0,
   specials_from_extra_ids: Sequence[Text] = (),
   special_tokens: Mapping[Text, Text] | None = None,
 ) -> HuggingFaceVocabulary:

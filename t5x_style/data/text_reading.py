@@ -58,7 +58,7 @@ def open_text(file: str, place: int = 0) -> io.BufferedReader:
       )
     if place == 0:
       head = stream.read(text_files.SAMPLE_BYTES)
-      _check(file, head)
+      _check(file, head, packed=isinstance(stream.raw, _Unpacked))
       mark = file_formats.BYTE_ORDER_MARK
       place = len(mark) if head.startswith(mark) else 0
     stream.seek(place)
@@ -242,11 +242,18 @@ def _look(file: str, budget: _Budget) -> UserError | file_formats.Wrong | None:
   return next((found for found in wrong if found), None)
 
 
-def _check(file: str, sample: bytes, place: int = 0) -> file_formats.Wrong | None:
+def _check(
+  file: str, sample: bytes, place: int = 0, *, packed: bool = False
+) -> file_formats.Wrong | None:
   found = file_formats.judge(sample, start=place == 0)
   if isinstance(found, file_formats.Fault):
     where = f" from about byte {place:,} on" if place else ""
-    advice = found.advice.format(shlex.quote(file))
+    advice, name = found.advice, file
+    if packed and "{}" in advice:
+      where += ", inside gzip data"
+      name = file.removesuffix(".gz") if file.endswith(".gz") else f"{file}.unpacked"
+      advice = f"gzip -dc {shlex.quote(file)} > {shlex.quote(name)}, then: {advice}"
+    advice = advice.format(shlex.quote(name))
     raise UserError(f"{file}: it is {found.what}{where}. {advice}; {_LEAVE_OUT}.")
   return found and found._replace(place=place + found.place)
 

@@ -19,7 +19,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from t5x_style.data import sentencepiece_models
 from t5x_style.errors import UserError
-from t5x_style.ranges import NonNegativeInt, Text
+from t5x_style.ranges import SentinelCount, Text
 
 SHIPPED = Path(__file__).parent / "vocabulary_files"
 # What the objectives call upon beside padding, EOS and UNK; launch.tokenizer adds them to a model.
@@ -121,7 +121,7 @@ class ByteVocabulary(_SpecialsFromExtraIds, seqio.ByteVocabulary):
 
 def sentencepiece(
   path: Text = "python_stdlib.model",
-  extra_ids: NonNegativeInt = 128,
+  extra_ids: SentinelCount = 128,
   specials_from_extra_ids: Sequence[Text] = (),
 ) -> SentencePieceVocabulary:
   """A SentencePiece vocabulary; ids are those of the file, the extra ids follow.
@@ -145,7 +145,7 @@ def sentencepiece(
 
 
 def byte_vocabulary(
-  extra_ids: NonNegativeInt = 128, specials_from_extra_ids: Sequence[Text] = ()
+  extra_ids: SentinelCount = 128, specials_from_extra_ids: Sequence[Text] = ()
 ) -> ByteVocabulary:
   """UTF-8 bytes as ids 3 to 258. Its special tokens can only come from the extra ids."""
   vocabulary = ByteVocabulary(extra_ids)

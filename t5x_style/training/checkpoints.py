@@ -1,6 +1,9 @@
 """Checkpoints through Orbax: the state, the place in the data, and what the run was."""
 
+import contextlib
 import dataclasses
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -99,12 +102,11 @@ class Checkpoints:
 
   def restore(self, step: int, abstract: TrainState) -> Restored:
     """Reads a checkpoint into the shapes, dtypes and shardings of `abstract`."""
-    items = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(abstract), data=_RestoreStreams(), run=ocp.args.JsonRestore()
-      ),
+    args = ocp.args.Composite(
+      state=ocp.args.StandardRestore(abstract), data=_RestoreStreams(), run=ocp.args.JsonRestore()
     )
+    with _only_the_first_failure():
+      items = self._manager.restore(step, args=args)
     return Restored(items["state"], items["data"], items["run"]["progress"])
 
   def wait(self) -> None:
@@ -132,15 +134,33 @@ class Checkpoints:
 def restore_params(step_dir: epath.Path, abstract: Any) -> Any:
   """The parameters alone of the checkpoint in `step_dir`, of the very shapes of `abstract`."""
   # Only the parameters are read: the optimizer's state may be another optimizer's.
-  restored = ocp.PyTreeCheckpointer().restore(
-    step_dir / "state",
-    args=ocp.args.PyTreeRestore(
-      {"params": abstract},
-      restore_args={"params": ocp.checkpoint_utils.construct_restore_args(abstract)},
-      partial_restore=True,
-    ),
+  args = ocp.args.PyTreeRestore(
+    {"params": abstract},
+    restore_args={"params": ocp.checkpoint_utils.construct_restore_args(abstract)},
+    partial_restore=True,
   )
-  return restored["params"]
+  with _only_the_first_failure():
+    return ocp.PyTreeCheckpointer().restore(step_dir / "state", args=args)["params"]
+
+
+@contextlib.contextmanager
+def _only_the_first_failure() -> Iterator[None]:
+  """Keeps the reads that are under way when another one fails from printing tracebacks.
+
+  Orbax gives up at the first array that it cannot read. The threads that still read others then
+  find no event loop to report to, or fail as well, and Python prints that; the first failure, which
+  is raised, says all of it.
+  """
+  previous = sys.unraisablehook
+
+  def hook(unraisable):
+    text = str(unraisable.exc_value)
+    if "Event loop is closed" not in text and "TensorStore" not in text:
+      previous(unraisable)
+
+  sys.unraisablehook = hook
+  yield
+  sys.unraisablehook = previous  # After a failure the threads still run for a while.
 
 
 def find_step(path: epath.Path) -> epath.Path | None:

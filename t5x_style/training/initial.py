@@ -4,16 +4,17 @@ Whatever they come from, they are brought to one form first, {name: array} as in
 with unrolled layers, and put from there into the layout and the shardings of the new model.
 """
 
+import contextlib
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from etils import epath
 
-from t5x_style.errors import UserError, shortened
+from t5x_style.errors import UserError, first_line, shortened
 from t5x_style.models import TransformerConfig
 from t5x_style.training import checkpoints
 from t5x_style.training.stored import Stored, check_path, orbax_arrays
@@ -47,7 +48,24 @@ def initial_params(
     UserError: there is no complete checkpoint, or its parameters are not those of this model; all
       that differ are named.
   """
-  found = _open(path, config, abstract, readers)
+  with _damage_is_named(path):
+    return _read(path, _open(path, config, abstract, readers), abstract)
+
+
+@contextlib.contextmanager
+def _damage_is_named(path: str) -> Iterator[None]:
+  """Whatever fails when the checkpoint is read becomes a UserError that names it."""
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:
+    raise UserError(
+      f"INITIAL_CHECKPOINT_PATH = {path!r} cannot be read: {first_line(error)}"
+    ) from error
+
+
+def _read(path: str, found: "_Opened | epath.Path", abstract: Any) -> Any:
   if not isinstance(found, _Opened):
     return checkpoints.restore_params(found, abstract)
   if found.grown:
@@ -69,7 +87,8 @@ def check_initial(
   path: str, config: TransformerConfig, abstract: Any, readers: Sequence[Reader] = ()
 ) -> None:
   """Raises what `initial_params` would raise about names and shapes, and reads nothing else."""
-  _open(path, config, abstract, readers)
+  with _damage_is_named(path):
+    _open(path, config, abstract, readers)
 
 
 class _Opened(NamedTuple):
@@ -95,12 +114,9 @@ def _open(
     for name in names
     for part in parts[name]
   }
-  try:
-    each = (read(path, config, wanted) for read in readers)
-    stored = next((found for found in each if found is not None), None)
-    step_dir = None if stored else checkpoints.find_step(epath.Path(path).expanduser())
-  except OSError as error:
-    raise UserError(f"INITIAL_CHECKPOINT_PATH = {path!r} cannot be read: {error}.") from error
+  each = (read(path, config, wanted) for read in readers)
+  stored = next((found for found in each if found is not None), None)
+  step_dir = None if stored else checkpoints.find_step(epath.Path(path).expanduser())
   if stored is None:
     if step_dir is None:
       raise UserError(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.experimental import multihost_utils
 
-from t5x_style.errors import UserError, shortened
+from t5x_style.errors import UserError, first_line, shortened
 from t5x_style.inference.samples import sample
 from t5x_style.training import finite, flops
 from t5x_style.training.checkpoints import Checkpoints, find_step
@@ -217,10 +217,9 @@ def _damage_is_named(prepared: Prepared, checkpoints: Checkpoints, step: int) ->
     folder = prepared.model_dir / "checkpoints"
     older = [other for other in checkpoints.steps() if other != step]
     then = f"resume from step {older[-1]}" if older else "start from the beginning"
-    reason = (str(error).strip().splitlines() or [""])[0][:300]
     raise UserError(
       f"The newest checkpoint, {str(folder / str(step))!r}, cannot be used: "
-      f"{type(error).__name__}: {reason}\nMove that folder away (out of {str(folder)!r}) to {then}."
+      f"{first_line(error)}\nMove that folder away (out of {str(folder)!r}) to {then}."
     ) from error
 
 

@@ -161,7 +161,12 @@ def test_what_is_no_text_at_the_end_or_in_gzip_data(tmp_path):
   (tmp_path / "b.tgz").write_bytes(gzip.compress(b"PK\x03\x04" + bytes(99)))
   assert "b.tgz: it is a ZIP archive" in error(tmp_path / "b.tgz", "file")
   (tmp_path / "c.gz").write_bytes(gzip.compress(packed(["text"])))
-  assert "c.gz: it is gzip data, packed twice. Unpack it:" in error(tmp_path / "c.gz")
+  assert "c.gz: it is gzip data, packed twice. Unpack it once" in error(tmp_path / "c.gz")
+  (tmp_path / "d.gz").write_bytes(gzip.compress("some text\n".encode("utf-16")))
+  convert = f"gzip -dc {tmp_path}/d.gz > {tmp_path}/d, then: Convert it: iconv -f UTF-16 -t UTF-8"
+  assert f"{convert} {tmp_path}/d; or leave" in error(tmp_path / "d.gz")
+  (tmp_path / "e.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\n")
+  assert "git lfs pull" in error(tmp_path / "e.txt")
 
 
 @pytest.mark.parametrize("documents", ["line", "file"])

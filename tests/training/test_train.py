@@ -273,10 +273,12 @@ DAMAGES = {
   "arrays cut short": lambda newest: [
     file.write_bytes(file.read_bytes()[:100]) for file in (newest / "state").rglob("d/*")
   ],
+  "no list of arrays": lambda newest: (newest / "state" / "_METADATA").write_text("{"),
   "no description of the run": lambda newest: shutil.rmtree(newest / "run"),
 }
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_is_named_and_older_ones_serve(tiny_run, tmp_path):
   settings = {"train_steps": 4, "save_period": 2}
   go(tiny_run("decoder_only", tmp_path / "run", **settings))
@@ -288,6 +290,12 @@ def test_a_damaged_checkpoint_is_named_and_older_ones_serve(tiny_run, tmp_path):
     match = f"checkpoints/{damaged}', cannot be used: (.|\\n)* to resume from step {older}."
     with pytest.raises(UserError, match=match):
       train.open_run(run.prepare(tiny_run("decoder_only", copy, **settings)))
+    if name in ("arrays cut short", "no list of arrays"):
+      a_run = tiny_run("decoder_only", tmp_path / "new", initial_checkpoint_path=str(copy))
+      with pytest.raises(
+        UserError, match="INITIAL_CHECKPOINT_PATH.* (cannot be read|is not a whole)"
+      ):
+        train.open_run(run.prepare(a_run))
     (copy / "checkpoints" / str(damaged)).rename(copy / "moved")
     assert go(tiny_run("decoder_only", copy, **settings)).first_step == older
 
