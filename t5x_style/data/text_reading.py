@@ -140,7 +140,7 @@ def _within(byte: bytes) -> bool:
 
 
 def line(stream: io.BufferedReader, file: str) -> bytes:
-  """A line with the line feed at its end, b"" behind the last one; UserError where it is huge."""
+  """A line with its line feed, b"" after the last line; UserError where it is huge."""
   found = stream.readline(text_files.LARGEST_DOCUMENT + 1)
   if len(found) > text_files.LARGEST_DOCUMENT:
     raise UserError(

@@ -108,7 +108,7 @@ def without_literals(tokenizer: Any, tokens: Iterable[str]) -> Any:
   """The same tokenizer for texts in which special tokens are written out.
 
   Where the model itself has a token "</s>", it would make it of these letters in a text. In here
-  such a text is cut behind the first character, so that it becomes the letters that it is.
+  such a text is cut after its first character, so that it is read as ordinary letters.
   """
   import tokenizers
   from tokenizers import pre_tokenizers

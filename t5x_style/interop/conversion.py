@@ -90,7 +90,7 @@ def _import_parameter(
   dtype: np.dtype,
   damaged: dict[str, None],
 ) -> None:
-  """Writes one parameter; adds tensors of theirs with NaN or infinity in it to `damaged`."""
+  """Writes one parameter; adds Hugging Face's tensors with NaN or infinity in them to `damaged`."""
   view = source.view(parts[0][1])
   # Cut where neighbours lie far apart in their file: each piece is then read in one go.
   axis = int(np.argmax(view.strides))
@@ -183,7 +183,7 @@ def _assign(
   index: orbax_files.Index,
   values: np.ndarray,
 ) -> None:
-  if rule.skip:  # Index 0 of theirs is ours at `skip`.
+  if rule.skip:  # Hugging Face's index 0 is this package's `skip`.
     start, stop = index[0].start - rule.skip, index[0].stop - rule.skip
     values = values[max(-start, 0) :]
     index = (slice(max(start, 0), max(stop, 0)), *index[1:])

@@ -300,7 +300,7 @@ def _canonical(tensors: Mapping[str, Tensor], family: ModuleType) -> dict[str, T
 
 
 def _unused(model: Correspondence, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-  """Those that a model of theirs has and none of ours; they are of no use to another size."""
+  """Tensors that only Hugging Face's model has; they are of no use to a model of another size."""
   return {
     name: tensors[name]
     for name, layout in getattr(model.family, "UNUSED", {}).items()

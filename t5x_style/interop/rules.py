@@ -33,7 +33,7 @@ class Rule:
     part, parts: which part of it, of how many.
     stack: "encoder" or "decoder" where `ours` is inside a layer; layer: which.
     factor: theirs is ours times this; 1 but where a model of ours has a step that theirs lack.
-    skip: rows of ours, the first ones of a table, that theirs lacks.
+    skip: the first rows of this package's table that Hugging Face's lacks.
   """
 
   ours: str

@@ -76,7 +76,7 @@ def test_lines_that_are_no_documents_are_counted(write, tmp_path):
   ):
     assert part in message
   assert texts(corpus, silent=False) == ["3", "good", "too"]
-  assert warned(corpus) == [message]  # whoever reads them from the cache is told too
+  assert warned(corpus) == [message]  # a run that reads them from the cache says it too
 
 
 def test_what_is_changed_is_counted(write, tmp_path):

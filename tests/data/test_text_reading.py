@@ -291,7 +291,7 @@ def test_texts_that_are_too_long_to_be_held(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kept_open", [0, 2, 512])
 def test_a_position_in_lines_is_small_and_exact(tmp_path, monkeypatch, kept_open):
-  """However many files are kept open, and whoever else reads them."""
+  """However many files are kept open, and whatever else reads them."""
   monkeypatch.setattr(text_sources, "_KEPT_OPEN", kept_open)
   for i in range(6):
     lines = [f"{i} {line}" for line in numbered(400, bits=8000)]

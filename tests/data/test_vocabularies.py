@@ -217,7 +217,7 @@ def test_sentinels_that_are_the_models_own(foreign, space):
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])
 @pytest.mark.parametrize("kind", ["appended", "own"])
 def test_no_text_has_a_special_token(foreign, kind, model_type):
-  """Whatever is written in it, and whoever defined the token."""
+  """Whatever is written in it, and wherever the token is defined."""
   path = with_pieces(foreign(model_type=model_type), "[MASK]", "<n>")
   if kind == "own":
     with_pieces(path, "\u2581<extra_id_1>", "\u2581<extra_id_0>")

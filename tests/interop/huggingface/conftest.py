@@ -317,10 +317,10 @@ def draw_inputs():
 @pytest.fixture
 def export_and_load(tmp_path):
   """(config, our arrays) -> the model that transformers reads, and what it says of the reading."""
+  pytest.importorskip("torch")
+  transformers = pytest.importorskip("transformers")
 
   def export(config, arrays):
-    import transformers
-
     write_step(tmp_path / "step", arrays)
     there, settings = model_settings.choose_family(config)
     (tmp_path / "out").mkdir()
