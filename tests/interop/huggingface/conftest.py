@@ -184,6 +184,10 @@ def random_parameters(config, seed=0):
   for keys, x in huggingface.abstract_params(config).items():
     vector = keys[-1] in ("scale", "bias")
     deviation = 0.3 if vector else x.shape[-1] ** -0.5
+    if "query" in keys and not config.scale_attention:
+      deviation /= (
+        config.head_dim**0.5
+      )  # As T5 starts: larger logits of attention amplify rounding.
     arrays[keys] = (draw.normal(0, deviation, x.shape) + (keys[-1] == "scale")).astype(np.float32)
   return arrays
 
