@@ -62,6 +62,8 @@ _MARKS = (
   (codecs.BOM_UTF16_LE, "UTF-16"),
   (codecs.BOM_UTF16_BE, "UTF-16"),
 )
+# What shifts to other characters in encodings of seven bits, which are UTF-8 byte for byte.
+_SHIFTS = ((b"\x1b$B", "ISO-2022-JP"), (b"\x1b$@", "ISO-2022-JP"), (b"\x1b$)C", "ISO-2022-KR"))
 # A file in another encoding or of binary data has more wrong bytes than these, of a thousand and
 # in all; a text of UTF-8 with a few errors has not.
 _WRONG_PER_MILLE, _FEW = 1, 4
@@ -103,6 +105,9 @@ def judge(sample: bytes, start: bool = True) -> Fault | Wrong | None:
     for mark, name in _MARKS:
       if sample.startswith(mark):
         return _encoded(name)
+  for shift, name in _SHIFTS:
+    if shift in sample and sample.isascii():
+      return _encoded(name)
   nuls = sample.count(0)
   wrong, characters, first = _wrong_bytes(sample, start)
   many = wrong >= _FEW and 1000 * wrong > _WRONG_PER_MILLE * len(sample)

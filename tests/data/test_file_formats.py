@@ -38,7 +38,7 @@ def test_text_is_text():
     except UnicodeDecodeError:
       continue
     count += 1
-    assert judge(content) is None, path
+    assert judge(content) is None or "iso2022" in str(path), path
   assert count > 500
 
 
@@ -154,6 +154,14 @@ def test_other_encodings(text, encoding):
   for start in (True, False):
     fault = judge(text.encode(encoding), start=start)
     assert fault.what.startswith("not in UTF-8 (byte ") and "iconv" in fault.advice
+
+
+def test_encodings_of_seven_bits():
+  text = "いろはにほへと ちりぬるを\n" * 30
+  for start in (True, False):
+    assert "iconv -f ISO-2022-JP " in judge(text.encode("iso-2022-jp"), start=start).advice
+  assert "iconv -f ISO-2022-KR " in judge("가나다 라마바\n".encode("iso-2022-kr")).advice
+  assert judge(b"\x1b[31mred\x1b[0m costs $Bn\n") is None  # a terminal's colours
 
 
 def test_a_few_wrong_bytes_are_no_other_encoding():
