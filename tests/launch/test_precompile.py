@@ -112,11 +112,12 @@ def compiled(tmp_path, model, device, topology, batch_size):
   "remat", ["full", *(pytest.param(x, marks=pytest.mark.slow) for x in ("none", "dots"))]
 )
 def test_memory_is_what_a_compiled_step_takes(remat, tmp_path):
-  """The state to the byte but for the step's number and the rng; the rest to a quarter."""
+  """The state to the byte but for the step's number and the rng; the rest not below what is taken."""
   model = dataclasses.replace(MODEL, remat=remat)
   memory, state, formula = compiled(tmp_path, model, jax.devices("cpu")[0], "v5e:1x1", 16)
   assert 0 <= state - formula.state_bytes < 64
-  assert formula.temporary_bytes == pytest.approx(memory.temporaries, rel=0.25)
+  # Versions of XLA differ by half in what they keep; the formula must not promise too much.
+  assert 0.9 < formula.temporary_bytes / memory.temporaries < 2
 
 
 def test_logits_of_a_chunk_are_counted_and_of_a_masked_lm_the_chosen_positions_only(tmp_path):
