@@ -112,7 +112,7 @@ def compiled(tmp_path, model, device, topology, batch_size):
   "remat", ["full", *(pytest.param(x, marks=pytest.mark.slow) for x in ("none", "dots"))]
 )
 def test_memory_is_what_a_compiled_step_takes(remat, tmp_path):
-  """The state to the byte but for the step's number and the rng; the rest not below what is taken."""
+  """The state to the byte but for the step's number and the rng; of the rest not too little."""
   model = dataclasses.replace(MODEL, remat=remat)
   memory, state, formula = compiled(tmp_path, model, jax.devices("cpu")[0], "v5e:1x1", 16)
   assert 0 <= state - formula.state_bytes < 64
