@@ -7,6 +7,7 @@ after a change that is worth it:
     RECORD_HBM=1 pytest -n0 -m slow tests/launch/test_pods.py
 """
 
+import dataclasses
 import importlib.metadata
 import json
 import math
@@ -76,6 +77,7 @@ def test_ul2_20b_announces_its_denoisers_as_published():
   assert modes == {"R": "[NLU]", "S": "[S2S]", "X": "[NLG]"}
 
 
+@needs_libtpu
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PODS)
 def test_fits_by_formula(name):
@@ -92,7 +94,9 @@ def test_fits_by_formula(name):
   assert math.prod(mesh.values()) == topology.chips
   assert chosen.model.dtype == "bfloat16"
   plan = planner.Planner(chosen, dataset, topology)
-  layout = planner.layout_of_run(chosen, dataset, mesh, chosen.model.positions == "rotary")
+  layout = planner.layout_of_run(chosen, dataset, mesh)
+  fused = plan.fused_attention(layout, topologies.devices(PODS[name]))
+  layout = dataclasses.replace(layout, fused_attention=fused)
   assert plan.estimate(layout).bytes <= topology.chip.hbm_bytes
 
 
