@@ -1,8 +1,9 @@
 """A run: what the user chose, checked and built, before anything is compiled."""
 
 import dataclasses
+import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from t5x_style.models.config import fields_about
 from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
 from t5x_style.partitioning.sharding import Rules
 from t5x_style.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed, Text
-from t5x_style.training import flops, model_dir, profiling
+from t5x_style.training import finite, flops, model_dir, profiling
 from t5x_style.training.attention_choices import attention_choices
 from t5x_style.training.dataset import Dataset, LoadDataset
 from t5x_style.training.optimizers import Optimizer
@@ -97,6 +98,11 @@ class Prepared:
       name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.partitioner.batch(len(x.shape)))
       for name, x in abstract_batch(self.dataset.feature_shapes).items()
     }
+
+  @functools.cached_property
+  def find_not_finite(self) -> Callable[[TrainState], list[str]]:
+    """Finds the arrays of a state that are not finite; compiled once, for restoring and saving."""
+    return finite.make_find_not_finite(self.abstract)
 
   @property
   def num_parameters(self) -> int:

@@ -95,7 +95,7 @@ def train(job: Job, terminal: Terminal) -> Result:
   terminal.started(first, baseline)
   if first < run.train_steps:
     step_fn = compile_step(prepared)
-    not_finite = finite.make_find_not_finite(prepared.abstract)
+    not_finite = prepared.find_not_finite
   evaluate = make_evaluate(prepared)
   terminal.compiled()
   last: dict[str, dict[str, float]] = {"train": {}, "validation": {}}
@@ -203,7 +203,7 @@ def _restored(prepared, checkpoints, iterator, step):
   with _damage_is_named(prepared, checkpoints, step):
     restored = checkpoints.restore(step, prepared.abstract)
     iterator.set_state(restored.streams)
-    if names := finite.make_find_not_finite(prepared.abstract)(restored.state):
+    if names := prepared.find_not_finite(restored.state):
       raise FloatingPointError(f"it holds numbers that are not finite, in {finite.listed(names)}.")
   return restored.state, restored.progress
 

@@ -45,8 +45,8 @@ def test_a_programming_error_is_not_a_mistake():
 
 
 def test_mistakes_found_while_setting_up():
-  for error in (UserError("bad"), OSError(13, "Permission denied", "/root/x"), OSError(28, "full")):
-    with pytest.raises(ConfigurationError, match="bad|Permission denied: '/root/x'|full"):
+  for error in (UserError("bad"), OSError(13, "Permission denied", "/data/x"), OSError(28, "full")):
+    with pytest.raises(ConfigurationError, match="bad|Permission denied: '/data/x'|full"):
       with mistakes.setup():
         raise error
 
