@@ -19,7 +19,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch import flags, mistakes, runtime
+from launch.configuration import errors, flags
+from launch.process import environment
 
 EXAMPLES = """\
 python -m launch.benchmark loss
@@ -42,14 +43,14 @@ def main(argv: Sequence[str]) -> None:
     define=_define,
   )
   if len(words) != 1 or words[0] not in about:
-    hint = mistakes.did_you_mean(words[0], about) if words else ""
-    raise mistakes.ConfigurationError(
+    hint = errors.did_you_mean(words[0], about) if words else ""
+    raise errors.ConfigurationError(
       f"There is no benchmark {' '.join(words)!r}.{hint} Name one of: {', '.join(about)}."
     )
-  runtime.prepare()
+  environment.prepare()
   if values.against:
-    runtime.share_memory()
-  with runtime.quiet_imports():
+    environment.share_memory()
+  with environment.quiet_imports():
     module = importlib.import_module(f"launch.benchmarks.{words[0]}")
   rows = module.measure(**_arguments(values, words[0], getattr(module, "FLAGS", ())))
   if values.json:
@@ -80,7 +81,7 @@ def _arguments(values: Any, name: str, taken: Sequence[str]) -> dict[str, Any]:
   own = {"gin_file", "gin_bindings", "gin_search_paths", "against", "roofline"}
   for flag in sorted(own - set(taken)):
     if getattr(values, flag):
-      raise mistakes.ConfigurationError(
+      raise errors.ConfigurationError(
         f"The benchmark {name} takes no --{flag}; leave it out, or ask for the benchmark step."
       )
   return {flag: getattr(values, flag) for flag in taken}
@@ -119,5 +120,5 @@ def _line(label: str, label_width: int, cells: Sequence[str], widths: Sequence[i
 
 
 if __name__ == "__main__":
-  runtime.take_large_pages()
-  mistakes.run_command(main)
+  environment.take_large_pages()
+  errors.run_command(main)

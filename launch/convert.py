@@ -11,8 +11,9 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch import convert_gin, flags, mistakes, runtime
-from launch.mistakes import ConfigurationError
+from launch.configuration import errors, flags, model_gin
+from launch.configuration.errors import ConfigurationError
+from launch.process import environment
 from t5x_style.errors import UserError
 
 EXAMPLES = """\
@@ -34,9 +35,9 @@ def main(argv: Sequence[str]) -> None:
     define=_define,
     runs_model=False,
   )
-  runtime.prepare()
+  environment.prepare()
   source, target = values["from"].value, values["to"].value
-  with mistakes.setup():
+  with errors.setup():
     if not source or not target:
       missing = "--from" if not source else "--to"
       raise ConfigurationError(f"{missing} is not given; --help shows examples.")
@@ -81,11 +82,11 @@ def _path(flag: str, text: str) -> Path:
 
 
 def _import(values: Any, folder: Path, target: Path) -> None:
+  from t5x_style.checkpoints import arrays
   from t5x_style.interop import conversion, huggingface, tokenizer_files
-  from t5x_style.training import stored
 
   _check_new(target)
-  stored.check_path(target.resolve())
+  arrays.check_path(target.resolve())
   source = huggingface.open_folder(folder)
   config = source.correspondence.config
   if values.dry_run:
@@ -98,8 +99,8 @@ def _import(values: Any, folder: Path, target: Path) -> None:
     shutil.copyfile(folder / "config.json", kept / "config.json")
     conversion.keep_unused(source, kept, values.dtype)
     names = tokenizer_files.copy(folder, kept)
-    (part / "model.gin").write_text(convert_gin.model_file(config, folder, target))
-    text = convert_gin.tokenizer_file(kept, target / kept.name, names)
+    (part / "model.gin").write_text(model_gin.model_file(config, folder, target))
+    text = model_gin.tokenizer_file(kept, target / kept.name, names)
     if text:
       (part / "tokenizer.gin").write_text(text)
     _write_report(part / "conversion.txt", report)
@@ -123,16 +124,16 @@ def _export(values: Any, source: Path, target: Path) -> None:
 
   limit = _bytes(values.max_shard_size)
   _check_new(target)
-  step = convert_gin.find_step(source)
+  step = model_gin.find_step(source)
   if step.name.isdigit() and step.resolve().parent in target.resolve().parents:
     raise ConfigurationError(
       f"--to {target} is among the checkpoints of {source}, of which training deletes old ones. "
       "Choose a folder elsewhere."
     )
-  gin = convert_gin.values_of(source, step, values)
-  config = convert_gin.transformer_config(gin)
-  origin = convert_gin.origin(step, gin)
-  origin_settings = convert_gin.settings_of(origin)
+  gin = model_gin.values_of(source, step, values)
+  config = model_gin.transformer_config(gin)
+  origin = model_gin.origin(step, gin)
+  origin_settings = model_gin.settings_of(origin)
   correspondence, settings = model_settings.choose_family(config, origin_settings, values.family)
   unused = {}
   if origin and origin_settings and huggingface.family_of(origin_settings) is correspondence.family:
@@ -165,9 +166,9 @@ def _write_tokenizer(
   """What is said about the tokenizer, and the ids the model's settings repeat."""
   from t5x_style.interop import tokenizer_files
 
-  vocabulary = convert_gin.vocabulary(gin)
+  vocabulary = model_gin.vocabulary(gin)
   if vocabulary is None:
-    folder = convert_gin.tokenizer_folder(gin) or origin
+    folder = model_gin.tokenizer_folder(gin) or origin
     names = tokenizer_files.copy(folder, target) if folder else []
     return f"{', '.join(names)}, of {folder}" if names else "none: the run names none", {}
   try:
@@ -267,4 +268,4 @@ def _print_done(title: str, report: Sequence[Any], facts: Mapping[str, str]) -> 
 
 
 if __name__ == "__main__":
-  mistakes.run_command(main)
+  errors.run_command(main)

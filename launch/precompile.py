@@ -16,7 +16,9 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch import flags, mistakes, runtime
+from launch.configuration import errors, flags
+from launch.process import environment
+from t5x_style.training import train_config
 
 EXAMPLES = """\
 python -m launch.precompile --gin_file=pods/t5_1_1_base_v5e_4x4.gin --topology=v5e:4x4
@@ -38,31 +40,31 @@ def main(argv: Sequence[str]) -> None:
   )
   # Nothing runs but the compiler, and a TPU of this machine is not to be taken.
   os.environ["JAX_PLATFORMS"] = "cpu"
-  runtime.prepare()
-  runtime.set_xla_flags(os.environ, "tpu")
-  with mistakes.setup():
+  environment.prepare()
+  environment.set_xla_flags(os.environ, "tpu")
+  with errors.setup():
     if not values.topology:
-      raise mistakes.ConfigurationError(
+      raise errors.ConfigurationError(
         "--topology is missing: which TPU to compile for, such as v4:2x2x4, v5e:4x4, v5p:4x4x8 or "
         "v6e:8x8."
       )
     if values.write and not values.search:
-      raise mistakes.ConfigurationError("--write is for what --search finds; add --search.")
+      raise errors.ConfigurationError("--write is for what --search finds; add --search.")
 
-    from t5x_style.partitioning import topologies
+    from t5x_style.planning import topologies
 
     topology = topologies.parse(values.topology, values.slices)
     devices = topologies.devices(topology)
     config = flags.read_configuration(values, DATA)
 
-    from launch import precompile_report, precompile_search
-    from t5x_style.training import run
+    from t5x_style.planning import precompile_report, precompile_search
+    from t5x_style.training import setup
 
-    chosen = without_data(config.build(run.Run))
+    chosen = without_data(config.build(train_config.TrainConfig))
     if not values.search:
-      prepared = run.prepare(chosen, devices)
+      prepared = setup.prepare(chosen, devices)
   if values.search:
-    with mistakes.setup():
+    with errors.setup():
       found = precompile_search.search(chosen, topology, devices, values.compiles)
       if values.write:
         precompile_search.write(found, values.write)
@@ -85,7 +87,7 @@ def without_data(chosen: Any) -> Any:
   if getattr(load, "__module__", "") != "t5x_style.data.loader":
     return chosen
 
-  from t5x_style.data import stand_in
+  from t5x_style.data.corpora import stand_in
 
   dataset = functools.partial(
     chosen.dataset,
@@ -115,4 +117,4 @@ def _define(values: absl_flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-  mistakes.run_command(main)
+  errors.run_command(main)

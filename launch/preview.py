@@ -17,7 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launch import flags, mistakes, runtime
+from launch.configuration import errors, flags
+from launch.process import environment
+from t5x_style.training import train_config
 
 EXAMPLES = """\
 python -m launch.preview --gin_file=quickstart.gin
@@ -78,15 +80,16 @@ def main(argv: Sequence[str]) -> None:
     define=_define,
     runs_model=False,
   )
-  runtime.prepare()
-  with mistakes.setup():
+  environment.prepare()
+  with errors.setup():
     page = _page_path(values.html)
     config = flags.read_configuration(values)
 
-    from t5x_style.data import loader, preview
-    from t5x_style.training import run
+    from t5x_style.data import loader
+    from t5x_style.data.preview import measure
+    from t5x_style.training import setup
 
-    chosen = config.build(run.Run)
+    chosen = config.build(train_config.TrainConfig)
     dataset = chosen.dataset(
       architecture=chosen.model.architecture,
       batch_size=chosen.batch_size,
@@ -95,12 +98,12 @@ def main(argv: Sequence[str]) -> None:
       process_count=1,
     )
     if not isinstance(dataset, loader.Dataset):
-      raise mistakes.ConfigurationError(
-        f"The dataset {type(dataset).__name__} has no text to show; run.Run.dataset must be "
-        "@loader.load (gin_configs/data/loading.gin)."
+      raise errors.ConfigurationError(
+        f"The dataset {type(dataset).__name__} has no text to show; "
+        "train_config.TrainConfig.dataset must be @loader.load (gin_configs/data/loading.gin)."
       )
-    run.check_vocabulary(chosen, dataset.vocab_size)
-  shown = preview.preview(dataset, values.examples, seconds=values.seconds)
+    setup.check_vocabulary(chosen, dataset.vocab_size)
+  shown = measure.preview(dataset, values.examples, seconds=values.seconds)
   if page:
     from launch import preview_page
 
@@ -139,7 +142,7 @@ def _page_path(name: str | None) -> Path | None:
     return None
   path = Path(os.path.expanduser(name))
   if not name or path.is_dir() or not path.parent.is_dir():
-    raise mistakes.ConfigurationError(
+    raise errors.ConfigurationError(
       f"--html={name} is no file in a directory that exists; write e.g. --html=preview.html."
     )
   return path
@@ -151,7 +154,7 @@ def _json(shown: Any, dataset: Any, architecture: str) -> dict[str, Any]:
 
 
 def show(shown: Any, dataset: Any, architecture: str, console: Console) -> None:
-  """Prints a t5x_style.data.preview.Preview."""
+  """Prints a t5x_style.data.preview.measure.Preview."""
 
   def line(text: str | Text = "", style: str = "") -> None:
     text = Text(text, style) if isinstance(text, str) else text
@@ -195,7 +198,7 @@ def sections(example: Any) -> Iterator[tuple[str, Any]]:
 
 def runs(tokens: Any, vocabulary: Any, limit: int | None = None) -> Iterator[Run]:
   """Neighbours of the same kind as one text; control characters are written out."""
-  from t5x_style.data import vocabularies
+  from t5x_style.data.tokenizers import vocabularies
 
   stop = len(tokens.ids) if limit is None else min(limit, len(tokens.ids))
   looks = [(tokens.kinds[i], tokens.weights[i] > 0) for i in range(stop)]
@@ -317,4 +320,4 @@ def _histogram(part: Any) -> str:
 
 
 if __name__ == "__main__":
-  mistakes.run_command(main)
+  errors.run_command(main)

@@ -40,7 +40,7 @@ svg { display: block; border: 1px solid var(--line); } svg path { fill: var(--ba
 
 
 def page(shown: Any, dataset: Any, architecture: str) -> str:
-  """The whole page of a t5x_style.data.preview.Preview."""
+  """The whole page of a t5x_style.data.preview.measure.Preview."""
   heading = escape(title(shown, dataset, architecture))
   parts = [
     '<!doctype html><html lang="en"><head><meta charset="utf-8">',

@@ -7,7 +7,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch import configuration, flags, mistakes, runtime
+from launch.configuration import errors, flags, reader
+from launch.process import environment
 
 EXAMPLES = """\
 python -m launch.tokenizer                              (on Python's standard library)
@@ -26,15 +27,15 @@ def main(argv: Sequence[str]) -> None:
     define=_define,
     runs_model=False,
   )
-  runtime.prepare()
-  with mistakes.setup():
+  environment.prepare()
+  with errors.setup():
     if os.path.exists(values.output):
-      raise mistakes.ConfigurationError(
+      raise errors.ConfigurationError(
         f"--output={values.output} exists, and a model may depend on it; choose another name or "
         "remove it."
       )
-    with runtime.quiet_imports():
-      from t5x_style.data import vocabularies, vocabulary_training
+    with environment.quiet_imports():
+      from t5x_style.data.tokenizers import vocabularies, vocabulary_training
 
     name, splits, texts = _text(values)
     most = values.max_megabytes * 10**6
@@ -90,14 +91,16 @@ def _text(values: Any) -> tuple[str, Sequence[str], Texts]:
   """What is trained on: its name, its splits, its texts."""
   given = [name for name in ("input", "task", "gin_file") if getattr(values, name)]
   if len(given) > 1:
-    raise mistakes.ConfigurationError(
+    raise errors.ConfigurationError(
       f"--{' and --'.join(given)} name different texts; give one of them."
     )
   if values.module and not values.task:
-    raise mistakes.ConfigurationError("--module registers the task that --task names; give --task.")
+    raise errors.ConfigurationError("--module registers the task that --task names; give --task.")
   if values.task:
     return _task(values.task, values.module)
-  from t5x_style.data import corpora, text_files, vocabulary_training
+  from t5x_style.data import corpora
+  from t5x_style.data.corpora import text_files
+  from t5x_style.data.tokenizers import vocabulary_training
 
   corpus: Any = corpora.PythonStdlib()
   if values.gin_file:
@@ -115,7 +118,8 @@ def _text(values: Any) -> tuple[str, Sequence[str], Texts]:
 
 
 def _task(name: str, module: str | None) -> tuple[str, Sequence[str], Texts]:
-  from t5x_style.data import tasks, vocabulary_training
+  from t5x_style.data import tasks
+  from t5x_style.data.tokenizers import vocabulary_training
 
   parts = [task for task, _ in tasks.parts(tasks.lookup(name, module))]
 
@@ -127,10 +131,10 @@ def _task(name: str, module: str | None) -> tuple[str, Sequence[str], Texts]:
   return name, sorted({split for task in parts for split in task.splits}), texts
 
 
-def _corpus(config: configuration.Configuration) -> Any:
+def _corpus(config: reader.Configuration) -> Any:
   reference = config.macro("CORPUS")
   if not hasattr(reference, "target"):
-    raise mistakes.ConfigurationError(
+    raise errors.ConfigurationError(
       "The gin files set no CORPUS; include one of gin_configs/data/ in them."
     )
   return config.build(reference.target.object)
@@ -145,4 +149,4 @@ def _write(path: str, content: bytes) -> None:
 
 
 if __name__ == "__main__":
-  mistakes.run_command(main)
+  errors.run_command(main)

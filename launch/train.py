@@ -6,7 +6,9 @@ Without MODEL_DIR's checkpoints it begins, with them it goes on.
 import gc
 from collections.abc import Sequence
 
-from launch import flags, mistakes, runtime
+from launch.configuration import errors, flags
+from launch.process import environment
+from t5x_style.training import train_config
 
 EXAMPLES = """\
 python -m launch.train --gin_file=quickstart.gin
@@ -17,26 +19,29 @@ python -m launch.train --gin_file=/tmp/x/config.gin    (repeat a run)"""
 
 def main(argv: Sequence[str]) -> None:
   values = flags.parse(argv, about="Pre-trains a Transformer.", examples=EXAMPLES)
-  runtime.prepare()
-  with mistakes.setup():
-    runtime.connect(values)
+  environment.prepare()
+  with errors.setup():
+    environment.connect(values)
     config = flags.read_configuration(values)
 
     import jax
 
     from t5x_style.interop.readers import READERS
-    from t5x_style.training import report, run, terminal, train
+    from t5x_style.reporting import describe, terminal
+    from t5x_style.training import loop, setup
 
-    prepared = run.prepare(config.build(run.Run))
-    info = report.model_info(prepared)
+    prepared = setup.prepare(config.build(train_config.TrainConfig))
+    info = describe.model_info(prepared)
     first_process = jax.process_index() == 0
     out = terminal.Terminal(enabled=first_process)
-    out.header("t5x_style", report.facts(prepared) | runtime.xla_facts())
+    out.header("t5x_style", describe.facts(prepared) | environment.xla_facts())
     if values.dry_run:
-      train.check_start(prepared, READERS)
-      out.note(f"\n{info}\n{report.batch_info(prepared)}\nThis was a dry run: nothing was trained.")
+      loop.check_start(prepared, READERS)
+      out.note(
+        f"\n{info}\n{describe.batch_info(prepared)}\nThis was a dry run: nothing was trained."
+      )
       return
-    job = train.open_run(prepared, READERS)
+    job = loop.open_run(prepared, READERS)
     if first_process:
       (prepared.model_dir / "config.gin").write_text(config.operative())
       (prepared.model_dir / "model-info.txt").write_text(info)
@@ -44,11 +49,11 @@ def main(argv: Sequence[str]) -> None:
   # need not look through it, which takes .4 s each time, while the step is traced for instance.
   gc.collect()
   gc.freeze()
-  result = train.train(job, out)
-  facts = train.closing_facts(
+  result = loop.train(job, out)
+  facts = loop.closing_facts(
     job, result, command=["python -m launch.train", *map(flags.quoted, argv[1:])]
   )
-  sample = train.closing_sample(job, result) if result.stopped_by is None else {}
+  sample = loop.closing_sample(job, result) if result.stopped_by is None else {}
   out.summary(
     facts.pop("title"),
     train=result.train,
@@ -60,5 +65,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  runtime.take_large_pages()
-  mistakes.run_command(main)
+  environment.take_large_pages()
+  errors.run_command(main)

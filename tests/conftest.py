@@ -9,6 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests import tiny
+
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_fast():
@@ -62,3 +64,9 @@ def on_eight_devices():
     return done.stdout.splitlines()
 
   return run
+
+
+@pytest.fixture
+def tiny_run():
+  """tiny_run(architecture, model_dir, **changes): the configuration of a tiny run."""
+  return tiny.run

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from launch import configuration
+from launch.configuration import reader
 from t5x_style.models import TransformerConfig
-from t5x_style.training import run, synthetic
+from t5x_style.training import setup, synthetic, train_config
 
 FOLDER = Path(__file__).parents[1] / "gin_configs"
 MODELS = {
@@ -41,8 +41,8 @@ LARGEST = [
 def prepare(gin_files, model_dir, *bindings):
   # The first batch does not wait for others to be mixed with.
   given = [f"MODEL_DIR = '{model_dir}'", "SHUFFLE_BUFFER_SIZE = 1", *bindings]
-  config = configuration.read(gin_files, given)
-  return run.prepare(config.build(run.Run))
+  config = reader.read(gin_files, given)
+  return setup.prepare(config.build(train_config.TrainConfig))
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -73,11 +73,11 @@ def test_models_of_known_families_go_with_runs_data_and_objectives(name, tmp_pat
   """Read beside the others, with the macros of every model; nothing is allocated, however large."""
   given = ["DTYPE = 'bfloat16'", "REMAT = 'full'", f"MODEL_DIR = '{tmp_path}'"]
   fitting = {"encoder_decoder": "span_corruption", "encoder_only": "masked_lm"}
-  architecture = configuration.read([name]).build(TransformerConfig).architecture
+  architecture = reader.read([name]).build(TransformerConfig).architecture
   objective = f"objectives/{fitting.get(architecture, 'causal_lm')}.gin"
   recipe = "runs/t5.gin" if architecture == "encoder_decoder" else "runs/pretrain.gin"
-  a_run = configuration.read([recipe, name, "data/python_stdlib.gin", objective], given).build(
-    run.Run
+  a_run = reader.read([recipe, name, "data/python_stdlib.gin", objective], given).build(
+    train_config.TrainConfig
   )
   assert (a_run.model.dtype, a_run.model.remat) == ("bfloat16", "full")
   if name in LARGEST:
@@ -85,7 +85,7 @@ def test_models_of_known_families_go_with_runs_data_and_objectives(name, tmp_pat
     dataset = functools.partial(
       synthetic.load, feature_lengths=lengths, vocab_size=a_run.model.vocab_size
     )
-    prepared = run.prepare(dataclasses.replace(a_run, dataset=dataset))
+    prepared = setup.prepare(dataclasses.replace(a_run, dataset=dataset))
     assert prepared.num_parameters > 1e7
 
 

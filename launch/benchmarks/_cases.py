@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from launch import configuration
-from launch.mistakes import ConfigurationError
+from launch.configuration import reader
+from launch.configuration.errors import ConfigurationError
 from t5x_style.models import TransformerConfig
-from t5x_style.training import optimizers, run, schedules, step, synthetic
+from t5x_style.training import loss, optimizers, schedules, setup, synthetic, train_config
 
 _DATA = "t5x_style.data"  # Not imported: a machine with JAX alone need not have TensorFlow.
 
@@ -22,7 +22,7 @@ class Case(NamedTuple):
   """A run on random batches, with a name."""
 
   name: str
-  run: run.Run
+  run: train_config.TrainConfig
   lengths: Mapping[str, int]  # tokens a row, as in TASK_FEATURE_LENGTHS
 
 
@@ -140,14 +140,14 @@ def from_gin(
   Raises:
     ConfigurationError: as for training, and where the files give no lengths.
   """
-  read = configuration.read(gin_files, bindings, search_paths, without=(_DATA,))
+  read = reader.read(gin_files, bindings, search_paths, without=(_DATA,))
   lengths = read.macro("TASK_FEATURE_LENGTHS")
   if not isinstance(lengths, dict):
     raise ConfigurationError(
       f"TASK_FEATURE_LENGTHS = {lengths!r}: random batches need the tokens of a row; set "
       "--gin.TASK_FEATURE_LENGTHS=\"{'inputs': 512, 'targets': 114}\"."
     )
-  made = read.build(run.Run)
+  made = read.build(train_config.TrainConfig)
   lengths = _complete(lengths, made.model.architecture)
   name = " ".join(part.removesuffix(".gin") for part in gin_files)
   made = dataclasses.replace(
@@ -158,7 +158,7 @@ def from_gin(
 
 def make(name: str, model: TransformerConfig, rows: int, **lengths: int) -> Case:
   """A model's training as the notes measure it: AdamW, gradients clipped at 1."""
-  made = run.Run(
+  made = train_config.TrainConfig(
     model=model,
     dataset=_random(model, lengths),
     optimizer=optimizers.adamw,
@@ -183,16 +183,16 @@ def comparable(case: Case) -> Case:
     model=dataclasses.replace(case.run.model, dropout_rate=0.0),
     optimizer=optimizers.adamw,
     schedule=schedules.constant(LEARNING_RATE),
-    loss=step.LossOptions(),
+    loss=loss.LossOptions(),
     num_microbatches=1,
   )
   return case._replace(run=made)
 
 
-def prepare(case: Case) -> run.Prepared:
+def prepare(case: Case) -> setup.Prepared:
   """The run, built and checked. Nothing is written to its MODEL_DIR."""
   with tempfile.TemporaryDirectory() as folder:
-    return run.prepare(dataclasses.replace(case.run, model_dir=folder))
+    return setup.prepare(dataclasses.replace(case.run, model_dir=folder))
 
 
 def describe(case: Case) -> str:

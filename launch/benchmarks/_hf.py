@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from launch.benchmarks import _hf_models
-from launch.mistakes import ConfigurationError
-from t5x_style.training import run
+from launch.configuration.errors import ConfigurationError
+from t5x_style.training import setup
 
 Batch = dict[str, np.ndarray]
 
@@ -35,7 +35,7 @@ def check_installed() -> None:
 
 
 def peers(
-  prepared: run.Prepared, params: Any, batches: Sequence[Batch], learning_rate: float
+  prepared: setup.Prepared, params: Any, batches: Sequence[Batch], learning_rate: float
 ) -> list["Peer"]:
   """The kinds of PyTorch training to compare with: eager, and compiled where a compiler is."""
   import torch
@@ -66,7 +66,7 @@ class Peer:
   def __init__(
     self,
     label: str,
-    prepared: run.Prepared,
+    prepared: setup.Prepared,
     weights: dict[str, np.ndarray],
     batches: Sequence[Batch],
     learning_rate: float,

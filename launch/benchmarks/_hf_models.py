@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from launch.mistakes import ConfigurationError
+from launch.configuration.errors import ConfigurationError
 from t5x_style.models import TransformerConfig
 
 Arrays = dict[str, Any]  # of numpy

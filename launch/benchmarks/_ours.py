@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from t5x_style.training import run, train
+from t5x_style.training import loop, setup
 
 Batch = dict[str, np.ndarray]
 
@@ -17,10 +17,10 @@ class Ours:
 
   label = "t5x_style"
 
-  def __init__(self, prepared: run.Prepared, batches: Sequence[Batch]):
+  def __init__(self, prepared: setup.Prepared, batches: Sequence[Batch]):
     self._prepared = prepared
     start = time.perf_counter()
-    self._compiled = train.compile_step(prepared)
+    self._compiled = loop.compile_step(prepared)
     self.compile_seconds = time.perf_counter() - start
     self.state = prepared.init(prepared.run.seed)
     self._batches = [prepared.partitioner.put(batch) for batch in batches]

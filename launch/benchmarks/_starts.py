@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from launch.mistakes import ConfigurationError
+from launch.configuration.errors import ConfigurationError
 
-# The lines of t5x_style/training/terminal.py before and after the compilation, and at the record.
+# The lines of t5x_style/reporting/terminal.py before and after the compilation, and at the record.
 _MARKS = ("A model that knows only", "Compiled the training step", "step 1/1  ")
 
 

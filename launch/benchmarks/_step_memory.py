@@ -10,8 +10,17 @@ import jax
 
 from t5x_style.losses import LossSums
 from t5x_style.models import TransformerConfig
-from t5x_style.partitioning import topologies
-from t5x_style.training import optimizers, run, schedules, step, synthetic, train
+from t5x_style.planning import topologies
+from t5x_style.training import (
+  loop,
+  loss,
+  optimizers,
+  schedules,
+  setup,
+  step,
+  synthetic,
+  train_config,
+)
 
 # The sizes of Gemma 3 1B (its report, table 1): a third of the parameters is the vocabulary.
 MODEL = TransformerConfig(
@@ -46,8 +55,8 @@ def measure(
     synthetic.load, feature_lengths={"targets": LENGTH}, vocab_size=MODEL.vocab_size
   )
   with tempfile.TemporaryDirectory() as folder:
-    prepared = run.prepare(
-      run.Run(
+    prepared = setup.prepare(
+      train_config.TrainConfig(
         model=MODEL,
         dataset=load,
         optimizer=optimizers.adamw,
@@ -55,7 +64,7 @@ def measure(
         model_dir=folder,
         train_steps=1,
         batch_size=rows_per_device * len(devices),
-        loss=step.LossOptions(z_loss=z_loss),
+        loss=loss.LossOptions(z_loss=z_loss),
         mesh_shape=mesh_shape,
       ),
       devices,
@@ -68,7 +77,7 @@ def measure(
   )
   for label, function in losses.items():
     with mock.patch.object(step, "linear_cross_entropy", function):
-      compiled = if_it_fits(functools.partial(train.compile_step, prepared))
+      compiled = if_it_fits(functools.partial(loop.compile_step, prepared))
     yield {"group": group, "label": label, "temporary_bytes": temporary_bytes(compiled)}
 
 

@@ -21,12 +21,13 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import converters, corpora, iterator, packing, pipeline, tasks, vocabularies
-from t5x_style.data.causal_lm import CausalLM
-from t5x_style.data.masked_lm import MaskedLM
-from t5x_style.data.objective import Objective
-from t5x_style.data.span_corruption import SpanCorruption
-from t5x_style.data.ul2 import UL2
+from t5x_style.data import converters, corpora, iterator, packing, pipeline, tasks
+from t5x_style.data.objectives.base import Objective
+from t5x_style.data.objectives.causal_lm import CausalLM
+from t5x_style.data.objectives.masked_lm import MaskedLM
+from t5x_style.data.objectives.span_corruption import SpanCorruption
+from t5x_style.data.objectives.ul2 import UL2
+from t5x_style.data.tokenizers import vocabularies
 
 COLUMNS = {
   "tokens_per_second": ("tokens/s", ",.0f"),

@@ -25,12 +25,12 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from launch import runtime
 from launch.benchmarks import _cases, _starts
 from launch.benchmarks._ours import Ours
-from launch.mistakes import ConfigurationError
-from t5x_style.training import train
-from t5x_style.training.checkpoints import Checkpoints
+from launch.configuration.errors import ConfigurationError
+from launch.process import environment
+from t5x_style.checkpoints.manager import Checkpoints
+from t5x_style.training import loop
 
 FLAGS = ("gin_file", "gin_bindings", "gin_search_paths")
 COLUMNS = {
@@ -110,7 +110,7 @@ def starts(
   files = " ".join(gin_files)
   for label, start in zip(_STARTS, taken, strict=True):
     yield {
-      "group": f"Starts of {files} ({runtime.accelerator(os.environ)}, jax {jax.__version__})",
+      "group": f"Starts of {files} ({environment.accelerator(os.environ)}, jax {jax.__version__})",
       "label": label,
       "before_seconds": start.before,
       "compile_seconds": start.compile,
@@ -126,8 +126,8 @@ def compilations(
   """A row per number of layers that the case's stacks get, the fewest first."""
   prepared = [_cases.prepare(_with_layers(case, count)) for count in layers]
   with _without_cache():
-    train.compile_step(prepared[0])  # The first of a process takes longer.
-    taken = [[_seconds(train.compile_step, each) for each in prepared] for _ in range(rounds)]
+    loop.compile_step(prepared[0])  # The first of a process takes longer.
+    taken = [[_seconds(loop.compile_step, each) for each in prepared] for _ in range(rounds)]
   group = f"Compiling scanned layers, {_cases.describe(case)} ({_device()})"
   for index, count in enumerate(layers):
     yield {

@@ -25,8 +25,8 @@ import jax
 
 from launch.benchmarks import _cases, _hf, _roofline
 from launch.benchmarks._ours import Ours
-from launch.mistakes import ConfigurationError, did_you_mean
-from t5x_style.training import run, train
+from launch.configuration.errors import ConfigurationError, did_you_mean
+from t5x_style.training import loop, setup
 
 FLAGS = ("gin_file", "gin_bindings", "gin_search_paths", "against", "roofline")
 COLUMNS = {
@@ -170,10 +170,10 @@ def _time(contestant: Contestant, count: int) -> float:
   return time.perf_counter() - start
 
 
-def _row(case, prepared: run.Prepared, ours: Ours, seconds: Sequence[float]) -> dict[str, Any]:
+def _row(case, prepared: setup.Prepared, ours: Ours, seconds: Sequence[float]) -> dict[str, Any]:
   device, count = jax.devices()[0], prepared.partitioner.mesh.size
   median = statistics.median(seconds)
-  rate, peak = prepared.step_flops / median, train.peak_flops(prepared)
+  rate, peak = prepared.step_flops / median, loop.peak_flops(prepared)
   peak_bytes = ours.peak_bytes()
   return {
     "group": f"{_cases.describe(case)} ({count} x {device.device_kind}, jax {jax.__version__})",
@@ -222,7 +222,7 @@ def _spread(seconds: Sequence[float]) -> float:
   return (high - low) / statistics.median(seconds)
 
 
-def _tokens(prepared: run.Prepared) -> int:
+def _tokens(prepared: setup.Prepared) -> int:
   """Tokens a step reads: positions of the encoder's and of the decoder's row."""
   shapes = prepared.dataset.feature_shapes
   read = ("encoder_input_tokens", "decoder_input_tokens")

@@ -10,17 +10,10 @@ from typing import Any
 import numpy as np
 import seqio
 
-from t5x_style.data import (
-  iterator,
-  model_ids,
-  packing,
-  pipeline,
-  tasks,
-  unknown_text,
-  vocabularies,
-)
+from t5x_style.data import iterator, packing, pipeline, tasks
 from t5x_style.data.corpora import Corpus
-from t5x_style.data.objective import ARCHITECTURES, Objective
+from t5x_style.data.objectives.base import ARCHITECTURES, Objective
+from t5x_style.data.tokenizers import model_ids, unknown_text, vocabularies
 from t5x_style.errors import UserError
 from t5x_style.ranges import PositiveInt, Text
 

@@ -13,8 +13,9 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import huggingface_tokenizers, noise
-from t5x_style.data.objective import Objective
+from t5x_style.data import noise
+from t5x_style.data.objectives.base import Objective
+from t5x_style.data.tokenizers import huggingface_tokenizers
 from t5x_style.errors import UserError
 
 # Functions of datasets are plain TensorFlow here, with no `if` or loop on tensors to be rewritten:

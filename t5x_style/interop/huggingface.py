@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from t5x_style.checkpoints.arrays import Stored
+from t5x_style.checkpoints.warm_start import Shapes
 from t5x_style.errors import UserError, shortened
 from t5x_style.interop.config_keys import ConfigKeys
 from t5x_style.interop.differences import differences
@@ -32,8 +34,6 @@ from t5x_style.interop.safetensors_files import (
 from t5x_style.interop.settings import Settings
 from t5x_style.models import Transformer, TransformerConfig
 from t5x_style.models.stack import layer_path
-from t5x_style.training.initial import Shapes
-from t5x_style.training.stored import Stored
 
 # By the model_type of config.json.
 FAMILIES: dict[str, ModuleType] = {

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from t5x_style.checkpoints.arrays import tensorstore_url
 from t5x_style.errors import UserError
-from t5x_style.training.stored import tensorstore_url
 
 Keys = tuple[str, ...]
 Index = tuple[slice, ...]

@@ -8,10 +8,10 @@ weights, there as here (`scale_attention = False`), and a tied head divides by s
 import re
 from collections.abc import Mapping
 
+from t5x_style.checkpoints.arrays import Stored
 from t5x_style.errors import UserError
 from t5x_style.interop import t5x_files
 from t5x_style.models import TransformerConfig
-from t5x_style.training.stored import Stored
 
 _WHOLE = {
   "token_embedder/embedding": "token_embed/embedding",

@@ -17,8 +17,8 @@ import flax.serialization
 import numpy as np
 from etils import epath
 
+from t5x_style.checkpoints.arrays import Stored, open_arrays, orbax_arrays, tensorstore_url
 from t5x_style.errors import UserError
-from t5x_style.training.stored import Stored, open_arrays, orbax_arrays, tensorstore_url
 
 _STEP = re.compile(r"checkpoint_(\d+)")
 _PLACEHOLDER = "PLACEHOLDER://"

@@ -39,7 +39,7 @@ def copy(source: Path, target: Path) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-  """A vocabulary of t5x_style.data.vocabularies, described without loading TensorFlow.
+  """A vocabulary of t5x_style.data.tokenizers.vocabularies, described without loading TensorFlow.
 
   Attributes:
     model: content of the SentencePiece model; None for bytes.
@@ -149,7 +149,7 @@ def _parse(content: bytes) -> Any:
 
 
 def _own_sentinels(model: Any) -> bool:
-  """As t5x_style.data.vocabularies sees them, which needs TensorFlow."""
+  """As t5x_style.data.tokenizers.vocabularies sees them, which needs TensorFlow."""
   return bool(model.pieces) and model.pieces[-1].piece.removeprefix("\u2581") == "<extra_id_0>"
 
 

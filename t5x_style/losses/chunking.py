@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5x_style.losses.placement import current_placement
-from t5x_style.partitioning.placement import current_platform
+from t5x_style.partitioning.active_mesh import current_platform
 
 # Bytes of logits and of their gradient that may exist at once on a device. On accelerators a chunk
 # of 1,024 tokens of the largest vocabularies, below which adding up the kernel's gradient would

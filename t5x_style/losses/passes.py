@@ -11,7 +11,7 @@ from t5x_style.losses.chunking import Chunking, merge, split
 from t5x_style.losses.placement import Placement
 from t5x_style.losses.softmax import Terms, chunk_gradients, chunk_losses
 from t5x_style.losses.sums import Tokens
-from t5x_style.partitioning.placement import current_platform
+from t5x_style.partitioning.active_mesh import current_platform
 
 Scales = tuple[jax.Array, jax.Array] | None
 Gradients = tuple[jax.Array, jax.Array, jax.Array | None] | None

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from t5x_style.errors import UserError
 from t5x_style.models import fp8
 from t5x_style.models.config import TransformerConfig
-from t5x_style.partitioning.placement import current_platform
+from t5x_style.partitioning.active_mesh import current_platform
 
 
 def _gelu_exact(x: jax.Array) -> jax.Array:

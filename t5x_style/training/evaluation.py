@@ -10,8 +10,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from t5x_style.training.dataset import Batch
-from t5x_style.training.run import Prepared
-from t5x_style.training.step import LossOptions, TrainingLoss, sum_over_microbatches
+from t5x_style.training.loss import LossOptions, TrainingLoss
+from t5x_style.training.setup import Prepared
+from t5x_style.training.step import sum_over_microbatches
 
 Values = dict[str, Any]
 

@@ -114,7 +114,7 @@ def load(
   vocab_size: PositiveInt,
   masked_share: OpenFraction = 0.15,
 ) -> SyntheticDataset:
-  """A dataset function for `Run.dataset`.
+  """A dataset function for `TrainConfig.dataset`.
 
   Args:
     feature_lengths: tokens a row, "inputs" and "targets" as in TASK_FEATURE_LENGTHS.

@@ -8,7 +8,8 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import iterator, pieces, tasks, vocabularies
+from t5x_style.data import iterator, tasks
+from t5x_style.data.tokenizers import pieces, vocabularies
 
 
 @pytest.fixture(scope="session")

@@ -9,17 +9,18 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import loader, pieces
-from t5x_style.data.causal_lm import CausalLM
-from t5x_style.data.fill_in_middle import FillInMiddle
-from t5x_style.data.masked_diffusion import MaskedDiffusion
-from t5x_style.data.masked_lm import MaskedLM
-from t5x_style.data.mixture import Mixture
-from t5x_style.data.prefix_lm import PrefixLM
-from t5x_style.data.sentence_pairs import NextSentence, SentenceOrder
-from t5x_style.data.span_corruption import SpanCorruption
-from t5x_style.data.text_infilling import TextInfilling
-from t5x_style.data.ul2 import UL2, UL2Short
+from t5x_style.data import loader
+from t5x_style.data.objectives.causal_lm import CausalLM
+from t5x_style.data.objectives.fill_in_middle import FillInMiddle
+from t5x_style.data.objectives.masked_diffusion import MaskedDiffusion
+from t5x_style.data.objectives.masked_lm import MaskedLM
+from t5x_style.data.objectives.mixture import Mixture
+from t5x_style.data.objectives.prefix_lm import PrefixLM
+from t5x_style.data.objectives.sentence_pairs import NextSentence, SentenceOrder
+from t5x_style.data.objectives.span_corruption import SpanCorruption
+from t5x_style.data.objectives.text_infilling import TextInfilling
+from t5x_style.data.objectives.ul2 import UL2, UL2Short
+from t5x_style.data.tokenizers import pieces
 
 OBJECTIVES = [
   ("decoder_only", CausalLM()),
@@ -305,7 +306,7 @@ def test_a_users_own_task(architecture, name, pack, own_tasks):
 CHILD = """
 import pickle, sys
 from t5x_style.data import loader, vocabularies
-from t5x_style.data.span_corruption import SpanCorruption
+from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.corpora import TextFiles
 
 pattern, state, out = sys.argv[1:]

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from t5x_style.data import loader, skipping, vocabularies
-from t5x_style.data.masked_lm import MaskedLM
-from t5x_style.data.mixture import Mixture
-from t5x_style.data.sentence_pairs import NextSentence
-from t5x_style.data.span_corruption import SpanCorruption
+from t5x_style.data import loader, skipping
+from t5x_style.data.objectives.masked_lm import MaskedLM
+from t5x_style.data.objectives.mixture import Mixture
+from t5x_style.data.objectives.sentence_pairs import NextSentence
+from t5x_style.data.objectives.span_corruption import SpanCorruption
+from t5x_style.data.tokenizers import vocabularies
 
 LONG = b"def f(x):\n  return x + 1\n" * 40
 # Of nine documents for training three hold no token and two are no UTF-8.

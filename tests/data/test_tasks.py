@@ -8,10 +8,10 @@ import seqio
 import tensorflow as tf
 
 from t5x_style.data import iterator, tasks
-from t5x_style.data.causal_lm import CausalLM
-from t5x_style.data.mixture import Mixture
-from t5x_style.data.prefix_lm import PrefixLM
-from t5x_style.data.span_corruption import SpanCorruption
+from t5x_style.data.objectives.causal_lm import CausalLM
+from t5x_style.data.objectives.mixture import Mixture
+from t5x_style.data.objectives.prefix_lm import PrefixLM
+from t5x_style.data.objectives.span_corruption import SpanCorruption
 
 LENGTHS = {"inputs": 64}
 
@@ -101,7 +101,7 @@ def test_lookup_names_what_there_is():
     tasks.lookup("test_lookup_tsak")
   with pytest.raises(ValueError, match="MIXTURE_OR_TASK_MODULE = 'no.such.module'"):
     tasks.lookup("test_lookup_task", "no.such.module")
-  task = tasks.lookup("test_lookup_task", "t5x_style.data.causal_lm")
+  task = tasks.lookup("test_lookup_task", "t5x_style.data.objectives.causal_lm")
   assert task.name == "test_lookup_task"
   with pytest.raises(ValueError, match="no length for the feature 'targets'"):
     tasks.lengths(task, "decoder_only", {})

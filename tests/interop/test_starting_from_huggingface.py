@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t5x_style.checkpoints.warm_start import initial_params
 from t5x_style.interop import huggingface
 from t5x_style.models import Transformer
-from t5x_style.training.initial import initial_params
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

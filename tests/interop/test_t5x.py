@@ -7,10 +7,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from t5x_style.checkpoints.warm_start import initial_params
 from t5x_style.errors import UserError
 from t5x_style.interop import t5x
 from t5x_style.models import Transformer, TransformerConfig
-from t5x_style.training.initial import initial_params
 from tests.interop import conftest as files
 
 SIZES = {

@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from launch import gin_files
+from launch.configuration import gin_files
 
 KITCHEN = """
 import dataclasses

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launch import benchmark
-from launch.mistakes import ConfigurationError
+from launch.configuration.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
 ROWS = [
@@ -41,7 +41,7 @@ def test_table(capsys):
 
 
 def test_lines_of_json(capsys, monkeypatch):
-  monkeypatch.setattr(benchmark.runtime, "prepare", lambda: None)
+  monkeypatch.setattr(benchmark.environment, "prepare", lambda: None)
   monkeypatch.setattr(benchmark.importlib, "import_module", lambda name: a_benchmark())
   benchmark.main(["benchmark", "loss", "--json"])
   assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == ROWS
@@ -73,7 +73,7 @@ def test_mistakes(arguments, message):
 
 
 def test_flags_of_another_benchmark_are_refused(monkeypatch):
-  monkeypatch.setattr(benchmark.runtime, "prepare", lambda: None)
+  monkeypatch.setattr(benchmark.environment, "prepare", lambda: None)
   monkeypatch.setattr(benchmark.importlib, "import_module", lambda name: a_benchmark())
   with pytest.raises(ConfigurationError, match="The benchmark loss takes no --against"):
     benchmark.main(["benchmark", "loss", "--against=hf"])

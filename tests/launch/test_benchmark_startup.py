@@ -7,8 +7,8 @@ import pytest
 
 from launch import benchmark
 from launch.benchmarks import _cases, startup
-from launch.mistakes import ConfigurationError
-from t5x_style.training.checkpoints import Checkpoints
+from launch.configuration.errors import ConfigurationError
+from t5x_style.checkpoints.manager import Checkpoints
 
 TINY = _cases.TransformerConfig(
   vocab_size=64,
@@ -26,7 +26,7 @@ RUN = """
 from __gin__ import dynamic_registration
 from t5x_style.models import config
 from t5x_style.training import optimizers
-from t5x_style.training import run
+from t5x_style.training import train_config
 from t5x_style.training import schedules
 from t5x_style.training import synthetic
 
@@ -42,7 +42,7 @@ synthetic.load:
   feature_lengths = {"targets": 8}
   vocab_size = 64
 schedules.constant.peak = 0.001
-run.Run:
+train_config.TrainConfig:
   model = @config.TransformerConfig()
   dataset = @synthetic.load
   optimizer = @optimizers.adamw

@@ -12,7 +12,7 @@ import pytest
 
 from launch.benchmarks import _cases, _hf, _hf_models, step
 from launch.benchmarks._ours import Ours
-from launch.mistakes import ConfigurationError
+from launch.configuration.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_dim": 48, "vocab_size": 96}

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from launch import convert
-from launch.mistakes import ConfigurationError
+from launch.configuration.errors import ConfigurationError
 
 D, V, F, LAYERS = 8, 32, 12, 3
 SETTINGS = {
@@ -107,12 +107,12 @@ def test_shards_and_dtypes(theirs, tmp_path):
 
 def test_the_gin_file_is_complete(theirs, tmp_path):
   """It makes the model whatever another one set before it."""
-  from launch import convert_gin
-  from launch.gin_values import GinValues
+  from launch.configuration import model_gin
+  from launch.configuration.gin_values import GinValues
   from t5x_style.interop import huggingface
 
   run("--from=hf:theirs", "--to=ours")
-  config = convert_gin.transformer_config(
+  config = model_gin.transformer_config(
     GinValues(["models/encoder_only_mini.gin", "ours/model.gin"])
   )
   assert config == huggingface.open_folder("theirs").correspondence.config
@@ -120,13 +120,13 @@ def test_the_gin_file_is_complete(theirs, tmp_path):
 
 def test_numerics_are_left_to_the_run(theirs, tmp_path):
   """FP8 too: it changes neither what is imported nor what is exported."""
-  from launch import convert_gin
-  from launch.gin_values import GinValues
+  from launch.configuration import model_gin
+  from launch.configuration.gin_values import GinValues
   from t5x_style.interop import huggingface, readers
 
   run("--from=hf:theirs", "--to=ours")
   numerics = ["FP8 = True", "DTYPE = 'bfloat16'", "SCAN_LAYERS = False", "REMAT = 'full'"]
-  config = convert_gin.transformer_config(GinValues(["ours/model.gin"], numerics))
+  config = model_gin.transformer_config(GinValues(["ours/model.gin"], numerics))
   assert config.fp8 and config.dtype == "bfloat16" and config.remat == "full"
   shapes = {"/".join(keys): x.shape for keys, x in huggingface.abstract_params(config).items()}
   assert readers.READERS[0]("hf:theirs", config, shapes).keys() == shapes.keys()
@@ -137,8 +137,8 @@ def test_numerics_are_left_to_the_run(theirs, tmp_path):
 
 
 def test_the_gin_file_of_scaled_positions(theirs):
-  from launch import configuration, convert_gin
-  from launch.gin_values import GinValues
+  from launch.configuration import model_gin, reader
+  from launch.configuration.gin_values import GinValues
   from t5x_style.interop import huggingface
   from t5x_style.models import TransformerConfig
 
@@ -148,8 +148,8 @@ def test_the_gin_file_of_scaled_positions(theirs):
   run("--from=hf:theirs", "--to=ours")
   wanted = huggingface.open_folder("theirs").correspondence.config
   assert wanted.rotary_scaling.original_length == 64
-  assert convert_gin.transformer_config(GinValues(["ours/model.gin"])) == wanted
-  read = configuration.read(["ours/model.gin"])
+  assert model_gin.transformer_config(GinValues(["ours/model.gin"])) == wanted
+  read = reader.read(["ours/model.gin"])
   assert read.build(TransformerConfig) == wanted
   assert read.macro("INITIAL_CHECKPOINT_PATH").endswith("/ours")
 

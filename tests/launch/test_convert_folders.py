@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from launch import convert
-from launch.gin_values import GinValues
-from launch.mistakes import ConfigurationError
+from launch.configuration.errors import ConfigurationError
+from launch.configuration.gin_values import GinValues
 
 D, V = 8, 32
 SETTINGS = {
@@ -66,8 +66,8 @@ def test_names_of_every_kind(folder, arrays, capsys):
   """What is imported there is what is read from there, by a run as by launch.convert."""
   import jax
 
+  from t5x_style.checkpoints.warm_start import initial_params
   from t5x_style.interop import huggingface
-  from t5x_style.training.initial import initial_params
 
   config = huggingface.open_folder("theirs").correspondence.config
   flat = huggingface.abstract_params(config)

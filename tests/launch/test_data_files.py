@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from launch import configuration, gin_files, tokenizer
-from launch.mistakes import ConfigurationError
+from launch import tokenizer
+from launch.configuration import gin_files, reader
+from launch.configuration.errors import ConfigurationError
 from t5x_style.data import corpora, loader
 
 LENGTHS = 'TASK_FEATURE_LENGTHS = {"inputs": 32}'
@@ -28,7 +29,7 @@ def texts(tmp_path):
 
 def read(name, *bindings):
   files = ["data/loading.gin", f"data/{name}.gin", "objectives/span_corruption.gin"]
-  return configuration.read(files, [LENGTHS, "SHUFFLE_BUFFER_SIZE = 1", *bindings])
+  return reader.read(files, [LENGTHS, "SHUFFLE_BUFFER_SIZE = 1", *bindings])
 
 
 def corpus_of(config):
@@ -74,7 +75,7 @@ def test_every_macro_arrives(texts):
 def test_c4_is_named_as_in_t5x():
   files = ["data/loading.gin", "data/c4.gin"]
   overrides = {"t5x_style.data.corpora.Tfds.data_dir": "/datasets"}
-  config = configuration.read(files, overrides=overrides)
+  config = reader.read(files, overrides=overrides)
   assert corpus_of(config) == corpora.Tfds("c4/en:3.0.1", "/datasets")
   assert config.macro("VOCABULARY_FILE").startswith("gs://t5-data/vocabs/cc_all.32000")
   assert config.macro("EXTRA_IDS") == 100

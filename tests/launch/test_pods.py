@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from launch import configuration, precompile, precompile_report, runtime
-from t5x_style.data import ul2
-from t5x_style.partitioning import topologies
-from t5x_style.training import planner, run
+from launch import precompile
+from launch.configuration import reader
+from launch.process import environment
+from t5x_style.data.objectives import ul2
+from t5x_style.planning import planner, precompile_report, topologies
+from t5x_style.training import setup, train_config
 
 FOLDER = Path(__file__).parents[2] / "gin_configs" / "pods"
 RECORD = Path(__file__).with_name("hbm_per_chip.json")
@@ -36,8 +38,8 @@ needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is 
 
 
 def read(name):
-  config = configuration.read([f"pods/{name}.gin"], (), (), precompile.DATA)
-  return precompile.without_data(config.build(run.Run))
+  config = reader.read([f"pods/{name}.gin"], (), (), precompile.DATA)
+  return precompile.without_data(config.build(train_config.TrainConfig))
 
 
 def test_every_pod_is_named_after_its_topology():
@@ -50,7 +52,7 @@ def test_every_pod_is_named_after_its_topology():
 @pytest.mark.parametrize("name", PODS)
 def test_every_host_prepares_its_own_rows_only(name):
   """As many data streams as hosts or a multiple, so that no host makes rows that it drops."""
-  config = configuration.read([f"pods/{name}.gin"], (), (), precompile.DATA)
+  config = reader.read([f"pods/{name}.gin"], (), (), precompile.DATA)
   hosts = topologies.parse(PODS[name]).chips // 4  # A host has 4 chips in all slices of several.
   streams = config.macro("DATA_STREAMS")
   assert streams % hosts == 0, (streams, hosts)
@@ -61,9 +63,9 @@ def test_every_host_prepares_its_own_rows_only(name):
 def test_an_optimizer_has_one_recipe(name):
   """Adafactor's is that of runs/t5.gin, AdamW's that of runs/pretrain.gin."""
   recipe = ("OPTIMIZER", "SCHEDULE", "CLIP_GRADIENT_NORM")
-  pod = configuration.read([f"pods/{name}.gin"], (), (), precompile.DATA)
+  pod = reader.read([f"pods/{name}.gin"], (), (), precompile.DATA)
   t5, pretrain = (
-    configuration.read(["quickstart.gin", f"runs/{name}.gin"]) for name in ("t5", "pretrain")
+    reader.read(["quickstart.gin", f"runs/{name}.gin"]) for name in ("t5", "pretrain")
   )
   expected = t5 if pod.macro("OPTIMIZER") == t5.macro("OPTIMIZER") else pretrain
   assert [pod.macro(of) for of in recipe] == [expected.macro(of) for of in recipe]
@@ -71,7 +73,7 @@ def test_an_optimizer_has_one_recipe(name):
 
 def test_ul2_20b_announces_its_denoisers_as_published():
   """Tay et al. 2022: [NLU] before R-denoising, [S2S] before S, [NLG] before X."""
-  config = configuration.read(["pods/ul2_20b_v5p_4x4x8.gin"], (), (), precompile.DATA)
+  config = reader.read(["pods/ul2_20b_v5p_4x4x8.gin"], (), (), precompile.DATA)
   objective = config.build(ul2.UL2)
   modes = {name[0]: part.mode for name, part, _ in objective.components()}
   assert modes == {"R": "[NLU]", "S": "[S2S]", "X": "[NLG]"}
@@ -104,9 +106,9 @@ def test_fits_by_formula(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PODS)
 def test_compiles_fits_and_grows_by_no_more_than_two_percent(name):
-  runtime.set_xla_flags(os.environ, "tpu")
+  environment.set_xla_flags(os.environ, "tpu")
   topology = topologies.parse(PODS[name])
-  prepared = run.prepare(read(name), topologies.devices(topology))
+  prepared = setup.prepare(read(name), topologies.devices(topology))
   report = precompile_report.examine(prepared, topology)
   assert report.fits, precompile_report.as_json(report)["too_large"]
   recorded = json.loads(RECORD.read_text())

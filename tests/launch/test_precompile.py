@@ -9,12 +9,20 @@ import jax
 import pytest
 from rich.console import Console
 
-from launch import configuration, precompile, precompile_report, precompile_search
-from launch.mistakes import ConfigurationError
+from launch import precompile
+from launch.configuration import reader
+from launch.configuration.errors import ConfigurationError
 from t5x_style.losses import chunks_of_device
 from t5x_style.models import TransformerConfig
-from t5x_style.partitioning import compilation, topologies
-from t5x_style.training import estimates, optimizers, planner, run, schedules, synthetic, train
+from t5x_style.planning import (
+  compilation,
+  estimates,
+  planner,
+  precompile_report,
+  precompile_search,
+  topologies,
+)
+from t5x_style.training import loop, optimizers, schedules, setup, synthetic, train_config
 
 needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is not installed")
 
@@ -33,7 +41,7 @@ LAYER = 4 * WIDTH * WIDTH + 3 * WIDTH * MLP  # parameters of kernels
 
 
 def a_run(tmp_path, **changes):
-  chosen = run.Run(
+  chosen = train_config.TrainConfig(
     model=MODEL,
     dataset=functools.partial(
       synthetic.load, feature_lengths={"targets": 256}, vocab_size=MODEL.vocab_size
@@ -70,8 +78,8 @@ def a_layout(plan, remat="full", microbatches=1, **mesh):
   ],
 )
 def test_mistakes(arguments, message, monkeypatch):
-  monkeypatch.setattr(precompile.runtime, "prepare", lambda: None)
-  monkeypatch.setattr(precompile.runtime, "set_xla_flags", lambda *_: None)
+  monkeypatch.setattr(precompile.environment, "prepare", lambda: None)
+  monkeypatch.setattr(precompile.environment, "set_xla_flags", lambda *_: None)
   monkeypatch.setenv("JAX_PLATFORMS", "cpu")
   with pytest.raises(ConfigurationError, match=message):
     precompile.main(["precompile", "--gin_file=quickstart.gin", *arguments])
@@ -81,10 +89,8 @@ def test_batches_have_their_true_shapes_and_nothing_is_read(tmp_path):
   """The vocabulary's file and the corpus are nowhere; span corruption makes 114 targets of 512."""
   files = ["runs/pretrain.gin", "models/encoder_decoder_mini.gin", "data/c4.gin"]
   bindings = [f"MODEL_DIR = '{tmp_path}/untouched'", "VOCAB_SIZE = 32128", "DATA_STREAMS = 4"]
-  config = configuration.read(
-    [*files, "objectives/span_corruption.gin"], bindings, (), precompile.DATA
-  )
-  chosen = precompile.without_data(config.build(run.Run))
+  config = reader.read([*files, "objectives/span_corruption.gin"], bindings, (), precompile.DATA)
+  chosen = precompile.without_data(config.build(train_config.TrainConfig))
   dataset = chosen.dataset(
     architecture="encoder_decoder", batch_size=8, seed=0, process_index=0, process_count=1
   )
@@ -101,9 +107,9 @@ def compiled(tmp_path, model, device, topology, batch_size):
     synthetic.load, feature_lengths={"targets": 256}, vocab_size=model.vocab_size
   )
   chosen = a_run(tmp_path, model=model, dataset=load, batch_size=batch_size, mesh_shape={"data": 1})
-  prepared = run.prepare(chosen, [device])
+  prepared = setup.prepare(chosen, [device])
   plan = planner.Planner(chosen, prepared.dataset, topologies.parse(topology))
-  memory = compilation.memory(train.compile_step(prepared))
+  memory = compilation.memory(loop.compile_step(prepared))
   state = memory.arguments - sum(x.size * 4 for x in jax.tree.leaves(prepared.batch))
   return memory, state, plan.estimate(planner.layout_of(prepared))
 
@@ -218,7 +224,7 @@ def test_too_large_is_an_answer_with_three_settings_that_fit(tmp_path):
   wide = dataclasses.replace(MODEL, emb_dim=4096, mlp_dim=16384, num_decoder_layers=5)
   chosen = a_run(tmp_path, model=wide, mesh_shape={"data": 4})
   topology = topologies.parse("v5e:2x2")
-  prepared = run.prepare(chosen, topologies.devices(topology))
+  prepared = setup.prepare(chosen, topologies.devices(topology))
   assert not (tmp_path / "untouched").exists()
   report = precompile_report.examine(prepared, topology)
   value = json.loads(json.dumps(precompile_report.as_json(report)))

@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 
 from launch import preview, preview_page
-from launch.mistakes import ConfigurationError
-from t5x_style.data import corpora, loader, vocabularies
-from t5x_style.data import preview as measuring
-from t5x_style.data.masked_lm import MaskedLM
-from t5x_style.data.ul2 import UL2
+from launch.configuration.errors import ConfigurationError
+from t5x_style.data import corpora, loader
+from t5x_style.data.objectives.masked_lm import MaskedLM
+from t5x_style.data.objectives.ul2 import UL2
+from t5x_style.data.preview import measure as measuring
+from t5x_style.data.tokenizers import vocabularies
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,6 +156,6 @@ def test_command(tmp_path):
   ],
 )
 def test_mistakes(arguments, message, monkeypatch):
-  monkeypatch.setattr(preview.runtime, "prepare", lambda: None)
+  monkeypatch.setattr(preview.environment, "prepare", lambda: None)
   with pytest.raises(ConfigurationError, match=message.replace("(", r"\(")):
     preview.main(["preview", "--gin_file=quickstart.gin", *arguments])

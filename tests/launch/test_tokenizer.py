@@ -8,8 +8,8 @@ import textwrap
 import pytest
 
 from launch import tokenizer
-from launch.mistakes import ConfigurationError
-from t5x_style.data import vocabularies
+from launch.configuration.errors import ConfigurationError
+from t5x_style.data.tokenizers import vocabularies
 
 
 @pytest.fixture(autouse=True)

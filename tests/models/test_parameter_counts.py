@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from launch import configuration
+from launch.configuration import reader
 from t5x_style.models import Transformer, TransformerConfig
 
 FOLDER = Path(__file__).parents[2] / "gin_configs" / "models"
@@ -64,7 +64,7 @@ WITH_PAIRS = {"bert/base": 110_106_428, "bert/large": 336_226_108, "albert/base"
 
 
 def num_parameters(name, *bindings):
-  config = configuration.read([f"models/{name}.gin"], bindings).build(TransformerConfig)
+  config = reader.read([f"models/{name}.gin"], bindings).build(TransformerConfig)
   tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
   sides = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
   batch = {f"{side}_input_tokens": tokens for side, layers in sides.items() if layers}

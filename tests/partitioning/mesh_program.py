@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from t5x_style.models import TransformerConfig
-from t5x_style.training import run, schedules, synthetic, train
+from t5x_style.training import loop, schedules, setup, synthetic, train_config
 
 STEPS = 20
 ROWS, INPUTS, TARGETS = 16, 24, 16  # The two lengths differ, and divide by four.
@@ -80,7 +80,7 @@ def prepare(architecture, mesh, folder):
     remat="full",
     **FAMILIES[architecture],
   )
-  a_run = run.Run(
+  a_run = train_config.TrainConfig(
     model=config,
     dataset=load,
     # Adam divides by the gradient's own size: where that is next to nothing, float32 noise decides
@@ -93,7 +93,7 @@ def prepare(architecture, mesh, folder):
     num_microbatches=2,
     mesh_shape=mesh,
   )
-  return run.prepare(a_run, jax.devices()[: int(np.prod(list(mesh.values())))])
+  return setup.prepare(a_run, jax.devices()[: int(np.prod(list(mesh.values())))])
 
 
 def collectives(hlo):
@@ -141,7 +141,7 @@ def main():
       start = jax.device_get(state)
     if compared:
       jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), start)
-    step = train.compile_step(prepared)
+    step = loop.compile_step(prepared)
     losses = []
     for batch in prepared.dataset.train():
       state, sums = step(state, prepared.partitioner.put(batch))

@@ -14,7 +14,7 @@ GIN = """
 from __gin__ import dynamic_registration
 from t5x_style.models import config
 from t5x_style.training import optimizers
-from t5x_style.training import run
+from t5x_style.training import setup
 from t5x_style.training import schedules
 from t5x_style.training import synthetic
 
@@ -26,7 +26,7 @@ MESH_SHAPE = None
 DCN_MESH_SHAPE = None
 MODEL_DIR = None
 
-run.Run:
+train_config.TrainConfig:
   model = @config.TransformerConfig()
   dataset = @synthetic.load
   optimizer = @optimizers.adamw

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.training import run
-from t5x_style.training.step import LossOptions, averaging_weights, make_train_step
-from tests.training import conftest
+from t5x_style.training import setup
+from t5x_style.training.loss import LossOptions, averaging_weights
+from t5x_style.training.step import make_train_step
+from tests import tiny
 
 # Two rows of 8 tokens: three sequences with loss and one without, of very different lengths.
 SEGMENTS = np.array([[1, 1, 1, 1, 1, 2, 0, 0], [1, 1, 2, 2, 2, 2, 2, 2]])
@@ -30,9 +31,7 @@ def test_averaging_weights_sum_to_one_over_each_sequence():
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
   """A tiny decoder, its parameters, a packed batch, and its per-token losses by hand."""
-  prepared = run.prepare(
-    conftest.make_run("decoder_only", tmp_path_factory.mktemp("run"), batch_size=2)
-  )
+  prepared = setup.prepare(tiny.run("decoder_only", tmp_path_factory.mktemp("run"), batch_size=2))
   batch = dict(next(prepared.dataset.train()))
   batch["decoder_segment_ids"] = SEGMENTS.astype(np.int32)
   batch["decoder_positions"] = np.array([[0, 1, 2, 3, 4, 0, 0, 0], [0, 1, 0, 1, 2, 3, 4, 5]])
@@ -89,7 +88,7 @@ def test_sequences_are_averaged_the_same_in_microbatches(packed):
 
 def test_few_chosen_positions_are_averaged_like_all_of_them(tiny_run, tmp_path):
   """A masked LM projects only the positions with loss; that changes no number."""
-  prepared = run.prepare(tiny_run("encoder_only", tmp_path))
+  prepared = setup.prepare(tiny_run("encoder_only", tmp_path))
   batch = dict(next(prepared.dataset.train()))
   batch["encoder_loss_weights"] = batch["encoder_loss_weights"].copy()
   batch["encoder_loss_weights"][0, 4:] = 0.0

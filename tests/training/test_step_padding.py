@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.training import run, step
+from t5x_style.training import setup, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Planted:
 )
 def test_hidden_states_of_padding_that_are_no_numbers(architecture, tiny_run, tmp_path):
   """In masked LM some rows have fewer chosen positions than there is room for."""
-  prepared = run.prepare(tiny_run(architecture, tmp_path))
+  prepared = setup.prepare(tiny_run(architecture, tmp_path))
   batch = dict(next(prepared.dataset.train()))
   name = "encoder_loss_weights" if architecture == "encoder_only" else "decoder_loss_weights"
   batch[name] = batch[name].copy()

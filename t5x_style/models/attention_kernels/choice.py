@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from t5x_style.errors import UserError
 from t5x_style.models.attention_kernels import blocked, cudnn, short, splash, xla
-from t5x_style.partitioning.placement import current_platform, num_shards
+from t5x_style.partitioning.active_mesh import current_platform, num_shards
 
 if TYPE_CHECKING:
   from t5x_style.models.attention import Pattern

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from t5x_style.models.attention_kernels.heads import indivisible, spread_key_heads
-from t5x_style.partitioning.placement import current_platform, num_shards, on_each_device
+from t5x_style.partitioning.active_mesh import current_platform, num_shards, on_each_device
 
 if TYPE_CHECKING:
   from t5x_style.models.attention import Pattern

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from t5x_style.partitioning.placement import num_shards
+from t5x_style.partitioning.active_mesh import num_shards
 
 if TYPE_CHECKING:
   from t5x_style.models.attention_kernels.choice import Case

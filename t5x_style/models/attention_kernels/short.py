@@ -24,7 +24,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from t5x_style.models.attention_kernels.heads import OUTPUT_NAME, indivisible
 from t5x_style.models.attention_kernels.xla import HIDDEN
-from t5x_style.partitioning.placement import current_platform, num_shards, on_each_device
+from t5x_style.partitioning.active_mesh import current_platform, num_shards, on_each_device
 
 if TYPE_CHECKING:
   from t5x_style.models.attention import Pattern

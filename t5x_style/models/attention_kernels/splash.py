@@ -12,7 +12,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from jax.sharding import NamedSharding
 
 from t5x_style.models.attention_kernels.heads import OUTPUT_NAME, indivisible, spread_key_heads
-from t5x_style.partitioning.placement import (
+from t5x_style.partitioning.active_mesh import (
   current_platform,
   num_shards,
   on_each_device,

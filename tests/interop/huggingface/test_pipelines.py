@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from launch import convert, convert_gin
-from launch.gin_values import GinValues
+from launch import convert
+from launch.configuration import model_gin
+from launch.configuration.gin_values import GinValues
 from t5x_style.interop import orbax_files
 
 RUNS = {
@@ -24,7 +25,7 @@ def test_a_run_of_ours_in_a_pipeline(task, tmp_path, monkeypatch, draw_parameter
   sizes = ["emb_dim = 64", "mlp_dim = 64", "num_heads = 2", "head_dim = 32"]
   layers = "num_decoder_layers" if task == "text-generation" else "num_encoder_layers"
   bindings = [f"config.TransformerConfig.{x}" for x in [*sizes, f"{layers} = 2"]]
-  config = convert_gin.transformer_config(GinValues(["run.gin"], bindings))
+  config = model_gin.transformer_config(GinValues(["run.gin"], bindings))
   arrays = draw_parameters(config)
   writer = orbax_files.Writer(tmp_path / "model_dir" / "checkpoints" / "3")
   for keys, x in arrays.items():

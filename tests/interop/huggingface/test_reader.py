@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from t5x_style.checkpoints.warm_start import initial_params
 from t5x_style.errors import UserError
 from t5x_style.interop import conversion, huggingface
 from t5x_style.interop.readers import READERS
-from t5x_style.training.initial import initial_params
 
 
 def abstract(config, as_tree):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import convert_gin
-from launch.gin_values import GinValues
+from launch.configuration import model_gin
+from launch.configuration.gin_values import GinValues
 from t5x_style.errors import UserError
 from t5x_style.interop import model_settings
 from t5x_style.models import RotaryScaling
@@ -58,7 +58,7 @@ def shrunk(config):
   "name", [name if name in KINDS else pytest.param(name, marks=pytest.mark.slow) for name in FILES]
 )
 def test_an_exported_model_computes_the_same(name, export_and_load, draw_parameters, compare):
-  config = shrunk(convert_gin.transformer_config(GinValues([str(FILES[name])])))
+  config = shrunk(model_gin.transformer_config(GinValues([str(FILES[name])])))
   if name in LACKING:
     with pytest.raises(UserError, match="transformers has no such model"):
       model_settings.choose_family(config)

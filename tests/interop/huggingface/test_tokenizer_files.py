@@ -13,7 +13,7 @@ import t5x_style
 from t5x_style.interop import tokenizer_files
 from t5x_style.interop.tokenizer_files import Vocabulary
 
-SHIPPED = f"{next(iter(t5x_style.__path__))}/data/vocabulary_files/python_stdlib.model"
+SHIPPED = f"{next(iter(t5x_style.__path__))}/data/tokenizers/vocabulary_files/python_stdlib.model"
 TEXTS = [inspect.getsource(module) for module in (textwrap, inspect, json.decoder)]
 TEXTS += ["", " ", "  a\t\r\n  b ", "naïve 日本語 🙂 \u2581 <0x41> [MASk]", "x" * 300]
 

@@ -6,7 +6,7 @@ import pytest
 
 from t5x_style.interop import huggingface
 from t5x_style.models import Transformer
-from t5x_style.training.step import TrainingLoss
+from t5x_style.training.loss import TrainingLoss
 
 IGNORED = -100  # in the labels of transformers: no loss
 

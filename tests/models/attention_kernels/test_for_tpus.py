@@ -6,7 +6,8 @@ import pytest
 
 from t5x_style.models.attention import Pattern, Scope, attend
 from t5x_style.models.attention_kernels.choice import Case, choose
-from t5x_style.partitioning import Partitioner, make_mesh, topologies
+from t5x_style.partitioning import Partitioner, make_mesh
+from t5x_style.planning import topologies
 
 pytestmark = pytest.mark.skipif(not topologies.available(), reason="libtpu is not installed")
 

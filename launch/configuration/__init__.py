@@ -1,0 +1,1 @@
+"""Reading flags and gin files, and checking every value in them."""

@@ -1,0 +1,198 @@
+"""The flags the commands share, named as in T5X, and a --help page of one screen."""
+
+import os
+import re
+import shlex
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from launch.configuration import reader
+from launch.configuration.errors import ConfigurationError, did_you_mean
+from launch.process import environment
+
+_GIN = "--gin.NAME=VALUE"
+_TFDS_DATA_DIR = "t5x_style.data.corpora.Tfds.data_dir"
+
+
+def parse(
+  argv: Sequence[str],
+  *,
+  about: str,
+  examples: str,
+  define: Callable[[flags.FlagValues], None] | None = None,
+  runs_model: bool = True,
+) -> Any:
+  """Parses the command line; prints the help page and exits where it is asked for.
+
+  The flags live in what is returned and nowhere else, so a module that is both run and imported
+  defines them once.
+
+  Args:
+    argv: the program's name, then its arguments.
+    about: one line; examples: commands to copy, one a line. For the help page.
+    define: adds a command's own flags, with `flag_values` set to its argument.
+    runs_model: whether it trains or evaluates: dry_run and the flags of several processes.
+
+  Returns:
+    the flags' values as attributes: gin_file, gin_bindings (with every --gin.NAME=VALUE among
+    them, in order), gin_search_paths, tfds_data_dir, dry_run, coordinator_address, process_count,
+    process_index, traceback, and those of `define`.
+
+  Raises:
+    ConfigurationError: a flag is unknown or cannot have its value.
+  """
+
+  def define_all(values: flags.FlagValues) -> None:
+    _define_shared(values)
+    if runs_model:
+      _define_running(values)
+    if define:
+      define(values)
+
+  values, rest = parse_own(argv, about=about, examples=examples, define=define_all)
+  if rest:
+    gin = f" Did you mean --gin_file={rest[0]}?" if rest[0].endswith(".gin") else ""
+    raise ConfigurationError(f"The argument {rest[0]!r} belongs to no flag.{gin}")
+  if values.tfds_data_dir == "":
+    raise ConfigurationError("--tfds_data_dir is empty; write --tfds_data_dir=/path/to/datasets.")
+  return values
+
+
+def parse_own(
+  argv: Sequence[str],
+  *,
+  about: str,
+  examples: str,
+  define: Callable[[flags.FlagValues], None],
+) -> tuple[Any, list[str]]:
+  """The same for a command that reads no gin file: only the flags of `define`, and --traceback.
+
+  Returns:
+    the flags' values, and the words that belong to no flag.
+  """
+  values = flags.FlagValues()
+  define(values)
+  flags.DEFINE_bool("traceback", False, "Show where an error comes from.", flag_values=values)
+  if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in argv[1:]):
+    print(help_page(values, about, examples))
+    sys.exit(0)
+  return values, _parse(values, [argv[0], *map(_as_binding, argv[1:])])
+
+
+def read_configuration(
+  values: Any, overrides: Mapping[str, Any] | None = None
+) -> reader.Configuration:
+  """The configuration that the flags ask for; with overrides, as configuration.read takes them."""
+  overrides = dict(overrides or {})
+  if values.tfds_data_dir:
+    overrides[_TFDS_DATA_DIR] = values.tfds_data_dir
+    os.environ["TFDS_DATA_DIR"] = values.tfds_data_dir  # For SeqIO tasks of the user's own.
+  with environment.quiet_imports():
+    return reader.read(values.gin_file, values.gin_bindings, values.gin_search_paths, overrides)
+
+
+def quoted(argument: str) -> str:
+  """An argument as one would type it in a shell; --gin.X="'text'" keeps its readable quotes."""
+  plain = shlex.quote(argument)
+  if plain == argument or "'" not in argument or re.search(r'["$`\\!]', argument):
+    return plain
+  name, equals, value = argument.partition("=")
+  return f'{shlex.quote(name)}{equals}"{value}"' if equals else f'"{argument}"'
+
+
+def _define_shared(values: flags.FlagValues) -> None:
+  define_gin(values)
+  flags.DEFINE_string(
+    "tfds_data_dir", None, "Where TFDS datasets are; wins over the gin files.", flag_values=values
+  )
+
+
+def define_gin(values: flags.FlagValues) -> None:
+  """The flags that say which gin files are read."""
+  flags.DEFINE_multi_string(
+    "gin_file",
+    [],
+    "A gin file: a path, or the name of a shipped one. May be repeated; later ones win.",
+    flag_values=values,
+  )
+  flags.DEFINE_multi_string(
+    "gin_bindings",
+    [],
+    f'A binding, as "NAME = VALUE"; {_GIN} is short for it. They win over all files.',
+    flag_values=values,
+  )
+  flags.DEFINE_list(
+    "gin_search_paths",
+    [],
+    "Folders, separated by commas, in which gin files and includes are looked for.",
+    flag_values=values,
+  )
+
+
+def _define_running(values: flags.FlagValues) -> None:
+  flags.DEFINE_bool(
+    "dry_run", False, "Build and print everything, train nothing.", flag_values=values
+  )
+  flags.DEFINE_string(
+    "coordinator_address",
+    None,
+    "HOST:PORT of process 0, for several processes that no cluster introduces to each other.",
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "process_count", None, "Processes in all.", lower_bound=1, flag_values=values
+  )
+  flags.DEFINE_integer(
+    "process_index", None, "This process, counted from 0.", lower_bound=0, flag_values=values
+  )
+
+
+def _as_binding(argument: str) -> str:
+  """--gin.NAME=VALUE -> --gin_bindings=NAME = VALUE"""
+  found = re.fullmatch(r"--?gin\.([^=\s]+)(=?)(.*)", argument, re.DOTALL)
+  if not found:
+    return argument
+  name, equals, value = found.groups()
+  if not (equals and value):
+    raise ConfigurationError(f"{argument} sets nothing; write --gin.{name}=VALUE in one word.")
+  return f"--gin_bindings={name} = {value}"
+
+
+def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+  """Returns what belongs to no flag."""
+  try:
+    return values(argv)[1:]
+  except flags.UnrecognizedFlagError as error:
+    known = [f"--{name}" for name in _own(values)]
+    raise ConfigurationError(
+      f"There is no flag --{error.flagname}.{did_you_mean(f'--{error.flagname}', known)} "
+      "--help lists them."
+    ) from error
+  except flags.Error as error:
+    raise ConfigurationError(f"{str(error)[:1].upper()}{str(error)[1:].rstrip('.')}.") from error
+
+
+def _own(values: flags.FlagValues) -> list[str]:
+  """The flags that were defined here or by a command, in the order of definition."""
+  return [name for name in values if name not in ("flagfile", "undefok")]
+
+
+def help_page(values: flags.FlagValues, about: str, examples: str) -> str:
+  """What the command is, examples to copy, and the flags."""
+  lines = [about, "", "Examples:", textwrap.indent(textwrap.dedent(examples).strip(), "  ")]
+  lines += ["", "Flags:"]
+  # absl adds how to repeat a flag, after a semicolon.
+  entries = {f"--{name}": (values[name].help or "").partition(";\n")[0] for name in _own(values)}
+  if "gin_bindings" in values:
+    entries[_GIN] = (
+      "Sets a macro, or a parameter: --gin.TrainConfig.seed=1. Text in quotes: \"'text'\"."
+    )
+  width = max(map(len, entries)) + 4
+  for name, text in entries.items():
+    start = f"  {name:<{width}}"
+    lines += textwrap.wrap(text, 98, initial_indent=start, subsequent_indent=" " * len(start))
+  return "\n".join(lines)

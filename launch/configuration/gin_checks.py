@@ -1,0 +1,227 @@
+"""Checks of what gin files bind, all together: before anything is built."""
+
+import dataclasses
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from launch.configuration import gin_types
+from launch.configuration.errors import ConfigurationError, did_you_mean, nearest
+from launch.configuration.gin_files import COMMAND_LINE, shipped_files
+from launch.configuration.gin_names import ResolvedReference, Target, listed
+from launch.configuration.gin_text import Macro, Place, Verbatim, find, join, replace
+
+_MOST_MISTAKES = 12
+_LONGEST_VALUE = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+  """A value bound to a macro (then there is no target) or to a parameter, all names resolved."""
+
+  scope: str
+  target: Target | None
+  name: str
+  value: Any
+  place: Place
+
+
+Macros = Mapping[str, Bound]
+
+
+def check_macros(macros: Macros, every: Collection[Bound]) -> None:
+  """Every macro that is used is set; none set on the command line, or misspelt, goes unused."""
+  used: dict[str, Place] = {}
+  for bound in every:
+    for macro in find(bound.value, Macro):
+      used.setdefault(macro.name, bound.place)
+  mistakes, explained = [], set()
+  for name, place in used.items():
+    if name not in macros and name != "gin.REQUIRED":
+      slips = [other for other in macros if _one_slip_apart(name, other)]
+      near = nearest(name, macros.keys() - used.keys(), 1) or slips
+      explained.update(near[:1])
+      mistakes.append(_unset_macro(name, place, near))
+  for bound in every:
+    if Macro("gin.REQUIRED") in find(bound.value, Macro):
+      name = f"{bound.target.written}.{bound.name}" if bound.target else bound.name
+      mistakes.append(_unset_macro(name, bound.place))
+  for name, bound in macros.items():
+    if bound.value != Macro("gin.REQUIRED") and name not in used.keys() | explained:
+      mistakes.append(_unused_macro(bound, used))
+  _report(mistakes)
+
+
+def check_scopes(every: Collection[Bound]) -> None:
+  """A binding in a scope is of use: a @scope/reference leads into every part of it."""
+  entered = {
+    part
+    for bound in every
+    for reference in find(bound.value, ResolvedReference)
+    for part in reference.scope.split("/")
+  }
+  mistakes = []
+  for bound in every:
+    unknown = [part for part in bound.scope.split("/") if part and part not in entered]
+    if unknown:
+      advice = did_you_mean(unknown[0], entered - {""})
+      mistakes.append(
+        f"No reference enters the scope {unknown[0]!r}, so this has no effect.{advice} Write "
+        f"@{bound.scope}/name() where it is to hold, or leave the scope out.{bound.place.quoted()}"
+      )
+  _report(mistakes)
+
+
+def check_circles(macros: Macros, parameters: Iterable[Bound]) -> None:
+  """No macro needs its own value, and nothing is called to give what it is itself called with."""
+  parameters = list(parameters)
+  path: dict[Any, str] = {}  # what is being looked at, from the outside in, as it is written
+  done: set[Any] = set()
+
+  def look(key: Any, written: str, inside: Iterable[Bound], scope: str, place: Place) -> None:
+    if key in path:
+      circle = " -> ".join([*list(path.values())[list(path).index(key) :], written])
+      raise ConfigurationError(f"{written} needs its own value: {circle}.{place.quoted()}")
+    if key in done:
+      return
+    path[key] = written
+    for bound in inside:
+      for macro in find(bound.value, Macro):
+        if macro.name in macros:
+          look(macro.name, f"%{macro.name}", [macros[macro.name]], scope, bound.place)
+      for reference in find(bound.value, ResolvedReference):
+        if reference.evaluate:
+          call(reference.scope or scope, reference.target, bound.place)
+    del path[key]
+    done.add(key)
+
+  def call(scope: str, target: Target, place: Place) -> None:
+    inside = [
+      bound
+      for bound in parameters
+      if bound.target
+      and bound.target.object is target.object
+      and (not bound.scope or f"{scope}/".startswith(f"{bound.scope}/"))
+    ]
+    look((scope, id(target.object)), f"@{join(scope, target.written)}()", inside, scope, place)
+
+  for bound in parameters:
+    if bound.target:
+      call(bound.scope, bound.target, bound.place)
+  for name, bound in macros.items():
+    look(name, f"%{name}", [bound], "", bound.place)
+
+
+def check_values(macros: Macros, parameters: Iterable[Bound]) -> None:
+  """Every parameter is given what its annotation says."""
+  mistakes: dict[tuple[Place, str], str] = {}  # one for a value that several parameters take
+  for bound in parameters:
+    if bound.target is None or bound.target.absent:
+      continue
+    annotation = gin_types.annotations(bound.target.object).get(bound.name, Any)
+    for problem in gin_types.problems(annotation, _without_macros(bound.value, macros)):
+      blamed = _blamed(macros, bound, problem.path)
+      said = _wrong_value(macros, bound, blamed, problem)
+      mistakes.setdefault((blamed.place, problem.wanted), said)
+  _report(mistakes.values())
+
+
+def _report(mistakes: Iterable[str]) -> None:
+  mistakes = list(filter(None, mistakes))
+  if mistakes:
+    more = len(mistakes) - _MOST_MISTAKES
+    lines = mistakes[:_MOST_MISTAKES] + [f"and {more} mistakes more."] * (more > 0)
+    raise ConfigurationError("\n".join(lines))
+
+
+def _without_macros(value: Any, macros: Macros) -> Any:
+  """The value with what every macro stands for in its place."""
+
+  def meaning(macro):
+    bound = macros.get(macro.name)
+    return macro if bound is None else _without_macros(bound.value, macros)
+
+  try:
+    return replace(value, Macro, meaning)
+  except TypeError as error:
+    raise ConfigurationError(f"A key of {_shown(value)} is a list or a dictionary.") from error
+
+
+def _blamed(macros: Macros, bound: Bound, path: Sequence[Any]) -> Bound:
+  """The macro or parameter whose own text holds the part of a value that `path` leads to."""
+  value, keys = bound.value, list(path)
+  while keys or isinstance(value, Macro):
+    if isinstance(value, Macro):
+      bound = macros[value.name]
+      value = bound.value
+    else:
+      value = _at(value, keys.pop(0), macros)
+  return bound
+
+
+def _at(value: Any, key: Any, macros: Macros) -> Any:
+  """value[key], where a macro may stand for the key."""
+  if isinstance(value, dict) and key not in value:
+    return next(item for k, item in value.items() if _without_macros(k, macros) == key)
+  return value[key]
+
+
+def _wrong_value(macros: Macros, bound: Bound, blamed: Bound, problem: gin_types.Problem) -> str:
+  assert bound.target is not None
+  parameter = f"{bound.target.written}.{bound.name}"
+  name, about = (parameter, "") if blamed is bound else (blamed.name, f" (for {parameter})")
+  part, also = "", ""
+  if blamed is not bound and bound.place.source == COMMAND_LINE:
+    also = bound.place.quoted()
+  if problem.path:
+    value = _without_macros(bound.value, macros)
+    for key in problem.path[:-1]:
+      value = value[key]
+    last = problem.path[-1]
+    part = f": the key {_shown(last)}" if problem.is_key else f": {_shown(value[last])}"
+  said = f"{name} = {_shown(blamed.value)}{part} should {problem.wanted}{about}."
+  return f"{said}{blamed.place.quoted()}{also}"
+
+
+def _shown(value: Any) -> str:
+  """A value as it is written in a gin file, cut where it is long."""
+
+  def reference(ref):
+    return Verbatim(f"@{join(ref.scope, ref.target.written)}{'()' if ref.evaluate else ''}")
+
+  text = repr(replace(value, ResolvedReference, reference))
+  return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def _unset_macro(name: str, place: Place, near: Sequence[str] = ()) -> str:
+  files = shipped_files(rf"{re.escape(name)}\s*=")
+  if near:
+    advice = f". Did you mean {near[0]}, which is set?"
+  elif files:
+    advice = f". Include one of {', '.join(files)}, or set it: --gin.{name}=..."
+  else:
+    advice = f". Set it: --gin.{name}=..."
+  return f"{name} is not set{advice}{place.quoted()}"
+
+
+def _unused_macro(bound: Bound, used: Mapping[str, Place]) -> str:
+  """What is wrong with a macro nobody uses: on the command line always something. In a file it is
+  a mistake only when a single slip of the keyboard away from one that is used: files may offer more
+  than a run takes up."""
+  if bound.place.source == COMMAND_LINE:
+    advice = did_you_mean(bound.name, used) or f" They use {listed(used)}."
+    return f"The gin files use no macro {bound.name}.{advice}{bound.place.quoted()}"
+  slips = [name for name in used if len(name) > 4 and _one_slip_apart(bound.name, name)]
+  if not slips:
+    return ""
+  return f"{bound.name} is set, but nothing uses it. Did you mean {slips[0]}?{bound.place.quoted()}"
+
+
+def _one_slip_apart(a: str, b: str) -> bool:
+  """One letter is missing, added or another, or two neighbours are swapped."""
+  a, b = sorted((a, b), key=len)
+  i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
+  if len(a) < len(b):
+    return a[i:] == b[i + 1 :]
+  swapped = a[i : i + 2] == b[i : i + 2][::-1] and a[i + 2 :] == b[i + 2 :]
+  return swapped or a[i + 1 :] == b[i + 1 :]

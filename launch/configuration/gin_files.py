@@ -1,0 +1,180 @@
+"""Reads gin files: where they are, what they include, and every binding with its place.
+
+gin could read them itself, but it names neither the nearest right name nor, always, the line when
+something is misspelt, and on the command line it knows nothing of what the files import. So the
+files are read here, checked, and handed to gin as one text.
+"""
+
+import codecs
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+from gin import config_parser
+
+import launch
+from launch.configuration.errors import ConfigurationError, did_you_mean, nearest
+from launch.configuration.gin_names import Imports, import_module
+from launch.configuration.gin_text import Place, parse_text
+
+COMMAND_LINE = "command line"
+_MOST_OPEN = 50  # gin files that include each other
+SHIPPED = Path(launch.__file__).resolve().parents[1] / "gin_configs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Binding:
+  """`scope/selector.argument = value`; a macro has no argument."""
+
+  scope: str
+  selector: str
+  argument: str
+  value: Any
+  place: Place
+  imports: Imports  # what names mean in its file
+
+
+class GinFiles:
+  """The bindings of gin files and of all they include, in the order in which they take effect."""
+
+  def __init__(
+    self,
+    search_paths: Sequence[str] = (),
+    import_module: Callable[[Any, Place], Imports] = import_module,
+  ):
+    self._import_module = import_module
+    self.bindings: list[Binding] = []
+    self.imports: Imports = {}
+    self._search_paths = [epath.Path(path).expanduser() for path in search_paths]
+    self._open: list[epath.Path] = []
+
+  def read(self, name: str, included_at: Place | None = None) -> None:
+    """Reads one file and, where they stand in it, its includes.
+
+    Raises:
+      ConfigurationError: a file does not exist, is not gin, or imports what does not exist.
+    """
+    path = self._find(name, included_at)
+    if len(self._open) == _MOST_OPEN:
+      raise ConfigurationError(f"Includes are nested more than {_MOST_OPEN} deep: {name!r} is.")
+    if path in self._open:
+      chain = " -> ".join(shown(p) for p in [*self._open, path])
+      raise ConfigurationError(f"Gin files include each other: {chain}.")
+    self._open.append(path)
+    imports: Imports = {}
+    for statement, place in parse_text(_text(path), shown(path)):
+      if isinstance(statement, config_parser.IncludeStatement):
+        self.read(statement.filename, place)
+      elif isinstance(statement, config_parser.ImportStatement):
+        imports.update(self._import_module(statement, place))
+      elif isinstance(statement, config_parser.BindingStatement):
+        scope, selector, argument, value, _ = statement
+        self.bindings.append(Binding(scope, selector, argument, value, place, imports))
+    self.imports |= imports
+    self._open.pop()
+
+  def _find(self, name: str, included_at: Place | None) -> epath.Path:
+    """The file, from the first place that has it.
+
+    Places are the working directory, --gin_search_paths and the shipped files, the latter with or
+    without "gin_configs/"; for an include, before them, the folder of the file that includes it,
+    and the shipped files where that is one of them.
+    """
+    shipped = epath.Path(SHIPPED)
+    folders = [epath.Path(Path.cwd()), *self._search_paths, shipped]
+    if included_at:
+      beside = self._open[-1].parent
+      own = [shipped] if beside.is_relative_to(shipped) else []
+      folders = list(dict.fromkeys([beside, *own, *folders]))
+    # One with a scheme (gs://...) or from the root is the same file below any folder.
+    path = epath.Path(name).expanduser()
+    candidates = [path] if path.is_absolute() else [folder / path for folder in folders]
+    if name.startswith(f"{SHIPPED.name}/"):
+      candidates.append(shipped.parent / name)
+    for path in candidates:
+      if path.is_file():
+        return path.resolve()
+    raise ConfigurationError(_not_found(name, folders, included_at))
+
+
+def _text(path: epath.Path) -> str:
+  """The content of a gin file.
+
+  Raises:
+    ConfigurationError: it is not text in UTF-8.
+  """
+  content = path.read_bytes()
+  if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content:
+    raise ConfigurationError(f"{shown(path)} is not text in UTF-8; save it as UTF-8.")
+  try:
+    text = content.decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    line = content.count(b"\n", 0, error.start) + 1
+    raise ConfigurationError(
+      f"{shown(path)} is not text in UTF-8 (line {line}); save it as UTF-8."
+    ) from error
+  return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _not_found(name: str, folders: Sequence[epath.Path], included_at: Place | None) -> str:
+  # Of two with one name the one nearer to the top: it is the one that people start.
+  files = {Path(file).name: file for file in sorted(shipped_files(), key=lambda f: -f.count("/"))}
+  same = files.get(Path(name).name)
+  near = [same] if same else [files[n] for n in nearest(Path(name).name, files, 2)]
+  folder = next((f for f in folders if (f / name).is_dir()), None)
+  return (
+    (f"{name!r} is a folder, not a gin file." if folder else f"There is no gin file {name!r}.")
+    + (f" Did you mean {' or '.join(map(repr, near))}?" if near else "")
+    + (included_at.quoted() if included_at else "")
+    + f"\n  Looked in {', '.join(str(folder) for folder in folders)}."
+    + (f"\n  Shipped are {', '.join(sorted(files.values()))}." if files and not near else "")
+  )
+
+
+def shown(path: Path) -> str:
+  """A path as a person would write it: from the working directory where it lies below that, and
+  from "gin_configs/" where it is a shipped file."""
+  for base in (Path.cwd(), SHIPPED.parent):
+    if path.is_relative_to(base):
+      return str(path.relative_to(base))
+  return str(path)
+
+
+def shipped_files(pattern: str = "") -> list[str]:
+  """The gin files that come with the package, of those only the ones with a line that begins with
+  the regular expression `pattern`."""
+  line = re.compile(f"^{pattern}", re.MULTILINE)
+  return [
+    path.relative_to(SHIPPED).as_posix()
+    for path in sorted(SHIPPED.rglob("*.gin"))
+    if line.search(path.read_text())
+  ]
+
+
+def parse_binding(text: str, known: Sequence[Binding], imports: Imports) -> Binding:
+  """One binding from the command line: `NAME = value` or `name.parameter = value`.
+
+  A macro that the files set to a string may be given without the quotes gin asks for.
+
+  Raises:
+    ConfigurationError: it is not a binding, and what to write.
+  """
+  name, equals, value = (part.strip() for part in text.partition("="))
+  if not (name and equals and value):
+    raise ConfigurationError(f"--gin.{text.strip()} sets nothing; write --gin.NAME=value.")
+  place = Place(COMMAND_LINE, None, f"--gin.{name}={value}")
+  try:
+    ((statement, _),) = parse_text(f"{name} = {value}", COMMAND_LINE)
+    scope, selector, argument, parsed, _ = statement
+  except ValueError as error:  # Not gin, more than one statement, or one of another kind.
+    is_string = {b.selector: isinstance(b.value, str) for b in known if not b.argument}
+    if is_string.get(name) and not re.search(r"[\"'\[\](){}@%]", value):
+      return Binding("", name, "", value, place, imports)
+    raise ConfigurationError(
+      f"gin cannot read the value {value}; a string is written --gin.{name}=\"'text'\"."
+      f"{place.quoted()}{did_you_mean(value, ['True', 'False', 'None'])}"
+    ) from error
+  return Binding(scope, selector, argument, parsed, place, imports)

@@ -1,0 +1,186 @@
+"""What the names in gin files mean: modules, the functions and classes in them, parameters."""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import pkgutil
+import sys
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from gin import config_parser
+
+from launch.configuration.errors import ConfigurationError, did_you_mean
+from launch.configuration.gin_text import Place
+
+Imports = dict[str, types.ModuleType]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+  """A function or class that gin binds, and how it is reached."""
+
+  object: Any
+  module: str
+  path: str  # of attributes inside the module
+
+  def __str__(self):
+    return f"{self.module}.{self.path}"
+
+  @property
+  def written(self) -> str:
+    """As gin files write it, which import the module."""
+    return f"{self.module.rpartition('.')[2]}.{self.path}"
+
+  @property
+  def absent(self) -> bool:
+    """Whether its module was left out."""
+    return getattr(self.object, "left_out", False)
+
+  @property
+  def parameters(self) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(self.object).parameters
+
+  @property
+  def required(self) -> list[str]:
+    """Parameters without a default."""
+    return [
+      name
+      for name, parameter in self.parameters.items()
+      if parameter.default is parameter.empty
+      and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+
+  def check_parameter(self, name: str, place: Place) -> None:
+    """Raises ConfigurationError if it has no such parameter."""
+    parameters = self.parameters
+    if name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+      return
+    advice = did_you_mean(name, parameters) or f" It has {listed(parameters)}."
+    raise ConfigurationError(f"{self.path} has no parameter {name!r}.{advice}{place.quoted()}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ResolvedReference:
+  """@scope/target or @scope/target() in a value."""
+
+  scope: str
+  target: Target
+  evaluate: bool
+
+
+def resolve(selector: str, imports: Imports, place: Place) -> Target | None:
+  """The object a dotted name means; None where nothing is imported under its first part.
+
+  Raises:
+    ConfigurationError: there is no such attribute, or it cannot be called.
+  """
+  first, *attributes = selector.split(".")
+  if first not in imports:
+    return None
+  value: Any = imports[first]
+  module, path = imports[first], []
+  for attribute in attributes:
+    if not hasattr(value, attribute):
+      known = [name for name in dir(value) if not name.startswith("_")]
+      raise ConfigurationError(
+        f"{_describe(value)} has no {attribute!r}.{did_you_mean(attribute, known)}{place.quoted()}"
+      )
+    value = getattr(value, attribute)
+    path.append(attribute)
+    if isinstance(value, types.ModuleType):
+      module, path = value, []
+  if not callable(value):
+    raise ConfigurationError(
+      f"{selector} is neither a function nor a class; gin binds only those.{place.quoted()}"
+    )
+  return Target(value, module.__name__, ".".join(path))
+
+
+def _describe(value: Any) -> str:
+  if isinstance(value, types.ModuleType):
+    return f"The module {value.__name__}"
+  return str(getattr(value, "__qualname__", value))
+
+
+class Absent(types.ModuleType):
+  """Stands for a module that is left out: every name in it is there, and takes any parameter."""
+
+  def __getattr__(self, name: str) -> Any:
+    if name.startswith("__"):
+      raise AttributeError(name)
+
+    def absent(**_: Any) -> None:
+      raise RuntimeError(f"{self.__name__}.{name} was left out.")
+
+    absent.left_out = True  # type: ignore[attr-defined]
+    self.__dict__[name] = absent  # The same one the next time.
+    return absent
+
+
+def import_module(
+  statement: config_parser.ImportStatement, place: Place, without: Sequence[str] = ()
+) -> Imports:
+  """What an import statement of a gin file binds: one name.
+
+  Args:
+    without: packages that are not imported; what the name then means takes any parameter.
+
+  Raises:
+    ConfigurationError: there is no such module, or it cannot be imported.
+  """
+  if statement.is_from and statement.module.startswith("__gin__."):
+    return {}  # Dynamic registration: what every file gets.
+  if any(f"{statement.module}.".startswith(f"{package}.") for package in without):
+    return {statement.bound_name(): _absent(statement.module)}
+  try:
+    module = importlib.import_module(statement.module)
+  except SyntaxError as error:
+    raise ConfigurationError(
+      f"{statement.module} cannot be imported: {error.msg} ({error.filename}, line {error.lineno})."
+      f"{place.quoted()}"
+    ) from error
+  except ImportError as error:
+    if error.name and f"{statement.module}.".startswith(f"{error.name}."):
+      raise ConfigurationError(_no_module(statement.module) + place.quoted()) from error
+    raise ConfigurationError(
+      f"{statement.module} cannot be imported: {error}.{place.quoted()}"
+    ) from error
+  name = statement.bound_name()
+  # `import a.b` binds a, everything else the module itself.
+  return {name: module if statement.is_from or statement.alias else sys.modules[name]}
+
+
+@functools.cache
+def _absent(module: str) -> Absent:
+  return Absent(module)
+
+
+def _no_module(module: str) -> str:
+  """Says which part of a dotted module does not exist, and what does."""
+  parts = module.split(".")
+  for i in range(len(parts) - 1, 0, -1):
+    name, missing = ".".join(parts[:i]), parts[i]
+    try:
+      parent = importlib.import_module(name)
+    except ImportError:
+      continue
+    if hasattr(parent, missing):
+      head, _, tail = name.rpartition(".")
+      write = f"from {head} import {tail}" if head else f"import {tail}"
+      return (
+        f"gin imports modules, and {missing} is something inside the module {name}: "
+        f"write `{write}` and use {tail}.{missing}."
+      )
+    inside = [info.name for info in pkgutil.iter_modules(getattr(parent, "__path__", []))]
+    advice = did_you_mean(missing, inside) or (f" It has {listed(inside)}." if inside else "")
+    return f"{name} has no module {missing!r}.{advice}"
+  return f"There is no Python module {module!r}."
+
+
+def listed(names: Iterable[str], most: int = 24) -> str:
+  """The names in order of the alphabet, cut where there are many."""
+  names = sorted(names)
+  return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

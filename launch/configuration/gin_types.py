@@ -1,0 +1,281 @@
+"""Whether a value in a gin file is what the Python code that takes it is annotated with.
+
+pydantic compares values with annotations; what it cannot know is what a @reference will give.
+"""
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import pydantic
+import typing_extensions
+from pydantic_core import PydanticCustomError
+
+from launch.configuration.gin_names import ResolvedReference
+
+_CONFIG = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+_VALUES = (int, float, str, bool, complex, bytes, type(None))
+_CONTAINERS = (list, tuple, dict, set, frozenset, Collection, Iterable, Sequence, Mapping)
+# Instead of pydantic's own words, which are for programmers.
+_WORDS = {
+  "bool_type": "be True or False",
+  "dict_type": "be a dictionary",
+  "float_type": "be a number",
+  "int_type": "be a whole number",
+  "is_instance_of": "be a tuple or a list",
+  "mapping_type": "be a dictionary",
+  "missing": "have more items",
+  "none_required": "be None",
+  "sequence_str": "be a tuple of texts, not a text",
+  "string_too_short": "not be empty",
+  "string_type": "be text in quotes",
+  "too_long": "have fewer items",
+  "tuple_type": "be a tuple",
+}
+
+
+class Problem(NamedTuple):
+  """What is wrong with a value, or with a part of it."""
+
+  path: tuple[Any, ...]  # the keys and indices that lead to the part
+  is_key: bool  # the last of them is itself what is wrong
+  wanted: str  # what it should do: "be a whole number"
+
+
+def problems(annotation: Any, value: Any) -> list[Problem]:
+  """Where a value, in which @references stand for what they will give, is not as annotated."""
+  adapter = _adapter(annotation)
+  if adapter is None:
+    return []
+  try:
+    adapter.validate_python(value)
+  except pydantic.ValidationError as error:
+    found: dict[tuple[tuple[Any, ...], bool], list[str]] = {}
+    for one in error.errors(include_url=False, include_context=False):
+      place = (_path(value, one["loc"]), "[key]" in one["loc"])
+      found.setdefault(place, []).append(_words(one["type"], one["msg"]))
+    return [
+      Problem(path, is_key, _either(words, annotation if not path else None))
+      for (path, is_key), words in found.items()
+    ]
+  return []
+
+
+def annotations(target: Any) -> dict[str, Any]:
+  """{parameter: annotation} of a function or class, as far as they can be found out."""
+  bearer = target
+  if inspect.isclass(target) and not hasattr(target, "__dataclass_fields__"):
+    bearer = target.__new__ if issubclass(target, tuple) else target.__init__
+  try:
+    return typing.get_type_hints(bearer, include_extras=True)
+  except (NameError, TypeError, AttributeError):  # Types that exist for type checkers only.
+    return {}
+
+
+def _path(value: Any, loc: Sequence[Any]) -> tuple[Any, ...]:
+  """The keys of `loc` that lead into the value; between them pydantic names the types it tried."""
+  path: list[Any] = []
+  for key in loc:
+    if isinstance(value, dict) and key in value:
+      value = value[key]
+    elif isinstance(value, list | tuple) and isinstance(key, int) and key < len(value):
+      value = value[key]
+    else:
+      continue
+    path.append(key)
+  return tuple(path)
+
+
+def _words(kind: str, message: str) -> str:
+  return _WORDS.get(kind, message.removeprefix("Input should "))
+
+
+def _either(words: Sequence[str], annotation: Any) -> str:
+  """ "be a number or one of 'a', 'b', or None"."""
+  if type(None) in typing.get_args(annotation):
+    words = [*words, "be None"]
+  first, *others = dict.fromkeys(words)
+  return " or ".join([first, *(other.removeprefix("be ") for other in others)])
+
+
+# ---- Annotations as pydantic checks them
+
+
+@functools.cache
+def _cached(annotation: Any) -> pydantic.TypeAdapter | None:
+  try:
+    return pydantic.TypeAdapter(_checked(annotation), config=_CONFIG)
+  except (pydantic.errors.PydanticUserError, NameError, TypeError):
+    return None  # Annotations of other packages may be for other readers than pydantic.
+
+
+def _adapter(annotation: Any) -> pydantic.TypeAdapter | None:
+  try:
+    return _cached(annotation)
+  except TypeError:  # It cannot be hashed.
+    return _cached.__wrapped__(annotation)
+
+
+def _checked(annotation: Any) -> Any:
+  """The annotation, with every part of it open to references."""
+  origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+  if annotation in (Any, object) or isinstance(annotation, typing.TypeVar | str):
+    return Any
+  if annotation is None or annotation is type(None):
+    return None
+  if origin is Annotated:
+    inner, *metadata = arguments
+    return _open(annotation, Annotated[(_container(inner), *metadata)])
+  if origin in (typing.Union, types.UnionType):
+    return typing.Union[tuple(map(_checked, arguments))]  # noqa: UP007
+  if annotation in _VALUES or annotation in _CONTAINERS or origin in _CONTAINERS:
+    return _open(annotation, _container(annotation))
+  if origin is typing.Literal or typing.is_typeddict(annotation):
+    return _open(annotation, annotation)
+  if origin is type:
+    return _open(annotation, type)
+  return _open(annotation, Annotated[Any, pydantic.PlainValidator(_refuse(annotation))])
+
+
+def _container(annotation: Any) -> Any:
+  """A container with its parts open to references; a list will do for a tuple."""
+  origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+  if annotation is float:
+    return Annotated[float, pydantic.BeforeValidator(_short)]
+  if origin not in _CONTAINERS:
+    return annotation
+  if arguments:
+    annotation = origin[tuple(x if x is ... else _checked(x) for x in arguments)]
+  if origin is tuple:
+    as_tuple = pydantic.BeforeValidator(lambda x: tuple(x) if isinstance(x, list) else x)
+    annotation = Annotated[annotation, as_tuple]
+  return annotation
+
+
+def _short(value: Any) -> Any:
+  """Whole numbers stay whole numbers where JAX computes with them, in 32 bits."""
+  if isinstance(value, int) and abs(value) >= 2**31:
+    raise _should(f"be written with a point: {float(value) if abs(value) < 1e38 else 1e9}")
+  return value
+
+
+def _open(annotation: Any, checked: Any) -> Any:
+  """`checked`, or a reference that gives what is annotated."""
+
+  def validate(value, handler):
+    if not isinstance(value, ResolvedReference):
+      return handler(value)
+    if not value.target.absent and not _fits(_given(value), annotation):
+      raise _should(_mismatch(value, annotation))
+    return value
+
+  return Annotated[checked, pydantic.WrapValidator(validate)]
+
+
+def _refuse(annotation: Any) -> Callable[[Any], Any]:
+  """For what only a reference can give: gin has no other way to write it."""
+
+  def validate(value):
+    if inspect.isabstract(annotation) and isinstance(value, annotation):
+      return value
+    written = "@NAME" if _function(annotation) else "@NAME()"
+    raise _should(f"be {_name(annotation)} (written {written})")
+
+  return validate
+
+
+def _should(wanted: str) -> PydanticCustomError:
+  return PydanticCustomError("reference", "Input should {wanted}", {"wanted": wanted})
+
+
+# ---- What references give
+
+
+class _Function(NamedTuple):
+  """A function as a type: what it returns."""
+
+  returns: Any
+
+
+def _given(reference: ResolvedReference) -> Any:
+  """The type of what a reference stands for."""
+  target = reference.target.object
+  if not reference.evaluate:
+    return _Function(_returned(target))
+  return _returned(target)
+
+
+def _returned(target: Any) -> Any:
+  if inspect.isclass(target):
+    return target
+  return annotations(target).get("return", Any)
+
+
+def _fits(given: Any, wanted: Any) -> bool:
+  """Whether something of the type `given` may stand where `wanted` is annotated; unknown: yes."""
+  if typing.get_origin(wanted) is Annotated:
+    wanted = typing.get_args(wanted)[0]
+  if typing.get_origin(given) is Annotated:
+    given = typing.get_args(given)[0]
+  if any(x in (Any, object) or isinstance(x, typing.TypeVar | str) for x in (given, wanted)):
+    return True
+  unions = (typing.Union, types.UnionType)
+  if typing.get_origin(given) in unions:
+    return any(_fits(part, wanted) for part in typing.get_args(given))
+  if typing.get_origin(wanted) in unions:
+    return any(_fits(given, part) for part in typing.get_args(wanted))
+  if typing.get_origin(wanted) is typing.Literal:
+    return any(_fits(given, type(choice)) for choice in typing.get_args(wanted))
+  if (asked := _function(wanted)) is not None:
+    has = _function(given)
+    return has is not None and _fits(has.returns, asked.returns)
+  if isinstance(given, _Function):
+    return False
+  given, wanted = typing.get_origin(given) or given, typing.get_origin(wanted) or wanted
+  if not (inspect.isclass(given) and inspect.isclass(wanted)):
+    return True
+  if typing_extensions.is_protocol(wanted):
+    members = typing_extensions.get_protocol_members(wanted)
+    return all(hasattr(given, name) for name in members if callable(getattr(wanted, name, None)))
+  return issubclass(given, wanted) or (wanted is float and given is int)
+
+
+def _function(kind: Any) -> _Function | None:
+  """The type as one of functions; None where it is not."""
+  if isinstance(kind, _Function):
+    return kind
+  if kind is Callable or kind is typing.Callable:
+    return _Function(Any)
+  if typing.get_origin(kind) is Callable:
+    return _Function(typing.get_args(kind)[-1])
+  call = kind.__dict__.get("__call__") if inspect.isclass(kind) else None
+  return _Function(_returned(call)) if call else None
+
+
+def _mismatch(reference: ResolvedReference, wanted: Any) -> str:
+  """What a reference should be that gives something else, and what it gives."""
+  given = _given(reference)
+  name = reference.target.written
+  if isinstance(given, _Function) and _fits(given.returns, wanted):
+    return f"be {_name(wanted)}: write @{name}(), with parentheses"
+  if not isinstance(given, _Function) and _fits(_Function(given), wanted):
+    return f"be {_name(wanted)}: write @{name}, without parentheses"
+  return f"be {_name(wanted)} (not {_name(given)})"
+
+
+def _name(kind: Any) -> str:
+  """A type in words."""
+  if typing.get_origin(kind) is Annotated:
+    return _name(typing.get_args(kind)[0])
+  if typing.get_origin(kind) in (typing.Union, types.UnionType):
+    return " or ".join(map(_name, typing.get_args(kind)))
+  if kind in (None, type(None)):
+    return "None"
+  if (function := _function(kind)) is not None:
+    gives = "" if function.returns is Any else f" that gives {_name(function.returns)}"
+    return f"a function{gives}"
+  name = getattr(kind, "__name__", str(kind)).rpartition(".")[2]
+  return f"an {name}" if name[0] in "AEIOU" else f"a {name}"

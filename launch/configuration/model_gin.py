@@ -1,0 +1,214 @@
+"""The gin side of launch.convert: the model of a checkpoint, a model file for an imported one."""
+
+import dataclasses
+import os
+import pprint
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import t5x_style
+from launch.configuration.errors import ConfigurationError
+from launch.configuration.gin_text import Verbatim
+from launch.configuration.gin_values import GinValues
+from t5x_style.interop import tokenizer_files
+from t5x_style.interop.settings import Settings
+from t5x_style.interop.tokenizer_files import Vocabulary
+from t5x_style.models import RotaryScaling, TransformerConfig
+from t5x_style.models.config import fields_about
+
+# Fields that base.gin binds to a macro; of these the first two belong to the imported model.
+_MACROS = {"vocab_size": "VOCAB_SIZE", "dropout_rate": "DROPOUT_RATE"}
+_LEFT_TO_RUN = fields_about("numerics", "compilation")
+_ORIGIN = "huggingface"  # the folder of an import in which config.json and the tokenizer are kept
+
+
+def find_step(source: Path) -> Path:
+  """The newest step of a MODEL_DIR or of its checkpoints, or the step that the folder is.
+
+  Raises:
+    ConfigurationError: there is none.
+  """
+  if (source / "state").is_dir():
+    return source
+  for folder in (source / "checkpoints", source):
+    steps = [p for p in folder.glob("*") if p.name.isdigit() and (p / "state").is_dir()]
+    if steps:
+      return max(steps, key=lambda step: int(step.name))
+  if (source / "config.json").is_file():
+    raise ConfigurationError(f"--from {source} is a Hugging Face folder; write --from hf:{source}.")
+  what = "holds no complete checkpoint" if source.is_dir() else "does not exist"
+  raise ConfigurationError(
+    f"--from {source} {what}; give a MODEL_DIR that was saved to, one step in it, or hf:FOLDER for "
+    "a Hugging Face model."
+  )
+
+
+def values_of(source: Path, step: Path, flags: Any) -> GinValues:
+  """The gin files of the command line, or else what the run wrote about itself.
+
+  Raises:
+    ConfigurationError: there is neither.
+  """
+  files = list(flags.gin_file)
+  if not files:
+    folders = (source, step, step.parent, step.parent.parent)
+    found = [f / name for f in folders for name in ("config.gin", "model.gin")]
+    files = [str(file) for file in found if file.is_file()][:1]
+  if not files:
+    raise ConfigurationError(
+      f"There is no config.gin beside {step}, so nothing says what its model is; give the run's "
+      "gin file with --gin_file."
+    )
+  return GinValues(files, flags.gin_bindings, flags.gin_search_paths)
+
+
+def transformer_config(gin: GinValues) -> TransformerConfig:
+  """The model that gin files describe.
+
+  Raises:
+    ConfigurationError: they describe none.
+  """
+  values = gin.parameters(TransformerConfig.__name__, TransformerConfig)
+  if values.get("rotary_scaling"):  # A reference to what is bound elsewhere.
+    scaling = gin.parameters(RotaryScaling.__name__, RotaryScaling)
+    values["rotary_scaling"] = RotaryScaling(**scaling)
+  required = [
+    field.name
+    for field in dataclasses.fields(TransformerConfig)
+    if field.default is dataclasses.MISSING and field.name not in values
+  ]
+  if required:
+    raise ConfigurationError(f"The gin files do not say the model's {', '.join(required)}.")
+  _check_padding(gin, values)
+  try:
+    return TransformerConfig(**values)
+  except TypeError as error:  # A parameter there is not.
+    raise ConfigurationError(f"The gin files: {error}.") from error
+
+
+def _check_padding(gin: GinValues, values: dict[str, Any]) -> None:
+  """Refuses to guess the id of padding, from which RoBERTa and BART count their positions."""
+  folder = tokenizer_folder(gin)
+  if folder and values.get("position_offset") and "padding_id" not in values:
+    raise ConfigurationError(
+      f"The run reads its text with the tokenizer in {folder}, and its gin files do not say which "
+      "id is padding there, which the exported model has to know. Add it, for example "
+      "--gin_bindings='config.TransformerConfig.padding_id = 1'."
+    )
+
+
+def origin(step: Path, gin: GinValues) -> Path | None:
+  """The Hugging Face files of the model that training began from, if it was an imported one."""
+  for _ in range(8):  # A run may have begun from a run that began from the imported model.
+    if (step / _ORIGIN / "config.json").is_file():
+      return step / _ORIGIN
+    path = gin.macro("INITIAL_CHECKPOINT_PATH")
+    if not isinstance(path, str) or not path:
+      return None
+    if path.startswith("hf:"):
+      folder = Path(os.path.expanduser(path.removeprefix("hf:")))
+      return folder if (folder / "config.json").is_file() else None
+    try:
+      step = find_step(Path(os.path.expanduser(path)))
+    except ConfigurationError:
+      return None
+    configs = [f / "config.gin" for f in (step, step.parent.parent)]
+    if (step / _ORIGIN).is_dir():
+      continue
+    found = [file for file in configs if file.is_file()]
+    if not found:
+      return None
+    gin = GinValues([str(found[0])])
+  return None
+
+
+def settings_of(folder: Path | None) -> Settings | None:
+  return Settings.read(folder) if folder else None
+
+
+def vocabulary(gin: GinValues) -> Vocabulary | None:
+  """The vocabulary of a run, where it is of SentencePiece or of bytes.
+
+  Raises:
+    ConfigurationError: its file is not there any more.
+  """
+  reference = gin.macro("VOCABULARY")
+  name = getattr(reference, "name", "").rpartition(".")[2]
+  if name not in ("sentencepiece", "byte_vocabulary"):
+    return None
+  given: dict[str, Any] = {"extra_ids": 128, "specials_from_extra_ids": ()}
+  given |= gin.parameters(name)
+  content = None
+  if name == "sentencepiece":
+    path = given.get("path", "python_stdlib.model")
+    shipped = Path(t5x_style.__file__).parent / "data" / "tokenizers" / "vocabulary_files" / path
+    file = shipped if "/" not in path and shipped.is_file() else Path(os.path.expanduser(path))
+    if not file.is_file():
+      raise ConfigurationError(
+        f"The vocabulary of the run, {path!r}, is not there; set --gin.VOCABULARY_FILE to it."
+      )
+    content = file.read_bytes()
+  return Vocabulary(content, given["extra_ids"], tuple(given["specials_from_extra_ids"]))
+
+
+def tokenizer_folder(gin: GinValues) -> Path | None:
+  """Where the tokenizer.json is that the run read its text with."""
+  reference = gin.macro("VOCABULARY")
+  if getattr(reference, "name", "").rpartition(".")[2] != "hf_tokenizer":
+    return None
+  path = Path(os.path.expanduser(gin.parameters("hf_tokenizer")["path"]))
+  return path if path.is_dir() else path.parent
+
+
+def tokenizer_file(kept: Path, folder: Path, names: Sequence[str]) -> str | None:
+  """A gin file that a run includes to read its text with an imported tokenizer, if it can.
+
+  Args:
+    kept: where the tokenizer's files are now.
+    folder: where they will be.
+    names: of the files.
+  """
+  if "tokenizer.json" in names:
+    include, name, extra = "data/hf_tokenizer.gin", "tokenizer.json", ""
+  elif "spiece.model" in names:  # T5's
+    include, name = "data/vocabulary.gin", "spiece.model"
+    extra = f"EXTRA_IDS = {tokenizer_files.appended_sentinels(kept)}\n"
+  else:
+    return None
+  return (
+    "# The tokenizer of an imported model: include it in a run after the corpus.\n"
+    f"include '{include}'\n\nVOCABULARY_FILE = {str(folder.absolute() / name)!r}\n{extra}"
+  )
+
+
+def model_file(config: TransformerConfig, source: Path, target: Path) -> str:
+  """A gin file that a run includes to train on from an imported model.
+
+  It sets every field, so that it also takes the place of another model that the run names.
+  """
+  values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+  macros = {macro: values.pop(name) for name, macro in _MACROS.items()}
+  scaling = values["rotary_scaling"]
+  if scaling:
+    values["rotary_scaling"] = Verbatim("@config.RotaryScaling()")
+  lines = [f"  {k} = {pprint.pformat(v)}" for k, v in values.items() if k not in _LEFT_TO_RUN]
+  if scaling:
+    lines += ["", "config.RotaryScaling:"]
+    lines += [f"  {name} = {value!r}" for name, value in dataclasses.asdict(scaling).items()]
+  return "\n".join(
+    [
+      f"# {source.name!r}, imported from Hugging Face's format by launch.convert: "
+      "include it in a run.",
+      "include 'models/base.gin'",
+      "from __gin__ import dynamic_registration",
+      "from t5x_style.models import config",
+      "",
+      *(f"{name} = {value!r}" for name, value in macros.items()),
+      f"INITIAL_CHECKPOINT_PATH = {str(target.absolute())!r}  # None begins with random parameters",
+      "",
+      "config.TransformerConfig:",
+      *lines,
+      "",
+    ]
+  )

@@ -1,0 +1,279 @@
+"""From gin files and flags to configured Python, checked before anything is built.
+
+This is the one place that talks to gin's engine. The core knows nothing of gin.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import gin
+from gin import config_parser
+
+from launch.configuration import gin_checks
+from launch.configuration.errors import ConfigurationError, did_you_mean
+from launch.configuration.gin_checks import Bound
+from launch.configuration.gin_files import (
+  COMMAND_LINE,
+  Binding,
+  GinFiles,
+  parse_binding,
+  shipped_files,
+)
+from launch.configuration.gin_names import (
+  Imports,
+  ResolvedReference,
+  Target,
+  import_module,
+  listed,
+  resolve,
+)
+from launch.configuration.gin_text import (
+  Macro,
+  Place,
+  Reference,
+  Verbatim,
+  binding_text,
+  find,
+  join,
+  parse_text,
+  replace,
+)
+
+_DEFAULT = Place("default", None, "")
+
+
+def read(
+  gin_files: Sequence[str],
+  bindings: Sequence[str] = (),
+  search_paths: Sequence[str] = (),
+  overrides: Mapping[str, Any] | None = None,
+  without: Sequence[str] = (),
+) -> "Configuration":
+  """Reads and checks a configuration, and makes it gin's.
+
+  Args:
+    gin_files: names or paths; later ones override earlier ones.
+    bindings: `NAME = value` or `name.parameter = value`; they override the files.
+    search_paths: folders in which files and includes are looked for, after the working directory.
+    overrides: "module.Class.parameter" -> value, applied where the files import that module.
+    without: packages that are not imported. What is bound in them is dropped, what refers to them
+      becomes None: a run can be read where its data cannot.
+
+  Raises:
+    ConfigurationError: naming the file and line, or the flag, and what to write instead.
+  """
+  if not gin_files:
+    starts = [name for name in shipped_files() if "/" not in name]
+    raise ConfigurationError(
+      "No configuration is given. Start with --gin_file=quickstart.gin"
+      + (f"; there are {', '.join(starts)}." if starts else ".")
+    )
+  files = GinFiles(search_paths, functools.partial(import_module, without=without))
+  for name in gin_files:
+    files.read(name)
+  given = [parse_binding(text, files.bindings, files.imports) for text in bindings]
+  for dotted, value in (overrides or {}).items():
+    module, name, parameter = dotted.rsplit(".", 2)
+    place = Place(COMMAND_LINE, None, f"{name}.{parameter} = {value!r}")
+    alias = next((a for a, m in files.imports.items() if m.__name__ == module), None)
+    if alias:
+      given.append(Binding("", f"{alias}.{name}", parameter, value, place, files.imports))
+  return Configuration([*files.bindings, *given])
+
+
+class Configuration:
+  """What gin files and the command line say, once all of it has been found to make sense.
+
+  gin's own state is one per process: making another Configuration replaces it.
+  """
+
+  def __init__(self, bindings: Iterable[Binding]):
+    """Checks the bindings, later ones overriding earlier ones, and hands them to gin."""
+    self._macros: dict[str, Bound] = {}
+    self._bound: dict[tuple[str, int, str], Bound] = {}
+    for binding in bindings:
+      self._bind(binding)
+    every = [*self._macros.values(), *self._bound.values()]
+    references = [(ref, b.place) for b in every for ref in find(b.value, ResolvedReference)]
+    targets = [b.target for b in self._bound.values()] + [ref.target for ref, _ in references]
+    self._targets = {id(target.object): target for target in targets if target}
+    gin_checks.check_macros(self._macros, every)
+    gin_checks.check_scopes(every)
+    gin_checks.check_circles(self._macros, self._bound.values())
+    gin_checks.check_values(self._macros, self._bound.values())
+    for reference, place in references:
+      if reference.evaluate:
+        self._check_required(reference.target, place)
+    gin.clear_config()
+    gin.parse_config(self._text(self._bound.values(), comments=False))
+
+  def configured(self, target: Callable[..., Any]) -> Callable[..., Any]:
+    """The function or class with its parameters bound; the caller passes the rest.
+
+    Raises:
+      ConfigurationError: nothing in the gin files is about it.
+    """
+    if id(target) not in self._targets:
+      name = target.__name__
+      files = shipped_files(rf"(\S*[./])?{name}[.:]")
+      raise ConfigurationError(
+        f"The gin files say nothing about {name} of {target.__module__}."
+        + (f" Include one of {', '.join(files)}, or give it with --gin_file." if files else "")
+      )
+    return gin.get_configurable(target)
+
+  def build(self, target: Callable[..., Any]) -> Any:
+    """Calls the configured function or class, every argument coming from the configuration."""
+    configured = self.configured(target)
+    self._check_required(self._targets[id(target)], None)
+    return configured()
+
+  def macro(self, name: str, default: Any = None) -> Any:
+    """The value of a macro, of the one it stands for where it is itself a macro."""
+    while name in self._macros:
+      value = self._macros[name].value
+      if not isinstance(value, Macro):
+        return value
+      name = value.name
+    return default
+
+  def operative(self, command: str = "launch.train") -> str:
+    """A gin text, complete in itself, from which the run can be repeated.
+
+    All that was set stands in it, with the place it came from, and for everything called so far
+    the defaults that were in force: a default that changes later does not change the run.
+    """
+    return (
+      "# The configuration of this run. To repeat it somewhere else:\n"
+      f"#   python -m {command} --gin_file=THIS_FILE --gin.MODEL_DIR=\"'/another/directory'\"\n\n"
+      + self._text([*self._bound.values(), *self._defaults()], comments=True)
+    )
+
+  def _bind(self, binding: Binding) -> None:
+    value = replace(
+      binding.value,
+      Reference,
+      lambda reference: ResolvedReference(
+        reference.scope,
+        self._resolve(reference.selector, binding.imports, binding.place),
+        reference.evaluate,
+      ),
+    )
+    if not binding.argument:
+      name = join(binding.scope, binding.selector)
+      self._macros[name] = Bound("", None, name, value, binding.place)
+      return
+    target = self._resolve(binding.selector, binding.imports, binding.place)
+    target.check_parameter(binding.argument, binding.place)
+    self._bound[binding.scope, id(target.object), binding.argument] = Bound(
+      binding.scope, target, binding.argument, value, binding.place
+    )
+
+  def _resolve(self, selector: str, imports: Imports, place: Place) -> Target:
+    """What a name means where it stands.
+
+    On the command line that is what it means in any of the files, and the last parts of a name
+    bound there are enough.
+    """
+    target = resolve(selector, imports, place)
+    if target:
+      return target
+    if place.source != COMMAND_LINE:
+      first = selector.split(".")[0]
+      raise ConfigurationError(
+        f"This file imports nothing called {first!r}.{did_you_mean(first, imports)} Modules are "
+        "imported, and what is in them is named after a dot: `from t5x_style.models import "
+        f"config`, then `config.TransformerConfig`.{place.quoted()}"
+      )
+    known = {str(b.target): b.target for b in self._bound.values() if b.target}
+    found = [target for name, target in known.items() if f".{name}".endswith(f".{selector}")]
+    if len({id(target.object) for target in found}) == 1:
+      return found[0]
+    if found:
+      several = " or ".join(map(str, found))
+      raise ConfigurationError(
+        f"{selector!r} may mean {several}: write more of it.{place.quoted()}"
+      )
+    names = [target.path for target in known.values()]
+    advice = did_you_mean(selector, names) or f" They bind {listed(names)}."
+    raise ConfigurationError(
+      f"The gin files bind nothing called {selector!r}.{advice}{place.quoted()}"
+    )
+
+  def _check_required(self, target: Target, place: Place | None) -> None:
+    """What is called without arguments, as @name() is, finds all it needs bound."""
+    given = {b.name for b in self._bound.values() if b.target and b.target.object is target.object}
+    missing = [name for name in target.required if name not in given]
+    if missing:
+      files = shipped_files(rf"\S*\b{target.path}\.{missing[0]}\b")
+      raise ConfigurationError(
+        f"{target.path} needs {', '.join(missing)}, which nothing sets; "
+        f"bind {target.path}.{missing[0]}"
+        + (f", or include one of {', '.join(files)}." if files else ".")
+        + (place.quoted() if place else "")
+      )
+
+  def _defaults(self) -> list[Bound]:
+    """Parameters that gin has seen used and that nothing sets."""
+    imports: Imports = {}
+    defaults = {}
+    for statement, _ in parse_text(gin.operative_config_str(), "gin"):
+      if isinstance(statement, config_parser.ImportStatement):
+        imports.update(import_module(statement, _DEFAULT))
+      elif isinstance(statement, config_parser.BindingStatement) and statement.arg_name:
+        target = resolve(statement.selector, imports, _DEFAULT)
+        assert target is not None, statement
+        name, value = statement.arg_name, statement.value
+        # gin lists what was used under the scopes it was used in. A binding of an outer scope held
+        # there too; what no binding reached is a default, and the same one in every scope.
+        scopes = statement.scope.split("/")
+        outer = {"", *("/".join(scopes[:i]) for i in range(1, len(scopes) + 1))}
+        if not any((scope, id(target.object), name) in self._bound for scope in outer):
+          defaults[str(target), name] = Bound("", target, name, value, _DEFAULT)
+    return list(defaults.values())
+
+  def _text(self, bound: Iterable[Bound], comments: bool) -> str:
+    """The macros and what is bound, as one gin file."""
+    names: dict[str, str] = {}
+
+    def name_of(target: Target) -> str:
+      return f"{_alias(target.module, names)}.{target.path}"
+
+    def reference(ref: ResolvedReference) -> Verbatim | None:
+      if ref.target.absent:
+        return None
+      return Verbatim(f"@{join(ref.scope, name_of(ref.target))}{'()' if ref.evaluate else ''}")
+
+    def line(name: str, item: Bound) -> str:
+      value = replace(item.value, ResolvedReference, reference)
+      return binding_text(name, value, str(item.place) if comments else "")
+
+    macros = [line(name, item) for name, item in sorted(self._macros.items())]
+    blocks: dict[str, list[str]] = {}
+    for item in bound:
+      assert item.target is not None
+      if item.target.absent:
+        continue
+      key = join(item.scope, name_of(item.target))
+      blocks.setdefault(key, []).append(line(f"{key}.{item.name}", item))
+    imports = [_import_line(module, alias) for module, alias in sorted(names.items())]
+    parts = [["from __gin__ import dynamic_registration", *imports], macros, *blocks.values()]
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _alias(module: str, names: dict[str, str]) -> str:
+  """The name of a module in a text: its last part, with a number where that is taken."""
+  if module not in names:
+    name = last = module.rpartition(".")[2]
+    number = 2
+    while name in names.values() or name == "gin":  # gin keeps that name for itself.
+      name, number = f"{last}{number}", number + 1
+    names[module] = name
+  return names[module]
+
+
+def _import_line(module: str, alias: str) -> str:
+  parent, _, last = module.rpartition(".")
+  line = f"from {parent} import {last}" if parent else f"import {last}"
+  return line if alias == last else f"{line} as {alias}"

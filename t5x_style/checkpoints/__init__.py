@@ -1,0 +1,1 @@
+"""Checkpoints: saving and restoring runs, and parameters to start from."""

@@ -1,0 +1,55 @@
+"""MODEL_DIR before a run: that it can be written, and that what lies there is of the right kind."""
+
+import os
+
+import jax
+from etils import epath
+
+from t5x_style.checkpoints import arrays
+from t5x_style.errors import UserError
+
+# What a run writes there, by patterns: everything else in the folder is left alone.
+_FILES = ("config.gin", "model-info.txt", "metrics.jsonl", "wandb-id.txt", "profile-*.txt")
+_FOLDERS = ("checkpoints", "checkpoints/[0-9]*", "tensorboard", "tensorboard/*")
+
+
+def check(path: epath.PathLike) -> None:
+  """Makes the folder where it is not there yet.
+
+  Raises:
+    UserError: nothing can be written there, or a file has the name of a folder that the run needs,
+      or the other way round.
+  """
+  arrays.check_path(path)
+  path = epath.Path(path).expanduser()
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    probe = path / f".writable.{jax.process_index()}"
+    probe.write_text("")
+    probe.unlink()
+    for pattern in (*_FILES, *_FOLDERS):
+      for found in path.glob(pattern):
+        _check_kind(path, found, pattern)
+  except OSError as error:
+    raise UserError(
+      f"MODEL_DIR = {str(path)!r} cannot be written ({error}); "
+      "set --gin.MODEL_DIR=\"'/path/you/can/write'\"."
+    ) from error
+
+
+def _check_kind(model_dir: epath.Path, found: epath.Path, pattern: str) -> None:
+  name = found.relative_to(model_dir)
+  is_folder, wanted = found.is_dir(), pattern in _FOLDERS
+  if pattern == "tensorboard/*":  # Files are TensorBoard's own, folders are named after splits.
+    wanted = is_folder or found.name in ("train", "validation")
+  if is_folder != wanted:
+    kinds = ("a folder", "a file") if wanted else ("a file", "a folder")
+    raise UserError(
+      f"MODEL_DIR = {str(model_dir)!r}: {name} has to be {kinds[0]}, and is {kinds[1]}. Rename or "
+      "remove it, or set another MODEL_DIR."
+    )
+  if os.path.exists(found) and not os.access(found, os.W_OK):
+    raise UserError(
+      f"MODEL_DIR = {str(model_dir)!r}: {name} there cannot be written by this user; change its "
+      "permissions (chmod +w), or set another MODEL_DIR."
+    )

@@ -1,0 +1,232 @@
+"""Parameters to start from: those of another run, of another layout or vocabulary, or of T5X.
+
+Whatever they come from, they are brought to one form first, {name: array} as in a model of ours
+with unrolled layers, and put from there into the layout and the shardings of the new model.
+"""
+
+import contextlib
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from t5x_style.checkpoints import manager
+from t5x_style.checkpoints.arrays import Stored, check_path, orbax_arrays
+from t5x_style.errors import UserError, first_line, shortened
+from t5x_style.models import TransformerConfig
+
+Shapes = Mapping[str, tuple[int, ...]]
+# (path, the model, names and shapes of its unrolled parameters) -> what is stored there under the
+# same names; None where the path holds no checkpoint of the reader's kind.
+Reader = Callable[[str, TransformerConfig, Shapes], Mapping[str, Stored] | None]
+
+# The parameters with a row for each id of the vocabulary, and the axis of the rows.
+_VOCABULARY_AXIS = {"token_embed/embedding": 0, "head/kernel": 1, "head/bias": 0}
+_SCANNED = re.compile(r"(?P<stack>.*/)layers/(?:block_(?P<block>\d+)/)?(?P<rest>.*)")
+_ALONE = re.compile(r"(?P<stack>.*/)layers_(?P<layer>\d+)/.*")
+
+
+def initial_params(
+  path: str, config: TransformerConfig, abstract: Any, readers: Sequence[Reader] = ()
+) -> Any:
+  """The parameters at `path`, in the shapes and shardings of `abstract`.
+
+  Layers may have been scanned there and unrolled here, or the other way round. Where the model has
+  more ids than the checkpoint, the new rows of its embedding and head are the mean of the old ones.
+
+  Args:
+    path: a MODEL_DIR, its checkpoints/ folder, one step in it, or what one of `readers` reads.
+    config: of the model.
+    abstract: its parameters as abstract arrays with shardings.
+    readers: of checkpoints of other programs, asked in this order.
+
+  Raises:
+    UserError: there is no complete checkpoint, or its parameters are not those of this model; all
+      that differ are named.
+  """
+  with _damage_is_named(path):
+    return _read(path, _open(path, config, abstract, readers), abstract)
+
+
+@contextlib.contextmanager
+def _damage_is_named(path: str) -> Iterator[None]:
+  """Whatever fails when the checkpoint is read becomes a UserError that names it."""
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:
+    raise UserError(
+      f"INITIAL_CHECKPOINT_PATH = {path!r} cannot be read: {first_line(error)}"
+    ) from error
+
+
+def _read(path: str, found: "_Opened | epath.Path", abstract: Any) -> Any:
+  if not isinstance(found, _Opened):
+    return manager.restore_params(found, abstract)
+  if found.grown:
+    before, now = found.grown
+    warnings.warn(
+      f"the {before:,} ids of {path} became {now:,}: the rows of the new ones are the mean of the "
+      "old rows.",
+      stacklevel=2,
+    )
+  names, leaves, treedef = _flat(abstract)
+  arrays = [
+    _assemble(name, leaf, [found.stored[part] for part in found.parts[name]])
+    for name, leaf in zip(names, leaves, strict=True)
+  ]
+  return jax.tree.unflatten(treedef, arrays)
+
+
+def check_initial(
+  path: str, config: TransformerConfig, abstract: Any, readers: Sequence[Reader] = ()
+) -> None:
+  """Raises what `initial_params` would raise about names and shapes, and reads nothing else."""
+  with _damage_is_named(path):
+    _open(path, config, abstract, readers)
+
+
+class _Opened(NamedTuple):
+  """A checkpoint whose parameters have to be put together, found to fit the model."""
+
+  stored: Mapping[str, Stored]
+  parts: Mapping[str, list[str]]  # names there of what each parameter of the model is made of
+  grown: tuple[int, int] | None  # ids there and here, where the vocabulary has grown
+
+
+def _open(
+  path: str, config: TransformerConfig, abstract: Any, readers: Sequence[Reader]
+) -> _Opened | epath.Path:
+  """Opens a checkpoint and compares names and shapes; a step of the very same ones is its path."""
+  if "://" in path:
+    check_path(path)
+  names, leaves, _ = _flat(abstract)
+  shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}
+  shared = getattr(config, "share_layers", False)
+  parts = unrolled_names(shapes, shared)
+  wanted = {
+    part: shapes[name] if part == name else shapes[name][1:]
+    for name in names
+    for part in parts[name]
+  }
+  each = (read(path, config, wanted) for read in readers)
+  stored = next((found for found in each if found is not None), None)
+  step_dir = None if stored else manager.find_step(epath.Path(path).expanduser())
+  if stored is None:
+    if step_dir is None:
+      raise UserError(
+        f"INITIAL_CHECKPOINT_PATH = {path!r} holds no complete checkpoint; give a MODEL_DIR that "
+        "was saved to, its checkpoints folder, one step in it, or a checkpoint_N folder of T5X."
+      )
+    saved = orbax_arrays(step_dir / "state", "params")
+    if {name: x.shape for name, x in saved.items()} == shapes:
+      return step_dir
+    stored = _unrolled(saved, shared)
+  grown = _check(path, {name: x.shape for name, x in stored.items()}, wanted)
+  return _Opened(stored, parts, grown)
+
+
+def unrolled_names(shapes: Shapes, shared: bool = False) -> dict[str, list[str]]:
+  """The parameters of single layers that each parameter of a model is made of, along axis 0.
+
+  layers/x [2, ...] is layers_0/x and layers_1/x. Scanned in cycles of three behind a layer that
+  stands alone, layers_0/x is itself and layers/block_2/x [2, ...] is layers_3/x and layers_6/x.
+
+  Args:
+    shared: the layers are one and the same, and nothing is stacked.
+  """
+  lead: dict[str, set] = {}
+  blocks: dict[str, set] = {}
+  for name in shapes:
+    if alone := _ALONE.fullmatch(name):
+      lead.setdefault(alone["stack"], set()).add(alone["layer"])
+    elif scanned := _SCANNED.fullmatch(name):
+      blocks.setdefault(scanned["stack"], set()).add(scanned["block"])
+
+  def parts(name, shape):
+    scanned = None if shared else _SCANNED.fullmatch(name)
+    if not scanned:
+      return [name]
+    stack = scanned["stack"]
+    first = len(lead.get(stack, ())) + int(scanned["block"] or 0)
+    period = len(blocks[stack])
+    return [f"{stack}layers_{first + i * period}/{scanned['rest']}" for i in range(shape[0])]
+
+  return {name: parts(name, shape) for name, shape in shapes.items()}
+
+
+def _unrolled(arrays: Mapping[str, Stored], shared: bool) -> dict[str, Stored]:
+  """The parameters of single layers."""
+  result = {}
+  for name, parts in unrolled_names({k: x.shape for k, x in arrays.items()}, shared).items():
+    if parts == [name]:
+      result[name] = arrays[name]
+    else:
+      result |= {part: arrays[name].layer(i) for i, part in enumerate(parts)}
+  return result
+
+
+def _flat(abstract):
+  """Names, leaves and structure of a tree of parameters."""
+  paths, treedef = jax.tree_util.tree_flatten_with_path(abstract)
+  names = [jax.tree_util.keystr(keys, simple=True, separator="/") for keys, _ in paths]
+  return names, [leaf for _, leaf in paths], treedef
+
+
+def _check(path: str, saved: Shapes, wanted: Shapes) -> tuple[int, int] | None:
+  """Refuses parameters that do not fit; (ids there, ids here) where the vocabulary has grown."""
+  wrong, grown = [], set()
+  for name in sorted(saved.keys() | wanted.keys(), key=_natural):
+    there, here = saved.get(name), wanted.get(name)
+    if there == here:
+      continue
+    axis = _VOCABULARY_AXIS.get(name)
+    if there and here and axis is not None and _grew(there, here, axis):
+      grown.add((there[axis], here[axis]))
+    else:
+      wrong.append(f"  {name}: saved {there or 'nothing'}, this model {here or 'nothing'}")
+  if wrong or len(grown) > 1:
+    raise UserError(
+      f"INITIAL_CHECKPOINT_PATH = {path!r} is not a checkpoint of this model; "
+      f"{len(wrong)} parameters differ:\n"
+      + "\n".join(shortened(wrong))
+      + "\nSet the sizes of MODEL to those of the checkpoint (VOCAB_SIZE may be larger)."
+    )
+  return grown.pop() if grown else None
+
+
+def _grew(there, here, axis):
+  def others(shape):
+    return shape[:axis] + shape[axis + 1 :]
+
+  return len(there) == len(here) and there[axis] < here[axis] and others(there) == others(here)
+
+
+def _natural(name):
+  """layers_2 before layers_10."""
+  return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def _assemble(name: str, leaf: Any, parts: Sequence[Stored]) -> jax.Array:
+  """One parameter of the model, read on the host and put where its shards belong."""
+  stacked = len(leaf.shape) > len(parts[0].shape)
+  whole = np.stack([part.read() for part in parts]) if stacked else parts[0].read()
+  axis = _VOCABULARY_AXIS.get(name)
+  if axis is not None and whole.shape != leaf.shape:
+    whole = _enlarge(whole, leaf.shape[axis], axis)
+  # A copy for each device: the first training step writes its result into this very memory.
+  return jax.make_array_from_callback(
+    leaf.shape, leaf.sharding, lambda index: np.array(whole[index], leaf.dtype)
+  )
+
+
+def _enlarge(rows: np.ndarray, count: int, axis: int) -> np.ndarray:
+  """Appends copies of the mean row along `axis`, up to `count` of them."""
+  mean = rows.astype(np.float32).mean(axis, keepdims=True)
+  new = np.repeat(mean, count - rows.shape[axis], axis)
+  return np.concatenate([rows.astype(np.float32), new], axis)

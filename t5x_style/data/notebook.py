@@ -1,0 +1,68 @@
+"""An objective applied to a list of strings, for notebooks: no gin, no corpus, numpy out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from t5x_style.data import iterator, pipeline, tasks
+from t5x_style.data.objectives.base import Objective
+from t5x_style.data.tokenizers import model_ids
+from t5x_style.errors import UserError
+
+_ROWS = 64  # that are converted at once; it does not change what comes out
+
+
+def corrupt(
+  texts: Sequence[str | bytes],
+  objective: Objective,
+  vocabulary: seqio.Vocabulary,
+  feature_lengths: Mapping[str, int],
+  architecture: str | None = None,
+  *,
+  seed: int = 0,
+  epoch: int = 0,
+) -> dict[str, np.ndarray]:
+  """What a model would be fed of `texts`: {model feature: array [rows, length]}.
+
+      corrupt(["def f(x): ..."], SpanCorruption(), vocabularies.sentencepiece(), {"inputs": 64})
+
+  Args:
+    texts: one document each.
+    objective: of a mixture, rows are drawn at its rates until a part has no more text, and
+      *_component_ids tells which of objective.components() each belongs to.
+    vocabulary: of t5x_style.data.tokenizers.vocabularies.
+    feature_lengths: tokens, as in TASK_FEATURE_LENGTHS; what is left out is computed.
+    architecture: the first the objective fits where it is None.
+    seed, epoch: of the noise; the same pair gives the same rows.
+
+  Raises:
+    UserError: the objective cannot work so, or the texts are too short for a single row.
+  """
+  architecture = architecture or objective.architectures[0]
+  lengths = objective.lengths(feature_lengths, architecture)
+  objective.check(vocabulary, lengths, architecture)
+  noise_seed = tf.constant([seed, epoch], tf.int64)
+  documents = tf.data.Dataset.from_tensor_slices(list(texts)).map(
+    lambda text: {"text": text, "noise_seed": noise_seed}
+  )
+  source = seqio.FunctionDataSource(lambda split, shuffle_files: documents, ["train"])
+  parts = tuple(
+    (tasks.PretrainingTask(name, source, vocabulary, part, architecture), rate)
+    for name, part, rate in objective.components()
+  )
+  each = [task.preprocess_postcache(documents, sequence_length=lengths) for task, _ in parts]
+  made = pipeline.Pipeline(parts, architecture, lengths, pack=False, shuffle_buffer_size=1)
+  drawn = made.assemble(each, _ROWS, pipeline.derived_seed(seed, epoch), full=False)
+  drawn = model_ids.to_model(drawn, vocabulary)
+  batches = list(iterator.arrays(drawn))
+  if not batches:
+    raise UserError(
+      f"{len(texts)} texts give {objective.name} no row at feature_lengths = "
+      f"{dict(feature_lengths)}; lengthen the texts or shorten the features."
+    )
+  names = batches[0].keys() - {"counts"}
+  return {name: np.concatenate([batch[name] for batch in batches]) for name in names}

@@ -1,0 +1,64 @@
+"""Masked diffusion: hide a random share of the tokens, from none to all (LLaDA)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import seqio
+import tensorflow as tf
+
+from t5x_style.data import noise, windows
+from t5x_style.data.objectives.base import Objective, Preprocessor
+from t5x_style.data.tokenizers import vocabularies
+from t5x_style.ranges import OpenFraction
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedDiffusion(Objective):
+  """Each window draws t, hides each token with probability t, weights its loss 1/t (Nie 2025, 2.1).
+
+  The weights of a window sum to its length on average, so that the loss, normalised by the sum of
+  the weights, estimates the bound on the negative log-likelihood per token (their equation 3).
+
+  Attributes:
+    least: t is uniform in (least, 1], so that no weight exceeds 1 / least.
+  """
+
+  name = "masked_diffusion"
+  architectures = ("encoder_only",)
+
+  least: OpenFraction = 0.001
+
+  def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
+    length = self.required_length(feature_lengths, "inputs", 2, "two tokens are the least")
+    return {"inputs": length, "targets": length}
+
+  def check(
+    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
+  ) -> None:
+    self.check_architecture(architecture)
+    self.check_number("least", 0, 1)
+    vocabularies.special_id(vocabulary, "[MASK]")
+
+  def preprocessor(
+    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
+  ) -> Preprocessor:
+    length = lengths["inputs"]
+    mask = vocabularies.special_id(vocabulary, "[MASK]")
+
+    def corrupt(window):
+      tokens, seeds = window["tokens"], window["seeds"]
+      t = 1 - (1 - self.least) * noise.uniform(noise.fold_in(seeds, 0), 1)
+      hidden = (noise.uniform(noise.fold_in(seeds, 1), length) < t) & (tokens > 0)
+      return {
+        "inputs": tf.where(hidden, mask, tokens),
+        "targets": tokens,
+        "loss_weights": tf.where(hidden, 1 / t, 0.0),
+        "hidden": hidden,
+      }
+
+    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
+      return windows.examples(documents, length, corrupt, eos_id=vocabulary.eos_id)
+
+    return preprocess

@@ -1,0 +1,140 @@
+"""Prefix language modelling: read the beginning in both directions, predict the rest (T5, UL2)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import seqio
+import tensorflow as tf
+
+from t5x_style.data import noise, windows
+from t5x_style.data.objectives.base import Objective, Preprocessor
+from t5x_style.data.tokenizers import vocabularies
+from t5x_style.errors import UserError
+from t5x_style.ranges import OpenFraction, Text
+
+
+@dataclasses.dataclass(frozen=True)
+class PrefixLM(Objective):
+  """A window is cut once, at a point drawn uniformly; loss on what follows (Raffel et al., 3.2).
+
+  encoder_decoder: inputs = mode, prefix, EOS; targets = suffix, EOS.
+  decoder_only: one row of mode, prefix, suffix, EOS; the prefix is read in both directions.
+
+  Attributes:
+    suffix_share: mean share of the window that is predicted. The suffix has 1 to
+      2 * suffix_share * L - 1 tokens, each length equally likely: at .5 the cut is uniform in
+      [1, L-1], at .25 (UL2's S-denoiser) it lies in the second half.
+    mode: piece in front of the prefix that names the denoiser to the model (UL2), or None.
+  """
+
+  name = "prefix_lm"
+  architectures = ("encoder_decoder", "decoder_only")
+
+  suffix_share: OpenFraction = 0.5
+  mode: Text | None = None
+
+  def window(self, lengths: Mapping[str, int], architecture: str) -> int:
+    """Raw tokens of a window: the longest whose every cut fits the features."""
+    room = int(self.mode is not None)
+    if architecture == "decoder_only":
+      return lengths["targets"] - room - 1
+    # The longest prefix is all but one token, and EOS takes that one's place.
+    return lengths["inputs"] - room
+
+  def longest_suffix(self, raw: int) -> int:
+    return min(max(1, math.ceil(2 * self.suffix_share * raw) - 1), raw - 1)
+
+  def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
+    self._check_numbers()
+    why = "a prefix, a suffix and EOS are the least"
+    if architecture == "decoder_only":
+      return {"targets": self.total_length(feature_lengths, 4, why)}
+    inputs = self.required_length(feature_lengths, "inputs", 4, why)
+    needed = self.longest_suffix(self.window({"inputs": inputs}, architecture)) + 1
+    targets = feature_lengths.get("targets", needed)
+    if targets < needed:
+      raise UserError(
+        f"TASK_FEATURE_LENGTHS['targets'] = {targets} cuts the targets of {self.name}: with inputs "
+        f"{inputs} and suffix_share {self.suffix_share} they have up to {needed} tokens. Leave "
+        f"'targets' out (it is computed) or set it to {needed}."
+      )
+    return {"inputs": inputs, "targets": targets}
+
+  def check(
+    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
+  ) -> None:
+    self.check_architecture(architecture)
+    self._check_numbers()
+    if self.mode is not None:
+      vocabularies.special_id(vocabulary, self.mode)
+
+  def _check_numbers(self) -> None:
+    if not 0 < self.suffix_share <= 0.5:
+      raise UserError(
+        f"PrefixLM.suffix_share = {self.suffix_share} is outside (0, .5]; set "
+        "prefix_lm.PrefixLM.suffix_share in the gin file."
+      )
+
+  def preprocessor(
+    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
+  ) -> Preprocessor:
+    raw = self.window(lengths, architecture)
+    mode = () if self.mode is None else (vocabularies.special_id(vocabulary, self.mode),)
+    eos = vocabulary.eos_id
+
+    def cut(window):
+      tokens, n = window["tokens"], window["lengths"][:, None]
+      share = tf.cast(n, tf.float64) * 2 * self.suffix_share
+      longest = tf.minimum(tf.maximum(tf.cast(tf.math.ceil(share), tf.int32) - 1, 1), n - 1)
+      split = n - 1 - noise.integers(window["seeds"], 1, longest)
+      place = tf.range(raw + 1)[None, :]
+      hidden = ((place >= split) & (place < n))[:, :raw]
+      if architecture == "decoder_only":
+        return {**joined(tokens, n, split, mode, eos, lengths["targets"]), "hidden": hidden}
+      padded = tf.pad(tokens, [[0, 0], [0, 1]])
+      prefix = tf.where(place < split, padded, tf.where(place == split, eos, 0))
+      front = tf.tile(tf.constant([mode], tf.int32, shape=[1, len(mode)]), [tf.shape(tokens)[0], 1])
+      suffix = tf.where(place == n, eos, padded)
+      return {
+        "inputs": tf.concat([front, prefix[:, :raw]], axis=1),
+        "targets": noise.compact(suffix, (place >= split) & (place <= n), lengths["targets"]),
+        "hidden": hidden,
+      }
+
+    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
+      return windows.examples(documents, raw, cut, eos_id=eos)
+
+    return preprocess
+
+
+def joined(
+  tokens: tf.Tensor,
+  n: tf.Tensor,
+  split: tf.Tensor,
+  mode: tuple[int, ...],
+  eos: int,
+  length: int,
+) -> dict[str, tf.Tensor]:
+  """A decoder's row of int32 [B, L] tokens, of which `n` [B, 1] are real and `split` the prefix.
+
+  Returns:
+    targets [B, length], loss_weights 1 behind the prefix, causal_attention 1 on the decoder inputs
+    up to the last prefix token (they are shifted right by one).
+  """
+  row = tf.concat(
+    [
+      tf.tile(tf.constant([mode], tf.int32, shape=[1, len(mode)]), [tf.shape(tokens)[0], 1]),
+      tokens,
+    ],
+    axis=1,
+  )
+  row = tf.pad(row, [[0, 0], [0, length - row.shape[1]]])
+  place = tf.range(length)[None, :] - len(mode)
+  return {
+    "targets": tf.where(place == n, eos, row),
+    "loss_weights": tf.cast((place >= split) & (place <= n), tf.float32),
+    "causal_attention": tf.cast(place <= split, tf.int32),
+  }

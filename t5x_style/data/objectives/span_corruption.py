@@ -1,0 +1,264 @@
+"""Span corruption: hidden spans leave a sentinel in the inputs and become the targets (T5)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Literal, NamedTuple
+
+import seqio
+import tensorflow as tf
+from annotated_types import Interval
+
+from t5x_style.data import converters, noise, windows
+from t5x_style.data.objectives.base import Objective, Preprocessor
+from t5x_style.data.tokenizers import vocabularies
+from t5x_style.errors import UserError
+from t5x_style.ranges import OpenFraction, Text
+
+MeanSpan = Annotated[float, Interval(ge=1, lt=2**31)]  # tokens
+SpanLengths = Literal["composition", "normal", "uniform"]
+
+
+class DenoiserLengths(NamedTuple):
+  """Static lengths, in tokens, of an example of a span denoiser."""
+
+  raw: int  # the window of text
+  noise: int  # hidden tokens
+  spans: int  # hidden spans, one sentinel each
+  inputs: int  # what remains, the sentinels and EOS
+  targets: int  # what was hidden, the sentinels and EOS
+
+
+def lengths_of_window(raw: int, noise_density: float, mean_span: float) -> DenoiserLengths:
+  """The lengths that corrupting `raw` tokens gives (Raffel et al. 2019, section 3.1.4)."""
+  hidden = min(max(round(raw * noise_density), 1), raw - 1)
+  spans = max(1, round(hidden / mean_span))
+  spans = min(spans, hidden, raw - hidden + 1)
+  return DenoiserLengths(raw, hidden, spans, raw - hidden + spans + 1, hidden + spans + 1)
+
+
+def lengths_for_inputs(inputs: int, noise_density: float, mean_span: float) -> DenoiserLengths:
+  """The longest window whose corrupted form fits `inputs` tokens, and all that follows from it.
+
+  At density .5 one token less is taken where the targets would come out one longer than the
+  inputs, as T5 does. (512, .15, 3) -> raw 568, targets 114, spans 28.
+  """
+  if inputs < 4:
+    raise UserError(f"no window of two tokens fits {inputs} inputs tokens; 4 is the least")
+  raw = 2
+  while lengths_of_window(raw + 1, noise_density, mean_span).inputs <= inputs:
+    raw += 1
+  result = lengths_of_window(raw, noise_density, mean_span)
+  if noise_density == 0.5 and result.targets > result.inputs:
+    result = lengths_of_window(raw - 1, noise_density, mean_span)
+  return result
+
+
+def lengths_for_total(total: int, noise_density: float, mean_span: float) -> DenoiserLengths:
+  """The longest window whose inputs and targets together fit `total` tokens of a decoder's row."""
+  if total < 6:
+    raise UserError(f"no window of two tokens fits a row of {total} tokens; 6 is the least")
+  raw = 2
+  while True:
+    longer = lengths_of_window(raw + 1, noise_density, mean_span)
+    if longer.inputs + longer.targets > total:
+      return lengths_of_window(raw, noise_density, mean_span)
+    raw += 1
+
+
+def counts(
+  lengths: tf.Tensor, noise_density: float, mean_span: float | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """`lengths_of_window` for int32 [B] window lengths: (noise, spans), int32 [B] each."""
+  hidden = tf.round(tf.cast(lengths, tf.float64) * noise_density)
+  hidden = tf.minimum(tf.maximum(tf.cast(hidden, tf.int32), 1), lengths - 1)
+  spans = tf.cast(tf.round(tf.cast(hidden, tf.float64) / mean_span), tf.int32)
+  spans = tf.minimum(tf.maximum(spans, 1), tf.minimum(hidden, lengths - hidden + 1))
+  return hidden, spans
+
+
+def replace_spans(
+  tokens: tf.Tensor,
+  lengths: tf.Tensor,
+  mask: tf.Tensor,
+  *,
+  vocab_size: int,
+  eos_id: int,
+  inputs_length: int,
+  targets_length: int,
+  prefix: tuple[int, ...] = (),
+) -> dict[str, tf.Tensor]:
+  """Writes corrupted windows as inputs and targets, <0> being the first sentinel.
+
+      tokens   a b c d e f   mask 0 1 1 0 0 1
+      inputs   a <0> d e <1> EOS
+      targets  <0> b c <1> f EOS
+
+  Args:
+    tokens: int32 [B, L]; lengths: int32 [B]; mask: bool [B, L].
+    vocab_size: sentinel k is the id vocab_size - 1 - k.
+    eos_id, inputs_length, targets_length: what ends both, and their static lengths.
+    prefix: ids in front of the inputs (a mode token).
+
+  Returns:
+    {"inputs": int32 [B, inputs_length], "targets": int32 [B, targets_length]}
+  """
+  length = tokens.shape[1]
+  real = tf.range(length)[None, :] < lengths[:, None]
+  mask &= real
+  starts = mask & ~tf.pad(mask, [[0, 0], [1, 0]])[:, :-1]
+  sentinels = vocab_size - tf.cumsum(tf.cast(starts, tf.int32), axis=1)
+
+  rows = tf.shape(tokens)[0]
+  eos = tf.fill([rows, 1], eos_id)
+  always = tf.fill([rows, 1], True)
+  front = tf.tile(tf.constant([prefix], tf.int32, shape=[1, len(prefix)]), [rows, 1])
+
+  values = tf.concat([front, tf.where(starts, sentinels, tokens), eos], axis=1)
+  keep = tf.concat([tf.ones_like(front, tf.bool), starts | (real & ~mask), always], axis=1)
+  inputs = noise.compact(values, keep, inputs_length)
+
+  pairs = tf.reshape(tf.stack([sentinels, tokens], axis=2), [rows, 2 * length])
+  keep = tf.reshape(tf.stack([starts, mask], axis=2), [rows, 2 * length])
+  targets = noise.compact(
+    tf.concat([pairs, eos], axis=1), tf.concat([keep, always], axis=1), targets_length
+  )
+  return {"inputs": inputs, "targets": targets}
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanCorruption(Objective):
+  """T5's objective (Raffel et al. 2019, section 3.3): 15 % of the tokens in spans of 3.
+
+  A decoder-only model reads the inputs as a prefix, in both directions, and predicts the targets.
+
+  Attributes:
+    noise_density: share of the tokens that is hidden; the count is exact in each window.
+    mean_span: mean length of a hidden span in tokens; the number of spans is exact too.
+    mean_span_to: where set, the mean is drawn for each window from mean_span, ..., mean_span_to.
+    span_lengths: "composition" (T5's), or "normal" or "uniform" around the mean (UL2's wording).
+    t5_mask: False draws uniformly from all masks. True draws T5's own, in which the first token is
+      never hidden and the last one always is, to reproduce runs exactly as published.
+    mode: piece in front of the inputs that names the denoiser to the model (UL2), or None.
+  """
+
+  name = "span_corruption"
+  architectures = ("encoder_decoder", "decoder_only")
+
+  noise_density: OpenFraction = 0.15
+  mean_span: MeanSpan = 3.0
+  mean_span_to: MeanSpan | None = None
+  span_lengths: SpanLengths = "composition"
+  t5_mask: bool = False
+  mode: Text | None = None
+
+  def denoiser(self, lengths: Mapping[str, int], architecture: str) -> DenoiserLengths:
+    """The window that fills the features, at the shortest mean span where it is drawn."""
+    room = int(self.mode is not None)
+    if architecture == "decoder_only":
+      return lengths_for_total(lengths["targets"] - room, self.noise_density, self.mean_span)
+    return lengths_for_inputs(lengths["inputs"] - room, self.noise_density, self.mean_span)
+
+  def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
+    self._check_numbers()
+    why = "a window needs a few tokens beside its sentinels and EOS"
+    if architecture == "decoder_only":
+      return {"targets": self.total_length(feature_lengths, 8, why)}
+    inputs = self.required_length(feature_lengths, "inputs", 8, why)
+    needed = self.denoiser({"inputs": inputs}, architecture).targets
+    targets = feature_lengths.get("targets", needed)
+    if targets < needed:
+      raise UserError(
+        f"TASK_FEATURE_LENGTHS['targets'] = {targets} cuts the targets of {self.name}: inputs "
+        f"{inputs} at noise_density {self.noise_density} and mean_span {self.mean_span} come with "
+        f"{needed} target tokens. Leave 'targets' out (it is computed) or set it to {needed}."
+      )
+    return {"inputs": inputs, "targets": targets}
+
+  def check(
+    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
+  ) -> None:
+    self.check_architecture(architecture)
+    self._check_numbers()
+    check_sentinels(self.name, self.denoiser(lengths, architecture), lengths, vocabulary)
+    if self.mode is not None:
+      vocabularies.special_id(vocabulary, self.mode)
+
+  def preprocessor(
+    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
+  ) -> Preprocessor:
+    plan = self.denoiser(lengths, architecture)
+    mode = () if self.mode is None else (vocabularies.special_id(vocabulary, self.mode),)
+    joined = architecture == "decoder_only"
+
+    def corrupt(window):
+      mask = self.draw(window["lengths"], window["seeds"], plan)
+      example = replace_spans(
+        window["tokens"],
+        window["lengths"],
+        mask,
+        vocab_size=vocabulary.vocab_size,
+        eos_id=vocabulary.eos_id,
+        inputs_length=plan.inputs + len(mode) if joined else lengths["inputs"],
+        targets_length=plan.targets if joined else lengths["targets"],
+        prefix=mode,
+      )
+      if joined:
+        example = converters.join_prefix(example, lengths["targets"])
+      return {**example, "hidden": mask}
+
+    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
+      return windows.examples(documents, plan.raw, corrupt, eos_id=vocabulary.eos_id)
+
+    return preprocess
+
+  def draw(self, lengths: tf.Tensor, seeds: tf.Tensor, plan: DenoiserLengths) -> tf.Tensor:
+    """Bool [B, plan.raw]: the noise mask of windows of int32 [B] `lengths`."""
+    mean_span: float | tf.Tensor = self.mean_span
+    if self.mean_span_to is not None:
+      choices = int(self.mean_span_to) - int(self.mean_span) + 1
+      drawn = noise.integers(noise.fold_in(seeds, 2), 1, choices)[:, 0]
+      mean_span = self.mean_span + tf.cast(drawn, tf.float64)
+    hidden, spans = counts(lengths, self.noise_density, mean_span)
+    if self.t5_mask:
+      spans = tf.minimum(spans, lengths - hidden)
+    return noise.span_mask(
+      seeds,
+      lengths,
+      hidden,
+      tf.minimum(spans, plan.spans),
+      length=plan.raw,
+      max_noise=plan.noise,
+      max_spans=plan.spans,
+      span_lengths=self.span_lengths,
+      t5_ends=self.t5_mask,
+    )
+
+  def _check_numbers(self) -> None:
+    self.check_number("noise_density", 0, 1)
+    where = "in the gin file (span_corruption.SpanCorruption)"
+    if self.mean_span < 1:
+      raise UserError(f"mean_span = {self.mean_span} is below one token; set it {where}.")
+    if self.mean_span_to is not None and self.mean_span_to < self.mean_span:
+      raise UserError(
+        f"mean_span_to = {self.mean_span_to} is below mean_span = {self.mean_span}; set it {where}."
+      )
+    if self.span_lengths not in ("composition", "normal", "uniform"):
+      raise UserError(
+        f"span_lengths = {self.span_lengths!r} is none of 'composition', 'normal', 'uniform'; "
+        f"set it {where}."
+      )
+
+
+def check_sentinels(
+  name: str, plan: DenoiserLengths, lengths: Mapping[str, int], vocabulary: seqio.Vocabulary
+) -> None:
+  """UserError where a window has more spans than the vocabulary has sentinels."""
+  if plan.spans > vocabulary.extra_ids:
+    raise UserError(
+      f"{name} at TASK_FEATURE_LENGTHS = {dict(lengths)} hides {plan.spans} spans in a window "
+      f"of {plan.raw} tokens, but the vocabulary has {vocabulary.extra_ids} sentinels. Set "
+      f"extra_ids of VOCABULARY to at least {plan.spans}, or shorten the inputs, raise mean_span "
+      "or lower noise_density."
+    )

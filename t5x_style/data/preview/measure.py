@@ -1,0 +1,280 @@
+"""What a run feeds its model, measured on its real data: examples, counts and rates."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import seqio
+
+from t5x_style.data import iterator, loader, pipeline, skipping
+from t5x_style.data.tokenizers import unknown_text, vocabularies
+
+# What a token is, for those who look at it.
+KINDS = ("kept", "hidden", "masked", "randomised", "sentinel", "mode", "special", "padding")
+_MODES = ("[R]", "[S]", "[X]", "[NLU]", "[S2S]", "[NLG]")
+_ROWS = 16
+
+
+class Tokens(NamedTuple):
+  """Some tokens of a row, [L] each, padding at the end left out."""
+
+  ids: list[int]
+  kinds: list[str]
+  weights: list[float]  # above zero where the token is to be predicted
+
+
+class Example(NamedTuple):
+  """One row. Where examples of the user's own share it, all of them."""
+
+  raw: Tokens | None  # the window of text, "hidden" marking what is to be found out
+  inputs: Tokens  # what an encoder reads, or a decoder's whole row, shifted right
+  targets: Tokens
+  features: Mapping[str, np.ndarray]  # the row as the model gets it
+
+
+@dataclasses.dataclass
+class Sums:
+  """Added up over rows; `+` adds, `*` weighs."""
+
+  rows: float = 0.0
+  raw: float = 0.0
+  inputs: float = 0.0  # tokens that are read
+  targets: float = 0.0  # tokens that carry loss
+  hidden: float = 0.0  # raw tokens to be found out
+  filled: float = 0.0  # positions, of both sides, that are not padding
+  positions: float = 0.0
+  spans: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(1))  # of each length
+
+  def __add__(self, other: Sums) -> Sums:
+    sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in _PLAIN}
+    spans = np.zeros(max(len(self.spans), len(other.spans)))
+    for part in (self.spans, other.spans):
+      spans[: len(part)] += part
+    return Sums(**sums, spans=spans)
+
+  def __mul__(self, weight: float) -> Sums:
+    return Sums(**{f.name: getattr(self, f.name) * weight for f in dataclasses.fields(Sums)})
+
+
+_PLAIN = [field for field in dataclasses.fields(Sums) if field.name != "spans"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preview:
+  """A run's data, or one component of it.
+
+  Attributes:
+    name: of the objective or component; rate: its share of the rows.
+    seconds: in which the rows were made, text read and tokenised.
+    counts: documents and windows that were read and skipped; {} for tasks of the user's own.
+    components: the parts of a mixture; () for a single objective.
+    coverage: how the vocabulary covers the first documents; None where that cannot be told.
+  """
+
+  name: str
+  rate: float
+  sums: Sums
+  seconds: float
+  counts: Mapping[str, int]
+  examples: Sequence[Example]
+  components: Sequence[Preview] = ()
+  coverage: unknown_text.Coverage | None = None
+
+  def values(self) -> dict[str, Any]:
+    """The figures; tokens are means over rows.
+
+    raw_tokens are those of the window, input_tokens what is read (a decoder reads its whole row),
+    target_tokens what carries loss; signal_density = target_tokens / raw_tokens; corruption_rate
+    is the share of the raw tokens that is hidden; unknown_text that of the text which the
+    vocabulary cannot spell, None where that is not known; packing_density that of all positions
+    which is not padding; span_lengths {length in raw tokens: share of the spans}.
+    """
+    sums, rows = self.sums, max(self.sums.rows, 1e-9)
+    count = sums.spans.sum()
+    shares = sums.spans / max(count, 1e-9)
+    mean_span = float((shares * np.arange(len(shares))).sum())
+    return {
+      "raw_tokens": sums.raw / rows,
+      "input_tokens": sums.inputs / rows,
+      "target_tokens": sums.targets / rows,
+      "signal_density": sums.targets / max(sums.raw, 1e-9),
+      "corruption_rate": sums.hidden / max(sums.raw, 1e-9),
+      "mean_span_length": mean_span,
+      "unknown_text": self.coverage.share if self.coverage else None,
+      "packing_density": sums.filled / max(sums.positions, 1e-9),
+      "span_lengths": {int(n): float(shares[n]) for n in np.flatnonzero(shares)},
+      "tokens_per_second": sums.raw / max(self.seconds, 1e-9),
+      **({"skipped": dict(self.counts)} if self.counts else {}),
+    }
+
+  def json(self) -> dict[str, Any]:
+    """`values`, the examples as token ids, and the same of each component."""
+    result: dict[str, Any] = {"objective": self.name, "rate": self.rate, **self.values()}
+    result["examples"] = [
+      {
+        "raw": example.raw.ids if example.raw else None,
+        "inputs": example.inputs.ids,
+        "targets": example.targets.ids,
+        "loss_weights": example.targets.weights,
+      }
+      for example in self.examples
+    ]
+    if self.components:
+      result["components"] = [part.json() for part in self.components]
+    return result
+
+
+def preview(
+  dataset: loader.Dataset, examples: int = 2, rows: int = 1024, seconds: float = 5.0
+) -> Preview:
+  """Looks at the data of a run, as it comes in training.
+
+  Args:
+    dataset: of `loader.load`.
+    examples: to show, of each component.
+    rows: to count, of each component, or as many as are made in `seconds`.
+  """
+  parts = [
+    _part(dataset, index, examples, rows, seconds) for index in range(len(dataset.pipeline.parts))
+  ]
+  if len(parts) == 1:
+    return parts[0]
+  # Rows are drawn at the rates: a component counts with its share of them.
+  sums = functools.reduce(Sums.__add__, (p.sums * (p.rate / p.sums.rows) for p in parts))
+  took = sum(p.seconds * p.rate / p.sums.rows for p in parts)
+  counts = {k: sum(p.counts.get(k, 0) for p in parts) for k in parts[0].counts}
+  shown = [example for part in parts for example in part.examples]
+  return Preview(dataset.name, 1.0, sums, took, counts, shown, parts, dataset.coverage)
+
+
+def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds: float) -> Preview:
+  """One component: its own stream, as it is before components are mixed."""
+  whole = dataset.pipeline
+  task, rate = whole.parts[index]
+  if hasattr(task, "with_raw"):
+    task = task.with_raw()
+  alone: pipeline.Pipeline = dataclasses.replace(whole, parts=((task, 1.0),))
+  batches = alone.batches("train", _ROWS, dataset.seed, training=True, shard=(0, dataset.streams))
+  kinds = np.array(token_kinds(dataset.vocabulary))
+  sums, counts = Sums(), np.zeros(len(skipping.KINDS), np.int64)
+  shown: list[Example] = []
+  start = elapsed = 0.0
+  number = 0
+  for batch in iterator.arrays(batches.prefetch(2)):
+    number += 1
+    start = start or time.perf_counter()  # The first one waited until the shuffles had filled up.
+    elapsed = time.perf_counter() - start
+    sums += count(batch)
+    if "counts" in batch:
+      counts = np.maximum(counts, batch["counts"].max(axis=0))
+    for row in range(min(_ROWS, examples - len(shown))):
+      shown.append(_example({k: v[row] for k, v in batch.items()}, kinds))
+    if number > 1 and (sums.rows >= rows or elapsed >= seconds):
+      break
+  name = getattr(task, "component", task.name) if len(whole.parts) > 1 else dataset.name
+  return Preview(
+    name,
+    rate / sum(r for _, r in whole.parts),
+    sums,
+    elapsed * number / (number - 1),
+    skipping.total(counts) if counts.any() else {},
+    shown,
+    coverage=dataset.coverage,
+  )
+
+
+def side_of(features: Mapping[str, Any]) -> str:
+  """The side that predicts: "decoder", or "encoder" where there is none."""
+  return "decoder" if "decoder_target_tokens" in features else "encoder"
+
+
+def count(batch: Mapping[str, np.ndarray]) -> Sums:
+  """What there is of everything in a batch of rows."""
+  side = side_of(batch)
+  weights = batch[f"{side}_loss_weights"] > 0
+  sides = [batch[f"{s}_{_READ[s]}"] for s in ("encoder", "decoder") if f"{s}_{_READ[s]}" in batch]
+  filled = sum(int((tokens > 0).sum()) for tokens in sides)
+  read = int((sides[0] > 0).sum())
+  raw = batch.get("raw")
+  hidden = batch.get("raw_hidden")
+  if hidden is None:  # Sentence pairs frame their text before they mask it; others hide nothing.
+    hidden = weights if side == "encoder" else np.zeros_like(weights)
+  return Sums(
+    rows=len(weights),
+    raw=int((raw > 0).sum()) if raw is not None else filled,
+    inputs=read,
+    targets=int(weights.sum()),
+    hidden=int(hidden.sum()),
+    filled=filled,
+    positions=sum(tokens.size for tokens in sides),
+    spans=span_lengths(hidden),
+  )
+
+
+# A decoder's inputs begin with 0, which is no padding: its targets tell where a row ends.
+_READ = {"encoder": "input_tokens", "decoder": "target_tokens"}
+
+
+def span_lengths(mask: np.ndarray) -> np.ndarray:
+  """How many runs of each length a mask bool [B, L] has: [longest + 1]."""
+  edges = np.diff(np.pad(mask.astype(np.int8), [(0, 0), (1, 1)]), axis=1)
+  starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
+  return np.bincount(ends[:, 1] - starts[:, 1], minlength=1).astype(float)
+
+
+def _example(row: dict[str, np.ndarray], kinds: np.ndarray) -> Example:
+  side = side_of(row)
+  targets, weights = row[f"{side}_target_tokens"], row[f"{side}_loss_weights"]
+  raw = None
+  if "raw" in row:
+    hidden = row.get("raw_hidden", np.zeros_like(row["raw"], bool))
+    raw = _tokens(kinds, row["raw"], changed={"hidden": hidden})
+  if side == "encoder":
+    read = row["encoder_input_tokens"]
+    inputs = _tokens(
+      kinds, read, weights, changed={"randomised": (read != targets) & (weights > 0)}
+    )
+  elif "encoder_input_tokens" in row:
+    inputs = _tokens(kinds, row["encoder_input_tokens"])
+  else:
+    inputs = _tokens(kinds, row["decoder_input_tokens"], length=_length(targets))
+  features = {k: v for k, v in row.items() if k not in ("raw", "raw_hidden", "counts")}
+  return Example(raw, inputs, _tokens(kinds, targets, weights), features)
+
+
+def _length(tokens: np.ndarray) -> int:
+  """Without the padding at the end."""
+  return int(np.max(np.flatnonzero(tokens), initial=-1)) + 1
+
+
+def _tokens(
+  table: np.ndarray,
+  ids: np.ndarray,
+  weights: np.ndarray | None = None,
+  *,
+  changed: Mapping[str, np.ndarray] | None = None,
+  length: int | None = None,
+) -> Tokens:
+  """Tokens with their kinds; `changed` names those among the ordinary ones that are not kept."""
+  n = _length(ids) if length is None else length
+  kinds = [str(kind) for kind in table[ids[:n]]]
+  for kind, where in (changed or {}).items():
+    kinds = [kind if where[i] and k == "kept" else k for i, k in enumerate(kinds)]
+  carried = np.zeros(n) if weights is None else weights[:n]
+  return Tokens([int(i) for i in ids[:n]], kinds, [float(w) for w in carried])
+
+
+def token_kinds(vocabulary: seqio.Vocabulary) -> list[str]:
+  """The kind of each id as the vocabulary alone tells it, [V]; text is "kept"."""
+  kinds = ["kept"] * vocabulary.vocab_size
+  for i, mark in vocabularies.marks(vocabulary).items():
+    kinds[i] = "masked" if mark == "[MASK]" else "mode" if mark in _MODES else "special"
+  for i in vocabularies.sentinel_ids(vocabulary):
+    kinds[i] = "sentinel"
+  kinds[0] = "padding"
+  return kinds

@@ -1,0 +1,1 @@
+"""Vocabularies: text to ids and back, from SentencePiece, bytes or Hugging Face tokenizers."""

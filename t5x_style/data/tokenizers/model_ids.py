@@ -1,0 +1,99 @@
+"""The door between the ids that examples are made of and those a model has rows for.
+
+Inside t5x_style.data id 0 is padding. Where a tokenizer of others numbers its tokens differently,
+batches get its numbers here, and the features that tell padding apart without looking at ids:
+
+    in here      decoder_target_tokens  [[5, 6, 1, 0]]   decoder_input_tokens  [[0, 5, 6, 0]]
+    RoBERTa-like decoder_target_tokens  [[5, 6, 0, 1]]   decoder_input_tokens  [[2, 5, 6, 1]]
+    (padding 1, start 2)                decoder_segment_ids    [[1, 1, 1, 0]]
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from t5x_style.data import tasks
+from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers.huggingface_tokenizers import HuggingFaceVocabulary
+
+Features = dict[str, tf.Tensor]
+
+
+class SpecialIds(NamedTuple):
+  """The model's ids that decoding needs."""
+
+  pad: int  # -1 where the vocabulary has none
+  eos: int
+  start: int
+
+
+def renumbers(vocabulary: seqio.Vocabulary) -> bool:
+  """Whether a model's ids are others than those in here."""
+  return isinstance(vocabulary, HuggingFaceVocabulary) and vocabulary.renumbered
+
+
+def special_ids(vocabulary: seqio.Vocabulary) -> SpecialIds:
+  if not isinstance(vocabulary, HuggingFaceVocabulary):
+    return SpecialIds(0, 1 if vocabulary.eos_id is None else vocabulary.eos_id, 0)
+  numbers = vocabulary.model_ids
+  return SpecialIds(int(numbers[0]), int(numbers[vocabulary.eos_id]), vocabulary.start_id)
+
+
+def vocab_size(vocabulary: seqio.Vocabulary) -> int:
+  """How many ids a model may be fed."""
+  if isinstance(vocabulary, HuggingFaceVocabulary):
+    return vocabulary.model_vocab_size
+  return vocabulary.vocab_size
+
+
+def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray | None:
+  """`vocabularies.token_bytes` by the model's ids; None where tokens do not keep the text."""
+  sizes = vocabularies.token_bytes(vocabulary)
+  if not isinstance(vocabulary, HuggingFaceVocabulary):
+    return sizes
+  if not vocabulary.keeps_text:
+    return None
+  result = np.zeros(vocabulary.model_vocab_size, np.int32)
+  real = vocabulary.model_ids >= 0
+  result[vocabulary.model_ids[real]] = sizes[real]
+  return result
+
+
+def from_model(ids: np.ndarray, vocabulary: seqio.Vocabulary) -> np.ndarray:
+  """A model's ids as those in here."""
+  if isinstance(vocabulary, HuggingFaceVocabulary):
+    return vocabulary.own_ids(ids)
+  return ids
+
+
+@tasks.as_written
+def to_model(batches: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
+  """Batches of model features with the model's ids; the same where these are those in here."""
+  if not renumbers(vocabulary):
+    return batches
+  special = special_ids(vocabulary)
+  numbers = tf.constant(vocabulary.model_ids)
+  # In want of a token for padding any will do: the features beside it hide it.
+  pad = max(special.pad, 0)
+
+  def convert(batch: Features) -> Features:
+    result = dict(batch)
+    for side in ("encoder", "decoder"):
+      if f"{side}_input_tokens" not in batch:
+        continue
+      # A decoder's inputs begin with 0, which is no padding; its targets tell.
+      tokens = batch[f"{side}_{'target' if side == 'decoder' else 'input'}_tokens"]
+      segments = batch.get(f"{side}_segment_ids", tf.cast(tokens > 0, tf.int32))
+      result[f"{side}_segment_ids"] = segments
+      for kind in ("input", "target"):
+        name = f"{side}_{kind}_tokens"
+        if name in batch:
+          known = tf.where(batch[name] == 0, special.start, tf.gather(numbers, batch[name]))
+          result[name] = tf.where(segments > 0, known, pad)
+    return result
+
+  return batches.map(convert, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

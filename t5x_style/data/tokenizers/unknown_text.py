@@ -1,0 +1,225 @@
+"""How much of a text its vocabulary cannot spell: what becomes the unknown token, or nothing."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+from t5x_style.data import tasks
+from t5x_style.data.tokenizers import sentencepiece_models, vocabulary_training
+from t5x_style.data.tokenizers.huggingface_tokenizers import HuggingFaceVocabulary, piece_reader
+
+# What is looked at before training: as many documents, or as many characters in all, and the
+# beginning and the middle of long ones.
+_DOCUMENTS, _CHARACTERS, _EXCERPT = 1000, 100_000, 4000
+_SHARE_TO_WARN_OF = 0.01
+_EXAMPLES, _EXAMPLE_LENGTH = 5, 16
+
+# (a text without a token, how much of it there is, whether it is dropped rather than unknown)
+Missing = tuple[str, int, bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+  """How a vocabulary covers some documents. Normalisation, as to lower case, loses nothing here.
+
+  Attributes:
+    documents: how many there were.
+    unit: what is counted, "characters", or "bytes" for byte-level tokenizers.
+    total: of them there were so many.
+    unknown: so many become the unknown token.
+    dropped: so many become nothing.
+    examples: the most frequent of both.
+  """
+
+  documents: int
+  unit: str
+  total: int
+  unknown: int
+  dropped: int
+  examples: Sequence[str]
+
+  @property
+  def share(self) -> float:
+    return (self.unknown + self.dropped) / max(self.total, 1)
+
+  def remark(self) -> str:
+    """In words; "" where all is covered."""
+    if not self.share:
+      return ""
+    examples = ", ".join(map(repr, self.examples))
+    fates = ["becomes the unknown token"] * bool(self.unknown) + ["is dropped"] * bool(self.dropped)
+    fate = " or ".join(fates)
+    return (
+      f"{self.share:.1%} of the text ({self.unit} of {self.documents:,} documents) is not in the "
+      f"vocabulary and {fate}, most often {examples}"
+    )
+
+  def warning(self, name: str) -> str:
+    """What to say before training with the vocabulary `name`; "" where it serves the text."""
+    if self.share <= _SHARE_TO_WARN_OF:
+      return ""
+    return (
+      f"{self.remark()}. A model can neither read nor write it. Take a tokenizer made for such "
+      f"text instead of {name}: one of bytes, or with byte fallback, covers everything; "
+      "`python -m launch.tokenizer` trains one on your text."
+    )
+
+
+def look(parts: Sequence[seqio.Task], vocabulary: seqio.Vocabulary) -> Coverage | None:
+  """Measures the first documents of tasks; None where their text or vocabulary is not known."""
+  if _covers_everything(vocabulary):
+    return Coverage(0, "characters", 0, 0, 0, ())
+  sources: dict[int, tuple[tf.data.Dataset, Sequence[str]]] = {}
+  for task in parts:
+    try:
+      if isinstance(task, tasks.PretrainingTask):  # The parts of a mixture read the same corpus.
+        shuffle = isinstance(task.source, seqio.FileDataSource)
+        documents = task.source.get_dataset("train", shuffle=shuffle, seed=0)
+        sources[id(task.source)] = documents, ("text",)
+      else:
+        sources[id(task)] = vocabulary_training.untokenized(task, "train", shuffle=False)
+    except ValueError:  # The task is not of text.
+      return None
+  limit = _CHARACTERS // len(sources)
+  texts = [text for source in sources.values() for text in _first(*source, limit)]
+  return measure(vocabulary, texts)
+
+
+def measure(vocabulary: seqio.Vocabulary, texts: Sequence[str]) -> Coverage | None:
+  """How the vocabulary covers the texts; None where that cannot be told."""
+  unit, total = "characters", sum(map(len, texts))
+  if isinstance(vocabulary, HuggingFaceVocabulary):
+    missing = _huggingface(vocabulary, texts)
+    if vocabulary.byte_level:
+      unit, total = "bytes", sum(len(text.encode()) for text in texts)
+  elif isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    missing = _sentencepiece(vocabulary, texts)
+  elif isinstance(vocabulary, seqio.ByteVocabulary):
+    missing = iter(())
+  else:
+    return None
+  found: collections.Counter[str] = collections.Counter()
+  sums = {False: 0, True: 0}
+  for text, size, dropped in missing:
+    found[text] += size
+    sums[dropped] += size
+  examples = [
+    text if len(text) <= _EXAMPLE_LENGTH else f"{text[:_EXAMPLE_LENGTH]}..."
+    for text, _ in found.most_common(_EXAMPLES)
+  ]
+  return Coverage(len(texts), unit, total, sums[False], sums[True], examples)
+
+
+def _covers_everything(vocabulary: seqio.Vocabulary) -> bool:
+  """Whether bytes spell what no piece covers."""
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    return sentencepiece_models.byte_pieces(vocabulary.sp_model) == 256
+  return isinstance(vocabulary, seqio.ByteVocabulary)
+
+
+def _sentencepiece(
+  vocabulary: seqio.SentencePieceVocabulary, texts: Iterable[str]
+) -> Iterator[Missing]:
+  processor = vocabulary.tokenizer
+  for text in texts:
+    ids = processor.EncodeAsIds(text)
+    if vocabulary.unk_id in ids:
+      # The "piece" of an unknown token is the text that it stands for.
+      pieces = processor.EncodeAsPieces(text)
+      for piece in (p for i, p in zip(ids, pieces, strict=True) if i == vocabulary.unk_id):
+        yield piece, len(piece), False
+
+
+def _huggingface(vocabulary: HuggingFaceVocabulary, texts: Iterable[str]) -> Iterator[Missing]:
+  tokenizer, settings = vocabulary.tokenizer, vocabulary.settings
+  model = settings["model"]
+  # Added tokens are found before anything else; those that are special are ordinary text here.
+  added = [t.content for t in tokenizer.get_added_tokens_decoder().values() if not t.special]
+  cut = re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or r"(?!)")
+  words: collections.Counter[str] = collections.Counter()
+  for text in texts:
+    for part in cut.split(text):
+      part = tokenizer.normalizer.normalize_str(part) if tokenizer.normalizer else part
+      if not tokenizer.pre_tokenizer:
+        words[part] += 1
+        continue
+      end = 0
+      for word, (begin, stop) in [
+        *tokenizer.pre_tokenizer.pre_tokenize_str(part),
+        ("", (len(part), len(part))),
+      ]:
+        words[word] += 1
+        if gap := part[end:begin].strip():  # A pre-tokenizer may drop more than spaces.
+          yield gap, len(gap), True
+        end = stop
+  to_bytes = piece_reader(settings)
+  bpe = model["type"] == "BPE"
+  find = _of_bpe(model) if bpe else _of_model(tokenizer, model)
+  for word, count in words.items():
+    for part in find(word) if word else ():
+      shown = to_bytes(part).decode(errors="replace")
+      yield shown.strip() or shown, count * len(part), bpe and not model.get("unk_token")
+
+
+def _of_bpe(model: Mapping[str, Any]) -> Callable[[str], Iterator[str]]:
+  """Finds the characters of a word that BPE has no symbol for."""
+  vocab = model["vocab"]
+  prefix = model.get("continuing_subword_prefix") or ""
+  suffix = model.get("end_of_word_suffix") or ""
+
+  def find(word):
+    if model.get("ignore_merges") and word in vocab:
+      return
+    for known, run in itertools.groupby(enumerate(word), lambda item: is_known(word, *item)):
+      if not known:
+        yield "".join(character for _, character in run)
+
+  def is_known(word, i, character):
+    symbol = (prefix if i else "") + character + (suffix if i == len(word) - 1 else "")
+    spelt = model.get("byte_fallback") and all(
+      f"<0x{byte:02X}>" in vocab for byte in symbol.encode()
+    )
+    return symbol in vocab or spelt
+
+  return find
+
+
+def _of_model(tokenizer: Any, model: Mapping[str, Any]) -> Callable[[str], Iterator[str]]:
+  """Finds the parts of a word that become the model's unknown token."""
+  unknown = model.get("unk_id")
+  if unknown is None:
+    unknown = tokenizer.token_to_id(model.get("unk_token") or "")
+
+  def find(word):
+    content = word.encode()
+    for token in tokenizer.model.tokenize(word):
+      if token.id == unknown:
+        begin, end = token.offsets
+        yield content[begin:end].decode()
+
+  return find
+
+
+def _first(documents: tf.data.Dataset, features: Sequence[str], limit: int) -> Iterator[str]:
+  """Excerpts of the first documents, `limit` characters in all or a little more."""
+  size = 0
+  with contextlib.suppress(tf.errors.OpError):  # Training reads it again, and says what is wrong.
+    for document in documents.take(_DOCUMENTS).as_numpy_iterator():
+      for content in (document[name] for name in features if document.get(name)):
+        text = content.decode("utf-8", errors="replace")
+        if len(text) > _EXCERPT:
+          half, middle = _EXCERPT // 2, len(text) // 2
+          text = f"{text[:half]} {text[middle : middle + half]}"
+        size += len(text)
+        yield text
+      if size >= limit:
+        return

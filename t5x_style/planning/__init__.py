@@ -1,0 +1,1 @@
+"""What a run will need: estimates, compiling ahead of time, reading compiled programs."""

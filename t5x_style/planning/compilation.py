@@ -1,0 +1,101 @@
+"""Compiling a program for devices whose memory it may exceed: what it needs, or what is too big."""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from t5x_style.errors import UserError
+from t5x_style.planning import topologies
+
+_UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE = r"([\d.]+)([BKMGT]?)"
+
+
+class Memory(NamedTuple):
+  """Bytes of one device's memory that a compiled program takes."""
+
+  arguments: int
+  outputs: int  # beyond those that take the place of arguments
+  temporaries: int
+  code: int
+
+  @property
+  def total(self) -> int:
+    return sum(self)
+
+
+class TooLarge(NamedTuple):
+  """A program that does not fit a device, in the compiler's numbers (0: it does not say)."""
+
+  needed: int  # bytes
+  available: int
+  largest: tuple[tuple[int, str], ...]  # (bytes, what it is) of the largest allocations
+  message: str
+
+
+def compile_if_it_fits(compile_program: Callable[[], jax.stages.Compiled]):
+  """The compiled program, or TooLarge where a device has not the memory for it.
+
+  Raises:
+    UserError: it fails otherwise, with a libtpu that is not the one JAX was released with.
+  """
+  try:
+    return compile_program()
+  except RuntimeError as error:  # of the compiler, or of Pallas about the compiler's age
+    if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+      return read_too_large(str(error))
+    if mismatch := topologies.version_mismatch():
+      raise UserError(f"{mismatch}. Compiling failed: {str(error).splitlines()[0]}") from error
+    raise
+
+
+def memory(compiled: jax.stages.Compiled) -> Memory | None:
+  """What the compiler has set aside on each device; None where it does not tell."""
+  stats = compiled.memory_analysis()
+  if stats is None:
+    return None
+  return Memory(
+    stats.argument_size_in_bytes,
+    stats.output_size_in_bytes - stats.alias_size_in_bytes,
+    stats.temp_size_in_bytes,
+    stats.generated_code_size_in_bytes,
+  )
+
+
+def device_bytes(tree: Any) -> int:
+  """What one device holds of abstract arrays that have shardings."""
+  return sum(
+    int(np.prod(x.sharding.shard_shape(x.shape), dtype=np.int64)) * x.dtype.itemsize
+    for x in jax.tree.leaves(tree)
+  )
+
+
+def read_too_large(message: str) -> TooLarge:
+  """Reads libtpu's error, of which there are several forms."""
+  needed = available = 0
+  for pattern in (
+    rf"Used {_SIZE} of {_SIZE} hbm",
+    rf"\({_SIZE}\) exceeds available HBM \({_SIZE}\)",
+    rf"[Rr]equired?\D*{_SIZE}\D+?exceeds\D*{_SIZE}",
+  ):
+    if found := re.search(pattern, message):
+      needed, available = _bytes(*found.groups()[:2]), _bytes(*found.groups()[2:])
+      break
+  largest = re.findall(
+    rf"Size: {_SIZE}\s+(?:Operator: op_type=\S* )?(?:Operator: op_name=\"([^\"]*)\")?"
+    r"[^\n]*\s+Shape: (\S+)",
+    message,
+  )
+  return TooLarge(
+    needed,
+    available,
+    tuple((_bytes(size, unit), f"{shape} {name}".strip()) for size, unit, name, shape in largest),
+    message,
+  )
+
+
+def _bytes(size: str, unit: str) -> int:
+  return int(float(size) * _UNITS[unit])

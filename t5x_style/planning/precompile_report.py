@@ -1,0 +1,276 @@
+"""What the compiled step of a run needs and can reach, as a table and as JSON."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from t5x_style.partitioning import describe_mesh
+from t5x_style.planning import collectives, compilation, estimates, hlo
+from t5x_style.planning import planner as planning
+from t5x_style.planning.roofline import Roofline, roofline
+from t5x_style.planning.topologies import Topology
+from t5x_style.training import flops, loop, setup
+
+_WIDTH = 100  # of a file or a pipe
+_PARTS = {
+  "compute": "matrix products at the peak",
+  "hbm": "memory (an estimate)",
+  "ici": "links of a slice",
+  "dcn": "network between slices",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """A step on a topology; bytes are those of a chip."""
+
+  prepared: setup.Prepared
+  topology: Topology
+  memory: Mapping[str, int]  # by what takes it
+  too_large: compilation.TooLarge | None
+  roofline: Roofline
+  sent: list[collectives.Collective]
+  kernels: int  # calls of hand-written (Pallas) kernels in the program
+  compile_seconds: float
+  alternatives: list[dict[str, Any]]
+
+  @property
+  def hbm_bytes(self) -> int:
+    """What the step takes, as far as the compiler or the formula knows."""
+    needed = self.too_large.needed if self.too_large else 0
+    return max(needed, sum(self.memory.values()))
+
+  @property
+  def fits(self) -> bool:
+    return self.too_large is None and self.hbm_bytes <= self.topology.chip.hbm_bytes
+
+  @property
+  def tokens(self) -> int:
+    """That the model reads in a step."""
+    layout = planning.layout_of(self.prepared)
+    return self.prepared.run.batch_size * (layout.encoder_length + layout.decoder_length)
+
+  @property
+  def days(self) -> float:
+    return self.prepared.run.train_steps * self.roofline.seconds / 86_400
+
+
+def examine(prepared: setup.Prepared, topology: Topology) -> Report:
+  """Compiles the step of a run prepared for the devices of a topology, and reads the program."""
+  begun = time.perf_counter()
+  compiled = compilation.compile_if_it_fits(functools.partial(loop.compile_step, prepared))
+  seconds = time.perf_counter() - begun
+  planner = planning.Planner(
+    prepared.run, prepared.dataset, topology, planning.fused_attention(prepared)
+  )
+  layout = planning.layout_of(prepared)
+  state = {
+    "parameters": compilation.device_bytes(prepared.abstract.params),
+    "optimizer state": compilation.device_bytes(prepared.abstract.opt_state),
+  }
+  if isinstance(compiled, compilation.TooLarge):
+    estimate = planner.estimate(layout)
+    memory = state | {"activations and temporaries (formula)": int(estimate.temporary_bytes)}
+    sent, kernels, alternatives = planner.collectives(layout), 0, planner.nearest(layout, compiled)
+    too_large: compilation.TooLarge | None = compiled
+  else:
+    memory = state | _compiled_parts(compiled, sum(state.values()))
+    program = hlo.parse(compiled.as_text())
+    devices = list(prepared.partitioner.mesh.devices.flat)
+    sent, too_large, alternatives = collectives.read(program, devices), None, []
+    kernels = len(_kernels(program))
+  return Report(
+    prepared=prepared,
+    topology=topology,
+    memory=memory,
+    too_large=too_large,
+    roofline=step_roofline(prepared, planner, sent),
+    sent=sent,
+    kernels=kernels,
+    compile_seconds=seconds,
+    alternatives=alternatives,
+  )
+
+
+def step_roofline(prepared: setup.Prepared, planner: Any, sent: list[Any]) -> Roofline:
+  """The roofline of what is sent by the compiled program, or by the formula."""
+  layout = planning.layout_of(prepared)
+  return roofline(
+    planner.topology,
+    sent,
+    model_flops=prepared.step_flops,
+    executed_flops=prepared.step_flops + estimates.recomputed_flops(prepared.run.model, layout),
+    hbm_bytes=planner.hbm_traffic(layout),
+    peak_flops=flops.device_peak(prepared.partitioner.mesh.devices.flat[0]) or float("nan"),
+  )
+
+
+def _compiled_parts(compiled: jax.stages.Compiled, state: int) -> dict[str, int]:
+  memory = compilation.memory(compiled)
+  assert memory is not None, "libtpu tells what a program needs"
+  return {
+    "batch and padding": memory.arguments - state,
+    "activations and temporaries": memory.temporaries + memory.outputs,
+    "program": memory.code,
+  }
+
+
+def _kernels(program: hlo.Program) -> list[hlo.Instruction]:
+  """The calls of Pallas kernels in a compiled program."""
+  return [
+    instruction
+    for computation in program.computations.values()
+    for instruction in computation.values()
+    if instruction.opcode == "custom-call"
+    and 'custom_call_target="tpu_custom_call"' in instruction.rest
+  ]
+
+
+def as_json(report: Report) -> dict[str, Any]:
+  """For programs; bytes are those of a chip, FLOPs of all chips together."""
+  line, prepared = report.roofline, report.prepared
+  return {
+    "topology": report.topology.name,
+    "slices": report.topology.slices,
+    "chips": report.topology.chips,
+    "mesh": dict(prepared.partitioner.mesh.shape),
+    "parameters": prepared.num_parameters,
+    "fits": report.fits,
+    "hbm_bytes_per_chip": report.hbm_bytes,
+    "hbm_limit_bytes": report.topology.chip.hbm_bytes,
+    "memory": dict(report.memory),
+    "flops_per_step": prepared.step_flops,
+    "predicted_step_seconds": line.seconds,
+    "bound_by": line.bound_by,
+    "roofline_seconds": {name: getattr(line, name) for name in _PARTS},
+    "mfu_bound": line.mfu_bound,
+    "tokens_per_step": report.tokens,
+    "tokens_per_second": report.tokens / line.seconds,
+    "train_steps": prepared.run.train_steps,
+    "days": report.days,
+    "chip_hours": 24 * report.days * report.topology.chips,
+    "collectives": collectives.summary(report.sent),
+    "collectives_by": "formula" if report.too_large else "compiled program",
+    "kernels": report.kernels,
+    "attention": {name: choice.name for name, choice in prepared.attention.items()},
+    "compile_seconds": report.compile_seconds,
+    "too_large": report.too_large and report.too_large._asdict(),
+    "alternatives": report.alternatives,
+  }
+
+
+def show(report: Report, console: Console | None = None) -> None:
+  """Prints the report."""
+  console = console or Console()
+  if not console.is_terminal:
+    console.width = max(console.width, _WIDTH)
+
+  def line(text: str = "", style: str = "") -> None:
+    console.print(Text(text, style), highlight=False)
+
+  prepared = report.prepared
+  line(
+    f"{prepared.num_parameters:,} parameters on {report.topology}: "
+    f"{describe_mesh(prepared.partitioner.mesh)}",
+    "bold",
+  )
+  line(
+    f"batch {prepared.run.batch_size:,}, {report.tokens:,} tokens, "
+    f"{prepared.run.num_microbatches} microbatches, remat {prepared.run.model.remat}; compiled in "
+    f"{report.compile_seconds:.0f} s" + f", {report.kernels} kernel calls" * bool(report.kernels)
+  )
+  line()
+  console.print(_memory_table(report), highlight=False)
+  line(*_verdict(report))
+  line()
+  console.print(_collectives_table(report), highlight=False)
+  line()
+  console.print(_time_table(report), highlight=False)
+  for text in _outlook(report):
+    line(text)
+  if report.alternatives:
+    line()
+    line("What fits, by the memory formula (not compiled), the least slower first:", "bold")
+    for one in report.alternatives:
+      line(
+        f"  {one['change']:<48} {gib(one['hbm_bytes_per_chip']):>6} GiB   {one['seconds']:.3f} s"
+      )
+
+
+def gib(count: float) -> str:
+  return f"{count / 2**30:.2f}"
+
+
+def _table(*headings: str) -> Table:
+  table = Table(box=None, padding=(0, 1), header_style="cyan", pad_edge=False)
+  for i, heading in enumerate(headings):
+    table.add_column(heading, justify="right" if i else "left", style="" if i else "cyan")
+  return table
+
+
+def _memory_table(report: Report) -> Table:
+  table, limit = _table("memory of a chip", "GiB", "share"), report.topology.chip.hbm_bytes
+  for name, size in report.memory.items():
+    table.add_row(name, gib(size), f"{size / limit:.1%}")
+  table.add_row("together", gib(report.hbm_bytes), f"{report.hbm_bytes / limit:.1%}")
+  table.add_row(f"a {report.topology.chip.name} has", gib(limit), "")
+  return table
+
+
+def _verdict(report: Report) -> tuple[str, str]:
+  if report.fits:
+    return "It fits.", "bold green"
+  too_large = report.too_large
+  lines = ["It does not fit."]
+  if too_large and too_large.needed:
+    lines = [
+      f"It does not fit: the compiler needs {gib(too_large.needed)} GiB, "
+      f"{gib(too_large.available)} GiB are there."
+    ]
+  for size, what in (too_large.largest if too_large else ())[:3]:
+    lines.append(f"  {gib(size)} GiB  {what}")
+  largest = max(report.memory, key=lambda name: report.memory[name])
+  lines.append(f"The largest part: {largest}, {gib(report.memory[largest])} GiB.")
+  return "\n".join(lines), "bold red"
+
+
+def _collectives_table(report: Report) -> Table:
+  source = "by formula" if report.too_large else "of a step"
+  table = _table(f"collectives {source}", "network", "count", "MiB", "MiB sent by a chip")
+  for row in collectives.summary(report.sent):
+    table.add_row(
+      row["kind"],
+      row["network"].upper(),
+      f"{row['count']:,}",
+      f"{row['bytes'] / 2**20:,.1f}",
+      f"{row['wire_bytes'] / 2**20:,.1f}",
+    )
+  return table
+
+
+def _time_table(report: Report) -> Table:
+  table = _table("a step at the published rates", "seconds", "")
+  for name, what in _PARTS.items():
+    bound = "the slowest" if name == report.roofline.bound_by else ""
+    table.add_row(what, f"{getattr(report.roofline, name):.4f}", bound)
+  return table
+
+
+def _outlook(report: Report) -> Iterator[str]:
+  line, steps = report.roofline, report.prepared.run.train_steps
+  yield (
+    f"At least {line.seconds:.4f} s a step, at most {line.mfu_bound:.1%} MFU "
+    f"({report.prepared.step_flops:.3g} FLOPs a step) and {report.tokens / line.seconds:,.0f} "
+    "tokens/s."
+  )
+  yield (
+    f"{steps:,} steps: at least {report.days:.2f} days, "
+    f"{24 * report.days * report.topology.chips:,.0f} chip-hours."
+  )

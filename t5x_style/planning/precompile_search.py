@@ -1,0 +1,174 @@
+"""Which mesh, microbatches and remat policy suit a run on a topology: by formula, then compiled."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from t5x_style.errors import UserError
+from t5x_style.planning import precompile_report
+from t5x_style.planning.estimates import Layout
+from t5x_style.planning.planner import MARGIN, Estimate, Planner, apply
+from t5x_style.planning.topologies import Topology
+from t5x_style.training import setup, train_config
+
+_SHOWN = 16
+
+
+class Candidate(NamedTuple):
+  """A layout that was ranked: by formula, or with what its compiled program says."""
+
+  estimate: Estimate
+  report: precompile_report.Report | None
+
+  @property
+  def seconds(self) -> float:
+    return (self.report or self.estimate).roofline.seconds
+
+  @property
+  def bytes(self) -> float:
+    return self.report.hbm_bytes if self.report else self.estimate.bytes
+
+  @property
+  def compiles(self) -> bool:
+    """Whether it was compiled and fits."""
+    return self.report is not None and self.report.fits
+
+
+class Found(NamedTuple):
+  chosen: train_config.TrainConfig
+  topology: Topology
+  tried: int  # layouts, by formula
+  compiled: list[Candidate]  # the quickest that fit first
+  others: list[Candidate]  # by formula alone
+
+  @property
+  def winner(self) -> Candidate | None:
+    fitting = [c for c in self.compiled if c.compiles]
+    return min(fitting, key=lambda c: c.seconds, default=None)
+
+
+def search(
+  chosen: train_config.TrainConfig, topology: Topology, devices: Sequence[jax.Device], compiles: int
+) -> Found:
+  """Ranks every layout by formula and compiles the `compiles` best ones that should fit.
+
+  Raises:
+    UserError: no mesh divides the run.
+  """
+  dataset = chosen.dataset(
+    architecture=chosen.model.architecture,
+    batch_size=chosen.batch_size,
+    seed=chosen.seed,
+    process_index=0,
+    process_count=1,
+  )
+  chosen = dataclasses.replace(chosen, dataset=lambda *_, **__: dataset)
+  planner = Planner(chosen, dataset, topology)
+  kernels: dict[tuple[int, int], bool] = {}
+
+  def with_kernels(layout: Layout) -> Layout:
+    """Which kernels can compute its attention is a matter of how heads and lengths are split."""
+    split = layout.mesh["tensor"], layout.mesh["sequence"]
+    if devices and split not in kernels:
+      kernels[split] = planner.fused_attention(layout, devices)
+    return dataclasses.replace(layout, fused_attention=kernels.get(split, False))
+
+  every = [planner.estimate(with_kernels(layout)) for layout in planner.layouts()]
+  if not every:
+    near = topology.chips * max(1, chosen.batch_size // topology.chips)
+    raise UserError(
+      f"BATCH_SIZE = {chosen.batch_size} divides over no mesh of the {topology.chips} chips of "
+      f"{topology}; set e.g. BATCH_SIZE = {near}."
+    )
+  limit = topology.chip.hbm_bytes
+  ranked = sorted(every, key=lambda e: (e.bytes > MARGIN * limit, e.roofline.seconds, e.bytes))
+  compiled: list[Candidate] = []
+  for estimate in ranked:
+    if sum(c.compiles for c in compiled) >= compiles or len(compiled) >= 2 * compiles:
+      break
+    prepared = setup.prepare(apply(chosen, estimate.layout), devices)
+    report = precompile_report.examine(prepared, topology)
+    compiled.append(Candidate(estimate, report))
+  compiled.sort(key=lambda c: (not c.compiles, c.seconds))
+  done = {id(c.estimate) for c in compiled}
+  others = [Candidate(e, None) for e in ranked if id(e) not in done]
+  return Found(chosen, topology, len(every), compiled, others)
+
+
+def gin_text(found: Found) -> str:
+  """The winner as a gin file to be included last."""
+  winner = found.winner
+  if winner is None:
+    raise UserError("Nothing that was compiled fits: there is no winner to write.")
+  layout = winner.estimate.layout
+  mesh = {axis: size for axis, size in layout.mesh.items() if size > 1} or {"data": 1}
+  return (
+    f"# Found by launch.precompile --search for {found.topology}: include it last. "
+    f"{winner.bytes / 2**30:.2f} GiB a chip, at least {winner.seconds:.4f} s a step.\n"
+    f"MESH_SHAPE = {mesh}\nNUM_MICROBATCHES = {layout.microbatches}\nREMAT = {layout.remat!r}\n"
+  )
+
+
+def write(found: Found, name: str) -> None:
+  Path(os.path.expanduser(name)).write_text(gin_text(found))
+
+
+def as_json(found: Found) -> dict[str, Any]:
+  def row(candidate: Candidate) -> dict[str, Any]:
+    layout = candidate.estimate.layout
+    fits = found.topology.chip.hbm_bytes >= candidate.bytes
+    return {
+      "mesh": dict(layout.mesh),
+      "microbatches": layout.microbatches,
+      "remat": layout.remat,
+      "hbm_bytes_per_chip": int(candidate.bytes),
+      "fits": candidate.report.fits if candidate.report else fits,
+      "predicted_step_seconds": candidate.seconds,
+      "mfu_bound": (candidate.report or candidate.estimate).roofline.mfu_bound,
+      "checked_by": "compiler" if candidate.report else "formula",
+    }
+
+  return {
+    "topology": found.topology.name,
+    "slices": found.topology.slices,
+    "chips": found.topology.chips,
+    "hbm_limit_bytes": found.topology.chip.hbm_bytes,
+    "tried": found.tried,
+    "winner": row(found.winner) if found.winner else None,
+    "candidates": [row(c) for c in (*found.compiled, *found.others)],
+  }
+
+
+def show(found: Found, console: Console | None = None) -> None:
+  """Prints the ranking: what was compiled, then the rest; what does not fit is struck out."""
+  console = console or Console()
+  if not console.is_terminal:
+    console.width = max(console.width, 100)
+  console.print(
+    Text(f"{found.tried:,} layouts on {found.topology}, {len(found.compiled)} compiled", "bold")
+  )
+  table = Table(box=None, padding=(0, 1), header_style="cyan", pad_edge=False)
+  for heading in ("mesh", "microbatches", "remat", "GiB a chip", "seconds", "MFU at most", "by"):
+    table.add_column(heading, justify="left" if heading in ("mesh", "remat", "by") else "right")
+  for row in as_json(found)["candidates"][:_SHOWN]:
+    mesh = " x ".join(f"{axis}={size}" for axis, size in row["mesh"].items() if size > 1)
+    style = "" if row["fits"] else "strike dim"
+    best = found.winner is not None and row == as_json(found)["winner"]
+    table.add_row(
+      mesh or "one device",
+      str(row["microbatches"]),
+      row["remat"],
+      f"{row['hbm_bytes_per_chip'] / 2**30:.2f}",
+      f"{row['predicted_step_seconds']:.4f}",
+      f"{row['mfu_bound']:.1%}",
+      row["checked_by"] + ("" if row["fits"] else ", too large"),
+      style="bold green" if best else style,
+    )
+  console.print(table, highlight=False)

@@ -1,0 +1,1 @@
+"""What a run shows and writes: the terminal, metrics, the description of a run, profiles."""

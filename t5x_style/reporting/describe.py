@@ -1,0 +1,131 @@
+"""What a run is, in words and tables: the header, model-info.txt and the dry run."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from t5x_style.losses import plan_chunks
+from t5x_style.models.kernel_choices import describe
+from t5x_style.partitioning import describe_mesh
+from t5x_style.training.setup import Prepared
+
+_SIDES = {
+  "encoder_decoder": "encoder-decoder",
+  "decoder_only": "decoder-only",
+  "encoder_only": "encoder-only",
+}
+
+
+def facts(prepared: Prepared) -> dict[str, str]:
+  """The header of a run: a name and a line each."""
+  run, config = prepared.run, prepared.run.model
+  layers = "+".join(str(n) for n in (config.num_encoder_layers, config.num_decoder_layers) if n)
+  lengths = _lengths(prepared)
+  return {
+    "model": f"{_SIDES[config.architecture]}, {prepared.num_parameters:,} parameters, "
+    f"{layers} layers, width {config.emb_dim}, {config.dtype}",
+    "data": _data(prepared.dataset.identity()),
+    "batch": f"{run.batch_size} x {lengths} tokens"
+    + (f" in {run.num_microbatches} microbatches" if run.num_microbatches > 1 else ""),
+    "devices": describe_mesh(prepared.partitioner.mesh)
+    + (f" (MESH_SHAPE = None: {prepared.mesh_reason})" if prepared.mesh_reason else ""),
+    "attention": describe(prepared.attention),
+    "steps": f"{run.train_steps:,}",
+    "MODEL_DIR": str(prepared.model_dir),
+  }
+
+
+def model_info(prepared: Prepared) -> str:
+  """Every array of the state: its name, shape, dtype and sharding, and the sums."""
+  boxed_names = _logical_names(prepared)
+  lines = [f"{'parameter':<52} {'shape':<22} {'logical axes':<34} partition"]
+  leaves = jax.tree_util.tree_flatten_with_path(prepared.abstract.params)[0]
+  for path, leaf in leaves:
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    shape = " x ".join(map(str, leaf.shape))
+    lines.append(
+      f"{name:<52} {shape:<22} {', '.join(boxed_names[name]):<34} {_spec(leaf.sharding)}"
+    )
+  parameters = _bytes(prepared.abstract.params, prepared)
+  optimizer = _bytes(prepared.abstract.opt_state, prepared)
+  lines += [""]
+  for name, choice in prepared.attention.items():
+    lines.append(f"{name:<52} {choice.name:<22} {choice.reason}")
+  lines += [
+    "",
+    f"parameters            {prepared.num_parameters:>16,}",
+    f"parameters, bytes     {parameters[0]:>16,}  ({parameters[1]:,} a device)",
+    f"optimizer, bytes      {optimizer[0]:>16,}  ({optimizer[1]:,} a device)",
+    f"FLOPs of a step       {prepared.step_flops:>16.4g}  (3 x forward matrix products)",
+    f"head and loss         {_chunks(prepared)} a device",
+  ]
+  return "\n".join(lines) + "\n"
+
+
+def batch_info(prepared: Prepared) -> str:
+  """The features of a global batch, and the beginning of one example of each kind of token."""
+  lines = [f"{'feature':<28} {'shape':<16} {'dtype':<10} partition"]
+  for name, x in prepared.batch.items():
+    shape = " x ".join(map(str, x.shape))
+    lines.append(f"{name:<28} {shape:<16} {x.dtype!s:<10} {_spec(x.sharding)}")
+  batch = next(prepared.dataset.train())
+  for name, value in batch.items():
+    if name.endswith("_tokens"):
+      lines += ["", f"{name}, the first row:", prepared.dataset.decode(value[0][:64])]
+  weights = batch[f"{prepared.loss.side}_loss_weights"]
+  share = float((weights > 0).mean())
+  lines += ["", f"{int((weights > 0).sum()):,} target tokens carry loss, {share:.1%} of positions"]
+  return "\n".join(lines) + "\n"
+
+
+def _lengths(prepared: Prepared) -> str:
+  shapes = prepared.dataset.feature_shapes
+  sides = [f"{side}_input_tokens" for side in ("encoder", "decoder")]
+  return " + ".join(str(shapes[name][0][1]) for name in sides if name in shapes)
+
+
+def _data(identity: dict[str, Any]) -> str:
+  if "synthetic" in identity:
+    return "random tokens"
+  name = identity.get("mixture_or_task_name") or identity["corpus"]["name"]
+  objectives = [part.get("objective", part["name"]) for part in identity.get("components", [])]
+  return f"{name}, {', '.join(dict.fromkeys(objectives))}"
+
+
+def _logical_names(prepared: Prepared) -> dict[str, tuple[str, ...]]:
+  batch = {
+    name: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for name, x in prepared.batch.items()
+  }
+  boxed = jax.eval_shape(prepared.loss.model.init, jax.random.key(0), batch)["params"]
+  leaves = jax.tree_util.tree_flatten_with_path(
+    boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned)
+  )[0]
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(map(str, box.names))
+    for path, box in leaves
+  }
+
+
+def _spec(sharding) -> str:
+  axes = [x if isinstance(x, str) else "+".join(x) if x else "-" for x in sharding.spec]
+  return " x ".join(axes) if any(x != "-" for x in axes) else "replicated"
+
+
+def _bytes(tree, prepared: Prepared) -> tuple[int, int]:
+  """Bytes of all arrays, and of the shards that one device holds."""
+  total = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+  local = sum(
+    int(np.prod(x.sharding.shard_shape(x.shape), dtype=np.int64)) * x.dtype.itemsize
+    for x in jax.tree.leaves(tree)
+  )
+  return total, local
+
+
+def _chunks(prepared: Prepared) -> str:
+  config, dataset = prepared.run.model, prepared.dataset
+  (rows, length), _ = dataset.feature_shapes[f"{prepared.loss.side}_target_tokens"]
+  shape = (rows // prepared.run.num_microbatches, dataset.max_targets or length, config.emb_dim)
+  with prepared.partitioner.context():
+    return str(plan_chunks(shape, config.vocab_size, config.dtype))

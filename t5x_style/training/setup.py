@@ -1,0 +1,194 @@
+"""A run: what the user chose, checked and built, before anything is compiled."""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import optax
+from etils import epath
+
+from t5x_style.checkpoints import model_dir
+from t5x_style.errors import UserError
+from t5x_style.models import Transformer
+from t5x_style.models.attention_kernels.choice import Choice
+from t5x_style.models.config import fields_about
+from t5x_style.models.kernel_choices import attention_choices
+from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
+from t5x_style.reporting import profiling
+from t5x_style.training import finite, flops
+from t5x_style.training.dataset import Dataset
+from t5x_style.training.loss import TrainingLoss
+from t5x_style.training.state import TrainState, abstract_batch, make_state, state_bytes
+from t5x_style.training.train_config import TrainConfig
+
+# Rows of the embedding that no id of the data uses are padding up to here, and probably a mistake
+# beyond, unless they come from a checkpoint.
+_VOCABULARY_SLACK = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """A run with all its parts built and checked; nothing is compiled and nothing trained yet."""
+
+  run: TrainConfig
+  dataset: Dataset
+  partitioner: Partitioner
+  loss: TrainingLoss
+  optimizer: optax.GradientTransformation
+  init: Any  # seed -> TrainState
+  abstract: TrainState
+  shardings: TrainState
+  mesh_reason: str = ""  # why the mesh is what it is, where the run left it open
+  attention: Mapping[str, Choice] = dataclasses.field(default_factory=dict)  # what computes it
+
+  @property
+  def model_dir(self) -> epath.Path:
+    return epath.Path(self.run.model_dir).expanduser()
+
+  @property
+  def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the features of a global batch, with their shardings."""
+    return {
+      name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.partitioner.batch(len(x.shape)))
+      for name, x in abstract_batch(self.dataset.feature_shapes).items()
+    }
+
+  @functools.cached_property
+  def find_not_finite(self) -> Callable[[TrainState], list[str]]:
+    """Finds the arrays of a state that are not finite; compiled once, for restoring and saving."""
+    return finite.make_find_not_finite(self.abstract)
+
+  @property
+  def num_parameters(self) -> int:
+    return sum(x.size for x in jax.tree.leaves(self.abstract.params))
+
+  @property
+  def step_flops(self) -> float:
+    """FLOPs of one step on the global batch."""
+    lengths = {
+      f"{side}_length": shape[1]
+      for side in ("encoder", "decoder")
+      for name, (shape, _) in self.dataset.feature_shapes.items()
+      if name == f"{side}_input_tokens"
+    }
+    return flops.step_flops(
+      self.run.model,
+      self.run.batch_size,
+      target_positions=self.dataset.max_targets,
+      **lengths,
+    )
+
+  def identity(self) -> dict[str, Any]:
+    """What makes two runs the same run: continuing a checkpoint needs all of it equal."""
+    model = dataclasses.asdict(self.run.model)
+    for name in fields_about("compilation"):
+      del model[name]
+    return {
+      "model": model,
+      "data": self.dataset.identity(),
+      "optimizer": getattr(self.run.optimizer, "__name__", type(self.run.optimizer).__name__),
+      "loss": dataclasses.asdict(self.run.loss),
+      "clip_gradient_norm": self.run.clip_gradient_norm,
+      "seed": self.run.seed,
+    }
+
+
+def prepare(run: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Prepared:
+  """Builds and checks every part of a run. All of a user's mistakes surface here.
+
+  Args:
+    devices: what the mesh is made of; JAX's own if None. Those of a topology that is not here
+      serve to compile for it: MODEL_DIR is then left alone.
+
+  Raises:
+    UserError: parts that do not fit together, naming the setting to change, or MODEL_DIR cannot be
+      written.
+  """
+  if devices is None:
+    profiling.check(run.profile_steps, run.train_steps)
+    model_dir.check(run.model_dir)
+  model = Transformer(run.model)
+  optimizer = run.optimizer(run.schedule)
+  if run.clip_gradient_norm is not None:
+    optimizer = optax.chain(optax.clip_by_global_norm(run.clip_gradient_norm), optimizer)
+  partitioner, mesh_reason = _partition(run, model, optimizer, devices)
+  partitioner.check_batch(run.batch_size, run.num_microbatches, {})
+  if run.model.fp8:
+    _warn_without_fp8(partitioner.mesh.devices.flat[0])
+  index, count = partitioner.data_share()
+  dataset = run.dataset(
+    architecture=run.model.architecture,
+    batch_size=run.batch_size,
+    seed=run.seed,
+    process_index=index,
+    process_count=count,
+  )
+  check_vocabulary(run, dataset.vocab_size)
+  if "pair_labels" in dataset.feature_shapes and run.model.pooled_classes < 2:
+    raise UserError(
+      "The objective asks about pairs of sentences, but the model has no head for them: set "
+      "config.TransformerConfig.pooled_classes = 2 (and num_token_types = 2, to tell them apart)."
+    )
+  lengths = {name: shape[1] for name, (shape, _) in dataset.feature_shapes.items() if shape[1:]}
+  partitioner.check_batch(run.batch_size, run.num_microbatches, lengths)
+  init, abstract, shardings = make_state(
+    model, optimizer, partitioner, abstract_batch(dataset.feature_shapes)
+  )
+  loss = TrainingLoss(
+    model,
+    run.loss,
+    max_targets=dataset.max_targets,
+    token_bytes=dataset.token_bytes,
+    num_components=len(dataset.component_names),
+  )
+  prepared = Prepared(
+    run, dataset, partitioner, loss, optimizer, init, abstract, shardings, mesh_reason
+  )
+  part = {
+    name: jax.ShapeDtypeStruct((x.shape[0] // run.num_microbatches, *x.shape[1:]), x.dtype)
+    for name, x in prepared.batch.items()
+  }
+  attention = attention_choices(model, abstract.params, part, partitioner)
+  return dataclasses.replace(prepared, attention=attention)
+
+
+def _partition(run, model, optimizer, devices) -> tuple[Partitioner, str]:
+  devices = jax.devices() if devices is None else list(devices)
+  shape, reason = run.mesh_shape, ""
+  if shape is None and len(devices) > 1:
+    shape, reason = default_mesh_shape(state_bytes(model, optimizer), devices)
+  mesh = make_mesh(shape, devices, run.dcn_mesh_shape)
+  return Partitioner(mesh, run.sharding_rules or ()), reason
+
+
+def check_vocabulary(run: TrainConfig, data_size: int) -> None:
+  """Raises UserError unless every id of the data has a row, and few rows have no id.
+
+  A checkpoint to start from may have any number of rows more than its tokenizer has tokens:
+  published models are padded, some by thousands of rows.
+  """
+  rows, path = run.model.vocab_size, run.initial_checkpoint_path
+  if data_size > rows:
+    raise UserError(
+      f"The vocabulary of the data has {data_size} ids, the model only {rows} rows; "
+      f"set VOCAB_SIZE = {data_size} (a multiple of 128 is fastest)."
+    )
+  if rows - data_size > _VOCABULARY_SLACK and not path:
+    raise UserError(
+      f"The vocabulary of the data has {data_size} ids, smaller than the model's {rows}: "
+      f"{rows - data_size} rows would never be trained. Set VOCAB_SIZE = "
+      f"{-(-data_size // 128) * 128}, or a vocabulary that fits the model."
+    )
+
+
+def _warn_without_fp8(device: Any) -> None:
+  capability = str(getattr(device, "compute_capability", "0"))
+  if tuple(map(int, capability.split("."))) < (8, 9):
+    warnings.warn(
+      f"FP8 = True: {device.device_kind} multiplies nothing in 8 bits; results are rounded as if "
+      "it did, and nothing is faster. GPUs of compute capability 8.9 and above do.",
+      stacklevel=3,
+    )

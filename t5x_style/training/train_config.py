@@ -1,0 +1,54 @@
+"""What a user chose about a run; every field can be set in gin."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from t5x_style.models import TransformerConfig
+from t5x_style.partitioning.sharding import Rules
+from t5x_style.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed, Text
+from t5x_style.training.dataset import LoadDataset
+from t5x_style.training.loss import LossOptions
+from t5x_style.training.optimizers import Optimizer
+from t5x_style.training.schedules import Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """What a gin file says about a run. Times are in steps, sizes of batches in rows.
+
+  Attributes:
+    model: the Transformer's configuration.
+    dataset: called with (architecture, batch_size, seed, process_index, process_count).
+    optimizer: called with the schedule.
+    model_dir: where everything the run writes goes.
+    initial_checkpoint_path: parameters to start from, None for random ones.
+    mesh_shape: devices along data, fsdp, sequence and tensor; None has it chosen by the size of the
+      model (t5x_style.partitioning.default_mesh).
+    dcn_mesh_shape: slices or nodes along these axes, where there are several.
+    sharding_rules: what comes before DEFAULT_RULES of t5x_style.partitioning.sharding.
+    profile_steps: the first and the last step of which a profile is written, None for none.
+    clip_gradient_norm: gradients with a larger global norm are scaled down to it; None never.
+  """
+
+  model: TransformerConfig
+  dataset: LoadDataset
+  optimizer: Optimizer
+  schedule: Schedule
+  model_dir: Text
+  train_steps: PositiveInt
+  batch_size: PositiveInt
+  eval_period: PositiveInt = 1000
+  eval_batches: PositiveInt = 20
+  save_period: PositiveInt = 1000
+  log_period: PositiveInt = 100
+  keep_checkpoints: PositiveInt = 3
+  keep_best_checkpoints: NonNegativeInt = 1
+  num_microbatches: PositiveInt = 1
+  clip_gradient_norm: PositiveFloat | None = None
+  loss: LossOptions = dataclasses.field(default_factory=LossOptions)
+  mesh_shape: Mapping[str, int] | None = None
+  dcn_mesh_shape: Mapping[str, int] | None = None
+  sharding_rules: Rules = ()
+  initial_checkpoint_path: Text | None = None
+  profile_steps: tuple[PositiveInt, PositiveInt] | None = None
+  seed: Seed = 0

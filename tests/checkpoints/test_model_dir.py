@@ -1,0 +1,53 @@
+"""MODEL_DIR: what lies there is of the right kind, before anything is compiled."""
+
+import pytest
+
+from t5x_style.checkpoints import model_dir
+from t5x_style.errors import UserError
+from t5x_style.training import setup
+
+
+@pytest.mark.parametrize(
+  "name", ["checkpoints", "checkpoints/5", "tensorboard", "tensorboard/train"]
+)
+def test_a_file_where_a_folder_has_to_be(name, epath_of, tmp_path):
+  (tmp_path / name).parent.mkdir(exist_ok=True)
+  (tmp_path / name).write_text("")
+  with pytest.raises(UserError, match=f"MODEL_DIR = .*: {name} has to be a folder, and is a file"):
+    model_dir.check(epath_of)
+
+
+@pytest.mark.parametrize(
+  "name", ["config.gin", "model-info.txt", "metrics.jsonl", "profile-2-3.txt"]
+)
+def test_a_folder_where_a_file_has_to_be(name, epath_of, tmp_path):
+  (tmp_path / name).mkdir()
+  with pytest.raises(UserError, match=f"MODEL_DIR = .*: {name} has to be a file, and is a folder"):
+    model_dir.check(epath_of)
+
+
+def test_what_a_run_leaves_and_what_is_not_its_own_may_be_there(epath_of, tmp_path):
+  for folder in ("checkpoints/5", "tensorboard/train", "notes"):
+    (tmp_path / folder).mkdir(parents=True)
+  for file in ("config.gin", "metrics.jsonl", "tensorboard/events", "plan.txt"):
+    (tmp_path / file).write_text("")
+  model_dir.check(epath_of)
+
+
+def test_a_run_refuses_it(tiny_run, tmp_path):
+  (tmp_path / "metrics.jsonl").mkdir()
+  with pytest.raises(UserError, match="metrics.jsonl has to be a file"):
+    setup.prepare(tiny_run("decoder_only", tmp_path))
+
+
+@pytest.fixture
+def epath_of(tmp_path):
+  from etils import epath
+
+  return epath.Path(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/run", "http://host/run", "file:///tmp/run", "gs://"])
+def test_only_local_paths_and_google_buckets(path):
+  with pytest.raises(UserError, match="neither a local path nor gs://BUCKET/FOLDER"):
+    model_dir.check(path)

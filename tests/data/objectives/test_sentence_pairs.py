@@ -1,0 +1,188 @@
+"""NSP and SOP: frames, token types, labels that tell the truth, half of each."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from t5x_style.data import loader
+from t5x_style.data.objectives.sentence_pairs import NextSentence, SentenceOrder
+from t5x_style.data.tokenizers import vocabularies
+from t5x_style.errors import UserError
+
+OBJECTIVES = [NextSentence(), SentenceOrder()]
+
+
+@pytest.fixture(scope="module")
+def numbered(ordinary):
+  """Documents whose tokens tell document and position: 60 documents of 100 tokens."""
+  return [ordinary[i * 100 : (i + 1) * 100] for i in range(60)]
+
+
+def split(row, types, cls, sep):
+  row = row[row > 0]
+  first, second = row[types[: len(row)] == 0], row[types[: len(row)] == 1]
+  assert first[0] == cls and first[-1] == sep and second[-1] == sep
+  assert not np.isin([*first[1:-1], *second[:-1]], [cls, sep]).any()
+  return first[1:-1].tolist(), second[:-1].tolist()
+
+
+def pairs(out, vocabulary):
+  frame = [vocabularies.special_id(vocabulary, p) for p in ("[CLS]", "[SEP]")]
+  return [
+    (*split(row, types, *frame), int(label))
+    for row, types, label in zip(out["targets"], out["token_types"], out["pair_label"], strict=True)
+  ]
+
+
+def test_next_sentence_labels(examples, numbered, ordinary, vocabulary):
+  out = examples(NextSentence(), "encoder_only", {"inputs": 43}, docs=numbered)
+  place = {int(token): i for i, token in enumerate(ordinary)}
+  labels = []
+  for first, second, label in pairs(out, vocabulary):
+    first, second = ([place[t] for t in part] for part in (first, second))
+    assert len(first) >= 2 and len(second) >= 2
+    assert all(b - a == 1 for part in (first, second) for a, b in itertools.pairwise(part))
+    follows = second[0] == first[-1] + 1
+    assert label == int(not follows)
+    if label:
+      assert second[0] // 100 != first[0] // 100
+    labels.append(label)
+  n = len(labels)
+  assert n == 60 * 3 and abs(sum(labels) - n / 2) < 3.5 * np.sqrt(n / 4)
+
+
+def test_sentence_order_labels(examples, numbered, ordinary, vocabulary):
+  out = examples(SentenceOrder(), "encoder_only", {"inputs": 43}, docs=numbered)
+  place = {int(token): i for i, token in enumerate(ordinary)}
+  labels = []
+  for first, second, label in pairs(out, vocabulary):
+    first, second = ([place[t] for t in part] for part in (first, second))
+    text = second + first if label else first + second
+    assert all(b - a == 1 for a, b in itertools.pairwise(text))
+    labels.append(label)
+  n = len(labels)
+  assert n == 60 * 3 and abs(sum(labels) - n / 2) < 3.5 * np.sqrt(n / 4)
+
+
+def test_parts_of_one_document_are_not_another():
+  """A long file is read as several documents, which have its number."""
+  numbers, ids = [7, 7, 7, 4, 4, 7], [11, 12, 13, 14, 15, 16]
+  dataset = tf.data.Dataset.from_tensor_slices((numbers, ids)).map(
+    lambda number, token: {"document": number, "targets": tf.fill([5 + number % 2], token)}
+  )
+  found = NextSentence().arranged(dataset).as_numpy_iterator()
+  other = [one["other_targets"][:1].tolist() for one in found]
+  assert other == [[], [], [14], [13], [13], [15]]
+  with pytest.raises(UserError, match="the file has one document"):
+    NextSentence().check_documents(lambda: dataset.take(3), "the file")
+
+
+@pytest.mark.parametrize("order", ["A", "AAA", "AB", "ABBA", "AABBAB", "AAAB", "ABCCCBA"])
+def test_another_document_is_another(order):
+  """Copies are the same document, however they lie; with the next one, if there is none before."""
+  documents = [[ord(kind)] * (5 + ord(kind) % 2) for kind in order]
+  dataset = tf.data.Dataset.from_generator(
+    lambda: ({"targets": tokens} for tokens in documents),
+    output_signature={"targets": tf.TensorSpec([None], tf.int32)},
+  )
+  found = list(NextSentence().arranged(dataset).as_numpy_iterator())
+  assert [one["targets"].tolist() for one in found] == documents
+  for i, one in enumerate(found):
+    before = [kind for kind in order[:i] if kind != order[i]]
+    after = [kind for kind in order[i + 1 : i + 2] if kind != order[i]]
+    expected = "".join([*before[-1:], *after][:1])
+    assert "".join(map(chr, one["other_targets"][:1])) == expected
+
+
+def test_pairs_of_two_documents_over_many_epochs(examples, ordinary, vocabulary):
+  place = {int(token): i for i, token in enumerate(ordinary)}
+  kinds = {kind: ordinary[i * 1000 : (i + 1) * 1000] for i, kind in enumerate("AB")}
+  docs = [kinds[kind] for kind in "BAABABBA"]
+  out = examples(NextSentence(), "encoder_only", {"inputs": 43}, docs=docs)
+  labels = []
+  for first, second, label in pairs(out, vocabulary):
+    one, other = ({place[t] // 1000 for t in part} for part in (first, second))
+    assert len(one) == len(other) == 1
+    assert label == int(one != other)
+    labels.append(label)
+  n = len(labels)
+  assert n == 25 * len(docs) and abs(sum(labels) - n / 2) < 4 * 3.5 * np.sqrt(
+    n / 4 / 4
+  )  # four copies are alike
+  alone = examples(NextSentence(), "encoder_only", {"inputs": 43}, docs=docs[:1])
+  assert not alone["pair_label"].any()
+
+
+def test_a_stream_of_one_document_is_refused_and_of_two_holds_true_pairs(new_corpus, tmp_path):
+  texts = [" ".join(f"{word}{i}." for i in range(200)).encode() for word in ("alpha", "GAMMA")]
+  corpus = new_corpus(tmp_path, texts, texts[:1], shards=1)
+  vocabulary = vocabularies.byte_vocabulary(128, ("[CLS]", "[SEP]", "[MASK]"))
+
+  def load(**changes):
+    return loader.load(
+      *("encoder_only", 8, 0),
+      corpus=corpus,
+      vocabulary=vocabulary,
+      objective=NextSentence(),
+      feature_lengths={"inputs": 64},
+      shuffle_buffer_size=200,
+      **changes,
+    )
+
+  batches = load().train()
+  labels = []
+  for batch in itertools.islice(batches, 40):
+    sides = (batch["encoder_target_tokens"], batch["encoder_token_types"], batch["pair_labels"])
+    for row, types, label in zip(*sides, strict=True):
+      texts_of = [vocabulary.decode(row[types == side].tolist()) for side in (0, 1)]
+      upper = [{c.isupper() for c in text if c.isalpha()} for text in texts_of]
+      assert not all(upper) or label == int(upper[0] != upper[1]), texts_of
+      labels.append(label)
+  assert abs(sum(labels) - 160) < 3.5 * np.sqrt(80)
+  with pytest.raises(UserError, match=r"'train' split in data stream 0 of 2 has one document"):
+    load(streams=2)
+
+
+def test_how_the_second_segment_begins_does_not_tell_the_label(examples, vocabulary):
+  """Both kinds begin with a sentence."""
+  docs = [
+    np.array(vocabulary.encode("".join(f" {word} is number {i}." for i in range(300))))
+    for word in ("This", "That", "What")
+  ]
+  out = examples(NextSentence(), "encoder_only", {"inputs": 64}, docs=docs)
+  found = pairs(out, vocabulary)
+  seen = {vocabularies.decode_visible(vocabulary, second).split()[0] for _, second, _ in found}
+  assert sum(label for *_, label in found) > 50
+  assert seen == {"This", "That", "What"}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=str)
+def test_masks(objective, examples, numbered, vocabulary):
+  out = examples(objective, "encoder_only", {"inputs": 43}, docs=numbered)
+  chosen = out["loss_weights"] > 0
+  counts = chosen.sum(axis=1)
+  assert set(counts) <= {6, 3} and counts.max() == 6  # 15 % of 40, of 20
+  assert objective.max_targets({"inputs": 43}, "encoder_only") == 6
+  assert (np.where(chosen, out["targets"], out["inputs"]) == out["targets"]).all()
+
+
+def test_the_cut_is_at_a_sentence_end(examples, vocabulary):
+  text = "One line here.\nAnother line there.\nA third one.\n" * 8
+  doc = np.array(vocabulary.encode(text))
+  out = examples(SentenceOrder(), "encoder_only", {"inputs": 35}, docs=[doc])
+  for first, second, label in pairs(out, vocabulary)[:-1]:
+    before = vocabularies.decode_visible(vocabulary, second if label else first)
+    assert before.rstrip(" ")[-1] in ".\n"
+
+
+def test_short_documents_are_left_out(examples):
+  docs = [[10], [10, 11, 12], [], list(range(20, 30))]
+  out = examples(NextSentence(), "encoder_only", {"inputs": 20}, docs=docs)
+  assert len(out["targets"]) == 1
+
+
+def test_errors():
+  with pytest.raises(ValueError, match="too small for sentence_order"):
+    SentenceOrder().lengths({"inputs": 6}, "encoder_only")

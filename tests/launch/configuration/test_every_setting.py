@@ -1,0 +1,269 @@
+"""Every parameter that gin can bind, with every kind of wrong value: refused in one clear message,
+or a run that can be built. Never a traceback."""
+
+import importlib
+import inspect
+import json
+import re
+import warnings
+
+import pytest
+
+from launch.configuration import errors, gin_files, gin_types, reader
+from launch.configuration.errors import ConfigurationError
+from t5x_style.training import train_config
+
+VALUES = [
+  *("'x'", "''", "-1", "0", "2.5", "-0.0", "1e999", "-1e999", "1" + "0" * 30, "True", "None"),
+  *("[]", "()", "{}", "(1,)", "['x', 2.5]", "{'x': 1}", "{1: 'x'}", "%BATCH_SIZE", "b'x'", "1j"),
+  *("@config.TransformerConfig", "@config.TransformerConfig()", "@optimizers.adamw"),
+  *("@schedules.constant", "@schedules.constant()", "@loss.LossOptions()"),
+]
+SMALL = """
+from __gin__ import dynamic_registration
+from t5x_style.models import config
+from t5x_style.training import loss
+from t5x_style.training import optimizers
+from t5x_style.training import schedules
+from t5x_style.training import synthetic
+from t5x_style.training import train_config
+include 'runs/pretrain.gin'
+include 'models/base.gin'
+MODEL_DIR = {model_dir!r}
+BATCH_SIZE = 4
+VOCAB_SIZE = 8320
+config.TransformerConfig:
+  emb_dim = 8
+  num_heads = 2
+  head_dim = 4
+  mlp_dim = 8
+schedules.constant.peak = 0.1
+"""
+SYNTHETIC = """
+train_config.TrainConfig.dataset = @synthetic.load
+synthetic.load.feature_lengths = {'inputs': 16, 'targets': 16}
+synthetic.load.vocab_size = %VOCAB_SIZE
+"""
+LAYERS = {
+  "decoder_only": "config.TransformerConfig.num_decoder_layers = 2\n",
+  "encoder_only": "config.TransformerConfig.num_encoder_layers = 2\n"
+  "config.TransformerConfig.pooled_classes = 2\nconfig.TransformerConfig.num_token_types = 2\n",
+  "encoder_decoder": "config.TransformerConfig.num_decoder_layers = 1\n"
+  "config.TransformerConfig.num_encoder_layers = 1\n",
+}
+# What is bound, and what a run needs to use it.
+PLAIN = {
+  "config.TransformerConfig": "",
+  "config.RotaryScaling": "config.RotaryScaling.factor = 2.0\n"
+  "config.TransformerConfig.rotary_scaling = @config.RotaryScaling()\n"
+  "config.TransformerConfig.positions = 'rotary'\n",
+  "train_config.TrainConfig": "",
+  "loss.LossOptions": "",
+  "synthetic.load": "",
+  **{
+    f"optimizers.{name}": f"OPTIMIZER = @optimizers.{name}\n"
+    for name in ("adafactor", "adamw", "lion", "muon")
+  },
+  **{
+    f"schedules.{name}": f"SCHEDULE = @schedules.{name}()\nschedules.{name}.peak = 0.1\n"
+    f"schedules.{name}.total_steps = 10\n"
+    for name in ("linear", "cosine", "wsd")
+  },
+  "schedules.constant": "SCHEDULE = @schedules.constant()\n",
+  "schedules.rsqrt": "SCHEDULE = @schedules.rsqrt()\n",
+}
+
+
+DATA = """
+from t5x_style.data import corpora
+from t5x_style.data import loader
+from t5x_style.data.tokenizers import vocabularies
+CORPUS = @corpora.TextFiles()
+corpora.TextFiles.pattern = {text!r}
+corpora.Jsonl.pattern = {jsonl!r}
+corpora.Jsonl.cache_dir = {cache!r}
+corpora.PythonStdlib.cache_dir = {cache!r}
+VOCABULARY = @vocabularies.sentencepiece()
+OBJECTIVE = @{objective}()
+TASK_FEATURE_LENGTHS = {{"inputs": 32, "targets": 32}}
+"""
+# Objectives, and the model and features that each is tried with.
+OBJECTIVES = {
+  "causal_lm.CausalLM": "decoder_only",
+  "prefix_lm.PrefixLM": "decoder_only",
+  "fill_in_middle.FillInMiddle": "decoder_only",
+  "span_corruption.SpanCorruption": "decoder_only",
+  "ul2.UL2": "decoder_only",
+  "ul2.UL2Short": "decoder_only",
+  "mixture.Mixture": "decoder_only",
+  "text_infilling.TextInfilling": "encoder_decoder",
+  "masked_lm.MaskedLM": "encoder_only",
+  "masked_diffusion.MaskedDiffusion": "encoder_only",
+  "sentence_pairs.NextSentence": "encoder_only",
+  "sentence_pairs.SentenceOrder": "encoder_only",
+}
+OTHER_DATA = {
+  "loader.load": "",
+  "corpora.TextFiles": "",
+  "corpora.Jsonl": "CORPUS = @corpora.Jsonl()\n",
+  "corpora.PythonStdlib": "CORPUS = @corpora.PythonStdlib()\n",
+  "corpora.Tfds": "CORPUS = @corpora.Tfds()\ncorpora.Tfds.dataset = 'wiki'\n",
+  "vocabularies.sentencepiece": "",
+  "vocabularies.byte_vocabulary": "VOCABULARY = @vocabularies.byte_vocabulary()\n"
+  "vocabularies.byte_vocabulary.extra_ids = 125\nVOCAB_SIZE = 384\n",
+  "huggingface_tokenizers.hf_tokenizer": "from t5x_style.data.tokenizers import "
+  "huggingface_tokenizers\n"
+  "VOCABULARY = @huggingface_tokenizers.hf_tokenizer()\n"
+  "huggingface_tokenizers.hf_tokenizer.path = '/nowhere'\n",
+}
+
+
+ROOMS = {
+  "models": ("config",),
+  "training": ("loss", "optimizers", "schedules", "synthetic", "train_config"),
+  "data.objectives": tuple(name.split(".")[0] for name in OBJECTIVES),
+  "data.tokenizers": ("huggingface_tokenizers", "vocabularies"),
+}
+EVERY = [*PLAIN, *OTHER_DATA, *OBJECTIVES]
+# Names that a caller gives: gin binds them as well, but no run takes them from there.
+GIVEN = {
+  "architecture", "batch_size", "seed", "process_index", "process_count", "learning_rate",
+}  # fmt: skip
+
+
+def target(name):
+  module, attribute = name.split(".")
+  room = next((room for room, modules in ROOMS.items() if module in modules), "data")
+  return getattr(importlib.import_module(f"t5x_style.{room}.{module}"), attribute)
+
+
+def parameters(name):
+  """{name: default} of what gin may bind."""
+  own = inspect.signature(target(name)).parameters
+  skipped = set() if inspect.isclass(target(name)) else GIVEN
+  return {key: p.default for key, p in own.items() if key not in skipped}
+
+
+@pytest.fixture
+def write_run(tmp_path, monkeypatch):
+  """Writes a gin file of a small run that uses what a name stands for."""
+  monkeypatch.chdir(tmp_path)  # Where 'x' is a path, it lies here.
+  text = "One sentence. Another one, and a third! Is {} a number? Yes, {} is.\n\n"
+  for i in range(40):
+    lines = [text.format(n, n + i) for n in range(20 * i, 20 * i + 20)]
+    (tmp_path / f"{i}.txt").write_text("".join(lines))
+  (tmp_path / "a.jsonl").write_text(
+    "".join(json.dumps({"text": text.format(i, i) * 9}) + "\n" for i in range(99))
+  )
+
+  def write(name):
+    objective = name if name in OBJECTIVES else "causal_lm.CausalLM"
+    layers = LAYERS[OBJECTIVES[objective]]
+    content = SMALL.format(model_dir=str(tmp_path / "run")) + layers
+    if name in PLAIN:
+      content += SYNTHETIC + PLAIN[name]
+    else:
+      content += f"from t5x_style.data import {objective.split('.')[0]}\n" + DATA.format(
+        text=str(tmp_path / "*.txt"),
+        jsonl=str(tmp_path / "a.jsonl"),
+        cache=str(tmp_path / "cache"),
+        objective=objective,
+      )
+      content += OTHER_DATA.get(name, "")
+    if name == "mixture.Mixture":
+      parts = "@causal_lm.CausalLM(), @causal_lm.CausalLM()"
+      content += f"from t5x_style.data import causal_lm\nmixture.Mixture.objectives = [{parts}]\n"
+    (tmp_path / "small.gin").write_text(content)
+    return "small.gin"
+
+  return write
+
+
+def build(gin_file, *bindings):
+  """What a dry run builds; returns what is wrong, or None."""
+  from t5x_style.reporting import describe
+  from t5x_style.training import loop, setup
+
+  try:
+    with errors.setup(), warnings.catch_warnings():
+      warnings.simplefilter("ignore")
+      config = reader.read([gin_file], bindings)
+      prepared = setup.prepare(config.build(train_config.TrainConfig))
+      describe.model_info(prepared)
+      describe.facts(prepared)
+      loop.check_start(prepared)
+  except ConfigurationError as error:
+    return str(error)
+  return None
+
+
+def misfit(default, value):
+  """Whether the value is of another type than a default that is a plain value."""
+  alike = {
+    bool: r"True",
+    int: r"-?\d+|%BATCH_SIZE",
+    float: r"-?[\d.]+|%BATCH_SIZE",
+    str: r"'.*'",
+  }.get(type(default))
+  return alike is not None and not re.fullmatch(alike, value)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_gin_binds_is_annotated(name):
+  check_annotations(name)
+
+
+@pytest.mark.slow  # TensorFlow
+@pytest.mark.parametrize("name", [*OTHER_DATA, *OBJECTIVES])
+def test_what_gin_binds_of_the_data_is_annotated(name):
+  check_annotations(name)
+
+
+def check_annotations(name):
+  """Without an annotation that can be read a value would pass unchecked."""
+  annotations = gin_types.annotations(target(name))
+  for parameter, default in parameters(name).items():
+    annotation = annotations[parameter]
+    assert gin_types.problems(annotation, object()), f"{name}.{parameter} takes anything"
+    if isinstance(default, int | float | str | tuple | None):
+      assert not gin_types.problems(annotation, default), f"{name}.{parameter} = {default!r}"
+
+
+def test_every_name_of_the_shipped_gin_files_is_tried():
+  bound = re.compile(r"^(\w+\.\w+)(?:\.\w+ = |:$)|@(\w+\.\w+)", re.MULTILINE)
+  for path in gin_files.SHIPPED.rglob("*.gin"):
+    names = {a or b for a, b in bound.findall(path.read_text())}
+    assert names <= {*EVERY}, path
+
+
+def test_values_of_another_type_are_refused(write_run):
+  """Another one for every parameter that is tried; the slow test tries them all."""
+  tried = 0
+  for name in PLAIN:
+    gin_file = write_run(name)
+    for i, (parameter, default) in list(enumerate(parameters(name).items()))[::4]:
+      wrong = [value for value in VALUES if misfit(default, value)]
+      if not wrong:
+        continue
+      tried += 1
+      binding = f"{name}.{parameter}={wrong[i % len(wrong)]}"
+      with pytest.raises(ConfigurationError) as caught:
+        reader.read([gin_file], [binding])
+      assert str(caught.value).endswith(f"\n  command line: --gin.{binding}"), binding
+  assert tried > 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
+def test_every_value_is_refused_or_gives_a_run(name, write_run):
+  """Thirty values for each parameter. What ends otherwise raises here."""
+  gin_file = write_run(name)
+  if name not in ("corpora.Tfds", "huggingface_tokenizers.hf_tokenizer"):  # Nothing to open here.
+    assert build(gin_file) is None
+  for parameter, default in parameters(name).items():
+    for value in VALUES:
+      wrong = build(gin_file, f"{name}.{parameter}={value}")
+      assert wrong is None or len(wrong) > 20, (parameter, value)
+      if misfit(default, value) and value != "None":
+        assert wrong, f"{name}.{parameter} = {value} was accepted"
+        assert "--gin." in wrong, (parameter, value)

@@ -1,0 +1,116 @@
+"""Flags as in T5X: what they become, the help page, and what the errors say."""
+
+import os
+import shlex
+
+import pytest
+
+from launch.configuration import flags
+from launch.configuration.errors import ConfigurationError
+
+
+def parse(*arguments, **kwargs):
+  return flags.parse(["train", *arguments], about="Trains.", examples="python -m x", **kwargs)
+
+
+def error(*arguments):
+  with pytest.raises(ConfigurationError) as caught:
+    parse(*arguments)
+  return str(caught.value)
+
+
+def test_gin_flags_keep_their_order_and_their_quotes():
+  values = parse(
+    "--gin_file=a.gin",
+    "--gin.TRAIN_STEPS=50",
+    "--gin_file=b.gin",
+    "--gin_bindings=C = [1, 2]",
+    "--gin.MODEL_DIR='/tmp/x=y'",
+    "--gin.train/train_config.TrainConfig.seed=1",
+    "--gin_search_paths=p,q",
+  )
+  assert values.gin_file == ["a.gin", "b.gin"]
+  assert values.gin_bindings == [
+    "TRAIN_STEPS = 50",
+    "C = [1, 2]",
+    "MODEL_DIR = '/tmp/x=y'",
+    "train/train_config.TrainConfig.seed = 1",
+  ]
+  assert values.gin_search_paths == ["p", "q"]
+
+
+def test_defaults():
+  values = parse()
+  assert (values.gin_file, values.gin_bindings, values.gin_search_paths) == ([], [], [])
+  assert (values.dry_run, values.traceback, values.tfds_data_dir) == (False, False, None)
+  assert values.coordinator_address is values.process_count is values.process_index is None
+
+
+def test_parsing_twice_is_parsing_anew():
+  assert parse("--gin_file=a.gin", "--dry_run").dry_run
+  assert parse("--gin_file=b.gin").gin_file == ["b.gin"]
+
+
+def test_a_command_adds_its_own():
+  from absl import flags as absl_flags
+
+  def define(values):
+    absl_flags.DEFINE_integer("vocab_size", 8192, "Pieces.", flag_values=values)
+
+  assert parse("--vocab_size=100", define=define).vocab_size == 100
+  assert "--vocab_size" in error("--vocab_size=100")
+
+
+def test_the_folder_of_tfds_reaches_gin_and_the_environment(monkeypatch):
+  monkeypatch.setenv("TFDS_DATA_DIR", "/elsewhere")
+  seen = []
+  monkeypatch.setattr(flags.reader, "read", lambda *args: seen.append(args))
+  flags.read_configuration(parse("--gin_file=a.gin", "--tfds_data_dir=/data"))
+  assert seen == [(["a.gin"], [], [], {"t5x_style.data.corpora.Tfds.data_dir": "/data"})]
+  assert os.environ["TFDS_DATA_DIR"] == "/data"
+
+
+def test_help_is_one_screen_with_examples(capsys):
+  with pytest.raises(SystemExit) as caught:
+    parse("--help")
+  assert caught.value.code == 0
+  page = capsys.readouterr().out
+  assert page.startswith("Trains.\n\nExamples:\n  python -m x\n\nFlags:\n  --gin_file ")
+  assert "--gin.NAME=VALUE" in page
+  assert len(page.splitlines()) < 40
+  assert max(map(len, page.splitlines())) <= 100
+  assert "repeat this option" not in page
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    (["--gin_fil=x"], "There is no flag --gin_fil. Did you mean '--gin_file'"),
+    (["--dryrun"], "There is no flag --dryrun. Did you mean '--dry_run'? --help lists them."),
+    (["--xyzzy"], "There is no flag --xyzzy. --help lists them."),
+    (["quick.gin"], "'quick.gin' belongs to no flag. Did you mean --gin_file=quick.gin?"),
+    (["--gin.STEPS", "3"], "--gin.STEPS sets nothing; write --gin.STEPS=VALUE in one word."),
+    (["--gin.STEPS="], "--gin.STEPS= sets nothing; write --gin.STEPS=VALUE in one word."),
+    (["--process_count=two"], "Flag --process_count=two: "),
+    (["--process_count=0"], "Flag --process_count=0: "),
+    (["--gin_file"], "Missing value for flag --gin_file."),
+    (["--tfds_data_dir="], "--tfds_data_dir is empty"),
+  ],
+)
+def test_errors(arguments, message):
+  assert message in error(*arguments)
+
+
+@pytest.mark.parametrize(
+  ("argument", "typed"),
+  [
+    ("--dry_run", "--dry_run"),
+    ("--gin.TRAIN_STEPS=5", "--gin.TRAIN_STEPS=5"),
+    ("--gin.MODEL_DIR='/tmp/a b'", "--gin.MODEL_DIR=\"'/tmp/a b'\""),
+    ("--gin_file=my run.gin", "'--gin_file=my run.gin'"),
+    ("--gin.X='$HOME'", None),
+  ],
+)
+def test_an_argument_is_shown_as_a_shell_reads_it(argument, typed):
+  assert typed is None or flags.quoted(argument) == typed
+  assert shlex.split(flags.quoted(argument)) == [argument]

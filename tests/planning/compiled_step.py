@@ -1,0 +1,43 @@
+"""Run by tests on eight simulated devices: the collectives of a training step, as JSON.
+
+Arguments: architecture, mesh, remat.
+"""
+
+import functools
+import json
+import sys
+
+from t5x_style.models import TransformerConfig
+from t5x_style.planning import collectives, hlo
+from t5x_style.training import loop, optimizers, schedules, setup, synthetic, train_config
+
+LAYERS, LENGTH, ROWS = 3, 32, 16
+CONFIG = {"vocab_size": 384, "emb_dim": 64, "num_heads": 8, "head_dim": 16, "mlp_dim": 192}
+
+
+def main():
+  architecture, mesh, remat = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+  layers = {
+    "decoder_only": {"num_decoder_layers": LAYERS, "positions": "rotary"},
+    "encoder_only": {"num_encoder_layers": LAYERS, "positions": "learned"},
+  }[architecture]
+  lengths = {"inputs": LENGTH, "targets": LENGTH}
+  prepared = setup.prepare(
+    train_config.TrainConfig(
+      model=TransformerConfig(**CONFIG, **layers, remat=remat),
+      dataset=functools.partial(synthetic.load, feature_lengths=lengths, vocab_size=384),
+      optimizer=optimizers.adamw,
+      schedule=schedules.constant(1e-3),
+      model_dir=sys.argv[4],
+      train_steps=1,
+      batch_size=ROWS,
+      mesh_shape=mesh,
+    )
+  )
+  program = hlo.parse(loop.compile_step(prepared).as_text())
+  found = collectives.read(program, list(prepared.partitioner.mesh.devices.flat))
+  print(json.dumps([one._asdict() for one in found]))
+
+
+if __name__ == "__main__":
+  main()

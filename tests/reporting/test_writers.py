@@ -1,0 +1,165 @@
+"""Metrics in metrics.jsonl and TensorBoard: what is written, and what a resumed run takes back."""
+
+import json
+import math
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from t5x_style.reporting import writers
+from t5x_style.reporting.writers import JsonLines, MetricWriters, TensorBoard
+
+
+def strict(line):
+  """JSON as the standard has it: NaN raises."""
+
+  def refuse(name):
+    raise ValueError(name)
+
+  return json.loads(line, parse_constant=refuse)
+
+
+def records(path):
+  return [strict(line) for line in path.read_text().splitlines()]
+
+
+def test_one_object_a_record(tmp_path):
+  with MetricWriters(tmp_path / "new" / "run") as all_of_them:
+    all_of_them.write(1, "train", {"loss": 2.5, "accuracy": np.float32(0.5)})
+    # It is there before anything is closed.
+    assert len(records(tmp_path / "new/run/metrics.jsonl")) == 1
+    all_of_them.write(2, "validation", {"loss": 2.0})
+  assert (tmp_path / "new/run/metrics.jsonl").read_text() == (
+    '{"step": 1, "split": "train", "loss": 2.5, "accuracy": 0.5}\n'
+    '{"step": 2, "split": "validation", "loss": 2.0}\n'
+  )
+
+
+def test_values_that_json_does_not_have(tmp_path):
+  out = JsonLines(tmp_path / "m.jsonl")
+  out.write(1, "train", {"loss": math.nan, "grad_norm": np.float32("inf"), "mfu": 0.5})
+  out.close()
+  assert records(tmp_path / "m.jsonl") == [
+    {
+      "step": 1,
+      "split": "train",
+      "loss": None,
+      "grad_norm": None,
+      "mfu": 0.5,
+      "not_finite": {"loss": "nan", "grad_norm": "inf"},
+    }
+  ]
+
+
+def test_going_on_drops_later_records_and_a_torn_line(tmp_path):
+  path = tmp_path / "m.jsonl"
+  out = JsonLines(path)
+  for step in (5, 10, 15):
+    out.write(step, "train", {"loss": 1.0 / step})
+    out.write(step, "validation", {"loss": 2.0 / step})
+  out.close()
+  with path.open("a") as file:
+    file.write('{"step": 3, "split": "tr')
+  out = JsonLines(path, first_step=10)
+  assert [(r["step"], r["split"]) for r in records(path)] == [
+    (5, "train"),
+    (5, "validation"),
+    (10, "train"),
+    (10, "validation"),
+  ]
+  out.write(11, "train", {"loss": 0.0})
+  out.close()
+  assert [r["step"] for r in records(path)] == [5, 5, 10, 10, 11]
+  assert [p.name for p in tmp_path.iterdir()] == ["m.jsonl"]
+
+
+def test_going_on_without_loss_leaves_the_file_alone(tmp_path):
+  path = tmp_path / "m.jsonl"
+  path.write_text('{"step": 5, "loss": 1.0}\n')
+  before = path.stat().st_ino
+  JsonLines(path, first_step=5).close()
+  assert path.stat().st_ino == before
+
+
+def test_a_new_run_begins_with_an_empty_log(tmp_path):
+  path = tmp_path / "m.jsonl"
+  path.write_text('{"step": 5, "loss": 1.0}\n')
+  JsonLines(path, first_step=0).close()
+  assert path.read_text() == ""
+
+
+def test_a_crash_while_the_log_is_cut_leaves_the_old_one(tmp_path, monkeypatch):
+  path = tmp_path / "m.jsonl"
+  path.write_text('{"step": 5}\n{"step": 6}\n')
+
+  def crash(self, target):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(type(writers.epath.Path(path)), "replace", crash)
+  with pytest.raises(KeyboardInterrupt):
+    JsonLines(path, first_step=5)
+  assert path.read_text() == '{"step": 5}\n{"step": 6}\n'
+
+
+def test_in_a_bucket_the_log_is_written_whole(tmp_path, monkeypatch):
+  monkeypatch.setattr(writers, "_is_local", lambda path: False)
+  path = tmp_path / "m.jsonl"
+  path.write_text('{"step": 1, "split": "train"}\n')
+  out = JsonLines(path, first_step=1)
+  out.write(2, "train", {"loss": 1.0})
+  out.flush()
+  assert [r["step"] for r in records(path)] == [1, 2]
+
+
+def test_tensorboard_events(tmp_path):
+  for first_step in (0, 3):
+    out = TensorBoard(tmp_path, first_step)
+    for step in range(first_step + 1, first_step + 4):
+      out.write(step, "train", {"loss": 1.0 * step})
+    out.close()
+  from tensorboardX.proto.event_pb2 import Event
+
+  values, purged = {}, []
+  for path in sorted((tmp_path / "tensorboard" / "train").iterdir()):
+    data = path.read_bytes()
+    while data:  # Records are a length, its checksum, the event, its checksum.
+      length = int.from_bytes(data[:8], "little")
+      event = Event.FromString(data[12 : 12 + length])
+      data = data[16 + length :]
+      if event.HasField("session_log"):
+        purged.append(event.step)
+      for value in event.summary.value:
+        values[event.step] = value.simple_value
+  assert values == {step: float(step) for step in range(1, 7)}
+  assert purged[-1] == 4  # What a resumed run had logged beyond step 3 is hidden.
+
+
+def test_only_the_first_process_writes(tmp_path, monkeypatch):
+  monkeypatch.setattr(writers.jax, "process_index", lambda: 1)
+  with MetricWriters(tmp_path / "run") as none_of_them:
+    none_of_them.write(1, "train", {"loss": 1.0})
+  assert not (tmp_path / "run").exists()
+
+
+def test_weights_and_biases_has_to_be_installed(tmp_path, monkeypatch):
+  monkeypatch.setenv("WANDB_PROJECT", "mine")
+  monkeypatch.setitem(sys.modules, "wandb", None)
+  with pytest.raises(ValueError, match="WANDB_PROJECT = 'mine' is set, but wandb is not installed"):
+    MetricWriters(tmp_path)
+
+
+def test_weights_and_biases_keeps_the_run(tmp_path, monkeypatch):
+  started, logged = [], []
+  run = types.SimpleNamespace(
+    define_metric=lambda *args, **kwargs: None, log=logged.append, finish=lambda: None
+  )
+  wandb = types.SimpleNamespace(init=lambda **kwargs: started.append(kwargs) or run)
+  monkeypatch.setitem(sys.modules, "wandb", wandb)
+  monkeypatch.setenv("WANDB_PROJECT", "mine")
+  for step in (0, 5):
+    with MetricWriters(tmp_path, step) as out:
+      out.write(step + 1, "train", {"loss": 1.0})
+  assert started[0]["id"] == started[1]["id"]
+  assert logged == [{"step": 1, "train/loss": 1.0}, {"step": 6, "train/loss": 1.0}]

@@ -1,0 +1,44 @@
+"""Tiny runs on random tokens."""
+
+import functools
+
+from t5x_style.models import TransformerConfig
+from t5x_style.training import optimizers, schedules, synthetic, train_config
+
+FAMILIES = {
+  "encoder_decoder": {"num_encoder_layers": 1, "num_decoder_layers": 1},
+  "decoder_only": {"num_decoder_layers": 2, "positions": "rotary"},
+  "encoder_only": {"num_encoder_layers": 2, "positions": "rotary", "head_bias": True},
+}
+
+
+def run(architecture, model_dir, **changes):
+  """A tiny run on random tokens; `changes` are of TrainConfig, or of the model under "model"."""
+  config = TransformerConfig(
+    **{
+      "vocab_size": 96,
+      "emb_dim": 32,
+      "num_heads": 2,
+      "head_dim": 16,
+      "mlp_dim": 64,
+      **FAMILIES[architecture],
+      **changes.pop("model", {}),
+    }
+  )
+  load = functools.partial(
+    synthetic.load, feature_lengths={"inputs": 16, "targets": 8}, vocab_size=96
+  )
+  return train_config.TrainConfig(
+    **{
+      "model": config,
+      "dataset": load,
+      "optimizer": optimizers.adamw,
+      "schedule": schedules.constant(3e-3),
+      "model_dir": str(model_dir),
+      "train_steps": 4,
+      "batch_size": 8,
+      "eval_batches": 2,
+      "log_period": 1,
+      **changes,
+    }
+  )
