@@ -12,6 +12,7 @@ from rich.console import Console
 from launch import precompile
 from launch.configuration import reader
 from launch.configuration.errors import ConfigurationError
+from t5x_style.errors import UserError
 from t5x_style.losses import chunks_of_device
 from t5x_style.models import TransformerConfig
 from t5x_style.planning import (
@@ -205,7 +206,7 @@ def test_search_by_formula_is_ranked_and_written_only_when_compiled(tmp_path):
     sizes = row["mesh"].values()
     assert functools.reduce(lambda a, b: a * b, sizes) == 16
   assert value["winner"] is None
-  with pytest.raises(ConfigurationError, match="no winner to write"):
+  with pytest.raises(UserError, match="no winner to write"):
     precompile_search.gin_text(found)
   out = io.StringIO()
   precompile_search.show(found, Console(file=out, width=110, color_system=None))
@@ -213,7 +214,7 @@ def test_search_by_formula_is_ranked_and_written_only_when_compiled(tmp_path):
 
 
 def test_batch_that_divides_over_no_mesh_is_refused(tmp_path):
-  with pytest.raises(ConfigurationError, match="BATCH_SIZE = 7 divides over no mesh"):
+  with pytest.raises(UserError, match="BATCH_SIZE = 7 divides over no mesh"):
     chosen = a_run(tmp_path, batch_size=7)
     precompile_search.search(chosen, topologies.parse("v5e:16x16"), [], compiles=0)
 
