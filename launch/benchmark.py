@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from launch.configuration import errors, flags
-from launch.process import environment
+from launch.process import command, environment
 
 EXAMPLES = """\
 python -m launch.benchmark loss
@@ -121,4 +121,4 @@ def _line(label: str, label_width: int, cells: Sequence[str], widths: Sequence[i
 
 if __name__ == "__main__":
   environment.take_large_pages()
-  errors.run_command(main)
+  command.run(main)

@@ -13,7 +13,7 @@ from absl import flags as absl_flags
 
 from launch.configuration import errors, flags, model_gin
 from launch.configuration.errors import ConfigurationError
-from launch.process import environment
+from launch.process import command, environment
 from t5x_style.errors import UserError
 
 EXAMPLES = """\
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
   )
   environment.prepare()
   source, target = values["from"].value, values["to"].value
-  with errors.setup():
+  with errors.as_configuration_errors():
     if not source or not target:
       missing = "--from" if not source else "--to"
       raise ConfigurationError(f"{missing} is not given; --help shows examples.")
@@ -268,4 +268,4 @@ def _print_done(title: str, report: Sequence[Any], facts: Mapping[str, str]) -> 
 
 
 if __name__ == "__main__":
-  errors.run_command(main)
+  command.run(main)

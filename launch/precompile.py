@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from launch.configuration import errors, flags
-from launch.process import environment
+from launch.process import command, environment
 from t5x_style.training import train_config
 
 EXAMPLES = """\
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
   os.environ["JAX_PLATFORMS"] = "cpu"
   environment.prepare()
   environment.set_xla_flags(os.environ, "tpu")
-  with errors.setup():
+  with errors.as_configuration_errors():
     if not values.topology:
       raise errors.ConfigurationError(
         "--topology is missing: which TPU to compile for, such as v4:2x2x4, v5e:4x4, v5p:4x4x8 or "
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
     if not values.search:
       prepared = setup.prepare(chosen, devices)
   if values.search:
-    with errors.setup():
+    with errors.as_configuration_errors():
       found = precompile_search.search(chosen, topology, devices, values.compiles)
       if values.write:
         precompile_search.write(found, values.write)
@@ -117,4 +117,4 @@ def _define(values: absl_flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-  errors.run_command(main)
+  command.run(main)

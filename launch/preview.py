@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.configuration import errors, flags
-from launch.process import environment
+from launch.process import command, environment
 from t5x_style.training import train_config
 
 EXAMPLES = """\
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
     runs_model=False,
   )
   environment.prepare()
-  with errors.setup():
+  with errors.as_configuration_errors():
     page = _page_path(values.html)
     config = flags.read_configuration(values)
 
@@ -320,4 +320,4 @@ def _histogram(part: Any) -> str:
 
 
 if __name__ == "__main__":
-  errors.run_command(main)
+  command.run(main)

@@ -8,7 +8,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from launch.configuration import errors, flags, reader
-from launch.process import environment
+from launch.process import command, environment
 
 EXAMPLES = """\
 python -m launch.tokenizer                              (on Python's standard library)
@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     runs_model=False,
   )
   environment.prepare()
-  with errors.setup():
+  with errors.as_configuration_errors():
     if os.path.exists(values.output):
       raise errors.ConfigurationError(
         f"--output={values.output} exists, and a model may depend on it; choose another name or "
@@ -149,4 +149,4 @@ def _write(path: str, content: bytes) -> None:
 
 
 if __name__ == "__main__":
-  errors.run_command(main)
+  command.run(main)

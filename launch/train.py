@@ -7,7 +7,7 @@ import gc
 from collections.abc import Sequence
 
 from launch.configuration import errors, flags
-from launch.process import environment
+from launch.process import command, distributed, environment
 from t5x_style.training import train_config
 
 EXAMPLES = """\
@@ -20,8 +20,8 @@ python -m launch.train --gin_file=/tmp/x/config.gin    (repeat a run)"""
 def main(argv: Sequence[str]) -> None:
   values = flags.parse(argv, about="Pre-trains a Transformer.", examples=EXAMPLES)
   environment.prepare()
-  with errors.setup():
-    environment.connect(values)
+  with errors.as_configuration_errors():
+    distributed.connect(values)
     config = flags.read_configuration(values)
 
     import jax
@@ -66,4 +66,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
   environment.take_large_pages()
-  errors.run_command(main)
+  command.run(main)

@@ -4,12 +4,8 @@ import contextlib
 import difflib
 import errno
 import re
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Iterator
 
-from launch.process import watchdog
 from t5x_style.errors import UserError
 
 # gin adds one such line for every configurable on the way to the one that raised.
@@ -41,7 +37,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 @contextlib.contextmanager
-def setup() -> Iterator[None]:
+def as_configuration_errors() -> Iterator[None]:
   """While a run is built, what a person can put right becomes a ConfigurationError: UserError, and
   what the operating system says about a path. Every other exception keeps its traceback."""
   try:
@@ -59,46 +55,3 @@ def setup() -> Iterator[None]:
 def plain_message(error: BaseException) -> str:
   """The message of an error without the trail of calls that gin appends to it."""
   return _GIN_TRAIL.sub("", str(error)).strip()
-
-
-def run_command(
-  main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
-) -> NoReturn:
-  """Runs a command and ends the process.
-
-  Exit codes: 0 done; 1 training failed, as when the loss is no longer a number, a file turns out
-  to be damaged or another process of the job is lost; 2 a mistake in the configuration; 130
-  interrupted. With --traceback in `argv` errors show where they come from.
-  """
-  argv = sys.argv if argv is None else argv
-  try:
-    main(argv)
-    watchdog.finished()
-  except (ConfigurationError, FloatingPointError) as error:
-    if "--traceback" in argv:
-      traceback.print_exc()
-    print_error(plain_message(error))
-    watchdog.finished()
-    sys.exit(2 if isinstance(error, ConfigurationError) else 1)
-  except KeyboardInterrupt:
-    print_error("interrupted")
-    watchdog.finished()
-    sys.exit(130)
-  except Exception as error:
-    known = plain_message(error) if isinstance(error, UserError) else watchdog.explain(error)
-    if known is None and not watchdog.connected():
-      raise
-    if known is None or "--traceback" in argv:
-      traceback.print_exc()
-    print_error(known or "This process ends, and with it the others of its job.")
-    if watchdog.connected():
-      watchdog.leave(1)
-    sys.exit(1)
-  sys.exit(0)
-
-
-def print_error(message: str) -> None:
-  """ "error: ..." on the standard error, later lines as they are."""
-  sys.stdout.flush()
-  red, plain = ("\033[1;31m", "\033[0m") if sys.stderr.isatty() else ("", "")
-  print(f"\n{red}error:{plain} {message}", file=sys.stderr, flush=True)

@@ -185,7 +185,7 @@ def build(gin_file, *bindings):
   from t5x_style.training import loop, setup
 
   try:
-    with errors.setup(), warnings.catch_warnings():
+    with errors.as_configuration_errors(), warnings.catch_warnings():
       warnings.simplefilter("ignore")
       config = reader.read([gin_file], bindings)
       prepared = setup.prepare(config.build(train_config.TrainConfig))

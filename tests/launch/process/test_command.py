@@ -1,0 +1,49 @@
+"""What the terminal shows of an error, and how the process ends."""
+
+import pytest
+
+from launch.configuration.errors import ConfigurationError
+from launch.process import command
+from t5x_style.errors import UserError
+
+
+def run(main, *arguments):
+  with pytest.raises(SystemExit) as caught:
+    command.run(main, ["train", *arguments])
+  return caught.value.code
+
+
+def fail(error):
+  def main(argv):
+    raise error
+
+  return main
+
+
+def test_mistakes_show_without_traceback(capsys):
+  assert run(fail(ConfigurationError("BATCH_SIZE = 3\n  x.gin:1: BATCH_SIZE = 3"))) == 2
+  assert capsys.readouterr().err == "\nerror: BATCH_SIZE = 3\n  x.gin:1: BATCH_SIZE = 3\n"
+
+
+def test_traceback_on_request(capsys):
+  assert run(fail(ConfigurationError("no")), "--traceback") == 2
+  text = capsys.readouterr().err
+  assert "Traceback" in text
+  assert text.endswith("\nerror: no\n")
+
+
+def test_exit_codes(capsys):
+  assert run(lambda argv: None) == 0
+  assert run(fail(FloatingPointError("loss is nan at step 3"))) == 1
+  assert "error: loss is nan at step 3" in capsys.readouterr().err
+  assert run(fail(KeyboardInterrupt())) == 130
+
+
+def test_a_programming_error_is_not_a_mistake():
+  with pytest.raises(ValueError, match="shapes"):
+    command.run(fail(ValueError("shapes")), ["train"])
+
+
+def test_a_mistake_found_late_shows_without_traceback(capsys):
+  assert run(fail(UserError("x.jsonl is damaged"))) == 1
+  assert capsys.readouterr().err == "\nerror: x.jsonl is damaged\n"
