@@ -1,155 +1,250 @@
-"""The rules of the house about imports and the size of files."""
+"""The rules about imports, folders and files. Each test lists every offender of its rule."""
 
 import ast
+import functools
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
-CORE = (
-  "models",
-  "losses",
-  "partitioning",
-  "training",
-  "inference",
-  "checkpoints",
-  "reporting",
-  "planning",
+# From the top down: a file imports files of its own room and of rooms in lower layers.
+LAYERS = (
+  ("launch",),
+  ("interop",),
+  ("checkpoints", "reporting", "planning"),
+  ("training", "inference"),
+  ("models", "losses"),
+  ("partitioning",),
 )
-FORBIDDEN = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio", "gin", "clu"}
-# What a room may import of the package, besides the errors and the kinds of numbers of them all:
-# launch -> training -> the others, data stands aside.
-DOORS = {
-  "models": {"models", "partitioning"},
-  "losses": {"losses", "partitioning"},
-  "partitioning": {"partitioning"},
-  "inference": {"inference", "models", "partitioning"},
-  "training": {
-    "training",
-    "models",
-    "losses",
-    "partitioning",
-    "inference",
-    "checkpoints",
-    "reporting",
-  },
-  "checkpoints": {"checkpoints", "models", "training"},
-  "reporting": {"reporting", "models", "losses", "partitioning", "training"},
-  "planning": {"planning", "models", "losses", "partitioning", "training"},
-  "data": {"data"},
-  "interop": {"interop", "models", "partitioning", "training", "checkpoints"},
-}
-FILES = sorted(
-  path for folder in ("t5x_style", "launch", "tests") for path in (ROOT / folder).rglob("*.py")
-)
-ROOMS = {room: sorted((ROOT / "t5x_style" / room).glob("**/*.py")) for room in DOORS}
+LAYER = {room: depth for depth, layer in enumerate(LAYERS) for room in layer}
+CORE = tuple(room for layer in LAYERS[1:] for room in layer)  # runs without the packages of data
+ROOMS = (*LAYER, "data")  # data stands aside: it imports no other room, and only launch imports it
+SHARED = ("errors", "ranges")  # files that every room may import
+DATA_AND_GIN = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio", "gin", "clu"}
+TERMINAL_AND_FLAGS = {"rich", "tensorboardX", "absl"}
+# Imports between rooms and circles that are being removed; nothing may be added.
+ALLOWED = {("training", "checkpoints"), ("training", "reporting"), ("training", "inference")}
+ALLOWED_IN_CIRCLES = ("t5x_style.models.attention", "launch.preview")
 
 
-def imported(path):
-  """Every module a file imports, wherever in the file."""
-  for node in ast.walk(ast.parse(path.read_text())):
+@functools.cache
+def modules() -> Mapping[str, Path]:
+  """{dotted name: file} of everything in t5x_style/ and launch/."""
+  files = sorted(path for top in ("t5x_style", "launch") for path in (ROOT / top).rglob("*.py"))
+  return {
+    ".".join(relative(path).with_suffix("").parts).removesuffix(".__init__"): path for path in files
+  }
+
+
+def relative(path: Path) -> Path:
+  return path.relative_to(ROOT)
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+  return ast.parse(path.read_text())
+
+
+def room_of(module: str) -> str:
+  """The room of a module: "models", "launch", or "errors" for t5x_style/errors.py."""
+  parts = [part for part in module.split(".") if part != "t5x_style"]
+  return parts[0] if parts else ""
+
+
+def imported(path: Path) -> Iterator[str]:
+  """Every module that a file imports, also inside functions and under TYPE_CHECKING."""
+  package = relative(path).parent.parts
+  for node in ast.walk(tree_of(path)):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
-      assert node.level == 0, f"{path}: imports name the whole package"
-      yield node.module
-      yield from (f"{node.module}.{alias.name}" for alias in node.names)
+      base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+      module = ".".join(filter(None, (base, node.module)))
+      submodules = [f"{module}.{alias.name}" for alias in node.names]
+      yield from (name if name in modules() else module for name in submodules)
 
 
-def module_name(path):
-  parts = path.relative_to(ROOT).with_suffix("").parts
-  return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+@functools.cache
+def graph() -> Mapping[str, set[str]]:
+  """{module: the modules of this repository that it imports}."""
+  return {name: set(imported(path)) & set(modules()) - {name} for name, path in modules().items()}
+
+
+def reachable(start: str, edges: Mapping[str, set[str]]) -> set[str]:
+  """The modules that are imported by `start`, directly or through others."""
+  found: set[str] = set()
+  waiting = list(edges[start])
+  while waiting:
+    module = waiting.pop()
+    if module not in found:
+      found.add(module)
+      waiting += edges[module]
+  return found
+
+
+def circles(edges: Mapping[str, set[str]]) -> list[list[str]]:
+  """Groups of modules that import each other, directly or through others."""
+  reach = {module: reachable(module, edges) for module in edges}
+  groups = {frozenset(b for b in reach[a] if a in reach[b]) for a in edges if a in reach[a]}
+  return sorted(sorted(group) for group in groups)
+
+
+def test_no_files_import_each_other():
+  found = [group for group in circles(graph()) if not group[0].startswith(ALLOWED_IN_CIRCLES)]
+  assert found == []
+
+
+def test_a_circle_is_found_wherever_it_closes():
+  edges = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"e_2"}, "e_2": {"a", "e"}}
+  assert circles(edges) == [["b", "c"], ["e", "e_2"]]
+
+
+def test_imports_point_one_way():
+  """launch -> interop -> checkpoints, reporting, planning -> ... -> partitioning; data aside."""
+
+  def allowed(room: str, target: str) -> bool:
+    if room == target or target in ("", *SHARED) or room == "launch":
+      return True
+    return "data" not in (room, target) and LAYER.get(room, 0) < LAYER.get(target, 0)
+
+  wrong = {
+    f"{module} -> {target}"
+    for module, targets in graph().items()
+    for target in targets
+    if not allowed(room_of(module), room_of(target))
+    if (room_of(module), room_of(target)) not in ALLOWED
+  }
+  assert sorted(wrong) == []
+
+
+def test_every_folder_is_a_room():
+  """A new room needs its place in the layers above."""
+  found = {path.parent.name for path in (ROOT / "t5x_style").glob("*/*.py")}
+  assert found | {"launch"} == set(ROOMS)
+
+
+def test_the_core_names_no_tensorflow_seqio_or_gin():
+  """Not even inside a function; gin is only in launch."""
+  wrong = []
+  for module, path in modules().items():
+    forbidden = DATA_AND_GIN if room_of(module) in CORE else {"gin"}
+    if room_of(module) != "launch":
+      wrong += [f"{module} -> {x}" for x in imported(path) if x.split(".")[0] in forbidden]
+  assert wrong == []
+
+
+def test_what_trains_names_no_terminal_writer_or_flag():
+  """Rooms from training down are given what they report to; checkpoints print nothing either."""
+  quiet = {room for layer in LAYERS[3:] for room in layer} | {"checkpoints"}
+  wrong = [
+    f"{module} -> {name}"
+    for module, path in modules().items()
+    if room_of(module) in quiet
+    for name in imported(path)
+    if name.split(".")[0] in TERMINAL_AND_FLAGS
+  ]
+  assert wrong == []
 
 
 def test_the_core_loads_no_tensorflow_seqio_or_gin():
-  """In a new process, for every module of the core."""
-  modules = [module_name(path) for room in CORE for path in ROOMS[room]]
+  """In a new process: nor do the packages that it imports."""
+  core = [module for module in modules() if room_of(module) in CORE]
   program = f"""
 import importlib, sys
-for module in {modules!r}:
+for module in {core!r}:
   importlib.import_module(module)
-  found = {FORBIDDEN!r} & set(sys.modules)
+  found = {DATA_AND_GIN!r} & set(sys.modules)
   assert not found, f"{{module}} loads {{found}}"
 """
-  done = subprocess.run(
+  run = subprocess.run(
     [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=200
   )
-  assert done.returncode == 0, done.stderr[-500:]
-
-
-@pytest.mark.parametrize("room", CORE)
-def test_the_core_names_no_tensorflow_seqio_or_gin(room):
-  """Not even inside a function."""
-  assert ROOMS[room], f"t5x_style/{room} is empty"
-  for path in ROOMS[room]:
-    found = {name.split(".")[0] for name in imported(path)} & FORBIDDEN
-    assert not found, f"{path.relative_to(ROOT)} imports {found}"
-
-
-@pytest.mark.parametrize("room", DOORS)
-def test_imports_point_one_way(room):
-  for path in ROOMS[room]:
-    for name in imported(path):
-      assert name.split(".")[0] != "launch", f"{path.relative_to(ROOT)} imports {name}"
-      parts = name.split(".")
-      if parts[0] == "t5x_style" and len(parts) > 1:
-        assert parts[1] in DOORS[room] | {"errors", "ranges"}, (
-          f"{path.relative_to(ROOT)} imports {name}"
-        )
-
-
-def test_gin_is_only_in_launch():
-  for path in FILES:
-    if "gin" in {name.split(".")[0] for name in imported(path)}:
-      assert path.relative_to(ROOT).parts[0] in ("launch", "tests"), path
+  assert run.returncode == 0, run.stderr[-500:]
 
 
 def test_the_package_itself_is_a_docstring():
-  (only,) = ast.parse((ROOT / "t5x_style/__init__.py").read_text()).body
+  (only,) = tree_of(ROOT / "t5x_style/__init__.py").body
   assert isinstance(only, ast.Expr) and isinstance(only.value, ast.Constant)
 
 
-def test_files_fit_in_the_head():
-  """About 400 lines at most, and a first line that says what the file is."""
-  texts = {str(path.relative_to(ROOT)): path.read_text() for path in FILES}
-  assert {name: n for name, text in texts.items() if (n := len(text.splitlines())) > 400} == {}
-  assert [name for name, x in texts.items() if x and not ast.get_docstring(ast.parse(x))] == []
+def test_every_folder_of_python_says_what_it_holds():
+  folders = {path.parent for path in modules().values()}
+  files = [folder / "__init__.py" for folder in folders]
+  assert [
+    str(relative(x)) for x in files if not x.exists() or not ast.get_docstring(tree_of(x))
+  ] == []
+
+
+def test_files_are_short_and_say_what_they_are():
+  """At most 400 lines, and a docstring first."""
+  files = [*modules().values(), *sorted((ROOT / "tests").rglob("*.py"))]
+  long = [str(relative(x)) for x in files if len(x.read_text().splitlines()) > 400]
+  unsaid = [str(relative(x)) for x in files if x.read_text() and not ast.get_docstring(tree_of(x))]
+  assert (long, unsaid) == ([], [])
 
 
 # What goes wrong there is no mistake of a person: shapes that do not fit, a text of XLA's.
-FAULTS = {
-  "losses/chosen.py",
-  "losses/chunking.py",
-  "losses/linear_cross_entropy.py",
-  "losses/pair_classification.py",
-  "planning/collectives.py",
-}
+FAULTS = ("t5x_style.losses.", "t5x_style.planning.collectives")
 
 
-def raised(path):
+def raised(path: Path) -> Iterator[str]:
   """The names of the exceptions that a file raises, outside the body of a try that handles them."""
-  tree = ast.parse(path.read_text())
   handled = {
     id(inner)
-    for node in ast.walk(tree)
+    for node in ast.walk(tree_of(path))
     if isinstance(node, ast.Try) and node.handlers
     for statement in node.body
     for inner in ast.walk(statement)
   }
-  for node in ast.walk(tree):
+  for node in ast.walk(tree_of(path)):
     if isinstance(node, ast.Raise) and id(node) not in handled:
-      raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-      yield getattr(raised, "id", "")
+      error = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+      yield getattr(error, "id", "")
 
 
-@pytest.mark.parametrize("room", DOORS)
-def test_mistakes_of_a_person_are_marked(room):
-  """A command shows the message of a UserError; what else is raised ends in a traceback."""
+def test_mistakes_of_a_person_are_user_errors():
+  """A command shows the message of a t5x_style.errors.UserError; others end in a traceback."""
   plain = {"ValueError", "FileNotFoundError", "ModuleNotFoundError", "PermissionError"}
-  for path in ROOMS[room]:
-    if path.relative_to(ROOT / "t5x_style").as_posix() not in FAULTS:
-      assert not plain & set(raised(path)), (
-        f"{path.relative_to(ROOT)}: raise t5x_style.errors.UserError"
-      )
+  wrong = [
+    f"{module} raises {sorted(plain & set(raised(path)))}"
+    for module, path in modules().items()
+    if room_of(module) in (*CORE, "data") and not module.startswith(FAULTS)
+    if plain & set(raised(path))
+  ]
+  assert wrong == []
+
+
+# Tests of a whole subject, which no single file computes.
+SUBJECTS = {
+  "interop/huggingface",
+  "interop/test_starting_from_huggingface.py",
+  "launch/configuration/test_every_setting.py",
+  "launch/configuration/test_setting_errors.py",
+  "launch/test_data_files.py",
+  "launch/test_pods.py",
+  "losses/test_against_torch.py",
+  "losses/test_loss_cost.py",
+  "losses/test_sharded.py",
+  "models/attention_kernels/test_for_tpus.py",
+  "models/attention_kernels/test_in_models.py",
+  "models/attention_kernels/test_soft_cap.py",
+  "models/test_parameter_counts.py",
+  "partitioning/test_equivalence.py",
+  "training/test_distributed.py",
+}
+
+
+def test_tests_are_where_the_file_they_test_is():
+  """tests/models/test_stack.py or tests/models/test_stack_sharing.py tests models/stack.py."""
+  wrong = []
+  for path in sorted((ROOT / "tests").glob("*/**/test_*.py")):
+    place = path.relative_to(ROOT / "tests")
+    if {place.as_posix(), place.parent.as_posix()} & SUBJECTS:
+      continue
+    folder = (ROOT if place.parts[0] == "launch" else ROOT / "t5x_style") / place.parent
+    known = {x.stem for x in folder.glob("*.py")} | {x.name for x in folder.glob("*/")}
+    tested = path.stem.removeprefix("test_")
+    if not any(f"{tested}_".startswith(f"{name}_") for name in (*known, folder.name)):
+      wrong.append(str(place))
+  assert wrong == []
