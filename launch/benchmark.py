@@ -19,8 +19,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch.configuration import errors, flags
-from launch.process import command, environment
+from .configuration import errors, flags
+from .process import command, environment
 
 EXAMPLES = """\
 python -m launch.benchmark loss
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
   if values.against:
     environment.share_memory()
   with environment.quiet_imports():
-    module = importlib.import_module(f"launch.benchmarks.{words[0]}")
+    module = importlib.import_module(f"{environment.PACKAGE}.benchmarks.{words[0]}")
   rows = module.measure(**_arguments(values, words[0], getattr(module, "FLAGS", ())))
   if values.json:
     for row in rows:

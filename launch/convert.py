@@ -11,10 +11,11 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch.configuration import errors, flags, model_gin
-from launch.configuration.errors import ConfigurationError
-from launch.process import command, environment
 from t5x_style.errors import UserError
+
+from .configuration import errors, flags, model_gin
+from .configuration.errors import ConfigurationError
+from .process import command, environment
 
 EXAMPLES = """\
 python -m launch.convert --from hf:bert-base-uncased --to imported
@@ -105,7 +106,7 @@ def _import(values: Any, folder: Path, target: Path) -> None:
       (part / "tokenizer.gin").write_text(text)
     _write_report(part / "conversion.txt", report)
   included = ["model.gin", "tokenizer.gin"] if text else ["model.gin"]
-  command = ["--gin_file=YOUR_RUN.gin", *(f"--gin_file={target / name}" for name in included)]
+  arguments = ["--gin_file=YOUR_RUN.gin", *(f"--gin_file={target / name}" for name in included)]
   _print_done(
     f"Imported {_described(source.settings.values)}",
     report,
@@ -114,7 +115,9 @@ def _import(values: Any, folder: Path, target: Path) -> None:
       "model": f"{target / 'model.gin'} sets MODEL, VOCAB_SIZE and INITIAL_CHECKPOINT_PATH",
       "tokenizer": f"{target / kept.name}: {', '.join(names) or 'there was none'}",
       "report": f"{target / 'conversion.txt'}",
-      "train on": " ".join(["python -m launch.train", *map(flags.quoted, command)]),
+      "train on": " ".join(
+        [f"python -m {environment.PACKAGE}.train", *map(flags.quoted, arguments)]
+      ),
     },
   )
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from launch.configuration import errors, flags
-from launch.process import command, environment
 from t5x_style.training import train_config
+
+from .configuration import errors, flags
+from .process import command, environment
 
 EXAMPLES = """\
 python -m launch.precompile --gin_file=pods/t5_1_1_base_v5e_4x4.gin --topology=v5e:4x4

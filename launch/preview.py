@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launch.configuration import errors, flags
-from launch.process import command, environment
 from t5x_style.training import train_config
+
+from .configuration import errors, flags
+from .process import command, environment
 
 EXAMPLES = """\
 python -m launch.preview --gin_file=quickstart.gin
@@ -105,7 +106,7 @@ def main(argv: Sequence[str]) -> None:
     setup.check_vocabulary(chosen, dataset.vocab_size)
   shown = measure.preview(dataset, values.examples, seconds=values.seconds)
   if page:
-    from launch import preview_page
+    from . import preview_page
 
     page.write_text(preview_page.page(shown, dataset, chosen.model.architecture), "utf-8")
   if values.json:

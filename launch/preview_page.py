@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from launch.preview import MEANINGS, Run, attention, figures, remarks, runs, sections, shrunk, title
+from .preview import MEANINGS, Run, attention, figures, remarks, runs, sections, shrunk, title
 
 _CELLS = 64
 _STYLE = """

@@ -6,9 +6,10 @@ Without MODEL_DIR's checkpoints it begins, with them it goes on.
 import gc
 from collections.abc import Sequence
 
-from launch.configuration import errors, flags
-from launch.process import command, distributed, environment
 from t5x_style.training import train_config
+
+from .configuration import errors, flags
+from .process import command, distributed, environment
 
 EXAMPLES = """\
 python -m launch.train --gin_file=quickstart.gin
@@ -51,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
   gc.freeze()
   result = loop.train(job, out)
   facts = loop.closing_facts(
-    job, result, command=["python -m launch.train", *map(flags.quoted, argv[1:])]
+    job, result, command=[f"python -m {environment.PACKAGE}.train", *map(flags.quoted, argv[1:])]
   )
   sample = loop.closing_sample(job, result) if result.stopped_by is None else {}
   out.summary(

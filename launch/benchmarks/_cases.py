@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from launch.configuration import reader
-from launch.configuration.errors import ConfigurationError
 from t5x_style.models import TransformerConfig
 from t5x_style.training import loss, optimizers, schedules, setup, synthetic, train_config
+
+from ..configuration import reader
+from ..configuration.errors import ConfigurationError
 
 _DATA = "t5x_style.data"  # Not imported: a machine with JAX alone need not have TensorFlow.
 

@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from launch.benchmarks import _hf_models
-from launch.configuration.errors import ConfigurationError
 from t5x_style.training import setup
+
+from ..configuration.errors import ConfigurationError
+from . import _hf_models
 
 Batch = dict[str, np.ndarray]
 

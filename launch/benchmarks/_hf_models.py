@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from launch.configuration.errors import ConfigurationError
 from t5x_style.models import TransformerConfig
+
+from ..configuration.errors import ConfigurationError
 
 Arrays = dict[str, Any]  # of numpy
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from launch.configuration.errors import ConfigurationError
+from ..configuration.errors import ConfigurationError
 
 # Of bytes a second, from the vendors' data sheets.
 BANDWIDTH = {

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from launch.configuration.errors import ConfigurationError
+from ..configuration.errors import ConfigurationError
+from ..process import environment
 
 # The lines of t5x_style/reporting/terminal.py before and after the compilation, and at the record.
 _MARKS = ("A model that knows only", "Compiled the training step", "step 1/1  ")
@@ -85,4 +86,4 @@ def _start(arguments: Sequence[str], model_dir: Path, cache: Path) -> Start:
 
 def _command(arguments: Sequence[str], model_dir: Path) -> list[str]:
   bindings = ("--gin.TRAIN_STEPS=1", "--gin.LOG_PERIOD=1", f"--gin.MODEL_DIR={str(model_dir)!r}")
-  return [sys.executable, "-m", "launch.train", *arguments, *bindings]
+  return [sys.executable, "-m", f"{environment.PACKAGE}.train", *arguments, *bindings]

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from launch.benchmarks import _rounds, _step_memory
 from t5x_style.models.attention import Pattern, Scope, attend
 from t5x_style.models.attention_kernels.choice import KERNELS, Case, Choice
 from t5x_style.partitioning import make_mesh
 from t5x_style.planning import topologies
+
+from . import _rounds, _step_memory
 
 COLUMNS = {
   "milliseconds": ("ms", ",.1f"),

@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from launch.benchmarks import _rounds, _step_memory
 from t5x_style.losses import LossSums, gather_targets, linear_cross_entropy, plan_chunks
 from t5x_style.partitioning import make_mesh
 from t5x_style.planning import topologies
+
+from . import _rounds, _step_memory
 
 COLUMNS = {
   "milliseconds": ("ms", ",.1f"),

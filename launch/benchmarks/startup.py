@@ -25,12 +25,13 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from launch.benchmarks import _cases, _starts
-from launch.benchmarks._ours import Ours
-from launch.configuration.errors import ConfigurationError
-from launch.process import environment
 from t5x_style.checkpoints.manager import Checkpoints
 from t5x_style.training import loop
+
+from ..configuration.errors import ConfigurationError
+from ..process import environment
+from . import _cases, _starts
+from ._ours import Ours
 
 FLAGS = ("gin_file", "gin_bindings", "gin_search_paths")
 COLUMNS = {

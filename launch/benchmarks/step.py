@@ -23,10 +23,11 @@ from typing import Any, Protocol
 
 import jax
 
-from launch.benchmarks import _cases, _hf, _roofline
-from launch.benchmarks._ours import Ours
-from launch.configuration.errors import ConfigurationError, did_you_mean
 from t5x_style.training import loop, setup
+
+from ..configuration.errors import ConfigurationError, did_you_mean
+from . import _cases, _hf, _roofline
+from ._ours import Ours
 
 FLAGS = ("gin_file", "gin_bindings", "gin_search_paths", "against", "roofline")
 COLUMNS = {

@@ -10,9 +10,9 @@ from typing import Any
 
 from absl import flags
 
-from launch.configuration import reader
-from launch.configuration.errors import ConfigurationError, did_you_mean
-from launch.process import environment
+from ..process import environment
+from . import reader
+from .errors import ConfigurationError, did_you_mean
 
 _GIN = "--gin.NAME=VALUE"
 _TFDS_DATA_DIR = "t5x_style.data.corpora.Tfds.data_dir"
@@ -183,7 +183,8 @@ def _own(values: flags.FlagValues) -> list[str]:
 
 def help_page(values: flags.FlagValues, about: str, examples: str) -> str:
   """What the command is, examples to copy, and the flags."""
-  lines = [about, "", "Examples:", textwrap.indent(textwrap.dedent(examples).strip(), "  ")]
+  examples = environment.as_started(textwrap.dedent(examples).strip())
+  lines = [about, "", "Examples:", textwrap.indent(examples, "  ")]
   lines += ["", "Flags:"]
   # absl adds how to repeat a flag, after a semicolon.
   entries = {f"--{name}": (values[name].help or "").partition(";\n")[0] for name in _own(values)}

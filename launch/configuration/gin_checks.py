@@ -5,11 +5,11 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from launch.configuration import gin_types
-from launch.configuration.errors import ConfigurationError, did_you_mean, nearest
-from launch.configuration.gin_files import COMMAND_LINE, shipped_files
-from launch.configuration.gin_names import ResolvedReference, Target, listed
-from launch.configuration.gin_text import Macro, Place, Verbatim, find, join, replace
+from . import gin_types
+from .errors import ConfigurationError, did_you_mean, nearest
+from .gin_files import COMMAND_LINE, shipped_files
+from .gin_names import ResolvedReference, Target, listed
+from .gin_text import Macro, Place, Verbatim, find, join, replace
 
 _MOST_MISTAKES = 12
 _LONGEST_VALUE = 120

@@ -15,14 +15,14 @@ from typing import Any
 from etils import epath
 from gin import config_parser
 
-import launch
-from launch.configuration.errors import ConfigurationError, did_you_mean, nearest
-from launch.configuration.gin_names import Imports, import_module
-from launch.configuration.gin_text import Place, parse_text
+from .errors import ConfigurationError, did_you_mean, nearest
+from .gin_names import Imports, import_module
+from .gin_text import Place, parse_text
 
 COMMAND_LINE = "command line"
 _MOST_OPEN = 50  # gin files that include each other
-SHIPPED = Path(launch.__file__).resolve().parents[1] / "gin_configs"
+# The folder beside that of the commands, in a clone and where the package is installed.
+SHIPPED = Path(__file__).resolve().parents[2] / "gin_configs"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 from gin import config_parser
 
-from launch.configuration.errors import ConfigurationError, did_you_mean
-from launch.configuration.gin_text import Place
+from .errors import ConfigurationError, did_you_mean
+from .gin_text import Place
 
 Imports = dict[str, types.ModuleType]
 

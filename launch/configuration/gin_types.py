@@ -14,7 +14,7 @@ import pydantic
 import typing_extensions
 from pydantic_core import PydanticCustomError
 
-from launch.configuration.gin_names import ResolvedReference
+from .gin_names import ResolvedReference
 
 _CONFIG = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 _VALUES = (int, float, str, bool, complex, bytes, type(None))

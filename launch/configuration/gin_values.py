@@ -4,10 +4,10 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from launch.configuration import gin_types
-from launch.configuration.errors import ConfigurationError
-from launch.configuration.gin_files import GinFiles, parse_binding
-from launch.configuration.gin_text import Macro, Reference, replace
+from . import gin_types
+from .errors import ConfigurationError
+from .gin_files import GinFiles, parse_binding
+from .gin_text import Macro, Reference, replace
 
 
 class GinValues:

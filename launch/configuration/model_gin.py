@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import t5x_style
-from launch.configuration.errors import ConfigurationError
-from launch.configuration.gin_text import Verbatim
-from launch.configuration.gin_values import GinValues
 from t5x_style.interop import tokenizer_files
 from t5x_style.interop.settings import Settings
 from t5x_style.interop.tokenizer_files import Vocabulary
 from t5x_style.models import RotaryScaling, TransformerConfig
 from t5x_style.models.config import fields_about
+
+from .errors import ConfigurationError
+from .gin_text import Verbatim
+from .gin_values import GinValues
 
 # Fields that base.gin binds to a macro; of these the first two belong to the imported model.
 _MACROS = {"vocab_size": "VOCAB_SIZE", "dropout_rate": "DROPOUT_RATE"}

@@ -10,17 +10,18 @@ from typing import Any
 import gin
 from gin import config_parser
 
-from launch.configuration import gin_checks
-from launch.configuration.errors import ConfigurationError, did_you_mean
-from launch.configuration.gin_checks import Bound
-from launch.configuration.gin_files import (
+from ..process import environment
+from . import gin_checks
+from .errors import ConfigurationError, did_you_mean
+from .gin_checks import Bound
+from .gin_files import (
   COMMAND_LINE,
   Binding,
   GinFiles,
   parse_binding,
   shipped_files,
 )
-from launch.configuration.gin_names import (
+from .gin_names import (
   Imports,
   ResolvedReference,
   Target,
@@ -28,7 +29,7 @@ from launch.configuration.gin_names import (
   listed,
   resolve,
 )
-from launch.configuration.gin_text import (
+from .gin_text import (
   Macro,
   Place,
   Reference,
@@ -138,7 +139,7 @@ class Configuration:
       name = value.name
     return default
 
-  def operative(self, command: str = "launch.train") -> str:
+  def operative(self) -> str:
     """A gin text, complete in itself, from which the run can be repeated.
 
     All that was set stands in it, with the place it came from, and for everything called so far
@@ -146,7 +147,8 @@ class Configuration:
     """
     return (
       "# The configuration of this run. To repeat it somewhere else:\n"
-      f"#   python -m {command} --gin_file=THIS_FILE --gin.MODEL_DIR=\"'/another/directory'\"\n\n"
+      f"#   python -m {environment.PACKAGE}.train --gin_file=THIS_FILE "
+      "--gin.MODEL_DIR=\"'/another/directory'\"\n\n"
       + self._text([*self._bound.values(), *self._defaults()], comments=True)
     )
 

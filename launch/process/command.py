@@ -5,9 +5,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from launch.configuration.errors import ConfigurationError, plain_message
-from launch.process import watchdog
 from t5x_style.errors import UserError
+
+from ..configuration.errors import ConfigurationError, plain_message
+from . import watchdog
+from .environment import as_started
 
 
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> NoReturn:
@@ -48,4 +50,4 @@ def print_error(message: str) -> None:
   """ "error: ..." on the standard error, later lines as they are."""
   sys.stdout.flush()
   red, plain = ("\033[1;31m", "\033[0m") if sys.stderr.isatty() else ("", "")
-  print(f"\n{red}error:{plain} {message}", file=sys.stderr, flush=True)
+  print(f"\n{red}error:{plain} {as_started(message)}", file=sys.stderr, flush=True)

@@ -7,9 +7,9 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from launch.configuration.errors import ConfigurationError
-from launch.process import watchdog
-from launch.process.environment import accelerator
+from ..configuration.errors import ConfigurationError
+from . import watchdog
+from .environment import accelerator
 
 # Set by the launcher of a job with several processes, which JAX then recognises by itself.
 _CLUSTER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "JAX_NUM_PROCESSES")

@@ -19,6 +19,9 @@ from pathlib import Path
 
 import absl.logging
 
+# The package of the commands: "launch" in a clone, "t5x_style.launch" where it is installed.
+PACKAGE = __name__.removesuffix(".process.environment")
+
 # What JAX is told beyond its own defaults, per accelerator, each with its reason. Flags of the user
 # (XLA_FLAGS, LIBTPU_INIT_ARGS) come later in the line and win.
 XLA_FLAGS = {
@@ -56,6 +59,11 @@ def prepare(environ: MutableMapping[str, str] = os.environ) -> None:
   quieten(environ)
   set_xla_flags(environ)
   set_compilation_cache(environ)
+
+
+def as_started(text: str) -> str:
+  """Returns the text with every `python -m launch.X` as it has to be typed here."""
+  return text.replace("python -m launch.", f"python -m {PACKAGE}.")
 
 
 def take_large_pages(environ: Mapping[str, str] = os.environ) -> None:
@@ -105,7 +113,7 @@ def quieten(environ: MutableMapping[str, str]) -> None:
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
   """Without the line of code that raised it, which says nothing to who can mend it."""
-  print(f"warning: {message}", file=file or sys.stderr, flush=True)
+  print(f"warning: {as_started(str(message))}", file=file or sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
