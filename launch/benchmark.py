@@ -1,6 +1,6 @@
 """Measures a part of the package on this machine: python -m launch.benchmark loss
 
-Each benchmark is a module of launch/benchmarks that has
+Each of BENCHMARKS is a module of launch/benchmarks that has
   measure(): yields a dict a row, as soon as it is measured, with at least "group" (rows of a group
     stand together under one title) and "label" (what the row is);
   COLUMNS: {key of a row: (heading, format)}, the values to show, in order; None shows as "-";
@@ -30,11 +30,14 @@ python -m launch.benchmark step --gin_file=quickstart.gin --gin.BATCH_SIZE=32
 python -m launch.benchmark startup --gin_file=my_run.gin
 JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m launch.benchmark loss    (libtpu on a CPU)"""
 
+# Modules of launch/benchmarks; the other files there are parts of these.
+BENCHMARKS = ("attention", "data", "loss", "startup", "step")
+
 _CELL = 9  # Characters, at least.
 
 
 def main(argv: Sequence[str]) -> None:
-  about = {name: _first_line(path) for name, path in _modules().items()}
+  about = {name: _first_line(name) for name in BENCHMARKS}
   lines = "\n".join(f"  {name:<12}{line}" for name, line in about.items())
   values, words = flags.parse_own(
     argv,
@@ -87,14 +90,10 @@ def _arguments(values: Any, name: str, taken: Sequence[str]) -> dict[str, Any]:
   return {flag: getattr(values, flag) for flag in taken}
 
 
-def _modules() -> dict[str, Path]:
-  folder = Path(__file__).with_name("benchmarks")
-  return {path.stem: path for path in sorted(folder.glob("*.py")) if path.stem[0] != "_"}
-
-
-def _first_line(path: Path) -> str:
-  """Of a module's docstring, without importing what it measures."""
-  return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+def _first_line(name: str) -> str:
+  """The first line of a benchmark's docstring, read without importing what it measures."""
+  text = Path(__file__).with_name("benchmarks").joinpath(f"{name}.py").read_text()
+  return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
 
 
 def show(module: ModuleType, rows: Iterable[dict[str, Any]]) -> None:

@@ -21,7 +21,7 @@ from t5x_style.models.attention_kernels.choice import KERNELS, Case, Choice
 from t5x_style.partitioning import make_mesh
 from t5x_style.planning import topologies
 
-from . import _rounds, _step_memory
+from . import step_memory, timed_rounds
 
 COLUMNS = {
   "milliseconds": ("ms", ",.1f"),
@@ -102,13 +102,13 @@ def measure() -> Iterator[dict[str, Any]]:
   """A row per shape and kernel: time and memory here, then memory on a TPU, where libtpu is."""
   for shape in ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATORS:
     programs = {name: lowered.compile() for name, lowered in _lower(shape, None).items()}
-    seconds = _rounds.seconds(programs, _inputs(shape))
+    seconds = timed_rounds.seconds(programs, _inputs(shape))
     yield from _report(shape, jax.devices()[0].device_kind, programs, seconds)
   if topologies.available():
     device = topologies.devices("v5e:2x2")[0]
     for shape in ON_ACCELERATORS:
       programs = {
-        name: _step_memory.if_it_fits(lowered.compile)
+        name: step_memory.if_it_fits(lowered.compile)
         for name, lowered in _lower(shape, device).items()
       }
       yield from _report(shape, "TPU v5e, compiled ahead of time", programs, {})
@@ -117,7 +117,7 @@ def measure() -> Iterator[dict[str, Any]]:
 def _report(shape, device, programs, seconds):
   for label, program in programs.items():
     row = {"group": f"{shape} ({device})", "label": label, "shape": shape._asdict()}
-    temporary = _step_memory.temporary_bytes(program)
+    temporary = step_memory.temporary_bytes(program)
     row |= {"device": device, "temporary_mib": temporary and temporary / 2**20}
     if label in seconds:
       median = statistics.median(seconds[label])

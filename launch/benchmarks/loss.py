@@ -23,7 +23,7 @@ from t5x_style.losses import LossSums, gather_targets, linear_cross_entropy, pla
 from t5x_style.partitioning import make_mesh
 from t5x_style.planning import topologies
 
-from . import _rounds, _step_memory
+from . import step_memory, timed_rounds
 
 COLUMNS = {
   "milliseconds": ("ms", ",.1f"),
@@ -176,14 +176,14 @@ def measure() -> Iterator[dict[str, Any]]:
 def _compare(shape, variants, timed=True, mesh=None):
   device = "TPU v5p, compiled ahead of time" if mesh else jax.devices()[0].device_kind
   lowered = {name: _lower(shape, loss, mesh) for name, loss in variants.items()}
-  programs = {name: _step_memory.if_it_fits(each.compile) for name, each in lowered.items()}
+  programs = {name: step_memory.if_it_fits(each.compile) for name, each in lowered.items()}
   fitting = {name: program for name, program in programs.items() if program is not None}
-  seconds = _rounds.seconds(fitting, _inputs(shape)) if timed and mesh is None else {}
+  seconds = timed_rounds.seconds(fitting, _inputs(shape)) if timed and mesh is None else {}
   reference = None
   for label, program in programs.items():
     row = {"group": f"{shape} ({device})", "label": label, "shape": shape._asdict()}
     row |= {"device": device, "temporary_mib": None, "beyond_mib": None}
-    temporary = _step_memory.temporary_bytes(program)
+    temporary = step_memory.temporary_bytes(program)
     if temporary is not None:
       within = 0 if label.startswith("plain") else _gradient_bytes(shape, label)
       beyond = max(temporary - within, 0)
@@ -205,7 +205,7 @@ def _training_step():
   """Plain and lean within the step of a 1B model, where plain fits."""
   losses = {"plain": plain_cross_entropy, "lean": linear_cross_entropy}
   reference = None
-  for row in _step_memory.measure("v5e:4x4", {"fsdp": 16}, 2, losses, _Z_LOSS):
+  for row in step_memory.measure("v5e:4x4", {"fsdp": 16}, 2, losses, _Z_LOSS):
     size = row.pop("temporary_bytes")
     row["temporary_mib"] = size and size / 2**20
     reference = reference or row["temporary_mib"]

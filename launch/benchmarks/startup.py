@@ -30,8 +30,8 @@ from t5x_style.training import loop
 
 from ..configuration.errors import ConfigurationError
 from ..process import environment
-from . import _cases, _starts
-from ._ours import Ours
+from . import step_cases, train_starts
+from .flax_step import FlaxStep
 
 FLAGS = ("gin_file", "gin_bindings", "gin_search_paths")
 COLUMNS = {
@@ -59,7 +59,7 @@ _NARROW: dict[str, Any] = {
   "vocab_size": 512,
 }
 _T5_SMALL = dataclasses.replace(
-  _cases.T5,
+  step_cases.T5,
   vocab_size=32_128,
   mlp_dim=2048,
   num_encoder_layers=6,
@@ -67,7 +67,7 @@ _T5_SMALL = dataclasses.replace(
   mlp_activations=("relu",),
 )
 _T5_BASE = dataclasses.replace(
-  _cases.LARGE_T5,
+  step_cases.LARGE_T5,
   emb_dim=768,
   num_heads=12,
   mlp_dim=2048,
@@ -88,14 +88,14 @@ def measure(
   yield from starts(gin_file or (_QUICKSTART,), gin_bindings, gin_search_paths)
   if gin_file:
     return
-  rotary = dataclasses.replace(_cases.DECODER_1B, **_NARROW, dtype="float32")
-  yield from compilations(_cases.make("decoder-only", rotary, 2, targets=64), _LAYERS)
-  t5 = dataclasses.replace(_cases.T5, **_NARROW)
-  yield from compilations(_cases.make("encoder-decoder", t5, 2, inputs=64, targets=64), _LAYERS)
+  rotary = dataclasses.replace(step_cases.DECODER_1B, **_NARROW, dtype="float32")
+  yield from compilations(step_cases.make("decoder-only", rotary, 2, targets=64), _LAYERS)
+  t5 = dataclasses.replace(step_cases.T5, **_NARROW)
+  yield from compilations(step_cases.make("encoder-decoder", t5, 2, inputs=64, targets=64), _LAYERS)
   if jax.default_backend() == "cpu":
-    yield saves(_cases.make("T5 small", _T5_SMALL, 2, inputs=512, targets=114))
+    yield saves(step_cases.make("T5 small", _T5_SMALL, 2, inputs=512, targets=114))
   else:
-    yield saves(_cases.make("T5 1.1 base", _T5_BASE, 64, inputs=512, targets=114))
+    yield saves(step_cases.make("T5 1.1 base", _T5_BASE, 64, inputs=512, targets=114))
 
 
 def starts(
@@ -107,7 +107,7 @@ def starts(
     *(f"--gin_bindings={binding}" for binding in bindings),
     *(f"--gin_search_paths={path}" for path in search_paths),
   ]
-  taken = _starts.twice(arguments)
+  taken = train_starts.twice(arguments)
   files = " ".join(gin_files)
   for label, start in zip(_STARTS, taken, strict=True):
     yield {
@@ -122,14 +122,14 @@ def starts(
 
 
 def compilations(
-  case: _cases.Case, layers: Sequence[int], rounds: int = _COMPILATIONS
+  case: step_cases.StepCase, layers: Sequence[int], rounds: int = _COMPILATIONS
 ) -> Iterator[dict[str, Any]]:
   """A row per number of layers that the case's stacks get, the fewest first."""
-  prepared = [_cases.prepare(_with_layers(case, count)) for count in layers]
+  prepared = [step_cases.prepare(_with_layers(case, count)) for count in layers]
   with _without_cache():
     loop.compile_step(prepared[0])  # The first of a process takes longer.
     taken = [[_seconds(loop.compile_step, each) for each in prepared] for _ in range(rounds)]
-  group = f"Compiling scanned layers, {_cases.describe(case)} ({_device()})"
+  group = f"Compiling scanned layers, {step_cases.describe(case)} ({_device()})"
   for index, count in enumerate(layers):
     yield {
       "group": group,
@@ -141,10 +141,10 @@ def compilations(
     }
 
 
-def saves(case: _cases.Case, rounds: int = _SAVES) -> dict[str, Any]:
+def saves(case: step_cases.StepCase, rounds: int = _SAVES) -> dict[str, Any]:
   """A row for the saves of a case's state, between its training steps."""
-  prepared = _cases.prepare(case)
-  ours = Ours(prepared, [next(prepared.dataset.train())])
+  prepared = step_cases.prepare(case)
+  ours = FlaxStep(prepared, [next(prepared.dataset.train())])
   _step(ours)  # The first is slower.
   quiet, blocked, meanwhile, written = [], [], [], []
   with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +163,7 @@ def saves(case: _cases.Case, rounds: int = _SAVES) -> dict[str, Any]:
   millions = prepared.num_parameters / 1e6
   return {
     "group": f"Saving {millions:.0f}M parameters and AdamW's moments, {size / 2**20:,.0f} MiB, "
-    f"{_cases.describe(case)} ({_device()})",
+    f"{step_cases.describe(case)} ({_device()})",
     "label": _SAVE,
     "num_parameters": prepared.num_parameters,
     "state_bytes": size,
@@ -175,7 +175,7 @@ def saves(case: _cases.Case, rounds: int = _SAVES) -> dict[str, Any]:
   }
 
 
-def _with_layers(case: _cases.Case, count: int) -> _cases.Case:
+def _with_layers(case: step_cases.StepCase, count: int) -> step_cases.StepCase:
   model = case.run.model
   stacks = ("num_encoder_layers", "num_decoder_layers")
   counts: dict[str, Any] = {name: count for name in stacks if getattr(model, name)}
@@ -197,7 +197,7 @@ def _without_cache() -> Iterator[None]:
     compilation_cache.reset_cache()
 
 
-def _step(ours: Ours) -> None:
+def _step(ours: FlaxStep) -> None:
   ours.loss(ours.step(0))
 
 

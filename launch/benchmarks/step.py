@@ -26,8 +26,8 @@ import jax
 from t5x_style.training import loop, setup
 
 from ..configuration.errors import ConfigurationError, did_you_mean
-from . import _cases, _hf, _roofline
-from ._ours import Ours
+from . import huggingface_step, roofline_plot, step_cases
+from .flax_step import FlaxStep
 
 FLAGS = ("gin_file", "gin_bindings", "gin_search_paths", "against", "roofline")
 COLUMNS = {
@@ -45,7 +45,7 @@ COLUMNS = {
   "loss_difference": ("loss diff", ".1e"),
 }
 PEERS = ("hf",)
-LABELS = (Ours.label, *(f"against {label}" for label in _hf.LABELS))
+LABELS = (FlaxStep.label, *(f"against {label}" for label in huggingface_step.LABELS))
 _BATCHES = 4
 _COMPARED_STEPS = 5  # of which the losses have to agree
 _ROUND_SECONDS, _ROUNDS = 1.0, (5, 15)
@@ -78,37 +78,37 @@ def measure(
       f"--against={against!r} is no peer.{did_you_mean(against, PEERS)} Write --against=hf."
     )
   if against:
-    _hf.check_installed()
-    cases = [_cases.comparable(case) for case in cases]
+    huggingface_step.check_installed()
+    cases = [step_cases.comparable(case) for case in cases]
   if roofline:
-    _roofline.check(Path(roofline))
+    roofline_plot.check(Path(roofline))
   rows = []
   for case in cases:
     for row in _measure(case, against):
       rows.append(row)
       yield row
   if roofline:
-    _roofline.draw(rows, Path(roofline))
+    roofline_plot.draw(rows, Path(roofline))
 
 
-def _asked(gin_files, bindings, search_paths, against) -> list[_cases.Case]:
+def _asked(gin_files, bindings, search_paths, against) -> list[step_cases.StepCase]:
   if gin_files:
-    return [_cases.from_gin(gin_files, bindings, search_paths)]
+    return [step_cases.from_gin(gin_files, bindings, search_paths)]
   if bindings or search_paths:
     raise ConfigurationError(
       "Bindings belong to a gin file: add --gin_file=quickstart.gin, for example."
     )
-  return _cases.known(alone=against is None)
+  return step_cases.known(alone=against is None)
 
 
-def _measure(case: _cases.Case, against: str | None) -> Iterator[dict[str, Any]]:
-  prepared = _cases.prepare(case)
+def _measure(case: step_cases.StepCase, against: str | None) -> Iterator[dict[str, Any]]:
+  prepared = step_cases.prepare(case)
   stream = prepared.dataset.train()
   batches = [next(stream) for _ in range(_BATCHES)]
-  ours = Ours(prepared, batches)
+  ours = FlaxStep(prepared, batches)
   peers: Sequence[Contestant] = []
   if against:
-    peers = _hf.peers(prepared, ours.state.params, batches, _cases.LEARNING_RATE)
+    peers = huggingface_step.peers(prepared, ours.state.params, batches, step_cases.LEARNING_RATE)
   contestants: list[Contestant] = [ours, *peers]
   losses = {}
   for contestant in contestants:
@@ -171,13 +171,15 @@ def _time(contestant: Contestant, count: int) -> float:
   return time.perf_counter() - start
 
 
-def _row(case, prepared: setup.Prepared, ours: Ours, seconds: Sequence[float]) -> dict[str, Any]:
+def _row(
+  case, prepared: setup.Prepared, ours: FlaxStep, seconds: Sequence[float]
+) -> dict[str, Any]:
   device, count = jax.devices()[0], prepared.partitioner.mesh.size
   median = statistics.median(seconds)
   rate, peak = prepared.step_flops / median, loop.peak_flops(prepared)
   peak_bytes = ours.peak_bytes()
   return {
-    "group": f"{_cases.describe(case)} ({count} x {device.device_kind}, jax {jax.__version__})",
+    "group": f"{step_cases.describe(case)} ({count} x {device.device_kind}, jax {jax.__version__})",
     "label": ours.label,
     "case": case.name,
     "device": device.device_kind,

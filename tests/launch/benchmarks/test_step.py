@@ -10,20 +10,20 @@ from pathlib import Path
 import jax
 import pytest
 
-from launch.benchmarks import _cases, _hf, _hf_models, step
-from launch.benchmarks._ours import Ours
+from launch.benchmarks import huggingface_models, huggingface_step, step, step_cases
+from launch.benchmarks.flax_step import FlaxStep
 from launch.configuration.errors import ConfigurationError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL = {"emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_dim": 48, "vocab_size": 96}
 T5_LENGTHS = {"inputs": 16, "targets": 8}
 FAMILIES = {
-  "t5": (_cases.T5, T5_LENGTHS),
-  "t5 untied": (dataclasses.replace(_cases.T5, tie_embeddings=False), T5_LENGTHS),
-  "bert": (_cases.BERT, {"inputs": 16}),
-  "gpt2": (_cases.GPT2, {"targets": 16}),
+  "t5": (step_cases.T5, T5_LENGTHS),
+  "t5 untied": (dataclasses.replace(step_cases.T5, tie_embeddings=False), T5_LENGTHS),
+  "bert": (step_cases.BERT, {"inputs": 16}),
+  "gpt2": (step_cases.GPT2, {"targets": 16}),
   "llama": (
-    dataclasses.replace(_cases.DECODER_1B, num_kv_heads=2, rotary_base=100.0),
+    dataclasses.replace(step_cases.DECODER_1B, num_kv_heads=2, rotary_base=100.0),
     {"targets": 16},
   ),
 }
@@ -38,8 +38,8 @@ def prepared_case(name, **changes):
     for field in ("num_encoder_layers", "num_decoder_layers")
   }
   model = dataclasses.replace(model, **{**SMALL, **layers, "dtype": "float32", **changes})
-  case = _cases.comparable(_cases.make(name, model, 2, **lengths))
-  prepared = _cases.prepare(case)
+  case = step_cases.comparable(step_cases.make(name, model, 2, **lengths))
+  prepared = step_cases.prepare(case)
   stream = prepared.dataset.train()
   return prepared, [next(stream) for _ in range(2)]
 
@@ -57,9 +57,9 @@ def test_the_peer_is_the_same_model(name):
   params = jax.tree.unflatten(tree, noisy)
   loss, batch = prepared.loss, batches[0]
   expected = float(jax.jit(lambda p, b: loss(p, b, loss.scales(b))[0])(params, batch))
-  weights = _hf_models.weights(prepared.run.model, params)
+  weights = huggingface_models.weights(prepared.run.model, params)
   for chosen_only in (True, False) if name == "bert" else (True,):
-    peer = _hf.Peer("", prepared, weights, batches, 0.0, chosen_only=chosen_only)
+    peer = huggingface_step.TorchStep("", prepared, weights, batches, 0.0, chosen_only=chosen_only)
     assert peer.loss(peer.step(0)) == pytest.approx(expected, rel=1e-5)
 
 
@@ -68,9 +68,9 @@ def test_the_peer_learns_the_same():
   pytest.importorskip("torch")
   pytest.importorskip("transformers")
   prepared, batches = prepared_case("gpt2", layers=2)
-  ours = Ours(prepared, batches)
-  weights = _hf_models.weights(prepared.run.model, ours.state.params)
-  peer = _hf.Peer("", prepared, weights, batches, _cases.LEARNING_RATE)
+  ours = FlaxStep(prepared, batches)
+  weights = huggingface_models.weights(prepared.run.model, ours.state.params)
+  peer = huggingface_step.TorchStep("", prepared, weights, batches, step_cases.LEARNING_RATE)
   losses = [ours.loss(ours.step(i)) for i in range(3)]
   assert [peer.loss(peer.step(i)) for i in range(3)] == pytest.approx(losses, rel=1e-5)
   assert losses[2] < losses[0] - 1e-3  # The first batch again, better known.
@@ -86,10 +86,10 @@ def test_losses_that_differ_end_the_comparison():
 
 def test_a_model_that_transformers_has_not_is_refused():
   with pytest.raises(ConfigurationError, match="scale_logits True"):
-    _hf_models.family(dataclasses.replace(_cases.GPT2, scale_logits=True))
-  config = dataclasses.replace(_cases.GPT2, positions="rotary")
+    huggingface_models.family(dataclasses.replace(step_cases.GPT2, scale_logits=True))
+  config = dataclasses.replace(step_cases.GPT2, positions="rotary")
   with pytest.raises(ConfigurationError, match="positions 'rotary'"):
-    _hf_models.family(config)
+    huggingface_models.family(config)
 
 
 PROGRAM = """
@@ -140,8 +140,8 @@ def test_without_torch_the_peer_says_what_to_install():
 
 
 def test_targets_follow_from_inputs_as_in_span_corruption():
-  assert _cases._complete({"inputs": 512}, "encoder_decoder") == {"inputs": 512, "targets": 114}
-  assert _cases._complete({"inputs": 128}, "encoder_only") == {"inputs": 128}
+  assert step_cases._complete({"inputs": 512}, "encoder_decoder") == {"inputs": 512, "targets": 114}
+  assert step_cases._complete({"inputs": 128}, "encoder_only") == {"inputs": 128}
 
 
 class Clock:
@@ -181,7 +181,7 @@ def test_rounds_take_turns_and_hold_several_short_steps(monkeypatch, backend):
 
 @pytest.mark.parametrize(("backend", "times"), [("cpu", 1), ("gpu", 2)])
 def test_an_accelerator_alone_gets_twice_the_rows(monkeypatch, backend, times):
-  monkeypatch.setattr(_cases.jax, "default_backend", lambda: backend)
+  monkeypatch.setattr(step_cases.jax, "default_backend", lambda: backend)
   beside, alone = (step._asked((), (), (), against) for against in ("hf", None))
   rows = [(x.run.batch_size, y.run.batch_size) for x, y in zip(beside, alone, strict=True)]
   assert len(rows) == 3

@@ -6,11 +6,11 @@ import jax
 import pytest
 
 from launch import benchmark
-from launch.benchmarks import _cases, startup
+from launch.benchmarks import startup, step_cases
 from launch.configuration.errors import ConfigurationError
 from t5x_style.checkpoints.manager import Checkpoints
 
-TINY = _cases.TransformerConfig(
+TINY = step_cases.TransformerConfig(
   vocab_size=64,
   emb_dim=16,
   num_heads=2,
@@ -19,7 +19,7 @@ TINY = _cases.TransformerConfig(
   num_decoder_layers=1,
   positions="rotary",
 )
-CASE = _cases.make("tiny", TINY, 2, targets=8)
+CASE = step_cases.make("tiny", TINY, 2, targets=8)
 
 # A run without TensorFlow, which takes most of a start.
 RUN = """

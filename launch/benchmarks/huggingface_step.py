@@ -12,7 +12,7 @@ import numpy as np
 from t5x_style.training import setup
 
 from ..configuration.errors import ConfigurationError
-from . import _hf_models
+from . import huggingface_models
 
 Batch = dict[str, np.ndarray]
 
@@ -37,7 +37,7 @@ def check_installed() -> None:
 
 def peers(
   prepared: setup.Prepared, params: Any, batches: Sequence[Batch], learning_rate: float
-) -> list["Peer"]:
+) -> list["TorchStep"]:
   """The kinds of PyTorch training to compare with: eager, and compiled where a compiler is."""
   import torch
 
@@ -55,13 +55,14 @@ def peers(
   if prepared.loss.max_targets is not None:
     # What its own trainer does with masked LM: all positions meet the vocabulary.
     kinds[ALL_POSITIONS] = {"chosen_only": False}
-  weights = _hf_models.weights(prepared.run.model, params)
+  weights = huggingface_models.weights(prepared.run.model, params)
   return [
-    Peer(label, prepared, weights, batches, learning_rate, **kind) for label, kind in kinds.items()
+    TorchStep(label, prepared, weights, batches, learning_rate, **kind)
+    for label, kind in kinds.items()
   ]
 
 
-class Peer:
+class TorchStep:
   """A transformers model with AdamW: `step` trains on one batch."""
 
   def __init__(
@@ -90,13 +91,13 @@ class Peer:
       for batch in batches
     ]
     length = max(x.shape[1] for x in self._batches[0].values())
-    self._model = _hf_models.build(config, length)
+    self._model = huggingface_models.build(config, length)
     _load(self._model, weights)
     self._model.to(self._device).train()
     self._optimizer = torch.optim.AdamW(
       _groups(self._model), lr=learning_rate, fused=True, **_ADAMW
     )
-    forward = _FORWARD[_hf_models.family(config)]
+    forward = _FORWARD[huggingface_models.family(config)]
     self._loss = lambda features: _loss(forward(self._model, features), features)
     if compiled:
       self._loss = torch.compile(self._loss)

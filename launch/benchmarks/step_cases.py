@@ -19,7 +19,7 @@ _DATA = "t5x_style.data"  # Not imported: a machine with JAX alone need not have
 LEARNING_RATE = 1e-4
 
 
-class Case(NamedTuple):
+class StepCase(NamedTuple):
   """A run on random batches, with a name."""
 
   name: str
@@ -102,7 +102,7 @@ DECODER_1B = TransformerConfig(
 )
 
 
-def known(alone: bool) -> list[Case]:
+def known(alone: bool) -> list[StepCase]:
   """The shapes whose figures are held against the peers', for the accelerator at hand.
 
   Alone, an accelerator gets twice the rows that it gets beside a peer, whose arrays have to fit its
@@ -132,7 +132,7 @@ def unrolled(model: TransformerConfig) -> TransformerConfig:
 
 def from_gin(
   gin_files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
-) -> Case:
+) -> StepCase:
   """The run of gin files, on random batches in place of its data; TensorFlow is not loaded.
 
   Random batches have the lengths of TASK_FEATURE_LENGTHS. An encoder-decoder's targets may be left
@@ -154,10 +154,10 @@ def from_gin(
   made = dataclasses.replace(
     made, dataset=_random(made.model, lengths), initial_checkpoint_path=None
   )
-  return Case(name, made, lengths)
+  return StepCase(name, made, lengths)
 
 
-def make(name: str, model: TransformerConfig, rows: int, **lengths: int) -> Case:
+def make(name: str, model: TransformerConfig, rows: int, **lengths: int) -> StepCase:
   """A model's training as the notes measure it: AdamW, gradients clipped at 1."""
   made = train_config.TrainConfig(
     model=model,
@@ -169,14 +169,14 @@ def make(name: str, model: TransformerConfig, rows: int, **lengths: int) -> Case
     batch_size=rows,
     clip_gradient_norm=1.0,
   )
-  return Case(name, made, lengths)
+  return StepCase(name, made, lengths)
 
 
 def _random(model: TransformerConfig, lengths: Mapping[str, int]) -> Any:
   return functools.partial(synthetic.load, feature_lengths=lengths, vocab_size=model.vocab_size)
 
 
-def comparable(case: Case) -> Case:
+def comparable(case: StepCase) -> StepCase:
   """The same model and batches with what both sides have alike: AdamW at a constant rate, plain
   cross-entropy, no dropout, the batch in one piece."""
   made = dataclasses.replace(
@@ -190,13 +190,13 @@ def comparable(case: Case) -> Case:
   return case._replace(run=made)
 
 
-def prepare(case: Case) -> setup.Prepared:
+def prepare(case: StepCase) -> setup.Prepared:
   """The run, built and checked. Nothing is written to its MODEL_DIR."""
   with tempfile.TemporaryDirectory() as folder:
     return setup.prepare(dataclasses.replace(case.run, model_dir=folder))
 
 
-def describe(case: Case) -> str:
+def describe(case: StepCase) -> str:
   """ "BERT-base: 8 x 128 tokens, float32"."""
   made, lengths = case.run, case.lengths
   names = ["inputs"] if made.model.architecture == "encoder_only" else ["targets"]

@@ -12,7 +12,7 @@ from t5x_style.training import loop, setup
 Batch = dict[str, np.ndarray]
 
 
-class Ours:
+class FlaxStep:
   """A run whose step is compiled and whose state is made: `step` trains on one batch."""
 
   label = "t5x_style"

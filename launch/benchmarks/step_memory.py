@@ -17,7 +17,6 @@ from t5x_style.training import (
   optimizers,
   schedules,
   setup,
-  step,
   synthetic,
   train_config,
 )
@@ -76,7 +75,7 @@ def measure(
     f"(TPU {topology}, {axes}, ahead of time)"
   )
   for label, function in losses.items():
-    with mock.patch.object(step, "linear_cross_entropy", function):
+    with mock.patch.object(loss, "linear_cross_entropy", function):
       compiled = if_it_fits(functools.partial(loop.compile_step, prepared))
     yield {"group": group, "label": label, "temporary_bytes": temporary_bytes(compiled)}
 
