@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 
 from t5x_style.models import TransformerConfig
+from t5x_style.span_lengths import lengths_for_inputs
 from t5x_style.training import loss, optimizers, schedules, setup, synthetic, train_config
 
 from ..configuration import reader
@@ -212,14 +213,4 @@ def _complete(lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
   inputs = lengths.get("inputs")
   if architecture != "encoder_decoder" or not inputs or "targets" in lengths:
     return dict(lengths)
-  text = 2
-  while _corrupted(text + 1)[0] <= inputs:
-    text += 1
-  return {**lengths, "targets": _corrupted(text)[1]}
-
-
-def _corrupted(text: int) -> tuple[int, int]:
-  """Tokens of text -> tokens of inputs and targets, each with EOS."""
-  hidden = max(1, round(0.15 * text))
-  spans = max(1, round(hidden / 3))
-  return text - hidden + spans + 1, hidden + spans + 1
+  return {**lengths, "targets": lengths_for_inputs(inputs, 0.15, 3.0).targets}

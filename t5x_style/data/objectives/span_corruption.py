@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import seqio
 import tensorflow as tf
@@ -15,56 +15,10 @@ from t5x_style.data.objectives.base import Objective, Preprocessor
 from t5x_style.data.tokenizers import vocabularies
 from t5x_style.errors import UserError
 from t5x_style.ranges import OpenFraction, Text
+from t5x_style.span_lengths import DenoiserLengths, lengths_for_inputs, lengths_for_total
 
 MeanSpan = Annotated[float, Interval(ge=1, lt=2**31)]  # tokens
 SpanLengths = Literal["composition", "normal", "uniform"]
-
-
-class DenoiserLengths(NamedTuple):
-  """Static lengths, in tokens, of an example of a span denoiser."""
-
-  raw: int  # the window of text
-  noise: int  # hidden tokens
-  spans: int  # hidden spans, one sentinel each
-  inputs: int  # what remains, the sentinels and EOS
-  targets: int  # what was hidden, the sentinels and EOS
-
-
-def lengths_of_window(raw: int, noise_density: float, mean_span: float) -> DenoiserLengths:
-  """The lengths that corrupting `raw` tokens gives (Raffel et al. 2019, section 3.1.4)."""
-  hidden = min(max(round(raw * noise_density), 1), raw - 1)
-  spans = max(1, round(hidden / mean_span))
-  spans = min(spans, hidden, raw - hidden + 1)
-  return DenoiserLengths(raw, hidden, spans, raw - hidden + spans + 1, hidden + spans + 1)
-
-
-def lengths_for_inputs(inputs: int, noise_density: float, mean_span: float) -> DenoiserLengths:
-  """The longest window whose corrupted form fits `inputs` tokens, and all that follows from it.
-
-  At density .5 one token less is taken where the targets would come out one longer than the
-  inputs, as T5 does. (512, .15, 3) -> raw 568, targets 114, spans 28.
-  """
-  if inputs < 4:
-    raise UserError(f"no window of two tokens fits {inputs} inputs tokens; 4 is the least")
-  raw = 2
-  while lengths_of_window(raw + 1, noise_density, mean_span).inputs <= inputs:
-    raw += 1
-  result = lengths_of_window(raw, noise_density, mean_span)
-  if noise_density == 0.5 and result.targets > result.inputs:
-    result = lengths_of_window(raw - 1, noise_density, mean_span)
-  return result
-
-
-def lengths_for_total(total: int, noise_density: float, mean_span: float) -> DenoiserLengths:
-  """The longest window whose inputs and targets together fit `total` tokens of a decoder's row."""
-  if total < 6:
-    raise UserError(f"no window of two tokens fits a row of {total} tokens; 6 is the least")
-  raw = 2
-  while True:
-    longer = lengths_of_window(raw + 1, noise_density, mean_span)
-    if longer.inputs + longer.targets > total:
-      return lengths_of_window(raw, noise_density, mean_span)
-    raw += 1
 
 
 def counts(
