@@ -2,14 +2,18 @@
 
 import dataclasses
 import functools
+import inspect
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from launch.configuration import reader
 from t5x_style.models import TransformerConfig
-from t5x_style.training import setup, synthetic, train_config
+from t5x_style.training import optimizers, schedules, setup, synthetic, train_config
 
 FOLDER = Path(__file__).parents[1] / "gin_configs"
 MODELS = {
@@ -87,6 +91,70 @@ def test_models_of_known_families_go_with_runs_data_and_objectives(name, tmp_pat
     )
     prepared = setup.prepare(dataclasses.replace(a_run, dataset=dataset))
     assert prepared.num_parameters > 1e7
+
+
+OPTIMIZERS = {"adafactor": 0.01, "adamw": 0.001, "lion": 0.0001, "muon": 0.001}
+# Rates after no step, after 100 of warm-up and after all 10,000, with a peak of 0.001.
+SCHEDULES = {
+  "constant": (0.0, 0.001, 0.001),
+  "cosine": (0.0, 0.001, 0.0001),
+  "linear": (0.0, 0.001, 0.0),
+  "rsqrt": (0.1, 0.1, 0.01),
+  "wsd": (0.0, 0.001, 0.0),
+}
+
+
+def with_recipe(recipe, *bindings):
+  """The configuration of a run with a file of runs/optimizers/ or runs/schedules/ after it."""
+  files = ["runs/pretrain.gin", MODELS["decoder_only"], recipe]
+  given = ["MODEL_DIR = '/nowhere'", *bindings]
+  return reader.read(files, given).build(train_config.TrainConfig)
+
+
+def test_every_optimizer_and_schedule_has_a_recipe():
+  public = lambda module, first: {
+    name
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if function.__module__ == module.__name__ and next(iter(parameters(function)), "") in first
+  }
+  parameters = lambda function: inspect.signature(function).parameters
+  assert public(optimizers, {"learning_rate"}) == set(OPTIMIZERS)
+  assert public(schedules, {"peak", "base"}) == set(SCHEDULES)
+  for module, names in ((optimizers, OPTIMIZERS), (schedules, SCHEDULES)):
+    folder = FOLDER / "runs" / module.__name__.split(".")[-1]
+    assert {path.stem for path in folder.glob("*.gin")} == set(names)
+    for name in names:
+      written = set(re.findall(r"^  (\w+) = ", (folder / f"{name}.gin").read_text(), re.MULTILINE))
+      assert written == set(parameters(getattr(module, name))) - {"learning_rate"}, name
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_recipes_of_optimizers(name):
+  """The default settings are written out, so they change nothing; the peak is a sensible one."""
+  config = with_recipe(f"runs/optimizers/{name}.gin", "WARMUP_STEPS = 0")
+  assert config.schedule(0) == pytest.approx(OPTIMIZERS[name])
+  params = {"decoder": {"layers_0": {"mlp": {"wi": {"kernel": jnp.ones((128, 256))}}}}}
+  grads = jax.tree.map(
+    lambda x: jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), params
+  )
+  moved = [
+    optimizer.update(grads, optimizer.init(params), params)[0]
+    for optimizer in (f(config.schedule) for f in (config.optimizer, getattr(optimizers, name)))
+  ]
+  jax.tree.map(np.testing.assert_array_equal, *moved)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_recipes_of_schedules(name):
+  schedule = with_recipe(f"runs/schedules/{name}.gin", "WARMUP_STEPS = 100").schedule
+  rates = [float(schedule(jnp.int32(step))) for step in (0, 100, 10_000)]
+  assert rates == pytest.approx(SCHEDULES[name])
+
+
+def test_every_field_of_a_run_has_its_line():
+  written = (FOLDER / "runs/pretrain.gin").read_text().partition("TrainConfig:\n")[2]
+  fields = {field.name for field in dataclasses.fields(train_config.TrainConfig)}
+  assert set(re.findall(r"^  (\w+) = ", written, re.MULTILINE)) == fields
 
 
 def test_objective_that_does_not_fit_is_refused_with_those_that_do(tmp_path):
