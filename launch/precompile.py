@@ -56,17 +56,17 @@ def main(argv: Sequence[str]) -> None:
 
     topology = topologies.parse(values.topology, values.slices)
     devices = topologies.devices(topology)
-    config = flags.read_configuration(values, DATA)
+    settings = flags.read_configuration(values, DATA)
 
     from t5x_style.planning import precompile_report, precompile_search
     from t5x_style.training import setup
 
-    chosen = without_data(config.build(train_config.TrainConfig))
+    config = without_data(settings.build(train_config.TrainConfig))
     if not values.search:
-      prepared = setup.prepare(chosen, devices)
+      prepared = setup.prepare(config, devices)
   if values.search:
     with errors.as_configuration_errors():
-      found = precompile_search.search(chosen, topology, devices, values.compiles)
+      found = precompile_search.search(config, topology, devices, values.compiles)
       if values.write:
         precompile_search.write(found, values.write)
     _print(precompile_search, found, values.json)
@@ -82,22 +82,22 @@ def _print(module: Any, result: Any, as_json: bool) -> None:
     module.show(result)
 
 
-def without_data(chosen: Any) -> Any:
+def without_data(config: Any) -> Any:
   """The run with batches of the same shapes whose text is not read."""
-  load = inspect.unwrap(chosen.dataset)
+  load = inspect.unwrap(config.dataset)
   if getattr(load, "__module__", "") != "t5x_style.data.loader":
-    return chosen
+    return config
 
   from t5x_style.data.corpora import stand_in
 
   dataset = functools.partial(
-    chosen.dataset,
+    config.dataset,
     corpus=stand_in.Corpus(),
-    vocabulary=stand_in.Vocabulary(chosen.model.vocab_size),
+    vocabulary=stand_in.Vocabulary(config.model.vocab_size),
     streams=1,
     shuffle_buffer_size=1,
   )
-  return dataclasses.replace(chosen, dataset=dataset)
+  return dataclasses.replace(config, dataset=dataset)
 
 
 def _define(values: absl_flags.FlagValues) -> None:

@@ -84,17 +84,17 @@ def main(argv: Sequence[str]) -> None:
   environment.prepare()
   with errors.as_configuration_errors():
     page = _page_path(values.html)
-    config = flags.read_configuration(values)
+    settings = flags.read_configuration(values)
 
     from t5x_style.data import loader
     from t5x_style.data.preview import measure
     from t5x_style.training import setup
 
-    chosen = config.build(train_config.TrainConfig)
-    dataset = chosen.dataset(
-      architecture=chosen.model.architecture,
-      batch_size=chosen.batch_size,
-      seed=chosen.seed,
+    config = settings.build(train_config.TrainConfig)
+    dataset = config.dataset(
+      architecture=config.model.architecture,
+      batch_size=config.batch_size,
+      seed=config.seed,
       process_index=0,
       process_count=1,
     )
@@ -103,20 +103,20 @@ def main(argv: Sequence[str]) -> None:
         f"The dataset {type(dataset).__name__} has no text to show; "
         "train_config.TrainConfig.dataset must be @loader.load (gin_configs/data/loading.gin)."
       )
-    setup.check_vocabulary(chosen, dataset.vocab_size)
+    setup.check_vocabulary(config, dataset.vocab_size)
   shown = measure.preview(dataset, values.examples, seconds=values.seconds)
   if page:
     from . import preview_page
 
-    page.write_text(preview_page.page(shown, dataset, chosen.model.architecture), "utf-8")
+    page.write_text(preview_page.page(shown, dataset, config.model.architecture), "utf-8")
   if values.json:
-    json.dump(_json(shown, dataset, chosen.model.architecture), sys.stdout)
+    json.dump(_json(shown, dataset, config.model.architecture), sys.stdout)
     print()
   else:
     console = Console()
     if not console.is_terminal:
       console.width = max(console.width, _FILE_WIDTH)
-    show(shown, dataset, chosen.model.architecture, console)
+    show(shown, dataset, config.model.architecture, console)
     if page:
       print(f"\nThe same as a page: {page}")
 

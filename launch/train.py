@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> None:
   environment.prepare()
   with errors.as_configuration_errors():
     distributed.connect(values)
-    config = flags.read_configuration(values)
+    settings = flags.read_configuration(values)
 
     import jax
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     from t5x_style.reporting import describe, terminal
     from t5x_style.training import loop, setup
 
-    prepared = setup.prepare(config.build(train_config.TrainConfig))
+    prepared = setup.prepare(settings.build(train_config.TrainConfig))
     info = describe.model_info(prepared)
     first_process = jax.process_index() == 0
     out = terminal.Terminal(enabled=first_process)
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
       return
     job = loop.open_run(prepared, READERS)
     if first_process:
-      (prepared.model_dir / "config.gin").write_text(config.operative())
+      (prepared.model_dir / "config.gin").write_text(settings.operative())
       (prepared.model_dir / "model-info.txt").write_text(info)
   # What there is now, TensorFlow's modules above all, stays to the end: the collector of garbage
   # need not look through it, which takes .4 s each time, while the step is traced for instance.

@@ -67,6 +67,6 @@ def on_eight_devices():
 
 
 @pytest.fixture
-def tiny_run():
-  """tiny_run(architecture, model_dir, **changes): the configuration of a tiny run."""
-  return tiny.run
+def tiny_config():
+  """tiny_config(architecture, model_dir, **changes): the configuration of a tiny run."""
+  return tiny.config

@@ -80,16 +80,16 @@ def test_models_of_known_families_go_with_runs_data_and_objectives(name, tmp_pat
   architecture = reader.read([name]).build(TransformerConfig).architecture
   objective = f"objectives/{fitting.get(architecture, 'causal_lm')}.gin"
   recipe = "runs/t5.gin" if architecture == "encoder_decoder" else "runs/pretrain.gin"
-  a_run = reader.read([recipe, name, "data/python_stdlib.gin", objective], given).build(
+  config = reader.read([recipe, name, "data/python_stdlib.gin", objective], given).build(
     train_config.TrainConfig
   )
-  assert (a_run.model.dtype, a_run.model.remat) == ("bfloat16", "full")
+  assert (config.model.dtype, config.model.remat) == ("bfloat16", "full")
   if name in LARGEST:
     lengths = {"inputs": 512, "targets": 114}
     dataset = functools.partial(
-      synthetic.load, feature_lengths=lengths, vocab_size=a_run.model.vocab_size
+      synthetic.load, feature_lengths=lengths, vocab_size=config.model.vocab_size
     )
-    prepared = setup.prepare(dataclasses.replace(a_run, dataset=dataset))
+    prepared = setup.prepare(dataclasses.replace(config, dataset=dataset))
     assert prepared.num_parameters > 1e7
 
 

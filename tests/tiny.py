@@ -12,9 +12,9 @@ FAMILIES = {
 }
 
 
-def run(architecture, model_dir, **changes):
+def config(architecture, model_dir, **changes):
   """A tiny run on random tokens; `changes` are of TrainConfig, or of the model under "model"."""
-  config = TransformerConfig(
+  model = TransformerConfig(
     **{
       "vocab_size": 96,
       "emb_dim": 32,
@@ -30,7 +30,7 @@ def run(architecture, model_dir, **changes):
   )
   return train_config.TrainConfig(
     **{
-      "model": config,
+      "model": model,
       "dataset": load,
       "optimizer": optimizers.adamw,
       "schedule": schedules.constant(3e-3),

@@ -22,7 +22,7 @@ class FlaxStep:
     start = time.perf_counter()
     self._compiled = loop.compile_step(prepared)
     self.compile_seconds = time.perf_counter() - start
-    self.state = prepared.init(prepared.run.seed)
+    self.state = prepared.init(prepared.config.seed)
     self._batches = [prepared.partitioner.put(batch) for batch in batches]
 
   def step(self, number: int) -> Any:

@@ -55,7 +55,7 @@ def peers(
   if prepared.loss.max_targets is not None:
     # What its own trainer does with masked LM: all positions meet the vocabulary.
     kinds[ALL_POSITIONS] = {"chosen_only": False}
-  weights = huggingface_models.weights(prepared.run.model, params)
+  weights = huggingface_models.weights(prepared.config.model, params)
   return [
     TorchStep(label, prepared, weights, batches, learning_rate, **kind)
     for label, kind in kinds.items()
@@ -78,10 +78,10 @@ class TorchStep:
     import torch
 
     self.label, self._torch = label, torch
-    config = prepared.run.model
+    config = prepared.config.model
     self._device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     self._autocast = config.dtype == "bfloat16"
-    self._clip = prepared.run.clip_gradient_norm
+    self._clip = prepared.config.clip_gradient_norm
     chosen = prepared.loss.max_targets if chosen_only else None
     self._batches = [
       {

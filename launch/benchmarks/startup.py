@@ -176,11 +176,11 @@ def saves(case: step_cases.StepCase, rounds: int = _SAVES) -> dict[str, Any]:
 
 
 def _with_layers(case: step_cases.StepCase, count: int) -> step_cases.StepCase:
-  model = case.run.model
+  model = case.config.model
   stacks = ("num_encoder_layers", "num_decoder_layers")
   counts: dict[str, Any] = {name: count for name in stacks if getattr(model, name)}
   deep = dataclasses.replace(model, **counts)
-  return case._replace(run=dataclasses.replace(case.run, model=deep))
+  return case._replace(config=dataclasses.replace(case.config, model=deep))
 
 
 @contextlib.contextmanager

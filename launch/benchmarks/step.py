@@ -117,7 +117,7 @@ def _measure(case: step_cases.StepCase, against: str | None) -> Iterator[dict[st
     ]
     contestant.rest()
   for peer in peers:
-    _check_agreement(losses[ours.label], losses[peer.label], case.run.model.dtype, peer.label)
+    _check_agreement(losses[ours.label], losses[peer.label], case.config.model.dtype, peer.label)
   seconds = _rounds(contestants)
   row = _row(case, prepared, ours, seconds[ours.label])
   if not peers:

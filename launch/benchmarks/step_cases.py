@@ -24,7 +24,7 @@ class StepCase(NamedTuple):
   """A run on random batches, with a name."""
 
   name: str
-  run: train_config.TrainConfig
+  config: train_config.TrainConfig
   lengths: Mapping[str, int]  # tokens a row, as in TASK_FEATURE_LENGTHS
 
 
@@ -149,18 +149,18 @@ def from_gin(
       f"TASK_FEATURE_LENGTHS = {lengths!r}: random batches need the tokens of a row; set "
       "--gin.TASK_FEATURE_LENGTHS=\"{'inputs': 512, 'targets': 114}\"."
     )
-  made = read.build(train_config.TrainConfig)
-  lengths = _complete(lengths, made.model.architecture)
+  config = read.build(train_config.TrainConfig)
+  lengths = _complete(lengths, config.model.architecture)
   name = " ".join(part.removesuffix(".gin") for part in gin_files)
-  made = dataclasses.replace(
-    made, dataset=_random(made.model, lengths), initial_checkpoint_path=None
+  config = dataclasses.replace(
+    config, dataset=_random(config.model, lengths), initial_checkpoint_path=None
   )
-  return StepCase(name, made, lengths)
+  return StepCase(name, config, lengths)
 
 
 def make(name: str, model: TransformerConfig, rows: int, **lengths: int) -> StepCase:
   """A model's training as the notes measure it: AdamW, gradients clipped at 1."""
-  made = train_config.TrainConfig(
+  config = train_config.TrainConfig(
     model=model,
     dataset=_random(model, lengths),
     optimizer=optimizers.adamw,
@@ -170,7 +170,7 @@ def make(name: str, model: TransformerConfig, rows: int, **lengths: int) -> Step
     batch_size=rows,
     clip_gradient_norm=1.0,
   )
-  return StepCase(name, made, lengths)
+  return StepCase(name, config, lengths)
 
 
 def _random(model: TransformerConfig, lengths: Mapping[str, int]) -> Any:
@@ -180,32 +180,32 @@ def _random(model: TransformerConfig, lengths: Mapping[str, int]) -> Any:
 def comparable(case: StepCase) -> StepCase:
   """The same model and batches with what both sides have alike: AdamW at a constant rate, plain
   cross-entropy, no dropout, the batch in one piece."""
-  made = dataclasses.replace(
-    case.run,
-    model=dataclasses.replace(case.run.model, dropout_rate=0.0),
+  config = dataclasses.replace(
+    case.config,
+    model=dataclasses.replace(case.config.model, dropout_rate=0.0),
     optimizer=optimizers.adamw,
     schedule=schedules.constant(LEARNING_RATE),
     loss=loss.LossOptions(),
     num_microbatches=1,
   )
-  return case._replace(run=made)
+  return case._replace(config=config)
 
 
 def prepare(case: StepCase) -> setup.Prepared:
   """The run, built and checked. Nothing is written to its MODEL_DIR."""
   with tempfile.TemporaryDirectory() as folder:
-    return setup.prepare(dataclasses.replace(case.run, model_dir=folder))
+    return setup.prepare(dataclasses.replace(case.config, model_dir=folder))
 
 
 def describe(case: StepCase) -> str:
   """ "BERT-base: 8 x 128 tokens, float32"."""
-  made, lengths = case.run, case.lengths
-  names = ["inputs"] if made.model.architecture == "encoder_only" else ["targets"]
-  if made.model.architecture == "encoder_decoder":
+  config, lengths = case.config, case.lengths
+  names = ["inputs"] if config.model.architecture == "encoder_only" else ["targets"]
+  if config.model.architecture == "encoder_decoder":
     names = ["inputs", "targets"]
   tokens = " + ".join(f"{lengths[name]:,}" for name in names)
   tokens = f"({tokens})" if len(names) > 1 else tokens
-  return f"{case.name}: {made.batch_size} x {tokens} tokens, {made.model.dtype}"
+  return f"{case.name}: {config.batch_size} x {tokens} tokens, {config.model.dtype}"
 
 
 def _complete(lengths: Mapping[str, int], architecture: str) -> dict[str, int]:

@@ -48,7 +48,7 @@ class Planner:
 
   def __init__(
     self,
-    chosen: train_config.TrainConfig,
+    config: train_config.TrainConfig,
     dataset: Any,
     topology: Topology,
     fused_attention: bool = False,
@@ -58,28 +58,30 @@ class Planner:
     Args:
       fused_attention: whether a kernel computes the attention that keeps no weights.
     """
-    self.run, self.dataset, self.topology = chosen, dataset, topology
+    self.config, self.dataset, self.topology = config, dataset, topology
     self._fused_attention = fused_attention
     self._lengths = lengths(dataset)
     tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
-    self._boxed = jax.eval_shape(Transformer(chosen.model).init, jax.random.key(0), batch)["params"]
+    self._boxed = jax.eval_shape(Transformer(config.model).init, jax.random.key(0), batch)["params"]
     self._params = nn.meta.unbox(self._boxed)
-    self._opt_state = jax.eval_shape(chosen.optimizer(chosen.schedule).init, self._params)
+    self._opt_state = jax.eval_shape(config.optimizer(config.schedule).init, self._params)
     sizes = jax.tree_util.tree_flatten_with_path(self._params)[0]
     in_layers = [x.size for path, x in sizes if "layers" in jax.tree_util.keystr(path)]
     self._layer_parameters = sum(in_layers)
     self._other_parameters = sum(x.size for _, x in sizes) - self._layer_parameters
-    self._num_layers = chosen.model.num_encoder_layers + chosen.model.num_decoder_layers
+    self._num_layers = config.model.num_encoder_layers + config.model.num_decoder_layers
     self._state = functools.cache(self._state_bytes)
 
   def layouts(self) -> Iterator[Layout]:
     """Every layout that divides: all meshes, microbatches and remat policies."""
-    base = layout_of_run(self.run, self.dataset, dict.fromkeys(MESH_AXES, 1), self._fused_attention)
+    base = layout_of_run(
+      self.config, self.dataset, dict.fromkeys(MESH_AXES, 1), self._fused_attention
+    )
     for mesh in self._meshes():
       parts = mesh["data"] * mesh["fsdp"]
       for microbatches, remat in itertools.product(_MICROBATCHES, _REMAT):
-        if self.run.batch_size % (parts * microbatches) == 0:
+        if self.config.batch_size % (parts * microbatches) == 0:
           yield dataclasses.replace(base, mesh=mesh, microbatches=microbatches, remat=remat)
 
   def fused_attention(self, layout: Layout, devices: Sequence[jax.Device]) -> bool:
@@ -88,44 +90,46 @@ class Planner:
       name: jax.ShapeDtypeStruct((shape[0] // layout.microbatches, *shape[1:]), dtype)
       for name, (shape, dtype) in self.dataset.feature_shapes.items()
     }
-    mesh = make_mesh(layout.mesh, devices, self.run.dcn_mesh_shape)
-    partitioner = Partitioner(mesh, self.run.sharding_rules or ())
-    model = Transformer(self.run.model)
+    mesh = make_mesh(layout.mesh, devices, self.config.dcn_mesh_shape)
+    partitioner = Partitioner(mesh, self.config.sharding_rules or ())
+    model = Transformer(self.config.model)
     return _all_fused(attention_choices(model, self._params, batch, partitioner))
 
   def estimate(self, layout: Layout) -> Estimate:
-    config = self.run.model
+    model = self.config.model
     parameters, state = self._state(tuple(layout.mesh.items()))
     gradients = parameters * (2 if layout.microbatches > 1 else 1)
     temporary = (
       gradients
-      + estimates.activation_bytes(config, layout)
-      + estimates.gathered_bytes(config, self._layer_parameters / self._num_layers, layout)
+      + estimates.activation_bytes(model, layout)
+      + estimates.gathered_bytes(model, self._layer_parameters / self._num_layers, layout)
     )
     return Estimate(layout, state, temporary, self.roofline(layout))
 
   def roofline(self, layout: Layout) -> Roofline:
-    config = dataclasses.replace(self.run.model, remat=layout.remat)
+    model = dataclasses.replace(self.config.model, remat=layout.remat)
     useful = flops.step_flops(
-      config, layout.batch_size, target_positions=self.dataset.max_targets, **self._lengths
+      model, layout.batch_size, target_positions=self.dataset.max_targets, **self._lengths
     )
     return roofline(
       self.topology,
       self.collectives(layout),
       model_flops=useful,
-      executed_flops=useful + estimates.recomputed_flops(config, layout),
+      executed_flops=useful + estimates.recomputed_flops(model, layout),
       hbm_bytes=self.hbm_traffic(layout),
       peak_flops=flops.PEAK_FLOPS[f"TPU {self.topology.chip.name}"],
     )
 
   def collectives(self, layout: Layout) -> list[collectives.Collective]:
     return estimates.collectives(
-      self.run.model, layout, self._layer_parameters, self._other_parameters
+      self.config.model, layout, self._layer_parameters, self._other_parameters
     )
 
   def hbm_traffic(self, layout: Layout) -> float:
     parameters, state = self._state(tuple(layout.mesh.items()))
-    return estimates.hbm_traffic(self.run.model, layout, self._layer_parameters, state, parameters)
+    return estimates.hbm_traffic(
+      self.config.model, layout, self._layer_parameters, state, parameters
+    )
 
   def nearest(self, layout: Layout, too_large: compilation.TooLarge) -> list[dict[str, Any]]:
     """The three changes of a layout that fit by formula and cost the least time.
@@ -158,28 +162,28 @@ class Planner:
     ]
 
   def _meshes(self) -> Iterator[dict[str, int]]:
-    config, chips = self.run.model, self.topology.chips
+    model, chips = self.config.model, self.topology.chips
     shortest = min(x for x in self._lengths.values() if x)
     for tensor in estimates.divisors(chips):
-      widths = (config.num_heads, config.mlp_dim, config.vocab_size)
+      widths = (model.num_heads, model.mlp_dim, model.vocab_size)
       if tensor > _MOST_TENSOR or any(width % tensor for width in widths):
         continue
       for sequence in estimates.divisors(chips // tensor):
         rest = chips // tensor // sequence
         divides = all(x % sequence == 0 for x in self._lengths.values())
-        needed = sequence == 1 or self.run.batch_size < chips // tensor
+        needed = sequence == 1 or self.config.batch_size < chips // tensor
         if sequence > _MOST_SEQUENCE or not divides or not needed or sequence > shortest:
           continue
         for fsdp in estimates.divisors(rest):
           data = rest // fsdp
-          if config.emb_dim % fsdp == 0 and data % self.topology.slices == 0:
+          if model.emb_dim % fsdp == 0 and data % self.topology.slices == 0:
             yield {"data": data, "fsdp": fsdp, "sequence": sequence, "tensor": tensor}
 
   def _state_bytes(self, mesh: tuple[tuple[str, int], ...]) -> tuple[int, int]:
     """Parameters, and these and the optimizer's state."""
     names, sizes = zip(*mesh, strict=True)
     abstract = AbstractMesh(sizes, names, axis_types=(AxisType.Auto,) * len(names))
-    partitioner = Partitioner(abstract, self.run.sharding_rules or ())  # type: ignore[arg-type]
+    partitioner = Partitioner(abstract, self.config.sharding_rules or ())  # type: ignore[arg-type]
     params = partitioner.params(self._boxed)
     opt_state = partitioner.like_params(self._opt_state, self._params, params)
     of_params, of_state = (
@@ -204,7 +208,7 @@ def lengths(dataset: Any) -> dict[str, int]:
 
 def layout_of(prepared: setup.Prepared) -> Layout:
   mesh = dict(prepared.partitioner.mesh.shape)
-  return layout_of_run(prepared.run, prepared.dataset, mesh, fused_attention(prepared))
+  return layout_of_run(prepared.config, prepared.dataset, mesh, fused_attention(prepared))
 
 
 def fused_attention(prepared: setup.Prepared) -> bool:
@@ -217,7 +221,7 @@ def _all_fused(choices: Mapping[str, Choice]) -> bool:
 
 
 def layout_of_run(
-  chosen: train_config.TrainConfig,
+  config: train_config.TrainConfig,
   dataset: Any,
   mesh: dict[str, int],
   fused_attention: bool = False,
@@ -225,9 +229,9 @@ def layout_of_run(
   sides = lengths(dataset)
   return Layout(
     mesh=mesh,
-    microbatches=chosen.num_microbatches,
-    remat=chosen.model.remat,
-    batch_size=chosen.batch_size,
+    microbatches=config.num_microbatches,
+    remat=config.model.remat,
+    batch_size=config.batch_size,
     encoder_length=sides.get("encoder_length", 0),
     decoder_length=sides.get("decoder_length", 0),
     target_positions=dataset.max_targets,
@@ -235,13 +239,13 @@ def layout_of_run(
   )
 
 
-def apply(chosen: train_config.TrainConfig, layout: Layout) -> train_config.TrainConfig:
+def apply(config: train_config.TrainConfig, layout: Layout) -> train_config.TrainConfig:
   """The run with a layout."""
   return dataclasses.replace(
-    chosen,
+    config,
     mesh_shape=dict(layout.mesh),
     num_microbatches=layout.microbatches,
-    model=dataclasses.replace(chosen.model, remat=layout.remat),
+    model=dataclasses.replace(config.model, remat=layout.remat),
   )
 
 

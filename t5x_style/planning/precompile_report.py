@@ -55,11 +55,11 @@ class Report:
   def tokens(self) -> int:
     """That the model reads in a step."""
     layout = planning.layout_of(self.prepared)
-    return self.prepared.run.batch_size * (layout.encoder_length + layout.decoder_length)
+    return self.prepared.config.batch_size * (layout.encoder_length + layout.decoder_length)
 
   @property
   def days(self) -> float:
-    return self.prepared.run.train_steps * self.roofline.seconds / 86_400
+    return self.prepared.config.train_steps * self.roofline.seconds / 86_400
 
 
 def examine(prepared: setup.Prepared, topology: Topology) -> Report:
@@ -68,7 +68,7 @@ def examine(prepared: setup.Prepared, topology: Topology) -> Report:
   compiled = compilation.compile_if_it_fits(functools.partial(loop.compile_step, prepared))
   seconds = time.perf_counter() - begun
   planner = planning.Planner(
-    prepared.run, prepared.dataset, topology, planning.fused_attention(prepared)
+    prepared.config, prepared.dataset, topology, planning.fused_attention(prepared)
   )
   layout = planning.layout_of(prepared)
   state = {
@@ -106,7 +106,7 @@ def step_roofline(prepared: setup.Prepared, planner: Any, sent: list[Any]) -> Ro
     planner.topology,
     sent,
     model_flops=prepared.step_flops,
-    executed_flops=prepared.step_flops + estimates.recomputed_flops(prepared.run.model, layout),
+    executed_flops=prepared.step_flops + estimates.recomputed_flops(prepared.config.model, layout),
     hbm_bytes=planner.hbm_traffic(layout),
     peak_flops=flops.device_peak(prepared.partitioner.mesh.devices.flat[0]) or float("nan"),
   )
@@ -153,7 +153,7 @@ def as_json(report: Report) -> dict[str, Any]:
     "mfu_bound": line.mfu_bound,
     "tokens_per_step": report.tokens,
     "tokens_per_second": report.tokens / line.seconds,
-    "train_steps": prepared.run.train_steps,
+    "train_steps": prepared.config.train_steps,
     "days": report.days,
     "chip_hours": 24 * report.days * report.topology.chips,
     "collectives": collectives.summary(report.sent),
@@ -182,9 +182,11 @@ def show(report: Report, console: Console | None = None) -> None:
     "bold",
   )
   line(
-    f"batch {prepared.run.batch_size:,}, {report.tokens:,} tokens, "
-    f"{prepared.run.num_microbatches} microbatches, remat {prepared.run.model.remat}; compiled in "
-    f"{report.compile_seconds:.0f} s" + f", {report.kernels} kernel calls" * bool(report.kernels)
+    f"batch {prepared.config.batch_size:,}, {report.tokens:,} tokens, "
+    f"{prepared.config.num_microbatches} microbatches, remat {prepared.config.model.remat}; "
+    f"compiled in {report.compile_seconds:.0f} s"
+    + f", {report.kernels} kernel calls"
+    * bool(report.kernels)
   )
   line()
   console.print(_memory_table(report), highlight=False)
@@ -264,7 +266,7 @@ def _time_table(report: Report) -> Table:
 
 
 def _outlook(report: Report) -> Iterator[str]:
-  line, steps = report.roofline, report.prepared.run.train_steps
+  line, steps = report.roofline, report.prepared.config.train_steps
   yield (
     f"At least {line.seconds:.4f} s a step, at most {line.mfu_bound:.1%} MFU "
     f"({report.prepared.step_flops:.3g} FLOPs a step) and {report.tokens / line.seconds:,.0f} "

@@ -42,7 +42,7 @@ class Candidate(NamedTuple):
 
 
 class Found(NamedTuple):
-  chosen: train_config.TrainConfig
+  config: train_config.TrainConfig
   topology: Topology
   tried: int  # layouts, by formula
   compiled: list[Candidate]  # the quickest that fit first
@@ -55,22 +55,22 @@ class Found(NamedTuple):
 
 
 def search(
-  chosen: train_config.TrainConfig, topology: Topology, devices: Sequence[jax.Device], compiles: int
+  config: train_config.TrainConfig, topology: Topology, devices: Sequence[jax.Device], compiles: int
 ) -> Found:
   """Ranks every layout by formula and compiles the `compiles` best ones that should fit.
 
   Raises:
     UserError: no mesh divides the run.
   """
-  dataset = chosen.dataset(
-    architecture=chosen.model.architecture,
-    batch_size=chosen.batch_size,
-    seed=chosen.seed,
+  dataset = config.dataset(
+    architecture=config.model.architecture,
+    batch_size=config.batch_size,
+    seed=config.seed,
     process_index=0,
     process_count=1,
   )
-  chosen = dataclasses.replace(chosen, dataset=lambda *_, **__: dataset)
-  planner = Planner(chosen, dataset, topology)
+  config = dataclasses.replace(config, dataset=lambda *_, **__: dataset)
+  planner = Planner(config, dataset, topology)
   kernels: dict[tuple[int, int], bool] = {}
 
   def with_kernels(layout: Layout) -> Layout:
@@ -82,9 +82,9 @@ def search(
 
   every = [planner.estimate(with_kernels(layout)) for layout in planner.layouts()]
   if not every:
-    near = topology.chips * max(1, chosen.batch_size // topology.chips)
+    near = topology.chips * max(1, config.batch_size // topology.chips)
     raise UserError(
-      f"BATCH_SIZE = {chosen.batch_size} divides over no mesh of the {topology.chips} chips of "
+      f"BATCH_SIZE = {config.batch_size} divides over no mesh of the {topology.chips} chips of "
       f"{topology}; set e.g. BATCH_SIZE = {near}."
     )
   limit = topology.chip.hbm_bytes
@@ -93,13 +93,13 @@ def search(
   for estimate in ranked:
     if sum(c.compiles for c in compiled) >= compiles or len(compiled) >= 2 * compiles:
       break
-    prepared = setup.prepare(apply(chosen, estimate.layout), devices)
+    prepared = setup.prepare(apply(config, estimate.layout), devices)
     report = precompile_report.examine(prepared, topology)
     compiled.append(Candidate(estimate, report))
   compiled.sort(key=lambda c: (not c.compiles, c.seconds))
   done = {id(c.estimate) for c in compiled}
   others = [Candidate(e, None) for e in ranked if id(e) not in done]
-  return Found(chosen, topology, len(every), compiled, others)
+  return Found(config, topology, len(every), compiled, others)
 
 
 def gin_text(found: Found) -> str:

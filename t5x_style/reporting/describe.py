@@ -20,19 +20,19 @@ _SIDES = {
 
 def facts(prepared: Prepared) -> dict[str, str]:
   """The header of a run: a name and a line each."""
-  run, config = prepared.run, prepared.run.model
-  layers = "+".join(str(n) for n in (config.num_encoder_layers, config.num_decoder_layers) if n)
+  config, model = prepared.config, prepared.config.model
+  layers = "+".join(str(n) for n in (model.num_encoder_layers, model.num_decoder_layers) if n)
   lengths = _lengths(prepared)
   return {
-    "model": f"{_SIDES[config.architecture]}, {prepared.num_parameters:,} parameters, "
-    f"{layers} layers, width {config.emb_dim}, {config.dtype}",
+    "model": f"{_SIDES[model.architecture]}, {prepared.num_parameters:,} parameters, "
+    f"{layers} layers, width {model.emb_dim}, {model.dtype}",
     "data": _data(prepared.dataset.identity()),
-    "batch": f"{run.batch_size} x {lengths} tokens"
-    + (f" in {run.num_microbatches} microbatches" if run.num_microbatches > 1 else ""),
+    "batch": f"{config.batch_size} x {lengths} tokens"
+    + (f" in {config.num_microbatches} microbatches" if config.num_microbatches > 1 else ""),
     "devices": describe_mesh(prepared.partitioner.mesh)
     + (f" (MESH_SHAPE = None: {prepared.mesh_reason})" if prepared.mesh_reason else ""),
     "attention": describe(prepared.attention),
-    "steps": f"{run.train_steps:,}",
+    "steps": f"{config.train_steps:,}",
     "MODEL_DIR": str(prepared.model_dir),
   }
 
@@ -124,8 +124,8 @@ def _bytes(tree, prepared: Prepared) -> tuple[int, int]:
 
 
 def _chunks(prepared: Prepared) -> str:
-  config, dataset = prepared.run.model, prepared.dataset
+  model, dataset = prepared.config.model, prepared.dataset
   (rows, length), _ = dataset.feature_shapes[f"{prepared.loss.side}_target_tokens"]
-  shape = (rows // prepared.run.num_microbatches, dataset.max_targets or length, config.emb_dim)
+  shape = (rows // prepared.config.num_microbatches, dataset.max_targets or length, model.emb_dim)
   with prepared.partitioner.context():
-    return str(plan_chunks(shape, config.vocab_size, config.dtype))
+    return str(plan_chunks(shape, model.vocab_size, model.dtype))

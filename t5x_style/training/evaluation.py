@@ -52,7 +52,7 @@ def compile_evaluation(prepared: Prepared) -> jax.stages.Compiled:
     return loss(params, batch, loss.scales(batch))[1]
 
   def eval_step(params, batch):
-    one, count = functools.partial(sums, params=params), prepared.run.num_microbatches
+    one, count = functools.partial(sums, params=params), prepared.config.num_microbatches
     return one(0, batch) if count == 1 else sum_over_microbatches(one, batch, count)
 
   jitted = jax.jit(eval_step, out_shardings=prepared.partitioner.replicated())

@@ -64,16 +64,16 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
   Raises:
     UserError: MODEL_DIR holds another run.
   """
-  run = prepared.run
+  config = prepared.config
   with contextlib.ExitStack() as opened:  # Closed again where the run cannot start.
     checkpoints = opened.enter_context(
       Checkpoints(
-        prepared.model_dir / "checkpoints", run.keep_checkpoints, run.keep_best_checkpoints
+        prepared.model_dir / "checkpoints", config.keep_checkpoints, config.keep_best_checkpoints
       )
     )
     iterator = prepared.dataset.train()
     state, progress = start(prepared, checkpoints, iterator, readers)
-    eval_batches = list(prepared.dataset.evaluation(run.eval_batches))
+    eval_batches = list(prepared.dataset.evaluation(config.eval_batches))
     writers = MetricWriters(prepared.model_dir, int(state.step))
     opened.pop_all()
   return Job(prepared, checkpoints, writers, iterator, eval_batches, state, progress)
@@ -87,13 +87,13 @@ def train(job: Job, terminal: Terminal) -> Result:
   Raises:
     FloatingPointError: the loss, a gradient or the state is not finite. Nothing of it is saved.
   """
-  prepared, run = job.prepared, job.prepared.run
+  prepared, config = job.prepared, job.prepared.config
   assert job.state is not None, "A job trains once: open_run makes another from its checkpoint."
   state, job.state = job.state, None
   first = int(state.step)
   baseline = unigram_entropy(job.eval_batches, prepared.loss.side)
   terminal.started(first, baseline)
-  if first < run.train_steps:
+  if first < config.train_steps:
     step_fn = compile_step(prepared)
     not_finite = prepared.find_not_finite
   evaluate = make_evaluate(prepared)
@@ -109,7 +109,7 @@ def train(job: Job, terminal: Terminal) -> Result:
     finite.check_values(step, values, job.checkpoints.latest())
 
   meter = Meter(
-    run.log_period,
+    config.log_period,
     functools.partial(record, "train"),
     check=check,
     component_names=prepared.dataset.component_names,
@@ -138,12 +138,12 @@ def train(job: Job, terminal: Terminal) -> Result:
     )
 
   stopped_by = None
-  profiler = Profiler(run.profile_steps, prepared.model_dir)
-  progress = terminal.progress(first, run.train_steps)
+  profiler = Profiler(config.profile_steps, prepared.model_dir)
+  progress = terminal.progress(first, config.train_steps)
   with StopSignal() as stop, job.checkpoints, job.writers, profiler, progress:
     if job.progress.get("evaluation_due"):
       validate(first)
-    for step in range(first + 1, run.train_steps + 1):
+    for step in range(first + 1, config.train_steps + 1):
       profiler.before(step)
       with meter.waiting():
         batch = next(job.iterator)
@@ -153,18 +153,18 @@ def train(job: Job, terminal: Terminal) -> Result:
       if profile := profiler.after(step, sums, step_fn):
         terminal.note(profile)
       stopped_by = stop.at(step)
-      loss, due = None, step % run.eval_period == 0 or step == run.train_steps
+      loss, due = None, step % config.eval_period == 0 or step == config.train_steps
       # A machine that is taken away leaves time to save; the run evaluates when it resumes.
       if due and not stopped_by:
         with meter.paused():
           loss = validate(step)
-      if step % run.save_period == 0 or step == run.train_steps or stopped_by:
+      if step % config.save_period == 0 or step == config.train_steps or stopped_by:
         with meter.paused():
           save(step, loss, evaluation_due=due and loss is None)
       if stopped_by:
         break
     meter.drain()
-    if first >= run.train_steps and not last["validation"]:  # Say how good the finished run is.
+    if first >= config.train_steps and not last["validation"]:  # Say how good the finished run is.
       last["validation"] = evaluate(state.params, job.eval_batches)
   return Result(state, first, last["validation"], last["train"], baseline, stopped_by)
 
@@ -184,9 +184,9 @@ def start(
   step = checkpoints.latest()
   if step is not None:
     return _restored(prepared, checkpoints, iterator, step)
-  state = prepared.init(prepared.run.seed)
-  if path := prepared.run.initial_checkpoint_path:
-    params = initial_params(path, prepared.run.model, prepared.abstract.params, readers)
+  state = prepared.init(prepared.config.seed)
+  if path := prepared.config.initial_checkpoint_path:
+    params = initial_params(path, prepared.config.model, prepared.abstract.params, readers)
     if names := finite.make_find_not_finite(prepared.abstract.params)(params):
       raise UserError(
         f"INITIAL_CHECKPOINT_PATH = {path!r} holds numbers that are not finite, in "
@@ -225,15 +225,17 @@ def _damage_is_named(prepared: Prepared, checkpoints: Checkpoints, step: int) ->
 
 def check_start(prepared: Prepared, readers: Sequence[Reader] = ()) -> None:
   """Refuses what `start` would refuse to begin with, having read no more than names and shapes."""
-  path = prepared.run.initial_checkpoint_path
+  path = prepared.config.initial_checkpoint_path
   if path and find_step(prepared.model_dir) is None:
-    check_initial(path, prepared.run.model, prepared.abstract.params, readers)
+    check_initial(path, prepared.config.model, prepared.abstract.params, readers)
 
 
 def compile_step(prepared: Prepared) -> jax.stages.Compiled:
   """The training step, compiled ahead of its first batch; the old state's memory is given up."""
-  run = prepared.run
-  step = make_train_step(prepared.loss, prepared.optimizer, run.schedule, run.num_microbatches)
+  config = prepared.config
+  step = make_train_step(
+    prepared.loss, prepared.optimizer, config.schedule, config.num_microbatches
+  )
   jitted = jax.jit(
     step,
     donate_argnums=0,
@@ -256,7 +258,7 @@ def check_same_run(prepared: Prepared, saved: dict[str, Any]) -> None:
   # A checkpoint that is older than an option was made with what is the default today.
   defaults = {
     field.name: json.loads(json.dumps(field.default))
-    for field in dataclasses.fields(prepared.run.model)
+    for field in dataclasses.fields(prepared.config.model)
     if field.default is not dataclasses.MISSING and field.name in present["model"]
   }
   saved = saved | {"model": defaults | saved["model"]}
@@ -283,12 +285,14 @@ def closing_facts(job: Job, result: Result, command: Sequence[str]) -> dict[str,
   Args:
     command: the words that started the run, quoted for a shell where they need it.
   """
-  run, step = job.prepared.run, int(result.state.step)
+  config, step = job.prepared.config, int(result.state.step)
   title = f"Trained {step:,} steps."
   if result.stopped_by:
-    title = f"Stopped by {result.stopped_by} at step {step:,} of {run.train_steps:,}; all is saved."
-  elif result.first_step >= run.train_steps:
-    title = f"Nothing to do: MODEL_DIR is at step {step:,} of {run.train_steps:,} already."
+    title = (
+      f"Stopped by {result.stopped_by} at step {step:,} of {config.train_steps:,}; all is saved."
+    )
+  elif result.first_step >= config.train_steps:
+    title = f"Nothing to do: MODEL_DIR is at step {step:,} of {config.train_steps:,} already."
   facts = {"title": title}
   if "tokens_per_second" in result.train:
     facts["speed"] = speed(result.train)
@@ -300,9 +304,9 @@ def closing_facts(job: Job, result: Result, command: Sequence[str]) -> dict[str,
   facts["metrics"] = str(job.prepared.model_dir / "metrics.jsonl")
   if result.stopped_by:
     facts["resume with"] = " ".join(command)
-  elif step >= run.train_steps:
+  elif step >= config.train_steps:
     kept = [word for word in command if not word.startswith("--gin.TRAIN_STEPS=")]
-    facts["train longer"] = " ".join([*kept, f"--gin.TRAIN_STEPS={2 * run.train_steps}"])
+    facts["train longer"] = " ".join([*kept, f"--gin.TRAIN_STEPS={2 * config.train_steps}"])
   return facts
 
 

@@ -33,7 +33,7 @@ _VOCABULARY_SLACK = 1024
 class Prepared:
   """A run with all its parts built and checked; nothing is compiled and nothing trained yet."""
 
-  run: TrainConfig
+  config: TrainConfig
   dataset: Dataset
   partitioner: Partitioner
   loss: TrainingLoss
@@ -46,7 +46,7 @@ class Prepared:
 
   @property
   def model_dir(self) -> epath.Path:
-    return epath.Path(self.run.model_dir).expanduser()
+    return epath.Path(self.config.model_dir).expanduser()
 
   @property
   def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -75,28 +75,28 @@ class Prepared:
       if name == f"{side}_input_tokens"
     }
     return flops.step_flops(
-      self.run.model,
-      self.run.batch_size,
+      self.config.model,
+      self.config.batch_size,
       target_positions=self.dataset.max_targets,
       **lengths,
     )
 
   def identity(self) -> dict[str, Any]:
     """What makes two runs the same run: continuing a checkpoint needs all of it equal."""
-    model = dataclasses.asdict(self.run.model)
+    model = dataclasses.asdict(self.config.model)
     for name in fields_about("compilation"):
       del model[name]
     return {
       "model": model,
       "data": self.dataset.identity(),
-      "optimizer": getattr(self.run.optimizer, "__name__", type(self.run.optimizer).__name__),
-      "loss": dataclasses.asdict(self.run.loss),
-      "clip_gradient_norm": self.run.clip_gradient_norm,
-      "seed": self.run.seed,
+      "optimizer": getattr(self.config.optimizer, "__name__", type(self.config.optimizer).__name__),
+      "loss": dataclasses.asdict(self.config.loss),
+      "clip_gradient_norm": self.config.clip_gradient_norm,
+      "seed": self.config.seed,
     }
 
 
-def prepare(run: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Prepared:
+def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Prepared:
   """Builds and checks every part of a run. All of a user's mistakes surface here.
 
   Args:
@@ -108,69 +108,69 @@ def prepare(run: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Pr
       written.
   """
   if devices is None:
-    profiling.check(run.profile_steps, run.train_steps)
-    model_dir.check(run.model_dir)
-  model = Transformer(run.model)
-  optimizer = run.optimizer(run.schedule)
-  if run.clip_gradient_norm is not None:
-    optimizer = optax.chain(optax.clip_by_global_norm(run.clip_gradient_norm), optimizer)
-  partitioner, mesh_reason = _partition(run, model, optimizer, devices)
-  partitioner.check_batch(run.batch_size, run.num_microbatches, {})
-  if run.model.fp8:
+    profiling.check(config.profile_steps, config.train_steps)
+    model_dir.check(config.model_dir)
+  model = Transformer(config.model)
+  optimizer = config.optimizer(config.schedule)
+  if config.clip_gradient_norm is not None:
+    optimizer = optax.chain(optax.clip_by_global_norm(config.clip_gradient_norm), optimizer)
+  partitioner, mesh_reason = _partition(config, model, optimizer, devices)
+  partitioner.check_batch(config.batch_size, config.num_microbatches, {})
+  if config.model.fp8:
     _warn_without_fp8(partitioner.mesh.devices.flat[0])
   index, count = partitioner.data_share()
-  dataset = run.dataset(
-    architecture=run.model.architecture,
-    batch_size=run.batch_size,
-    seed=run.seed,
+  dataset = config.dataset(
+    architecture=config.model.architecture,
+    batch_size=config.batch_size,
+    seed=config.seed,
     process_index=index,
     process_count=count,
   )
-  check_vocabulary(run, dataset.vocab_size)
-  if "pair_labels" in dataset.feature_shapes and run.model.pooled_classes < 2:
+  check_vocabulary(config, dataset.vocab_size)
+  if "pair_labels" in dataset.feature_shapes and config.model.pooled_classes < 2:
     raise UserError(
       "The objective asks about pairs of sentences, but the model has no head for them: set "
       "config.TransformerConfig.pooled_classes = 2 (and num_token_types = 2, to tell them apart)."
     )
   lengths = {name: shape[1] for name, (shape, _) in dataset.feature_shapes.items() if shape[1:]}
-  partitioner.check_batch(run.batch_size, run.num_microbatches, lengths)
+  partitioner.check_batch(config.batch_size, config.num_microbatches, lengths)
   init, abstract, shardings = make_state(
     model, optimizer, partitioner, abstract_batch(dataset.feature_shapes)
   )
   loss = TrainingLoss(
     model,
-    run.loss,
+    config.loss,
     max_targets=dataset.max_targets,
     token_bytes=dataset.token_bytes,
     num_components=len(dataset.component_names),
   )
   prepared = Prepared(
-    run, dataset, partitioner, loss, optimizer, init, abstract, shardings, mesh_reason
+    config, dataset, partitioner, loss, optimizer, init, abstract, shardings, mesh_reason
   )
   part = {
-    name: jax.ShapeDtypeStruct((x.shape[0] // run.num_microbatches, *x.shape[1:]), x.dtype)
+    name: jax.ShapeDtypeStruct((x.shape[0] // config.num_microbatches, *x.shape[1:]), x.dtype)
     for name, x in prepared.batch.items()
   }
   attention = attention_choices(model, abstract.params, part, partitioner)
   return dataclasses.replace(prepared, attention=attention)
 
 
-def _partition(run, model, optimizer, devices) -> tuple[Partitioner, str]:
+def _partition(config, model, optimizer, devices) -> tuple[Partitioner, str]:
   devices = jax.devices() if devices is None else list(devices)
-  shape, reason = run.mesh_shape, ""
+  shape, reason = config.mesh_shape, ""
   if shape is None and len(devices) > 1:
     shape, reason = default_mesh_shape(state_bytes(model, optimizer), devices)
-  mesh = make_mesh(shape, devices, run.dcn_mesh_shape)
-  return Partitioner(mesh, run.sharding_rules or ()), reason
+  mesh = make_mesh(shape, devices, config.dcn_mesh_shape)
+  return Partitioner(mesh, config.sharding_rules or ()), reason
 
 
-def check_vocabulary(run: TrainConfig, data_size: int) -> None:
+def check_vocabulary(config: TrainConfig, data_size: int) -> None:
   """Raises UserError unless every id of the data has a row, and few rows have no id.
 
   A checkpoint to start from may have any number of rows more than its tokenizer has tokens:
   published models are padded, some by thousands of rows.
   """
-  rows, path = run.model.vocab_size, run.initial_checkpoint_path
+  rows, path = config.model.vocab_size, config.initial_checkpoint_path
   if data_size > rows:
     raise UserError(
       f"The vocabulary of the data has {data_size} ids, the model only {rows} rows; "

@@ -34,10 +34,10 @@ def test_what_a_run_leaves_and_what_is_not_its_own_may_be_there(epath_of, tmp_pa
   model_dir.check(epath_of)
 
 
-def test_a_run_refuses_it(tiny_run, tmp_path):
+def test_a_run_refuses_it(tiny_config, tmp_path):
   (tmp_path / "metrics.jsonl").mkdir()
   with pytest.raises(UserError, match="metrics.jsonl has to be a file"):
-    setup.prepare(tiny_run("decoder_only", tmp_path))
+    setup.prepare(tiny_config("decoder_only", tmp_path))
 
 
 @pytest.fixture

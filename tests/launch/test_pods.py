@@ -84,19 +84,19 @@ def test_ul2_20b_announces_its_denoisers_as_published():
 @pytest.mark.parametrize("name", PODS)
 def test_fits_by_formula(name):
   """Before anything is compiled; the formula's own margin is left."""
-  topology, chosen = topologies.parse(PODS[name]), read(name)
-  dataset = chosen.dataset(
-    architecture=chosen.model.architecture,
-    batch_size=chosen.batch_size,
+  topology, config = topologies.parse(PODS[name]), read(name)
+  dataset = config.dataset(
+    architecture=config.model.architecture,
+    batch_size=config.batch_size,
     seed=0,
     process_index=0,
     process_count=1,
   )
-  mesh = dict.fromkeys(("data", "fsdp", "sequence", "tensor"), 1) | dict(chosen.mesh_shape)
+  mesh = dict.fromkeys(("data", "fsdp", "sequence", "tensor"), 1) | dict(config.mesh_shape)
   assert math.prod(mesh.values()) == topology.chips
-  assert chosen.model.dtype == "bfloat16"
-  plan = planner.Planner(chosen, dataset, topology)
-  layout = planner.layout_of_run(chosen, dataset, mesh)
+  assert config.model.dtype == "bfloat16"
+  plan = planner.Planner(config, dataset, topology)
+  layout = planner.layout_of_run(config, dataset, mesh)
   fused = plan.fused_attention(layout, topologies.devices(PODS[name]))
   layout = dataclasses.replace(layout, fused_attention=fused)
   assert plan.estimate(layout).bytes <= topology.chip.hbm_bytes
@@ -124,11 +124,11 @@ def test_compiles_fits_and_grows_by_no_more_than_two_percent(name):
 
 def check_what_is_sent(prepared, sent):
   """No activations are gathered, no stacks of kernels, no logits."""
-  config, layout = prepared.run.model, planner.layout_of(prepared)
+  model, layout = prepared.config.model, planner.layout_of(prepared)
   fsdp, chips = layout.mesh["fsdp"], math.prod(layout.mesh.values())
-  microbatches = prepared.run.num_microbatches
-  kernel = max(config.emb_dim * config.mlp_dim, config.emb_dim * config.num_heads * config.head_dim)
-  table = config.vocab_size * config.emb_dim
+  microbatches = prepared.config.num_microbatches
+  kernel = max(model.emb_dim * model.mlp_dim, model.emb_dim * model.num_heads * model.head_dim)
+  table = model.vocab_size * model.emb_dim
   for one in sent:
     for dtype, sizes in one.shapes:
       size = math.prod(sizes)

@@ -41,8 +41,8 @@ MODEL = TransformerConfig(
 LAYER = 4 * WIDTH * WIDTH + 3 * WIDTH * MLP  # parameters of kernels
 
 
-def a_run(tmp_path, **changes):
-  chosen = train_config.TrainConfig(
+def a_config(tmp_path, **changes):
+  config = train_config.TrainConfig(
     model=MODEL,
     dataset=functools.partial(
       synthetic.load, feature_lengths={"targets": 256}, vocab_size=MODEL.vocab_size
@@ -53,18 +53,18 @@ def a_run(tmp_path, **changes):
     train_steps=1000,
     batch_size=64,
   )
-  return dataclasses.replace(chosen, **changes)
+  return dataclasses.replace(config, **changes)
 
 
 def a_planner(tmp_path, topology="v5e:4x4", **changes):
-  chosen = a_run(tmp_path, **changes)
-  dataset = chosen.dataset("decoder_only", chosen.batch_size, 0, 0, 1)
-  return planner.Planner(chosen, dataset, topologies.parse(topology))
+  config = a_config(tmp_path, **changes)
+  dataset = config.dataset("decoder_only", config.batch_size, 0, 0, 1)
+  return planner.Planner(config, dataset, topologies.parse(topology))
 
 
 def a_layout(plan, remat="full", microbatches=1, **mesh):
   sizes = dict.fromkeys(("data", "fsdp", "sequence", "tensor"), 1) | mesh
-  layout = planner.layout_of_run(plan.run, plan.dataset, sizes)
+  layout = planner.layout_of_run(plan.config, plan.dataset, sizes)
   return dataclasses.replace(layout, remat=remat, microbatches=microbatches)
 
 
@@ -90,9 +90,9 @@ def test_batches_have_their_true_shapes_and_nothing_is_read(tmp_path):
   """The vocabulary's file and the corpus are nowhere; span corruption makes 114 targets of 512."""
   files = ["runs/pretrain.gin", "models/encoder_decoder_mini.gin", "data/c4.gin"]
   bindings = [f"MODEL_DIR = '{tmp_path}/untouched'", "VOCAB_SIZE = 32128", "DATA_STREAMS = 4"]
-  config = reader.read([*files, "objectives/span_corruption.gin"], bindings, (), precompile.DATA)
-  chosen = precompile.without_data(config.build(train_config.TrainConfig))
-  dataset = chosen.dataset(
+  settings = reader.read([*files, "objectives/span_corruption.gin"], bindings, (), precompile.DATA)
+  config = precompile.without_data(settings.build(train_config.TrainConfig))
+  dataset = config.dataset(
     architecture="encoder_decoder", batch_size=8, seed=0, process_index=0, process_count=1
   )
   shapes = {name: shape for name, (shape, _) in dataset.feature_shapes.items()}
@@ -107,9 +107,11 @@ def compiled(tmp_path, model, device, topology, batch_size):
   load = functools.partial(
     synthetic.load, feature_lengths={"targets": 256}, vocab_size=model.vocab_size
   )
-  chosen = a_run(tmp_path, model=model, dataset=load, batch_size=batch_size, mesh_shape={"data": 1})
-  prepared = setup.prepare(chosen, [device])
-  plan = planner.Planner(chosen, prepared.dataset, topologies.parse(topology))
+  config = a_config(
+    tmp_path, model=model, dataset=load, batch_size=batch_size, mesh_shape={"data": 1}
+  )
+  prepared = setup.prepare(config, [device])
+  plan = planner.Planner(config, prepared.dataset, topologies.parse(topology))
   memory = compilation.memory(loop.compile_step(prepared))
   state = memory.arguments - sum(x.size * 4 for x in jax.tree.leaves(prepared.batch))
   return memory, state, plan.estimate(planner.layout_of(prepared))
@@ -195,7 +197,7 @@ def test_which_kernel_attends_is_asked_for_each_mesh(tmp_path):
 
 
 def test_search_by_formula_is_ranked_and_written_only_when_compiled(tmp_path):
-  found = precompile_search.search(a_run(tmp_path), topologies.parse("v5e:4x4"), [], compiles=0)
+  found = precompile_search.search(a_config(tmp_path), topologies.parse("v5e:4x4"), [], compiles=0)
   value = precompile_search.as_json(found)
   assert value["tried"] == len(value["candidates"]) > 50
   fitting = [row for row in value["candidates"] if row["fits"]]
@@ -215,17 +217,17 @@ def test_search_by_formula_is_ranked_and_written_only_when_compiled(tmp_path):
 
 def test_batch_that_divides_over_no_mesh_is_refused(tmp_path):
   with pytest.raises(UserError, match="BATCH_SIZE = 7 divides over no mesh"):
-    chosen = a_run(tmp_path, batch_size=7)
-    precompile_search.search(chosen, topologies.parse("v5e:16x16"), [], compiles=0)
+    config = a_config(tmp_path, batch_size=7)
+    precompile_search.search(config, topologies.parse("v5e:16x16"), [], compiles=0)
 
 
 @needs_libtpu
 def test_too_large_is_an_answer_with_three_settings_that_fit(tmp_path):
   """14 GB of parameters and their moments on a v5e of 16 GiB, before any activation."""
   wide = dataclasses.replace(MODEL, emb_dim=4096, mlp_dim=16384, num_decoder_layers=5)
-  chosen = a_run(tmp_path, model=wide, mesh_shape={"data": 4})
+  config = a_config(tmp_path, model=wide, mesh_shape={"data": 4})
   topology = topologies.parse("v5e:2x2")
-  prepared = setup.prepare(chosen, topologies.devices(topology))
+  prepared = setup.prepare(config, topologies.devices(topology))
   assert not (tmp_path / "untouched").exists()
   report = precompile_report.examine(prepared, topology)
   value = json.loads(json.dumps(precompile_report.as_json(report)))

@@ -70,7 +70,7 @@ def load(**settings):
 
 
 def prepare(architecture, mesh, folder):
-  config = TransformerConfig(
+  model = TransformerConfig(
     vocab_size=VOCAB_SIZE,
     emb_dim=EMB_DIM,
     num_heads=8,
@@ -80,8 +80,8 @@ def prepare(architecture, mesh, folder):
     remat="full",
     **FAMILIES[architecture],
   )
-  a_run = train_config.TrainConfig(
-    model=config,
+  config = train_config.TrainConfig(
+    model=model,
     dataset=load,
     # Adam divides by the gradient's own size: where that is next to nothing, float32 noise decides
     # the sign of a whole step. With momentum alone parameters differ as little as gradients do.
@@ -93,7 +93,7 @@ def prepare(architecture, mesh, folder):
     num_microbatches=2,
     mesh_shape=mesh,
   )
-  return setup.prepare(a_run, jax.devices()[: int(np.prod(list(mesh.values())))])
+  return setup.prepare(config, jax.devices()[: int(np.prod(list(mesh.values())))])
 
 
 def collectives(hlo):
@@ -157,7 +157,7 @@ def main():
       "params": held(state.params),
       "opt_state": held(state.opt_state),
       "temporary_bytes": step.memory_analysis().temp_size_in_bytes,
-      "kv_heads": prepared.run.model.kv_heads,
+      "kv_heads": prepared.config.model.kv_heads,
       "collectives": collectives(step.as_text()),
       "layer": max(
         x.size // LAYERS

@@ -87,15 +87,15 @@ def safe():
     pytest.skip("set JAX_PLATFORMS=cpu")
 
 
-def test_a_run_writes_a_profile(tiny_run, tmp_path, capsys, safe):
-  made = dataclasses.replace(tiny_run("decoder_only", tmp_path), profile_steps=(2, 3))
-  loop.train(loop.open_run(setup.prepare(made)), terminal.Terminal())
+def test_a_run_writes_a_profile(tiny_config, tmp_path, capsys, safe):
+  config = dataclasses.replace(tiny_config("decoder_only", tmp_path), profile_steps=(2, 3))
+  loop.train(loop.open_run(setup.prepare(config)), terminal.Terminal())
   shown = capsys.readouterr().out
   text = (tmp_path / "profile-2-3.txt").read_text()
   assert text.startswith("Steps 2 to 3: ") and text.splitlines()[1].strip() in shown
   assert "mlp" in text
   assert list((tmp_path / "tensorboard/plugins/profile").glob("*/*.xplane.pb"))
   # What lies beside the records' folders does not disturb a run that goes on.
-  again = dataclasses.replace(made, train_steps=5, profile_steps=None)
+  again = dataclasses.replace(config, train_steps=5, profile_steps=None)
   assert loop.train(loop.open_run(setup.prepare(again)), terminal.Terminal()).first_step == 4
   assert not list((tmp_path / "tensorboard/plugins").glob("events*"))

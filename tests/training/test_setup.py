@@ -5,14 +5,14 @@ import pytest
 from t5x_style.training.setup import check_vocabulary
 
 
-def test_rows_without_ids(tiny_run, tmp_path):
+def test_rows_without_ids(tiny_config, tmp_path):
   """Those of a checkpoint are its own matter: deepseek-llm-7b has 102,400 for 100,015 tokens."""
 
   def sizes(rows, ids, path=None):
-    run = tiny_run(
+    config = tiny_config(
       "decoder_only", tmp_path, model={"vocab_size": rows}, initial_checkpoint_path=path
     )
-    check_vocabulary(run, ids)
+    check_vocabulary(config, ids)
 
   sizes(102_400, 102_000)
   sizes(102_400, 100_015, "imported")
@@ -23,9 +23,9 @@ def test_rows_without_ids(tiny_run, tmp_path):
       sizes(256, 300, path)
 
 
-def test_a_model_dir_that_checkpoints_cannot_have(tiny_run, tmp_path):
+def test_a_model_dir_that_checkpoints_cannot_have(tiny_config, tmp_path):
   from t5x_style.training.setup import prepare
 
   with pytest.raises(ValueError, match="has a backslash in it"):
-    prepare(tiny_run("decoder_only", tmp_path / "a\\b"))
+    prepare(tiny_config("decoder_only", tmp_path / "a\\b"))
   assert not [*tmp_path.iterdir()]

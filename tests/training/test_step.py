@@ -31,7 +31,9 @@ def test_averaging_weights_sum_to_one_over_each_sequence():
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
   """A tiny decoder, its parameters, a packed batch, and its per-token losses by hand."""
-  prepared = setup.prepare(tiny.run("decoder_only", tmp_path_factory.mktemp("run"), batch_size=2))
+  prepared = setup.prepare(
+    tiny.config("decoder_only", tmp_path_factory.mktemp("run"), batch_size=2)
+  )
   batch = dict(next(prepared.dataset.train()))
   batch["decoder_segment_ids"] = SEGMENTS.astype(np.int32)
   batch["decoder_positions"] = np.array([[0, 1, 2, 3, 4, 0, 0, 0], [0, 1, 0, 1, 2, 3, 4, 5]])
@@ -79,16 +81,16 @@ def test_sequences_are_averaged_the_same_in_microbatches(packed):
   loss = dataclasses.replace(prepared.loss, options=options)
   results = []
   for parts in (1, 2):
-    step = make_train_step(loss, prepared.optimizer, prepared.run.schedule, parts)
+    step = make_train_step(loss, prepared.optimizer, prepared.config.schedule, parts)
     _, metrics = jax.jit(step)(prepared.init(0), batch)
     results.append(metrics)
   for name in ("grad_norm", "loss", "z_loss", "correct", "weight", "tokens"):
     np.testing.assert_allclose(results[0][name], results[1][name], rtol=1e-5, err_msg=name)
 
 
-def test_few_chosen_positions_are_averaged_like_all_of_them(tiny_run, tmp_path):
+def test_few_chosen_positions_are_averaged_like_all_of_them(tiny_config, tmp_path):
   """A masked LM projects only the positions with loss; that changes no number."""
-  prepared = setup.prepare(tiny_run("encoder_only", tmp_path))
+  prepared = setup.prepare(tiny_config("encoder_only", tmp_path))
   batch = dict(next(prepared.dataset.train()))
   batch["encoder_loss_weights"] = batch["encoder_loss_weights"].copy()
   batch["encoder_loss_weights"][0, 4:] = 0.0

@@ -34,9 +34,9 @@ class Planted:
 @pytest.mark.parametrize(
   "architecture", ["encoder_only", pytest.param("encoder_decoder", marks=pytest.mark.slow)]
 )
-def test_hidden_states_of_padding_that_are_no_numbers(architecture, tiny_run, tmp_path):
+def test_hidden_states_of_padding_that_are_no_numbers(architecture, tiny_config, tmp_path):
   """In masked LM some rows have fewer chosen positions than there is room for."""
-  prepared = setup.prepare(tiny_run(architecture, tmp_path))
+  prepared = setup.prepare(tiny_config(architecture, tmp_path))
   batch = dict(next(prepared.dataset.train()))
   name = "encoder_loss_weights" if architecture == "encoder_only" else "decoder_loss_weights"
   batch[name] = batch[name].copy()
@@ -48,7 +48,7 @@ def test_hidden_states_of_padding_that_are_no_numbers(architecture, tiny_run, tm
   @jax.jit
   def stepped(value):
     loss = dataclasses.replace(prepared.loss, model=Planted(prepared.loss.model, value))
-    train_step = step.make_train_step(loss, prepared.optimizer, prepared.run.schedule)
+    train_step = step.make_train_step(loss, prepared.optimizer, prepared.config.schedule)
     return train_step(state, batch)
 
   clean = stepped(0.0)

@@ -57,7 +57,7 @@ def test_the_peer_is_the_same_model(name):
   params = jax.tree.unflatten(tree, noisy)
   loss, batch = prepared.loss, batches[0]
   expected = float(jax.jit(lambda p, b: loss(p, b, loss.scales(b))[0])(params, batch))
-  weights = huggingface_models.weights(prepared.run.model, params)
+  weights = huggingface_models.weights(prepared.config.model, params)
   for chosen_only in (True, False) if name == "bert" else (True,):
     peer = huggingface_step.TorchStep("", prepared, weights, batches, 0.0, chosen_only=chosen_only)
     assert peer.loss(peer.step(0)) == pytest.approx(expected, rel=1e-5)
@@ -69,7 +69,7 @@ def test_the_peer_learns_the_same():
   pytest.importorskip("transformers")
   prepared, batches = prepared_case("gpt2", layers=2)
   ours = FlaxStep(prepared, batches)
-  weights = huggingface_models.weights(prepared.run.model, ours.state.params)
+  weights = huggingface_models.weights(prepared.config.model, ours.state.params)
   peer = huggingface_step.TorchStep("", prepared, weights, batches, step_cases.LEARNING_RATE)
   losses = [ours.loss(ours.step(i)) for i in range(3)]
   assert [peer.loss(peer.step(i)) for i in range(3)] == pytest.approx(losses, rel=1e-5)
@@ -183,7 +183,7 @@ def test_rounds_take_turns_and_hold_several_short_steps(monkeypatch, backend):
 def test_an_accelerator_alone_gets_twice_the_rows(monkeypatch, backend, times):
   monkeypatch.setattr(step_cases.jax, "default_backend", lambda: backend)
   beside, alone = (step._asked((), (), (), against) for against in ("hf", None))
-  rows = [(x.run.batch_size, y.run.batch_size) for x, y in zip(beside, alone, strict=True)]
+  rows = [(x.config.batch_size, y.config.batch_size) for x, y in zip(beside, alone, strict=True)]
   assert len(rows) == 3
   assert all(more == times * few for few, more in rows)
 
