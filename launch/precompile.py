@@ -88,12 +88,12 @@ def without_data(config: Any) -> Any:
   if getattr(load, "__module__", "") != "t5x_style.data.loader":
     return config
 
-  from t5x_style.data.corpora import stand_in
+  from t5x_style.data import placeholders
 
   dataset = functools.partial(
     config.dataset,
-    corpus=stand_in.Corpus(),
-    vocabulary=stand_in.Vocabulary(config.model.vocab_size),
+    corpus=placeholders.PlaceholderCorpus(),
+    vocabulary=placeholders.PlaceholderVocabulary(config.model.vocab_size),
     streams=1,
     shuffle_buffer_size=1,
   )

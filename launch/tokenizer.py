@@ -99,7 +99,7 @@ def _text(values: Any) -> tuple[str, Sequence[str], Texts]:
   if values.task:
     return _task(values.task, values.module)
   from t5x_style.data import corpora
-  from t5x_style.data.corpora import text_files
+  from t5x_style.data.corpora import file_patterns
   from t5x_style.data.tokenizers import vocabulary_training
 
   corpus: Any = corpora.PythonStdlib()
@@ -107,7 +107,7 @@ def _text(values: Any) -> tuple[str, Sequence[str], Texts]:
     corpus = _corpus(flags.read_configuration(values))
   elif values.input:
     # Of a single file nothing can be held out.
-    several = len(text_files.matching(values.input, "--input")) > 1
+    several = len(file_patterns.matching(values.input, "--input")) > 1
     corpus = corpora.TextFiles(tuple(values.input), validation_fraction=0.05 if several else 0)
   source = corpus.source()
 

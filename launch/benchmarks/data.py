@@ -22,6 +22,7 @@ import seqio
 import tensorflow as tf
 
 from t5x_style.data import converters, corpora, iterator, packing, pipeline, tasks
+from t5x_style.data.corpora.base import Corpus
 from t5x_style.data.objectives.base import Objective
 from t5x_style.data.objectives.causal_lm import CausalLM
 from t5x_style.data.objectives.masked_lm import MaskedLM
@@ -98,7 +99,7 @@ def measure() -> Iterator[dict[str, Any]]:
     yield {"group": group, "label": label} | _rates(batches, _filled)
 
 
-def _tokens(corpus: corpora.Corpus, vocabulary: vocabularies.SentencePieceVocabulary) -> Any:
+def _tokens(corpus: Corpus, vocabulary: vocabularies.SentencePieceVocabulary) -> Any:
   """Documents of the corpus, over and over: {"targets": int32 [n], "noise_seed": int64 [2]}."""
   texts = corpus.source().get_dataset("train", shuffle=True, seed=0).take(_DOCUMENTS)
   tokens = [d["targets"] for d in tasks.tokenize(texts, vocabulary).as_numpy_iterator()]
@@ -111,7 +112,7 @@ def _tokens(corpus: corpora.Corpus, vocabulary: vocabularies.SentencePieceVocabu
 
 
 def _batches(
-  case: Case, vocabulary: Any, corpus: corpora.Corpus, tokens: Any
+  case: Case, vocabulary: Any, corpus: Corpus, tokens: Any
 ) -> tuple[tf.data.Dataset, Count]:
   """Endless batches, from `tokens` or else from the corpus, and how many tokens each stands for."""
   lengths = case.objective.lengths(case.lengths, case.architecture)

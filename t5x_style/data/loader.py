@@ -11,7 +11,7 @@ import numpy as np
 import seqio
 
 from t5x_style.data import iterator, packing, pipeline, tasks
-from t5x_style.data.corpora import Corpus
+from t5x_style.data.corpora.base import Corpus
 from t5x_style.data.objectives.base import ARCHITECTURES, Objective
 from t5x_style.data.tokenizers import model_ids, unknown_text, vocabularies
 from t5x_style.errors import UserError

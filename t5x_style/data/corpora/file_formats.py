@@ -81,14 +81,14 @@ class Fault(NamedTuple):
   advice: str
 
 
-class Wrong(NamedTuple):
+class WrongByte(NamedTuple):
   """Bytes that are no UTF-8: the place of the first of them in the sample, and the value."""
 
   place: int
   value: int
 
 
-def judge(sample: bytes, start: bool = True) -> Fault | Wrong | None:
+def find_fault(sample: bytes, start: bool = True) -> Fault | WrongByte | None:
   """What speaks against reading bytes of a file, unpacked, as text in UTF-8.
 
   Args:
@@ -128,7 +128,7 @@ def _encoded(name: str) -> Fault:
   return Fault(f"text in {name} and not in UTF-8", f"Convert it: iconv -f {name} -t UTF-8 {{}}")
 
 
-def _other_encoding(first: Wrong | None) -> Fault:
+def _other_encoding(first: WrongByte | None) -> Fault:
   byte = f" (byte {first.place:,} is 0x{first.value:02x})" if first else ""
   return Fault(
     f"not in UTF-8{byte}",
@@ -136,7 +136,7 @@ def _other_encoding(first: Wrong | None) -> Fault:
   )
 
 
-def _wrong_bytes(sample: bytes, start: bool) -> tuple[int, int, Wrong | None]:
+def _wrong_bytes(sample: bytes, start: bool) -> tuple[int, int, WrongByte | None]:
   """How many bytes are no UTF-8, how many characters are beyond ASCII, and the first wrong byte."""
   skipped = 0
   if not start:  # The sample may begin within a character.
@@ -151,7 +151,7 @@ def _wrong_bytes(sample: bytes, start: bool) -> tuple[int, int, Wrong | None]:
   if not wrong:
     return 0, characters, None
   before = text[: text.index(wrong[0])].encode("utf-8", "surrogateescape")
-  return len(wrong), characters, Wrong(skipped + len(before), ord(wrong[0]) - 0xDC00)
+  return len(wrong), characters, WrongByte(skipped + len(before), ord(wrong[0]) - 0xDC00)
 
 
 def _wide_encoding(sample: bytes) -> str | None:

@@ -1,39 +1,66 @@
-"""The corpus everybody has: code and documentation of the running Python's standard library."""
+"""The corpus that every machine has: the standard library of the running Python."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import platform
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
+
+import seqio
 
 from t5x_style.data.corpora import record_cache
 from t5x_style.errors import UserError
+from t5x_style.ranges import Text
 
-# Raise it when what is written changes, so that nobody reads an old cache.
+# Increase it when the cached text changes, so that no run reads an old cache.
 _VERSION = 1
 _SUFFIXES = (".py", ".pyi", ".txt", ".rst", ".md", ".html", ".toml", ".cfg")
-# Packages of the user, compiled files, and how this very interpreter was built.
+# Left out: packages of the user, compiled files, and the build settings of this interpreter.
 _LEFT_OUT_FOLDERS = ("site-packages", "dist-packages", "__pycache__", "config-")
 _LEFT_OUT_FILES = "_sysconfigdata"
 _VALIDATION_PERCENT = 5
 _SHARDS = {"train": 32, "validation": 8}
 
 
+@dataclasses.dataclass(frozen=True)
+class PythonStdlib:
+  """Code and documentation of the running Python's standard library: 30 MB, 1,900 files, offline.
+
+  Each file is one document. Files that are not UTF-8 are left out, and 5 % of the files are held
+  out by a hash of their path.
+
+  Attributes:
+    cache_dir: local folder for a copy of 32 MB; $T5X_STYLE_CACHE or the user's cache if None.
+  """
+
+  cache_dir: Text | None = None
+  name: ClassVar[str] = "python_stdlib"
+
+  def source(self) -> seqio.DataSource:
+    return open_records(self.cache_dir).source()
+
+  def fingerprint(self) -> str:
+    return open_records(self.cache_dir).content
+
+
 def folder() -> Path:
+  """The folder of the standard library."""
   return Path(sysconfig.get_path("stdlib"))
 
 
 def split_of(path: str) -> str:
-  """ "train" or "validation", by the path below the library's folder; the same on every Python."""
+  """The split of a file, by its path below the library's folder; the same on every Python."""
   share = int.from_bytes(hashlib.sha256(path.encode()).digest()[:4], "big") * 100 >> 32
   return "validation" if share < _VALIDATION_PERCENT else "train"
 
 
 def open_records(cache_dir: str | None = None) -> record_cache.Records:
-  """The corpus as records, about 32 MB; written when it is first asked for."""
+  """Opens the cached corpus, about 32 MB; the first call writes it."""
   base = folder()
   paths = list(_paths(base))
   if not any(path.endswith(".py") for path in paths):
@@ -41,7 +68,7 @@ def open_records(cache_dir: str | None = None) -> record_cache.Records:
       f"the standard library has no source files in {base}: this Python keeps it elsewhere, e.g. "
       "in a zip file. Train on text of your own: include 'data/text_files.gin'."
     )
-  # Reading all files to find out whether they have changed would take as long as the cache saves.
+  # The key holds sizes, not contents: reading all files would take as long as the cache saves.
   key = hashlib.sha256(repr(_VERSION).encode())
   for path in paths:
     key.update(f"{path}\0{(base / path).stat().st_size}\n".encode())
@@ -64,7 +91,7 @@ def open_records(cache_dir: str | None = None) -> record_cache.Records:
 
 
 def _paths(base: Path) -> Iterator[str]:
-  """Every file of text, below `base`, with / between folders, sorted."""
+  """Yields the paths of all text files relative to `base`, sorted, with / between folders."""
   for where, folders, files in os.walk(base):
     folders[:] = sorted(f for f in folders if not f.startswith(_LEFT_OUT_FOLDERS))
     for file in sorted(files):

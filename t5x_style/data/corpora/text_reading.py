@@ -1,4 +1,4 @@
-"""Reads files of text: gzip data unpacked, every fault named with its file and what to do."""
+"""Reads text files, packed with gzip or not; every error names the file and what to do."""
 
 from __future__ import annotations
 
@@ -8,57 +8,53 @@ import io
 import os
 import re
 import shlex
-import threading
-import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from concurrent import futures
+from collections.abc import Iterator
 from typing import Any, cast
 
 import tensorflow as tf
 
-from t5x_style.data.corpora import file_formats, text_files
+from t5x_style.data.corpora import file_formats, file_patterns
 from t5x_style.errors import UserError
 
-# Before training, so many files are looked at, and gzip data is unpacked up to so many bytes of it.
-_LOOKED_AT_FILES = 10_000
-_UNPACKED_BYTES = 2**27
-_THREADS = 16  # a look mostly waits for the disk or the network
-_SHOWN = 12
-_CHUNK = 2**20
-# Bytes; what is longer is read as several documents. The tokeniser and the windows take some 350
-# times the memory of a document, and a saved position contains the rest of one.
+# All sizes are in bytes.
+# A document is in memory as a whole, several times while it is tokenised.
+LARGEST_DOCUMENT = 2**30
+# What is longer is read as several documents. The tokeniser and the windows take about 350 times
+# the memory of a document, and a saved position contains the rest of one.
 LONGEST_DOCUMENT = 2**22
+SAMPLE_BYTES = 65_536  # of each of the three samples of a file
+CHUNK = 2**20
 _SPACE = re.compile(rb"[ \t\n]")
-_NEAR = 8192  # bytes in which a cut finds white space, or else it is between two characters
+_NEAR = 8192  # a cut looks for white space in so many bytes, then cuts between two characters
 _LEAVE_OUT = "or leave it out of CORPUS_FILES and VALIDATION_FILES"
 
 
 def open_text(file: str, place: int = 0) -> io.BufferedReader:
-  """The text of `file`, unpacked, from `place` on, at 0 without a byte order mark.
+  """Opens `file` at `place` and unpacks gzip data; place 0 is after a byte order mark.
 
   Args:
     file: a path, or a URL that TensorFlow can read.
     place: in unpacked bytes.
 
   Raises:
-    UserError: the file holds something else than text in UTF-8.
-    OSError, EOFError, zlib.error, tf.errors.OpError: it cannot be read; see `named`.
+    UserError: the file is not UTF-8 text.
+    OSError, EOFError, zlib.error, tf.errors.OpError: it cannot be read; see `naming`.
   """
-  raw: Any = _Remote(file) if text_files.is_remote(file) else io.FileIO(file)
+  raw: Any = _Remote(file) if file_patterns.is_remote(file) else io.FileIO(file)
   stream: io.BufferedReader = io.BufferedReader(raw)
   try:
     first = stream.peek(2)[:2]
     if first == file_formats.GZIP:
-      stream = io.BufferedReader(cast(Any, _Unpacked(stream)), _CHUNK // 8)
+      stream = io.BufferedReader(cast(Any, _Unpacked(stream)), CHUNK // 8)
     elif file.endswith(".gz"):
       what = "is empty" if not first else "holds no gzip data"
       raise UserError(
         f"{file}: it is named .gz but {what}. Get it again, rename it if it is text, {_LEAVE_OUT}."
       )
     if place == 0:
-      head = stream.read(text_files.SAMPLE_BYTES)
-      _check(file, head, packed=isinstance(stream.raw, _Unpacked))
+      head = stream.read(SAMPLE_BYTES)
+      check_sample(file, head, packed=is_packed(stream))
       mark = file_formats.BYTE_ORDER_MARK
       place = len(mark) if head.startswith(mark) else 0
     stream.seek(place)
@@ -68,14 +64,19 @@ def open_text(file: str, place: int = 0) -> io.BufferedReader:
   return stream
 
 
+def is_packed(stream: io.BufferedReader) -> bool:
+  """Whether a stream of `open_text` unpacks gzip data."""
+  return isinstance(stream.raw, _Unpacked)
+
+
 def reopens_cheaply(stream: io.BufferedReader) -> bool:
-  """Whether it costs little to open the same file again at some place of it."""
+  """Whether opening the same file again at another place costs little."""
   return isinstance(stream.raw, io.FileIO)
 
 
 @contextlib.contextmanager
-def named(file: str) -> Iterator[None]:
-  """What goes wrong while `file` is read becomes a UserError that names it."""
+def naming(file: str) -> Iterator[None]:
+  """Turns errors of reading `file` into a UserError that names it."""
   try:
     yield
   except EOFError as error:
@@ -93,14 +94,14 @@ def named(file: str) -> Iterator[None]:
     raise UserError(f"{file}: it cannot be read ({reason}). Correct that, {_LEAVE_OUT}.") from error
 
 
-def document(file: str) -> bytes:
-  """The whole text of a file; UserError where it is too much for one document."""
+def read_document(file: str) -> bytes:
+  """Returns the whole text of a file; UserError where it is too large for one document."""
   chunks, size = [], 0
-  with named(file), open_text(file) as stream:
-    while chunk := stream.read(_CHUNK):
+  with naming(file), open_text(file) as stream:
+    while chunk := stream.read(CHUNK):
       chunks.append(chunk)
       size += len(chunk)
-      if size > text_files.LARGEST_DOCUMENT:
+      if size > LARGEST_DOCUMENT:
         raise UserError(
           f"{file}: its text is larger than {_gibibytes()}, too much for one document. Set "
           "CORPUS_DOCUMENTS = 'line' to read a document a line, or cut it into files."
@@ -108,8 +109,8 @@ def document(file: str) -> bytes:
   return b"".join(chunks)
 
 
-def pieces(text: bytes) -> list[bytes]:
-  """`text`, cut where it is longer than a document may be, after white space where there is any."""
+def document_parts(text: bytes) -> list[bytes]:
+  """Cuts `text` into parts of about LONGEST_DOCUMENT bytes, after white space if possible."""
   found, start = [], 0
   while len(text) - start > LONGEST_DOCUMENT:
     end = start + LONGEST_DOCUMENT
@@ -123,7 +124,7 @@ def pieces(text: bytes) -> list[bytes]:
 
 
 def rest_of_line(stream: io.BufferedReader) -> bytes:
-  """What follows of a line, the line feed at its end; not much more than a document may have."""
+  """Reads to the end of the line, its line feed included, or about LONGEST_DOCUMENT bytes of it."""
   found = stream.readline(LONGEST_DOCUMENT)
   if found.endswith(b"\n") or len(found) < LONGEST_DOCUMENT:
     return found
@@ -135,14 +136,14 @@ def rest_of_line(stream: io.BufferedReader) -> bytes:
 
 
 def _within(byte: bytes) -> bool:
-  """Whether a byte of UTF-8 is not the first of its character."""
+  """Whether a UTF-8 byte is not the first byte of its character."""
   return b"\x80" <= byte < b"\xc0"
 
 
-def line(stream: io.BufferedReader, file: str) -> bytes:
-  """A line with its line feed, b"" after the last line; UserError where it is huge."""
-  found = stream.readline(text_files.LARGEST_DOCUMENT + 1)
-  if len(found) > text_files.LARGEST_DOCUMENT:
+def read_line(stream: io.BufferedReader, file: str) -> bytes:
+  """Reads a line with its line feed, b"" after the last line; UserError where it is too long."""
+  found = stream.readline(LARGEST_DOCUMENT + 1)
+  if len(found) > LARGEST_DOCUMENT:
     raise UserError(
       f"{file}: the line that begins before byte {stream.tell() - len(found) + 1:,} is longer than "
       f"{_gibibytes()}, too much for one document. Cut it by line feeds."
@@ -150,102 +151,32 @@ def line(stream: io.BufferedReader, file: str) -> bytes:
   return found
 
 
-def look(files: Sequence[str], notices: Notices) -> None:
-  """Looks at files before anything is trained on them: at their first bytes, some in the middle and
-  the last ones, and at all of gzip data that is not too large. It takes no more than seconds.
+def samples(file: str) -> list[tuple[int, bytes]]:
+  """Returns (place, bytes) from the start, the middle and the end of a file, packed or not."""
+  remote = file_patterns.is_remote(file)
+  with tf.io.gfile.GFile(file, "rb") if remote else open(file, "rb") as f:
+    last = max(0, file_patterns.size(file) - SAMPLE_BYTES)
+    found = []
+    for start in sorted({0, last // 2, last}):
+      f.seek(start)
+      found.append((start, f.read(SAMPLE_BYTES)))
+  return found
+
+
+def check_sample(
+  file: str, sample: bytes, place: int = 0, *, packed: bool = False
+) -> file_formats.WrongByte | None:
+  """Returns the first byte of a sample that is not UTF-8, or None.
+
+  Args:
+    file: for messages.
+    sample: some of its unpacked bytes, from `place` on.
+    packed: whether the file is gzip data.
 
   Raises:
-    UserError: some hold something else than text in UTF-8, are damaged or cannot be read.
+    UserError: the sample is not text, or in another encoding.
   """
-  # Of a great many files some are looked at; the others are when they are opened.
-  seen = files[:: -(-len(files) // _LOOKED_AT_FILES) or 1]
-  budget = _Budget(_UNPACKED_BYTES)
-  with futures.ThreadPoolExecutor(_THREADS) as pool:
-    found = list(pool.map(lambda file: _look(file, budget), seen))
-  faults = [str(result) for result in found if isinstance(result, UserError)]
-  if faults:
-    more = f"\nand {len(faults) - _SHOWN:,} more files." if len(faults) > _SHOWN else ""
-    raise UserError("\n".join(faults[:_SHOWN]) + more)
-  for file, result in zip(seen, found, strict=True):
-    if isinstance(result, file_formats.Wrong):
-      notices.wrong_byte(file, result)
-
-
-class Notices:
-  """Says once for a file what of it is not read as it is, for a dozen files at most."""
-
-  def __init__(self) -> None:
-    self._told: dict[str, set[str]] = {"wrong": set(), "long": set()}
-
-  def check(self, file: str, place: int, text: bytes) -> None:
-    """Tells of the first byte that is no UTF-8; `text`, whole characters, begins at `place`."""
-    told = self._told["wrong"]
-    if file in told or len(told) > _SHOWN:
-      return
-    try:
-      text.decode()
-    except UnicodeDecodeError as error:
-      self.wrong_byte(file, file_formats.Wrong(place + error.start, text[error.start]))
-
-  def wrong_byte(self, file: str, found: file_formats.Wrong) -> None:
-    self._tell(
-      "wrong",
-      file,
-      f"byte {found.place:,} (0x{found.value:02x}) is no UTF-8; such bytes are read as U+FFFD, and "
-      "their documents are counted in the run's summary",
-    )
-
-  def long_document(self, file: str, place: int) -> None:
-    size = f"{LONGEST_DOCUMENT / 2**20:.3g} MiB"
-    self._tell(
-      "long",
-      file,
-      f"the document that has byte {place:,} is longer than {size} and read as several of them",
-    )
-
-  def _tell(self, kind: str, file: str, what: str) -> None:
-    told = self._told[kind]
-    if file in told or len(told) > _SHOWN:
-      return
-    told.add(file)
-    more = "" if len(told) <= _SHOWN else " So it is in more files, which are not named any more."
-    warnings.warn(f"{file}: {what}.{more}", stacklevel=3)
-
-
-class _Budget:
-  """Of so many bytes that threads may read."""
-
-  def __init__(self, size: int):
-    self._left = size
-    self._lock = threading.Lock()
-
-  def take(self, size: int) -> bool:
-    with self._lock:
-      enough = size <= self._left
-      self._left -= size if enough else 0
-    return enough
-
-
-def _look(file: str, budget: _Budget) -> UserError | file_formats.Wrong | None:
-  try:
-    with named(file), open_text(file) as stream:
-      if isinstance(stream.raw, _Unpacked):
-        samples = [(0, stream.read(text_files.SAMPLE_BYTES))]
-        unpack = not text_files.is_remote(file) and budget.take(os.path.getsize(file))
-        while unpack and stream.read(_CHUNK):
-          pass
-      else:
-        samples = text_files.samples(file)
-      wrong = [_check(file, sample, place) for place, sample in samples]
-  except UserError as error:
-    return error
-  return next((found for found in wrong if found), None)
-
-
-def _check(
-  file: str, sample: bytes, place: int = 0, *, packed: bool = False
-) -> file_formats.Wrong | None:
-  found = file_formats.judge(sample, start=place == 0)
+  found = file_formats.find_fault(sample, start=place == 0)
   if isinstance(found, file_formats.Fault):
     where = f" from about byte {place:,} on" if place else ""
     advice, name = found.advice, file
@@ -259,11 +190,11 @@ def _check(
 
 
 def _gibibytes() -> str:
-  return f"{text_files.LARGEST_DOCUMENT / 2**30:.3g} GiB"
+  return f"{LARGEST_DOCUMENT / 2**30:.3g} GiB"
 
 
 class _Unpacked(gzip.GzipFile):
-  """The content of gzip data, whatever number of members it has."""
+  """The unpacked content of gzip data, of all its members."""
 
   def __init__(self, packed: io.BufferedReader):
     super().__init__(fileobj=packed, mode="rb")
@@ -275,7 +206,7 @@ class _Unpacked(gzip.GzipFile):
 
 
 class _Remote(io.RawIOBase):
-  """A file that TensorFlow reads, as of a bucket."""
+  """A file that TensorFlow reads, e.g. of a cloud bucket."""
 
   def __init__(self, file: str):
     self._file = tf.io.gfile.GFile(file, "rb")

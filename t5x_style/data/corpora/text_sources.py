@@ -14,7 +14,7 @@ import seqio
 import tensorflow as tf
 
 from t5x_style.data import python_calls
-from t5x_style.data.corpora import text_reading
+from t5x_style.data.corpora import text_checks, text_reading
 
 # Raise it when the text that is read of the same files changes, so that no run resumes with it.
 VERSION = 2
@@ -38,15 +38,15 @@ class WholeFiles(seqio.FileDataSource):
   held in memory, so the state of an iterator is small for millions of files.
   """
 
-  def __init__(self, files: Mapping[str, Sequence[str]], notices: text_reading.Notices):
+  def __init__(self, files: Mapping[str, Sequence[str]], file_warnings: text_checks.FileWarnings):
     """Lists files.
 
     Args:
       files: of each split.
-      notices: of what is not read as it is.
+      file_warnings: takes what is not read as it is.
     """
     self._files = {split: list(names) for split, names in files.items()}
-    self._notices = notices
+    self._warnings = file_warnings
     counts = {split: len(names) for split, names in files.items()}
     super().__init__(_not_by_name, self._files, num_input_examples=counts)
 
@@ -70,19 +70,19 @@ class WholeFiles(seqio.FileDataSource):
     seeds = tf.stack([tf.cast(seed, tf.int64), 0])
 
     def content(number: np.int64) -> np.ndarray:
-      text = text_reading.document(files[number])
-      self._notices.check(files[number], 0, text)
-      pieces = text_reading.pieces(text)
-      if len(pieces) > 1:
-        self._notices.long_document(files[number], 0)
-      return np.array(pieces, object)
+      text = text_reading.read_document(files[number])
+      self._warnings.check_bytes(files[number], 0, text)
+      parts = text_reading.document_parts(text)
+      if len(parts) > 1:
+        self._warnings.long_document(files[number], 0)
+      return np.array(parts, object)
 
     def read(number):
       if shuffle:
         number = tf.random.experimental.index_shuffle(number, seeds, last)
-      (pieces,) = python_calls.call(content, [number], [tf.string])
-      pieces.set_shape([None])
-      return {"text": pieces, "document": tf.fill(tf.shape(pieces), number)}
+      (parts,) = python_calls.call(content, [number], [tf.string])
+      parts.set_shape([None])
+      return {"text": parts, "document": tf.fill(tf.shape(parts), number)}
 
     read_ahead = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
     return numbers.map(read, **read_ahead).unbatch()
@@ -100,20 +100,20 @@ class Lines(seqio.FileDataSource):
   def __init__(
     self,
     files: Mapping[str, Sequence[str]],
-    notices: text_reading.Notices,
+    file_warnings: text_checks.FileWarnings,
     held_out: float | None = None,
   ):
     """Lists files.
 
     Args:
       files: of each split.
-      notices: of what is not read as it is.
+      file_warnings: takes what is not read as it is.
       held_out: share of all lines that "validation" consists of and "train" goes without, where
         both are read from the same files. A line's hash decides, so equal lines stay together.
     """
     self._held_out = held_out
     self._files = {split: list(names) for split, names in files.items()}
-    self._blocks = _Blocks(notices)
+    self._blocks = _LineBlocks(file_warnings)
     super().__init__(_not_by_name, self._files)
 
   @_as_written
@@ -153,15 +153,15 @@ class Lines(seqio.FileDataSource):
     return self._files[split]
 
 
-class _Blocks:
+class _LineBlocks:
   """Lines of files, some at a time, each time from a place on that alone decides what is read.
 
   TensorFlow's own reader of lines drops carriage returns wherever they are, and takes gzip data
   that was cut short for whole.
   """
 
-  def __init__(self, notices: text_reading.Notices):
-    self._notices = notices
+  def __init__(self, file_warnings: text_checks.FileWarnings):
+    self._warnings = file_warnings
     self._lock = threading.Lock()
     self._open: collections.OrderedDict[tuple[str, int], io.BufferedReader] = (
       collections.OrderedDict()
@@ -186,7 +186,7 @@ class _Blocks:
 
   def read(self, file: str, place: int) -> tuple[list[bytes], int]:
     """Lines that are not blank from the byte `place` on, none at the end, and where they end."""
-    with text_reading.named(file):
+    with text_reading.naming(file):
       stream = self._at(file, place)
       lines: list[bytes] = []
       try:
@@ -194,8 +194,8 @@ class _Blocks:
           if not block.endswith(b"\n"):
             block += text_reading.rest_of_line(stream)
           if not block.endswith(b"\n") and len(block) > text_reading.LONGEST_DOCUMENT:
-            self._notices.long_document(file, stream.tell() - 1)
-          self._notices.check(file, stream.tell() - len(block), block)
+            self._warnings.long_document(file, stream.tell() - 1)
+          self._warnings.check_bytes(file, stream.tell() - len(block), block)
           ended = block.replace(b"\r\n", b"\n").split(b"\n")
           lines = [line for line in ended if line.strip()]
         place = stream.tell()
@@ -227,19 +227,3 @@ class _Blocks:
 
 def _not_by_name(file: tf.Tensor) -> tf.data.Dataset:
   raise NotImplementedError("get_dataset reads files by number: names may be no UTF-8")
-
-
-class TfdsField(seqio.TfdsDataSource):
-  """One field of a TensorFlow dataset that has been prepared before; nothing is downloaded."""
-
-  def __init__(self, name: str, data_dir: str | None, splits: Mapping[str, str], field: str):
-    super().__init__(name, data_dir, splits=dict(splits), read_only=True)
-    self._field = field
-
-  def get_dataset(self, split: str | None = None, *args: Any, **kwargs: Any) -> tf.data.Dataset:
-    examples = super().get_dataset(split, *args, **kwargs)
-    return examples.map(
-      lambda example: {"text": example[self._field]},
-      num_parallel_calls=tf.data.AUTOTUNE,
-      deterministic=True,
-    )

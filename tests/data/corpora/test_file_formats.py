@@ -25,7 +25,7 @@ CYRILLIC = "Съешь же ещё этих мягких французских 
 
 
 def judge(content, **options):
-  return file_formats.judge(content[:65_536], **options)
+  return file_formats.find_fault(content[:65_536], **options)
 
 
 def test_text_is_text():

@@ -1,7 +1,7 @@
-"""The shapes of a run's batches without its text: a corpus and a vocabulary that stand in for it.
+"""A placeholder corpus and vocabulary: batches of a run's true shapes without reading its data.
 
-The run's own objective makes the batches, so that lengths, segments and components are the true
-ones; of corpus and vocabulary nothing is read, and nothing need be there.
+launch.precompile uses them. The run's own objective makes the batches, so lengths, segments and
+components are the true ones, and no file of the corpus or the vocabulary needs to exist.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from t5x_style.data.tokenizers import vocabularies
 _DOCUMENTS, _TEXT = 64, "A sentence that stands in for others. " * 128
 
 
-class Corpus:
-  """Documents of nothing, in place of CORPUS."""
+class PlaceholderCorpus:
+  """The same text 64 times."""
 
-  name = "stand_in"
+  name = "placeholder"
 
   def source(self) -> seqio.DataSource:
     def documents(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
@@ -34,7 +34,7 @@ class Corpus:
 
 
 class _AnyToken(list):
-  """Has every special token that it is asked for."""
+  """A list that appends every token it is asked for, so that it contains all of them."""
 
   def __contains__(self, token: Any) -> bool:
     if not super().__contains__(token):
@@ -42,8 +42,8 @@ class _AnyToken(list):
     return True
 
 
-class Vocabulary(vocabularies.ByteVocabulary):
-  """As many ids as the model has rows, and every special token, in place of VOCABULARY."""
+class PlaceholderVocabulary(vocabularies.ByteVocabulary):
+  """A byte vocabulary of any size that has every special token."""
 
   def __init__(self, vocab_size: int, special_tokens: Iterable[str] = ()):
     super().__init__(extra_ids=vocab_size - vocabularies.byte_vocabulary(0).vocab_size)

@@ -1,0 +1,39 @@
+"""What a corpus is: the protocol that the loader uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import seqio
+
+from t5x_style.ranges import Text
+
+Patterns = Text | Sequence[Text]  # one or several of path, "/my/*.txt", "gs://bucket/*.txt"
+
+
+class Corpus(Protocol):
+  """A source of documents. Creating a corpus reads nothing.
+
+  Attributes:
+    name: used in the names of SeqIO tasks, so letters, digits, "_", "." and ":" only.
+  """
+
+  @property
+  def name(self) -> str: ...
+
+  def source(self) -> seqio.DataSource:
+    """Prepares the data and returns a SeqIO source of {"text": string}, one document per example.
+
+    The source is finite and has a fixed order. Its splits are "train" and, where documents are
+    held out, "validation". Where a long document is read as several examples, these have the same
+    number "document", int64.
+
+    Raises:
+      UserError: the data cannot be read.
+    """
+    ...
+
+  def fingerprint(self) -> str:
+    """Returns a checksum that changes with the text, but not with the place of the files."""
+    ...

@@ -1,0 +1,123 @@
+"""Patterns of the user's file names: the files that match, and whether they can be read."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from t5x_style.errors import UserError
+
+
+def check_fraction(fraction: float) -> None:
+  """UserError unless `fraction` can be the share of the documents that is held out."""
+  if not 0 <= fraction < 1:
+    raise UserError(
+      f"VALIDATION_FRACTION = {fraction} is not a share of at least 0 and less than 1; 0.05 holds "
+      "out every twentieth document."
+    )
+
+
+def splits(
+  pattern: str | Sequence[str], validation_pattern: str | Sequence[str] | None
+) -> dict[str, list[str]]:
+  """Returns the sorted files of "train" and, where it has a pattern, of "validation".
+
+  A file that matches both patterns belongs to "validation" only.
+
+  Raises:
+    UserError: a pattern matches no file, or a file cannot be read.
+  """
+  files = {"train": matching(pattern, "CORPUS_FILES")}
+  if validation_pattern:
+    files["validation"] = matching(validation_pattern, "VALIDATION_FILES")
+    held_out = {_identity(file) for file in files["validation"]}
+    files["train"] = [file for file in files["train"] if _identity(file) not in held_out]
+    if not files["train"]:
+      raise UserError(
+        f"VALIDATION_FILES = {validation_pattern!r} matches all that CORPUS_FILES = {pattern!r} "
+        "does; nothing is left to train on. Write patterns of which one matches more."
+      )
+  return files
+
+
+def matching(patterns: str | Sequence[str], macro: str) -> list[str]:
+  """Returns the sorted files that match at least one pattern; errors name the gin macro `macro`.
+
+  A file that has several names, through links or as "a" and "./a", is listed once. Names that are
+  not UTF-8 are decoded by os.fsdecode, which keeps their bytes.
+  """
+  found: set[str] = set()
+  for pattern in [patterns] if isinstance(patterns, str) else patterns:
+    files = _glob(pattern)
+    if not files:
+      raise UserError(_nothing_matches(pattern, macro))
+    found.update(files)
+  for file in found:
+    _check_readable(file, macro)
+  if not found:
+    raise UserError(f"{macro} = {patterns!r} names no file; write e.g. '/my/texts/**/*.txt'.")
+  return sorted({_identity(file): file for file in sorted(found, reverse=True)}.values())
+
+
+def _identity(file: str) -> str:
+  """The same text for all names of a file."""
+  return file if is_remote(file) else os.path.realpath(file)
+
+
+def is_remote(path: str) -> bool:
+  """Whether only TensorFlow can open the path, as gs://bucket/file."""
+  return "://" in path
+
+
+def _glob(pattern: str) -> list[str]:
+  if is_remote(pattern):
+    return [file for file in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(file)]
+  path = os.path.expanduser(pattern)
+  # The name of an existing file is not a pattern, even if it has brackets.
+  names = [path] if os.path.isfile(path) else glob.glob(path, recursive=True)
+  return [name for name in names if not os.path.isdir(name)]
+
+
+def _nothing_matches(pattern: str, macro: str) -> str:
+  if is_remote(pattern):
+    return f"no file matches {macro} = {pattern!r}."
+  path = os.path.abspath(os.path.expanduser(pattern))
+  message = f"no file matches {macro} = {pattern!r}"
+  if os.path.isdir(path):
+    return f"{message}, which is a folder; write {os.path.join(pattern, '**/*.txt')!r}."
+  if pattern != path and not pattern.startswith("~"):
+    message += f", that is {path}"
+  folder = path
+  while glob.has_magic(folder) or not os.path.isdir(folder):
+    folder = os.path.dirname(folder)
+  present = sorted(os.listdir(folder)) if os.access(folder, os.R_OK) else []
+  shown = ", ".join(present[:8]) + (", ..." if len(present) > 8 else "")
+  return f"{message}. The folder {folder} holds {shown or 'nothing that can be listed'}."
+
+
+def _check_readable(file: str, macro: str) -> None:
+  if is_remote(file):
+    return
+  if os.path.islink(file) and not os.path.exists(file):
+    raise UserError(
+      f"{file}, matched by {macro}, is a link to {os.readlink(file)}, which does not exist; "
+      "correct or remove it."
+    )
+  if not os.path.isfile(file):
+    raise UserError(
+      f"{file}, matched by {macro}, is a pipe, a socket or a device and not a file, which could be "
+      "read again; write its text to a file first."
+    )
+  if not os.access(file, os.R_OK):
+    raise UserError(
+      f"{file}, matched by {macro}, cannot be read by this user; change its permissions "
+      f"(chmod +r), or write a pattern for {macro} that leaves it out."
+    )
+
+
+def size(file: str) -> int:
+  """The size of a file in bytes."""
+  return tf.io.gfile.stat(file).length if is_remote(file) else os.path.getsize(file)

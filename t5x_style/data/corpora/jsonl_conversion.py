@@ -1,0 +1,267 @@
+"""JSON lines into cached records: streamed, with what is left out or changed counted and told."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from t5x_style.data.corpora import file_formats, file_patterns, record_cache, text_reading
+from t5x_style.data.corpora.record_cache import Records
+from t5x_style.errors import UserError
+
+# Raise it when other text is made of the same files, so that nobody reads an old cache.
+_VERSION = 2
+_BYTES_PER_SHARD = 64 * 2**20
+_MOST_SHARDS = 512
+# After so many lines of a file, or objects in all, what is wrong with most of them is no exception.
+_PATIENCE = 1000
+_SHOWN = 12
+_SHOWN_CHARACTERS = 60
+_HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
+# Numbers are not looked at; as integers they may be longer than Python converts.
+_DECODER = json.JSONDecoder(parse_int=float)
+_TOP_KEYS = json.JSONDecoder(
+  parse_int=float, object_pairs_hook=lambda pairs: [key for key, _ in pairs]
+)
+
+
+def open_records(
+  files: Mapping[str, Sequence[str]], field: str, held_out: float, cache_dir: str | None
+) -> Records:
+  """The texts of all documents.
+
+  Args:
+    files: of "train" and, where it has files of its own, "validation".
+    field: name of the text.
+    held_out: share of the "train" documents that becomes "validation", by a hash of their text.
+    cache_dir: see record_cache.open_or_build.
+
+  Raises:
+    UserError: no object has text in `field`, or a file holds something else than JSON lines or
+      cannot be read.
+  """
+  key = hashlib.sha256(repr((_VERSION, field, held_out)).encode())
+  total = 0
+  for split, names in sorted(files.items()):
+    for name in names:
+      size, modified = _stat(name)
+      total += size
+      key.update(os.fsencode(f"{split}\0{os.path.abspath(name)}\0{size}\0{modified}\n"))
+  train = min(_MOST_SHARDS, max(16, total // _BYTES_PER_SHARD))
+  shards = {"train": train, "validation": max(4, train // 16)}
+
+  def build(writer: record_cache.Writer) -> dict[str, Any]:
+    conversion = _Conversion(writer, field)
+    for split, names in sorted(files.items()):
+      for name in names:
+        conversion.convert(name, split, held_out if split == "train" else 0.0)
+    conversion.check_found(", ".join(names[0] for names in files.values()))
+    return conversion.facts()
+
+  name = f"jsonl-{field[:40].replace(os.sep, '_')}-{key.hexdigest()[:16]}"
+  return record_cache.open_or_build(cache_dir, name, shards, build)
+
+
+@dataclasses.dataclass
+class _File:
+  """How many lines of a file that are not blank were read and left out, and the first of these."""
+
+  name: str
+  lines: int = 0
+  left_out: int = 0
+  malformed: int = 0
+  first: int = 0
+  first_malformed: tuple[int, bytes] = (0, b"")
+
+  def check(self) -> None:
+    """UserError where most lines are no objects: the file is of another form."""
+    if 2 * self.malformed <= self.lines:
+      return
+    number, line = self.first_malformed
+    shown = line[:_SHOWN_CHARACTERS].decode(errors="replace")
+    raise UserError(
+      f"{self.name}: {self.malformed:,} of the first {self.lines:,} lines are no JSON objects; "
+      f"line {number:,} is {shown!r}. {_advice(self.name, line.strip())}"
+    )
+
+
+def _advice(file: str, line: bytes) -> str:
+  quoted = shlex.quote(file)
+  if line.startswith(b"["):
+    return f"If the file is a JSON array, write an object a line: jq -c '.[]' {quoted}"
+  if line.endswith(b",") and _is_json(line[:-1]):
+    return f"Take the commas away from the ends of the lines: sed 's/,\\s*$//' {quoted}"
+  if line.startswith(b"{"):
+    return f"If objects take several lines, write each on one: jq -c . {quoted}"
+  return (
+    'CORPUS_FILES must match files with one JSON object a line, e.g. {"text": "..."}; for plain '
+    "text include 'data/text_files.gin'."
+  )
+
+
+def _is_json(line: bytes) -> bool:
+  try:
+    _DECODER.decode(line.decode(errors="replace"))
+  except ValueError:
+    return False
+  return True
+
+
+@dataclasses.dataclass
+class _Conversion:
+  """Objects to records, and the count of what was left out or changed for what reason."""
+
+  writer: record_cache.Writer
+  field: str
+  lines: int = 0
+  objects: int = 0
+  documents: int = 0
+  left_out: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+  changed: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
+  files: list[tuple[str, int, int, int]] = dataclasses.field(default_factory=list)
+  fields: set[str] = dataclasses.field(default_factory=set)
+
+  def convert(self, file: str, split: str, held_out: float) -> None:
+    limit = held_out * 2**32
+    seen = _File(file)
+    for number, line in enumerate(_lines(file), 1):
+      if not line.strip():
+        continue
+      seen.lines += 1
+      try:
+        text = self._text(line, f"{file}:{number}")
+      except _LeftOutError as reason:
+        self._leave_out(seen, number, line, reason)
+      else:
+        share = int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
+        parts = text_reading.document_parts(text)
+        for part in parts:
+          self.writer.add("validation" if share < limit else split, part)
+        if len(parts) > 1:
+          self._change("have a long text, which is read as several documents", f"{file}:{number}")
+        self.documents += 1
+      if seen.lines == _PATIENCE:
+        seen.check()
+    seen.check()
+    self.lines += seen.lines
+    if seen.left_out:
+      self.files.append((file, seen.left_out, seen.lines, seen.first))
+
+  def _leave_out(self, seen: _File, number: int, line: bytes, reason: _LeftOutError) -> None:
+    self.left_out[str(reason)] += 1
+    seen.left_out += 1
+    seen.first = seen.first or number
+    if reason.malformed:
+      seen.malformed += 1
+      seen.first_malformed = seen.first_malformed if seen.malformed > 1 else (number, line)
+
+  def _text(self, line: bytes, place: str) -> bytes:
+    """The text of a line's object; _LeftOutError where there is none."""
+    try:
+      decoded, wrong = line.decode(), False
+    except UnicodeDecodeError:
+      decoded, wrong = line.decode(errors="replace"), True
+    try:
+      example = _DECODER.decode(decoded)
+    except RecursionError:
+      raise _LeftOutError("are nested too deeply", malformed=True) from None
+    except ValueError:
+      raise _LeftOutError("are not JSON", malformed=True) from None
+    text = self._field(example, place)
+    # Often the name is in quotes only once; where it is not, an object may have it twice.
+    if (
+      line.count(f'"{self.field}"'.encode()) > 1 and _TOP_KEYS.decode(decoded).count(self.field) > 1
+    ):
+      self._change(f"have several fields {self.field!r}, of which the last is read", place)
+    if wrong:
+      self._change("have bytes that are no UTF-8, which are read as U+FFFD", place)
+    try:
+      return text.encode()
+    except UnicodeEncodeError:
+      self._change("have halves of characters (\\ud800 to \\udfff), read as U+FFFD", place)
+      return _HALF_CHARACTERS.sub("\ufffd", text).encode()
+
+  def _field(self, example: Any, place: str) -> str:
+    if not isinstance(example, dict):
+      raise _LeftOutError("are no JSON objects", malformed=True)
+    self.objects += 1
+    if self.field not in example:
+      if len(self.fields) < 50:
+        self.fields.update(example)
+      if self.documents == 0 and self.objects >= _PATIENCE:
+        self.check_found(place)
+      raise _LeftOutError(f"have no field {self.field!r}")
+    text = example[self.field]
+    if not isinstance(text, str):
+      raise _LeftOutError(f"have no text in {self.field!r}")
+    if not text.strip():
+      raise _LeftOutError(f"have only space in {self.field!r}")
+    return text
+
+  def _change(self, reason: str, place: str) -> None:
+    count, first = self.changed.get(reason, (0, place))
+    self.changed[reason] = (count + 1, first)
+
+  def check_found(self, where: str) -> None:
+    """UserError where there is no document to train on, naming the fields there are."""
+    if self.writer.documents["train"]:
+      return
+    if self.documents:
+      raise UserError(
+        f"all {self.documents} documents in {where} are held out; give more documents, "
+        "VALIDATION_FILES, or VALIDATION_FRACTION = 0."
+      )
+    if self.fields:
+      shown = [*map(repr, sorted(self.fields)[:_SHOWN]), *["..."] * (len(self.fields) > _SHOWN)]
+      raise UserError(
+        f"JSON_FIELD = {self.field!r}: no object read from {where} has that field; they have "
+        f"{', '.join(shown)}. Set JSON_FIELD to the one with the text."
+      )
+    reasons = "; ".join(f"{count} lines {reason}" for reason, count in self.left_out.items())
+    raise UserError(
+      f"no document in {where}: {reasons or 'there are no lines'}. CORPUS_FILES must match files "
+      f'with one JSON object a line, e.g. {{"{self.field}": "..."}}.'
+    )
+
+  def facts(self) -> dict[str, Any]:
+    """What `report` tells."""
+    return {
+      "lines": self.lines,
+      "left_out": dict(self.left_out),
+      "changed": self.changed,
+      "files": self.files[:_SHOWN],
+      "more_files": max(0, len(self.files) - _SHOWN),
+    }
+
+
+class _LeftOutError(Exception):
+  """Why a line is left out; `malformed` where it is no JSON object."""
+
+  def __init__(self, reason: str, malformed: bool = False):
+    super().__init__(reason)
+    self.malformed = malformed
+
+
+def _lines(file: str) -> Iterator[bytes]:
+  with text_reading.naming(file), text_reading.open_text(file) as stream:
+    while line := text_reading.read_line(stream, file):
+      # Files that were joined have a byte order mark within.
+      yield line.removeprefix(file_formats.BYTE_ORDER_MARK)
+
+
+def _stat(file: str) -> tuple[int, int]:
+  """Size in bytes and time of change in nanoseconds."""
+  if file_patterns.is_remote(file):
+    stat = tf.io.gfile.stat(file)
+    return stat.length, stat.mtime_nsec
+  local = os.stat(file)
+  return local.st_size, local.st_mtime_ns

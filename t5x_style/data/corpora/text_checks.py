@@ -1,0 +1,113 @@
+"""Checks text files before training, and warns once per file of what is not read as it is."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Sequence
+from concurrent import futures
+
+from t5x_style.data.corpora import file_formats, file_patterns, text_reading
+from t5x_style.errors import UserError
+
+_CHECKED_FILES = 10_000
+_UNPACKED_BYTES = 2**27  # of gzip data that is unpacked completely, packed size
+_THREADS = 16  # a check mostly waits for the disk or the network
+_SHOWN = 12
+
+
+def check_files(files: Sequence[str], file_warnings: FileWarnings) -> None:
+  """Checks the first bytes, some in the middle and the last ones of each file, within seconds.
+
+  Gzip data is unpacked completely where it is not too large.
+
+  Raises:
+    UserError: some files are not UTF-8 text, are damaged or cannot be read.
+  """
+  # Of many files only some are checked here; the others are checked when they are opened.
+  seen = files[:: -(-len(files) // _CHECKED_FILES) or 1]
+  budget = _Budget(_UNPACKED_BYTES)
+  with futures.ThreadPoolExecutor(_THREADS) as pool:
+    found = list(pool.map(lambda file: _check_file(file, budget), seen))
+  faults = [str(result) for result in found if isinstance(result, UserError)]
+  if faults:
+    more = f"\nand {len(faults) - _SHOWN:,} more files." if len(faults) > _SHOWN else ""
+    raise UserError("\n".join(faults[:_SHOWN]) + more)
+  for file, result in zip(seen, found, strict=True):
+    if isinstance(result, file_formats.WrongByte):
+      file_warnings.wrong_byte(file, result)
+
+
+class FileWarnings:
+  """Warns of text that is not read as it is, once per file and for a dozen files at most."""
+
+  def __init__(self) -> None:
+    self._warned: dict[str, set[str]] = {"wrong": set(), "long": set()}
+
+  def check_bytes(self, file: str, place: int, text: bytes) -> None:
+    """Warns of the first byte of `text` that is not UTF-8; `text` begins at `place` of the file."""
+    warned = self._warned["wrong"]
+    if file in warned or len(warned) > _SHOWN:
+      return
+    try:
+      text.decode()
+    except UnicodeDecodeError as error:
+      self.wrong_byte(file, file_formats.WrongByte(place + error.start, text[error.start]))
+
+  def wrong_byte(self, file: str, found: file_formats.WrongByte) -> None:
+    """Warns of a byte that is not UTF-8."""
+    self._warn(
+      "wrong",
+      file,
+      f"byte {found.place:,} (0x{found.value:02x}) is no UTF-8; such bytes are read as U+FFFD, and "
+      "their documents are counted in the run's summary",
+    )
+
+  def long_document(self, file: str, place: int) -> None:
+    """Warns of a document that is cut into parts; `place` is that of one of its bytes."""
+    size = f"{text_reading.LONGEST_DOCUMENT / 2**20:.3g} MiB"
+    self._warn(
+      "long",
+      file,
+      f"the document that has byte {place:,} is longer than {size} and read as several of them",
+    )
+
+  def _warn(self, kind: str, file: str, what: str) -> None:
+    warned = self._warned[kind]
+    if file in warned or len(warned) > _SHOWN:
+      return
+    warned.add(file)
+    more = "" if len(warned) <= _SHOWN else " So it is in more files, which are not named any more."
+    warnings.warn(f"{file}: {what}.{more}", stacklevel=3)
+
+
+class _Budget:
+  """The bytes that all threads together may still read."""
+
+  def __init__(self, size: int):
+    self._left = size
+    self._lock = threading.Lock()
+
+  def take(self, size: int) -> bool:
+    with self._lock:
+      enough = size <= self._left
+      self._left -= size if enough else 0
+    return enough
+
+
+def _check_file(file: str, budget: _Budget) -> UserError | file_formats.WrongByte | None:
+  """The error of a file, or else its first byte that is not UTF-8, or None."""
+  try:
+    with text_reading.naming(file), text_reading.open_text(file) as stream:
+      if text_reading.is_packed(stream):
+        samples = [(0, stream.read(text_reading.SAMPLE_BYTES))]
+        unpack = not file_patterns.is_remote(file) and budget.take(os.path.getsize(file))
+        while unpack and stream.read(text_reading.CHUNK):
+          pass
+      else:
+        samples = text_reading.samples(file)
+      wrong = [text_reading.check_sample(file, sample, place) for place, sample in samples]
+  except UserError as error:
+    return error
+  return next((found for found in wrong if found), None)

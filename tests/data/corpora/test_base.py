@@ -1,0 +1,115 @@
+"""Every kind of corpus keeps the protocol: documents, splits, shards, saved positions."""
+
+import gzip
+import json
+
+import pytest
+import seqio
+import tensorflow as tf
+
+from t5x_style.data import corpora, iterator
+
+KINDS = ("python_stdlib", "files", "lines", "jsonl", "tfds")
+
+
+def text_files(folder, count=30):
+  folder.mkdir()
+  for i in range(count):
+    (folder / f"{i:02d}.txt").write_text(f"file {i}\n\n  line two of {i} \r\nline three of {i}")
+  with gzip.open(folder / "packed.txt.gz", "wt") as file:
+    file.write("from a gzip\nfile")
+  return str(folder / "*.txt*")
+
+
+def json_lines(folder, field="text", count=90):
+  folder.mkdir()
+  for part in range(3):
+    opener = gzip.open if part == 2 else open
+    with opener(folder / f"{part}.jsonl{'.gz' if part == 2 else ''}", "wt") as file:
+      for i in range(part, count, 3):
+        file.write(json.dumps({field: f"document\n{i} é", "id": i}) + "\n")
+  return str(folder / "*.jsonl*")
+
+
+def make(kind, tmp_path, write_tfds):
+  if kind == "files":
+    return corpora.TextFiles(text_files(tmp_path / "texts"))
+  if kind == "lines":
+    return corpora.TextFiles(text_files(tmp_path / "texts"), documents="line")
+  if kind == "jsonl":
+    return corpora.Jsonl(json_lines(tmp_path / "json"))
+  if kind == "tfds":
+    write_tfds(tmp_path / "tfds")
+    return corpora.Tfds("c4/en:3.0.1", str(tmp_path / "tfds"))
+  return corpora.PythonStdlib()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_splits_are_disjoint_finite_and_in_the_same_order(
+  read_documents, write_tfds, kind, tmp_path
+):
+  corpus = make(kind, tmp_path, write_tfds)
+  train, validation = (read_documents(corpus.source(), split) for split in ("train", "validation"))
+  assert train and validation
+  if kind != "python_stdlib":  # it has files that are copies of each other
+    assert not set(train) & set(validation)
+  assert read_documents(corpus.source(), "train") == train
+  assert read_documents(corpus.source(), "validation") == validation
+  assert set(corpus.source().splits) == {"train", "validation"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_iterators_can_be_checkpointed(write_tfds, kind, tmp_path):
+  source = make(kind, tmp_path, write_tfds).source()
+
+  def new():
+    # As the training task reads it: the epoch is known, and decides on the order.
+    def epoch(number):
+      files = isinstance(source, seqio.FileDataSource)
+      return source.get_dataset("train", shuffle=files, seed=number)
+
+    epochs = tf.data.Dataset.range(1000).flat_map(epoch)
+    return iter(iterator.with_options(epochs.shuffle(8, 0)))
+
+  first = new()
+  for _ in range(31):
+    next(first)
+  path = tf.train.Checkpoint(iterator=first).save(str(tmp_path / "state"))
+  expected = [next(first)["text"].numpy() for _ in range(80)]
+  second = new()
+  tf.train.Checkpoint(iterator=second).restore(path).assert_consumed()
+  assert [next(second)["text"].numpy() for _ in range(80)] == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shards_cover_the_split_once(read_documents, write_tfds, kind, tmp_path):
+  source = make(kind, tmp_path, write_tfds).source()
+  assert len(source.list_shards("train")) >= (1 if kind == "tfds" else 3)
+  count = min(3, len(source.list_shards("train")))
+  shards = [
+    read_documents(source, "train", shard_info=seqio.ShardInfo(i, count)) for i in range(count)
+  ]
+  assert sorted(text for shard in shards for text in shard) == sorted(
+    read_documents(source, "train")
+  )
+
+
+@pytest.mark.parametrize("kind", ("python_stdlib", "files", "lines", "jsonl"))
+def test_shuffled_it_is_the_same_documents_in_an_order_of_the_seed(
+  read_documents, write_tfds, kind, tmp_path
+):
+  source = make(kind, tmp_path, write_tfds).source()
+  plain = read_documents(source, "train")
+  orders = [read_documents(source, "train", shuffle=True, seed=seed) for seed in (1, 1, 2)]
+  assert orders[0] == orders[1] != orders[2]
+  assert all(sorted(order) == sorted(plain) for order in orders)
+  assert orders[0] != plain
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_fit_seqio_and_fingerprints_stay(write_tfds, kind, tmp_path):
+  corpus = make(kind, tmp_path, write_tfds)
+  feature = seqio.Feature(seqio.ByteVocabulary())
+  seqio.Task(f"{corpus.name}_x", corpus.source(), {"text": feature})
+  assert corpus.fingerprint() == corpus.fingerprint()
+  assert len(corpus.fingerprint()) == 64

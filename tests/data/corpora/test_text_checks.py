@@ -1,0 +1,101 @@
+"""Files are checked before training: damage, other formats and wrong bytes, each with its file."""
+
+import gzip
+import warnings
+
+import pytest
+
+from t5x_style.data import corpora, iterator
+from t5x_style.data.corpora import text_checks
+from t5x_style.errors import UserError
+
+
+def cut(content):
+  return content[: len(content) // 2]
+
+
+def cut_in_the_trailer(content):
+  return content[:-3]
+
+
+def flip(content):
+  changed = bytearray(content)
+  changed[len(content) // 2] ^= 0x55
+  return bytes(changed)
+
+
+def append(content):
+  return content + b"more text"
+
+
+@pytest.mark.parametrize("documents", ["line", "file"])
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("damage", [cut, cut_in_the_trailer, flip, append])
+def test_damaged_gzip_data(packed, numbered, tmp_path, monkeypatch, damage, at_once, documents):
+  """At the start where it is small, else when it is read, through all that tf.data does to it."""
+  (tmp_path / "good.gz").write_bytes(packed(numbered(10)))
+  (tmp_path / "bad").write_bytes(damage(packed(numbered(5000))))
+  corpus = corpora.TextFiles(f"{tmp_path}/*d*", documents, validation_fraction=0)
+  if at_once:
+    with pytest.raises(UserError) as raised:
+      corpus.source()
+  else:
+    monkeypatch.setattr(text_checks, "_UNPACKED_BYTES", 0)
+    dataset = corpus.source().get_dataset("train", seed=0)
+    stream = iterator.Stream(iterator.with_options(dataset.shuffle(8).batch(2).prefetch(2)))
+    with pytest.raises(UserError) as raised:
+      for _ in range(10_000):
+        next(stream)
+  message = str(raised.value)
+  assert message.startswith(f"{tmp_path}/bad: its gzip data ")
+  assert f"gzip -t {tmp_path}/bad " in message and "good.gz" not in message
+
+
+@pytest.mark.parametrize("documents", ["line", "file"])
+def test_files_of_other_kinds_are_all_named_before_training(error_of, tmp_path, documents):
+  for i in range(15):
+    (tmp_path / f"{i:02d}.txt").write_bytes("some text\n".encode("utf-16"))
+  (tmp_path / "16.txt").write_bytes(b"PAR1\x15\x04")
+  (tmp_path / "b c.txt").write_text("good\n")
+  message = error_of(f"{tmp_path}/*.txt", documents)
+  lines = message.split("\n")
+  assert lines[0].startswith(f"{tmp_path}/00.txt: it is text in UTF-16 and not in UTF-8.")
+  assert f"iconv -f UTF-16 -t UTF-8 {tmp_path}/00.txt" in lines[0] and "CORPUS_FILES" in lines[0]
+  assert len(lines) == 13 and lines[-1] == "and 4 more files."
+
+
+def test_what_is_no_text_at_the_end_or_in_gzip_data(error_of, packed, tmp_path):
+  (tmp_path / "a.txt").write_bytes(b"text\n" * 50_000 + "some text\n".encode("utf-16-le") * 9000)
+  assert (
+    "a.txt: it is " in (message := error_of(tmp_path / "a.txt")) and "from about byte" in message
+  )
+  (tmp_path / "b.tgz").write_bytes(gzip.compress(b"PK\x03\x04" + bytes(99)))
+  assert "b.tgz: it is a ZIP archive" in error_of(tmp_path / "b.tgz", "file")
+  (tmp_path / "c.gz").write_bytes(gzip.compress(packed(["text"])))
+  assert "c.gz: it is gzip data, packed twice. Unpack it once" in error_of(tmp_path / "c.gz")
+  (tmp_path / "d.gz").write_bytes(gzip.compress("some text\n".encode("utf-16")))
+  convert = f"gzip -dc {tmp_path}/d.gz > {tmp_path}/d, then: Convert it: iconv -f UTF-16 -t UTF-8"
+  assert f"{convert} {tmp_path}/d; or leave" in error_of(tmp_path / "d.gz")
+  (tmp_path / "e.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\n")
+  assert "git lfs pull" in error_of(tmp_path / "e.txt")
+
+
+@pytest.mark.parametrize("documents", ["line", "file"])
+def test_wrong_bytes_are_told_once_with_file_and_place(read_documents, tmp_path, documents):
+  good = (b"text in ASCII " * 70 + b"\n") * 300
+  (tmp_path / "at_the_end.txt").write_bytes(good + b"caf\xe9\n")
+  (tmp_path / "deep_within.txt").write_bytes(good + b"\xff" + good * 3)
+  (tmp_path / "good.txt").write_bytes(good)
+  corpus = corpora.TextFiles(f"{tmp_path}/*.txt", documents, validation_fraction=0)
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    source = corpus.source()
+  (message,) = (str(warning.message) for warning in caught)
+  place = len(good) + 3
+  assert message.startswith(f"{tmp_path}/at_the_end.txt: byte {place:,} (0xe9) is no UTF-8")
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    assert b"\n".join([*read_documents(source), b""]).count(b"ASCII") == 300 * 70 * 6
+    read_documents(source)
+  (message,) = (str(warning.message) for warning in caught)
+  assert message.startswith(f"{tmp_path}/deep_within.txt: byte {len(good):,} (0xff) is no UTF-8")

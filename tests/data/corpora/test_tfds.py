@@ -1,0 +1,57 @@
+"""Datasets of TFDS: splits and versions, C4 by its gin file, and what is refused."""
+
+import pytest
+
+from launch.configuration import reader
+from t5x_style.data import corpora, loader
+
+
+def test_c4_from_its_gin_file_to_batches(write_tfds, tmp_path):
+  write_tfds(tmp_path)
+  files = ["data/loading.gin", "data/c4.gin", "objectives/span_corruption.gin"]
+  config = reader.read(
+    files,
+    # Its own vocabulary lies in the cloud.
+    ["TASK_FEATURE_LENGTHS = {'inputs': 16}", "VOCABULARY_FILE = 'python_stdlib.model'"],
+    overrides={"t5x_style.data.corpora.Tfds.data_dir": str(tmp_path)},
+  )
+  dataset = config.configured(loader.load)("encoder_decoder", 2, 0)
+  assert dataset.identity()["corpus"]["name"] == "c4_en:3.0.1"
+  assert dataset.vocab_size == 8192 + 100
+  text = dataset.decode(next(dataset.train())["decoder_target_tokens"][0])
+  assert text.startswith("<extra_id_0>") and text.endswith("</s>")
+  assert dataset.evaluation(2)
+
+
+def test_parts_of_a_tfds_split(read_documents, write_tfds, tmp_path):
+  write_tfds(tmp_path, "body", name="mine", train=100)
+  corpus = corpora.Tfds("mine/en", str(tmp_path), "body", "train[10%:]", "train[:10%]")
+  source = corpus.source()  # the version is looked up
+  train, validation = (read_documents(source, split) for split in ("train", "validation"))
+  assert (len(train), len(validation)) == (90, 10)
+  assert not set(train) & set(validation)
+  alone = corpora.Tfds("mine/en:3.0.1", str(tmp_path), "body", validation_split=None)
+  assert set(alone.source().splits) == {"train"}
+  assert alone.fingerprint() != corpus.fingerprint()
+
+
+def test_mistakes_with_tfds(write_tfds, tmp_path):
+  write_tfds(tmp_path / "here")
+  here = str(tmp_path / "here")
+
+  def error(*arguments, **options):
+    with pytest.raises(ValueError) as raised:
+      corpora.Tfds(*arguments, **options).source()
+    return str(raised.value)
+
+  for name, folder in (("c4/en:2.0.0", here), ("no_such_data", here), ("imdb_reviews:1.0.0", here)):
+    message = error(name, folder)
+    assert f"TFDS_NAME = {name!r} is not in {here}" in message
+    assert "Prepared there: c4/en:3.0.1." in message and "--tfds_data_dir" in message
+  assert "No dataset is prepared there" in error("c4/en:3.0.1", str(tmp_path / "nowhere"))
+  message = error("c4/en:3.0.1", here, field="txt")
+  assert "TFDS_FIELD = 'txt'" in message and "'text'" in message and "'url'" in message
+  assert "no text" in error("c4/en:3.0.1", here, field="number")
+  message = error("c4/en:3.0.1", here, validation_split="test")
+  assert "no split 'test'" in message and "'validation'" in message and "train[:1%]" in message
+  assert "no split 'trian'" in error("c4/en:3.0.1", here, train_split="trian")
