@@ -11,18 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from t5x_style.partitioning.hardware import find_accelerator
+
 from ..configuration.errors import ConfigurationError
 
-# Of bytes a second, from the vendors' data sheets.
-BANDWIDTH = {
-  "TPU v4": 1.2e12,
-  "TPU v5 lite": 0.82e12,
-  "TPU v5": 2.77e12,
-  "TPU v6 lite": 1.64e12,
-  "NVIDIA A100": 2.0e12,
-  "NVIDIA H100": 3.35e12,
-  "NVIDIA H200": 4.8e12,
-}
 _BYTES_PER_PARAMETER = 4 * 2 * 4  # float32, read and written: parameter, gradient, two moments.
 
 
@@ -62,10 +54,9 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def _roof(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
-  peak = rows[0].get("peak_tflops")
-  names = [name for name in BANDWIDTH if rows[0]["device"].startswith(name)]
-  if not peak or not names:
+  peak, accelerator = rows[0].get("peak_tflops"), find_accelerator(rows[0]["device"])
+  if not peak or accelerator is None:
     return
-  slope = BANDWIDTH[max(names, key=len)] * rows[0]["num_devices"] / 1e12
+  slope = accelerator.hbm_bandwidth * rows[0]["num_devices"] / 1e12
   corner = peak / slope
   axes.plot([corner / 30, corner, corner * 100], [peak / 30, peak, peak], "k-", linewidth=1)

@@ -5,21 +5,8 @@ from collections.abc import Sequence
 
 import jax
 
+from t5x_style.partitioning.hardware import GIB, device_memory
 from t5x_style.partitioning.mesh import slow_groups
-
-_GIB = 2**30
-
-# Memory of one device as JAX counts devices, in bytes, from the vendors' data sheets. Others say
-# themselves what they have; CPUs do not.
-DEVICE_MEMORY = {
-  "TPU v4": 32 * _GIB,
-  "TPU v5 lite": 16 * _GIB,
-  "TPU v5e": 16 * _GIB,
-  "TPU v5": 95 * _GIB,
-  "TPU v5p": 95 * _GIB,
-  "TPU v6 lite": 32 * _GIB,
-  "TPU v6e": 32 * _GIB,
-}
 
 # Of a device's memory, for parameters, gradients and optimizer state; the rest is for activations.
 _SHARE = 0.5
@@ -42,7 +29,7 @@ def default_mesh_shape(
     MESH_SHAPE, and the reason in a few words.
   """
   memory = device_memory(devices[0])
-  state = f"{state_bytes / _GIB:,.1f} GiB of training state"
+  state = f"{state_bytes / GIB:,.1f} GiB of training state"
   if memory is None or state_bytes <= _SHARE * memory:
     return {"data": -1}, f"{state} fit a device"
   near = len(devices) // len(slow_groups(devices)[1])
@@ -52,18 +39,5 @@ def default_mesh_shape(
     if near % parts == 0 and state_bytes <= parts * _SHARE * memory
   ]
   parts = min(fitting, default=near)
-  limit = f"{math.floor(_SHARE * memory / _GIB)} GiB, half of a device"
+  limit = f"{math.floor(_SHARE * memory / GIB)} GiB, half of a device"
   return {"data": -1, "fsdp": parts}, f"{state} are more than {limit}"
-
-
-def device_memory(device: jax.Device) -> int | None:
-  """Bytes of a device's memory, None where that is not known (CPUs)."""
-  names = [name for name in DEVICE_MEMORY if device.device_kind.startswith(name)]
-  if names:
-    return DEVICE_MEMORY[max(names, key=len)]
-  if device.platform != "gpu":
-    return None
-  # Of another process' device nothing can be asked; those of a job are of one kind.
-  stats = jax.local_devices()[0].memory_stats() or {}
-  limit = stats.get("bytes_limit")
-  return limit and round(limit / _GIB) * _GIB

@@ -117,7 +117,6 @@ class Planner:
       model_flops=useful,
       executed_flops=useful + estimates.recomputed_flops(model, layout),
       hbm_bytes=self.hbm_traffic(layout),
-      peak_flops=flops.PEAK_FLOPS[f"TPU {self.topology.chip.name}"],
     )
 
   def collectives(self, layout: Layout) -> list[collectives.Collective]:
@@ -140,7 +139,7 @@ class Planner:
     scale = 1.0
     if too_large.needed > own.state_bytes:
       scale = max(1.0, (too_large.needed - own.state_bytes) / own.temporary_bytes)
-    limit = MARGIN * self.topology.chip.hbm_bytes
+    limit = MARGIN * self.topology.chip.usable_hbm_bytes
     by_kind: dict[str, list[tuple[int, float, float, str]]] = {}
     halves = [
       dataclasses.replace(layout, batch_size=layout.batch_size // n)

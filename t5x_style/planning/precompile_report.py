@@ -16,7 +16,7 @@ from t5x_style.planning import collectives, compilation, estimates, hlo
 from t5x_style.planning import planner as planning
 from t5x_style.planning.roofline import Roofline, roofline
 from t5x_style.planning.topologies import Topology
-from t5x_style.training import flops, loop, setup
+from t5x_style.training import loop, setup
 
 _WIDTH = 100  # of a file or a pipe
 _PARTS = {
@@ -49,7 +49,7 @@ class Report:
 
   @property
   def fits(self) -> bool:
-    return self.too_large is None and self.hbm_bytes <= self.topology.chip.hbm_bytes
+    return self.too_large is None and self.hbm_bytes <= self.topology.chip.usable_hbm_bytes
 
   @property
   def tokens(self) -> int:
@@ -108,7 +108,6 @@ def step_roofline(prepared: setup.Prepared, planner: Any, sent: list[Any]) -> Ro
     model_flops=prepared.step_flops,
     executed_flops=prepared.step_flops + estimates.recomputed_flops(prepared.config.model, layout),
     hbm_bytes=planner.hbm_traffic(layout),
-    peak_flops=flops.device_peak(prepared.partitioner.mesh.devices.flat[0]) or float("nan"),
   )
 
 
@@ -144,7 +143,7 @@ def as_json(report: Report) -> dict[str, Any]:
     "parameters": prepared.num_parameters,
     "fits": report.fits,
     "hbm_bytes_per_chip": report.hbm_bytes,
-    "hbm_limit_bytes": report.topology.chip.hbm_bytes,
+    "hbm_limit_bytes": report.topology.chip.usable_hbm_bytes,
     "memory": dict(report.memory),
     "flops_per_step": prepared.step_flops,
     "predicted_step_seconds": line.seconds,
@@ -218,7 +217,7 @@ def _table(*headings: str) -> Table:
 
 
 def _memory_table(report: Report) -> Table:
-  table, limit = _table("memory of a chip", "GiB", "share"), report.topology.chip.hbm_bytes
+  table, limit = _table("memory of a chip", "GiB", "share"), report.topology.chip.usable_hbm_bytes
   for name, size in report.memory.items():
     table.add_row(name, gib(size), f"{size / limit:.1%}")
   table.add_row("together", gib(report.hbm_bytes), f"{report.hbm_bytes / limit:.1%}")

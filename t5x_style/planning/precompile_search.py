@@ -87,7 +87,7 @@ def search(
       f"BATCH_SIZE = {config.batch_size} divides over no mesh of the {topology.chips} chips of "
       f"{topology}; set e.g. BATCH_SIZE = {near}."
     )
-  limit = topology.chip.hbm_bytes
+  limit = topology.chip.usable_hbm_bytes
   ranked = sorted(every, key=lambda e: (e.bytes > MARGIN * limit, e.roofline.seconds, e.bytes))
   compiled: list[Candidate] = []
   for estimate in ranked:
@@ -123,7 +123,7 @@ def write(found: Found, name: str) -> None:
 def as_json(found: Found) -> dict[str, Any]:
   def row(candidate: Candidate) -> dict[str, Any]:
     layout = candidate.estimate.layout
-    fits = found.topology.chip.hbm_bytes >= candidate.bytes
+    fits = found.topology.chip.usable_hbm_bytes >= candidate.bytes
     return {
       "mesh": dict(layout.mesh),
       "microbatches": layout.microbatches,
@@ -139,7 +139,7 @@ def as_json(found: Found) -> dict[str, Any]:
     "topology": found.topology.name,
     "slices": found.topology.slices,
     "chips": found.topology.chips,
-    "hbm_limit_bytes": found.topology.chip.hbm_bytes,
+    "hbm_limit_bytes": found.topology.chip.usable_hbm_bytes,
     "tried": found.tried,
     "winner": row(found.winner) if found.winner else None,
     "candidates": [row(c) for c in (*found.compiled, *found.others)],

@@ -54,19 +54,17 @@ def roofline(
   model_flops: float,
   executed_flops: float,
   hbm_bytes: float,
-  peak_flops: float,
 ) -> Roofline:
   """The roofline of a step.
 
   Args:
     model_flops, executed_flops: of all chips together, without and with what remat makes again.
     hbm_bytes: that a chip reads and writes.
-    peak_flops: of a chip, a second.
   """
   by_network = {"ici": 0.0, "dcn": 0.0}
   for one in collectives:
     by_network[one.network] += collective_seconds(one, topology)
-  chips = topology.chips
+  chips, peak_flops = topology.chips, topology.chip.peak_flops
   return Roofline(
     compute=executed_flops / chips / peak_flops,
     hbm=hbm_bytes / topology.chip.hbm_bandwidth,

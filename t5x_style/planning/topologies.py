@@ -12,6 +12,7 @@ import jax
 from jax.experimental import topologies
 
 from t5x_style.errors import UserError
+from t5x_style.partitioning.hardware import TPU_CHIPS, TpuChip
 
 # libtpu lets one process at a time use a TPU, and fails over its lock file where there are two.
 # Compiling uses none, so any number of processes may do it side by side.
@@ -26,47 +27,10 @@ EXAMPLES = "v4:2x2x4, v5e:4x4, v5p:4x4x8 or v6e:8x8"
 
 
 @dataclasses.dataclass(frozen=True)
-class Chip:
-  """What is published of a generation of TPUs, per chip, which is one device to JAX.
-
-  Sources: Google's Cloud TPU system architecture pages for memory and its bandwidth; "How to Scale
-  Your Model" (Austin et al. 2025), part 2, for the links and the network between slices.
-
-  Attributes:
-    dimensions: of the torus.
-    largest: the most chips along an axis of a slice.
-    hbm_bytes: what a program can use of the high-bandwidth memory. The compiler says where it
-      ends: a little below the published size.
-    hbm_bandwidth: bytes a second.
-    link_bandwidth: bytes a second each way over one link of the ICI; two links to an axis.
-    dcn_bandwidth: bytes a second of a chip's share in its host's network card, out of the slice.
-    wraps_at: an axis closes to a ring where its length is a multiple of this.
-  """
-
-  name: str
-  dimensions: int
-  largest: int
-  hbm_bytes: int
-  hbm_bandwidth: float
-  link_bandwidth: float
-  dcn_bandwidth: float
-  wraps_at: int
-
-
-_GIB = 2**30
-CHIPS = {
-  "v4": Chip("v4", 3, 16, int(30.75 * _GIB), 1.2e12, 4.5e10, 3.125e9, 4),
-  "v5e": Chip("v5e", 2, 16, int(15.75 * _GIB), 8.2e11, 4.5e10, 3.125e9, 16),
-  "v5p": Chip("v5p", 3, 28, int(95.73 * _GIB), 2.77e12, 9e10, 6.25e9, 4),
-  "v6e": Chip("v6e", 2, 16, int(31.24 * _GIB), 1.64e12, 9e10, 1.25e10, 16),
-}
-
-
-@dataclasses.dataclass(frozen=True)
 class Topology:
   """One slice of a TPU, or several that the data centre's network connects."""
 
-  chip: Chip
+  chip: TpuChip
   shape: tuple[int, ...]
   slices: int = 1
 
@@ -95,13 +59,13 @@ def parse(text: str, slices: int = 1) -> Topology:
     UserError: there is no such generation or shape, with examples of those there are.
   """
   found = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", text.strip().lower())
-  if not found or found[1] not in CHIPS:
+  if not found or found[1] not in TPU_CHIPS:
     problem = "is no topology" if not found else f"names {found[1]!r}, which is not known here"
     raise UserError(
-      f"The topology {text!r} {problem}: write the generation ({', '.join(CHIPS)}) and the chips "
-      f"along each axis, such as {EXAMPLES}."
+      f"The topology {text!r} {problem}: write the generation ({', '.join(TPU_CHIPS)}) and the "
+      f"chips along each axis, such as {EXAMPLES}."
     )
-  chip, shape = CHIPS[found[1]], tuple(map(int, found[2].split("x")))
+  chip, shape = TPU_CHIPS[found[1]], tuple(map(int, found[2].split("x")))
   examples = {
     2: "1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16",
     3: "2x2x1, 2x2x4, 4x4x4, 4x4x8, 8x8x8",

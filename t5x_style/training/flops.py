@@ -1,31 +1,8 @@
-"""FLOPs of a training step by formula, and the peaks they are held against."""
+"""FLOPs of a training step by formula."""
 
 import itertools
 
-import jax
-
 from t5x_style.models import TransformerConfig
-
-# Dense bf16 FLOP/s of one device as JAX counts devices, from the vendors' data sheets.
-PEAK_FLOPS = {
-  "TPU v4": 275e12,
-  "TPU v5 lite": 197e12,
-  "TPU v5e": 197e12,
-  "TPU v5": 459e12,
-  "TPU v5p": 459e12,
-  "TPU v6 lite": 918e12,
-  "TPU v6e": 918e12,
-  "NVIDIA A100": 312e12,
-  "NVIDIA H100 PCIe": 756e12,
-  "NVIDIA H100": 989e12,
-  "NVIDIA H200": 989e12,
-}
-
-
-def device_peak(device: jax.Device) -> float | None:
-  """Peak bf16 FLOP/s of a device, None where it is not known (CPUs)."""
-  names = [name for name in PEAK_FLOPS if device.device_kind.startswith(name)]
-  return PEAK_FLOPS[max(names, key=len)] if names else None
 
 
 def step_flops(

@@ -15,10 +15,11 @@ from t5x_style.checkpoints.manager import Checkpoints, find_step
 from t5x_style.checkpoints.warm_start import Reader, check_initial, initial_params
 from t5x_style.errors import UserError, first_line, shortened
 from t5x_style.inference.samples import sample
+from t5x_style.partitioning import hardware
 from t5x_style.reporting.profiling import Profiler
 from t5x_style.reporting.terminal import Terminal, duration, speed
 from t5x_style.reporting.writers import MetricWriters
-from t5x_style.training import finite, flops
+from t5x_style.training import finite
 from t5x_style.training.dataset import Batch, BatchIterator
 from t5x_style.training.evaluation import make_evaluate, unigram_entropy
 from t5x_style.training.metrics import Meter
@@ -248,7 +249,7 @@ def compile_step(prepared: Prepared) -> jax.stages.Compiled:
 def peak_flops(prepared: Prepared) -> float | None:
   """Peak bf16 FLOP/s of the whole mesh, None where it is not known."""
   devices = prepared.partitioner.mesh.devices
-  peak = flops.device_peak(devices.flat[0])
+  peak = hardware.peak_flops(devices.flat[0])
   return peak * devices.size if peak else None
 
 

@@ -1,40 +1,12 @@
-"""Meshes of several slices or processes, and the mesh that is chosen for a run."""
+"""Meshes of several slices or processes, and shapes that are refused."""
 
-import dataclasses
-
+import jax
 import numpy as np
 import pytest
 
-from t5x_style.partitioning import (
-  Partitioner,
-  default_mesh_shape,
-  describe_mesh,
-  make_mesh,
-  mesh_sizes,
-)
-
-GIB = 2**30
-
-
-@dataclasses.dataclass(frozen=True)
-class Device:
-  """What meshes ask of a device that is not here."""
-
-  id: int
-  process_index: int
-  slice_index: int = 0
-  platform: str = "gpu"
-  device_kind: str = "NVIDIA H100"
-
-
-def nodes(count, each=4, per_process=4):
-  return [Device(i, i // per_process, i // each) for i in range(count * each)]
-
-
-def groups(mesh, attribute="slice_index"):
-  """Slices or processes in the place of devices."""
-  flat = [getattr(device, attribute) for device in mesh.devices.flat]
-  return np.reshape(flat, [size for size in mesh.devices.shape if size > 1])
+from t5x_style.partitioning import describe_mesh, make_mesh
+from t5x_style.partitioning.mesh import mesh_sizes
+from tests.partitioning.fake_devices import Device, groups, nodes
 
 
 def test_minus_one_is_what_is_left():
@@ -102,45 +74,13 @@ def test_a_torus_is_one_slice_however_many_processes_it_has():
 
 
 @pytest.mark.parametrize(
-  ("kind", "gib", "expected"),
+  ("shape", "message"),
   [
-    ("TPU v5 lite", 8, {"data": -1}),
-    ("TPU v5 lite", 9, {"data": -1, "fsdp": 2}),
-    ("TPU v5 lite", 17, {"data": -1, "fsdp": 4}),
-    ("TPU v5 lite", 1000, {"data": -1, "fsdp": 4}),  # As far as a slice goes.
-    ("TPU v4", 17, {"data": -1, "fsdp": 2}),
-    ("cpu", 1000, {"data": -1}),
+    ({"data": -1, "tensor": -1}, "-1 .* to one axis at most"),
+    ({"data": 0}, "must give positive sizes"),
+    ({"tensor": 2, "data": -1}, "needs a multiple of 2 devices, 1 is present"),
   ],
 )
-def test_large_models_are_split_over_the_fewest_devices(kind, gib, expected):
-  devices = [dataclasses.replace(device, platform="tpu", device_kind=kind) for device in nodes(2)]
-  shape, reason = default_mesh_shape(gib * GIB, devices)
-  assert shape == expected
-  assert f"{gib:,}.0 GiB" in reason and (("half" in reason) == ("fsdp" in expected))
-
-
-def shares(mesh, monkeypatch, processes):
-  """The rows of a batch of 16 that each process reads, in the order of the batch they make."""
-  found = {}
-  for process in range(processes):
-    monkeypatch.setattr("jax.process_index", lambda process=process: process)
-    index, count = Partitioner(mesh).data_share()
-    found[process] = list(range(16))[index * 16 // count : (index + 1) * 16 // count]
-  return found
-
-
-def test_processes_read_each_row_once_unless_they_hold_the_same(monkeypatch):
-  devices = [Device(i, i // 2) for i in range(8)]
-  four = [list(range(16))[4 * i : 4 * i + 4] for i in range(4)]
-  assert list(shares(make_mesh({"data": 8}, devices), monkeypatch, 4).values()) == four
-  # Two processes hold one copy of the model: they read the same rows.
-  two = [list(range(8)), list(range(8)), list(range(8, 16)), list(range(8, 16))]
-  found = shares(make_mesh({"data": 2, "tensor": 4}, devices), monkeypatch, 4)
-  assert list(found.values()) == two
-  found = shares(make_mesh({"tensor": 8}, devices), monkeypatch, 4)
-  assert list(found.values()) == [list(range(16))] * 4
-  # Rows of a process that are not neighbours, as a torus makes them, are still a share of its own.
-  mixed = [devices[i] for i in (0, 2, 4, 6, 1, 3, 5, 7)]
-  mesh = make_mesh({"data": 8}, [dataclasses.replace(d, platform="cpu") for d in mixed])
-  assert groups(mesh, "process_index").tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
-  assert sorted(shares(mesh, monkeypatch, 4).values()) == four
+def test_impossible_meshes_are_refused(shape, message):
+  with pytest.raises(ValueError, match=message):
+    make_mesh(shape, jax.devices()[:1])

@@ -1,9 +1,12 @@
 """Shardings: which rule takes which axis, mistakes refused."""
 
+import dataclasses
+
 import jax
 import pytest
 
 from t5x_style.partitioning import Partitioner, make_mesh
+from tests.partitioning.fake_devices import Device, groups
 
 
 def fake_mesh(**shape):
@@ -65,19 +68,6 @@ def test_rules_come_before_the_default_ones():
   assert tuple(both.sharding(*table).spec) == (("fsdp", "tensor"), None)
 
 
-@pytest.mark.parametrize(
-  ("shape", "message"),
-  [
-    ({"data": -1, "tensor": -1}, "-1 .* to one axis at most"),
-    ({"data": 0}, "must give positive sizes"),
-    ({"tensor": 2, "data": -1}, "needs a multiple of 2 devices, 1 is present"),
-  ],
-)
-def test_impossible_meshes_are_refused(shape, message):
-  with pytest.raises(ValueError, match=message):
-    make_mesh(shape, jax.devices()[:1])
-
-
 def test_optimizer_state_lies_as_its_parameter_does():
   partitioner = fake_mesh(fsdp=4, tensor=2)
   shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, "float32")
@@ -100,3 +90,30 @@ def test_optimizer_state_lies_as_its_parameter_does():
 
 def test_one_process_reads_the_whole_batch():
   assert Partitioner(make_mesh()).data_share() == (0, 1)
+
+
+def shares(mesh, monkeypatch, processes):
+  """The rows of a batch of 16 that each process reads, in the order of the batch they make."""
+  found = {}
+  for process in range(processes):
+    monkeypatch.setattr("jax.process_index", lambda process=process: process)
+    index, count = Partitioner(mesh).data_share()
+    found[process] = list(range(16))[index * 16 // count : (index + 1) * 16 // count]
+  return found
+
+
+def test_processes_read_each_row_once_unless_they_hold_the_same(monkeypatch):
+  devices = [Device(i, i // 2) for i in range(8)]
+  four = [list(range(16))[4 * i : 4 * i + 4] for i in range(4)]
+  assert list(shares(make_mesh({"data": 8}, devices), monkeypatch, 4).values()) == four
+  # Two processes hold one copy of the model: they read the same rows.
+  two = [list(range(8)), list(range(8)), list(range(8, 16)), list(range(8, 16))]
+  found = shares(make_mesh({"data": 2, "tensor": 4}, devices), monkeypatch, 4)
+  assert list(found.values()) == two
+  found = shares(make_mesh({"tensor": 8}, devices), monkeypatch, 4)
+  assert list(found.values()) == [list(range(16))] * 4
+  # Rows of a process that are not neighbours, as a torus makes them, are still a share of its own.
+  mixed = [devices[i] for i in (0, 2, 4, 6, 1, 3, 5, 7)]
+  mesh = make_mesh({"data": 8}, [dataclasses.replace(d, platform="cpu") for d in mixed])
+  assert groups(mesh, "process_index").tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+  assert sorted(shares(mesh, monkeypatch, 4).values()) == four

@@ -1,0 +1,31 @@
+"""Hardware facts are found by the names that devices report."""
+
+import types
+
+import pytest
+
+from t5x_style.partitioning import hardware
+
+
+@pytest.mark.parametrize(
+  ("kind", "platform", "tera_flops", "gib"),
+  [
+    ("TPU v5 lite", "tpu", 197, 16),
+    ("TPU v5", "tpu", 459, 95),
+    ("TPU v6 lite", "tpu", 918, 32),
+    ("NVIDIA H100 PCIe", "cpu", 756, None),
+    ("NVIDIA H100 80GB HBM3", "cpu", 989, None),
+    ("cpu", "cpu", None, None),
+  ],
+)
+def test_the_longest_name_that_fits_is_found(kind, platform, tera_flops, gib):
+  device = types.SimpleNamespace(device_kind=kind, platform=platform)
+  assert hardware.peak_flops(device) == (tera_flops and tera_flops * 1e12)
+  assert hardware.device_memory(device) == (gib and gib * 2**30)
+
+
+def test_a_gpu_reports_its_own_memory(monkeypatch):
+  reporting = types.SimpleNamespace(memory_stats=lambda: {"bytes_limit": 2**37 - 2**20})
+  monkeypatch.setattr("jax.local_devices", lambda: [reporting])
+  device = types.SimpleNamespace(device_kind="NVIDIA H200", platform="gpu")
+  assert hardware.device_memory(device) == 2**37
