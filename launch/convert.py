@@ -84,11 +84,15 @@ def _path(flag: str, text: str) -> Path:
 
 def _import(values: Any, folder: Path, target: Path) -> None:
   from t5x_style.checkpoints import arrays
-  from t5x_style.interop import conversion, huggingface, tokenizer_files
+  from t5x_style.interop.huggingface import (
+    conversion,
+    model_folder,
+    tokenizer_export,
+  )
 
   _check_new(target)
   arrays.check_path(target.resolve())
-  source = huggingface.open_folder(folder)
+  source = model_folder.open_folder(folder)
   config = source.correspondence.config
   if values.dry_run:
     _print_report(conversion.report_of(source))
@@ -99,7 +103,7 @@ def _import(values: Any, folder: Path, target: Path) -> None:
     kept.mkdir()
     shutil.copyfile(folder / "config.json", kept / "config.json")
     conversion.keep_unused(source, kept, values.dtype)
-    names = tokenizer_files.copy(folder, kept)
+    names = tokenizer_export.copy(folder, kept)
     (part / "model.gin").write_text(model_gin.model_file(config, folder, target))
     text = model_gin.tokenizer_file(kept, target / kept.name, names)
     if text:
@@ -108,7 +112,7 @@ def _import(values: Any, folder: Path, target: Path) -> None:
   included = ["model.gin", "tokenizer.gin"] if text else ["model.gin"]
   arguments = ["--gin_file=YOUR_RUN.gin", *(f"--gin_file={target / name}" for name in included)]
   _print_done(
-    f"Imported {_described(source.settings.values)}",
+    f"Imported {_described(source.config_json.values)}",
     report,
     {
       "parameters": f"{target / 'state'}" + (f", as {values.dtype}" if values.dtype else ""),
@@ -123,7 +127,7 @@ def _import(values: Any, folder: Path, target: Path) -> None:
 
 
 def _export(values: Any, source: Path, target: Path) -> None:
-  from t5x_style.interop import conversion, huggingface, model_settings
+  from t5x_style.interop.huggingface import config_export, conversion, family_registry, model_folder
 
   limit = _bytes(values.max_shard_size)
   _check_new(target)
@@ -137,10 +141,14 @@ def _export(values: Any, source: Path, target: Path) -> None:
   config = model_gin.transformer_config(gin)
   origin = model_gin.origin(step, gin)
   origin_settings = model_gin.settings_of(origin)
-  correspondence, settings = model_settings.choose_family(config, origin_settings, values.family)
+  correspondence, settings = config_export.choose_family(config, origin_settings, values.family)
   unused = {}
-  if origin and origin_settings and huggingface.family_of(origin_settings) is correspondence.family:
-    unused = huggingface.read_unused(origin, correspondence)
+  if (
+    origin
+    and origin_settings
+    and family_registry.family_of(origin_settings) is correspondence.family
+  ):
+    unused = model_folder.read_unused(origin, correspondence)
   if values.dry_run:
     _print_report(conversion.check_step(step, correspondence, values.dtype))
     return
@@ -149,7 +157,7 @@ def _export(values: Any, source: Path, target: Path) -> None:
       step, part, correspondence, dtype=values.dtype, max_shard_size=limit, unused=unused
     )
     note, ids = _write_tokenizer(part, gin, origin, config.architecture)
-    conversion.write_settings(part, settings | ids, report)
+    conversion.write_config_json(part, settings | ids, report)
     _write_report(part / "conversion.txt", report)
   _print_done(
     f"Exported {step} as {_described(settings)}",
@@ -167,15 +175,15 @@ def _write_tokenizer(
   target: Path, gin: Any, origin: Path | None, architecture: str
 ) -> tuple[str, dict[str, int]]:
   """What is said about the tokenizer, and the ids the model's settings repeat."""
-  from t5x_style.interop import tokenizer_files
+  from t5x_style.interop.huggingface import tokenizer_export
 
   vocabulary = model_gin.vocabulary(gin)
   if vocabulary is None:
     folder = model_gin.tokenizer_folder(gin) or origin
-    names = tokenizer_files.copy(folder, target) if folder else []
+    names = tokenizer_export.copy(folder, target) if folder else []
     return f"{', '.join(names)}, of {folder}" if names else "none: the run names none", {}
   try:
-    return "tokenizer.json, of the run's vocabulary", tokenizer_files.write(
+    return "tokenizer.json, of the run's vocabulary", tokenizer_export.write(
       target, vocabulary, architecture
     )
   except UserError as error:

@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
 
     import jax
 
-    from t5x_style.interop.readers import READERS
+    from t5x_style.interop.checkpoint_formats import READERS
     from t5x_style.reporting import describe, terminal
     from t5x_style.training import loop, setup
 

@@ -217,8 +217,9 @@ def test_mistakes_of_a_person_are_user_errors():
 
 # Tests of a whole subject, which no single file computes.
 SUBJECTS = {
-  "interop/huggingface",
-  "interop/test_starting_from_huggingface.py",
+  "interop/huggingface/test_pipelines.py",
+  "interop/huggingface/test_shipped_models.py",
+  "interop/huggingface/test_training_step.py",
   "launch/configuration/test_every_setting.py",
   "launch/configuration/test_setting_errors.py",
   "launch/test_data_files.py",

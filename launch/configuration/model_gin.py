@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import t5x_style
-from t5x_style.interop import tokenizer_files
-from t5x_style.interop.settings import Settings
-from t5x_style.interop.tokenizer_files import Vocabulary
+from t5x_style.interop.huggingface import tokenizer_export
+from t5x_style.interop.huggingface.config_json import ConfigJson
+from t5x_style.interop.huggingface.tokenizer_export import RunVocabulary
 from t5x_style.models import RotaryScaling, TransformerConfig
 from t5x_style.models.config import fields_about
 
@@ -124,11 +124,11 @@ def origin(step: Path, gin: GinValues) -> Path | None:
   return None
 
 
-def settings_of(folder: Path | None) -> Settings | None:
-  return Settings.read(folder) if folder else None
+def settings_of(folder: Path | None) -> ConfigJson | None:
+  return ConfigJson.read(folder) if folder else None
 
 
-def vocabulary(gin: GinValues) -> Vocabulary | None:
+def vocabulary(gin: GinValues) -> RunVocabulary | None:
   """The vocabulary of a run, where it is of SentencePiece or of bytes.
 
   Raises:
@@ -150,7 +150,7 @@ def vocabulary(gin: GinValues) -> Vocabulary | None:
         f"The vocabulary of the run, {path!r}, is not there; set --gin.VOCABULARY_FILE to it."
       )
     content = file.read_bytes()
-  return Vocabulary(content, given["extra_ids"], tuple(given["specials_from_extra_ids"]))
+  return RunVocabulary(content, given["extra_ids"], tuple(given["specials_from_extra_ids"]))
 
 
 def tokenizer_folder(gin: GinValues) -> Path | None:
@@ -174,7 +174,7 @@ def tokenizer_file(kept: Path, folder: Path, names: Sequence[str]) -> str | None
     include, name, extra = "data/hf_tokenizer.gin", "tokenizer.json", ""
   elif "spiece.model" in names:  # T5's
     include, name = "data/vocabulary.gin", "spiece.model"
-    extra = f"EXTRA_IDS = {tokenizer_files.appended_sentinels(kept)}\n"
+    extra = f"EXTRA_IDS = {tokenizer_export.appended_sentinels(kept)}\n"
   else:
     return None
   return (

@@ -15,7 +15,7 @@ from t5x_style.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class LazyArray:
   """An array that lies in a file: its shape is known, its values are read when asked for.
 
   Attributes:
@@ -27,23 +27,23 @@ class Stored:
   fetch: Callable[[tuple[Any, ...]], np.ndarray]
 
   @classmethod
-  def of(cls, array: np.ndarray) -> "Stored":
+  def in_memory(cls, array: np.ndarray) -> "LazyArray":
     """An array in memory."""
     return cls(array.shape, lambda index: array[index])
 
   def read(self) -> np.ndarray:
     return self.fetch(())
 
-  def layer(self, i: int, axis: int = 0) -> "Stored":
+  def layer(self, i: int, axis: int = 0) -> "LazyArray":
     """The part at index i of `axis`; nothing else is read."""
     shape = self.shape[:axis] + self.shape[axis + 1 :]
-    return Stored(shape, lambda index: self.fetch((slice(None),) * axis + (i,))[index])
+    return LazyArray(shape, lambda index: self.fetch((slice(None),) * axis + (i,))[index])
 
-  def reshape(self, shape: tuple[int, ...]) -> "Stored":
-    return Stored(shape, lambda index: self.read().reshape(shape)[index])
+  def reshape(self, shape: tuple[int, ...]) -> "LazyArray":
+    return LazyArray(shape, lambda index: self.read().reshape(shape)[index])
 
 
-def orbax_arrays(folder: epath.Path, below: str) -> dict[str, Stored]:
+def orbax_arrays(folder: epath.Path, below: str) -> dict[str, LazyArray]:
   """{"encoder/.../kernel": array} of the tree at key `below` of what Orbax saved in `folder`.
 
   Raises:
@@ -76,7 +76,7 @@ def orbax_arrays(folder: epath.Path, below: str) -> dict[str, Stored]:
   return open_arrays({name: tensorstore_url(folder / key) for name, key in names.items()})
 
 
-def open_arrays(places: Mapping[str, Any]) -> dict[str, Stored]:
+def open_arrays(places: Mapping[str, Any]) -> dict[str, LazyArray]:
   """Opens zarr arrays, all at once, as a look into a bucket takes a while.
 
   Args:
@@ -95,7 +95,7 @@ def open_arrays(places: Mapping[str, Any]) -> dict[str, Stored]:
         store = _open(places[name], "zarr3").result()
       except ValueError as error:
         raise UserError(f"the array {name} cannot be opened: {error}") from error
-    arrays[name] = Stored(tuple(store.shape), _fetch(store))
+    arrays[name] = LazyArray(tuple(store.shape), _fetch(store))
   return arrays
 
 

@@ -15,14 +15,14 @@ import numpy as np
 from etils import epath
 
 from t5x_style.checkpoints import manager
-from t5x_style.checkpoints.arrays import Stored, check_path, orbax_arrays
+from t5x_style.checkpoints.arrays import LazyArray, check_path, orbax_arrays
 from t5x_style.errors import UserError, first_line, shortened
 from t5x_style.models import TransformerConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 # (path, the model, names and shapes of its unrolled parameters) -> what is stored there under the
 # same names; None where the path holds no checkpoint of the reader's kind.
-Reader = Callable[[str, TransformerConfig, Shapes], Mapping[str, Stored] | None]
+Reader = Callable[[str, TransformerConfig, Shapes], Mapping[str, LazyArray] | None]
 
 # The parameters with a row for each id of the vocabulary, and the axis of the rows.
 _VOCABULARY_AXIS = {"token_embed/embedding": 0, "head/kernel": 1, "head/bias": 0}
@@ -94,7 +94,7 @@ def check_initial(
 class _Opened(NamedTuple):
   """A checkpoint whose parameters have to be put together, found to fit the model."""
 
-  stored: Mapping[str, Stored]
+  stored: Mapping[str, LazyArray]
   parts: Mapping[str, list[str]]  # names there of what each parameter of the model is made of
   grown: tuple[int, int] | None  # ids there and here, where the vocabulary has grown
 
@@ -160,7 +160,7 @@ def unrolled_names(shapes: Shapes, shared: bool = False) -> dict[str, list[str]]
   return {name: parts(name, shape) for name, shape in shapes.items()}
 
 
-def _unrolled(arrays: Mapping[str, Stored], shared: bool) -> dict[str, Stored]:
+def _unrolled(arrays: Mapping[str, LazyArray], shared: bool) -> dict[str, LazyArray]:
   """The parameters of single layers."""
   result = {}
   for name, parts in unrolled_names({k: x.shape for k, x in arrays.items()}, shared).items():
@@ -212,7 +212,7 @@ def _natural(name):
   return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _assemble(name: str, leaf: Any, parts: Sequence[Stored]) -> jax.Array:
+def _assemble(name: str, leaf: Any, parts: Sequence[LazyArray]) -> jax.Array:
   """One parameter of the model, read on the host and put where its shards belong."""
   stacked = len(leaf.shape) > len(parts[0].shape)
   whole = np.stack([part.read() for part in parts]) if stacked else parts[0].read()

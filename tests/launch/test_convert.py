@@ -109,27 +109,28 @@ def test_the_gin_file_is_complete(theirs, tmp_path):
   """It makes the model whatever another one set before it."""
   from launch.configuration import model_gin
   from launch.configuration.gin_values import GinValues
-  from t5x_style.interop import huggingface
+  from t5x_style.interop.huggingface import model_folder
 
   run("--from=hf:theirs", "--to=ours")
   config = model_gin.transformer_config(
     GinValues(["models/encoder_only_mini.gin", "ours/model.gin"])
   )
-  assert config == huggingface.open_folder("theirs").correspondence.config
+  assert config == model_folder.open_folder("theirs").correspondence.config
 
 
 def test_numerics_are_left_to_the_run(theirs, tmp_path):
   """FP8 too: it changes neither what is imported nor what is exported."""
   from launch.configuration import model_gin
   from launch.configuration.gin_values import GinValues
-  from t5x_style.interop import huggingface, readers
+  from t5x_style.interop import checkpoint_formats
+  from t5x_style.interop.huggingface import correspondence
 
   run("--from=hf:theirs", "--to=ours")
   numerics = ["FP8 = True", "DTYPE = 'bfloat16'", "SCAN_LAYERS = False", "REMAT = 'full'"]
   config = model_gin.transformer_config(GinValues(["ours/model.gin"], numerics))
   assert config.fp8 and config.dtype == "bfloat16" and config.remat == "full"
-  shapes = {"/".join(keys): x.shape for keys, x in huggingface.abstract_params(config).items()}
-  assert readers.READERS[0]("hf:theirs", config, shapes).keys() == shapes.keys()
+  shapes = {"/".join(keys): x.shape for keys, x in correspondence.abstract_params(config).items()}
+  assert checkpoint_formats.READERS[0]("hf:theirs", config, shapes).keys() == shapes.keys()
   bindings = [f"--gin_bindings={text}" for text in (*numerics[:2], numerics[3])]
   run("--from=ours", "--to=hf:back", *bindings)
   found, wanted = all_tensors(tmp_path / "back"), tensors()
@@ -139,14 +140,14 @@ def test_numerics_are_left_to_the_run(theirs, tmp_path):
 def test_the_gin_file_of_scaled_positions(theirs):
   from launch.configuration import model_gin, reader
   from launch.configuration.gin_values import GinValues
-  from t5x_style.interop import huggingface
+  from t5x_style.interop.huggingface import model_folder
   from t5x_style.models import TransformerConfig
 
   rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
   rope["original_max_position_embeddings"] = 64
   (theirs / "config.json").write_text(json.dumps(SETTINGS | {"rope_scaling": rope}))
   run("--from=hf:theirs", "--to=ours")
-  wanted = huggingface.open_folder("theirs").correspondence.config
+  wanted = model_folder.open_folder("theirs").correspondence.config
   assert wanted.rotary_scaling.original_length == 64
   assert model_gin.transformer_config(GinValues(["ours/model.gin"])) == wanted
   read = reader.read(["ours/model.gin"])

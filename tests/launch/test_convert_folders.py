@@ -67,10 +67,10 @@ def test_names_of_every_kind(folder, arrays, capsys):
   import jax
 
   from t5x_style.checkpoints.warm_start import initial_params
-  from t5x_style.interop import huggingface
+  from t5x_style.interop.huggingface import correspondence, model_folder
 
-  config = huggingface.open_folder("theirs").correspondence.config
-  flat = huggingface.abstract_params(config)
+  config = model_folder.open_folder("theirs").correspondence.config
+  flat = correspondence.abstract_params(config)
   one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   abstract = {}
   for keys, x in flat.items():

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from t5x_style.interop import conversion, huggingface, model_settings, orbax_files
+from t5x_style.interop import orbax_files
+from t5x_style.interop.huggingface import config_export, conversion, correspondence
 from t5x_style.models import Transformer
 
 T5 = {
@@ -181,7 +182,7 @@ def random_parameters(config, seed=0):
   """Parameters of ours, none of them 0 or 1."""
   draw = np.random.default_rng(seed)
   arrays = {}
-  for keys, x in huggingface.abstract_params(config).items():
+  for keys, x in correspondence.abstract_params(config).items():
     vector = keys[-1] in ("scale", "bias")
     deviation = 0.3 if vector else x.shape[-1] ** -0.5
     if "query" in keys and not config.scale_attention:
@@ -326,10 +327,10 @@ def export_and_load(tmp_path):
 
   def export(config, arrays):
     write_step(tmp_path / "step", arrays)
-    there, settings = model_settings.choose_family(config)
+    there, settings = config_export.choose_family(config)
     (tmp_path / "out").mkdir()
     report = conversion.export_step(tmp_path / "step", tmp_path / "out", there, max_shard_size=1e9)
-    conversion.write_settings(tmp_path / "out", settings, report)
+    conversion.write_config_json(tmp_path / "out", settings, report)
     model_class = getattr(transformers, settings["architectures"][0])
     loaded, info = model_class.from_pretrained(tmp_path / "out", output_loading_info=True)
     return loaded.eval(), info

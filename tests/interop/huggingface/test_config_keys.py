@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from t5x_style.errors import UserError
-from t5x_style.interop import huggingface
-from t5x_style.interop.families import llama
-from t5x_style.interop.settings import Settings
+from t5x_style.interop.huggingface import family_registry, model_folder
+from t5x_style.interop.huggingface.config_json import ConfigJson
+from t5x_style.interop.huggingface.families import llama
 
 NAMES = (
   *("t5", "t5_1_1", "mt5", "bart", "bert", "roberta", "albert_masked", "modernbert", "gpt2"),
@@ -94,11 +94,11 @@ def test_the_list_of_keys_is_closed(name, copy, run_theirs, monkeypatch):
     read.add(key)
     return get(self, key)
 
-  config = huggingface.open_folder(folder).correspondence.config
+  config = model_folder.open_folder(folder).correspondence.config
   with monkeypatch.context() as patched:
     patched.setattr(config_class, "__getattribute__", record)
     run_theirs(model_class.from_pretrained(folder).eval(), config)
-  form = huggingface.form_of(Settings.read(folder))
+  form = family_registry.keys_of(ConfigJson.read(folder))
   known = form.model_fields.keys() | form.OTHER_NAMES.keys() | HARMLESS
   of_files = {key for key in read if not key.startswith("_") and not callable_in(config_class, key)}
   assert of_files - known == set()
@@ -122,10 +122,10 @@ def callable_in(config_class, name):
 )
 def test_what_transformers_reads(name, changes, copy, change_settings, run_ours, run_theirs):
   model_class, folder = copy(name)
-  before = run_ours(huggingface.open_folder(folder))
+  before = run_ours(model_folder.open_folder(folder))
   absent = [key for key, value in changes.items() if value is None]
   change_settings(folder, *absent, **{k: x for k, x in changes.items() if k not in absent})
-  opened = huggingface.open_folder(folder)
+  opened = model_folder.open_folder(folder)
   found = run_ours(opened)
   assert np.abs(found - before).max() > 1e-3
   wanted = load_and_run(model_class, folder, opened.correspondence.config, run_theirs)
@@ -135,7 +135,7 @@ def test_what_transformers_reads(name, changes, copy, change_settings, run_ours,
 def test_defaults_are_those_of_transformers():
   """Whatever a file is silent about."""
   transformers = pytest.importorskip("transformers")
-  for name, family in huggingface.FAMILIES.items():
+  for name, family in family_registry.FAMILIES.items():
     theirs = transformers.AutoConfig.for_model(name)
     for key, field in family.KEYS[name].model_fields.items():
       if field.default is not None and hasattr(theirs, key):
@@ -148,7 +148,7 @@ def test_defaults_are_those_of_transformers():
 
 def test_windows_of_qwen3_that_the_file_leaves_open():
   values = {"model_type": "qwen3", "num_hidden_layers": 30, "use_sliding_window": True}
-  fields = llama.from_settings(Settings(values), {})
+  fields = llama.from_config_json(ConfigJson(values), {})
   assert fields["attention_windows"] == (None,) * 28 + (4095,) * 2
   assert fields["head_dim"] == 128 and fields["num_kv_heads"] == 32
 
@@ -160,7 +160,7 @@ def test_every_key_with_other_values(name, copy, run_ours, run_theirs):
   model_class, folder = copy(name)
   file = folder / "config.json"
   values = json.loads(file.read_text())
-  form = huggingface.form_of(Settings.read(folder))
+  form = family_registry.keys_of(ConfigJson.read(folder))
   keys = values.keys() | form.model_fields.keys() | form.OTHER_NAMES.keys() | HARMLESS
   wrong, accepted = [], 0
   for key in sorted(keys - {"model_type", "architectures"}):
@@ -171,7 +171,7 @@ def test_every_key_with_other_values(name, copy, run_ours, run_theirs):
       changed |= {} if change == "ABSENT" else {key: change}
       file.write_text(json.dumps(changed))
       try:
-        opened = huggingface.open_folder(folder)
+        opened = model_folder.open_folder(folder)
       except UserError:
         continue
       config = opened.correspondence.config

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from t5x_style.interop import conversion, huggingface, model_settings
-from t5x_style.interop.differences import differences
+from t5x_style.interop.huggingface import config_export, conversion, model_folder
+from t5x_style.interop.huggingface.config_differences import differences
 
 MAX = 10**9
 
 
 def test_an_imported_model_computes_the_same(name, pretrained, read_parameters, compare):
   model, path = pretrained(name)
-  folder = huggingface.open_folder(path)
+  folder = model_folder.open_folder(path)
   compare(model, folder.correspondence.config, read_parameters(folder))
 
 
 def test_scanned_and_unrolled_layers_are_the_same(name, pretrained, read_parameters):
   _, path = pretrained(name)
-  scanned = read_parameters(huggingface.open_folder(path, scan_layers=True))
-  unrolled = read_parameters(huggingface.open_folder(path, scan_layers=False))
+  scanned = read_parameters(model_folder.open_folder(path, scan_layers=True))
+  unrolled = read_parameters(model_folder.open_folder(path, scan_layers=False))
   assert sum(x.size for x in scanned.values()) == sum(x.size for x in unrolled.values())
   for keys, array in unrolled.items():
     layer = next((key for key in keys if key.startswith("layers_")), None)
@@ -45,12 +45,12 @@ def test_a_bias_that_is_not_used_comes_back(untied, pretrained, tmp_path):
 
 def check_there_and_back(name, pretrained, tmp_path):
   _, path = pretrained(name)
-  folder = huggingface.open_folder(path)
+  folder = model_folder.open_folder(path)
   conversion.import_folder(folder, tmp_path / "ours")
   conversion.keep_unused(folder, tmp_path)
-  back, settings = model_settings.choose_family(folder.correspondence.config, folder.settings)
+  back, settings = config_export.choose_family(folder.correspondence.config, folder.config_json)
   (tmp_path / "theirs").mkdir()
-  kept = huggingface.read_unused(tmp_path, back)
+  kept = model_folder.read_unused(tmp_path, back)
   conversion.export_step(
     tmp_path / "ours", tmp_path / "theirs", back, max_shard_size=MAX, unused=kept
   )
@@ -67,7 +67,7 @@ def test_an_exported_model_computes_the_same(
 ):
   """Parameters of our own, a config.json that owes nothing to one of theirs."""
   _, path = pretrained(name)
-  config = huggingface.open_folder(path).correspondence.config
+  config = model_folder.open_folder(path).correspondence.config
   arrays = draw_parameters(config)
   loaded, info = export_and_load(config, arrays)
   missing = {key for key in info["missing_keys"] if not key.startswith("pooler.")}
@@ -79,13 +79,13 @@ def test_an_exported_model_computes_the_same(
 def test_tables_that_are_not_tied(name, pretrained, draw_parameters, compare, export_and_load):
   """Without ties transformers also parts what is one parameter here; each part has to be there."""
   _, path = pretrained(name)
-  there = huggingface.open_folder(path).correspondence.config
+  there = model_folder.open_folder(path).correspondence.config
   config = dataclasses.replace(there, tie_embeddings=False)
   arrays = draw_parameters(config)
   loaded, info = export_and_load(config, arrays)
   assert not info["missing_keys"] and not info["unexpected_keys"]
   compare(loaded, config, arrays)
-  back = huggingface.open_folder(loaded.name_or_path)
+  back = model_folder.open_folder(loaded.name_or_path)
   assert back.correspondence.config.tie_embeddings is False
   assert not differences(config, back.correspondence.config)
 
@@ -97,7 +97,7 @@ def test_scaled_logits_move_into_the_last_norm(
   """Ours may divide the last states by sqrt(D), theirs have no such step."""
   _, path = pretrained(name)
   config = dataclasses.replace(
-    huggingface.open_folder(path).correspondence.config, tie_embeddings=True, scale_logits=True
+    model_folder.open_folder(path).correspondence.config, tie_embeddings=True, scale_logits=True
   )
   arrays = draw_parameters(config)
   arrays["token_embed", "embedding"] *= 30  # The logits are small otherwise.

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from t5x_style.errors import UserError
-from t5x_style.interop import safetensors_files as files
+from t5x_style.interop.huggingface import safetensors_files as files
 
 
 @pytest.fixture

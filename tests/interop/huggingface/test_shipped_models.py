@@ -8,7 +8,7 @@ import pytest
 from launch.configuration import model_gin
 from launch.configuration.gin_values import GinValues
 from t5x_style.errors import UserError
-from t5x_style.interop import model_settings
+from t5x_style.interop.huggingface import config_export
 from t5x_style.models import RotaryScaling
 
 FOLDER = Path(__file__).parents[3] / "gin_configs" / "models"
@@ -61,7 +61,7 @@ def test_an_exported_model_computes_the_same(name, export_and_load, draw_paramet
   config = shrunk(model_gin.transformer_config(GinValues([str(FILES[name])])))
   if name in LACKING:
     with pytest.raises(UserError, match="transformers has no such model"):
-      model_settings.choose_family(config)
+      config_export.choose_family(config)
     return
   arrays = draw_parameters(config)
   if config.tie_embeddings and config.scale_logits:

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from t5x_style.interop import huggingface
+from t5x_style.interop.huggingface import model_folder
 from t5x_style.models import Transformer
 from t5x_style.training.loss import TrainingLoss
 
@@ -80,7 +80,7 @@ def test_loss_and_gradients_of_a_training_step(
   name, task, max_targets, pretrained, read_parameters, draw_inputs, as_tree
 ):
   model, path = pretrained(name)
-  folder = huggingface.open_folder(path)
+  folder = model_folder.open_folder(path)
   there = folder.correspondence
   weights = np.ones((2, 13), np.float32)
   weights[0, 6:8] = 0
@@ -94,7 +94,7 @@ def test_loss_and_gradients_of_a_training_step(
   expected, their_gradients = torch_step(model, given)
   assert float(found) == pytest.approx(expected, rel=1e-5)
   for keys, parts in there.places.items():
-    views = [rule.view(their_gradients[rule.theirs], there.sizes) for _, rule in parts]
+    views = [rule.view(their_gradients[rule.tensor], there.sizes) for _, rule in parts]
     wanted = views[0] if parts[0][0].index is None else np.stack(views)
     got = gradients
     for key in keys:

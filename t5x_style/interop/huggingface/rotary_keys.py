@@ -9,8 +9,8 @@ import pydantic
 from pydantic import Field
 
 from t5x_style.errors import UserError
-from t5x_style.interop.config_keys import ConfigKeys, Count, Positive, absent
-from t5x_style.interop.settings import Settings, cycle
+from t5x_style.interop.huggingface.config_json import ConfigJson, cycle
+from t5x_style.interop.huggingface.config_keys import ConfigKeys, Count, Positive, absent
 from t5x_style.models import RotaryScaling
 
 FULL, LOCAL = "full_attention", "sliding_attention"
@@ -57,22 +57,22 @@ class _KindOrLlama3(pydantic.BaseModel):
 
 
 def layer_windows(
-  settings: Settings, layers: int, kinds: Sequence[str], window: int | None
+  config_json: ConfigJson, layers: int, kinds: Sequence[str], window: int | None
 ) -> tuple[int | None, ...]:
   """The cycle of windows of layers of these kinds.
 
   Raises:
     UserError: there are not as many kinds as layers.
   """
-  if settings.values.get("layer_types") is not None and len(kinds) != layers:
+  if config_json.values.get("layer_types") is not None and len(kinds) != layers:
     raise UserError(
-      f"{settings.source}: layer_types has {len(kinds)} entries for the {layers} layers."
+      f"{config_json.source}: layer_types has {len(kinds)} entries for the {layers} layers."
     )
   return cycle([window if kind == LOCAL else None for kind in kinds])
 
 
 def rotary_fields(
-  settings: Settings, keys: RotaryKeys, max_positions: int
+  config_json: ConfigJson, keys: RotaryKeys, max_positions: int
 ) -> tuple[float, RotaryScaling | None]:
   """The base and the stretching of a family whose layers all have the same positions.
 
@@ -86,14 +86,14 @@ def rotary_fields(
   table = keys.rope_scaling or keys.rope_parameters or {}
   for kind in (FULL, LOCAL):
     if kind in table:
-      raise settings.table(name, table).refusal(kind, table[kind], ["one table for all layers"])
+      raise config_json.table(name, table).refusal(kind, table[kind], ["one table for all layers"])
   defaults = {"original_max_position_embeddings": max_positions, "rope_theta": keys.rope_theta}
   said = keys.original_max_position_embeddings
   wins = {} if said is None else {"original_max_position_embeddings": said}
-  return _read(settings.table(name, defaults | table | wins), llama3=True)
+  return _read(config_json.table(name, defaults | table | wins), llama3=True)
 
 
-def rotary_fields_by_kind(settings: Settings, keys: RotaryKeys, defaults: Mapping[str, float]):
+def rotary_fields_by_kind(config_json: ConfigJson, keys: RotaryKeys, defaults: Mapping[str, float]):
   """{kind of layer: base} of a family whose layers differ by kind, as ModernBERT's.
 
   As in transformers 5, what rope_scaling says goes into the tables of both kinds.
@@ -104,23 +104,23 @@ def rotary_fields_by_kind(settings: Settings, keys: RotaryKeys, defaults: Mappin
   tables = keys.rope_parameters or {}
   foreign = {name: value for name, value in tables.items() if name not in (FULL, LOCAL)}
   for name, value in foreign.items():
-    raise settings.table("rope_parameters", tables).refusal(name, value, [FULL, LOCAL])
+    raise config_json.table("rope_parameters", tables).refusal(name, value, [FULL, LOCAL])
   bases = {}
   for kind in (FULL, LOCAL):
     table = tables.get(kind) or {}
     if not isinstance(table, dict):
-      raise settings.table("rope_parameters", tables).refusal(kind, table, ["a table"])
+      raise config_json.table("rope_parameters", tables).refusal(kind, table, ["a table"])
     table = {"rope_theta": defaults[kind]} | table | (keys.rope_scaling or {})
-    bases[kind], _ = _read(settings.table(f"rope_parameters.{kind}", table), llama3=False)
+    bases[kind], _ = _read(config_json.table(f"rope_parameters.{kind}", table), llama3=False)
   return bases
 
 
-def _read(table: Settings, llama3: bool) -> tuple[float, RotaryScaling | None]:
+def _read(table: ConfigJson, llama3: bool) -> tuple[float, RotaryScaling | None]:
   kind = table.values.setdefault("rope_type", table.values.get("type", "default"))
-  table.by(_KindOrLlama3 if llama3 else _Kind)
+  table.parse(_KindOrLlama3 if llama3 else _Kind)
   if kind == "default":
-    return table.by(_Plain).rope_theta, None
-  found = table.by(_Llama3)
+    return table.parse(_Plain).rope_theta, None
+  found = table.parse(_Llama3)
   if found.high_freq_factor <= found.low_freq_factor:
     raise table.refusal(
       "high_freq_factor", found.high_freq_factor, [f"more than {found.low_freq_factor}"]

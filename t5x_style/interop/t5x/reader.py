@@ -8,9 +8,9 @@ weights, there as here (`scale_attention = False`), and a tied head divides by s
 import re
 from collections.abc import Mapping
 
-from t5x_style.checkpoints.arrays import Stored
+from t5x_style.checkpoints.arrays import LazyArray
 from t5x_style.errors import UserError
-from t5x_style.interop import t5x_files
+from t5x_style.interop.t5x import checkpoint_files
 from t5x_style.models import TransformerConfig
 
 _WHOLE = {
@@ -49,7 +49,7 @@ _CONVENTIONS = {
 
 def read(
   path: str, config: TransformerConfig, wanted: Mapping[str, tuple[int, ...]]
-) -> dict[str, Stored] | None:
+) -> dict[str, LazyArray] | None:
   """The parameters of a T5X checkpoint under the names of our unrolled model.
 
   Args:
@@ -64,10 +64,10 @@ def read(
   Raises:
     UserError: the model computes something else with such parameters.
   """
-  folder = t5x_files.find(path)
+  folder = checkpoint_files.find(path)
   if folder is None:
     return None
-  found = t5x_files.arrays(folder)
+  found = checkpoint_files.arrays(folder)
   _check_conventions(path, config)
   each = [name for name in found if _EACH_LAYERS_BIAS.fullmatch(name)]
   if each:
@@ -75,7 +75,7 @@ def read(
       f"INITIAL_CHECKPOINT_PATH = {path!r} has a relative position bias in every layer ({each[0]}, "
       "as umT5 and T5X's scalable example have); the models here share one among the layers."
     )
-  result: dict[str, Stored] = {}
+  result: dict[str, LazyArray] = {}
   for name, array in found.items():
     for ours, part in _renamed(name, array, config, wanted):
       shape = wanted.get(ours)

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import Field
 
 from t5x_style.errors import UserError
-from t5x_style.interop.config_keys import (
+from t5x_style.interop.huggingface.config_json import ACTIVATIONS, ConfigJson, activation_name
+from t5x_style.interop.huggingface.config_keys import (
   Activation,
   ConfigKeys,
   Count,
@@ -17,14 +18,13 @@ from t5x_style.interop.config_keys import (
   Rate,
   absent,
 )
-from t5x_style.interop.rules import Rule, dense, in_layer, norm
-from t5x_style.interop.safetensors_files import same_bits
-from t5x_style.interop.settings import ACTIVATIONS, Settings, their_activation
+from t5x_style.interop.huggingface.safetensors_files import same_bits
+from t5x_style.interop.huggingface.tensor_rules import TensorRule, dense, in_layer, norm
 from t5x_style.models import TransformerConfig
 
-KIND = "encoder_decoder"
-ARCHITECTURES = ("T5ForConditionalGeneration", "MT5ForConditionalGeneration")
-BASE, HEADS = "", ()
+ARCHITECTURE = "encoder_decoder"
+CLASSES = ("T5ForConditionalGeneration", "MT5ForConditionalGeneration")
+BASE_PREFIX, HEAD_PREFIXES = "", ()
 EMBEDDING, HEAD = "shared.weight", "lm_head.weight"
 # T5 1.0 was published with a table of cross-attention positions that no model uses.
 BUFFERS = (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",)
@@ -68,11 +68,11 @@ class MT5Keys(T5Keys):
 KEYS: dict[str, type[ConfigKeys]] = {"t5": T5Keys, "mt5": MT5Keys}
 
 
-def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  keys = settings.by(MT5Keys if settings.model_type == "mt5" else T5Keys)
+def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
+  keys = config_json.parse(MT5Keys if config_json.model_type == "mt5" else T5Keys)
   # Not of num_hidden_layers, the other name of num_layers, as that is set later in transformers.
-  like_encoder = settings.values.get("num_layers", type(keys).model_fields["num_layers"].default)
-  tied, scaled = _head(settings, keys, tensors)
+  like_encoder = config_json.values.get("num_layers", type(keys).model_fields["num_layers"].default)
+  tied, scaled = _head(config_json, keys, tensors)
   return {
     "vocab_size": keys.vocab_size,
     "emb_dim": keys.d_model,
@@ -81,7 +81,7 @@ def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, A
     "mlp_dim": keys.d_ff,
     "num_encoder_layers": keys.num_layers,
     "num_decoder_layers": keys.num_decoder_layers or like_encoder,
-    "mlp_activations": _activations(settings, keys),
+    "mlp_activations": _activations(config_json, keys),
     "norm": "rms",
     "norm_epsilon": keys.layer_norm_epsilon,
     "dropout_rate": keys.dropout_rate,
@@ -94,7 +94,7 @@ def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, A
   }
 
 
-def _activations(settings: Settings, keys: T5Keys) -> tuple[str, ...]:
+def _activations(config_json: ConfigJson, keys: T5Keys) -> tuple[str, ...]:
   """The activation, and whether it is a gate: dense_act_fn and is_gated_act win where they are."""
   form = keys.feed_forward_proj
   gated, first = form.startswith("gated-"), form.removeprefix("gated-")
@@ -102,14 +102,14 @@ def _activations(settings: Settings, keys: T5Keys) -> tuple[str, ...]:
     first = "gelu_new"  # The name of T5 1.1, which transformers reads in this way too.
   if keys.dense_act_fn is None and first not in ACTIVATIONS:
     known = [*map(repr, ACTIVATIONS), "one of these with 'gated-' in front"]
-    raise settings.refusal("feed_forward_proj", form, known, quoted=True)
+    raise config_json.refusal("feed_forward_proj", form, known, quoted=True)
   name = keys.dense_act_fn or cast(Activation, first)
   if keys.is_gated_act is not None:
     gated = keys.is_gated_act
   return (ACTIVATIONS[name], "linear") if gated else (ACTIVATIONS[name],)
 
 
-def _head(settings: Settings, keys: T5Keys, tensors: Mapping[str, Any]) -> tuple[bool, bool]:
+def _head(config_json: ConfigJson, keys: T5Keys, tensors: Mapping[str, Any]) -> tuple[bool, bool]:
   """Whether the head is the table of the embeddings, and whether hidden states are scaled for it.
 
   T5 1.0 shares the table and scales; T5 1.1 does neither and says so by tie_word_embeddings. Files
@@ -118,23 +118,23 @@ def _head(settings: Settings, keys: T5Keys, tensors: Mapping[str, Any]) -> tuple
   scaled = keys.tie_word_embeddings
   if keys.scale_decoder_outputs is not None:
     scaled = keys.scale_decoder_outputs
-  if settings.model_type == "mt5":
+  if config_json.model_type == "mt5":
     scaled = False  # Whatever is said: transformers' mT5 has no such step.
   own = HEAD in tensors
   if own and keys.tie_word_embeddings:
     own = not same_bits(tensors[HEAD], tensors.get(EMBEDDING))
   if own and scaled:
     raise UserError(
-      f"{settings.source}: {HEAD} is not {EMBEDDING}, and as the file does not say otherwise, "
+      f"{config_json.source}: {HEAD} is not {EMBEDDING}, and as the file does not say otherwise, "
       "transformers divides the hidden states by sqrt(d_model) in front of it; models here do that "
       'with a shared table only. If it is a T5 1.1, write "tie_word_embeddings": false there.'
     )
   return not own, scaled
 
 
-def to_settings(config: TransformerConfig) -> dict[str, Any]:
+def to_config_json(config: TransformerConfig) -> dict[str, Any]:
   activation, *gate = config.mlp_activations
-  form = their_activation(activation)
+  form = activation_name(activation)
   if gate:
     form = "gated-gelu" if form == "gelu_new" else f"gated-{form}"
   return {
@@ -159,19 +159,19 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
   }
 
 
-def rules(config: TransformerConfig) -> Iterator[Rule]:
-  yield Rule("token_embed/embedding", EMBEDDING, "V D -> V D")
+def rules(config: TransformerConfig) -> Iterator[TensorRule]:
+  yield TensorRule("token_embed/embedding", EMBEDDING, "V D -> V D")
   for stack, layers in (
     ("encoder", config.num_encoder_layers),
     ("decoder", config.num_decoder_layers),
   ):
     table = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    yield Rule(f"{stack}/relative_bias/embedding", table, "R N -> N R")
+    yield TensorRule(f"{stack}/relative_bias/embedding", table, "R N -> N R")
     for i in range(layers):
       yield from in_layer(stack, i, f"{stack}.block.{i}.layer.", _layer(config, stack))
     yield from norm(f"{stack}/final_norm", f"{stack}.final_layer_norm", False)
   if not config.tie_embeddings:
-    yield Rule("head/kernel", HEAD, "V D -> D V")
+    yield TensorRule("head/kernel", HEAD, "V D -> D V")
 
 
 def aliases(config: TransformerConfig) -> dict[str, str]:
@@ -179,7 +179,7 @@ def aliases(config: TransformerConfig) -> dict[str, str]:
   return tied | ({HEAD: EMBEDDING} if config.tie_embeddings else {})
 
 
-def _layer(config: TransformerConfig, stack: str) -> Iterator[Rule]:
+def _layer(config: TransformerConfig, stack: str) -> Iterator[TensorRule]:
   parts = [("self_attention", "SelfAttention")]
   if stack == "decoder":
     parts.append(("cross_attention", "EncDecAttention"))

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from t5x_style.errors import UserError
-from t5x_style.interop import model_settings
-from t5x_style.interop.families import t5
-from t5x_style.interop.huggingface import open_folder
-from t5x_style.interop.settings import Settings, cycle
+from t5x_style.interop.huggingface import config_export
+from t5x_style.interop.huggingface.config_json import ConfigJson, cycle
+from t5x_style.interop.huggingface.families import t5
+from t5x_style.interop.huggingface.model_folder import open_folder
 from t5x_style.models import TransformerConfig
 
 LLAMA = {"model_type": "llama", "vocab_size": 8, "hidden_size": 8, "num_attention_heads": 2}
@@ -70,12 +70,12 @@ def test_what_cannot_be_expressed(tmp_path, values, message):
 
 def test_no_folder_and_no_json(tmp_path):
   with pytest.raises(UserError, match="does not exist.*not fetched"):
-    Settings.read(tmp_path / "bert-base-uncased")
+    ConfigJson.read(tmp_path / "bert-base-uncased")
   with pytest.raises(UserError, match="holds no config.json"):
-    Settings.read(tmp_path)
+    ConfigJson.read(tmp_path)
   (tmp_path / "config.json").write_text("{")
   with pytest.raises(ValueError, match="config.json' cannot be read"):
-    Settings.read(tmp_path)
+    ConfigJson.read(tmp_path)
 
 
 def test_cycles():
@@ -91,21 +91,21 @@ def test_a_model_that_transformers_lacks_is_refused_with_what_differs():
   config = TransformerConfig(
     **SIZES, num_decoder_layers=2, positions="rotary", mlp_activations=("silu", "linear")
   )
-  assert model_settings.choose_family(config)[1]["model_type"] == "llama"
+  assert config_export.choose_family(config)[1]["model_type"] == "llama"
   capped = dataclasses.replace(config, logit_soft_cap=30.0)
   with pytest.raises(ValueError, match=r"llama: logit_soft_cap = 30.0, not None"):
-    model_settings.choose_family(capped)
+    config_export.choose_family(capped)
   with pytest.raises(ValueError, match="gpt2.*positions = 'rotary', not 'learned'"):
-    model_settings.choose_family(config, name="gpt2")
+    config_export.choose_family(config, name="gpt2")
   with pytest.raises(ValueError, match="--family=gpt4 is not known; known are t5"):
-    model_settings.choose_family(config, name="gpt4")
+    config_export.choose_family(config, name="gpt4")
 
 
 def test_what_is_not_about_the_model_is_kept_from_where_it_began(pretrained):
   _, path = pretrained("bart")
   folder = open_folder(path)
   larger = dataclasses.replace(folder.correspondence.config, vocab_size=128)
-  _, settings = model_settings.choose_family(larger, folder.settings)
+  _, settings = config_export.choose_family(larger, folder.config_json)
   assert settings["vocab_size"] == 128
   assert settings["forced_eos_token_id"] == 2 and settings["decoder_start_token_id"] == 2
 
@@ -114,8 +114,8 @@ def test_what_is_true_no_more_is_not_kept(pretrained):
   """transformers 5 writes what it derives into config.json, and reads it before all else."""
   _, path = pretrained("t5")
   folder = open_folder(path)
-  assert folder.settings.values["dense_act_fn"] == "relu"
+  assert folder.config_json.values["dense_act_fn"] == "relu"
   changed = dataclasses.replace(folder.correspondence.config, mlp_activations=("silu", "linear"))
-  _, settings = model_settings.choose_family(changed, folder.settings)
-  assert t5.from_settings(Settings(settings), {})["mlp_activations"] == ("silu", "linear")
+  _, settings = config_export.choose_family(changed, folder.config_json)
+  assert t5.from_config_json(ConfigJson(settings), {})["mlp_activations"] == ("silu", "linear")
   assert settings["eos_token_id"] == 1

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
-from t5x_style.interop.config_keys import (
+from t5x_style.interop.huggingface.config_json import (
+  ACTIVATIONS,
+  ConfigJson,
+  activation_name,
+  head_width,
+)
+from t5x_style.interop.huggingface.config_keys import (
   NO_PADDING,
   Activation,
   ConfigKeys,
@@ -14,13 +20,18 @@ from t5x_style.interop.config_keys import (
   FullAttentionKeys,
   Rate,
 )
-from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
-from t5x_style.interop.settings import ACTIVATIONS, Settings, head_width, their_activation
+from t5x_style.interop.huggingface.tensor_rules import (
+  TensorRule,
+  dense,
+  in_layer,
+  logit_factor,
+  norm,
+)
 from t5x_style.models import TransformerConfig
 
-KIND = "encoder_decoder"
-ARCHITECTURES = ("BartForConditionalGeneration",)
-BASE, HEADS = "model.", ("lm_head.", "final_logits_bias")
+ARCHITECTURE = "encoder_decoder"
+CLASSES = ("BartForConditionalGeneration",)
+BASE_PREFIX, HEAD_PREFIXES = "model.", ("lm_head.", "final_logits_bias")
 EMBEDDING, HEAD, BIAS = "model.shared.weight", "lm_head.weight", "final_logits_bias"
 BUFFERS = ()
 
@@ -60,22 +71,22 @@ class BartKeys(FullAttentionKeys):
 KEYS: dict[str, type[ConfigKeys]] = {"bart": BartKeys}
 
 
-def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  keys = settings.by(BartKeys)
+def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
+  keys = config_json.parse(BartKeys)
   heads, mlp = keys.encoder_attention_heads, keys.encoder_ffn_dim
   for name, there, here in (
     ("decoder_attention_heads", keys.decoder_attention_heads, heads),
     ("decoder_ffn_dim", keys.decoder_ffn_dim, mlp),
   ):
     if there != here:
-      raise settings.refusal(name, there, [here])
+      raise config_json.refusal(name, there, [here])
   # Files always have this bias, of zeros where nothing was ever put into it.
   bias = BIAS in tensors and (tensors[BIAS] is None or bool(tensors[BIAS].map().any()))
   return {
     "vocab_size": keys.vocab_size,
     "emb_dim": keys.d_model,
     "num_heads": heads,
-    "head_dim": head_width(settings, keys.d_model, heads),
+    "head_dim": head_width(config_json, keys.d_model, heads),
     "mlp_dim": mlp,
     "num_encoder_layers": keys.encoder_layers,
     "num_decoder_layers": keys.decoder_layers,
@@ -98,7 +109,7 @@ def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, A
   }
 
 
-def to_settings(config: TransformerConfig) -> dict[str, Any]:
+def to_config_json(config: TransformerConfig) -> dict[str, Any]:
   return {
     "model_type": "bart",
     "architectures": ["BartForConditionalGeneration"],
@@ -110,7 +121,7 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
     "decoder_ffn_dim": config.mlp_dim,
     "encoder_layers": config.num_encoder_layers,
     "decoder_layers": config.num_decoder_layers,
-    "activation_function": their_activation(config.mlp_activations[0]),
+    "activation_function": activation_name(config.mlp_activations[0]),
     "dropout": config.dropout_rate,
     "attention_dropout": 0.0,
     "max_position_embeddings": config.max_length,
@@ -121,23 +132,25 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
   }
 
 
-def rules(config: TransformerConfig) -> Iterator[Rule]:
-  yield Rule("token_embed/embedding", EMBEDDING, "V E -> V E")
+def rules(config: TransformerConfig) -> Iterator[TensorRule]:
+  yield TensorRule("token_embed/embedding", EMBEDDING, "V E -> V E")
   for stack, ours, layers in (
     ("encoder", "", config.num_encoder_layers),
     ("decoder", "decoder_", config.num_decoder_layers),
   ):
     theirs = f"model.{stack}"
-    yield Rule(f"{ours}position_embed/embedding", f"{theirs}.embed_positions.weight", "M E -> M E")
+    yield TensorRule(
+      f"{ours}position_embed/embedding", f"{theirs}.embed_positions.weight", "M E -> M E"
+    )
     yield from norm(f"{ours}embed_norm", f"{theirs}.layernorm_embedding", True)
     for i in range(layers):
       # The norm of the decoder's last layer is the last one in front of the head.
       factor = logit_factor(config) if stack == "decoder" and i == layers - 1 else 1.0
       yield from in_layer(stack, i, f"{theirs}.layers.{i}.", _layer(stack, factor))
   if config.head_bias:
-    yield Rule("head/bias", BIAS, "P V -> V")
+    yield TensorRule("head/bias", BIAS, "P V -> V")
   if not config.tie_embeddings:
-    yield Rule("head/kernel", HEAD, "V D -> D V")
+    yield TensorRule("head/kernel", HEAD, "V D -> D V")
 
 
 def aliases(config: TransformerConfig) -> dict[str, str]:
@@ -156,7 +169,7 @@ def zeros(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
   return {} if config.head_bias else {BIAS: (1, config.vocab_size)}
 
 
-def _layer(stack: str, factor: float) -> Iterator[Rule]:
+def _layer(stack: str, factor: float) -> Iterator[TensorRule]:
   parts = [("self_attention", "self_attn")]
   if stack == "decoder":
     parts.append(("cross_attention", "encoder_attn"))

@@ -17,7 +17,7 @@ import flax.serialization
 import numpy as np
 from etils import epath
 
-from t5x_style.checkpoints.arrays import Stored, open_arrays, orbax_arrays, tensorstore_url
+from t5x_style.checkpoints.arrays import LazyArray, open_arrays, orbax_arrays, tensorstore_url
 from t5x_style.errors import UserError
 
 _STEP = re.compile(r"checkpoint_(\d+)")
@@ -40,7 +40,7 @@ def find(path: str) -> epath.Path | None:
   return None
 
 
-def arrays(folder: epath.Path) -> dict[str, Stored]:
+def arrays(folder: epath.Path) -> dict[str, LazyArray]:
   """{"encoder/layers_0/mlp/wo/kernel": array} of the parameters in a folder of `find`.
 
   Raises:
@@ -69,7 +69,7 @@ def arrays(folder: epath.Path) -> dict[str, Stored]:
   places, result = {}, {}
   for name, leaf in found.items():
     if isinstance(leaf, np.ndarray):
-      result[name] = Stored.of(leaf)
+      result[name] = LazyArray.in_memory(leaf)
     else:
       places[name] = tensorstore_url(folder / _folder_name(name, leaf))
   opened = open_arrays(places)

@@ -6,19 +6,25 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from t5x_style.errors import UserError
-from t5x_style.interop.config_keys import Activation, ConfigKeys, Count, Rate
-from t5x_style.interop.families import bert
-from t5x_style.interop.families.bert import BertKeys
-from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
-from t5x_style.interop.settings import Settings
+from t5x_style.interop.huggingface.config_json import ConfigJson
+from t5x_style.interop.huggingface.config_keys import Activation, ConfigKeys, Count, Rate
+from t5x_style.interop.huggingface.families import bert
+from t5x_style.interop.huggingface.families.bert import BertKeys
+from t5x_style.interop.huggingface.tensor_rules import (
+  TensorRule,
+  dense,
+  in_layer,
+  logit_factor,
+  norm,
+)
 from t5x_style.models import TransformerConfig
 
-KIND = "encoder_only"
-ARCHITECTURES = ("AlbertForPreTraining", "AlbertForMaskedLM")
-BASE, HEADS = "albert.", ("predictions.", "sop_classifier.")
+ARCHITECTURE = "encoder_only"
+CLASSES = ("AlbertForPreTraining", "AlbertForMaskedLM")
+BASE_PREFIX, HEAD_PREFIXES = "albert.", ("predictions.", "sop_classifier.")
 EMBEDDING, HEAD = "albert.embeddings.word_embeddings.weight", "predictions.decoder.weight"
 BUFFERS = (r"albert\.embeddings\.position_ids",)
-UNUSED = {"albert.pooler.weight": "D D", "albert.pooler.bias": "D"}
+UNUSED_TENSORS = {"albert.pooler.weight": "D D", "albert.pooler.bias": "D"}
 
 _TRANSFORM, _PAIRS = "predictions.dense.weight", "sop_classifier.classifier.weight"
 
@@ -39,15 +45,15 @@ class AlbertKeys(BertKeys):
 KEYS: dict[str, type[ConfigKeys]] = {"albert": AlbertKeys}
 
 
-def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  keys = settings.by(AlbertKeys)
+def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
+  keys = config_json.parse(AlbertKeys)
   masked = _TRANSFORM in tensors
   if not masked:
     raise UserError(
-      f"{settings.source} is of an ALBERT without the head for masked tokens ({_TRANSFORM}), which "
-      "has no place here: hidden states come back to the width of the table through that head."
+      f"{config_json.source} is of an ALBERT without the head for masked tokens ({_TRANSFORM}), "
+      "which is needed here: through it hidden states come back to the width of the table."
     )
-  return bert.encoder_fields(settings, keys) | {
+  return bert.encoder_fields(config_json, keys) | {
     # A group of several layers is a cycle of that many.
     "num_encoder_layers": keys.num_hidden_layers * keys.inner_group_num,
     "attention_windows": (None,) * keys.inner_group_num,
@@ -59,10 +65,10 @@ def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, A
   }
 
 
-def to_settings(config: TransformerConfig) -> dict[str, Any]:
+def to_config_json(config: TransformerConfig) -> dict[str, Any]:
   group = len(config.attention_windows)
   architecture = "AlbertForPreTraining" if config.pooled_classes else "AlbertForMaskedLM"
-  return bert.encoder_settings(config) | {
+  return bert.encoder_config_json(config) | {
     "model_type": "albert",
     "architectures": [architecture],
     "num_hidden_layers": config.num_encoder_layers // group,
@@ -72,8 +78,8 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
   }
 
 
-def rules(config: TransformerConfig) -> Iterator[Rule]:
-  yield from bert.embedding_rules(BASE)
+def rules(config: TransformerConfig) -> Iterator[TensorRule]:
+  yield from bert.embedding_rules(BASE_PREFIX)
   mapping = "albert.encoder.embedding_hidden_mapping_in"
   yield from dense("embed_projection", mapping, "D E -> E D", True)
   group = "albert.encoder.albert_layer_groups.0.albert_layers"
@@ -84,7 +90,7 @@ def rules(config: TransformerConfig) -> Iterator[Rule]:
     factor = logit_factor(config)
     yield from norm("head/transform_norm", "predictions.LayerNorm", True, "E", factor)
   if config.head_bias:
-    yield Rule("head/bias", "predictions.bias", "V -> V")
+    yield TensorRule("head/bias", "predictions.bias", "V -> V")
   if config.pooled_classes:
     yield from dense("pooler/dense", "albert.pooler", "O D -> D O", True)
     yield from dense("pooler/classes", "sop_classifier.classifier", "C D -> D C", True)
@@ -94,7 +100,7 @@ def aliases(config: TransformerConfig) -> dict[str, str]:
   return {"predictions.decoder.bias": "predictions.bias", HEAD: EMBEDDING}
 
 
-def _layer() -> Iterator[Rule]:
+def _layer() -> Iterator[TensorRule]:
   for name in ("query", "key", "value"):
     yield from dense(f"self_attention/{name}", f"attention.{name}", "(N H) D -> D N H", True)
   yield from dense("self_attention/out", "attention.dense", "D (N H) -> N H D", True)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from t5x_style.errors import UserError
-from t5x_style.interop.config_keys import Activation, ConfigKeys
+from t5x_style.interop.huggingface.config_keys import Activation, ConfigKeys
 
 Form = TypeVar("Form", bound=pydantic.BaseModel)
 
@@ -29,7 +29,7 @@ ACTIVATIONS: dict[Activation, str] = {
 _THEIRS = {"gelu_exact": "gelu", "gelu": "gelu_new", "relu": "relu", "silu": "silu"}
 
 
-class Settings:
+class ConfigJson:
   """The values of a config.json, with errors that name the file, the value and what is possible.
 
   Attributes:
@@ -44,7 +44,7 @@ class Settings:
     self.inside = inside
 
   @classmethod
-  def read(cls, folder: str | Path) -> Settings:
+  def read(cls, folder: str | Path) -> ConfigJson:
     """Those of a model's folder.
 
     Raises:
@@ -80,7 +80,7 @@ class Settings:
     """The names of transformers' classes that the weights are for, where the file says it."""
     return self.values.get("architectures") or []
 
-  def by(self, form: type[Form]) -> Form:
+  def parse(self, form: type[Form]) -> Form:
     """The values by a class of keys.
 
     Raises:
@@ -127,11 +127,11 @@ class Settings:
       f"models; supported is {' or '.join(words)}."
     )
 
-  def table(self, name: str, values: Mapping[str, Any]) -> Settings:
+  def table(self, name: str, values: Mapping[str, Any]) -> ConfigJson:
     """Values inside of these, such as those of rope_parameters."""
-    return Settings(values, self.source, f"{self.inside}{name}.")
+    return ConfigJson(values, self.source, f"{self.inside}{name}.")
 
-  def unsaid(self, form: type[ConfigKeys]) -> list[str]:
+  def defaulted_sizes(self, form: type[ConfigKeys]) -> list[str]:
     """Sizes that the file is silent about, with transformers' defaults: "d_model = 512"."""
     other = {own: name for name, own in form.OTHER_NAMES.items()}
     return [
@@ -143,7 +143,7 @@ class Settings:
     ]
 
 
-def head_width(settings: Settings, width: int, heads: int) -> int:
+def head_width(config_json: ConfigJson, width: int, heads: int) -> int:
   """The width of a head where it is not said.
 
   Raises:
@@ -151,8 +151,8 @@ def head_width(settings: Settings, width: int, heads: int) -> int:
   """
   if width % heads:
     raise UserError(
-      f"{settings.source}: the width of the model, {width}, has to divide by its {heads} attention "
-      "heads."
+      f"{config_json.source}: the width of the model, {width}, has to divide by its {heads} "
+      "attention heads."
     )
   return width // heads
 
@@ -165,7 +165,7 @@ def cycle(layers: Sequence[Any]) -> tuple[Any, ...]:
   return tuple(layers)
 
 
-def their_activation(ours: str) -> str:
+def activation_name(ours: str) -> str:
   """The spelling of an activation in a config.json.
 
   Raises:

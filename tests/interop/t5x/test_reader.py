@@ -9,9 +9,9 @@ import pytest
 
 from t5x_style.checkpoints.warm_start import initial_params
 from t5x_style.errors import UserError
-from t5x_style.interop import t5x
+from t5x_style.interop.t5x import reader
 from t5x_style.models import Transformer, TransformerConfig
-from tests.interop import conftest as files
+from tests.interop.t5x import conftest as files
 
 SIZES = {
   "vocab_size": files.V,
@@ -37,7 +37,7 @@ def read(path, **changes):
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), nn.meta.unbox(shapes)
   )
-  return config, initial_params(str(path), config, abstract, [t5x.read])
+  return config, initial_params(str(path), config, abstract, [reader.read])
 
 
 def logits(config, params):

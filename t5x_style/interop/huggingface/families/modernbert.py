@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from t5x_style.interop.config_keys import (
+from t5x_style.interop.huggingface.config_json import (
+  ACTIVATIONS,
+  ConfigJson,
+  activation_name,
+  head_width,
+)
+from t5x_style.interop.huggingface.config_keys import (
   NO_PADDING,
   Activation,
   ConfigKeys,
@@ -17,20 +23,25 @@ from t5x_style.interop.config_keys import (
   Window,
   absent,
 )
-from t5x_style.interop.rotary import (
+from t5x_style.interop.huggingface.rotary_keys import (
   FULL,
   LOCAL,
   RotaryKeys,
   layer_windows,
   rotary_fields_by_kind,
 )
-from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
-from t5x_style.interop.settings import ACTIVATIONS, Settings, head_width, their_activation
+from t5x_style.interop.huggingface.tensor_rules import (
+  TensorRule,
+  dense,
+  in_layer,
+  logit_factor,
+  norm,
+)
 from t5x_style.models import TransformerConfig
 
-KIND = "encoder_only"
-ARCHITECTURES = ("ModernBertForMaskedLM", "ModernBertModel")
-BASE, HEADS = "model.", ("head.", "decoder.")
+ARCHITECTURE = "encoder_only"
+CLASSES = ("ModernBertForMaskedLM", "ModernBertModel")
+BASE_PREFIX, HEAD_PREFIXES = "model.", ("head.", "decoder.")
 EMBEDDING, HEAD = "model.embeddings.tok_embeddings.weight", "decoder.weight"
 BUFFERS = (r"model\.(layers\.\d+\.attn\.)?rotary_emb\.(\w+_)?inv_freq",)
 
@@ -67,21 +78,21 @@ class ModernBertKeys(RotaryKeys):
 KEYS: dict[str, type[ConfigKeys]] = {"modernbert": ModernBertKeys}
 
 
-def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  keys = settings.by(ModernBertKeys)
+def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
+  keys = config_json.parse(ModernBertKeys)
   masked, bias = _TRANSFORM in tensors, keys.attention_bias
   activation = ACTIVATIONS[keys.hidden_activation]
   for name in ("mlp_bias", "norm_bias", *(["classifier_bias"] if masked else [])):
     if getattr(keys, name) != bias:
-      raise settings.refusal(name, not bias, [f"attention_bias = {bias}"])
+      raise config_json.refusal(name, not bias, [f"attention_bias = {bias}"])
   if masked and ACTIVATIONS[keys.classifier_activation] != activation:
     their = keys.classifier_activation
-    raise settings.refusal("classifier_activation", their, ["the hidden_activation"])
-  head_dim = head_width(settings, keys.hidden_size, keys.num_attention_heads)
+    raise config_json.refusal("classifier_activation", their, ["the hidden_activation"])
+  head_dim = head_width(config_json, keys.hidden_size, keys.num_attention_heads)
   if keys.head_dim not in (None, head_dim):
-    raise settings.refusal("head_dim", keys.head_dim, [head_dim])
+    raise config_json.refusal("head_dim", keys.head_dim, [head_dim])
   bases = rotary_fields_by_kind(
-    settings, keys, {FULL: keys.global_rope_theta, LOCAL: keys.local_rope_theta}
+    config_json, keys, {FULL: keys.global_rope_theta, LOCAL: keys.local_rope_theta}
   )
   return {
     "vocab_size": keys.vocab_size,
@@ -98,7 +109,7 @@ def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, A
     "dropout_rate": keys.mlp_dropout,
     "positions": "rotary",
     "rotary_base": bases[FULL],
-    "attention_windows": _windows(settings, keys),
+    "attention_windows": _windows(config_json, keys),
     "rotary_base_local": bases[LOCAL],
     "padding_id": NO_PADDING if keys.pad_token_id is None else keys.pad_token_id,
     "embedding_norm": True,
@@ -111,19 +122,19 @@ def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, A
   }
 
 
-def _windows(settings: Settings, keys: ModernBertKeys) -> tuple[int | None, ...]:
+def _windows(config_json: ConfigJson, keys: ModernBertKeys) -> tuple[int | None, ...]:
   """How far each layer sees to either side."""
   layers, every = keys.num_hidden_layers, keys.global_attn_every_n_layers
   kinds: Sequence[str] = keys.layer_types or [LOCAL if i % every else FULL for i in range(layers)]
   window = keys.sliding_window or keys.local_attention // 2
-  return layer_windows(settings, layers, kinds, window)
+  return layer_windows(config_json, layers, kinds, window)
 
 
-def to_settings(config: TransformerConfig) -> dict[str, Any]:
+def to_config_json(config: TransformerConfig) -> dict[str, Any]:
   layers, windows = config.num_encoder_layers, config.attention_windows
   kinds = [LOCAL if windows[i % len(windows)] else FULL for i in range(layers)]
   local = config.rotary_base if config.rotary_base_local is None else config.rotary_base_local
-  settings = {
+  config_json = {
     "model_type": "modernbert",
     "architectures": ["ModernBertForMaskedLM" if config.head_transform else "ModernBertModel"],
     "vocab_size": config.vocab_size,
@@ -131,8 +142,8 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
     "num_attention_heads": config.num_heads,
     "intermediate_size": config.mlp_dim,
     "num_hidden_layers": layers,
-    "hidden_activation": their_activation(config.mlp_activations[0]),
-    "classifier_activation": their_activation(config.mlp_activations[0]),
+    "hidden_activation": activation_name(config.mlp_activations[0]),
+    "classifier_activation": activation_name(config.mlp_activations[0]),
     "norm_eps": config.norm_epsilon,
     "mlp_dropout": config.dropout_rate,
     "embedding_dropout": config.dropout_rate,
@@ -150,12 +161,12 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
     "tie_word_embeddings": config.tie_embeddings,
   }
   biases = ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias")
-  return settings | dict.fromkeys(biases, config.use_bias)
+  return config_json | dict.fromkeys(biases, config.use_bias)
 
 
-def rules(config: TransformerConfig) -> Iterator[Rule]:
+def rules(config: TransformerConfig) -> Iterator[TensorRule]:
   bias = config.use_bias
-  yield Rule("token_embed/embedding", EMBEDDING, "V E -> V E")
+  yield TensorRule("token_embed/embedding", EMBEDDING, "V E -> V E")
   yield from norm("embed_norm", "model.embeddings.norm", bias)
   for i in range(config.num_encoder_layers):
     yield from in_layer("encoder", i, f"model.layers.{i}.", _layer(config, first=i == 0))
@@ -166,16 +177,16 @@ def rules(config: TransformerConfig) -> Iterator[Rule]:
     yield from dense("head/transform", "head.dense", "O D -> D O", bias)
     yield from norm("head/transform_norm", "head.norm", bias, factor=factor)
   if config.head_bias:
-    yield Rule("head/bias", "decoder.bias", "V -> V")
+    yield TensorRule("head/bias", "decoder.bias", "V -> V")
   if not config.tie_embeddings:
-    yield Rule("head/kernel", HEAD, "V D -> D V")
+    yield TensorRule("head/kernel", HEAD, "V D -> D V")
 
 
 def aliases(config: TransformerConfig) -> dict[str, str]:
   return {HEAD: EMBEDDING} if config.tie_embeddings else {}
 
 
-def _layer(config: TransformerConfig, first: bool) -> Iterator[Rule]:
+def _layer(config: TransformerConfig, first: bool) -> Iterator[TensorRule]:
   bias = config.use_bias
   if not first or config.first_attention_norm:
     yield from norm("self_attention_norm", "attn_norm", bias)

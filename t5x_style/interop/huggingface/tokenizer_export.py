@@ -38,7 +38,7 @@ def copy(source: Path, target: Path) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Vocabulary:
+class RunVocabulary:
   """A vocabulary of t5x_style.data.tokenizers.vocabularies, described without loading TensorFlow.
 
   Attributes:
@@ -52,7 +52,7 @@ class Vocabulary:
   specials: tuple[str, ...] = ()
 
 
-def write(target: Path, vocabulary: Vocabulary, architecture: str) -> dict[str, int]:
+def write(target: Path, vocabulary: RunVocabulary, architecture: str) -> dict[str, int]:
   """Writes tokenizer.json and tokenizer_config.json, with which AutoTokenizer gives the same ids.
 
   Where two readings of a text score the same, as of fifty dashes, the two libraries may choose
@@ -81,13 +81,13 @@ def write(target: Path, vocabulary: Vocabulary, architecture: str) -> dict[str, 
       names[f"{name}_token"] = f"[{name.upper()}]"
   tokenizer.post_processor = _template(architecture, ids)
   tokenizer.save(str(target / "tokenizer.json"))
-  settings = {
+  config_json = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     **names,
     "additional_special_tokens": [t for t in specials if t not in names.values()],
     "clean_up_tokenization_spaces": False,
   }
-  (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+  (target / "tokenizer_config.json").write_text(json.dumps(config_json, indent=2) + "\n")
   if vocabulary.model is not None:
     (target / "spiece.model").write_bytes(vocabulary.model)
   # The model has a word of its own in what padding is, and none in what is unknown.
@@ -103,14 +103,14 @@ def appended_sentinels(folder: Path) -> int:
   if _own_sentinels(_parse((folder / "spiece.model").read_bytes())):
     return 0
   try:
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    count = settings.get("extra_ids", _T5_SENTINELS)
+    config_json = json.loads((folder / "tokenizer_config.json").read_text())
+    count = config_json.get("extra_ids", _T5_SENTINELS)
   except (OSError, ValueError, AttributeError):
     count = _T5_SENTINELS
   return count if isinstance(count, int) else _T5_SENTINELS
 
 
-def _tokenizer(vocabulary: Vocabulary) -> tuple[Any, list[str]]:
+def _tokenizer(vocabulary: RunVocabulary) -> tuple[Any, list[str]]:
   """The tokenizer without post-processor, and its special tokens."""
   if vocabulary.model is None:
     tokenizer, specials, size = _bytes(), ["<pad>", "</s>", "<unk>"], 259

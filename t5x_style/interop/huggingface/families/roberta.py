@@ -8,19 +8,19 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from t5x_style.interop.config_keys import ConfigKeys, Count
-from t5x_style.interop.families import bert
-from t5x_style.interop.families.bert import BertKeys
-from t5x_style.interop.rules import Rule, dense, logit_factor, norm
-from t5x_style.interop.settings import ACTIVATIONS, Settings
+from t5x_style.interop.huggingface.config_json import ACTIVATIONS, ConfigJson
+from t5x_style.interop.huggingface.config_keys import ConfigKeys, Count
+from t5x_style.interop.huggingface.families import bert
+from t5x_style.interop.huggingface.families.bert import BertKeys
+from t5x_style.interop.huggingface.tensor_rules import TensorRule, dense, logit_factor, norm
 from t5x_style.models import TransformerConfig
 
-KIND = "encoder_only"
-ARCHITECTURES = ("RobertaForMaskedLM", "RobertaModel")
-BASE, HEADS = "roberta.", ("lm_head.",)
+ARCHITECTURE = "encoder_only"
+CLASSES = ("RobertaForMaskedLM", "RobertaModel")
+BASE_PREFIX, HEAD_PREFIXES = "roberta.", ("lm_head.",)
 EMBEDDING, HEAD = "roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"
 BUFFERS = (r"roberta\.embeddings\.position_ids",)
-UNUSED = {
+UNUSED_TENSORS = {
   "roberta.pooler.dense.weight": "D D",
   "roberta.pooler.dense.bias": "D",
   "lm_head.bias": "V",
@@ -38,20 +38,20 @@ class RobertaKeys(BertKeys):
 KEYS: dict[str, type[ConfigKeys]] = {"roberta": RobertaKeys}
 
 
-def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  keys = settings.by(RobertaKeys)
+def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
+  keys = config_json.parse(RobertaKeys)
   padding, masked = keys.pad_token_id, _TRANSFORM in tensors
   if masked and ACTIVATIONS[keys.hidden_act] != "gelu_exact":
     # The head's activation is GELU whatever the layers have; models here have one for both.
-    raise settings.refusal("hidden_act", keys.hidden_act, ["gelu"])
+    raise config_json.refusal("hidden_act", keys.hidden_act, ["gelu"])
   if keys.max_position_embeddings <= padding + 1:
-    raise settings.refusal(
+    raise config_json.refusal(
       "max_position_embeddings",
       keys.max_position_embeddings,
       [f"more than {padding + 1}, as positions begin after pad_token_id = {padding}"],
       quoted=True,
     )
-  return bert.encoder_fields(settings, keys) | {
+  return bert.encoder_fields(config_json, keys) | {
     "padding_id": padding,
     "position_offset": padding + 1,
     "positions_skip_padding": True,
@@ -72,24 +72,24 @@ def as_written(config: TransformerConfig) -> TransformerConfig:
   return dataclasses.replace(config, position_offset=offset, positions_skip_padding=True)
 
 
-def to_settings(config: TransformerConfig) -> dict[str, Any]:
-  return bert.encoder_settings(config) | {
+def to_config_json(config: TransformerConfig) -> dict[str, Any]:
+  return bert.encoder_config_json(config) | {
     "model_type": "roberta",
     "architectures": ["RobertaForMaskedLM" if config.head_transform else "RobertaModel"],
     "max_position_embeddings": config.max_length + as_written(config).position_offset,
   }
 
 
-def rules(config: TransformerConfig) -> Iterator[Rule]:
+def rules(config: TransformerConfig) -> Iterator[TensorRule]:
   unused = config.position_offset - as_written(config).position_offset
-  yield from bert.encoder_rules(config, BASE, skip=unused)
+  yield from bert.encoder_rules(config, BASE_PREFIX, skip=unused)
   if config.head_transform:
     yield from dense("head/transform", "lm_head.dense", "O D -> D O", True)
     yield from norm("head/transform_norm", "lm_head.layer_norm", True, factor=logit_factor(config))
   if config.head_bias:
-    yield Rule("head/bias", _BIASES[not config.tie_embeddings], "V -> V")
+    yield TensorRule("head/bias", _BIASES[not config.tie_embeddings], "V -> V")
   if not config.tie_embeddings:
-    yield Rule("head/kernel", HEAD, "V D -> D V")
+    yield TensorRule("head/kernel", HEAD, "V D -> D V")
 
 
 def aliases(config: TransformerConfig) -> dict[str, str]:

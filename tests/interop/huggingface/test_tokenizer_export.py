@@ -10,8 +10,8 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
 import t5x_style
-from t5x_style.interop import tokenizer_files
-from t5x_style.interop.tokenizer_files import Vocabulary
+from t5x_style.interop.huggingface import tokenizer_export
+from t5x_style.interop.huggingface.tokenizer_export import RunVocabulary
 
 SHIPPED = f"{next(iter(t5x_style.__path__))}/data/tokenizers/vocabulary_files/python_stdlib.model"
 TEXTS = [inspect.getsource(module) for module in (textwrap, inspect, json.decoder)]
@@ -25,8 +25,8 @@ def shipped():
 
 
 def test_ids_and_text_of_the_shipped_vocabulary(tmp_path, shipped):
-  ids = tokenizer_files.write(
-    tmp_path, Vocabulary(shipped, 128, ("[NLU]",)), architecture="encoder_only"
+  ids = tokenizer_export.write(
+    tmp_path, RunVocabulary(shipped, 128, ("[NLU]",)), architecture="encoder_only"
   )
   ours = sentencepiece.SentencePieceProcessor(model_proto=shipped)
   theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
@@ -48,7 +48,7 @@ def test_ids_and_text_of_the_shipped_vocabulary(tmp_path, shipped):
   [("decoder_only", [0], []), ("encoder_decoder", [], [1])],
 )
 def test_what_stands_around_a_text(tmp_path, shipped, architecture, first, last):
-  ids = tokenizer_files.write(tmp_path, Vocabulary(shipped, 10), architecture)
+  ids = tokenizer_export.write(tmp_path, RunVocabulary(shipped, 10), architecture)
   theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
   plain = theirs.encode("import os", add_special_tokens=False).ids
   assert theirs.encode("import os").ids == [*first, *plain, *last]
@@ -56,7 +56,7 @@ def test_what_stands_around_a_text(tmp_path, shipped, architecture, first, last)
 
 
 def test_bytes(tmp_path):
-  tokenizer_files.write(tmp_path, Vocabulary(None, 125), "encoder_decoder")
+  tokenizer_export.write(tmp_path, RunVocabulary(None, 125), "encoder_decoder")
   theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
   for text in TEXTS:
     encoded = theirs.encode(text, add_special_tokens=False).ids
@@ -79,7 +79,7 @@ def test_a_vocabulary_as_t5_has_it(tmp_path):
     minloglevel=2,
   )
   content = (tmp_path / "t5.model").read_bytes()
-  tokenizer_files.write(tmp_path, Vocabulary(content, 100), "encoder_decoder")
+  tokenizer_export.write(tmp_path, RunVocabulary(content, 100), "encoder_decoder")
   ours = sentencepiece.SentencePieceProcessor(model_proto=content)
   theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
   for text in ["def f(x):", "  two  spaces ", "ﬁne ① text", *TEXTS[0].splitlines()[:80]]:
@@ -110,7 +110,7 @@ def test_user_defined_pieces(tmp_path, options):
     **{"vocab_size": 500, "pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1} | options,
   )
   content = (tmp_path / "own.model").read_bytes()
-  tokenizer_files.write(tmp_path, Vocabulary(content, 0), "encoder_decoder")
+  tokenizer_export.write(tmp_path, RunVocabulary(content, 0), "encoder_decoder")
   ours = sentencepiece.SentencePieceProcessor(model_proto=content)
   theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
   plain = [s.replace("\u2581", " ") for s in SYMBOLS if s != "[MASK]"]
@@ -132,14 +132,14 @@ def test_sentinels_that_are_the_models_own(tmp_path):
     minloglevel=2,
   )
   folder = tmp_path / "spiece.model"
-  assert tokenizer_files.appended_sentinels(tmp_path) == 100
+  assert tokenizer_export.appended_sentinels(tmp_path) == 100
   (tmp_path / "tokenizer_config.json").write_text('{"extra_ids": 7}')
-  assert tokenizer_files.appended_sentinels(tmp_path) == 7
+  assert tokenizer_export.appended_sentinels(tmp_path) == 7
   model = sentencepiece_model_pb2.ModelProto.FromString(folder.read_bytes())
   for k in (1, 0):
     model.pieces.add(piece=f"\u2581<extra_id_{k}>", type=model.SentencePiece.USER_DEFINED)
   folder.write_bytes(model.SerializeToString())
-  assert tokenizer_files.appended_sentinels(tmp_path) == 0
+  assert tokenizer_export.appended_sentinels(tmp_path) == 0
 
 
 def test_nothing_is_written_of_a_tokenizer_that_differs(tmp_path):
@@ -157,9 +157,9 @@ def test_nothing_is_written_of_a_tokenizer_that_differs(tmp_path):
     bos_id=-1,
   )
   (tmp_path / "new").mkdir()
-  vocabulary = Vocabulary((tmp_path / "capitals.model").read_bytes(), 10)
+  vocabulary = RunVocabulary((tmp_path / "capitals.model").read_bytes(), 10)
   with pytest.raises(ValueError, match="reads .*New York.* otherwise"):
-    tokenizer_files.write(tmp_path / "new", vocabulary, "encoder_decoder")
+    tokenizer_export.write(tmp_path / "new", vocabulary, "encoder_decoder")
   assert not [*(tmp_path / "new").iterdir()]
 
 
@@ -171,6 +171,6 @@ def test_what_a_tokenizer_json_cannot_repeat_is_said(tmp_path):
     vocab_size=300,
     minloglevel=2,
   )
-  vocabulary = Vocabulary((tmp_path / "bpe.model").read_bytes(), 0)
+  vocabulary = RunVocabulary((tmp_path / "bpe.model").read_bytes(), 0)
   with pytest.raises(ValueError, match="of the kind BPE"):
-    tokenizer_files.write(tmp_path, vocabulary, "encoder_decoder")
+    tokenizer_export.write(tmp_path, vocabulary, "encoder_decoder")

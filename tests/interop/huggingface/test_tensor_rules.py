@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from t5x_style.interop.rules import Rule, dense
+from t5x_style.interop.huggingface.tensor_rules import TensorRule, dense
 
 SIZES = {"D": 5, "N": 2, "H": 3, "F": 7}
 
@@ -20,7 +20,7 @@ SIZES = {"D": 5, "N": 2, "H": 3, "F": 7}
   ],
 )
 def test_views(layout, parts, shape, wanted):
-  rule = Rule("x", "y", layout, part=min(1, parts - 1), parts=parts)
+  rule = TensorRule("x", "y", layout, part=min(1, parts - 1), parts=parts)
   tensor = np.random.default_rng(0).normal(size=shape)
   theirs, ours = rule.shapes(SIZES)
   assert theirs == shape
@@ -44,5 +44,5 @@ def test_views(layout, parts, shape, wanted):
 )
 def test_a_bias_has_the_dimensions_of_the_output(layout, bias):
   kernel, found = dense("a", "b", layout, bias=True, part=1, parts=3)
-  assert (kernel.theirs, found.theirs) == ("b.weight", "b.bias")
+  assert (kernel.tensor, found.tensor) == ("b.weight", "b.bias")
   assert found.layout == bias and (found.part, found.parts) == (1, 3)

@@ -9,15 +9,16 @@ from types import ModuleType
 from typing import Any
 
 from t5x_style.errors import UserError, shortened
-from t5x_style.interop.differences import differences
-from t5x_style.interop.huggingface import FAMILIES, Correspondence, family_of, form_of
-from t5x_style.interop.rules import logit_factor
-from t5x_style.interop.settings import Settings
+from t5x_style.interop.huggingface.config_differences import differences
+from t5x_style.interop.huggingface.config_json import ConfigJson
+from t5x_style.interop.huggingface.correspondence import Correspondence
+from t5x_style.interop.huggingface.family_registry import FAMILIES, family_of, keys_of
+from t5x_style.interop.huggingface.tensor_rules import logit_factor
 from t5x_style.models import TransformerConfig
 
 
 def choose_family(
-  config: TransformerConfig, origin: Settings | None = None, name: str | None = None
+  config: TransformerConfig, origin: ConfigJson | None = None, name: str | None = None
 ) -> tuple[Correspondence, dict[str, Any]]:
   """A family of theirs in which this model can be said exactly, and its config.json.
 
@@ -35,19 +36,19 @@ def choose_family(
   reasons: dict[str, list[str]] = {}
   for candidate in [name] if name else [*first, *FAMILIES]:
     family = FAMILIES[candidate]
-    if family.KIND != config.architecture:
-      reasons[candidate] = [f"{config.architecture}, not {family.KIND}"] * 99
+    if family.ARCHITECTURE != config.architecture:
+      reasons[candidate] = [f"{config.architecture}, not {family.ARCHITECTURE}"] * 99
       continue
     try:
-      settings = family.to_settings(config)
-      reasons[candidate] = _differences(config, family, settings)
+      config_json = family.to_config_json(config)
+      reasons[candidate] = _differences(config, family, config_json)
     except UserError as error:
       reasons[candidate] = [str(error)] * 20
       continue
     if not reasons[candidate]:
-      settings = _with_origin(settings, config, family, origin)
-      bare = _headless(settings["architectures"])
-      return Correspondence(config, family, bare), settings
+      config_json = _with_origin(config_json, config, family, origin)
+      bare = _headless(config_json["architectures"])
+      return Correspondence(config, family, bare), config_json
   best = sorted(reasons, key=lambda candidate: len(reasons[candidate]))[:2]
   lines = [f"  {kind}: {'; '.join(shortened([*dict.fromkeys(reasons[kind])]))}" for kind in best]
   raise UserError(
@@ -57,12 +58,12 @@ def choose_family(
 
 
 def _differences(
-  config: TransformerConfig, family: ModuleType, settings: Mapping[str, Any]
+  config: TransformerConfig, family: ModuleType, config_json: Mapping[str, Any]
 ) -> list[str]:
   """In what the model that is read back from the settings would be another one."""
   rules = list(family.rules(config))
-  tensors = {rule.theirs: None for rule in rules}
-  back = TransformerConfig(**family.from_settings(Settings(settings), tensors))
+  tensors = {rule.tensor: None for rule in rules}
+  back = TransformerConfig(**family.from_config_json(ConfigJson(config_json), tensors))
   factor = logit_factor(config)
   if factor != 1 and any(rule.factor == factor for rule in rules):
     config = dataclasses.replace(config, scale_logits=False)  # They put it into the last norm.
@@ -83,34 +84,34 @@ def _ids(config: TransformerConfig) -> dict[str, Any]:
 
 
 def _with_origin(
-  settings: dict[str, Any],
+  config_json: dict[str, Any],
   config: TransformerConfig,
   family: ModuleType,
-  origin: Settings | None,
+  origin: ConfigJson | None,
 ) -> dict[str, Any]:
   if origin is None or family_of(origin) is not family:
-    return _ids(config) | settings
-  kept, form = dict(origin.values), form_of(origin)
-  own = settings
-  classes = kept.get("architectures") or settings["architectures"]
-  if kept["model_type"] != settings["model_type"]:  # A family of two names, as t5 and mt5.
-    settings = settings | {"model_type": kept["model_type"], "architectures": classes}
+    return _ids(config) | config_json
+  kept, form = dict(origin.values), keys_of(origin)
+  own = config_json
+  classes = kept.get("architectures") or config_json["architectures"]
+  if kept["model_type"] != config_json["model_type"]:  # A family of two names, as t5 and mt5.
+    config_json = config_json | {"model_type": kept["model_type"], "architectures": classes}
   has_head = config.head_transform or config.head_bias or config.pooled_classes
   if _headless(classes) and config.tie_embeddings and not has_head:
-    settings = settings | {"architectures": classes}
+    config_json = config_json | {"architectures": classes}
   if _means(kept, config, family):
-    return kept | {"architectures": settings["architectures"]}
-  if _means(kept | settings, config, family):
-    return kept | settings
+    return kept | {"architectures": config_json["architectures"]}
+  if _means(kept | config_json, config, family):
+    return kept | config_json
   # Something that the model began with is true no more: nothing that describes a model is kept.
   described = form.model_fields.keys() | form.OTHER_NAMES.keys()
   return {name: value for name, value in kept.items() if name not in described} | own
 
 
-def _means(settings: Mapping[str, Any], config: TransformerConfig, family: ModuleType) -> bool:
+def _means(config_json: Mapping[str, Any], config: TransformerConfig, family: ModuleType) -> bool:
   """Whether the settings are those of this very model."""
   try:
-    return not _differences(config, family, settings)
+    return not _differences(config, family, config_json)
   except UserError:
     return False
 

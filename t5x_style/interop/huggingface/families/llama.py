@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from t5x_style.errors import UserError
-from t5x_style.interop.config_keys import (
+from t5x_style.interop.huggingface.config_json import (
+  ACTIVATIONS,
+  ConfigJson,
+  activation_name,
+  head_width,
+)
+from t5x_style.interop.huggingface.config_keys import (
   Activation,
   ConfigKeys,
   Count,
@@ -16,15 +22,26 @@ from t5x_style.interop.config_keys import (
   FullAttentionKeys,
   Window,
 )
-from t5x_style.interop.rotary import FULL, LOCAL, RotaryKeys, layer_windows, rotary_fields
-from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
-from t5x_style.interop.settings import ACTIVATIONS, Settings, head_width, their_activation
+from t5x_style.interop.huggingface.rotary_keys import (
+  FULL,
+  LOCAL,
+  RotaryKeys,
+  layer_windows,
+  rotary_fields,
+)
+from t5x_style.interop.huggingface.tensor_rules import (
+  TensorRule,
+  dense,
+  in_layer,
+  logit_factor,
+  norm,
+)
 from t5x_style.models import RotaryScaling, TransformerConfig
 
-KIND = "decoder_only"
-ARCHITECTURES = ("LlamaForCausalLM", "Qwen3ForCausalLM", "LlamaModel", "Qwen3Model")
-BASE = "model."
-HEADS = ("lm_head.",)
+ARCHITECTURE = "decoder_only"
+CLASSES = ("LlamaForCausalLM", "Qwen3ForCausalLM", "LlamaModel", "Qwen3Model")
+BASE_PREFIX = "model."
+HEAD_PREFIXES = ("lm_head.",)
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 BUFFERS = (r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",)
 
@@ -65,27 +82,27 @@ class Qwen3Keys(_SharedKeys, DecoderKeys):
 KEYS: dict[str, type[ConfigKeys]] = {"llama": LlamaKeys, "qwen3": Qwen3Keys}
 
 
-def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  if settings.model_type == "qwen3":
-    qwen3 = settings.by(Qwen3Keys)
+def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
+  if config_json.model_type == "qwen3":
+    qwen3 = config_json.parse(Qwen3Keys)
     if qwen3.attention_bias:  # Its feed-forward layers never have biases.
-      raise settings.refusal("attention_bias", True, [False])
+      raise config_json.refusal("attention_bias", True, [False])
     keys: LlamaKeys | Qwen3Keys = qwen3
-    special = {"qk_norm": True, "attention_windows": _windows(settings, qwen3)}
+    special = {"qk_norm": True, "attention_windows": _windows(config_json, qwen3)}
   else:
-    llama = keys = settings.by(LlamaKeys)
+    llama = keys = config_json.parse(LlamaKeys)
     if llama.mlp_bias != llama.attention_bias:
-      raise settings.refusal("attention_bias", llama.attention_bias, ["the same as mlp_bias"])
-    layer_windows(settings, llama.num_hidden_layers, llama.layer_types or [FULL], None)
+      raise config_json.refusal("attention_bias", llama.attention_bias, ["the same as mlp_bias"])
+    layer_windows(config_json, llama.num_hidden_layers, llama.layer_types or [FULL], None)
     special = {}
   heads, head_dim = keys.num_attention_heads, keys.head_dim
-  base, scaling = rotary_fields(settings, keys, keys.max_position_embeddings)
+  base, scaling = rotary_fields(config_json, keys, keys.max_position_embeddings)
   return special | {
     "vocab_size": keys.vocab_size,
     "emb_dim": keys.hidden_size,
     "num_heads": heads,
     "num_kv_heads": keys.num_key_value_heads or heads,
-    "head_dim": head_dim or head_width(settings, keys.hidden_size, heads),
+    "head_dim": head_dim or head_width(config_json, keys.hidden_size, heads),
     "mlp_dim": keys.intermediate_size,
     "num_decoder_layers": keys.num_hidden_layers,
     "mlp_activations": (ACTIVATIONS[keys.hidden_act], "linear"),
@@ -102,11 +119,11 @@ def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, A
   }
 
 
-def to_settings(config: TransformerConfig) -> dict[str, Any]:
+def to_config_json(config: TransformerConfig) -> dict[str, Any]:
   name = "Qwen3" if config.qk_norm else "Llama"
   layers, windows = config.num_decoder_layers, config.attention_windows
   kinds = [LOCAL if windows[i % len(windows)] else FULL for i in range(layers)]
-  settings = {
+  config_json = {
     "model_type": name.lower(),
     "architectures": [f"{name}ForCausalLM"],
     "vocab_size": config.vocab_size,
@@ -116,7 +133,7 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
     "head_dim": config.head_dim,
     "intermediate_size": config.mlp_dim,
     "num_hidden_layers": config.num_decoder_layers,
-    "hidden_act": their_activation(config.mlp_activations[0]),
+    "hidden_act": activation_name(config.mlp_activations[0]),
     "rms_norm_eps": config.norm_epsilon,
     "attention_bias": config.use_bias,
     # Both spellings: transformers 4 reads the first two, 5 the third.
@@ -129,29 +146,29 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
     "tie_word_embeddings": config.tie_embeddings,
   }
   if not config.qk_norm:
-    return settings | {"mlp_bias": config.use_bias}
+    return config_json | {"mlp_bias": config.use_bias}
   window = next(filter(None, windows), None)
-  return settings | {
+  return config_json | {
     "layer_types": kinds,
     "use_sliding_window": window is not None,
     "sliding_window": None if window is None else window + 1,
   }
 
 
-def rules(config: TransformerConfig) -> Iterator[Rule]:
-  yield Rule("token_embed/embedding", EMBEDDING, "V D -> V D")
+def rules(config: TransformerConfig) -> Iterator[TensorRule]:
+  yield TensorRule("token_embed/embedding", EMBEDDING, "V D -> V D")
   for i in range(config.num_decoder_layers):
     yield from in_layer("decoder", i, f"model.layers.{i}.", _layer(config))
   yield from norm("decoder/final_norm", "model.norm", False, factor=logit_factor(config))
   if not config.tie_embeddings:
-    yield Rule("head/kernel", HEAD, "V D -> D V")
+    yield TensorRule("head/kernel", HEAD, "V D -> D V")
 
 
 def aliases(config: TransformerConfig) -> dict[str, str]:
   return {HEAD: EMBEDDING} if config.tie_embeddings else {}
 
 
-def _windows(settings: Settings, keys: Qwen3Keys) -> tuple[int | None, ...]:
+def _windows(config_json: ConfigJson, keys: Qwen3Keys) -> tuple[int | None, ...]:
   """How far back each layer sees; theirs counts the token itself."""
   window, layers = keys.sliding_window if keys.use_sliding_window else None, keys.num_hidden_layers
   kinds: Sequence[str] | None = keys.layer_types
@@ -160,11 +177,11 @@ def _windows(settings: Settings, keys: Qwen3Keys) -> tuple[int | None, ...]:
     kinds = [LOCAL if i >= first else FULL for i in range(layers)]
   if LOCAL in kinds and window is None:
     raise UserError(
-      f"{settings.source}: layer_types has {LOCAL!r}, and use_sliding_window = "
+      f"{config_json.source}: layer_types has {LOCAL!r}, and use_sliding_window = "
       f"{keys.use_sliding_window} with sliding_window = {keys.sliding_window} gives it no window. "
       f"Set both, or make all layers {FULL!r}."
     )
-  return layer_windows(settings, layers, kinds, window and window - 1)
+  return layer_windows(config_json, layers, kinds, window and window - 1)
 
 
 def _scaling(scaling: RotaryScaling | None) -> dict[str, Any] | None:
@@ -179,7 +196,7 @@ def _scaling(scaling: RotaryScaling | None) -> dict[str, Any] | None:
   }
 
 
-def _layer(config: TransformerConfig) -> Iterator[Rule]:
+def _layer(config: TransformerConfig) -> Iterator[TensorRule]:
   bias = config.use_bias
   yield from norm("self_attention_norm", "input_layernorm", False)
   yield from dense("self_attention/query", "self_attn.q_proj", "(N H) D -> D N H", bias)

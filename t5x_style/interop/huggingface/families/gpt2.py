@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
-from t5x_style.interop.config_keys import (
+from t5x_style.interop.huggingface.config_json import (
+  ACTIVATIONS,
+  ConfigJson,
+  activation_name,
+  head_width,
+)
+from t5x_style.interop.huggingface.config_keys import (
   Activation,
   ConfigKeys,
   Count,
@@ -14,14 +20,19 @@ from t5x_style.interop.config_keys import (
   FullAttentionKeys,
   Rate,
 )
-from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
-from t5x_style.interop.settings import ACTIVATIONS, Settings, head_width, their_activation
+from t5x_style.interop.huggingface.tensor_rules import (
+  TensorRule,
+  dense,
+  in_layer,
+  logit_factor,
+  norm,
+)
 from t5x_style.models import TransformerConfig
 
-KIND = "decoder_only"
-ARCHITECTURES = ("GPT2LMHeadModel", "GPT2Model")
-BASE = "transformer."
-HEADS = ("lm_head.",)
+ARCHITECTURE = "decoder_only"
+CLASSES = ("GPT2LMHeadModel", "GPT2Model")
+BASE_PREFIX = "transformer."
+HEAD_PREFIXES = ("lm_head.",)
 EMBEDDING, HEAD = "transformer.wte.weight", "lm_head.weight"
 BUFFERS = (r"transformer\.h\.\d+\.attn\.(bias|masked_bias)",)
 
@@ -54,13 +65,13 @@ class Gpt2Keys(FullAttentionKeys):
 KEYS: dict[str, type[ConfigKeys]] = {"gpt2": Gpt2Keys}
 
 
-def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
-  keys = settings.by(Gpt2Keys)
+def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
+  keys = config_json.parse(Gpt2Keys)
   return {
     "vocab_size": keys.vocab_size,
     "emb_dim": keys.n_embd,
     "num_heads": keys.n_head,
-    "head_dim": head_width(settings, keys.n_embd, keys.n_head),
+    "head_dim": head_width(config_json, keys.n_embd, keys.n_head),
     "mlp_dim": keys.n_inner or 4 * keys.n_embd,
     "num_decoder_layers": keys.n_layer,
     "mlp_activations": (ACTIVATIONS[keys.activation_function],),
@@ -78,7 +89,7 @@ def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, A
   }
 
 
-def to_settings(config: TransformerConfig) -> dict[str, Any]:
+def to_config_json(config: TransformerConfig) -> dict[str, Any]:
   return {
     "model_type": "gpt2",
     "architectures": ["GPT2LMHeadModel"],
@@ -88,7 +99,7 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
     "n_inner": config.mlp_dim,
     "n_layer": config.num_decoder_layers,
     "n_positions": config.max_length,
-    "activation_function": their_activation(config.mlp_activations[0]),
+    "activation_function": activation_name(config.mlp_activations[0]),
     "layer_norm_epsilon": config.norm_epsilon,
     "resid_pdrop": config.dropout_rate,
     "embd_pdrop": config.dropout_rate,
@@ -98,21 +109,21 @@ def to_settings(config: TransformerConfig) -> dict[str, Any]:
   }
 
 
-def rules(config: TransformerConfig) -> Iterator[Rule]:
-  yield Rule("token_embed/embedding", EMBEDDING, "V D -> V D")
-  yield Rule("position_embed/embedding", "transformer.wpe.weight", "M D -> M D")
+def rules(config: TransformerConfig) -> Iterator[TensorRule]:
+  yield TensorRule("token_embed/embedding", EMBEDDING, "V D -> V D")
+  yield TensorRule("position_embed/embedding", "transformer.wpe.weight", "M D -> M D")
   for i in range(config.num_decoder_layers):
     yield from in_layer("decoder", i, f"transformer.h.{i}.", _layer())
   yield from norm("decoder/final_norm", "transformer.ln_f", True, factor=logit_factor(config))
   if not config.tie_embeddings:
-    yield Rule("head/kernel", HEAD, "V D -> D V")
+    yield TensorRule("head/kernel", HEAD, "V D -> D V")
 
 
 def aliases(config: TransformerConfig) -> dict[str, str]:
   return {HEAD: EMBEDDING} if config.tie_embeddings else {}
 
 
-def _layer() -> Iterator[Rule]:
+def _layer() -> Iterator[TensorRule]:
   yield from norm("self_attention_norm", "ln_1", True)
   for part, name in enumerate(("query", "key", "value")):
     yield from dense(

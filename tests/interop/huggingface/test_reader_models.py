@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from t5x_style.checkpoints.warm_start import initial_params
-from t5x_style.interop import huggingface
+from t5x_style.interop.huggingface import model_folder
+from t5x_style.interop.huggingface import reader as hf_reader
 from t5x_style.models import Transformer
 
 torch = pytest.importorskip("torch")
@@ -34,7 +35,7 @@ def bert(tmp_path_factory):
 
 
 def read(folder, **changes):
-  config = huggingface.open_folder(folder).correspondence.config
+  config = model_folder.open_folder(folder).correspondence.config
   config = type(config)(**(vars(config) | changes))
   batch = {"encoder_input_tokens": jax.ShapeDtypeStruct((1, 4), jnp.int32)}
   shapes = jax.eval_shape(Transformer(config).init, jax.random.key(0), batch)["params"]
@@ -42,7 +43,7 @@ def read(folder, **changes):
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), nn.meta.unbox(shapes)
   )
-  return config, initial_params(f"hf:{folder}", config, abstract, [huggingface.read])
+  return config, initial_params(f"hf:{folder}", config, abstract, [hf_reader.read])
 
 
 @pytest.mark.parametrize("scan_layers", [True, False])
@@ -78,4 +79,4 @@ def test_another_model_is_refused_with_what_differs(bert):
 
 
 def test_other_paths_are_left_to_others(tmp_path):
-  assert huggingface.read(str(tmp_path), None, {}) is None
+  assert hf_reader.read(str(tmp_path), None, {}) is None

@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from t5x_style.errors import UserError
-from t5x_style.interop.config_keys import (
+from t5x_style.interop.huggingface.config_json import (
+  ACTIVATIONS,
+  ConfigJson,
+  activation_name,
+  head_width,
+)
+from t5x_style.interop.huggingface.config_keys import (
   NO_PADDING,
   Activation,
   ConfigKeys,
@@ -15,18 +21,23 @@ from t5x_style.interop.config_keys import (
   Epsilon,
   Rate,
 )
-from t5x_style.interop.rules import Rule, dense, in_layer, logit_factor, norm
-from t5x_style.interop.settings import ACTIVATIONS, Settings, head_width, their_activation
+from t5x_style.interop.huggingface.tensor_rules import (
+  TensorRule,
+  dense,
+  in_layer,
+  logit_factor,
+  norm,
+)
 from t5x_style.models import TransformerConfig
 
-KIND = "encoder_only"
-ARCHITECTURES = ("BertForPreTraining", "BertForMaskedLM", "BertModel")
-BASE = "bert."
-HEADS = ("cls.",)
+ARCHITECTURE = "encoder_only"
+CLASSES = ("BertForPreTraining", "BertForMaskedLM", "BertModel")
+BASE_PREFIX = "bert."
+HEAD_PREFIXES = ("cls.",)
 EMBEDDING, HEAD = "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"
 BUFFERS = (r"bert\.embeddings\.position_ids",)
 # A pooler without the classes it was trained with, and a bias that untied models do not add.
-UNUSED = {
+UNUSED_TENSORS = {
   "bert.pooler.dense.weight": "D D",
   "bert.pooler.dense.bias": "D",
   "cls.predictions.bias": "V",
@@ -61,32 +72,32 @@ class BertKeys(ConfigKeys):
 KEYS: dict[str, type[ConfigKeys]] = {"bert": BertKeys}
 
 
-def from_settings(settings: Settings, tensors: Mapping[str, Any]) -> dict[str, Any]:
+def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
   masked, pairs = _TRANSFORM in tensors, _PAIRS in tensors
-  return encoder_fields(settings, settings.by(BertKeys)) | {
+  return encoder_fields(config_json, config_json.parse(BertKeys)) | {
     "head_transform": masked,
     "head_bias": masked,
     "pooled_classes": 2 if pairs else 0,
   }
 
 
-def to_settings(config: TransformerConfig) -> dict[str, Any]:
+def to_config_json(config: TransformerConfig) -> dict[str, Any]:
   if config.pooled_classes and not config.head_transform:
     raise UserError("transformers has no BERT with the head for pairs and none for masked tokens.")
   if config.pooled_classes:
     architecture = "BertForPreTraining"
   else:
     architecture = "BertForMaskedLM" if config.head_transform else "BertModel"
-  return encoder_settings(config) | {"model_type": "bert", "architectures": [architecture]}
+  return encoder_config_json(config) | {"model_type": "bert", "architectures": [architecture]}
 
 
-def encoder_fields(settings: Settings, keys: BertKeys) -> dict[str, Any]:
+def encoder_fields(config_json: ConfigJson, keys: BertKeys) -> dict[str, Any]:
   """The fields that BERT, RoBERTa and ALBERT say in the same words."""
   return {
     "vocab_size": keys.vocab_size,
     "emb_dim": keys.hidden_size,
     "num_heads": keys.num_attention_heads,
-    "head_dim": head_width(settings, keys.hidden_size, keys.num_attention_heads),
+    "head_dim": head_width(config_json, keys.hidden_size, keys.num_attention_heads),
     "mlp_dim": keys.intermediate_size,
     "num_encoder_layers": keys.num_hidden_layers,
     "mlp_activations": (ACTIVATIONS[keys.hidden_act],),
@@ -107,7 +118,7 @@ def encoder_fields(settings: Settings, keys: BertKeys) -> dict[str, Any]:
   }
 
 
-def encoder_settings(config: TransformerConfig) -> dict[str, Any]:
+def encoder_config_json(config: TransformerConfig) -> dict[str, Any]:
   """The same backwards."""
   return {
     "vocab_size": config.vocab_size,
@@ -115,7 +126,7 @@ def encoder_settings(config: TransformerConfig) -> dict[str, Any]:
     "num_attention_heads": config.num_heads,
     "intermediate_size": config.mlp_dim,
     "num_hidden_layers": config.num_encoder_layers,
-    "hidden_act": their_activation(config.mlp_activations[0]),
+    "hidden_act": activation_name(config.mlp_activations[0]),
     "layer_norm_eps": config.norm_epsilon,
     "hidden_dropout_prob": config.dropout_rate,
     "attention_probs_dropout_prob": 0.0,
@@ -126,7 +137,7 @@ def encoder_settings(config: TransformerConfig) -> dict[str, Any]:
   }
 
 
-def rules(config: TransformerConfig) -> Iterator[Rule]:
+def rules(config: TransformerConfig) -> Iterator[TensorRule]:
   yield from encoder_rules(config, "bert.")
   if config.head_transform:
     yield from dense("head/transform", "cls.predictions.transform.dense", "O D -> D O", True)
@@ -137,9 +148,9 @@ def rules(config: TransformerConfig) -> Iterator[Rule]:
       factor=logit_factor(config),
     )
   if config.head_bias:
-    yield Rule("head/bias", _BIASES[not config.tie_embeddings], "V -> V")
+    yield TensorRule("head/bias", _BIASES[not config.tie_embeddings], "V -> V")
   if not config.tie_embeddings:
-    yield Rule("head/kernel", HEAD, "V D -> D V")
+    yield TensorRule("head/kernel", HEAD, "V D -> D V")
   if config.pooled_classes:
     yield from dense("pooler/dense", "bert.pooler.dense", "O D -> D O", True)
     yield from dense("pooler/classes", "cls.seq_relationship", "C D -> D C", True)
@@ -154,24 +165,26 @@ def copies(config: TransformerConfig) -> dict[str, str]:
   return {_BIASES[0]: _BIASES[1]} if config.head_bias and not config.tie_embeddings else {}
 
 
-def embedding_rules(base: str, skip: int = 0) -> Iterator[Rule]:
+def embedding_rules(base: str, skip: int = 0) -> Iterator[TensorRule]:
   """The tables of tokens, positions (but for the first `skip`) and types, and their norm."""
-  yield Rule("token_embed/embedding", f"{base}embeddings.word_embeddings.weight", "V E -> V E")
+  yield TensorRule(
+    "token_embed/embedding", f"{base}embeddings.word_embeddings.weight", "V E -> V E"
+  )
   positions = f"{base}embeddings.position_embeddings.weight"
-  yield Rule("position_embed/embedding", positions, "M E -> M E", skip=skip)
+  yield TensorRule("position_embed/embedding", positions, "M E -> M E", skip=skip)
   types = f"{base}embeddings.token_type_embeddings.weight"
-  yield Rule("type_embed/embedding", types, "T E -> T E")
+  yield TensorRule("type_embed/embedding", types, "T E -> T E")
   yield from norm("embed_norm", f"{base}embeddings.LayerNorm", True, "E")
 
 
-def encoder_rules(config: TransformerConfig, base: str, skip: int = 0) -> Iterator[Rule]:
+def encoder_rules(config: TransformerConfig, base: str, skip: int = 0) -> Iterator[TensorRule]:
   """The embeddings (positions but for the first `skip`) and the layers, as of BERT and RoBERTa."""
   yield from embedding_rules(base, skip)
   for i in range(config.num_encoder_layers):
     yield from in_layer("encoder", i, f"{base}encoder.layer.{i}.", _layer())
 
 
-def _layer() -> Iterator[Rule]:
+def _layer() -> Iterator[TensorRule]:
   for name in ("query", "key", "value"):
     yield from dense(f"self_attention/{name}", f"attention.self.{name}", "(N H) D -> D N H", True)
   yield from dense("self_attention/out", "attention.output.dense", "D (N H) -> N H D", True)

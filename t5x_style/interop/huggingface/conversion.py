@@ -13,17 +13,16 @@ import ml_dtypes
 import numpy as np
 
 from t5x_style.errors import UserError, shortened
-from t5x_style.interop import orbax_files, safetensors_files
-from t5x_style.interop.huggingface import (
-  UNUSED,
+from t5x_style.interop import orbax_files
+from t5x_style.interop.huggingface import safetensors_files
+from t5x_style.interop.huggingface.correspondence import (
   Correspondence,
-  Folder,
-  Place,
+  ParameterPlace,
   abstract_params,
-  not_finite,
   shape_of,
 )
-from t5x_style.interop.rules import Keys, Rule
+from t5x_style.interop.huggingface.model_folder import UNUSED, ModelFolder, not_finite_error
+from t5x_style.interop.huggingface.tensor_rules import Keys, TensorRule
 
 DTYPES = {
   "float32": np.dtype(np.float32),
@@ -33,7 +32,7 @@ DTYPES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Moved:
+class ReportLine:
   """One line of the report: a tensor of theirs, and what it is here."""
 
   name: str
@@ -46,7 +45,7 @@ class Moved:
     return 0 if self.shape is None else math.prod(self.shape)
 
 
-def import_folder(source: Folder, target: Path, dtype: str | None = None) -> list[Moved]:
+def import_folder(source: ModelFolder, target: Path, dtype: str | None = None) -> list[ReportLine]:
   """Writes the parameters of a Hugging Face folder as TARGET/state.
 
   Args:
@@ -59,17 +58,17 @@ def import_folder(source: Folder, target: Path, dtype: str | None = None) -> lis
   writer = orbax_files.Writer(target)
   shapes = abstract_params(source.correspondence.config)
   for keys, parts in source.correspondence.places.items():
-    first = source.tensors[parts[0][1].theirs].dtype
+    first = source.tensors[parts[0][1].tensor].dtype
     _import_parameter(
       writer, source, keys, shapes[keys].shape, parts, DTYPES.get(dtype or "", first), damaged
     )
   if damaged:
-    raise not_finite([*damaged], str(Path(source.settings.source).parent))
+    raise not_finite_error([*damaged], str(Path(source.config_json.source).parent))
   writer.close()
   return report_of(source)
 
 
-def keep_unused(source: Folder, target: Path, dtype: str | None = None) -> None:
+def keep_unused(source: ModelFolder, target: Path, dtype: str | None = None) -> None:
   """Writes what has no place in the model here to a file of its own, for the way back."""
   if source.unused:
     shapes = {
@@ -83,10 +82,10 @@ def keep_unused(source: Folder, target: Path, dtype: str | None = None) -> None:
 
 def _import_parameter(
   writer: orbax_files.Writer,
-  source: Folder,
+  source: ModelFolder,
   keys: Keys,
   shape: tuple[int, ...],
-  parts: list[tuple[Place, Rule]],
+  parts: list[tuple[ParameterPlace, TensorRule]],
   dtype: np.dtype,
   damaged: dict[str, None],
 ) -> None:
@@ -100,9 +99,9 @@ def _import_parameter(
   for place, rule in parts:
     for index in orbax_files.grid(view.shape, piece):
       # Mapped anew for each piece, so that those read before do not stay in memory.
-      values = cast(source.view(rule)[index], dtype, rule.theirs)
+      values = cast(source.view(rule)[index], dtype, rule.tensor)
       if not np.isfinite(values).all():
-        damaged[rule.theirs] = None
+        damaged[rule.tensor] = None
       array[index if place.index is None else (place.index, *index)] = values
 
 
@@ -114,7 +113,7 @@ def export_step(
   dtype: str | None = None,
   max_shard_size: int,
   unused: Mapping[str, safetensors_files.Tensor] | None = None,
-) -> list[Moved]:
+) -> list[ReportLine]:
   """Writes the parameters of a checkpoint as safetensors.
 
   Args:
@@ -163,7 +162,7 @@ def export_step(
     for part in orbax_files.grid(view.shape, orbax_files.piece_shape(view.shape, view.itemsize, 0)):
       view[part] = cast(tensor.map()[part], view.dtype, name)
   return report(correspondence, dtypes) + [
-    Moved(name, shapes[name], dtypes[name].name, where)
+    ReportLine(name, shapes[name], dtypes[name].name, where)
     for name, where in _explained(copies, unused).items()
   ]
 
@@ -179,7 +178,7 @@ def _explained(copies: Mapping[str, str], unused: Iterable[str]) -> dict[str, st
 def _assign(
   tensors: Mapping[str, safetensors_files.Tensor],
   correspondence: Correspondence,
-  rule: Rule,
+  rule: TensorRule,
   index: orbax_files.Index,
   values: np.ndarray,
 ) -> None:
@@ -187,12 +186,12 @@ def _assign(
     start, stop = index[0].start - rule.skip, index[0].stop - rule.skip
     values = values[max(-start, 0) :]
     index = (slice(max(start, 0), max(stop, 0)), *index[1:])
-  tensor = tensors[rule.theirs]
+  tensor = tensors[rule.tensor]
   view = rule.view(tensor.map(writable=True), correspondence.sizes)[index]
   piece = orbax_files.piece_shape(view.shape, tensor.dtype.itemsize, int(np.argmax(view.strides)))
   for part in orbax_files.grid(view.shape, piece):
     scaled = values[part] if rule.factor == 1 else values[part] * values.dtype.type(rule.factor)
-    view[part] = cast(scaled, tensor.dtype, rule.theirs)
+    view[part] = cast(scaled, tensor.dtype, rule.tensor)
 
 
 def cast(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
@@ -208,22 +207,22 @@ def cast(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
   return out
 
 
-def report(correspondence: Correspondence, dtypes: Mapping[str, np.dtype]) -> list[Moved]:
+def report(correspondence: Correspondence, dtypes: Mapping[str, np.dtype]) -> list[ReportLine]:
   """Every tensor and the parameters it is, or is a part of."""
   where: dict[str, list[str]] = {}
   for parts in correspondence.places.values():
     for place, rule in parts:
-      where.setdefault(rule.theirs, []).append(str(place))
+      where.setdefault(rule.tensor, []).append(str(place))
   return [
-    Moved(name, shape, dtypes[name].name, " + ".join(where[name]))
+    ReportLine(name, shape, dtypes[name].name, " + ".join(where[name]))
     for name, shape in correspondence.tensors.items()
   ]
 
 
-def report_of(source: Folder) -> list[Moved]:
+def report_of(source: ModelFolder) -> list[ReportLine]:
   """What is, or would be, imported from a folder, and what of it is left out."""
   return report(source.correspondence, {n: t.dtype for n, t in source.tensors.items()}) + [
-    Moved(
+    ReportLine(
       name,
       None,
       "",
@@ -233,20 +232,22 @@ def report_of(source: Folder) -> list[Moved]:
   ]
 
 
-def check_step(step: Path, correspondence: Correspondence, dtype: str | None) -> list[Moved]:
+def check_step(step: Path, correspondence: Correspondence, dtype: str | None) -> list[ReportLine]:
   """What would be exported from a checkpoint; raises as `export_step` does."""
   arrays = orbax_files.open_arrays(step)
   _check_arrays(step, arrays, correspondence)
   return report(correspondence, _dtypes(arrays, correspondence, dtype))
 
 
-def write_settings(target: Path, settings: Mapping[str, Any], moved: Sequence[Moved]) -> None:
+def write_config_json(
+  target: Path, config_json: Mapping[str, Any], moved: Sequence[ReportLine]
+) -> None:
   """Writes config.json; the dtype in it is that of most parameters."""
   sizes: dict[str, int] = {}
   for tensor in moved:
     sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.size
   dtype = max(sizes, key=lambda name: sizes[name])
-  kept = {name: value for name, value in settings.items() if name != "dtype"}
+  kept = {name: value for name, value in config_json.items() if name != "dtype"}
   # transformers 4 reads torch_dtype, 5 either.
   text = json.dumps(kept | {"torch_dtype": dtype}, indent=2)
   (target / "config.json").write_text(text + "\n")
@@ -256,7 +257,7 @@ def _dtypes(
   arrays: Mapping[Keys, Any], correspondence: Correspondence, dtype: str | None
 ) -> dict[str, np.dtype]:
   return {
-    rule.theirs: DTYPES.get(dtype or "", arrays[keys].dtype.numpy_dtype)
+    rule.tensor: DTYPES.get(dtype or "", arrays[keys].dtype.numpy_dtype)
     for keys, parts in correspondence.places.items()
     for _, rule in parts
   }

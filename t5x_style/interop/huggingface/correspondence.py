@@ -1,0 +1,124 @@
+"""Which parameters of a model are which tensors of a Hugging Face model, and their shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from types import ModuleType
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from t5x_style.errors import UserError, shortened
+from t5x_style.interop.huggingface.tensor_rules import Keys, TensorRule, letter_sizes
+from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.models.stack import layer_path
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterPlace:
+  """Where a rule's parameter is: the path in the tree, the index on axis 0 of a stacked one."""
+
+  keys: Keys
+  index: int | None
+
+  def __str__(self):
+    return "/".join(self.keys) + ("" if self.index is None else f"[{self.index}]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Correspondence:
+  """A model of ours and how its parameters are called and laid out in a family of theirs.
+
+  Attributes:
+    bare: whether theirs is the model without a head, in whose files names have no prefix.
+  """
+
+  config: TransformerConfig
+  family: ModuleType
+  bare: bool = False
+
+  def file_name(self, name: str) -> str:
+    """A tensor's name in a file."""
+    return name.removeprefix(self.family.BASE_PREFIX) if self.bare else name
+
+  @property
+  def zeros(self) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of tensors that only they have, of nothing but zeros."""
+    has = hasattr(self.family, "zeros") and not self.bare
+    return self.family.zeros(self.config) if has else {}
+
+  @property
+  def copies(self) -> dict[str, str]:
+    """{name: another name} of tensors that only they have, to be written as the other is."""
+    return self.family.copies(self.config) if hasattr(self.family, "copies") else {}
+
+  @property
+  def repeated(self) -> dict[str, str]:
+    """{name: another name} of all tensors that a file may have and that are one with the other."""
+    return self.family.aliases(self.config) | self.copies
+
+  @functools.cached_property
+  def rules(self) -> tuple[TensorRule, ...]:
+    return tuple(self.family.rules(self.config))
+
+  @functools.cached_property
+  def sizes(self) -> dict[str, int]:
+    return letter_sizes(self.config)
+
+  @functools.cached_property
+  def places(self) -> dict[Keys, list[tuple[ParameterPlace, TensorRule]]]:
+    """The rules by parameter, those of a stacked one by layer.
+
+    Raises:
+      UserError: the model has a parameter the family has no word for.
+    """
+    found: dict[Keys, list[tuple[ParameterPlace, TensorRule]]] = {}
+    for rule in self.rules:
+      place = self._place(rule)
+      found.setdefault(place.keys, []).append((place, rule))
+    unknown = [keys for keys in abstract_params(self.config) if keys not in found]
+    foreign = [keys for keys in found if keys not in abstract_params(self.config)]
+    if unknown or foreign:
+      names = ", ".join(shortened(["/".join(keys) for keys in [*unknown, *foreign]]))
+      kind = self.family.__name__.rpartition(".")[2]
+      raise UserError(f"Models of the family {kind} are not made of {names}.")
+    return found
+
+  @functools.cached_property
+  def tensors(self) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of all their tensors, in the order of the model."""
+    return {rule.tensor: rule.shapes(self.sizes)[0] for rule in self.rules}
+
+  def _place(self, rule: TensorRule) -> ParameterPlace:
+    inside = tuple(rule.parameter.split("/"))
+    if not rule.stack:
+      return ParameterPlace(inside, None)
+    layers = getattr(self.config, f"num_{rule.stack}_layers")
+    path, index = layer_path(self.config, layers, rule.layer)
+    return ParameterPlace((rule.stack, *path, *inside), index)
+
+
+@functools.lru_cache(maxsize=8)
+def abstract_params(config: TransformerConfig) -> dict[Keys, jax.ShapeDtypeStruct]:
+  """The shapes of a model's parameters by path."""
+  batch = {}
+  for side, layers in (
+    ("encoder", config.num_encoder_layers),
+    ("decoder", config.num_decoder_layers),
+  ):
+    if layers:
+      batch[f"{side}_input_tokens"] = jnp.zeros((1, 1), jnp.int32)
+  init = functools.partial(Transformer(config).init, jax.random.PRNGKey(0), batch)
+  return _flat(nn.meta.unbox(jax.eval_shape(init)["params"]))
+
+
+def _flat(tree: Any) -> dict[Keys, Any]:
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  return {tuple(key.key for key in path): leaf for path, leaf in leaves}
+
+
+def shape_of(leaf: Any) -> str:
+  return "nothing" if leaf is None else str(tuple(leaf.shape))

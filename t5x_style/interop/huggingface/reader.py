@@ -1,0 +1,50 @@
+"""What INITIAL_CHECKPOINT_PATH = "hf:FOLDER" means: the parameters of a Hugging Face model."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from t5x_style.checkpoints.arrays import LazyArray
+from t5x_style.checkpoints.warm_start import Shapes
+from t5x_style.errors import UserError, shortened
+from t5x_style.interop.huggingface import PREFIX
+from t5x_style.interop.huggingface.config_differences import differences
+from t5x_style.interop.huggingface.model_folder import finite, open_folder
+from t5x_style.interop.huggingface.tensor_rules import TensorRule
+from t5x_style.models import TransformerConfig
+
+
+def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, LazyArray] | None:
+  """What INITIAL_CHECKPOINT_PATH = "hf:FOLDER" means: a reader of `training.initial`.
+
+  Raises:
+    UserError: as `open_folder`; or the folder's model computes something else
+      than the configured one.
+  """
+  if not path.startswith(PREFIX):
+    if (Path(os.path.expanduser(path)) / "config.json").is_file():
+      raise UserError(
+        f"INITIAL_CHECKPOINT_PATH = {path!r} is a Hugging Face folder; write {PREFIX + path!r}."
+      )
+    return None
+  folder = path.removeprefix(PREFIX)
+  source = open_folder(folder, scan_layers=False)
+  there = dataclasses.replace(source.correspondence.config, vocab_size=config.vocab_size)
+  wrong = differences(config, there)
+  if wrong:
+    raise UserError(
+      f"INITIAL_CHECKPOINT_PATH = {path!r} holds another model than the one configured (here, "
+      f"there): {'; '.join(shortened(wrong))}. A model file that fits is written by `python -m "
+      f"launch.convert --from {path} --to NEW_FOLDER`."
+    )
+
+  def stored(rule: TensorRule) -> LazyArray:
+    return LazyArray(
+      rule.shapes(source.correspondence.sizes)[1],
+      lambda i: finite(source.view(rule)[i], rule.tensor, folder),
+    )
+
+  places = source.correspondence.places
+  return {"/".join(keys): stored(parts[0][1]) for keys, parts in places.items()}
