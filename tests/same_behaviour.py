@@ -1,15 +1,16 @@
-"""Records what this package computes and shows, to see that a refactoring changes nothing.
+"""Records what this repository computes and shows, to check that a refactoring changes nothing.
 
-    python tests/same_behaviour.py record /tmp/before                        (before the change)
-    python tests/same_behaviour.py record /tmp/after --resume=/tmp/before    (after it)
+    python tests/same_behaviour.py record /tmp/before                      before the change
+    python tests/same_behaviour.py record /tmp/after --resume=/tmp/before  after the change
     python tests/same_behaviour.py compare /tmp/before /tmp/after
 
-`record` runs the commands of the working tree that it is started in. It trains small models for 20
-steps and keeps a hash of every array of the last state, the losses, the preview of every objective
-and the help text of every command. With --resume it also continues the runs of an earlier record
-from step 10 to 20. `compare` prints every difference and exits with 1 unless numbers and examples
-are equal to the bit; differences between help texts are printed only, as better English is no
-fault. Record both on the same machine with the same packages.
+A record holds losses and a hash of every parameter and optimizer array of seven runs of 20 steps,
+the preview of every objective, and the help text of every command. Losses, arrays and previews
+have to be equal to the bit; differences between help texts are only printed. With --resume, runs
+also resume from step 10 of the earlier record, which shows that its checkpoints can be restored.
+
+Run it from the root of the working tree that is recorded. Make both records on the same machine
+with the same packages; a record takes about ten minutes on two cores.
 """
 
 import argparse
@@ -27,9 +28,10 @@ from typing import Any
 
 COMMANDS = ("train", "preview", "convert", "precompile", "tokenizer", "benchmark")
 STEPS, MIDDLE = 20, 10
-# What depends on the speed of the machine.
+# Entries of metrics.jsonl that depend on the speed of the machine.
 TIMES = ("tokens_per_second", "data_wait", "seconds", "mfu")
-# The table of a preview is over as many rows as fit the time; examples and lengths are fixed.
+# Entries of a preview that do not depend on the speed of the machine; the others are measured on as
+# many rows as there is time for.
 FIXED = ("architecture", "feature_lengths", "objective", "examples", "components", "name", "rate")
 
 SMALL = """
@@ -88,37 +90,39 @@ MODELS = {
 
 
 def command(name: str, *words: str, devices: int = 1) -> str:
-  """The standard output of a command of this tree."""
+  """Runs launch.NAME of the working tree and returns its standard output.
+
+  Raises:
+    RuntimeError: the command failed.
+  """
   environment = os.environ | {"COLUMNS": "100", "JAX_PLATFORMS": "cpu"}
   environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-  run = subprocess.run(
+  process = subprocess.run(
     [sys.executable, "-m", f"launch.{name}", *words],
     env=environment,
     capture_output=True,
     text=True,
     check=False,
   )
-  if run.returncode:
-    raise RuntimeError(f"launch.{name} {' '.join(words)}: {run.stdout}\n{run.stderr}")
-  return run.stdout
+  if process.returncode:
+    raise RuntimeError(f"launch.{name} {' '.join(words)}: {process.stdout}\n{process.stderr}")
+  return process.stdout
 
 
 def train(folder: Path, name: str, model_dir: Path) -> dict[str, Any]:
-  """Trains (or resumes) a run in `model_dir`: its losses and a hash of each array."""
+  """Trains or resumes a run in `model_dir`; returns its losses and a hash of each saved array."""
   files, settings, devices = RUNS[name]
-  if not name.startswith("quickstart"):
-    files = (files[0], *files[1:2], DATA, *files[2:])
-  own = (
-    folder / f"run_{model_dir.name}.gin"
-  )  # No name of a shipped file: includes find those first.
+  small = SMALL
+  if name.startswith("quickstart"):
+    small = SMALL.replace("VOCAB_SIZE = 8320\n", "")
+  else:
+    files = (*files[:2], DATA, *files[2:])
   includes = "".join(f"include '{file}'\n" for file in files)
-  registration = (
-    "from __gin__ import dynamic_registration\nfrom t5x_style.models import config\n"
-    if "config." in settings
-    else ""
-  )
-  small = SMALL.replace("VOCAB_SIZE = 8320\n", "") if name.startswith("quickstart") else SMALL
-  own.write_text(f"{includes}{registration}{small}{settings}MODEL_DIR = {str(model_dir)!r}\n")
+  if "config." in settings:
+    includes += "from __gin__ import dynamic_registration\nfrom t5x_style.models import config\n"
+  # Not the name of a shipped file: an include would find it in place of the shipped one.
+  own = folder / f"run_{model_dir.name}.gin"
+  own.write_text(f"{includes}{small}{settings}MODEL_DIR = {str(model_dir)!r}\n")
   command("train", f"--gin_file={own}", devices=devices)
   records = [json.loads(line) for line in (model_dir / "metrics.jsonl").read_text().splitlines()]
   losses = [{k: v for k, v in record.items() if k not in TIMES} for record in records]
@@ -126,7 +130,7 @@ def train(folder: Path, name: str, model_dir: Path) -> dict[str, Any]:
 
 
 def hashes(state: Path) -> dict[str, str]:
-  """{path of an array: its shape, dtype and a hash of its bytes}."""
+  """Returns {path of a saved array: its shape, dtype and a hash of its bytes}."""
   import jax
   import numpy as np
   import orbax.checkpoint as ocp
@@ -143,7 +147,7 @@ def hashes(state: Path) -> dict[str, str]:
 
 
 def preview(folder: Path, objective: str, architecture: str) -> dict[str, Any]:
-  """The examples of an objective, and what its table has rows for."""
+  """Returns the examples that an objective makes of the standard library, and its components."""
   own = folder / f"preview_{objective}_{architecture}.gin"
   includes = ("runs/quickstart.gin", MODELS[architecture], DATA, f"objectives/{objective}.gin")
   own.write_text("".join(f"include '{file}'\n" for file in includes) + "MODEL_DIR = '/nowhere'\n")
@@ -156,6 +160,7 @@ def preview(folder: Path, objective: str, architecture: str) -> dict[str, Any]:
 
 
 def _fixed(value: Any) -> Any:
+  """Returns a preview with "measured" in place of what depends on the speed of the machine."""
   if isinstance(value, list):
     return [_fixed(x) for x in value]
   if not isinstance(value, dict) or not set(value) & {"objective", "examples"}:
@@ -164,7 +169,12 @@ def _fixed(value: Any) -> Any:
 
 
 def record(folder: Path, earlier: Path | None) -> None:
-  """Writes FOLDER/behaviour.json and keeps the runs' directories beside it."""
+  """Writes FOLDER/behaviour.json; the MODEL_DIRs of the runs are kept beside it.
+
+  Args:
+    folder: a new folder.
+    earlier: the folder of a record; copies of its runs are resumed from step 10.
+  """
   folder.mkdir(parents=True)
   runs = {name: (name, folder / name) for name in RUNS}
   for name in RUNS if earlier else ():
@@ -188,7 +198,7 @@ def record(folder: Path, earlier: Path | None) -> None:
 
 
 def compare(before: Path, after: Path) -> int:
-  """Prints what differs; 1 where a number or an example does."""
+  """Prints all differences; returns 1 if losses, arrays or previews differ, 0 otherwise."""
   old, new = (json.loads((folder / "behaviour.json").read_text()) for folder in (before, after))
   different = False
   for kind in ("runs", "previews"):
@@ -207,14 +217,23 @@ def compare(before: Path, after: Path) -> int:
   return int(different)
 
 
-if __name__ == "__main__":
+def main() -> int:
   parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument("action", choices=("record", "compare"))
-  parser.add_argument("folders", nargs="+", type=Path)
-  parser.add_argument("--resume", type=Path, help="an earlier record whose runs are continued")
+  actions = parser.add_subparsers(dest="action", required=True)
+  recording = actions.add_parser("record", help="run the working tree and write a record")
+  recording.add_argument("folder", type=Path, help="a new folder for the record")
+  recording.add_argument("--resume", type=Path, help="a record whose runs are resumed as well")
+  comparing = actions.add_parser("compare", help="print what differs between two records")
+  comparing.add_argument("before", type=Path)
+  comparing.add_argument("after", type=Path)
   values = parser.parse_args()
   if values.action == "compare":
-    sys.exit(compare(*values.folders))
-  record(values.folders[0].absolute(), values.resume and values.resume.absolute())
+    return compare(values.before, values.after)
+  record(values.folder.absolute(), values.resume and values.resume.absolute())
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main())
