@@ -58,22 +58,6 @@ _NARROW: dict[str, Any] = {
   "mlp_dim": 128,
   "vocab_size": 512,
 }
-_T5_SMALL = dataclasses.replace(
-  step_cases.T5,
-  vocab_size=32_128,
-  mlp_dim=2048,
-  num_encoder_layers=6,
-  num_decoder_layers=6,
-  mlp_activations=("relu",),
-)
-_T5_BASE = dataclasses.replace(
-  step_cases.LARGE_T5,
-  emb_dim=768,
-  num_heads=12,
-  mlp_dim=2048,
-  num_encoder_layers=12,
-  num_decoder_layers=12,
-)
 
 
 def measure(
@@ -90,12 +74,14 @@ def measure(
     return
   rotary = dataclasses.replace(step_cases.DECODER_1B, **_NARROW, dtype="float32")
   yield from compilations(step_cases.make("decoder-only", rotary, 2, targets=64), _LAYERS)
-  t5 = dataclasses.replace(step_cases.T5, **_NARROW)
+  t5 = dataclasses.replace(step_cases.t5_for_cpus(), **_NARROW)
   yield from compilations(step_cases.make("encoder-decoder", t5, 2, inputs=64, targets=64), _LAYERS)
   if jax.default_backend() == "cpu":
-    yield saves(step_cases.make("T5 small", _T5_SMALL, 2, inputs=512, targets=114))
+    t5 = step_cases.shipped_model("t5/small")
+    yield saves(step_cases.make("T5 small", t5, 2, inputs=512, targets=114))
   else:
-    yield saves(step_cases.make("T5 1.1 base", _T5_BASE, 64, inputs=512, targets=114))
+    t5 = step_cases.shipped_model("t5_1_1/base", dtype="bfloat16")
+    yield saves(step_cases.make("T5 1.1 base", t5, 64, inputs=512, targets=114))
 
 
 def starts(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +16,10 @@ from t5x_style.training import loss, optimizers, schedules, setup, synthetic, tr
 from ..configuration import reader
 from ..configuration.errors import ConfigurationError
 
-_DATA = "t5x_style.data"  # Not imported: a machine with JAX alone need not have TensorFlow.
+# Found but not imported: a machine with JAX only need not have TensorFlow.
+_DATA_SPEC = importlib.util.find_spec("t5x_style.data")
+assert _DATA_SPEC is not None
+_DATA = _DATA_SPEC.name
 
 LEARNING_RATE = 1e-4
 
@@ -28,65 +32,7 @@ class StepCase(NamedTuple):
   lengths: Mapping[str, int]  # tokens a row, as in TASK_FEATURE_LENGTHS
 
 
-T5 = TransformerConfig(
-  vocab_size=8_320,
-  emb_dim=512,
-  num_heads=8,
-  head_dim=64,
-  mlp_dim=1024,
-  num_encoder_layers=4,
-  num_decoder_layers=4,
-  scale_attention=False,
-)
-BERT = TransformerConfig(
-  vocab_size=30_522,
-  emb_dim=768,
-  num_heads=12,
-  head_dim=64,
-  mlp_dim=3072,
-  num_encoder_layers=12,
-  mlp_activations=("gelu_exact",),
-  norm="layer",
-  norm_position="post",
-  norm_epsilon=1e-12,
-  use_bias=True,
-  positions="learned",
-  num_token_types=2,
-  embedding_norm=True,
-  scale_logits=False,
-  head_transform=True,
-  head_bias=True,
-  kernel_init_std=0.02,
-  embedding_init_std=0.02,
-)
-GPT2 = TransformerConfig(
-  vocab_size=50_257,
-  emb_dim=768,
-  num_heads=12,
-  head_dim=64,
-  mlp_dim=3072,
-  num_decoder_layers=12,
-  mlp_activations=("gelu",),
-  norm="layer",
-  norm_epsilon=1e-5,
-  use_bias=True,
-  positions="learned",
-  max_length=1024,
-  scale_logits=False,
-  kernel_init_std=0.02,
-  embedding_init_std=0.02,
-)
-LARGE_T5 = dataclasses.replace(
-  T5,
-  vocab_size=32_128,
-  emb_dim=1024,
-  num_heads=16,
-  mlp_dim=2816,
-  num_encoder_layers=24,
-  num_decoder_layers=24,
-  tie_embeddings=False,
-  dtype="bfloat16",
-)
+# Not a published model: Llama's layers in a size that a GPU trains beside its PyTorch peer.
 DECODER_1B = TransformerConfig(
   vocab_size=32_768,
   emb_dim=2048,
@@ -103,32 +49,52 @@ DECODER_1B = TransformerConfig(
 )
 
 
-def known(alone: bool) -> list[StepCase]:
-  """The shapes whose figures are held against the peers', for the accelerator at hand.
+def shipped_model(name: str, **changes: Any) -> TransformerConfig:
+  """Returns the model of gin_configs/models/NAME.gin without dropout, with the given changes."""
+  config = reader.read([f"models/{name}.gin"], without=(_DATA,))
+  return dataclasses.replace(config.build(TransformerConfig), dropout_rate=0.0, **changes)
 
-  Alone, an accelerator gets twice the rows that it gets beside a peer, whose arrays have to fit its
-  memory too.
+
+def t5_for_cpus() -> TransformerConfig:
+  """Returns a T5 of 4+4 layers of width 512, with the shipped vocabulary."""
+  return shipped_model(
+    "t5_1_1/small",
+    vocab_size=8_320,
+    num_heads=8,
+    num_encoder_layers=4,
+    num_decoder_layers=4,
+    tie_embeddings=True,
+  )
+
+
+def known(alone: bool) -> list[StepCase]:
+  """Returns the cases whose figures are compared with the peers', for this machine's devices.
+
+  Layers are unrolled: what a scan stacks for the backward pass costs a sixth of a step or more.
+
+  Args:
+    alone: whether no peer is trained beside it, whose arrays have to fit an accelerator's memory
+      too: an accelerator then gets twice the rows.
   """
   if jax.default_backend() == "cpu":
-    t5, bert, gpt2 = (unrolled(x) for x in (T5, BERT, GPT2))
+    bert = shipped_model("bert/base", scan_layers=False)
+    gpt2 = shipped_model("gpt2/small", scan_layers=False)
+    t5 = dataclasses.replace(t5_for_cpus(), scan_layers=False)
     return [
       make("T5, 4+4 layers of 512", t5, 8, inputs=512, targets=114),
       make("BERT-base", bert, 8, inputs=128),
       make("GPT-2 small", gpt2, 2, targets=512),
     ]
-  bert = dataclasses.replace(BERT, dtype="bfloat16")
-  decoder, t5, bert = (unrolled(x) for x in (DECODER_1B, LARGE_T5, bert))
+  on_accelerators: dict[str, Any] = {"dtype": "bfloat16", "scan_layers": False}
+  decoder = dataclasses.replace(DECODER_1B, **on_accelerators)
+  t5 = shipped_model("t5_1_1/large", **on_accelerators)
+  bert = shipped_model("bert/base", **on_accelerators)
   times = 2 if alone else 1
   return [
     make("decoder 1B", decoder, 8 * times, targets=2048),
     make("T5 1.1 large", t5, 32 * times, inputs=512, targets=114),
     make("BERT-base", bert, 256 * times, inputs=128),
   ]
-
-
-def unrolled(model: TransformerConfig) -> TransformerConfig:
-  """What a scan stacks for the backward pass costs a CPU or a GPU a sixth of the step or more."""
-  return dataclasses.replace(model, scan_layers=False)
 
 
 def from_gin(
