@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Settings of all tests, and the fixtures that tests of several rooms use."""
 
 import gc
 import os
@@ -14,15 +14,17 @@ from tests import tiny
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_fast():
-  """Most of a test's time would go to LLVM polishing programs that run once."""
+  """Turns XLA's optimisations off: they would take longer than the programs of tests run."""
   jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_each_program_once(tmp_path_factory):
-  """Tests that build the same model again take its programs from a cache, as real runs do."""
+  """Compiled programs are cached for the whole session: tests often build the same model."""
   base = tmp_path_factory.getbasetemp()
-  session = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # one for all workers
+  session = (
+    base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+  )  # one cache for all workers
   jax.config.update("jax_compilation_cache_dir", str(session / "xla"))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
@@ -30,24 +32,26 @@ def compile_each_program_once(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def keep_modules():
-  """What was imported stays: the collector of garbage need not look through it again and again."""
+  """Excludes imported modules from garbage collection, which would scan them again and again."""
   gc.collect()
   gc.freeze()
 
 
 @pytest.fixture
 def on_platform(monkeypatch):
-  """on_platform("gpu"): where no mesh is in force, programs are those of a GPU; they run here."""
+  """on_platform("gpu"): without a mesh, programs are built as for a GPU; they run here."""
   return lambda name: monkeypatch.setattr(jax, "default_backend", lambda: name)
 
 
 @pytest.fixture(scope="session")
 def on_eight_devices():
-  """on_eight_devices(program, *arguments): what it prints on eight simulated devices, by lines."""
+  """on_eight_devices(program, *arguments): runs a Python file on eight simulated CPU devices.
 
+  Returns the lines that it prints; fails if it fails. `timeout` is in seconds.
+  """
   environ = {
     "JAX_PLATFORMS": "cpu",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",  # As here: see compile_fast.
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",  # As in compile_fast.
     "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
     "PYTHONPATH": str(Path(__file__).parents[1]),
   }

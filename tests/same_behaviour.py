@@ -10,7 +10,7 @@ have to be equal to the bit; differences between help texts are only printed. Wi
 also resume from step 10 of the earlier record, which shows that its checkpoints can be restored.
 
 Run it from the root of the working tree that is recorded. Make both records on the same machine
-with the same packages; a record takes about ten minutes on two cores.
+with the same packages; a record takes about five minutes on two cores.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Tiny runs on random tokens."""
+"""Tiny runs on random tokens: seconds on one core, for tests of everything around a model."""
 
 import functools
 
@@ -13,7 +13,13 @@ FAMILIES = {
 
 
 def config(architecture, model_dir, **changes):
-  """A tiny run on random tokens; `changes` are of TrainConfig, or of the model under "model"."""
+  """Returns the TrainConfig of four steps on random tokens.
+
+  Args:
+    architecture: a key of FAMILIES.
+    model_dir: where the run writes.
+    **changes: values of TrainConfig's fields; model={...} holds those of TransformerConfig's.
+  """
   model = TransformerConfig(
     **{
       "vocab_size": 96,
