@@ -1,4 +1,4 @@
-"""The worked example of CONTRIBUTING.md, as it stands there: objective, gin file and tests run."""
+"""The worked example of CONTRIBUTING.md works: its objective, its gin file and its tests."""
 
 import os
 import re
@@ -18,7 +18,7 @@ def blocks(language):
 
 @pytest.mark.slow
 def test_the_example_objective_feeds_a_model_and_passes_its_tests(tmp_path):
-  """In a package of the user's own, which is the only difference."""
+  """The objective is in a package of the user's own; all else is as written."""
   objective, tests = blocks("python")
   (gin,) = blocks("gin")
   place = "t5x_style.data.deshuffling"

@@ -1,4 +1,4 @@
-"""Every shipped gin file is read and built: nothing in gin_configs/ can go stale unseen."""
+"""Every shipped gin file is read and built, so that none of gin_configs/ becomes outdated."""
 
 import dataclasses
 import functools
@@ -24,9 +24,13 @@ MODELS = {
 RUNS = sorted(path.name for path in FOLDER.glob("*.gin"))
 SLOW = (
   *("ul2.gin", "ul2_short.gin", "ul2_r40_s20_x40.gin", "ul2r.gin", "u_palm.gin"),
-  *("roberta.gin", "whole_word_masking.gin"),  # masked_lm.gin is not.
-  *("sentence_order.gin", "multi_task.gin"),  # next_sentence.gin is not.
-  *("prefix_lm.gin", "fill_in_middle.gin", "text_infilling.gin"),  # Others of their models are not.
+  *("roberta.gin", "whole_word_masking.gin"),  # masked_lm.gin always runs
+  *("sentence_order.gin", "multi_task.gin"),  # next_sentence.gin always runs
+  *(
+    "prefix_lm.gin",
+    "fill_in_middle.gin",
+    "text_infilling.gin",
+  ),  # others of their models always run
 )
 OBJECTIVES = [
   pytest.param(path.name, marks=[pytest.mark.slow] if path.name in SLOW else [])
@@ -43,7 +47,7 @@ LARGEST = [
 
 
 def prepare(gin_files, model_dir, *bindings):
-  # The first batch does not wait for others to be mixed with.
+  # Without shuffling the first batch comes sooner.
   given = [f"MODEL_DIR = '{model_dir}'", "SHUFFLE_BUFFER_SIZE = 1", *bindings]
   config = reader.read(gin_files, given)
   return setup.prepare(config.build(train_config.TrainConfig))
@@ -61,7 +65,7 @@ def test_runs(name, tmp_path):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_objectives_feed_a_model_they_name(name, tmp_path):
-  """Each objective's file says for which architectures it is; it works with the first of them."""
+  """The first line of an objective's file names architectures; it works with the first of them."""
   first_line = (FOLDER / "objectives" / name).read_text().splitlines()[0]
   fitting = sorted((a for a in MODELS if a in first_line), key=first_line.index)
   assert fitting, f"{name} does not say which models it is for"
@@ -74,7 +78,7 @@ def test_objectives_feed_a_model_they_name(name, tmp_path):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_models_of_known_families_go_with_runs_data_and_objectives(name, tmp_path):
-  """Read beside the others, with the macros of every model; nothing is allocated, however large."""
+  """A model file combines with other files, and has the macros of every model."""
   given = ["DTYPE = 'bfloat16'", "REMAT = 'full'", f"MODEL_DIR = '{tmp_path}'"]
   fitting = {"encoder_decoder": "span_corruption", "encoder_only": "masked_lm"}
   architecture = reader.read([name]).build(TransformerConfig).architecture
@@ -170,7 +174,7 @@ def test_every_file_begins_with_what_it_is():
 
 
 def test_mode_tokens_of_ul2_have_one_order():
-  """R, S, X: as objectives/ul2.gin has them, and as it says that they were published."""
+  """All files list them as R, S, X: either with these names or with those of UL2 20B."""
   pattern = r"\(\"\[[A-Z0-9]+\]\", \"\[[A-Z0-9]+\]\", \"\[[A-Z0-9]+\]\"\)"
   known = re.findall(pattern, (FOLDER / "objectives" / "ul2.gin").read_text())
   assert known == ['("[R]", "[S]", "[X]")', '("[NLU]", "[S2S]", "[NLG]")']
@@ -183,7 +187,7 @@ def test_mode_tokens_of_ul2_have_one_order():
   assert {modes for _, modes in found} <= set(known), found
 
 
-def test_bytes_take_the_place_of_a_vocabulary_file(tmp_path):
+def test_bytes_replace_a_vocabulary_file(tmp_path):
   files = ["runs/quickstart.gin", MODELS["encoder_decoder"], "data/python_stdlib.gin"]
   files += ["data/bytes.gin", "objectives/span_corruption.gin"]
   prepared = prepare(files, tmp_path, "VOCAB_SIZE = 384")
@@ -193,7 +197,7 @@ def test_bytes_take_the_place_of_a_vocabulary_file(tmp_path):
   assert len(prepared.dataset.decode(tokens[0])) > 100
 
 
-def test_a_tokenizer_of_hugging_face_takes_its_place(tmp_path):
+def test_a_hugging_face_tokenizer_replaces_a_vocabulary_file(tmp_path):
   tokenizers = pytest.importorskip("tokenizers")
   tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
   tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
