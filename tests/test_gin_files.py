@@ -58,7 +58,7 @@ def test_runs(name, tmp_path):
   prepared = prepare([name], tmp_path)
   batch = next(prepared.dataset.train())
   assert {k: v.shape for k, v in batch.items()} == {
-    k: shape for k, (shape, _) in prepared.dataset.feature_shapes.items()
+    k: x.shape for k, x in prepared.dataset.feature_shapes.items()
   }
   assert "model_dirs/" in (FOLDER / name).read_text()
 

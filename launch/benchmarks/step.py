@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import jax
 
 from t5x_style.training import loop, setup
+from t5x_style.training.dataset import tokens_per_row
 
 from ..configuration.errors import ConfigurationError, did_you_mean
 from . import huggingface_step, roofline_plot, step_cases
@@ -227,6 +228,5 @@ def _spread(seconds: Sequence[float]) -> float:
 
 def _tokens(prepared: setup.Prepared) -> int:
   """Tokens a step reads: positions of the encoder's and of the decoder's row."""
-  shapes = prepared.dataset.feature_shapes
-  read = ("encoder_input_tokens", "decoder_input_tokens")
-  return sum(shapes[name][0][0] * shapes[name][0][1] for name in read if name in shapes)
+  per_row = tokens_per_row(prepared.dataset.feature_shapes)
+  return prepared.config.batch_size * sum(per_row.values())

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import seqio
 
@@ -118,7 +119,7 @@ class Dataset:
     pipeline: how the batches are made; its parts are the SeqIO tasks.
     vocabulary: of the targets; vocab_size counts the ids that a model is fed, extra ids included.
     special_ids: those of them that mean padding, the end and the start of a sequence.
-    feature_shapes: {feature: (global batch shape, dtype)}.
+    feature_shapes: {feature: shape and dtype in the global batch}.
     max_targets: static bound of the positions with loss in a row, or None.
     token_bytes: int32 [V], the bytes each id stands for, where the loss is that of the text and
       the tokens keep it whole; or None.
@@ -173,7 +174,7 @@ class Dataset:
     }
     spec = next(iter(self._batches.values())).element_spec
     self.feature_shapes = {
-      name: ((batch_size, *s.shape[1:]), np.dtype(s.dtype.as_numpy_dtype))
+      name: jax.ShapeDtypeStruct((batch_size, *s.shape[1:]), s.dtype.as_numpy_dtype)
       for name, s in spec.items()
       if name != "counts"
     }

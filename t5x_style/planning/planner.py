@@ -22,6 +22,7 @@ from t5x_style.planning.estimates import Layout
 from t5x_style.planning.roofline import Roofline, roofline
 from t5x_style.planning.topologies import Topology
 from t5x_style.training import flops, setup, train_config
+from t5x_style.training.dataset import microbatch_shapes, tokens_per_row
 
 _REMAT: tuple[Remat, ...] = ("none", "dots", "full")
 _KEEPING_WEIGHTS = ("xla", "blocked")  # the latter where it is unrolled
@@ -60,7 +61,7 @@ class Planner:
     """
     self.config, self.dataset, self.topology = config, dataset, topology
     self._fused_attention = fused_attention
-    self._lengths = lengths(dataset)
+    self._lengths = tokens_per_row(dataset.feature_shapes)
     tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
     self._boxed = jax.eval_shape(Transformer(config.model).init, jax.random.key(0), batch)["params"]
@@ -86,10 +87,7 @@ class Planner:
 
   def fused_attention(self, layout: Layout, devices: Sequence[jax.Device]) -> bool:
     """Whether kernels that keep no attention weights compute all of the attention on its mesh."""
-    batch = {
-      name: jax.ShapeDtypeStruct((shape[0] // layout.microbatches, *shape[1:]), dtype)
-      for name, (shape, dtype) in self.dataset.feature_shapes.items()
-    }
+    batch = microbatch_shapes(self.dataset.feature_shapes, layout.microbatches)
     mesh = make_mesh(layout.mesh, devices, self.config.dcn_mesh_shape)
     partitioner = Partitioner(mesh, self.config.sharding_rules or ())
     model = Transformer(self.config.model)
@@ -195,16 +193,6 @@ class Planner:
     return of_params, of_params + of_state
 
 
-def lengths(dataset: Any) -> dict[str, int]:
-  """{"encoder_length": tokens a row, "decoder_length": ...}, of the sides there are."""
-  shapes = dataset.feature_shapes
-  return {
-    f"{side}_length": shapes[f"{side}_input_tokens"][0][1]
-    for side in ("encoder", "decoder")
-    if f"{side}_input_tokens" in shapes
-  }
-
-
 def layout_of(prepared: setup.Prepared) -> Layout:
   mesh = dict(prepared.partitioner.mesh.shape)
   return layout_of_run(prepared.config, prepared.dataset, mesh, fused_attention(prepared))
@@ -225,14 +213,14 @@ def layout_of_run(
   mesh: dict[str, int],
   fused_attention: bool = False,
 ) -> Layout:
-  sides = lengths(dataset)
+  lengths = tokens_per_row(dataset.feature_shapes)
   return Layout(
     mesh=mesh,
     microbatches=config.num_microbatches,
     remat=config.model.remat,
     batch_size=config.batch_size,
-    encoder_length=sides.get("encoder_length", 0),
-    decoder_length=sides.get("decoder_length", 0),
+    encoder_length=lengths.get("encoder_length", 0),
+    decoder_length=lengths.get("decoder_length", 0),
     target_positions=dataset.max_targets,
     fused_attention=fused_attention,
   )

@@ -9,6 +9,7 @@ import numpy as np
 from t5x_style.losses import plan_chunks
 from t5x_style.models.kernel_choices import describe
 from t5x_style.partitioning import describe_mesh
+from t5x_style.training.dataset import tokens_per_row
 from t5x_style.training.setup import Prepared
 
 _SIDES = {
@@ -81,9 +82,7 @@ def batch_info(prepared: Prepared) -> str:
 
 
 def _lengths(prepared: Prepared) -> str:
-  shapes = prepared.dataset.feature_shapes
-  sides = [f"{side}_input_tokens" for side in ("encoder", "decoder")]
-  return " + ".join(str(shapes[name][0][1]) for name in sides if name in shapes)
+  return " + ".join(map(str, tokens_per_row(prepared.dataset.feature_shapes).values()))
 
 
 def _data(identity: dict[str, Any]) -> str:
@@ -125,7 +124,7 @@ def _bytes(tree, prepared: Prepared) -> tuple[int, int]:
 
 def _chunks(prepared: Prepared) -> str:
   model, dataset = prepared.config.model, prepared.dataset
-  (rows, length), _ = dataset.feature_shapes[f"{prepared.loss.side}_target_tokens"]
+  rows, length = dataset.feature_shapes[f"{prepared.loss.side}_target_tokens"].shape
   shape = (rows // prepared.config.num_microbatches, dataset.max_targets or length, model.emb_dim)
   with prepared.partitioner.context():
     return str(plan_chunks(shape, model.vocab_size, model.dtype))

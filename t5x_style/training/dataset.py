@@ -1,11 +1,13 @@
-"""What training asks of a dataset. Nothing here knows where the batches come from."""
+"""What training needs of a dataset. Nothing here knows where the batches come from."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 Batch = dict[str, np.ndarray]
+FeatureShapes = Mapping[str, jax.ShapeDtypeStruct]
 
 
 class BatchIterator(Protocol):
@@ -29,7 +31,7 @@ class Dataset(Protocol):
 
   vocab_size: int
   special_ids: tuple[int, int, int]  # of padding (-1: there is none), the end and the start
-  feature_shapes: dict[str, tuple[tuple[int, ...], Any]]  # shapes and dtypes of the global batch
+  feature_shapes: dict[str, jax.ShapeDtypeStruct]  # of the global batch, without shardings
   max_targets: int | None  # positions with loss per row at most, where they are few and static
   token_bytes: np.ndarray | None  # [V] UTF-8 bytes of each id, where bits per byte is defined
   component_names: tuple[str, ...]  # names of the ids in *_component_ids, for a mixture
@@ -53,3 +55,20 @@ class LoadDataset(Protocol):
   def __call__(
     self, architecture: str, batch_size: int, seed: int, process_index: int, process_count: int
   ) -> Dataset: ...
+
+
+def tokens_per_row(features: FeatureShapes) -> dict[str, int]:
+  """{"encoder_length": ..., "decoder_length": ...}: tokens in a row of each side of the model."""
+  return {
+    f"{side}_length": features[f"{side}_input_tokens"].shape[1]
+    for side in ("encoder", "decoder")
+    if f"{side}_input_tokens" in features
+  }
+
+
+def microbatch_shapes(features: FeatureShapes, count: int) -> dict[str, jax.ShapeDtypeStruct]:
+  """The features of one of `count` equal parts of the batch, without shardings."""
+  return {
+    name: jax.ShapeDtypeStruct((x.shape[0] // count, *x.shape[1:]), x.dtype)
+    for name, x in features.items()
+  }

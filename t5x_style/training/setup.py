@@ -19,9 +19,9 @@ from t5x_style.models.kernel_choices import attention_choices
 from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
 from t5x_style.reporting import profiling
 from t5x_style.training import finite, flops
-from t5x_style.training.dataset import Dataset
+from t5x_style.training.dataset import Dataset, microbatch_shapes, tokens_per_row
 from t5x_style.training.loss import TrainingLoss
-from t5x_style.training.state import TrainState, abstract_batch, make_state, state_bytes
+from t5x_style.training.state import TrainState, make_state, state_bytes
 from t5x_style.training.train_config import TrainConfig
 
 # Rows of the embedding that no id of the data uses are padding up to here, and probably a mistake
@@ -53,7 +53,7 @@ class Prepared:
     """Shapes of the features of a global batch, with their shardings."""
     return {
       name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.partitioner.batch(len(x.shape)))
-      for name, x in abstract_batch(self.dataset.feature_shapes).items()
+      for name, x in self.dataset.feature_shapes.items()
     }
 
   @functools.cached_property
@@ -68,17 +68,11 @@ class Prepared:
   @property
   def step_flops(self) -> float:
     """FLOPs of one step on the global batch."""
-    lengths = {
-      f"{side}_length": shape[1]
-      for side in ("encoder", "decoder")
-      for name, (shape, _) in self.dataset.feature_shapes.items()
-      if name == f"{side}_input_tokens"
-    }
     return flops.step_flops(
       self.config.model,
       self.config.batch_size,
       target_positions=self.dataset.max_targets,
-      **lengths,
+      **tokens_per_row(self.dataset.feature_shapes),
     )
 
   def identity(self) -> dict[str, Any]:
@@ -132,11 +126,9 @@ def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
       "The objective asks about pairs of sentences, but the model has no head for them: set "
       "config.TransformerConfig.pooled_classes = 2 (and num_token_types = 2, to tell them apart)."
     )
-  lengths = {name: shape[1] for name, (shape, _) in dataset.feature_shapes.items() if shape[1:]}
+  lengths = {name: x.shape[1] for name, x in dataset.feature_shapes.items() if x.shape[1:]}
   partitioner.check_batch(config.batch_size, config.num_microbatches, lengths)
-  init, abstract, shardings = make_state(
-    model, optimizer, partitioner, abstract_batch(dataset.feature_shapes)
-  )
+  init, abstract, shardings = make_state(model, optimizer, partitioner, dataset.feature_shapes)
   loss = TrainingLoss(
     model,
     config.loss,
@@ -147,10 +139,7 @@ def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
   prepared = Prepared(
     config, dataset, partitioner, loss, optimizer, init, abstract, shardings, mesh_reason
   )
-  part = {
-    name: jax.ShapeDtypeStruct((x.shape[0] // config.num_microbatches, *x.shape[1:]), x.dtype)
-    for name, x in prepared.batch.items()
-  }
+  part = microbatch_shapes(dataset.feature_shapes, config.num_microbatches)
   attention = attention_choices(model, abstract.params, part, partitioner)
   return dataclasses.replace(prepared, attention=attention)
 

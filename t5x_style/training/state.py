@@ -10,6 +10,7 @@ import optax
 
 from t5x_style.models import Transformer
 from t5x_style.partitioning import Partitioner
+from t5x_style.training.dataset import FeatureShapes
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -19,13 +20,6 @@ class TrainState(flax.struct.PyTreeNode):
   params: Any
   opt_state: Any
   rng: jax.Array  # uint32 [2]; the rng of a step is folded from it and the step, never advanced
-
-
-def abstract_batch(feature_shapes: dict[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
-  """{name: (shape, dtype)} as the arrays' shapes that JAX traces with."""
-  return {
-    name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in feature_shapes.items()
-  }
 
 
 def state_bytes(model: Transformer, optimizer: optax.GradientTransformation) -> int:
@@ -42,7 +36,7 @@ def make_state(
   model: Transformer,
   optimizer: optax.GradientTransformation,
   partitioner: Partitioner,
-  batch: dict[str, jax.ShapeDtypeStruct],
+  batch: FeatureShapes,
 ):
   """Plans the state of a run without making any array.
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from t5x_style.errors import UserError
@@ -44,18 +45,18 @@ class SyntheticDataset:
       )
     side = "encoder" if architecture == "encoder_only" else "decoder"
     weights = f"{side}_loss_weights"
-    self.feature_shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-      name: ((batch_size, length), np.dtype(np.int32)) for name, length in tokens.items()
+    self.feature_shapes = {
+      name: jax.ShapeDtypeStruct((batch_size, length), np.int32) for name, length in tokens.items()
     }
-    self.feature_shapes[weights] = (
-      self.feature_shapes[f"{side}_target_tokens"][0],
-      np.dtype(np.float32),
+    self.feature_shapes[weights] = jax.ShapeDtypeStruct(
+      self.feature_shapes[f"{side}_target_tokens"].shape, np.float32
     )
 
   def batch(self, number: int) -> Batch:
     """This process' rows of batch `number`, and no others: they do not depend on the processes."""
     features, before = {}, 0
-    for name, ((rows, length), dtype) in self.feature_shapes.items():
+    for name, feature in self.feature_shapes.items():
+      (rows, length), dtype = feature.shape, feature.dtype
       # One draw a position, so that the generator can be put at the first row of this process.
       bits = np.random.PCG64((self._seed, number)).advance(before + self._rows.start * length)
       before += rows * length
@@ -79,7 +80,7 @@ class SyntheticDataset:
     return " ".join(map(str, ids))
 
   def identity(self) -> dict[str, Any]:
-    shapes = {name: list(shape) for name, (shape, _) in self.feature_shapes.items()}
+    shapes = {name: list(x.shape) for name, x in self.feature_shapes.items()}
     return {"synthetic": shapes, "vocab_size": self.vocab_size, "seed": self._seed}
 
 

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import seqio
@@ -89,7 +90,9 @@ def test_batches_resume_and_evaluation(architecture, objective, load):
   batches = data.train()
   for _ in range(3):
     batch = next(batches)
-  assert {k: (v.shape, v.dtype) for k, v in batch.items()} == data.feature_shapes
+  assert {
+    k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()
+  } == data.feature_shapes
   for name, value in batch.items():
     if name.endswith("tokens"):
       assert value.dtype == np.int32 and value.min() >= 0 and value.max() < data.vocab_size
@@ -288,7 +291,9 @@ def test_a_users_own_task(architecture, name, pack, own_tasks):
   assert data.component_names == (("own_a", "own_b") if name == "own_mixture" else ())
   batches = data.train()
   batch = next(batches)
-  assert {k: (v.shape, v.dtype) for k, v in batch.items()} == data.feature_shapes
+  assert {
+    k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch.items()
+  } == data.feature_shapes
   assert ("decoder_segment_ids" in batch) == pack
   assert all(("packing" in part) == pack for part in data.identity()["components"])
   weights, targets = batch["decoder_loss_weights"], batch["decoder_target_tokens"]

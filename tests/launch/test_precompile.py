@@ -95,7 +95,7 @@ def test_batches_have_their_true_shapes_and_nothing_is_read(tmp_path):
   dataset = config.dataset(
     architecture="encoder_decoder", batch_size=8, seed=0, process_index=0, process_count=1
   )
-  shapes = {name: shape for name, (shape, _) in dataset.feature_shapes.items()}
+  shapes = {name: x.shape for name, x in dataset.feature_shapes.items()}
   assert shapes["encoder_input_tokens"] == (8, 512)
   assert shapes["decoder_target_tokens"] == (8, 114)
   assert dataset.vocab_size == 32128

@@ -36,10 +36,10 @@ class Packed:
   def __init__(self, dataset):
     self._dataset = dataset
     self.feature_shapes = dict(dataset.feature_shapes)
-    for name, (shape, _) in dataset.feature_shapes.items():
+    for name, feature in dataset.feature_shapes.items():
       if name.endswith("_input_tokens"):
         for suffix in ("segment_ids", "positions"):
-          self.feature_shapes[name.replace("input_tokens", suffix)] = (shape, np.dtype(np.int32))
+          self.feature_shapes[name.replace("input_tokens", suffix)] = feature
 
   def __getattr__(self, name):
     return getattr(self._dataset, name)

@@ -23,12 +23,12 @@ def test_processes_together_make_the_batch_of_one(architecture):
   for number in (0, 7):
     batch = whole.batch(number)
     assert {k: v.shape for k, v in batch.items()} == {
-      k: shape for k, (shape, _) in whole.feature_shapes.items()
+      k: x.shape for k, x in whole.feature_shapes.items()
     }
     each = [part.batch(number) for part in parts]
     for name, rows in batch.items():
       assert np.array_equal(np.concatenate([part[name] for part in each]), rows)
-      assert rows.dtype == whole.feature_shapes[name][1]
+      assert rows.dtype == whole.feature_shapes[name].dtype
   tokens = f"{'encoder' if architecture == 'encoder_only' else 'decoder'}_target_tokens"
   assert not np.array_equal(whole.batch(0)[tokens], whole.batch(1)[tokens])
 

@@ -334,7 +334,7 @@ def test_a_run_is_repeatable_and_its_place_is_saved(
     for name in wanted:
       np.testing.assert_array_equal(found[name], wanted[name])
   assert {name: (4, *x.shape[1:]) for name, x in batch.items()} == {
-    name: shape for name, (shape, _) in data.feature_shapes.items()
+    name: x.shape for name, x in data.feature_shapes.items()
   }
   side = "encoder" if architecture == "encoder_only" else "decoder"
   text = data.decode(batch[f"{side}_target_tokens"][0])
