@@ -13,7 +13,7 @@ from absl import flags as absl_flags
 
 from t5x_style.errors import UserError
 
-from .configuration import errors, flags, model_gin
+from .configuration import errors, flags
 from .configuration.errors import ConfigurationError
 from .process import command, environment
 
@@ -90,6 +90,8 @@ def _import(values: Any, folder: Path, target: Path) -> None:
     tokenizer_export,
   )
 
+  from .configuration import model_gin
+
   _check_new(target)
   arrays.check_path(target.resolve())
   source = model_folder.open_folder(folder)
@@ -128,6 +130,8 @@ def _import(values: Any, folder: Path, target: Path) -> None:
 
 def _export(values: Any, source: Path, target: Path) -> None:
   from t5x_style.interop.huggingface import config_export, conversion, family_registry, model_folder
+
+  from .configuration import model_gin
 
   limit = _bytes(values.max_shard_size)
   _check_new(target)
@@ -176,6 +180,8 @@ def _write_tokenizer(
 ) -> tuple[str, dict[str, int]]:
   """What is said about the tokenizer, and the ids the model's settings repeat."""
   from t5x_style.interop.huggingface import tokenizer_export
+
+  from .configuration import model_gin
 
   vocabulary = model_gin.vocabulary(gin)
   if vocabulary is None:

@@ -16,8 +16,6 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from t5x_style.training import train_config
-
 from .configuration import errors, flags
 from .process import command, environment
 
@@ -59,7 +57,7 @@ def main(argv: Sequence[str]) -> None:
     settings = flags.read_configuration(values, DATA)
 
     from t5x_style.planning import precompile_report, precompile_search
-    from t5x_style.training import setup
+    from t5x_style.training import setup, train_config
 
     config = without_data(settings.build(train_config.TrainConfig))
     if not values.search:

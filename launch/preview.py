@@ -17,8 +17,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from t5x_style.training import train_config
-
 from .configuration import errors, flags
 from .process import command, environment
 
@@ -88,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
 
     from t5x_style.data import loader
     from t5x_style.data.preview import measure
-    from t5x_style.training import setup
+    from t5x_style.training import setup, train_config
 
     config = settings.build(train_config.TrainConfig)
     dataset = config.dataset(
@@ -199,7 +197,7 @@ def sections(example: Any) -> Iterator[tuple[str, Any]]:
 
 def runs(tokens: Any, vocabulary: Any, limit: int | None = None) -> Iterator[Run]:
   """Neighbours of the same kind as one text; control characters are written out."""
-  from t5x_style.data.tokenizers import token_text
+  from t5x_style.data.tokenizers import vocabularies
 
   stop = len(tokens.ids) if limit is None else min(limit, len(tokens.ids))
   looks = [(tokens.kinds[i], tokens.weights[i] > 0) for i in range(stop)]
@@ -208,7 +206,7 @@ def runs(tokens: Any, vocabulary: Any, limit: int | None = None) -> Iterator[Run
     if i == stop or looks[i] != looks[start]:
       ids = tokens.ids[start:i]
       kind, has_loss = looks[start]
-      text = token_text.decode_visible(vocabulary, ids)
+      text = vocabularies.decode_visible(vocabulary, ids)
       text = "·" * len(ids) if kind == "padding" else text
       safe = (c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
       yield Run("".join(safe), kind, has_loss)
