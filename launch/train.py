@@ -3,10 +3,7 @@
 Without MODEL_DIR's checkpoints it begins, with them it goes on.
 """
 
-import gc
 from collections.abc import Sequence
-
-from t5x_style.training import train_config
 
 from .configuration import errors, flags
 from .process import command, distributed, environment
@@ -29,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
 
     from t5x_style.interop.checkpoint_formats import READERS
     from t5x_style.reporting import describe, terminal
-    from t5x_style.training import loop, setup
+    from t5x_style.training import loop, setup, train_config
 
     prepared = setup.prepare(settings.build(train_config.TrainConfig))
     info = describe.model_info(prepared)
@@ -46,10 +43,7 @@ def main(argv: Sequence[str]) -> None:
     if first_process:
       (prepared.model_dir / "config.gin").write_text(settings.operative())
       (prepared.model_dir / "model-info.txt").write_text(info)
-  # What there is now, TensorFlow's modules above all, stays to the end: the collector of garbage
-  # need not look through it, which takes .4 s each time, while the step is traced for instance.
-  gc.collect()
-  gc.freeze()
+  environment.freeze_objects()
   result = loop.train(job, out)
   facts = loop.closing_facts(
     job, result, command=[f"python -m {environment.PACKAGE}.train", *map(flags.quoted, argv[1:])]

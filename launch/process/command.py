@@ -15,9 +15,9 @@ from .environment import as_started
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> NoReturn:
   """Runs a command and ends the process.
 
-  Exit codes: 0 done; 1 training failed, as when the loss is no longer a number, a file turns out
-  to be damaged or another process of the job is lost; 2 a mistake in the configuration; 130
-  interrupted. With --traceback in `argv` errors show where they come from.
+  Exit codes: 0 the command is done; 1 it failed, for example because the loss is not finite, a file
+  is damaged or another process of the job is lost; 2 the configuration is wrong; 130 the user
+  interrupted it. With --traceback in `argv` an error is shown with its traceback.
   """
   argv = sys.argv if argv is None else argv
   try:
@@ -47,7 +47,7 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
 
 
 def print_error(message: str) -> None:
-  """ "error: ..." on the standard error, later lines as they are."""
+  """Prints "error: " and the message to the standard error."""
   sys.stdout.flush()
   red, plain = ("\033[1;31m", "\033[0m") if sys.stderr.isatty() else ("", "")
   print(f"\n{red}error:{plain} {as_started(message)}", file=sys.stderr, flush=True)

@@ -11,17 +11,18 @@ from ..configuration.errors import ConfigurationError
 from . import watchdog
 from .environment import accelerator
 
-# Set by the launcher of a job with several processes, which JAX then recognises by itself.
+_FLAGS = ("coordinator_address", "process_count", "process_index")
+# Launchers of jobs with several processes set one of these; JAX recognises their jobs by itself.
 _CLUSTER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "JAX_NUM_PROCESSES")
 
-# A process not heard of for so long is dead. With JAX's own 100 s a job waits too long for it.
+# A process that was silent for this time is taken for dead. JAX's default is 100 s: a long wait.
 _HEARTBEAT_SECONDS = 40
-# At the end, or at an error, processes wait so long for each other.
+# Processes wait this long for each other at the end, or at an error.
 _SHUTDOWN_SECONDS = 30
 
 
 def connect(values: Any, environ: Mapping[str, str] = os.environ) -> None:
-  """Joins the other processes of the job, where the flags or the environment name any.
+  """Joins the other processes of the job, if the flags or the environment name any.
 
   Args:
     values: flags with coordinator_address, process_count and process_index.
@@ -30,7 +31,7 @@ def connect(values: Any, environ: Mapping[str, str] = os.environ) -> None:
     ConfigurationError: only some of the flags are given, or the others cannot be reached.
   """
   arguments = initialize_arguments(values, environ)
-  # A TPU machine may be one of a slice: its metadata, which JAX asks, tell.
+  # A TPU machine may belong to a slice, which only JAX finds out, from the machine's metadata.
   perhaps = arguments is None and accelerator(environ) == "tpu"
   if arguments is None and not perhaps:
     return
@@ -38,7 +39,7 @@ def connect(values: Any, environ: Mapping[str, str] = os.environ) -> None:
   watchdog.watch()
   import jax
 
-  # The one implementation of collectives between CPU processes that needs nothing installed.
+  # The only implementation of collectives between CPU processes that needs no other package.
   jax.config.update("jax_cpu_collectives_implementation", "gloo")
   try:
     jax.distributed.initialize(
@@ -54,7 +55,7 @@ def connect(values: Any, environ: Mapping[str, str] = os.environ) -> None:
 
 
 def _check_the_port(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-  """Tells process 0 that it cannot listen, where JAX may end in a segmentation fault."""
+  """Checks that process 0 can listen at its address; otherwise JAX may crash."""
   address = arguments.get("coordinator_address") or environ.get("JAX_COORDINATOR_ADDRESS", "")
   port = address.rpartition(":")[2]
   if arguments.get("process_id") != 0 or not port.isdigit():
@@ -86,37 +87,41 @@ def _not_connected(arguments: Mapping[str, Any], error: Exception) -> str:
 
 
 def initialize_arguments(values: Any, environ: Mapping[str, str]) -> dict[str, Any] | None:
-  """What jax.distributed.initialize is called with; None for a process on its own."""
-  names = ("coordinator_address", "process_count", "process_index")
-  given = {name: getattr(values, name) for name in names if getattr(values, name) is not None}
+  """Returns the arguments of jax.distributed.initialize; None for a process that is the only one.
+
+  They are {} where JAX finds out by itself. ConfigurationError: the flags are incomplete or wrong.
+  """
+  given = {name: getattr(values, name) for name in _FLAGS if getattr(values, name) is not None}
   if given:
-    missing = [f"--{name}" for name in names if name not in given]
-    if missing:
-      raise ConfigurationError(
-        f"{', '.join(f'--{name}' for name in given)} without {', '.join(missing)}: a job of "
-        "several processes needs all three, e.g. --coordinator_address=host0:1234 "
-        "--process_count=2 --process_index=0."
-      )
-    if given["process_index"] >= given["process_count"]:
-      raise ConfigurationError(
-        f"--process_index={given['process_index']} of --process_count={given['process_count']}: "
-        "processes are counted from 0."
-      )
-    if not re.fullmatch(r".+:\d+", given["coordinator_address"]):
-      raise ConfigurationError(
-        f"--coordinator_address={given['coordinator_address']} names no port; write HOST:PORT, "
-        "e.g. host0:1234."
-      )
-    address, count, index = (given[name] for name in names)
-    return {"coordinator_address": address, "num_processes": count, "process_id": index}
+    return _arguments_of_flags(given)
   if environ.get("JAX_COORDINATOR_ADDRESS") and environ.get("JAX_NUM_PROCESSES"):
     return {
       "num_processes": int(environ["JAX_NUM_PROCESSES"]),
       "process_id": int(environ.get("JAX_PROCESS_ID") or 0),
     }
   several = any(int(environ.get(name) or 1) > 1 for name in _CLUSTER_SIZES)
-  # In the shell of a batch job SLURM tells the number of tasks too; srun alone starts them.
+  # SLURM also sets the number of tasks in the shell of a batch job; only srun starts the tasks.
   several |= int(environ.get("SLURM_NTASKS") or 1) > 1 and "SLURM_STEP_NODELIST" in environ
   several |= "KUBERNETES_SERVICE_HOST" in environ and "JOB_COMPLETION_INDEX" in environ
   several |= "," in environ.get("TPU_WORKER_HOSTNAMES", "")
   return {} if several or "JAX_COORDINATOR_ADDRESS" in environ else None
+
+
+def _arguments_of_flags(given: Mapping[str, Any]) -> dict[str, Any]:
+  missing = [f"--{name}" for name in _FLAGS if name not in given]
+  if missing:
+    raise ConfigurationError(
+      f"{', '.join(f'--{name}' for name in given)} without {', '.join(missing)}: a job of "
+      "several processes needs all three, e.g. --coordinator_address=host0:1234 "
+      "--process_count=2 --process_index=0."
+    )
+  address, count, index = (given[name] for name in _FLAGS)
+  if index >= count:
+    raise ConfigurationError(
+      f"--process_index={index} of --process_count={count}: processes are counted from 0."
+    )
+  if not re.fullmatch(r".+:\d+", address):
+    raise ConfigurationError(
+      f"--coordinator_address={address} names no port; write HOST:PORT, e.g. host0:1234."
+    )
+  return {"coordinator_address": address, "num_processes": count, "process_id": index}

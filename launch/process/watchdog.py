@@ -1,8 +1,10 @@
-"""What a process says when another one of its job is lost, however it learns of that."""
+"""Explains the end of a process that lost another process of its job, however it ends."""
 
 import os
 import re
 import sys
+
+from .environment import is_plain
 
 # What collectives (Gloo on CPUs, NCCL on GPUs) and JAX's coordination service say when another
 # process is gone. Words that any error may hold, such as "peer" or "barrier", are not enough.
@@ -14,20 +16,22 @@ _LOST = re.compile(
   re.IGNORECASE,
 )
 _ADVICE = (
-  "Start all processes again with the same commands: a run goes on from the newest checkpoint in "
+  "Start all processes again with the same commands: a run resumes from the newest checkpoint in "
   "MODEL_DIR."
 )
 
-_finished: list[int] = []  # the end of the pipe through which this process says that it is done
+_finished: list[int] = []  # the end of the pipe on which this process reports an orderly end
 
 
 def watch() -> None:
-  """Has the last line of the output be a clear one, even where C++ ends this process.
+  """Forks a watchdog that prints an explanation if native code ends this process.
 
-  JAX ends a process from inside of C++ when it loses the others: no Python runs then. A child of
-  this process, which does nothing but wait for its end, speaks instead. To be called before
-  anything starts a thread.
+  When JAX loses the other processes, it ends this one from C++, and no Python code runs any more.
+  The watchdog only waits for that. Call this before anything starts a thread.
   """
+  if is_plain():
+    _finished.append(os.open(os.devnull, os.O_WRONLY))  # Connected, but no watchdog reads.
+    return
   reading, writing = os.pipe()
   if os.fork():
     os.close(reading)
@@ -48,15 +52,15 @@ def connected() -> bool:
 
 
 def finished() -> None:
-  """This process ends by itself, and has said why."""
+  """Reports to the watchdog that this process ends by itself and has said why."""
   while _finished:
     os.write(_finished.pop(), b".")
 
 
 def explain(error: BaseException) -> str | None:
-  """What to tell where an error says that another process is lost; None for other errors."""
+  """Returns an explanation of an error that means a lost process; None for other errors."""
   text = str(error)
-  # JAX's own errors are RuntimeErrors: a server of files that hangs up is no process of the job.
+  # JAX's own errors are RuntimeErrors. A file server that hangs up is not a process of the job.
   if not (_finished and isinstance(error, RuntimeError) and _LOST.search(text)):
     return None
   first = text.strip().splitlines()[0][:300]
@@ -66,7 +70,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def leave(code: int) -> None:
-  """Ends this process at once: an orderly end would wait for the process that is lost."""
+  """Ends this process at once: an orderly end would wait for the lost process."""
   finished()
   sys.stdout.flush()
   sys.stderr.flush()

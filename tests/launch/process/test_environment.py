@@ -109,3 +109,39 @@ def test_the_same_program_starts_again_with_large_pages(platform, given, expecte
     output = process.stdout.read()
   # One process from beginning to end: who started it can still wait for it or end it.
   assert output == f"{process.pid} {expected} ['-c', 'an argument', '--flag=1']\n"
+
+
+PLAIN = """
+import gc, os, sys
+from launch.process import environment, watchdog
+environment.take_large_pages()
+with environment.quiet_imports():
+  os.write(2, b"I0000 00:00:1 1 cudart_stub.cc:31] Could not find cuda drivers\\n")
+environment.freeze_objects()
+watchdog.watch()
+print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), gc.get_freeze_count(), watchdog.connected())
+try:
+  os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+  print("no child")
+watchdog.finished()
+"""
+
+
+def test_a_plain_process_is_left_as_it_is():
+  """No second start, no fork, no change of the standard error, no frozen objects."""
+  environ = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+  environ |= {"JAX_PLATFORMS": "cpu", "T5X_STYLE_PLAIN_PROCESS": "1"}
+  command = [sys.executable, "-c", PLAIN]
+  with subprocess.Popen(
+    command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  ) as process:
+    output, errors = process.communicate(timeout=100)
+  assert output == f"{process.pid} None 0 True\nno child\n"
+  assert "cuda drivers" in errors
+
+
+@pytest.mark.parametrize(("value", "plain"), [("1", True), ("0", False), ("", False)])
+def test_which_processes_are_plain(value, plain):
+  assert environment.is_plain({"T5X_STYLE_PLAIN_PROCESS": value}) is plain
+  assert not environment.is_plain({})
