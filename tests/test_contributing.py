@@ -1,4 +1,4 @@
-"""The worked example of CONTRIBUTING.md works: its objective, its gin file and its tests."""
+"""The documents are true: paths exist, and the worked example of CONTRIBUTING.md works."""
 
 import os
 import re
@@ -14,6 +14,21 @@ ROOT = Path(__file__).parents[1]
 def blocks(language):
   text = (ROOT / "CONTRIBUTING.md").read_text()
   return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_paths_in_documents_exist(document):
+  """All but those of files that the reader or a command writes."""
+  places = (ROOT, ROOT / "t5x_style", ROOT / "gin_configs")
+  text = (ROOT / document).read_text()
+  paths = re.findall(r"`((?:[a-z_0-9]+/)[\w/.]*)`", text) + re.findall(r"[\w/]+\.gin", text)
+  written = ("deshuffling", "my_run", "imported/", "config.gin", "model.gin", "tensorboard/")
+  missing = {
+    path
+    for path in paths
+    if not any((place / path).exists() for place in places) and not any(x in path for x in written)
+  }
+  assert missing == set()
 
 
 @pytest.mark.slow
