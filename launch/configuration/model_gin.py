@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 import t5x_style
 from t5x_style.interop.huggingface import tokenizer_export
 from t5x_style.interop.huggingface.config_json import ConfigJson
@@ -25,17 +27,16 @@ _ORIGIN = "huggingface"  # the folder of an import in which config.json and the 
 
 
 def find_step(source: Path) -> Path:
-  """The newest step of a MODEL_DIR or of its checkpoints, or the step that the folder is.
+  """The newest step of a MODEL_DIR or of its checkpoints folder, or `source` if it is a step.
 
   Raises:
     ConfigurationError: there is none.
   """
-  if (source / "state").is_dir():
-    return source
-  for folder in (source / "checkpoints", source):
-    steps = [p for p in folder.glob("*") if p.name.isdigit() and (p / "state").is_dir()]
-    if steps:
-      return max(steps, key=lambda step: int(step.name))
+  from t5x_style.checkpoints import manager  # Orbax takes a second to import.
+
+  step = manager.find_step(epath.Path(source))
+  if step is not None:
+    return Path(step)
   if (source / "config.json").is_file():
     raise ConfigurationError(f"--from {source} is a Hugging Face folder; write --from hf:{source}.")
   what = "holds no complete checkpoint" if source.is_dir() else "does not exist"

@@ -1,9 +1,9 @@
-"""Arrays of a checkpoint folder, opened by name and read one at a time, whole or by layer."""
+"""Arrays of a checkpoint folder: opened by name, then read whole, by layer or piece by piece."""
 
 import dataclasses
 import os
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,79 +11,97 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from etils import epath
 
+from t5x_style.checkpoints.array_pieces import Index, pieces
 from t5x_style.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class LazyArray:
-  """An array that lies in a file: its shape is known, its values are read when asked for.
+  """An array in a file: its shape and dtype are known, its values are read on request.
 
   Attributes:
     shape: of the whole array.
+    dtype: of its numbers.
     fetch: index -> the values there.
+    chunk: the shape of the parts that are stored on their own; None where there are none.
   """
 
   shape: tuple[int, ...]
+  dtype: np.dtype
   fetch: Callable[[tuple[Any, ...]], np.ndarray]
+  chunk: tuple[int, ...] | None = None
 
   @classmethod
   def in_memory(cls, array: np.ndarray) -> "LazyArray":
-    """An array in memory."""
-    return cls(array.shape, lambda index: array[index])
+    """The same interface to an array that is in memory already."""
+    return cls(array.shape, array.dtype, lambda index: array[index])
 
   def read(self) -> np.ndarray:
+    """All of its values."""
     return self.fetch(())
+
+  def chunks(self) -> Iterator[Index]:
+    """The indices of the parts that are stored on their own: each is best read as a whole."""
+    return pieces(self.shape, self.chunk or self.shape)
 
   def layer(self, i: int, axis: int = 0) -> "LazyArray":
     """The part at index i of `axis`; nothing else is read."""
     shape = self.shape[:axis] + self.shape[axis + 1 :]
-    return LazyArray(shape, lambda index: self.fetch((slice(None),) * axis + (i,))[index])
+    before = (slice(None),) * axis
+    return LazyArray(shape, self.dtype, lambda index: self.fetch((*before, i))[index])
 
   def reshape(self, shape: tuple[int, ...]) -> "LazyArray":
-    return LazyArray(shape, lambda index: self.read().reshape(shape)[index])
+    """The same values in another shape; reading a part of it reads all."""
+    return LazyArray(shape, self.dtype, lambda index: self.read().reshape(shape)[index])
 
 
-def orbax_arrays(folder: epath.Path, below: str) -> dict[str, LazyArray]:
-  """{"encoder/.../kernel": array} of the tree at key `below` of what Orbax saved in `folder`.
+def orbax_arrays(
+  folder: epath.PathLike, key: str, setting: str = "INITIAL_CHECKPOINT_PATH"
+) -> dict[str, LazyArray]:
+  """Opens what Orbax saved in a folder: {"encoder/.../kernel": array} of the tree at `key`.
+
+  Args:
+    setting: the setting or flag that led to the folder, for messages.
 
   Raises:
     UserError: Orbax cannot read the folder, or it holds no such tree.
   """
+  folder = epath.Path(folder).absolute()
+  check_path(folder)
   try:
-    tree = ocp.PyTreeCheckpointer().metadata(folder).item_metadata.tree[below]
+    tree = ocp.PyTreeCheckpointer().metadata(folder).item_metadata.tree[key]
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # of damaged files
     raise UserError(
-      f"INITIAL_CHECKPOINT_PATH: {str(folder)!r} is not a whole checkpoint of Orbax; give another "
-      "step, or another run."
+      f"{setting}: {str(folder)!r} is not a whole checkpoint of Orbax; give another step, or "
+      "another run."
     ) from error
-  names: dict[str, str] = {}
-
-  def collect(node, path):
-    if isinstance(node, Mapping):
-      for key, child in node.items():
-        collect(child, (*path, str(key)))
-    elif node is not None and hasattr(node, "shape"):
-      names["/".join(path)] = ".".join((below, *path))
-
-  collect(tree, ())
+  names = {"/".join(path): ".".join((key, *path)) for path in _paths(tree)}
   if (folder / "manifest.ocdbt").exists():
     # All arrays share one key-value store.
     base = tensorstore_url(folder)
-    places = {
-      name: {"driver": "ocdbt", "base": base, "path": f"{key}/"} for name, key in names.items()
-    }
-    return open_arrays(places)
-  return open_arrays({name: tensorstore_url(folder / key) for name, key in names.items()})
+    return open_arrays(
+      {name: {"driver": "ocdbt", "base": base, "path": f"{x}/"} for name, x in names.items()}
+    )
+  return open_arrays({name: tensorstore_url(folder / x) for name, x in names.items()})
+
+
+def _paths(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+  """The keys of every array in a tree of dictionaries."""
+  if isinstance(node, Mapping):
+    for key, child in node.items():
+      yield from _paths(child, (*path, str(key)))
+  elif node is not None and hasattr(node, "shape"):
+    yield path
 
 
 def open_arrays(places: Mapping[str, Any]) -> dict[str, LazyArray]:
-  """Opens zarr arrays, all at once, as a look into a bucket takes a while.
+  """Opens zarr arrays, all at the same time, because opening one in a bucket takes a while.
 
   Args:
-    places: {name: TensorStore's description of the folder, or its URL}.
+    places: {name: the folder of the array as a URL or as TensorStore's description of it}.
 
   Raises:
-    UserError: an array is not there.
+    UserError: an array does not exist or cannot be read.
   """
   opened = {name: _open(place, "zarr") for name, place in places.items()}
   arrays = {}
@@ -95,12 +113,13 @@ def open_arrays(places: Mapping[str, Any]) -> dict[str, LazyArray]:
         store = _open(places[name], "zarr3").result()
       except ValueError as error:
         raise UserError(f"the array {name} cannot be opened: {error}") from error
-    arrays[name] = LazyArray(tuple(store.shape), _fetch(store))
+    chunk = tuple(store.chunk_layout.read_chunk.shape)
+    arrays[name] = LazyArray(tuple(store.shape), store.dtype.numpy_dtype, _fetch(store), chunk)
   return arrays
 
 
 def tensorstore_url(path: epath.PathLike) -> str:
-  """file:///... or gs://..., of a folder; what has a meaning in a URL, such as "%", is escaped.
+  """The URL of a folder, file:///... or gs://...; characters such as "%" are escaped.
 
   Raises:
     UserError: TensorStore cannot use the path.

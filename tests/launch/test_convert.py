@@ -329,12 +329,12 @@ def test_one_clear_error_and_nothing_half_written(theirs, tmp_path, damage, mess
 
 
 def test_nothing_half_written_when_it_stops_in_the_middle(theirs, tmp_path, monkeypatch):
-  from t5x_style.interop import orbax_files
+  from t5x_style.checkpoints import array_writer
 
   def stop(self):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(orbax_files.Writer, "close", stop)
+  monkeypatch.setattr(array_writer.ArrayWriter, "close", stop)
   before = sorted(tmp_path.rglob("*"))
   with pytest.raises(KeyboardInterrupt):
     run("--from=hf:theirs", "--to=ours")

@@ -146,12 +146,12 @@ def test_what_others_have_stays(folder, monkeypatch):
   assert mode == (folder / "theirs").stat().st_mode  # As of any new folder.
   assert (folder / ".ours.part/mine.txt").read_text() == "mine"
 
-  from t5x_style.interop import orbax_files
+  from t5x_style.checkpoints import array_writer
 
   def full(self):
     raise OSError(28, "No space left on device")
 
-  monkeypatch.setattr(orbax_files.Writer, "close", full)
+  monkeypatch.setattr(array_writer.ArrayWriter, "close", full)
   before = sorted(folder.rglob("*"))
   for target in ("empty", "new/folder"):
     with pytest.raises(ConfigurationError, match="No space left on device"):

@@ -12,8 +12,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from t5x_style.checkpoints.array_pieces import Index, piece_shape, pieces
+from t5x_style.checkpoints.array_writer import ArrayWriter
+from t5x_style.checkpoints.arrays import LazyArray, orbax_arrays
 from t5x_style.errors import UserError, shortened
-from t5x_style.interop import orbax_files
 from t5x_style.interop.huggingface import safetensors_files
 from t5x_style.interop.huggingface.correspondence import (
   Correspondence,
@@ -55,7 +57,7 @@ def import_folder(source: ModelFolder, target: Path, dtype: str | None = None) -
     UserError: some of them are NaN or infinite.
   """
   damaged: dict[str, None] = {}
-  writer = orbax_files.Writer(target)
+  writer = ArrayWriter(target)
   shapes = abstract_params(source.correspondence.config)
   for keys, parts in source.correspondence.places.items():
     first = source.tensors[parts[0][1].tensor].dtype
@@ -81,7 +83,7 @@ def keep_unused(source: ModelFolder, target: Path, dtype: str | None = None) -> 
 
 
 def _import_parameter(
-  writer: orbax_files.Writer,
+  writer: ArrayWriter,
   source: ModelFolder,
   keys: Keys,
   shape: tuple[int, ...],
@@ -93,11 +95,11 @@ def _import_parameter(
   view = source.view(parts[0][1])
   # Cut where neighbours lie far apart in their file: each piece is then read in one go.
   axis = int(np.argmax(view.strides))
-  piece = orbax_files.piece_shape(view.shape, dtype.itemsize, axis)
+  piece = piece_shape(view.shape, dtype.itemsize, axis)
   stacked = () if parts[0][0].index is None else (1,)
   array = writer.create(("params", *keys), shape, (*stacked, *piece), dtype)
   for place, rule in parts:
-    for index in orbax_files.grid(view.shape, piece):
+    for index in pieces(view.shape, piece):
       # Mapped anew for each piece, so that those read before do not stay in memory.
       values = cast(source.view(rule)[index], dtype, rule.tensor)
       if not np.isfinite(values).all():
@@ -125,7 +127,7 @@ def export_step(
   Raises:
     UserError: the checkpoint is not one of this model.
   """
-  arrays = orbax_files.open_arrays(step)
+  arrays = _open_parameters(step)
   _check_arrays(step, arrays, correspondence)
   places = correspondence.places
   dtypes = _dtypes(arrays, correspondence, dtype)
@@ -149,8 +151,8 @@ def export_step(
   for keys, parts in places.items():
     by_index = {place.index: rule for place, rule in parts}
     array = arrays[keys]
-    for index in orbax_files.chunks(array):
-      values = np.asarray(array[index].read().result())
+    for index in array.chunks():
+      values = array.fetch(index)
       if None in by_index:
         _assign(tensors, correspondence, by_index[None], index, values)
         continue
@@ -159,7 +161,7 @@ def export_step(
   whole = {name: tensors[other] for name, other in copies.items()} | dict(unused)
   for name, tensor in whole.items():
     view = files[correspondence.file_name(name)].map(writable=True)
-    for part in orbax_files.grid(view.shape, orbax_files.piece_shape(view.shape, view.itemsize, 0)):
+    for part in pieces(view.shape, piece_shape(view.shape, view.itemsize, 0)):
       view[part] = cast(tensor.map()[part], view.dtype, name)
   return report(correspondence, dtypes) + [
     ReportLine(name, shapes[name], dtypes[name].name, where)
@@ -179,7 +181,7 @@ def _assign(
   tensors: Mapping[str, safetensors_files.Tensor],
   correspondence: Correspondence,
   rule: TensorRule,
-  index: orbax_files.Index,
+  index: Index,
   values: np.ndarray,
 ) -> None:
   if rule.skip:  # Hugging Face's index 0 is this package's `skip`.
@@ -188,8 +190,8 @@ def _assign(
     index = (slice(max(start, 0), max(stop, 0)), *index[1:])
   tensor = tensors[rule.tensor]
   view = rule.view(tensor.map(writable=True), correspondence.sizes)[index]
-  piece = orbax_files.piece_shape(view.shape, tensor.dtype.itemsize, int(np.argmax(view.strides)))
-  for part in orbax_files.grid(view.shape, piece):
+  piece = piece_shape(view.shape, tensor.dtype.itemsize, int(np.argmax(view.strides)))
+  for part in pieces(view.shape, piece):
     scaled = values[part] if rule.factor == 1 else values[part] * values.dtype.type(rule.factor)
     view[part] = cast(scaled, tensor.dtype, rule.tensor)
 
@@ -234,7 +236,7 @@ def report_of(source: ModelFolder) -> list[ReportLine]:
 
 def check_step(step: Path, correspondence: Correspondence, dtype: str | None) -> list[ReportLine]:
   """What would be exported from a checkpoint; raises as `export_step` does."""
-  arrays = orbax_files.open_arrays(step)
+  arrays = _open_parameters(step)
   _check_arrays(step, arrays, correspondence)
   return report(correspondence, _dtypes(arrays, correspondence, dtype))
 
@@ -254,16 +256,23 @@ def write_config_json(
 
 
 def _dtypes(
-  arrays: Mapping[Keys, Any], correspondence: Correspondence, dtype: str | None
+  arrays: Mapping[Keys, LazyArray], correspondence: Correspondence, dtype: str | None
 ) -> dict[str, np.dtype]:
   return {
-    rule.tensor: DTYPES.get(dtype or "", arrays[keys].dtype.numpy_dtype)
+    rule.tensor: DTYPES.get(dtype or "", arrays[keys].dtype)
     for keys, parts in correspondence.places.items()
     for _, rule in parts
   }
 
 
-def _check_arrays(step: Path, arrays: Mapping[Keys, Any], correspondence: Correspondence) -> None:
+def _open_parameters(step: Path) -> dict[Keys, LazyArray]:
+  arrays = orbax_arrays(step / "state", "params", setting="--from")
+  return {tuple(name.split("/")): array for name, array in arrays.items()}
+
+
+def _check_arrays(
+  step: Path, arrays: Mapping[Keys, LazyArray], correspondence: Correspondence
+) -> None:
   wanted = abstract_params(correspondence.config)
   wrong = [
     f"  {'/'.join(keys)}: saved {shape_of(arrays.get(keys))}, by the configuration "

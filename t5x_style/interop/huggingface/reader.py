@@ -43,6 +43,7 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Lazy
   def stored(rule: TensorRule) -> LazyArray:
     return LazyArray(
       rule.shapes(source.correspondence.sizes)[1],
+      source.tensors[rule.tensor].dtype,
       lambda i: finite(source.view(rule)[i], rule.tensor, folder),
     )
 

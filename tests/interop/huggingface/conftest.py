@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from t5x_style.interop import orbax_files
+from t5x_style.checkpoints.array_writer import ArrayWriter
 from t5x_style.interop.huggingface import config_export, conversion, correspondence
 from t5x_style.models import Transformer
 
@@ -340,7 +340,7 @@ def export_and_load(tmp_path):
 
 def write_step(step, arrays):
   """Writes {keys: array} as a checkpoint."""
-  writer = orbax_files.Writer(step)
+  writer = ArrayWriter(step)
   for keys, array in arrays.items():
     writer.create(("params", *keys), array.shape, array.shape, array.dtype)[...] = array
   writer.close()

@@ -6,7 +6,7 @@ import pytest
 from launch import convert
 from launch.configuration import model_gin
 from launch.configuration.gin_values import GinValues
-from t5x_style.interop import orbax_files
+from t5x_style.checkpoints.array_writer import ArrayWriter
 
 RUNS = {
   "text-generation": "include 'models/decoder_only_mini.gin'",
@@ -27,7 +27,7 @@ def test_a_run_of_ours_in_a_pipeline(task, tmp_path, monkeypatch, draw_parameter
   bindings = [f"config.TransformerConfig.{x}" for x in [*sizes, f"{layers} = 2"]]
   config = model_gin.transformer_config(GinValues(["run.gin"], bindings))
   arrays = draw_parameters(config)
-  writer = orbax_files.Writer(tmp_path / "model_dir" / "checkpoints" / "3")
+  writer = ArrayWriter(tmp_path / "model_dir" / "checkpoints" / "3")
   for keys, x in arrays.items():
     writer.create(("params", *keys), x.shape, x.shape, x.dtype)[...] = x
   writer.close()

@@ -1,0 +1,26 @@
+"""Pieces cover an array once, and none is larger than what memory is set aside for."""
+
+import math
+
+import numpy as np
+import pytest
+
+from t5x_style.checkpoints.array_pieces import PIECE_BYTES, piece_shape, pieces
+
+
+@pytest.mark.parametrize(
+  ("shape", "piece"), [((5, 4), (2, 3)), ((6,), (6,)), ((3, 2), (9, 1)), ((), ())]
+)
+def test_every_number_is_in_one_piece(shape, piece):
+  count = np.zeros(shape, int)
+  for index in pieces(shape, piece):
+    count[index] += 1
+    assert all(n <= most for n, most in zip(count[index].shape, piece, strict=True))
+  assert (count == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(80, 8192, 8192), (3, 5, 7), (1, 50_000_000)])
+def test_pieces_are_cut_along_one_axis(shape):
+  found = piece_shape(shape, 4, axis=1)
+  assert (found[0], found[2:]) == (shape[0], shape[2:])
+  assert found[1] == shape[1] or math.prod(found) * 4 <= PIECE_BYTES < 2 * math.prod(found) * 4
