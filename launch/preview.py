@@ -197,7 +197,7 @@ def sections(example: Any) -> Iterator[tuple[str, Any]]:
 
 def runs(tokens: Any, vocabulary: Any, limit: int | None = None) -> Iterator[Run]:
   """Neighbours of the same kind as one text; control characters are written out."""
-  from t5x_style.data.tokenizers import vocabularies
+  from t5x_style.data.tokenizers import token_text
 
   stop = len(tokens.ids) if limit is None else min(limit, len(tokens.ids))
   looks = [(tokens.kinds[i], tokens.weights[i] > 0) for i in range(stop)]
@@ -206,7 +206,7 @@ def runs(tokens: Any, vocabulary: Any, limit: int | None = None) -> Iterator[Run
     if i == stop or looks[i] != looks[start]:
       ids = tokens.ids[start:i]
       kind, has_loss = looks[start]
-      text = vocabularies.decode_visible(vocabulary, ids)
+      text = token_text.decode_visible(vocabulary, ids)
       text = "·" * len(ids) if kind == "padding" else text
       safe = (c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
       yield Run("".join(safe), kind, has_loss)

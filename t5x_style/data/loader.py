@@ -14,7 +14,8 @@ import seqio
 from t5x_style.data import iterator, packing, pipeline, tasks
 from t5x_style.data.corpora.base import Corpus
 from t5x_style.data.objectives.base import ARCHITECTURES, Objective
-from t5x_style.data.tokenizers import model_ids, unknown_text, vocabularies
+from t5x_style.data.tokenizers import model_ids, token_text, vocabularies, vocabulary_coverage
+from t5x_style.data.tokenizers.base import name_of
 from t5x_style.errors import UserError
 from t5x_style.ranges import PositiveInt, Text
 
@@ -104,7 +105,7 @@ def load(
   )
   dataset.check_not_empty()
   if process_index == 0 and dataset.coverage:
-    if text := dataset.coverage.warning(vocabularies.describe(vocabulary)["name"]):
+    if text := dataset.coverage.warning(name_of(vocabulary)):
       warnings.warn(text, stacklevel=1)
   return dataset
 
@@ -179,9 +180,10 @@ class Dataset:
     }
 
   @functools.cached_property
-  def coverage(self) -> unknown_text.Coverage | None:
+  def coverage(self) -> vocabulary_coverage.Coverage | None:
     """How the vocabulary covers the first documents; None where that cannot be told."""
-    return unknown_text.look([task for task, _ in self.pipeline.parts], self.vocabulary)
+    parts = [task for task, _ in self.pipeline.parts]
+    return vocabulary_coverage.measure_tasks(parts, self.vocabulary)
 
   def train(self) -> iterator.BatchIterator:
     """A new iterator from the start of the data."""
@@ -225,13 +227,13 @@ class Dataset:
   def decode(self, ids: Sequence[int]) -> str:
     """The text of a model's ids, special pieces and sentinels visible, padding left out."""
     own = model_ids.from_model(np.asarray(ids), self.vocabulary)
-    return vocabularies.decode_visible(self.vocabulary, own)
+    return token_text.decode_visible(self.vocabulary, own)
 
   def identity(self) -> dict[str, Any]:
     """What makes the data the same data: a run may continue only where this has not changed."""
     return {
       **self._source,
-      "vocabulary": vocabularies.describe(self.vocabulary),
+      "vocabulary": vocabularies.identity(self.vocabulary),
       "architecture": self.pipeline.architecture,
       "feature_lengths": dict(self.pipeline.lengths),
       "pack": self.pipeline.pack,

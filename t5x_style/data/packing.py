@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from t5x_style.data import converters, tasks
+from t5x_style.data import converters, tf_data
 
 # Examples that are packed together. The last rows of a group are not full: with more examples they
 # count for less, but must be waited for, and lie in memory.
@@ -18,7 +18,7 @@ DESCRIPTION = f"best fit decreasing, {_GROUP} examples"
 _ALIGNED = {"loss_weights": tf.float32, "component_ids": tf.int32}
 
 
-@tasks.as_written
+@tf_data.as_written
 def pack(
   examples: tf.data.Dataset, architecture: str, lengths: Mapping[str, int]
 ) -> tf.data.Dataset:
@@ -55,10 +55,10 @@ def pack(
       tf.debugging.assert_equal(tf.size(kept[name]), size, f"{name} are fewer than targets.")
     return kept
 
-  examples = examples.map(cut, **tasks.IN_ORDER)
+  examples = examples.map(cut, **tf_data.IN_ORDER)
   if architecture == "decoder_only" and "inputs" in names:
     names, lengths = ["targets"], {"targets": sum(lengths[name] for name in names)}
-    examples = examples.map(converters.join_example, **tasks.IN_ORDER)
+    examples = examples.map(converters.join_example, **tf_data.IN_ORDER)
   beside = sorted(set(examples.element_spec) - set(names))
   room = np.array([lengths[name] for name in names])
 

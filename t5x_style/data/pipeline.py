@@ -11,7 +11,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import converters, packing, tasks
+from t5x_style.data import converters, packing, tasks, tf_data
 
 _TASK_FEATURES = ("inputs", "targets", "loss_weights")
 # What examples tell beside what a model reads.
@@ -75,7 +75,7 @@ class Pipeline:
       return self._convert(each[0].batch(rows, drop_remainder=full))
     each = [self._convert(r.batch(_CONVERT_ROWS)).unbatch() for r in each]
     specs = {name: spec for r in each for name, spec in r.element_spec.items()}
-    each = [r.map(functools.partial(_complete, names=specs), **tasks.IN_ORDER) for r in each]
+    each = [r.map(functools.partial(_complete, names=specs), **tf_data.IN_ORDER) for r in each]
     rates = np.array([rate for _, rate in self.parts])
     mixed = tf.data.Dataset.sample_from_datasets(
       each,
@@ -121,7 +121,7 @@ class Pipeline:
     windows = isinstance(task, tasks.PretrainingTask)
     others = [index, len(self.parts) - 1 - index]
 
-    @tasks.as_written
+    @tf_data.as_written
     def prepare(example):
       if windows:
         example = {name: self._pad(name, value) for name, value in example.items()}
@@ -134,7 +134,7 @@ class Pipeline:
       return example
 
     if not windows or task.objective.budget or len(self.parts) > 1:
-      examples = examples.map(prepare, **tasks.IN_ORDER)
+      examples = examples.map(prepare, **tf_data.IN_ORDER)
     if windows:
       return examples
     if self.packs(task):
@@ -151,13 +151,13 @@ class Pipeline:
     missing = self.lengths[side] - value.shape[0]
     return tf.pad(value, [[0, missing]]) if missing else value
 
-  @tasks.as_written
+  @tf_data.as_written
   def _convert(self, batches: tf.data.Dataset) -> tf.data.Dataset:
     def convert(batch):
       features = converters.convert(batch, self.architecture, self.lengths)
       return features | {name: batch[name] for name in _ABOUT if name in batch}
 
-    return batches.map(convert, **tasks.IN_ORDER)
+    return batches.map(convert, **tf_data.IN_ORDER)
 
 
 def derived_seed(*parts: object) -> int:
@@ -166,7 +166,7 @@ def derived_seed(*parts: object) -> int:
   return int.from_bytes(digest[:8], "little") >> 2
 
 
-@tasks.as_written
+@tf_data.as_written
 def _complete(row: converters.Features, names: Mapping[str, tf.TensorSpec]) -> converters.Features:
   """Gives a component's row the optional features that only other components have."""
   row = dict(row)

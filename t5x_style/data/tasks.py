@@ -13,30 +13,24 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import noise
+from t5x_style.data import noise, tf_data
 from t5x_style.data.objectives.base import Objective
-from t5x_style.data.tokenizers import huggingface_tokenizers
+from t5x_style.data.tokenizers.base import ExternalVocabulary
 from t5x_style.errors import UserError
-
-# Functions of datasets are plain TensorFlow here, with no `if` or loop on tensors to be rewritten:
-# to look for some takes AutoGraph more than half of the time of opening a pipeline.
-as_written = tf.autograph.experimental.do_not_convert
-# Of `map`: on several threads, and the results in the order of what they are made from.
-IN_ORDER = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
 
 # Of the examples that are held back to mix their order, so many for one document held back before
 # it is cut up. Documents are long, and a saved position contains what is held back.
 _EXAMPLES_PER_DOCUMENT = 4
 
 
-@as_written
+@tf_data.as_written
 def tokenize(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
   """{"text": string} -> {"targets": int32 [n], "repaired": bool}, other features kept.
 
   Bytes that are no UTF-8 are replaced by U+FFFD, as the tokeniser would refuse them.
   """
-  if isinstance(vocabulary, huggingface_tokenizers.HuggingFaceVocabulary):
-    return huggingface_tokenizers.tokenize(documents, vocabulary)
+  if isinstance(vocabulary, ExternalVocabulary):
+    return vocabulary.tokenize(documents)
 
   def encode(document):
     text = tf.strings.unicode_transcode(document["text"], "UTF-8", "UTF-8", errors="replace")
@@ -44,7 +38,7 @@ def tokenize(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.dat
     tokens = tf.cast(vocabulary.encode_tf(text), tf.int32)
     return {"targets": tokens, "repaired": text != document["text"], **kept}
 
-  return documents.map(encode, **IN_ORDER)
+  return documents.map(encode, **tf_data.IN_ORDER)
 
 
 class PretrainingTask(seqio.Task):
@@ -69,7 +63,7 @@ class PretrainingTask(seqio.Task):
     self.architecture = architecture
     feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
 
-    @as_written
+    @tf_data.as_written
     def corrupt(dataset: tf.data.Dataset, sequence_length: Mapping[str, int]) -> tf.data.Dataset:
       lengths = objective.own_lengths(sequence_length, architecture)
       return objective.preprocessor(vocabulary, lengths, architecture)(dataset)
@@ -88,7 +82,7 @@ class PretrainingTask(seqio.Task):
     task._keep_raw = True
     return task
 
-  @as_written
+  @tf_data.as_written
   def get_dataset(
     self,
     sequence_length: Mapping[str, int] | None = None,

@@ -8,8 +8,8 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import iterator, tasks
-from t5x_style.data.tokenizers import pieces, vocabularies
+from t5x_style.data import iterator, tf_data
+from t5x_style.data.tokenizers import token_text, vocabularies
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def vocabulary():
 @pytest.fixture(scope="session")
 def ordinary(vocabulary):
   """The ids that stand for text."""
-  return pieces.ordinary_ids(vocabulary)
+  return token_text.ordinary_ids(vocabulary)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def examples(vocabulary, documents):
   """Runs an objective over token documents: {feature: array [examples, ...]}."""
   shared = tf.ragged.constant(documents, tf.int32)
 
-  @tasks.as_written
+  @tf_data.as_written
   def run(
     objective, architecture, feature_lengths, docs=documents, seed=0, epoch=0, keep_counts=False
   ):

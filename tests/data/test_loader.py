@@ -21,7 +21,7 @@ from t5x_style.data.objectives.sentence_pairs import NextSentence, SentenceOrder
 from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.objectives.text_infilling import TextInfilling
 from t5x_style.data.objectives.ul2 import UL2, UL2Short
-from t5x_style.data.tokenizers import pieces
+from t5x_style.data.tokenizers import token_text
 
 OBJECTIVES = [
   ("decoder_only", CausalLM()),
@@ -181,7 +181,7 @@ def test_component_ids_follow_the_rates(load):
 def test_bits_per_byte_are_offered_where_they_mean_something(load, vocabulary):
   data = load("decoder_only", CausalLM())
   assert data.token_bytes.shape == (vocabulary.vocab_size,)
-  assert data.token_bytes[pieces.ordinary_ids(vocabulary)].min() >= 1
+  assert data.token_bytes[token_text.ordinary_ids(vocabulary)].min() >= 1
   assert load("encoder_only", MaskedLM()).token_bytes is None
   assert load("decoder_only", Mixture([CausalLM(), PrefixLM()])).token_bytes is None
 

@@ -8,7 +8,7 @@ from t5x_style.data.objectives.masked_lm import MaskedLM
 from t5x_style.data.objectives.mixture import Mixture
 from t5x_style.data.objectives.sentence_pairs import NextSentence
 from t5x_style.data.objectives.span_corruption import SpanCorruption
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens
 
 LONG = b"def f(x):\n  return x + 1\n" * 40
 # Of nine documents for training three hold no token and two are no UTF-8.
@@ -103,7 +103,7 @@ def test_documents_too_short_for_a_pair_are_counted(tmp_path, new_corpus, vocabu
 
 def test_windows_with_nothing_to_predict_are_counted(examples, vocabulary):
   """Windows of special tokens alone."""
-  empty = [np.array([vocabularies.special_id(vocabulary, "[SEP]")])] * 200 + [
+  empty = [np.array([special_tokens.special_id(vocabulary, "[SEP]")])] * 200 + [
     np.arange(300, 500)
   ] * 3
   rows = examples(MaskedLM(), "encoder_only", {"inputs": 10}, docs=empty, keep_counts=True)

@@ -17,7 +17,7 @@ from t5x_style.data import corpora, loader
 from t5x_style.data.objectives.masked_lm import MaskedLM
 from t5x_style.data.objectives.ul2 import UL2
 from t5x_style.data.preview import measure as measuring
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import token_text, vocabularies
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +66,7 @@ def test_colours_say_what_a_token_is(shown):
   assert pieces[0] == ("[CLS]", "special", False)
   assert ("[MASK]", "masked", True) in [p for p in pieces if p.text == "[MASK]"]
   whole = "".join(p.text for p in pieces)
-  assert whole == vocabularies.decode_visible(dataset.vocabulary, example.inputs.ids)
+  assert whole == token_text.decode_visible(dataset.vocabulary, example.inputs.ids)
   short = list(preview.runs(example.inputs, dataset.vocabulary, limit=10))
   assert short[-1].text == f" ... and {len(example.inputs.ids) - 10} more"
 

@@ -9,7 +9,7 @@ import pytest
 
 from launch import tokenizer
 from launch.configuration.errors import ConfigurationError
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens, vocabularies
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_text_files(workdir, capsys):
   assert [path.name for path in (workdir / "new/folder").iterdir()] == ["my.model"]
   vocabulary = vocabularies.sentencepiece("new/folder/my.model")
   assert vocabulary.vocab_size == 628
-  assert vocabularies.special_id(vocabulary, "[MASK]") == 5
+  assert special_tokens.special_id(vocabulary, "[MASK]") == 5
   text = "\tdef f(x):\n      return '\u2581 [MASK]'  # é"
   assert vocabulary.decode(vocabulary.encode(text)) == text
 

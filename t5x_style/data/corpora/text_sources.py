@@ -13,12 +13,11 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import python_calls
+from t5x_style.data import python_calls, tf_data
 from t5x_style.data.corpora import text_checks, text_reading
 
 # Raise it when the text that is read of the same files changes, so that no run resumes with it.
 VERSION = 2
-_as_written = tf.autograph.experimental.do_not_convert
 # Of a hash that decides which documents are held out; the finest share is one of so many.
 _BUCKETS = 1_000_000
 # Lines are read some at a time, of about so many bytes: enough to hide the cost of a call, few
@@ -50,7 +49,7 @@ class WholeFiles(seqio.FileDataSource):
     counts = {split: len(names) for split, names in files.items()}
     super().__init__(_not_by_name, self._files, num_input_examples=counts)
 
-  @_as_written
+  @tf_data.as_written
   def get_dataset(
     self,
     split: str = "train",
@@ -116,7 +115,7 @@ class Lines(seqio.FileDataSource):
     self._blocks = _LineBlocks(file_warnings)
     super().__init__(_not_by_name, self._files)
 
-  @_as_written
+  @tf_data.as_written
   def get_dataset(
     self,
     split: str = "train",

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from t5x_style.data import noise, windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens
 from t5x_style.errors import UserError
 from t5x_style.ranges import Fraction
 
@@ -52,13 +52,13 @@ class FillInMiddle(Objective):
           f"fill_in_middle.FillInMiddle.{field} between 0 and 1 in the gin file."
         )
     for piece in _PIECES:
-      vocabularies.special_id(vocabulary, piece)
+      special_tokens.special_id(vocabulary, piece)
 
   def preprocessor(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:
     raw = lengths["targets"] - len(_PIECES) - 1
-    pre, mid, suf = (vocabularies.special_id(vocabulary, piece) for piece in _PIECES)
+    pre, mid, suf = (special_tokens.special_id(vocabulary, piece) for piece in _PIECES)
     eos = vocabulary.eos_id
 
     def rearrange(window):

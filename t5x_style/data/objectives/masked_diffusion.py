@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from t5x_style.data import noise, windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens
 from t5x_style.ranges import OpenFraction
 
 
@@ -39,13 +39,13 @@ class MaskedDiffusion(Objective):
   ) -> None:
     self.check_architecture(architecture)
     self.check_number("least", 0, 1)
-    vocabularies.special_id(vocabulary, "[MASK]")
+    special_tokens.special_id(vocabulary, "[MASK]")
 
   def preprocessor(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:
     length = lengths["inputs"]
-    mask = vocabularies.special_id(vocabulary, "[MASK]")
+    mask = special_tokens.special_id(vocabulary, "[MASK]")
 
     def corrupt(window):
       tokens, seeds = window["tokens"], window["seeds"]

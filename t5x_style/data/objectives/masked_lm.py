@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from t5x_style.data import noise, windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
-from t5x_style.data.tokenizers import pieces, vocabularies
-from t5x_style.data.tokenizers.spelling import Spelling
+from t5x_style.data.tokenizers import special_tokens, token_text
+from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
 from t5x_style.errors import UserError
 from t5x_style.ranges import Fraction, OpenFraction
 
@@ -91,7 +91,7 @@ class MaskedLM(Objective):
         "shares of one whole; set masked_lm.MaskedLM.mask_share and .random_share, e.g. .8 and .1."
       )
     for piece in ("[CLS]", "[SEP]", "[MASK]"):
-      vocabularies.special_id(vocabulary, piece)
+      special_tokens.special_id(vocabulary, piece)
 
   def max_targets(self, lengths: Mapping[str, int], architecture: str) -> int:
     return max(1, round(self.mask_rate * (lengths["inputs"] - 2)))
@@ -100,7 +100,7 @@ class MaskedLM(Objective):
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:
     length = lengths["inputs"] - 2
-    cls, sep = (vocabularies.special_id(vocabulary, p) for p in ("[CLS]", "[SEP]"))
+    cls, sep = (special_tokens.special_id(vocabulary, p) for p in ("[CLS]", "[SEP]"))
     corrupt = self.corrupter(vocabulary, self.max_targets(lengths, architecture))
 
     def example(window):
@@ -125,13 +125,13 @@ class MaskedLM(Objective):
 
     `bound` limits the chosen tokens of a row.
     """
-    mask = vocabularies.special_id(vocabulary, "[MASK]")
-    ordinary = pieces.ordinary_ids(vocabulary)
+    mask = special_tokens.special_id(vocabulary, "[MASK]")
+    ordinary = token_text.ordinary_ids(vocabulary)
     maskable_ids = np.zeros(vocabulary.vocab_size, bool)
     maskable_ids[ordinary] = True
     if vocabulary.unk_id is not None:
       maskable_ids[vocabulary.unk_id] = True
-    spelling = Spelling(vocabulary) if self.whole_word else None
+    spelling = WordsAndSentences(vocabulary) if self.whole_word else None
 
     def corrupt(tokens: tf.Tensor, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
       maskable = tf.gather(tf.constant(maskable_ids), tokens)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from t5x_style.data import noise, windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens
 from t5x_style.errors import UserError
 from t5x_style.ranges import OpenFraction, Text
 
@@ -69,7 +69,7 @@ class PrefixLM(Objective):
     self.check_architecture(architecture)
     self._check_numbers()
     if self.mode is not None:
-      vocabularies.special_id(vocabulary, self.mode)
+      special_tokens.special_id(vocabulary, self.mode)
 
   def _check_numbers(self) -> None:
     if not 0 < self.suffix_share <= 0.5:
@@ -82,7 +82,7 @@ class PrefixLM(Objective):
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:
     raw = self.window(lengths, architecture)
-    mode = () if self.mode is None else (vocabularies.special_id(vocabulary, self.mode),)
+    mode = () if self.mode is None else (special_tokens.special_id(vocabulary, self.mode),)
     eos = vocabulary.eos_id
 
     def cut(window):

@@ -11,8 +11,8 @@ import tensorflow as tf
 from t5x_style.data import noise, skipping
 from t5x_style.data.objectives.base import Preprocessor
 from t5x_style.data.objectives.masked_lm import MaskedLM
-from t5x_style.data.tokenizers import vocabularies
-from t5x_style.data.tokenizers.spelling import Spelling
+from t5x_style.data.tokenizers import special_tokens
+from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
 from t5x_style.errors import UserError
 
 _SHORTEST = 4  # tokens of a pair: two a side
@@ -49,9 +49,9 @@ class _SentencePairs(MaskedLM):
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:
     length = lengths["inputs"] - 3
-    cls, sep = (vocabularies.special_id(vocabulary, piece) for piece in ("[CLS]", "[SEP]"))
+    cls, sep = (special_tokens.special_id(vocabulary, piece) for piece in ("[CLS]", "[SEP]"))
     corrupt = self.corrupter(vocabulary, self.max_targets(lengths, architecture))
-    spelling = Spelling(vocabulary)
+    spelling = WordsAndSentences(vocabulary)
 
     def find_sentences(document):
       return {**document, "ends": spelling.sentence_ends(document["targets"][None])[0]}

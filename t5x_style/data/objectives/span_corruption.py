@@ -12,7 +12,7 @@ from annotated_types import Interval
 
 from t5x_style.data import converters, noise, windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens
 from t5x_style.errors import UserError
 from t5x_style.ranges import OpenFraction, Text
 from t5x_style.span_lengths import DenoiserLengths, lengths_for_inputs, lengths_for_total
@@ -137,13 +137,13 @@ class SpanCorruption(Objective):
     self._check_numbers()
     check_sentinels(self.name, self.denoiser(lengths, architecture), lengths, vocabulary)
     if self.mode is not None:
-      vocabularies.special_id(vocabulary, self.mode)
+      special_tokens.special_id(vocabulary, self.mode)
 
   def preprocessor(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:
     plan = self.denoiser(lengths, architecture)
-    mode = () if self.mode is None else (vocabularies.special_id(vocabulary, self.mode),)
+    mode = () if self.mode is None else (special_tokens.special_id(vocabulary, self.mode),)
     joined = architecture == "decoder_only"
 
     def corrupt(window):

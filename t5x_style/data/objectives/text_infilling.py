@@ -14,8 +14,8 @@ from annotated_types import Interval
 
 from t5x_style.data import noise, windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
-from t5x_style.data.tokenizers import vocabularies
-from t5x_style.data.tokenizers.spelling import Spelling
+from t5x_style.data.tokenizers import special_tokens
+from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
 from t5x_style.ranges import OpenFraction
 
 
@@ -52,7 +52,7 @@ class TextInfilling(Objective):
     self.check_architecture(architecture)
     self.check_number("noise_density", 0, 1)
     self.check_number("mean_span", 0, 64)
-    vocabularies.special_id(vocabulary, "[MASK]")
+    special_tokens.special_id(vocabulary, "[MASK]")
 
   def preprocessor(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
@@ -60,8 +60,8 @@ class TextInfilling(Objective):
     # Masks never outnumber what they hide, so the inputs are no longer than the targets.
     raw = min(lengths["inputs"], lengths["targets"]) - 1
     eos = vocabulary.eos_id
-    mask_id = vocabularies.special_id(vocabulary, "[MASK]")
-    spelling = Spelling(vocabulary) if self.permute_sentences else None
+    mask_id = special_tokens.special_id(vocabulary, "[MASK]")
+    spelling = WordsAndSentences(vocabulary) if self.permute_sentences else None
 
     def corrupt(window):
       tokens, n, seeds = window["tokens"], window["lengths"], window["seeds"]

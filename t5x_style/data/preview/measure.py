@@ -12,7 +12,7 @@ import numpy as np
 import seqio
 
 from t5x_style.data import iterator, loader, pipeline, skipping
-from t5x_style.data.tokenizers import unknown_text, vocabularies
+from t5x_style.data.tokenizers import special_tokens, vocabulary_coverage
 
 # What a token is, for those who look at it.
 KINDS = ("kept", "hidden", "masked", "randomised", "sentinel", "mode", "special", "padding")
@@ -83,7 +83,7 @@ class Preview:
   counts: Mapping[str, int]
   examples: Sequence[Example]
   components: Sequence[Preview] = ()
-  coverage: unknown_text.Coverage | None = None
+  coverage: vocabulary_coverage.Coverage | None = None
 
   def values(self) -> dict[str, Any]:
     """The figures; tokens are means over rows.
@@ -272,9 +272,9 @@ def _tokens(
 def token_kinds(vocabulary: seqio.Vocabulary) -> list[str]:
   """The kind of each id as the vocabulary alone tells it, [V]; text is "kept"."""
   kinds = ["kept"] * vocabulary.vocab_size
-  for i, mark in vocabularies.marks(vocabulary).items():
+  for i, mark in special_tokens.marks(vocabulary).items():
     kinds[i] = "masked" if mark == "[MASK]" else "mode" if mark in _MODES else "special"
-  for i in vocabularies.sentinel_ids(vocabulary):
+  for i in special_tokens.sentinel_ids(vocabulary):
     kinds[i] = "sentinel"
   kinds[0] = "padding"
   return kinds

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from t5x_style.data.tokenizers import tokenizer_files, vocabularies
+from t5x_style.data.tokenizers import tokenizer_json, vocabularies
+from t5x_style.data.tokenizers.base import ExternalVocabulary
 from t5x_style.errors import UserError
 from t5x_style.ranges import SentinelCount, Text
 
@@ -27,7 +28,7 @@ from t5x_style.ranges import SentinelCount, Text
 _DOCUMENTS = 16
 
 
-class HuggingFaceVocabulary(vocabularies.SelfDescribing):
+class HuggingFaceVocabulary(ExternalVocabulary):
   """A tokenizer.json; made by `hf_tokenizer`.
 
   Attributes:
@@ -41,10 +42,10 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
   """
 
   def __init__(self, content: str, name: str, tokens: Mapping[str, str | int], extra_ids: int):
-    self.tokenizer, settings = tokenizer_files.load(content, name)
+    self.tokenizer, settings = tokenizer_json.load(content, name)
     self._content, self.name = content, name
     size = 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values())
-    declared = tokenizer_files.SpecialTokens(self.tokenizer, settings, tokens, name)
+    declared = tokenizer_json.SpecialTokens(self.tokenizer, settings, tokens, name)
     own = declared.sentinels()
     if own and extra_ids:
       raise UserError(
@@ -72,7 +73,7 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
     self.keeps_text = settings["model"]["type"] not in ("WordPiece", "WordLevel")
     self.byte_level = is_byte_level(settings)
     self._special = declared.special
-    tokenizer_files.keep_out_of_text(self.tokenizer, declared.special)
+    tokenizer_json.keep_out_of_text(self.tokenizer, declared.special)
     self._reserved = np.zeros(self.model_vocab_size, bool)
     self._reserved[list(declared.special)] = True
     self._tokens = dict(tokens)
@@ -96,12 +97,6 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
   @property
   def vocab_size(self) -> int:
     return len(self.model_ids)
-
-  @property
-  def renumbered(self) -> bool:
-    """Whether the ids in here are others than the tokenizer's, or a decoder starts differently."""
-    same = np.array_equal(self.model_ids, np.arange(len(self.model_ids)))
-    return not same or self.start_id != 0
 
   def own_ids(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
     """The tokenizer's numbers as ids in here; negative ones are padding."""
@@ -140,7 +135,7 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
   @functools.cached_property
   def _careful(self) -> Any:
     """The tokenizer for texts in which special tokens are written out."""
-    return tokenizer_files.without_literals(self.tokenizer, self._special.values())
+    return tokenizer_json.without_literals(self.tokenizer, self._special.values())
 
   def encode_documents(self, text: tf.Tensor) -> tf.RaggedTensor:
     """Strings [B] -> int32 [B, n].
@@ -157,6 +152,19 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
     ids.set_shape([None])
     lengths.set_shape([None])
     return tf.RaggedTensor.from_row_lengths(ids, lengths, validate=False)
+
+  def tokenize(self, documents: tf.data.Dataset) -> tf.data.Dataset:
+    def encode(batch):
+      text = tf.strings.unicode_transcode(batch["text"], "UTF-8", "UTF-8", errors="replace")
+      kept = {k: v for k, v in batch.items() if k != "text"}
+      return {
+        "targets": self.encode_documents(text),
+        "repaired": text != batch["text"],
+        **kept,
+      }
+
+    # One batch at a time: the library itself spreads it over the cores.
+    return documents.batch(_DOCUMENTS).map(encode).unbatch()
 
   def _encode(self, s: str) -> list[int]:
     return self.encode_batch([s])[0].tolist()
@@ -175,7 +183,7 @@ class HuggingFaceVocabulary(vocabularies.SelfDescribing):
 
   def __eq__(self, other: object) -> bool:
     same = isinstance(other, HuggingFaceVocabulary)
-    return same and vocabularies.describe(self) == vocabularies.describe(other)
+    return same and vocabularies.identity(self) == vocabularies.identity(other)
 
   __hash__ = None  # type: ignore[assignment]
 
@@ -225,7 +233,7 @@ def hf_tokenizer(
       f"there is no tokenizer {file!r}. Set VOCABULARY_FILE to a tokenizer.json or its folder; for "
       "a SentencePiece .model include data/vocabulary.gin instead."
     )
-  tokens = tokenizer_files.declared_beside(os.path.dirname(file)) | dict(special_tokens or {})
+  tokens = tokenizer_json.declared_beside(os.path.dirname(file)) | dict(special_tokens or {})
   with tf.io.gfile.GFile(file, "r") as f:
     content = f.read()
   return _remade(content, file, tokens, extra_ids, specials_from_extra_ids)
@@ -233,21 +241,8 @@ def hf_tokenizer(
 
 def _remade(content, name, tokens, extra_ids, borrowed):
   vocabulary = HuggingFaceVocabulary(content, name, tokens, extra_ids)
-  vocabulary._borrow(borrowed)
+  vocabulary.borrow(borrowed)
   return vocabulary
-
-
-def tokenize(documents: tf.data.Dataset, vocabulary: HuggingFaceVocabulary) -> tf.data.Dataset:
-  """As `tasks.tokenize`, several documents at once."""
-
-  def encode(batch):
-    text = tf.strings.unicode_transcode(batch["text"], "UTF-8", "UTF-8", errors="replace")
-    kept = {k: v for k, v in batch.items() if k != "text"}
-    tokens = vocabulary.encode_documents(text)
-    return {"targets": tokens, "repaired": text != batch["text"], **kept}
-
-  # One batch at a time: the library itself spreads it over the cores.
-  return documents.batch(_DOCUMENTS).map(encode).unbatch()
 
 
 def _numbering(size: int, pad: int | None, own: Sequence[int], extra: int) -> np.ndarray:

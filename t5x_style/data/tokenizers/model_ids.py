@@ -16,9 +16,9 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import tasks
-from t5x_style.data.tokenizers import vocabularies
-from t5x_style.data.tokenizers.huggingface_tokenizers import HuggingFaceVocabulary
+from t5x_style.data import tf_data
+from t5x_style.data.tokenizers import token_text
+from t5x_style.data.tokenizers.base import ExternalVocabulary
 
 Features = dict[str, tf.Tensor]
 
@@ -33,11 +33,11 @@ class SpecialIds(NamedTuple):
 
 def renumbers(vocabulary: seqio.Vocabulary) -> bool:
   """Whether a model's ids are others than those in here."""
-  return isinstance(vocabulary, HuggingFaceVocabulary) and vocabulary.renumbered
+  return isinstance(vocabulary, ExternalVocabulary) and vocabulary.renumbered
 
 
 def special_ids(vocabulary: seqio.Vocabulary) -> SpecialIds:
-  if not isinstance(vocabulary, HuggingFaceVocabulary):
+  if not isinstance(vocabulary, ExternalVocabulary):
     return SpecialIds(0, 1 if vocabulary.eos_id is None else vocabulary.eos_id, 0)
   numbers = vocabulary.model_ids
   return SpecialIds(int(numbers[0]), int(numbers[vocabulary.eos_id]), vocabulary.start_id)
@@ -45,15 +45,15 @@ def special_ids(vocabulary: seqio.Vocabulary) -> SpecialIds:
 
 def vocab_size(vocabulary: seqio.Vocabulary) -> int:
   """How many ids a model may be fed."""
-  if isinstance(vocabulary, HuggingFaceVocabulary):
+  if isinstance(vocabulary, ExternalVocabulary):
     return vocabulary.model_vocab_size
   return vocabulary.vocab_size
 
 
 def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray | None:
-  """`vocabularies.token_bytes` by the model's ids; None where tokens do not keep the text."""
-  sizes = vocabularies.token_bytes(vocabulary)
-  if not isinstance(vocabulary, HuggingFaceVocabulary):
+  """`token_text.token_bytes` by the model's ids; None where tokens do not keep the text."""
+  sizes = token_text.token_bytes(vocabulary)
+  if not isinstance(vocabulary, ExternalVocabulary):
     return sizes
   if not vocabulary.keeps_text:
     return None
@@ -65,12 +65,12 @@ def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray | None:
 
 def from_model(ids: np.ndarray, vocabulary: seqio.Vocabulary) -> np.ndarray:
   """A model's ids as those in here."""
-  if isinstance(vocabulary, HuggingFaceVocabulary):
+  if isinstance(vocabulary, ExternalVocabulary):
     return vocabulary.own_ids(ids)
   return ids
 
 
-@tasks.as_written
+@tf_data.as_written
 def to_model(batches: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
   """Batches of model features with the model's ids; the same where these are those in here."""
   if not renumbers(vocabulary):

@@ -12,7 +12,7 @@ from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 from t5x_style.errors import UserError
 
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
-_SPACE = "\u2581"  # how most models write a space
+SPACE = "\u2581"  # how most models write a space
 _LOADING = threading.Lock()  # SentencePiece is not to load on several threads at once.
 
 
@@ -58,7 +58,7 @@ def own_sentinels(content: bytes) -> int:
   """How many sentinels a model ends with: "<extra_id_1>", "<extra_id_0>" are two."""
   count = 0
   for piece in reversed(parse(content).pieces):
-    if piece.piece.removeprefix(_SPACE) != f"<extra_id_{count}>":
+    if piece.piece.removeprefix(SPACE) != f"<extra_id_{count}>":
       break
     count += 1
   return count
@@ -88,10 +88,10 @@ def load(content: bytes, appended: int, reserved: tuple[str, ...]) -> Model:
 def _load(content: bytes, appended: int, reserved: tuple[str, ...]) -> Model:
   model = sentencepiece_model_pb2.ModelProto.FromString(content)
   for k in reversed(range(appended)):
-    model.pieces.add(piece=f"{_SPACE}<extra_id_{k}>", score=0.0, type=_PIECE.USER_DEFINED)
+    model.pieces.add(piece=f"{SPACE}<extra_id_{k}>", score=0.0, type=_PIECE.USER_DEFINED)
   sentinels = appended or own_sentinels(content)
   for piece in model.pieces:
-    if piece.type == _PIECE.USER_DEFINED and piece.piece.strip(_SPACE) in reserved:
+    if piece.type == _PIECE.USER_DEFINED and piece.piece.strip(SPACE) in reserved:
       piece.type = _PIECE.CONTROL
   for piece in model.pieces[len(model.pieces) - sentinels :]:
     piece.type = _PIECE.CONTROL

@@ -13,7 +13,7 @@ import tensorflow as tf
 from sentencepiece import sentencepiece_model_pb2
 
 from t5x_style.data import iterator
-from t5x_style.data.tokenizers.vocabularies import SPECIAL_TOKENS
+from t5x_style.data.tokenizers.special_tokens import SPECIAL_TOKENS
 from t5x_style.errors import UserError
 
 _ORDINARY = sentencepiece_model_pb2.ModelProto.SentencePiece.NORMAL

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from t5x_style.data.objectives.fill_in_middle import FillInMiddle
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens, vocabularies
 
 
 @pytest.fixture(scope="module")
 def marks(vocabulary):
-  pieces = [vocabularies.special_id(vocabulary, p) for p in ("[PRE]", "[MID]", "[SUF]")]
+  pieces = [special_tokens.special_id(vocabulary, p) for p in ("[PRE]", "[MID]", "[SUF]")]
   return (*pieces, vocabulary.eos_id)
 
 
@@ -49,7 +49,7 @@ def test_extremes(examples, marks):
 
 def test_the_cuts_are_uniform(examples, vocabulary):
   out = examples(FillInMiddle(rate=1, spm_share=0), "decoder_only", {"targets": 14})["targets"]
-  suf = vocabularies.special_id(vocabulary, "[SUF]")
+  suf = special_tokens.special_id(vocabulary, "[SUF]")
   starts = (out[:-1] == suf).argmax(axis=1) - 1
   # The smaller of two draws from 0..10: P(k) = (2 (10 - k) + 1) / 121.
   n = len(starts)

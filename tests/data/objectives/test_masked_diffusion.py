@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from t5x_style.data.objectives.masked_diffusion import MaskedDiffusion
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens
 
 
 def test_masks_and_weights(examples, cut, vocabulary):
   out = examples(MaskedDiffusion(), "encoder_only", {"inputs": 64})
-  mask = vocabularies.special_id(vocabulary, "[MASK]")
+  mask = special_tokens.special_id(vocabulary, "[MASK]")
   hidden = out["inputs"] == mask
   for row, window in zip(out["targets"], cut(64), strict=False):
     assert row[row > 0].tolist() == window.tolist()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from t5x_style.data.objectives.masked_lm import MaskedLM
-from t5x_style.data.tokenizers import vocabularies
-from t5x_style.data.tokenizers.spelling import Spelling
+from t5x_style.data.tokenizers import special_tokens, vocabularies
+from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
 
 
 def rows(out):
@@ -16,7 +16,7 @@ def rows(out):
 def test_frame_and_labels(examples, cut, vocabulary):
   out = examples(MaskedLM(), "encoder_only", {"inputs": 128})
   inputs, targets, chosen = rows(out)
-  cls, sep = (vocabularies.special_id(vocabulary, p) for p in ("[CLS]", "[SEP]"))
+  cls, sep = (special_tokens.special_id(vocabulary, p) for p in ("[CLS]", "[SEP]"))
   for row, window in zip(targets, cut(126), strict=False):
     assert row[row > 0].tolist() == [cls, *window, sep]
   # Labels put in place of the chosen tokens give the window back.
@@ -26,7 +26,7 @@ def test_frame_and_labels(examples, cut, vocabulary):
 def test_exact_count_of_maskable_tokens(examples, vocabulary):
   objective = MaskedLM()
   _, targets, chosen = rows(examples(objective, "encoder_only", {"inputs": 512}))
-  special = [vocabularies.special_id(vocabulary, p) for p in ("[CLS]", "[SEP]", "[MASK]")]
+  special = [special_tokens.special_id(vocabulary, p) for p in ("[CLS]", "[SEP]", "[MASK]")]
   untouchable = np.isin(targets, [0, vocabulary.eos_id, *special])
   assert not (chosen & untouchable).any()
   maskable = (~untouchable).sum(axis=1)
@@ -41,7 +41,7 @@ def test_eighty_ten_ten(examples, vocabulary, ordinary):
   ]
   inputs, targets, chosen = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
   n = chosen.sum()
-  masked = (inputs == vocabularies.special_id(vocabulary, "[MASK]")) & chosen
+  masked = (inputs == special_tokens.special_id(vocabulary, "[MASK]")) & chosen
   kept = (inputs == targets) & chosen
   changed = chosen & ~masked & ~kept
   assert n > 50_000
@@ -67,7 +67,7 @@ def test_whole_words_are_chosen_together(vocabulary, examples):
   out = examples(
     MaskedLM(whole_word=True), "encoder_only", {"inputs": 130}, docs=[np.array(tokens)]
   )
-  spelling = Spelling(vocabulary)
+  spelling = WordsAndSentences(vocabulary)
   partial = whole = 0
   for targets, chosen in zip(out["targets"][:-1], out["loss_weights"][:-1] > 0, strict=True):
     ids = spelling.word_ids(targets[None]).numpy()[0]
@@ -89,7 +89,7 @@ def test_documents_become_segments(examples, vocabulary):
 
 
 def test_a_window_of_special_tokens_alone_is_left_out(examples, vocabulary):
-  mask = vocabularies.special_id(vocabulary, "[MASK]")
+  mask = special_tokens.special_id(vocabulary, "[MASK]")
   assert examples(MaskedLM(), "encoder_only", {"inputs": 16}, docs=[[mask] * 13]) == {}
 
 

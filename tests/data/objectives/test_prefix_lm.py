@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from t5x_style.data.objectives.prefix_lm import PrefixLM
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens
 
 
 @pytest.mark.parametrize("mode", [None, "[S]"])
@@ -13,7 +13,7 @@ def test_encoder_decoder_reversible(share, mode, examples, cut, vocabulary):
   objective = PrefixLM(suffix_share=share, mode=mode)
   out = examples(objective, "encoder_decoder", {"inputs": 65})
   raw = 65 if mode is None else 64
-  front = [] if mode is None else [vocabularies.special_id(vocabulary, mode)]
+  front = [] if mode is None else [special_tokens.special_id(vocabulary, mode)]
   for inputs, targets, window in zip(out["inputs"], out["targets"], cut(raw), strict=False):
     inputs, targets = inputs[inputs > 0].tolist(), targets[targets > 0].tolist()
     assert inputs[: len(front)] == front

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from t5x_style.data import loader
 from t5x_style.data.objectives.sentence_pairs import NextSentence, SentenceOrder
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens, token_text, vocabularies
 from t5x_style.errors import UserError
 
 OBJECTIVES = [NextSentence(), SentenceOrder()]
@@ -29,7 +29,7 @@ def split(row, types, cls, sep):
 
 
 def pairs(out, vocabulary):
-  frame = [vocabularies.special_id(vocabulary, p) for p in ("[CLS]", "[SEP]")]
+  frame = [special_tokens.special_id(vocabulary, p) for p in ("[CLS]", "[SEP]")]
   return [
     (*split(row, types, *frame), int(label))
     for row, types, label in zip(out["targets"], out["token_types"], out["pair_label"], strict=True)
@@ -153,7 +153,7 @@ def test_how_the_second_segment_begins_does_not_tell_the_label(examples, vocabul
   ]
   out = examples(NextSentence(), "encoder_only", {"inputs": 64}, docs=docs)
   found = pairs(out, vocabulary)
-  seen = {vocabularies.decode_visible(vocabulary, second).split()[0] for _, second, _ in found}
+  seen = {token_text.decode_visible(vocabulary, second).split()[0] for _, second, _ in found}
   assert sum(label for *_, label in found) > 50
   assert seen == {"This", "That", "What"}
 
@@ -173,7 +173,7 @@ def test_the_cut_is_at_a_sentence_end(examples, vocabulary):
   doc = np.array(vocabulary.encode(text))
   out = examples(SentenceOrder(), "encoder_only", {"inputs": 35}, docs=[doc])
   for first, second, label in pairs(out, vocabulary)[:-1]:
-    before = vocabularies.decode_visible(vocabulary, second if label else first)
+    before = token_text.decode_visible(vocabulary, second if label else first)
     assert before.rstrip(" ")[-1] in ".\n"
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from t5x_style.data.objectives.span_corruption import SpanCorruption
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens, vocabularies
 
 
 def restore(vocabulary, inputs, targets):
   """The raw window: each sentinel of the inputs gives way to what follows it in the targets."""
-  sentinels = set(vocabularies.sentinel_ids(vocabulary).tolist())
+  sentinels = set(special_tokens.sentinel_ids(vocabulary).tolist())
   hidden, current = {}, None
   for token in targets:
     if token == 0:
@@ -56,7 +56,7 @@ def test_full_windows_fill_their_features(objective, examples, vocabulary):
 
 def test_rates_are_exact(examples, vocabulary):
   out = examples(SpanCorruption(), "encoder_decoder", {"inputs": 512})
-  sentinels = vocabularies.sentinel_ids(vocabulary)
+  sentinels = special_tokens.sentinel_ids(vocabulary)
   spans = np.isin(out["targets"][:-1], sentinels).sum(axis=1)
   hidden = (out["targets"][:-1] > 0).sum(axis=1) - spans - 1
   assert set(spans) == {28} and set(hidden) == {85}  # of 568: 15 %, 3.04 a span
@@ -68,7 +68,7 @@ def test_rates_are_exact(examples, vocabulary):
 def test_span_lengths_have_the_mean_asked_for(examples, vocabulary):
   objective = SpanCorruption(noise_density=0.15, mean_span=3, mean_span_to=8)
   out = examples(objective, "encoder_decoder", {"inputs": 512})
-  sentinels = vocabularies.sentinel_ids(vocabulary)
+  sentinels = special_tokens.sentinel_ids(vocabulary)
   spans = np.isin(out["targets"][:-1], sentinels).sum(axis=1)
   drawn = np.round(85 / spans)
   assert set(drawn) == {3, 4, 5, 6, 7, 8}

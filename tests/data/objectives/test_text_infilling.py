@@ -7,7 +7,7 @@ import pytest
 
 from t5x_style.data import noise
 from t5x_style.data.objectives.text_infilling import TextInfilling, poisson
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens, token_text
 
 
 def fits(inputs, text, mask):
@@ -35,7 +35,7 @@ def fits(inputs, text, mask):
 
 def test_target_is_the_text_and_inputs_are_it_with_gaps(examples, cut, vocabulary):
   out = examples(TextInfilling(), "encoder_decoder", {"inputs": 101})
-  mask = vocabularies.special_id(vocabulary, "[MASK]")
+  mask = special_tokens.special_id(vocabulary, "[MASK]")
   hidden = []
   for inputs, targets, window in zip(out["inputs"], out["targets"], cut(100), strict=False):
     inputs, targets = inputs[inputs > 0].tolist(), targets[targets > 0].tolist()
@@ -74,12 +74,12 @@ def test_permuted_sentences_hold_the_same_tokens(examples, vocabulary):
   tokens = np.array(vocabulary.encode(text))
   objective = TextInfilling(noise_density=0.01, permute_sentences=True)
   out = examples(objective, "encoder_decoder", {"inputs": len(tokens) + 2}, docs=[tokens])
-  mask = vocabularies.special_id(vocabulary, "[MASK]")
+  mask = special_tokens.special_id(vocabulary, "[MASK]")
   inputs = out["inputs"][0][~np.isin(out["inputs"][0], [mask, vocabulary.pad_id])]
   assert out["targets"][0][: len(tokens)].tolist() == tokens.tolist()
   lost = np.setdiff1d(inputs, out["targets"][0])
   assert len(lost) == 0
-  sentences = vocabularies.decode_visible(vocabulary, inputs).count("sentence number")
+  sentences = token_text.decode_visible(vocabulary, inputs).count("sentence number")
   assert sentences >= 27
   assert inputs[:60].tolist() != tokens[:60].tolist()
 
@@ -90,7 +90,7 @@ def test_sentences_of_other_scripts_are_permuted(examples, vocabulary):
   tokens = np.array(vocabulary.encode(text))
   objective = TextInfilling(noise_density=0.01, permute_sentences=True)
   out = examples(objective, "encoder_decoder", {"inputs": len(tokens) + 2}, docs=[tokens])
-  inputs = vocabularies.decode_visible(vocabulary, out["inputs"][0])
+  inputs = token_text.decode_visible(vocabulary, out["inputs"][0])
   whole = [f"第{i}句话。" for i in range(12)]
   moved = sorted(whole, key=lambda sentence: inputs.find(sentence))
   assert sum(sentence in inputs for sentence in whole) >= 10  # one or two have a mask

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from t5x_style.data.objectives.ul2 import UL2, UL2Short
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens, vocabularies
 
 
 def test_the_papers_seven_denoisers():
@@ -41,7 +41,7 @@ def test_each_denoiser_fits_and_begins_with_its_mode(objective, architecture, ex
   lengths = objective.lengths(given, architecture)
   for name, part, _ in objective.components():
     out = examples(part, architecture, lengths)
-    mode = vocabularies.special_id(vocabulary, f"[{name[0]}]")
+    mode = special_tokens.special_id(vocabulary, f"[{name[0]}]")
     first = out["inputs" if architecture == "encoder_decoder" else "targets"]
     assert (first[:, 0] == mode).all()
     for feature, rows in out.items():
@@ -64,7 +64,7 @@ def test_sentinels_are_counted_for_every_part(vocabulary):
 def test_drawn_means_of_the_short_reading(examples, vocabulary):
   parts = {name: part for name, part, _ in UL2Short().components()}
   out = examples(parts["X"], "encoder_decoder", {"inputs": 128})
-  sentinels = vocabularies.sentinel_ids(vocabulary)
+  sentinels = special_tokens.sentinel_ids(vocabulary)
   spans = np.isin(out["targets"][:-1], sentinels).sum(axis=1)
   hidden = (out["targets"][:-1] > 0).sum(axis=1) - spans - 1
   assert len(set(hidden)) == 1

@@ -17,7 +17,7 @@ from t5x_style.data.objectives.sentence_pairs import SentenceOrder
 from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.objectives.text_infilling import TextInfilling
 from t5x_style.data.preview import measure
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens
 
 KEYS = {
   "objective",
@@ -91,7 +91,7 @@ def test_examples_are_the_first_rows_of_training(look):
 def test_inputs_and_targets_make_the_raw_text_again(look, vocabulary):
   _, shown = look(SpanCorruption(), examples=4)
   for example in shown.json()["examples"]:
-    sentinels = set(vocabularies.sentinel_ids(vocabulary).tolist())
+    sentinels = set(special_tokens.sentinel_ids(vocabulary).tolist())
     spans, current = {}, None
     for token in example["targets"][:-1]:
       if token in sentinels:
@@ -192,6 +192,6 @@ def test_token_kinds(vocabulary):
   assert len(kinds) == vocabulary.vocab_size
   assert (kinds[0], kinds[1], kinds[-1]) == ("padding", "special", "sentinel")
   for token, kind in (("[MASK]", "masked"), ("[R]", "mode"), ("[CLS]", "special")):
-    assert kinds[vocabularies.special_id(vocabulary, token)] == kind
+    assert kinds[special_tokens.special_id(vocabulary, token)] == kind
   assert kinds.count("sentinel") == vocabulary.extra_ids
   assert set(kinds) <= set(measure.KINDS)

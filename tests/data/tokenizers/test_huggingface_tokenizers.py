@@ -10,8 +10,14 @@ import tensorflow as tf
 
 from t5x_style.data import iterator, loader, notebook
 from t5x_style.data.objectives import causal_lm, masked_lm, text_infilling
-from t5x_style.data.tokenizers import huggingface_tokenizers, model_ids, vocabularies
-from t5x_style.data.tokenizers import spelling as spelling_module
+from t5x_style.data.tokenizers import (
+  huggingface_tokenizers,
+  model_ids,
+  special_tokens,
+  token_text,
+  vocabularies,
+  words_and_sentences,
+)
 from t5x_style.errors import UserError
 
 tokenizers = pytest.importorskip("tokenizers")
@@ -128,7 +134,7 @@ def test_ids_and_texts_are_the_librarys(files, kind):
     ids = vocabulary.encode(text)
     ids_tf = vocabulary.encode_tf(tf.constant(text))
     assert ids_tf.dtype == tf.int32 and ids_tf.numpy().tolist() == ids
-    marks = vocabularies.marks(vocabulary)
+    marks = special_tokens.marks(vocabulary)
     assert not {i for i in ids if i in marks} - {vocabulary.unk_id}
     assert 0 not in ids and vocabulary.eos_id not in ids
     if not special:
@@ -147,29 +153,28 @@ def test_texts_come_back_whole_from_bytes_and_sizes_add_up(files):
     vocabulary = huggingface_tokenizers.hf_tokenizer(files[kind])
     for text in TEXTS[:4]:
       ids = vocabulary.encode(text)
-      assert vocabularies.decode_visible(vocabulary, ids) == text
-      assert vocabularies.token_bytes(vocabulary)[ids].sum() == len(text.encode())
+      assert token_text.decode_visible(vocabulary, ids) == text
+      assert token_text.token_bytes(vocabulary)[ids].sum() == len(text.encode())
       sizes = model_ids.token_bytes(vocabulary)
       assert sizes.shape == (vocabulary.model_vocab_size,)
       assert sizes[plain(files[kind], text)[0]].sum() == len(text.encode())
   bert = huggingface_tokenizers.hf_tokenizer(files["wordpiece"])
   assert model_ids.token_bytes(bert) is None  # spaces and capitals are lost
   t5 = huggingface_tokenizers.hf_tokenizer(files["unigram"])
-  assert vocabularies.decode_visible(t5, t5.encode("the lazy dog")) == " the lazy dog"
+  assert token_text.decode_visible(t5, t5.encode("the lazy dog")) == " the lazy dog"
 
 
 def test_what_special_tokens_are_called(files):
   bert = huggingface_tokenizers.hf_tokenizer(files["wordpiece"])
   names = ("[CLS]", "[SEP]", "[MASK]")
-  assert [vocabularies.special_id(bert, name) for name in names] == [2, 3, 4]
+  assert [special_tokens.special_id(bert, name) for name in names] == [2, 3, 4]
   assert (bert.pad_id, bert.unk_id, bert.eos_id) == (0, 1, 3)
   assert not model_ids.renumbers(bert) and model_ids.special_ids(bert) == (0, 3, 0)
-  assert vocabularies.encode_visible(bert, "fox [MASK]")[-1] == 4
 
   own = huggingface_tokenizers.hf_tokenizer(files["roberta"])
-  assert [own.model_ids[vocabularies.special_id(own, name)] for name in names] == [0, 2, 4]
+  assert [own.model_ids[special_tokens.special_id(own, name)] for name in names] == [0, 2, 4]
   assert model_ids.special_ids(own) == (1, 2, 0) and own.model_ids[0] == 1
-  assert vocabularies.marks(own)[vocabularies.special_id(own, "[MASK]")] == "<mask>"
+  assert special_tokens.marks(own)[special_tokens.special_id(own, "[MASK]")] == "<mask>"
 
   gpt2 = huggingface_tokenizers.hf_tokenizer(files["byte_level"])
   end = gpt2.model_vocab_size - 1
@@ -178,24 +183,24 @@ def test_what_special_tokens_are_called(files):
   (exclamation,) = gpt2.encode("!")
   assert gpt2.model_ids[exclamation] == 0 and exclamation > 0
   with pytest.raises(ValueError, match=r"has no special token '\[MASK\]'.*SPECIAL_TOKENS"):
-    vocabularies.special_id(gpt2, "[MASK]")
+    special_tokens.special_id(gpt2, "[MASK]")
   longer = huggingface_tokenizers.hf_tokenizer(files["byte_level"], 10, ("[MASK]",))
-  assert longer.model_ids[vocabularies.special_id(longer, "[MASK]")] == end + 1
+  assert longer.model_ids[special_tokens.special_id(longer, "[MASK]")] == end + 1
   assert longer.extra_ids == 9 and longer.model_vocab_size == end + 11
-  assert longer.model_ids[vocabularies.sentinel_id(longer, 0)] == end + 10
+  assert longer.model_ids[special_tokens.sentinel_ids(longer)[0]] == end + 10
 
   t5 = huggingface_tokenizers.hf_tokenizer(files["unigram"])
   assert not model_ids.renumbers(t5) and t5.extra_ids == 20
   for k in (0, 19):
-    i = vocabularies.sentinel_id(t5, k)
+    i = special_tokens.sentinel_ids(t5)[k]
     assert theirs(files["unigram"]).id_to_token(i) == f"<extra_id_{k}>"
-    assert vocabularies.decode_visible(t5, [i]) == f"<extra_id_{k}>"
+    assert token_text.decode_visible(t5, [i]) == f"<extra_id_{k}>"
 
 
 def test_words_and_sentence_ends_of_wordpiece(files):
   """Ideographs and punctuation are words; a bracket after a full stop is of its sentence."""
   vocabulary = huggingface_tokenizers.hf_tokenizer(files["wordpiece"])
-  spelling = spelling_module.Spelling(vocabulary)
+  spelling = words_and_sentences.WordsAndSentences(vocabulary)
   ids = vocabulary.encode("jumps brownrown . ) 漢字 over .")
   tokens = tf.constant([ids])
   words = spelling.word_ids(tokens).numpy()[0]
@@ -208,19 +213,19 @@ def test_words_and_sentence_ends_of_wordpiece(files):
 
 def test_characters_cut_by_byte_level_pieces_are_whole_in_words(files):
   vocabulary = huggingface_tokenizers.hf_tokenizer(files["byte_level"])
-  spelling = spelling_module.Spelling(vocabulary)
+  spelling = words_and_sentences.WordsAndSentences(vocabulary)
   text = "हिन्दी भाषा। naïve cafe\u0301s 中国。"
   ids = vocabulary.encode(text)
   assert len(ids) > len(text)  # most characters are cut into bytes
   words = spelling.word_ids(tf.constant([ids])).numpy()[0]
   found = [
-    vocabularies.decode_visible(vocabulary, np.array(ids)[words == i]).strip()
+    token_text.decode_visible(vocabulary, np.array(ids)[words == i]).strip()
     for i in range(words[-1] + 1)
   ]
   expected = ["हिन्दी", "भाषा", "।", "naïve", "cafe\u0301s", "中", "国", "。"]
   assert [word for word in found if word] == expected
   ends = np.flatnonzero(spelling.sentence_ends(tf.constant([ids])).numpy()[0]) + 1
-  sentences = [vocabularies.decode_visible(vocabulary, part) for part in np.split(ids, ends)]
+  sentences = [token_text.decode_visible(vocabulary, part) for part in np.split(ids, ends)]
   assert sentences == ["हिन्दी भाषा।", " naïve cafe\u0301s 中国。", ""]
 
 
@@ -229,7 +234,7 @@ def test_the_same_vocabulary_is_told_by_its_content(files):
   again = pickle.loads(pickle.dumps(vocabulary))
   assert again == vocabulary and again.encode("a fox") == vocabulary.encode("a fox")
   assert vocabulary != huggingface_tokenizers.hf_tokenizer(files["bart"])
-  assert json.loads(json.dumps(vocabularies.describe(vocabulary)))["vocab_size"] == 320
+  assert json.loads(json.dumps(vocabularies.identity(vocabulary)))["vocab_size"] == 320
 
 
 def test_padding_is_hidden_where_it_is_a_token_elsewhere(files):
@@ -343,7 +348,7 @@ def test_documents_are_the_same_in_batches_and_alone(files):
   documents = tf.data.Dataset.from_tensor_slices(texts).map(
     lambda text: {"text": text, "noise_seed": tf.constant([0, 0], tf.int64)}
   )
-  rows = list(iterator.with_options(huggingface_tokenizers.tokenize(documents, vocabulary)))
+  rows = list(iterator.with_options(vocabulary.tokenize(documents)))
   assert len(rows) == len(texts)
   for row, text in zip(rows, texts, strict=True):
     wanted = vocabulary.encode(text.decode(errors="replace"))

@@ -10,7 +10,7 @@ import seqio
 import tensorflow as tf
 
 from t5x_style.data import corpora
-from t5x_style.data.tokenizers import vocabularies, vocabulary_training
+from t5x_style.data.tokenizers import special_tokens, vocabularies, vocabulary_training
 
 DOCUMENTS = [inspect.getsource(module) for module in (dataclasses, functools, json.decoder)]
 
@@ -35,7 +35,7 @@ def test_pieces(vocabulary):
   pieces = [vocabulary.tokenizer.IdToPiece(i) for i in range(420)]
   assert len(set(pieces)) == 420
   assert pieces[:3] == ["<pad>", "</s>", "<unk>"]
-  assert tuple(pieces[3:12]) == vocabularies.SPECIAL_TOKENS
+  assert tuple(pieces[3:12]) == special_tokens.SPECIAL_TOKENS
   assert pieces[12] == "<0x00>" and pieces[267] == "<0xFF>"
   assert not any("\u2581" in piece for piece in pieces)
   assert {"  ", "   "} <= set(pieces)

@@ -74,7 +74,7 @@ class Coverage:
     )
 
 
-def look(parts: Sequence[seqio.Task], vocabulary: seqio.Vocabulary) -> Coverage | None:
+def measure_tasks(parts: Sequence[seqio.Task], vocabulary: seqio.Vocabulary) -> Coverage | None:
   """Measures the first documents of tasks; None where their text or vocabulary is not known."""
   if _covers_everything(vocabulary):
     return Coverage(0, "characters", 0, 0, 0, ())
@@ -91,10 +91,10 @@ def look(parts: Sequence[seqio.Task], vocabulary: seqio.Vocabulary) -> Coverage 
       return None
   limit = _CHARACTERS // len(sources)
   texts = [text for source in sources.values() for text in _first(*source, limit)]
-  return measure(vocabulary, texts)
+  return measure_texts(vocabulary, texts)
 
 
-def measure(vocabulary: seqio.Vocabulary, texts: Sequence[str]) -> Coverage | None:
+def measure_texts(vocabulary: seqio.Vocabulary, texts: Sequence[str]) -> Coverage | None:
   """How the vocabulary covers the texts; None where that cannot be told."""
   unit, total = "characters", sum(map(len, texts))
   if isinstance(vocabulary, HuggingFaceVocabulary):

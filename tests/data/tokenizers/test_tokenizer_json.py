@@ -5,7 +5,11 @@ import re
 
 import pytest
 
-from t5x_style.data.tokenizers import huggingface_tokenizers, model_ids, vocabularies
+from t5x_style.data.tokenizers import (
+  huggingface_tokenizers,
+  model_ids,
+  special_tokens,
+)
 
 tokenizers = pytest.importorskip("tokenizers")
 LETTERS = [*"</s>abc", "\u2581"]
@@ -138,7 +142,7 @@ def test_a_token_with_a_role_is_in_no_text(tmp_path):
   tokenizer.add_tokens(["<mask>", "<tr>"])
   vocabulary = opened(tmp_path, tokenizer, mask_token="<mask>")
   assert spelt(vocabulary, "a<mask> <tr>") == ["a", "<", "m", "a", "s", "k", ">", "<tr>"]
-  assert vocabularies.special_id(vocabulary, "[MASK]") not in vocabulary.encode("<mask>")
+  assert special_tokens.special_id(vocabulary, "[MASK]") not in vocabulary.encode("<mask>")
 
 
 def test_added_tokens_far_above_the_last_one(tmp_path):
@@ -162,8 +166,11 @@ def test_sentinels_as_pieces_of_the_model(tmp_path):
   pieces = ("<pad>", "</s>", "<unk>", "\u2581<extra_id_1>", "\u2581<extra_id_0>")
   vocabulary = opened(tmp_path, unigram(pieces, 2))
   assert vocabulary.extra_ids == 2
-  assert [vocabulary.model_ids[vocabularies.sentinel_id(vocabulary, k)] for k in (0, 1)] == [4, 3]
-  assert not {*vocabulary.encode("a <extra_id_0> b")} & {*vocabularies.sentinel_ids(vocabulary)}
+  assert [vocabulary.model_ids[special_tokens.sentinel_ids(vocabulary)[k]] for k in (0, 1)] == [
+    4,
+    3,
+  ]
+  assert not {*vocabulary.encode("a <extra_id_0> b")} & {*special_tokens.sentinel_ids(vocabulary)}
 
 
 @pytest.mark.parametrize(

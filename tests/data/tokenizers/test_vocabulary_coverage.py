@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from t5x_style.data import loader
 from t5x_style.data.objectives.causal_lm import CausalLM
-from t5x_style.data.tokenizers import huggingface_tokenizers, unknown_text, vocabularies
+from t5x_style.data.tokenizers import huggingface_tokenizers, vocabularies, vocabulary_coverage
 
 tokenizers = pytest.importorskip("tokenizers")
 ENGLISH = [f"line number {i} of this small corpus has some ordinary words in it" for i in range(99)]
@@ -62,7 +62,7 @@ WORDS = {"vocab_size": 200, "show_progress": False, "special_tokens": ["</s>", "
 
 
 def test_sentencepiece(trained):
-  coverage = unknown_text.measure(trained(), [RUSSIAN, "words"])
+  coverage = vocabulary_coverage.measure_texts(trained(), [RUSSIAN, "words"])
   assert (coverage.total, coverage.unknown, coverage.documents) == (23, 9, 2)
   assert coverage.examples == ["Привет", "мир"] and not coverage.dropped
   assert coverage.remark() == (
@@ -76,23 +76,23 @@ def test_sentencepiece(trained):
 def test_normalisation_loses_nothing(trained, huggingface):
   """Full-width letters, capitals and spaces become others, which are known."""
   text = "  ｌｉｎｅ   number  "
-  assert unknown_text.measure(trained(), [text]).share == 0
+  assert vocabulary_coverage.measure_texts(trained(), [text]).share == 0
   bert = huggingface(
     models.WordPiece(unk_token="[UNK]"),
     trainers.WordPieceTrainer(**WORDS | {"special_tokens": ["</s>", "[UNK]"]}),
     splitting.BertPreTokenizer(),
     tokenizers.normalizers.BertNormalizer(),
   )
-  coverage = unknown_text.measure(bert, ["LINE\x00 Numbér\u200b \t of", "the мир"])
+  coverage = vocabulary_coverage.measure_texts(bert, ["LINE\x00 Numbér\u200b \t of", "the мир"])
   assert (coverage.unknown, coverage.examples, coverage.dropped) == (3, ["мир"], 0)
 
 
 def test_bytes_cover_everything(trained, vocabulary):
   fallback = trained(byte_fallback=True, vocab_size=330)
   for covering in (fallback, vocabulary, vocabularies.byte_vocabulary()):
-    coverage = unknown_text.measure(covering, [RUSSIAN])
+    coverage = vocabulary_coverage.measure_texts(covering, [RUSSIAN])
     assert coverage.share == 0 and not coverage.remark() and not coverage.warning("x")
-  assert unknown_text.measure(seqio.PassThroughVocabulary(9), [RUSSIAN]) is None
+  assert vocabulary_coverage.measure_texts(seqio.PassThroughVocabulary(9), [RUSSIAN]) is None
 
 
 @pytest.mark.parametrize("unknown", [None, "<unk>"])
@@ -100,7 +100,7 @@ def test_bpe(huggingface, unknown):
   bpe = huggingface(
     models.BPE(unk_token=unknown), trainers.BpeTrainer(**WORDS), splitting.Whitespace()
   )
-  coverage = unknown_text.measure(bpe, [RUSSIAN])
+  coverage = vocabulary_coverage.measure_texts(bpe, [RUSSIAN])
   assert (coverage.total, coverage.unknown + coverage.dropped) == (18, 9)
   assert (coverage.dropped == 9) == (unknown is None)
   assert coverage.examples == ["Привет", "мир"]
@@ -110,12 +110,12 @@ def test_bpe(huggingface, unknown):
 def test_bpe_of_bytes_without_all_of_them(huggingface):
   """Trained without the alphabet of all bytes: what the text did not have is dropped."""
   some = huggingface(models.BPE(), trainers.BpeTrainer(**WORDS), splitting.ByteLevel())
-  coverage = unknown_text.measure(some, [RUSSIAN])
+  coverage = vocabulary_coverage.measure_texts(some, [RUSSIAN])
   assert (coverage.unit, coverage.total, coverage.dropped) == ("bytes", 27, 18)
   assert coverage.examples == ["Привет", "мир"]
   every = WORDS | {"initial_alphabet": splitting.ByteLevel.alphabet(), "vocab_size": 300}
   whole = huggingface(models.BPE(), trainers.BpeTrainer(**every), splitting.ByteLevel())
-  assert unknown_text.measure(whole, [RUSSIAN]).share == 0
+  assert vocabulary_coverage.measure_texts(whole, [RUSSIAN]).share == 0
 
 
 def test_unigram_and_words(huggingface):
@@ -125,13 +125,13 @@ def test_unigram_and_words(huggingface):
     splitting.Metaspace(),
     change=lambda tokenizer: tokenizer.add_tokens(["мир"]),  # An added token is known.
   )
-  coverage = unknown_text.measure(unigram, [RUSSIAN])
+  coverage = vocabulary_coverage.measure_texts(unigram, [RUSSIAN])
   assert (coverage.unknown, coverage.examples) == (6, ["Привет"])
-  assert unknown_text.measure(unigram, ["line\nof\nline"]).examples == ["\n"]
+  assert vocabulary_coverage.measure_texts(unigram, ["line\nof\nline"]).examples == ["\n"]
   words = huggingface(
     models.WordLevel(unk_token="<unk>"), trainers.WordLevelTrainer(**WORDS), splitting.Whitespace()
   )
-  coverage = unknown_text.measure(words, ["of other words"])
+  coverage = vocabulary_coverage.measure_texts(words, ["of other words"])
   assert (coverage.unknown, coverage.examples) == (5, ["other"])
 
 
@@ -140,7 +140,7 @@ def test_what_a_pre_tokenizer_drops(huggingface):
   signs = splitting.Sequence([splitting.Whitespace(), splitting.Punctuation(behavior="removed")])
   bpe = huggingface(models.BPE(), trainers.BpeTrainer(**WORDS), signs, unk_token="<unk>")
   assert bpe.unk_id is not None
-  coverage = unknown_text.measure(bpe, ["some (ordinary) words. мир"])
+  coverage = vocabulary_coverage.measure_texts(bpe, ["some (ordinary) words. мир"])
   assert (coverage.unknown, coverage.dropped) == (0, 6)
   assert {*coverage.examples} == {"(", ")", ".", "мир"}
 
@@ -189,5 +189,5 @@ def test_tasks_of_the_users_own(trained):
 
   vocabulary = trained()
   task = register("unknown_text_own", seqio.preprocessors.tokenize)
-  assert unknown_text.look([task], vocabulary).share == pytest.approx(0.5)
-  assert unknown_text.look([register("unknown_text_ids")], vocabulary) is None
+  assert vocabulary_coverage.measure_tasks([task], vocabulary).share == pytest.approx(0.5)
+  assert vocabulary_coverage.measure_tasks([register("unknown_text_ids")], vocabulary) is None

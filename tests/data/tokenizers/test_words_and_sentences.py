@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t5x_style.data.tokenizers import vocabularies
-from t5x_style.data.tokenizers.spelling import Spelling
+from t5x_style.data.tokenizers import token_text, vocabularies
+from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
 
 
 @pytest.fixture(scope="module", params=["bytes", "sentencepiece"])
 def spelled(request, vocabulary):
   """Every byte a token; or pieces, and bytes for most characters that are not Latin."""
   chosen = vocabularies.byte_vocabulary() if request.param == "bytes" else vocabulary
-  return chosen, Spelling(chosen)
+  return chosen, WordsAndSentences(chosen)
 
 
 def words(spelled, text):
@@ -22,7 +22,7 @@ def words(spelled, text):
   ids = vocabulary.encode(text)
   numbers = spelling.word_ids(tf.constant([ids])).numpy()[0]
   groups = itertools.groupby(zip(numbers, ids, strict=True), key=lambda pair: pair[0])
-  found = [vocabularies.decode_visible(vocabulary, [i for _, i in group]) for _, group in groups]
+  found = [token_text.decode_visible(vocabulary, [i for _, i in group]) for _, group in groups]
   return [word.strip() for word in found if word.strip()]
 
 
@@ -30,7 +30,7 @@ def sentences(spelled, text):
   vocabulary, spelling = spelled
   ids = vocabulary.encode(text)
   ends = np.flatnonzero(spelling.sentence_ends(tf.constant([ids])).numpy()[0]) + 1
-  parts = [vocabularies.decode_visible(vocabulary, part) for part in np.split(ids, ends)]
+  parts = [token_text.decode_visible(vocabulary, part) for part in np.split(ids, ends)]
   return [part for part in parts if part]
 
 

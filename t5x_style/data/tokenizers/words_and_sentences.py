@@ -16,7 +16,7 @@ import regex
 import seqio
 import tensorflow as tf
 
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import special_tokens, token_text
 
 # Classes of characters. Of the patterns the first that matches decides; _OTHER is what none does.
 _OTHER, _APART, _LINE, _SPACE, _EXTEND = range(5)
@@ -65,7 +65,7 @@ class _Text(NamedTuple):
     return self._replace(characters=characters, classes=classes, starts=starts)
 
 
-class Spelling:
+class WordsAndSentences:
   """The words and sentences of rows of a vocabulary's tokens."""
 
   def __init__(self, vocabulary: seqio.Vocabulary):
@@ -193,8 +193,8 @@ def _ranges(patterns: Mapping[int, str]) -> tuple[np.ndarray, np.ndarray]:
 
 def _pieces(vocabulary: seqio.Vocabulary) -> list[bytes]:
   """What each id adds to a row's text, [V]: EOS a line end, special tokens and sentinels a NUL."""
-  pieces = vocabularies.id_bytes(vocabulary)
-  for i in vocabularies.marks(vocabulary):
+  pieces = token_text.id_bytes(vocabulary)
+  for i in special_tokens.marks(vocabulary):
     pieces[i] = b"\0"
   if vocabulary.unk_id is not None:
     pieces[vocabulary.unk_id] = "\ufffd".encode()
