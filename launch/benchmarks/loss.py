@@ -131,7 +131,8 @@ def recomputed(*inputs):
 
 def chosen_only(hidden, kernel, targets, weights):
   """The kernel on the positions that carry loss, as masked LM does."""
-  positions, targets, weights = gather_targets(targets, weights, _most_chosen(hidden.shape[1]))
+  most = _most_chosen(hidden.shape[1])
+  positions, (targets, weights) = gather_targets((targets, weights), weights, most)
   hidden = jnp.take_along_axis(hidden, positions[..., None], axis=1)
   return lean(hidden, kernel, targets, weights)
 

@@ -1,21 +1,22 @@
-"""Next-sentence prediction (Devlin 2018, 3.1) and sentence-order prediction (Lan 2019, 3.1)."""
+"""The loss of next-sentence (Devlin 2018, 3.1) and sentence-order prediction (Lan 2019, 3.1)."""
 
 import jax
 import jax.numpy as jnp
 
-from t5x_style.losses.sums import LossSums, Tokens, weighted_sum
+from t5x_style.losses.chunk_cross_entropy import TokenLosses
+from t5x_style.losses.linear_cross_entropy import LossSums, weighted_sum
 
 
 def pair_classification_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LossSums:
-  """Cross-entropy of the class of a sentence pair.
+  """Returns the cross-entropy of the classes of sentence pairs, summed over weighted pairs.
 
   Args:
     logits: [B, C], of the head on the first token.
-    labels: int [B], from 0 to C - 1; elsewhere the loss is NaN.
-    weights: [B]; a row of weight zero counts for nothing, even where its logits are NaN.
+    labels: int [B], from 0 to C - 1; other labels make the loss NaN.
+    weights: [B]; a row of weight 0 has no influence, even where its logits are NaN.
 
   Returns:
-    Sums over the pairs, as of linear_cross_entropy, without z-loss; per_token is of [B].
+    The sums of linear_cross_entropy, without z-loss; per_token holds a value [B] for each pair.
   """
   if logits.shape[:-1] != labels.shape or labels.shape != weights.shape:
     raise ValueError(
@@ -36,5 +37,5 @@ def pair_classification_loss(logits: jax.Array, labels: jax.Array, weights: jax.
     z_loss_sum=jnp.zeros((), jnp.float32),
     weight_sum=weights.sum(),
     correct_sum=weighted_sum(weights, correct),
-    per_token=Tokens(losses, jnp.zeros_like(losses), correct),
+    per_token=TokenLosses(losses, jnp.zeros_like(losses), correct),
   )

@@ -10,8 +10,8 @@ from t5x_style.errors import UserError
 from t5x_style.models.attention import Pattern
 from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import Dense, Dropout, Embed, Norm, activate
-from t5x_style.models.soft_cap import soft_capped
 from t5x_style.models.stack import Stack
+from t5x_style.soft_cap import soft_capped
 
 Batch = dict[str, jax.Array]
 

@@ -1,5 +1,9 @@
-"""What the mesh and the rules in force say, for code that has to know where its arrays lie."""
+"""How the active mesh and rules split arrays, for code that the compiler cannot split by itself.
 
+The mesh is that of jax.set_mesh; the rules are Linen's logical axis rules, or DEFAULT_RULES.
+"""
+
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,52 +17,53 @@ Names = Sequence[str | None]
 
 
 def current_platform() -> str:
-  """ "cpu", "gpu" or "tpu": of the mesh in force, which may be another than this machine's."""
+  """Returns "cpu", "gpu" or "tpu": of the active mesh, else of this machine."""
   mesh = jax.sharding.get_abstract_mesh()
   device = None if mesh.empty else mesh.abstract_device
   return device.platform if device else jax.default_backend()
 
 
 def partition_spec(names: Names) -> PartitionSpec | None:
-  """Mesh axes of an array with these logical axes; None where arrays are whole as they are.
+  """Returns the sharding of an array with these logical axes, or None where arrays are not split.
 
-  That is without a mesh (jax.set_mesh), on one device, and inside a shard_map.
+  They are not split without a mesh, on one device, and inside a shard_map.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1 or any(kind != AxisType.Auto for kind in mesh.axis_types):
     return None
   rules = []
   for name, axes in nn.get_logical_axis_rules() or DEFAULT_RULES:
-    axes = (axes,) if isinstance(axes, str) else tuple(axes or ())
-    rules.append((name, tuple(axis for axis in axes if mesh.shape.get(axis, 1) > 1) or None))
+    axes = tuple(axis for axis in _as_tuple(axes) if mesh.shape.get(axis, 1) > 1)
+    rules.append((name, axes or None))
   return nn.logical_to_mesh_axes(names, [*rules, *((name, None) for name in names if name)])
 
 
-def num_shards(names: Names) -> tuple[int, ...]:
-  """Into how many parts each dimension of an array with these logical axes is split."""
+def mesh_axes(names: Names) -> tuple[tuple[str, ...], ...] | None:
+  """Returns the mesh axes that split each dimension, or None as partition_spec does."""
   spec = partition_spec(names)
   if spec is None:
-    return (1,) * len(names)
+    return None
+  missing = (None,) * (len(names) - len(spec))
+  return tuple(_as_tuple(axes) for axes in (*spec, *missing))
+
+
+def num_shards(names: Names) -> tuple[int, ...]:
+  """Returns into how many parts each dimension of an array with these logical axes is split."""
   sizes = jax.sharding.get_abstract_mesh().shape
-  parts = []
-  for axes in (*spec, *(None,) * (len(names) - len(spec))):
-    count = 1
-    for axis in (axes,) if isinstance(axes, str) else axes or ():
-      count *= sizes[axis]
-    parts.append(count)
-  return tuple(parts)
+  split = mesh_axes(names) or ((),) * len(names)
+  return tuple(math.prod(sizes[axis] for axis in axes) for axes in split)
 
 
 def on_each_device(
   function: Callable[..., Any], in_names: Sequence[Any], out_names: Names
 ) -> Callable[..., Any]:
-  """The function on every device's own part of its arguments, which it gets as plain arrays.
+  """Returns `function` mapped over devices: each calls it on its own part of the arguments.
 
-  For kernels that the compiler cannot split by itself. Nothing changes where arrays are whole.
+  For kernels that the compiler cannot split. Where arrays are not split, returns `function` itself.
 
   Args:
-    in_names: a tuple of logical axes for each argument, None for one that is None; a dict of such
-      for a dict of arrays; or anything else that jax.shard_map takes.
+    in_names: for each argument a tuple of logical axes, or None if the argument is None, or a dict
+      of these for a dict of arrays, or anything else that jax.shard_map takes.
     out_names: logical axes of the result.
   """
   out_spec = partition_spec(out_names)
@@ -72,3 +77,7 @@ def on_each_device(
 
   in_specs = tuple(spec(x) for x in in_names)
   return jax.shard_map(function, in_specs=in_specs, out_specs=out_spec, check_vma=False)
+
+
+def _as_tuple(axes: str | Sequence[str] | None) -> tuple[str, ...]:
+  return (axes,) if isinstance(axes, str) else tuple(axes or ())

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from t5x_style.losses import linear_cross_entropy, pair_classification_loss, select_chosen
+from t5x_style.losses import gather_targets, linear_cross_entropy, pair_classification_loss
 from t5x_style.models import Transformer
 from t5x_style.ranges import FractionBelowOne, NonNegativeFloat, PositiveFloat
 
@@ -156,8 +156,7 @@ class TrainingLoss:
     if self.options.normalizing_factor == "AVERAGE_PER_SEQUENCE":
       features["averaging_weights"] = self._weights(batch)
     if self.max_targets is not None:
-      positions = select_chosen(features["weights"], self.max_targets)
-      features = {k: jnp.take_along_axis(x, positions, axis=1) for k, x in features.items()}
+      positions, features = gather_targets(features, features["weights"], self.max_targets)
       features["positions"] = positions
     return features
 

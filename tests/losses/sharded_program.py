@@ -1,7 +1,7 @@
-"""Run by test_sharded.py on eight simulated devices: the loss on a mesh, as JSON, a line a mesh.
+"""The loss on meshes of eight simulated devices, as JSON, one line per mesh.
 
-Each argument is the size of the axes data, fsdp, sequence and tensor: 2,2,1,2. After the argument
-"gpu" columns are aligned as on a GPU.
+Run by test_linear_cross_entropy_sharded.py. Each argument gives the sizes of the axes data, fsdp,
+sequence and tensor, for example 2,2,1,2. After the argument "gpu" programs are those of a GPU.
 """
 
 import json
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from t5x_style.losses import linear_cross_entropy, passes, plan_chunks
-from t5x_style.partitioning import MESH_AXES, Partitioner, make_mesh
+from t5x_style.losses import linear_cross_entropy, plan_chunks
+from t5x_style.partitioning import MESH_AXES, Partitioner, active_mesh, make_mesh
 
 ROWS, LENGTH, EMB_DIM, VOCAB_SIZE, CHUNK_SIZE = 8, 10, 16, 256, 6
 COLLECTIVE = re.compile(
@@ -95,7 +95,7 @@ def main():
   expected = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(*inputs, None)
   for argument in sys.argv[1:]:
     if argument == "gpu":
-      passes.current_platform = lambda: "gpu"
+      active_mesh.current_platform = lambda: "gpu"
       continue
     sizes = [int(n) for n in argument.split(",")]
     print(json.dumps({"mesh": sizes} | on_mesh(sizes, inputs, expected)), flush=True)

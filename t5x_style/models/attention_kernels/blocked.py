@@ -21,8 +21,8 @@ import jax.numpy as jnp
 
 from t5x_style.models.attention_kernels import xla
 from t5x_style.models.attention_kernels.heads import indivisible, spread_key_heads
-from t5x_style.models.soft_cap import slope, soft_capped
 from t5x_style.partitioning.active_mesh import current_platform, num_shards, on_each_device
+from t5x_style.soft_cap import soft_cap_slope, soft_capped
 
 if TYPE_CHECKING:
   from t5x_style.models.attention import Pattern
@@ -210,7 +210,7 @@ def _attend_backward(soft_cap, parts, residuals, by_out):
       by_logits = weights * (_products(by_out, value) - mean * share)
       by_biases.append(by_logits)
       if raw is not None:
-        by_logits *= slope(raw, form.soft_cap)
+        by_logits *= soft_cap_slope(raw, form.soft_cap)
       by_query.append(_mean(by_logits, key))
       by_keys.append(_sum(by_logits, query))
       by_values.append(_sum(weights, by_out))

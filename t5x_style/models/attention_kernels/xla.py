@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from t5x_style.models.soft_cap import soft_capped
+from t5x_style.soft_cap import soft_capped
 
 if TYPE_CHECKING:
   from t5x_style.models.attention import Pattern

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t5x_style.losses import chunking, plan_chunks
+from t5x_style.losses import chunk_cross_entropy, plan_chunks
 
 
 @given(st.integers(1, 10**6), st.integers(2, 300_000), st.sampled_from(["float32", "bfloat16"]))
 def test_chunks_fit_the_budget_and_are_even(tokens, vocab_size, dtype):
   chunks = plan_chunks((tokens, 512), vocab_size, dtype)
-  budget = chunking._MEMORY_BUDGET["cpu"]
+  budget = chunk_cross_entropy._MEMORY_BUDGET["cpu"]
   row = vocab_size * (4 + np.dtype(dtype).itemsize)
   # Rounding up to whole tiles may take an eighth more, or seven tokens.
   assert chunks.bytes <= max(1.125 * budget, 8 * row)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5x_style.losses import gather_targets, linear_cross_entropy, select_chosen
+from t5x_style.losses import gather_targets, linear_cross_entropy, positions_with_loss
 
 
 def test_example_of_the_docstring():
-  positions = select_chosen(np.array([[0, 1, 0, 1, 0.0]]), 3)
+  positions = positions_with_loss(np.array([[0, 1, 0, 1, 0.0]]), 3)
   np.testing.assert_array_equal(positions, [[1, 3, 0]])
 
 
@@ -21,7 +21,7 @@ def test_all_chosen_positions_in_order_then_others(data):
   most = data.draw(st.integers(1, 14))
   row = st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=length, max_size=length)
   weights = np.array(data.draw(st.lists(row, min_size=1, max_size=4)), np.float32)
-  positions = np.asarray(select_chosen(weights, most))
+  positions = np.asarray(positions_with_loss(weights, most))
   assert positions.shape == (len(weights), min(most, length))
   for chosen, of_row in zip(positions, weights, strict=True):
     wanted = np.flatnonzero(of_row)[:most]
@@ -39,7 +39,7 @@ def test_the_loss_on_chosen_positions_is_the_loss(random_inputs, assert_near):
     return linear_cross_entropy(hidden, kernel, targets, weights, bias=bias)[0]
 
   def gathered(hidden, kernel):
-    positions, chosen, scales = gather_targets(targets, weights, 16)
+    positions, (chosen, scales) = gather_targets((targets, weights), weights, 16)
     hidden = jax.numpy.take_along_axis(hidden, positions[..., None], axis=1)
     return linear_cross_entropy(hidden, kernel, chosen, scales, bias=bias)[0]
 
@@ -50,4 +50,4 @@ def test_the_loss_on_chosen_positions_is_the_loss(random_inputs, assert_near):
 
 def test_no_positions_is_a_mistake():
   with pytest.raises(ValueError, match="max_targets = 0"):
-    select_chosen(np.ones((2, 3)), 0)
+    positions_with_loss(np.ones((2, 3)), 0)

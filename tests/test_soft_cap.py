@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_style.models.soft_cap import soft_capped
+from t5x_style.soft_cap import soft_capped
 
 
 def test_values_and_slopes():

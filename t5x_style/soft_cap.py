@@ -1,4 +1,4 @@
-"""The soft cap of logits (Gemma 2, section 2), with a gradient that is right far above the cap."""
+"""The soft cap of logits (Gemma 2, section 2), with a gradient that is exact far above the cap."""
 
 import functools
 
@@ -15,14 +15,13 @@ def soft_capped(logits: jax.Array, cap: float) -> jax.Array:
 @soft_capped.defjvp
 def _soft_capped_jvp(cap, primals, tangents):
   (logits,), (tangent,) = primals, tangents
-  return soft_capped(logits, cap), slope(logits, cap) * tangent
+  return soft_capped(logits, cap), soft_cap_slope(logits, cap) * tangent
 
 
-def slope(logits: jax.Array, cap: float) -> jax.Array:
-  """The derivative of soft_capped, sech^2(logits / cap).
+def soft_cap_slope(logits: jax.Array, cap: float) -> jax.Array:
+  """Returns the derivative of soft_capped, sech^2(logits / cap), from the uncapped logits.
 
-  From the logits before the cap: 1 - tanh^2, as JAX differentiates tanh, would be the rounding of
-  tanh where it is nearly 1.
+  JAX differentiates tanh as 1 - tanh^2, which is only rounding error where tanh is nearly 1.
   """
   decay = jnp.exp(-2.0 * jnp.abs(logits / cap))
   return 4.0 * decay / jnp.square(1.0 + decay)
