@@ -1,6 +1,6 @@
 """Networks only: Linen modules, pure functions of (params, batch). No losses, no data, no I/O."""
 
-from t5x_style.models.config import ARCHITECTURES, RotaryScaling, TransformerConfig
+from t5x_style.models.config import RotaryScaling, TransformerConfig
 from t5x_style.models.stack import layer_path
 from t5x_style.models.transformer import (
   Outputs,
@@ -10,7 +10,6 @@ from t5x_style.models.transformer import (
 )
 
 __all__ = [
-  "ARCHITECTURES",
   "Outputs",
   "RotaryScaling",
   "Transformer",

@@ -18,7 +18,6 @@ from t5x_style.ranges import (
 
 Remat = Literal["none", "dots", "full"]  # What the backward pass recomputes.
 LayerCount = Annotated[int, Interval(ge=0, le=10_000)]  # Each is built when it is described.
-ARCHITECTURES = ("encoder_decoder", "decoder_only", "encoder_only")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,9 @@ from t5x_style.data.objectives.fill_in_middle import FillInMiddle
 from t5x_style.data.objectives.masked_diffusion import MaskedDiffusion
 from t5x_style.data.objectives.masked_lm import MaskedLM
 from t5x_style.data.objectives.mixture import Mixture
+from t5x_style.data.objectives.next_sentence import NextSentence
 from t5x_style.data.objectives.prefix_lm import PrefixLM
-from t5x_style.data.objectives.sentence_pairs import NextSentence, SentenceOrder
+from t5x_style.data.objectives.sentence_order import SentenceOrder
 from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.objectives.text_infilling import TextInfilling
 from t5x_style.data.objectives.ul2 import UL2, UL2Short

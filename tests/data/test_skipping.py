@@ -6,7 +6,7 @@ import pytest
 from t5x_style.data import loader, skipping
 from t5x_style.data.objectives.masked_lm import MaskedLM
 from t5x_style.data.objectives.mixture import Mixture
-from t5x_style.data.objectives.sentence_pairs import NextSentence
+from t5x_style.data.objectives.next_sentence import NextSentence
 from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.tokenizers import special_tokens
 

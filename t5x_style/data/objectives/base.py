@@ -15,6 +15,7 @@ from t5x_style.errors import UserError
 from t5x_style.ranges import PositiveInt
 
 Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
+# As TransformerConfig.architecture names them.
 ARCHITECTURES = ("encoder_decoder", "decoder_only", "encoder_only")
 
 

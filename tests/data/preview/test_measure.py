@@ -13,7 +13,7 @@ from t5x_style.data.objectives.masked_diffusion import MaskedDiffusion
 from t5x_style.data.objectives.masked_lm import MaskedLM
 from t5x_style.data.objectives.mixture import Mixture
 from t5x_style.data.objectives.prefix_lm import PrefixLM
-from t5x_style.data.objectives.sentence_pairs import SentenceOrder
+from t5x_style.data.objectives.sentence_order import SentenceOrder
 from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.objectives.text_infilling import TextInfilling
 from t5x_style.data.preview import measure

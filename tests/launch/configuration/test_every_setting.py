@@ -99,8 +99,8 @@ OBJECTIVES = {
   "text_infilling.TextInfilling": "encoder_decoder",
   "masked_lm.MaskedLM": "encoder_only",
   "masked_diffusion.MaskedDiffusion": "encoder_only",
-  "sentence_pairs.NextSentence": "encoder_only",
-  "sentence_pairs.SentenceOrder": "encoder_only",
+  "next_sentence.NextSentence": "encoder_only",
+  "sentence_order.SentenceOrder": "encoder_only",
 }
 OTHER_DATA = {
   "loader.load": "",

@@ -1,0 +1,99 @@
+"""Next-sentence prediction: masked tokens, and whether the second segment follows (BERT)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from t5x_style.data import noise, skipping
+from t5x_style.data.objectives.sentence_pairs import SHORTEST, SentencePairs, shifted
+from t5x_style.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class NextSentence(SentencePairs):
+  """NSP (Devlin et al. 2018, section 3.1): B follows A (label 0) or is of another document (1).
+
+  The other document is the last one before it in the stream, for the first document the one after
+  it; copies of a document count as one, and so do the parts of one that is read as several. Half of
+  the pairs of a document are labelled 1, on average. Where a stream has one document only, as may
+  be in validation, all its pairs are labelled 0; to train on such a stream is refused.
+  """
+
+  name = "next_sentence"
+
+  def check_documents(self, documents: Callable[[], tf.data.Dataset], where: str) -> None:
+    usable = _with_other(skipping.usable(documents(), SHORTEST))
+    if not list(usable.filter(lambda document: tf.size(document["other_targets"]) > 0).take(1)):
+      raise UserError(
+        f"{self.name} takes half of the second segments from another document, but {where} has "
+        "one document, or copies of one. Give CORPUS more documents (CORPUS_DOCUMENTS = 'line' "
+        "where each line of a file is one), lower DATA_STREAMS if it is above 1, or include "
+        "objectives/sentence_order.gin, which needs one document only."
+      )
+
+  def arranged(self, documents: tf.data.Dataset) -> tf.data.Dataset:
+    return _with_other(documents)
+
+  def segments(self, chunks: tf.Tensor, row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+    n, split, seeds, other = row["lengths"], row["split"], row["seeds"], row["other_targets"]
+    length = chunks.shape[1]
+    available = tf.size(other)
+    swap = (noise.uniform(noise.fold_in(seeds, 11), 1)[:, 0] < 0.5) & (available > 0)
+    place = tf.range(length)[None, :]
+    # A stretch of the other document, as long as what it replaces where there is so much. It begins
+    # with a sentence, as what it replaces does: how B begins must not tell the label.
+    strange_n = tf.minimum(n - split, available)
+    starts = tf.cast(1 + tf.where(row["other_ends"][:-1])[:, 0], tf.int32)
+    starts = tf.concat([[0], starts], axis=0)
+    count = tf.searchsorted(starts, available - strange_n, side="right")
+    start = tf.gather(starts, noise.integers(noise.fold_in(seeds, 12), 1, count[:, None]))
+    where = tf.minimum(start + place, tf.maximum(available - 1, 0))
+    strange = tf.gather(tf.concat([other, [0]], axis=0), where)
+    follows = shifted(chunks, split)
+    second = tf.where(swap[:, None], strange, follows)
+    return chunks, split, second, tf.where(swap, strange_n, n - split), tf.cast(swap, tf.int32)
+
+
+def _with_other(documents: tf.data.Dataset) -> tf.data.Dataset:
+  """Adds another document, as "other_targets" and "other_ends": the last one before that is
+  another, else the next one, else nothing.
+
+  documents  A     A  B  B  A  C          A  A
+  other      none  B  A  A  B  A          none for both
+  """
+  # A document is held back until the next has come, the last one until this mark.
+  end = {
+    name: tf.zeros([n or 0 for n in spec.shape], spec.dtype)
+    for name, spec in documents.element_spec.items()
+  }
+
+  def step(state, document):
+    held, before = state["held"], state["before"]
+    differ = ~_same(held, document)
+    after = tf.cond(differ, lambda: _part(document), lambda: _part(end))
+    other = tf.cond(tf.size(before["targets"]) > 0, lambda: before, lambda: after)
+    before = tf.cond(differ, lambda: _part(held), lambda: before)
+    named = {f"other_{name}": value for name, value in other.items()}
+    return {"held": document, "before": before}, {**held, **named}
+
+  ended = documents.concatenate(tf.data.Dataset.from_tensors(end))
+  with_other = ended.scan({"held": end, "before": _part(end)}, step)
+  return with_other.filter(lambda document: tf.size(document["targets"]) > 0)
+
+
+def _part(document: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  return {name: document[name] for name in ("targets", "ends") if name in document}
+
+
+def _same(one: dict[str, tf.Tensor], other: dict[str, tf.Tensor]) -> tf.Tensor:
+  """Whether two are of one document: parts of it, or copies."""
+  a, b = one["targets"], other["targets"]
+  n = tf.minimum(tf.size(a), tf.size(b))
+  copies = tf.equal(tf.size(a), tf.size(b)) & tf.reduce_all(tf.equal(a[:n], b[:n]))
+  if "document" not in one:
+    return copies
+  real = (tf.size(a) > 0) & (tf.size(b) > 0)
+  return copies | (real & tf.equal(one["document"], other["document"]))
