@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices: by kind, with bytes, over which network."""
+"""The collectives of a compiled program: their kinds, bytes, groups of devices and networks."""
 
 import math
 import re
@@ -11,7 +11,7 @@ import numpy as np
 from t5x_style.planning import hlo
 
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
-# libtpu hands what leaves a slice to the host, and says what it is for.
+# libtpu hands over to the host what leaves a slice, and names the collective it belongs to.
 _ACROSS_SLICES = {
   "ALL_GATHER": "all-gather",
   "REDUCE_SCATTER": "reduce-scatter",
@@ -26,13 +26,13 @@ class Collective(NamedTuple):
   Attributes:
     kind: one of KINDS.
     network: "ici" inside a slice, "dcn" between slices or hosts that have no faster one.
-    shapes: of the whole arrays: gathered, or before they are scattered, as a device holds them.
-    bytes: of these, each time it runs.
-    group: devices (dcn: slices) that take part together.
-    torus_axes: of the slice, along which the group's devices lie.
-    times: that it runs in a step.
-    in_loop: whether it stands in a loop's body, as those of scanned layers do.
-    where: the traced operation it comes from; "" where the compiler does not say.
+    shapes: of the arrays on a device after they are gathered, or before they are scattered.
+    bytes: of these arrays, each time it runs.
+    group: number of devices (dcn: slices) that take part together.
+    torus_axes: axes of the slice along which the devices of a group differ.
+    times: how often it runs in a step.
+    in_loop: whether it is in a loop's body, as those of scanned layers are.
+    where: the traced operation it comes from; "" if the compiler does not report it.
   """
 
   kind: str
@@ -47,7 +47,10 @@ class Collective(NamedTuple):
 
   @property
   def wire_bytes(self) -> float:
-    """What a device sends in a step: the ring algorithms' (g - 1) / g of the whole, or twice it."""
+    """Bytes a device sends in a step by ring algorithms: (g - 1) / g of the array, or twice that.
+
+    g is the size of a group; twice, for an all-reduce.
+    """
     if self.kind == "collective-permute":
       return float(self.bytes * self.times)
     share = (self.group - 1) / self.group
@@ -55,14 +58,17 @@ class Collective(NamedTuple):
 
 
 def read(program: hlo.Program, devices: Sequence[jax.Device]) -> list[Collective]:
-  """The collectives of a step.
+  """Returns the collectives of a step.
 
   Args:
-    devices: of the mesh, in its order.
+    devices: all devices of the mesh, in its order.
+
+  Raises:
+    ValueError: the program spells groups of devices in an unknown way.
   """
   slices = {getattr(d, "slice_index", 0) or 0 for d in devices}
   first = min(slices)
-  # A TPU program is compiled for one slice: ids count that one's devices.
+  # A TPU program is compiled for one slice: its ids count the devices of that slice.
   own = [d for d in devices if (getattr(d, "slice_index", 0) or 0) == first]
   own = own if devices[0].platform == "tpu" else list(devices)
   found = []
@@ -80,24 +86,13 @@ def read(program: hlo.Program, devices: Sequence[jax.Device]) -> list[Collective
         continue
       if kind == "all-gather":
         shapes = tuple(_gathered(shape, instruction, group) for shape in shapes)
-      found.append(
-        Collective(
-          kind,
-          network,
-          shapes,
-          hlo.bytes_of(shapes),
-          group,
-          axes,
-          times,
-          name != program.entry,
-          where,
-        )
-      )
+      size, in_loop = hlo.bytes_of(shapes), name != program.entry
+      found.append(Collective(kind, network, shapes, size, group, axes, times, in_loop, where))
   return found
 
 
 def summary(collectives: Iterable[Collective]) -> list[dict[str, Any]]:
-  """Sums by kind and network, the largest first; bytes are those of a device in a step."""
+  """Returns sums by kind and network, the largest first; bytes are of one device in a step."""
   sums: dict[tuple[str, str], dict[str, Any]] = {}
   for one in collectives:
     row = sums.setdefault(
@@ -113,10 +108,10 @@ def summary(collectives: Iterable[Collective]) -> list[dict[str, Any]]:
 def _once_each(
   program: hlo.Program, computation: str
 ) -> Iterator[tuple[hlo.Instruction, str, tuple[hlo.Shape, ...]]]:
-  """(instruction, kind, shapes of its operands) of what a run of a computation sends.
+  """Yields (instruction, kind, shapes of its operands) for each collective of a computation.
 
-  libtpu cuts an asynchronous collective into pieces that it fuses with the products around it, also
-  with those inside of loops: the pieces carry one chain_id, and the first of them starts it.
+  libtpu splits an asynchronous collective into pieces, which it fuses with nearby matrix products,
+  also with those inside loops. The pieces have the same chain_id; only the first one is yielded.
   """
   own = program.computations[computation]
   for instruction in own.values():
@@ -136,7 +131,7 @@ def _once_each(
 
 
 def _starts(fusion: dict[str, hlo.Instruction]) -> bool:
-  """Whether a fusion holds the first piece of an asynchronous collective."""
+  """Returns whether a fusion contains the first piece of an asynchronous collective."""
   return any('custom_call_target="AsyncCollectiveStart"' in x.rest for x in fusion.values())
 
 
@@ -146,7 +141,7 @@ def _kind(instruction: hlo.Instruction, computation: str) -> str | None:
     return None if handler is None else _ACROSS_SLICES.get(handler, "collective-permute")
   kind = instruction.opcode.removesuffix("-start")
   if kind == "all-reduce" and computation.startswith("all-reduce-scatter"):
-    return "reduce-scatter"  # The fusion that XLA for TPUs makes of one.
+    return "reduce-scatter"  # XLA for TPUs writes one as such a fusion.
   return kind if kind in KINDS else None
 
 
@@ -157,44 +152,65 @@ def _gathered(shape: hlo.Shape, instruction: hlo.Instruction, group: int) -> hlo
 
 
 def _first_group(instruction: hlo.Instruction, devices: Sequence[Any]) -> list[Any]:
-  """The devices of the first group that take part together.
-
-  HLO spells groups {{0,1},{2,3}}; [2,2]<=[4] or [2,2]<=[2,2]T(1,0), as numbers counted up, laid out
-  and cut; or mesh['a'=2,'b'=2] {'b'}, along an axis of a mesh or ('b':(1)2) a part of one.
-  """
+  """Returns the devices of the first group that take part together."""
   rest = instruction.rest
   if pairs := re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", rest):
     return [devices[int(i)] for i in pairs.groups()]
-  if iota := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest):
-    shape, source, order = ([int(n) for n in x.split(",")] if x else [] for x in iota.groups())
-    ids = np.arange(math.prod(source)).reshape(source)
-    first = (ids.transpose(order) if order else ids).reshape(shape)[0]
-    return [devices[int(i)] for i in np.atleast_1d(first)]
-  laid_out = r"(?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))?"
-  if mesh := re.search(rf"replica_groups=mesh\[([^\]]*)\]{laid_out} \{{([^}}]*)\}}", rest):
-    sizes = {name: int(size) for name, size in re.findall(r"'([^']*)'=(\d+)", mesh[1])}
-    ids, chosen = np.arange(math.prod(sizes.values())), []
-    if mesh[2]:
-      ids = ids.reshape([int(n) for n in mesh[2].split(",")])
-      ids = ids.transpose([int(n) for n in mesh[3].split(",")]) if mesh[3] else ids
-    ids = ids.reshape(*sizes.values())
-    for name, before, size in re.findall(r"'([^']*)'(?::\((\d+)\)(\d+))?", mesh[4]):
-      step = sizes[name] // (int(before) * int(size)) if before else 1
-      along = range(0, step * int(size), step) if before else range(sizes[name])
-      chosen.append((list(sizes).index(name), along))
-    index: list[Any] = [[0]] * len(sizes)
-    for axis, along in chosen:
-      index[axis] = list(along)
-    return [devices[int(i)] for i in ids[np.ix_(*index)].flat]
   if explicit := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
-    return [devices[int(i)] for i in explicit[1].split(",")]
+    return [devices[i] for i in _numbers(explicit[1])]
+  for ids in (_first_of_iota(rest), _first_of_mesh(rest)):
+    if ids is not None:
+      return [devices[i] for i in ids]
   if "replica_groups={}" in rest or "replica_groups=" not in rest:
     return list(devices)
   raise ValueError(f"The groups of a collective are spelt in a new way: {rest[:200]}")
 
 
+def _first_of_iota(rest: str) -> list[int] | None:
+  """Returns the first group of replica_groups=[2,2]<=[4] or [2,2]<=[2,2]T(1,0), None of others.
+
+  The numbers 0, 1, ... are arranged in the second shape, transposed by T, and reshaped to the
+  first, whose rows are the groups.
+  """
+  found = re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest)
+  if not found:
+    return None
+  groups, source, order = (_numbers(text) for text in found.groups())
+  ids = np.arange(math.prod(source)).reshape(source)
+  return (ids.transpose(order) if order else ids).reshape(groups)[0].ravel().tolist()
+
+
+def _first_of_mesh(rest: str) -> list[int] | None:
+  """Returns the first group of replica_groups=mesh['a'=2,'b'=2] {'b'}, None of others.
+
+  Groups are along the axes in braces. 'b':(2)4 is a part of size 4 of the axis b, where 2 is the
+  product of the sizes of the parts before it. device_ids gives the mesh's devices in another order.
+  """
+  device_ids = r"(?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))?"
+  found = re.search(rf"replica_groups=mesh\[([^\]]*)\]{device_ids} \{{([^}}]*)\}}", rest)
+  if not found:
+    return None
+  mesh, arranged, order, axes = found.groups()
+  sizes = {name: int(size) for name, size in re.findall(r"'([^']*)'=(\d+)", mesh)}
+  ids = np.arange(math.prod(sizes.values()))
+  if arranged:
+    ids = ids.reshape(_numbers(arranged))
+    ids = ids.transpose(_numbers(order)) if order else ids
+  ids = ids.reshape(*sizes.values())
+  index: list[list[int]] = [[0]] * len(sizes)
+  for name, before, size in re.findall(r"'([^']*)'(?::\((\d+)\)(\d+))?", axes):
+    step = sizes[name] // (int(before) * int(size)) if before else 1
+    along = range(0, step * int(size), step) if before else range(sizes[name])
+    index[list(sizes).index(name)] = list(along)
+  return ids[np.ix_(*index)].ravel().tolist()
+
+
+def _numbers(text: str | None) -> list[int]:
+  return [int(n) for n in text.split(",")] if text else []
+
+
 def _torus_axes(devices: Sequence[Any]) -> tuple[int, ...]:
-  """The axes of the slice along which these devices differ."""
+  """Returns the axes of the slice along which these devices differ."""
   if not hasattr(devices[0], "coords"):
     return ()
   coordinates = np.array([d.coords for d in devices])

@@ -1,4 +1,4 @@
-"""Compiling a program for devices whose memory it may exceed: what it needs, or what is too big."""
+"""Compiles programs that may need more memory than a device has, and reads what they need."""
 
 import re
 from collections.abc import Callable
@@ -15,10 +15,10 @@ _SIZE = r"([\d.]+)([BKMGT]?)"
 
 
 class Memory(NamedTuple):
-  """Bytes of one device's memory that a compiled program takes."""
+  """Bytes of one device's memory that a compiled program needs."""
 
   arguments: int
-  outputs: int  # beyond those that take the place of arguments
+  outputs: int  # without those that reuse the memory of arguments
   temporaries: int
   code: int
 
@@ -28,23 +28,25 @@ class Memory(NamedTuple):
 
 
 class TooLarge(NamedTuple):
-  """A program that does not fit a device, in the compiler's numbers (0: it does not say)."""
+  """A program that does not fit a device, in the compiler's numbers (0: it reports none)."""
 
   needed: int  # bytes
   available: int
-  largest: tuple[tuple[int, str], ...]  # (bytes, what it is) of the largest allocations
+  largest: tuple[tuple[int, str], ...]  # (bytes, shape and operation) of the largest allocations
   message: str
 
 
-def compile_if_it_fits(compile_program: Callable[[], jax.stages.Compiled]):
-  """The compiled program, or TooLarge where a device has not the memory for it.
+def compile_if_it_fits(
+  compile_program: Callable[[], jax.stages.Compiled],
+) -> jax.stages.Compiled | TooLarge:
+  """Returns the compiled program, or TooLarge if a device has too little memory for it.
 
   Raises:
-    UserError: it fails otherwise, with a libtpu that is not the one JAX was released with.
+    UserError: compiling fails for another reason and libtpu is not the version that JAX needs.
   """
   try:
     return compile_program()
-  except RuntimeError as error:  # of the compiler, or of Pallas about the compiler's age
+  except RuntimeError as error:  # of the compiler, or of Pallas if the compiler is too old
     if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
       return read_too_large(str(error))
     if mismatch := topologies.version_mismatch():
@@ -53,7 +55,7 @@ def compile_if_it_fits(compile_program: Callable[[], jax.stages.Compiled]):
 
 
 def memory(compiled: jax.stages.Compiled) -> Memory | None:
-  """What the compiler has set aside on each device; None where it does not tell."""
+  """Returns the memory that a program needs on each device, None if the compiler reports none."""
   stats = compiled.memory_analysis()
   if stats is None:
     return None
@@ -66,7 +68,7 @@ def memory(compiled: jax.stages.Compiled) -> Memory | None:
 
 
 def device_bytes(tree: Any) -> int:
-  """What one device holds of abstract arrays that have shardings."""
+  """Returns the bytes that one device holds of abstract arrays with shardings."""
   return sum(
     int(np.prod(x.sharding.shard_shape(x.shape), dtype=np.int64)) * x.dtype.itemsize
     for x in jax.tree.leaves(tree)
@@ -74,7 +76,7 @@ def device_bytes(tree: Any) -> int:
 
 
 def read_too_large(message: str) -> TooLarge:
-  """Reads libtpu's error, of which there are several forms."""
+  """Reads libtpu's error message, which has several forms."""
   needed = available = 0
   for pattern in (
     rf"Used {_SIZE} of {_SIZE} hbm",

@@ -1,4 +1,4 @@
-"""Reads the text of a compiled program: its instructions, and how often each one runs."""
+"""Parses the text of a compiled program (HLO): its instructions, and how often each one runs."""
 
 import math
 import re
@@ -13,40 +13,51 @@ _INSTRUCTION = re.compile(r"(?:ROOT )?%?([\w.\-]+) = ")
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
 _OPCODE = re.compile(r"\s*([\w\-]+)\(")
 _BITS = {"pred": 8, "s4": 4, "u4": 4, "token": 0, "opaque": 0}
-# What passes a number on unchanged.
+# Instructions that pass a number on unchanged.
 _TRANSPARENT = ("copy", "bitcast", "convert", "reshape", "copy-start", "copy-done")
 
 
 class Instruction(NamedTuple):
+  """One instruction of a computation.
+
+  Attributes:
+    shapes: of its result; of a result that is a tuple, the shapes of all its arrays.
+    operands: names of the instructions whose results it takes.
+    rest: its text after the opening parenthesis of the operands.
+    is_root: whether its result is that of the computation.
+  """
+
   name: str
-  shapes: tuple[Shape, ...]  # of what it makes; a tuple's arrays one after another
+  shapes: tuple[Shape, ...]
   opcode: str
   operands: tuple[str, ...]
-  rest: str  # between the parentheses, and all that follows
+  rest: str
   is_root: bool
 
   def called(self, *attributes: str) -> list[str]:
-    """The computations named by these attributes, e.g. "calls"."""
+    """Returns the computations that these attributes name, e.g. "calls"."""
     return re.findall(rf"\b(?:{'|'.join(attributes)})=\{{?%?([\w.\-]+)", self.rest)
 
   def attribute(self, pattern: str) -> str | None:
-    """What the group of a regular expression finds among its attributes."""
+    """Returns what the group of a regular expression matches in the attributes."""
     found = re.search(pattern, self.rest)
     return found[1] if found else None
 
   @property
   def op_name(self) -> str:
-    """Where in the traced program it comes from; "" where the compiler does not say."""
+    """The traced operation it comes from; "" if the compiler does not report it."""
     return self.attribute(r'op_name="([^"]*)"') or ""
 
 
 class Program(NamedTuple):
+  """The computations of a program by name, each as {name: instruction}, and the first to run."""
+
   entry: str
   computations: dict[str, dict[str, Instruction]]
 
 
 def parse(text: str) -> Program:
-  """Reads what `jax.stages.Compiled.as_text` gives."""
+  """Parses the text that `jax.stages.Compiled.as_text` returns."""
   entry = ""
   computations: dict[str, dict[str, Instruction]] = {}
   current: dict[str, Instruction] | None = None
@@ -64,9 +75,9 @@ def parse(text: str) -> Program:
 
 
 def _whole_lines(text: str) -> Iterator[str]:
-  """The lines, an instruction that stands in several put together again.
+  """Yields the lines of a text, with each instruction that spans several lines joined into one.
 
-  What a Pallas kernel says of itself holds line breaks, and lines that begin with braces.
+  The attributes of a Pallas kernel contain line breaks, and lines that begin with braces.
   """
   whole, inside = "", False
   for line in text.splitlines():
@@ -80,15 +91,15 @@ def _whole_lines(text: str) -> Iterator[str]:
 
 
 def bytes_of(shapes: tuple[Shape, ...]) -> int:
-  """What arrays of these shapes take, without the padding of a layout."""
+  """Returns the bytes of arrays of these shapes, without the padding of their layouts."""
   return sum(_bits(dtype) * math.prod(sizes) // 8 for dtype, sizes in shapes)
 
 
 def scheduled(program: Program) -> dict[str, int]:
-  """{computation: times it runs} of the entry and, times their trips, of loops' bodies.
+  """Returns {computation: how often it runs} for the entry and the bodies of loops.
 
-  Fusions and what else an instruction calls to do its work are not in it. A loop whose trips cannot
-  be read counts as one trip.
+  Fusions, and other computations that are part of one instruction, are left out. A loop whose
+  number of trips cannot be read counts as one trip.
   """
   times: Counter[str] = Counter()
 
@@ -108,7 +119,7 @@ def scheduled(program: Program) -> dict[str, int]:
 
 
 def within(program: Program, instruction: Instruction) -> Iterator[tuple[str, Instruction]]:
-  """(computation, instruction) of all that a fusion or an asynchronous wrapper holds."""
+  """Yields (computation, instruction) for all inside a fusion or an asynchronous wrapper."""
   for callee in instruction.called("calls"):
     for inner in program.computations.get(callee, {}).values():
       yield callee, inner
@@ -116,7 +127,7 @@ def within(program: Program, instruction: Instruction) -> Iterator[tuple[str, In
 
 
 def trip_count(program: Program, computation: str, loop: Instruction) -> int | None:
-  """How often a loop's body runs: from XLA's own note, or from `while (i < limit)`."""
+  """Returns how often a loop's body runs, from XLA's annotation or from `while (i < limit)`."""
   if known := loop.attribute(r'"known_trip_count":\{"n":"(\d+)"\}'):
     return int(known)
   (condition,) = loop.called("condition")
@@ -128,8 +139,10 @@ def trip_count(program: Program, computation: str, loop: Instruction) -> int | N
   return None if begin is None or end is None else max(0, end - begin)
 
 
-def _resolve(program, condition, name, loop, computation) -> int | None:
-  """The number an operand of a loop's condition has before the first trip."""
+def _resolve(
+  program: Program, condition: str, name: str, loop: Instruction, computation: str
+) -> int | None:
+  """Returns the number that an operand of a loop's condition is before the first trip."""
   instruction = program.computations[condition].get(name)
   if instruction is None:
     return None
@@ -178,7 +191,7 @@ def _instruction(line: str) -> Instruction | None:
 
 
 def _closing(text: str, start: int) -> int:
-  """Where the parenthesis that opens at `start` closes."""
+  """Returns the index at which the parenthesis that opens at `start` closes."""
   depth = 0
   for i in range(start, len(text)):
     depth += {"(": 1, ")": -1}.get(text[i], 0)

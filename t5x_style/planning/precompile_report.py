@@ -1,4 +1,4 @@
-"""What the compiled step of a run needs and can reach, as a table and as JSON."""
+"""Reports what the compiled step of a run needs and how fast it can be, as tables and as JSON."""
 
 import dataclasses
 import functools
@@ -12,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from t5x_style.partitioning import describe_mesh
-from t5x_style.planning import collectives, compilation, estimates, hlo
-from t5x_style.planning import planner as planning
-from t5x_style.planning.roofline import Roofline, roofline
+from t5x_style.planning import collectives, compilation, hlo
+from t5x_style.planning.layouts import layout_of_prepared
+from t5x_style.planning.planner import Planner
+from t5x_style.planning.roofline import Roofline
 from t5x_style.planning.topologies import Topology
 from t5x_style.training import loop, setup
 
-_WIDTH = 100  # of a file or a pipe
+_WIDTH = 100  # characters of a line in a file or a pipe
 _PARTS = {
   "compute": "matrix products at the peak",
   "hbm": "memory (an estimate)",
@@ -29,21 +30,29 @@ _PARTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """A step on a topology; bytes are those of a chip."""
+  """The step of a prepared run on a topology; bytes are those of one chip.
+
+  Attributes:
+    memory: {part: bytes}, e.g. of parameters.
+    too_large: what the compiler reported about a step that does not fit; None of one that does.
+    sent: collectives of the compiled program, or of the formula for a step that does not fit.
+    kernels: number of calls of hand-written (Pallas) kernels in the program.
+    alternatives: changes that fit by formula, for a step that does not.
+  """
 
   prepared: setup.Prepared
   topology: Topology
-  memory: Mapping[str, int]  # by what takes it
+  memory: Mapping[str, int]
   too_large: compilation.TooLarge | None
   roofline: Roofline
   sent: list[collectives.Collective]
-  kernels: int  # calls of hand-written (Pallas) kernels in the program
+  kernels: int
   compile_seconds: float
   alternatives: list[dict[str, Any]]
 
   @property
   def hbm_bytes(self) -> int:
-    """What the step takes, as far as the compiler or the formula knows."""
+    """Bytes that the step needs, from the compiler or else from the formula."""
     needed = self.too_large.needed if self.too_large else 0
     return max(needed, sum(self.memory.values()))
 
@@ -53,24 +62,23 @@ class Report:
 
   @property
   def tokens(self) -> int:
-    """That the model reads in a step."""
-    layout = planning.layout_of(self.prepared)
+    """Tokens that the model reads in a step, padding included."""
+    layout = layout_of_prepared(self.prepared)
     return self.prepared.config.batch_size * (layout.encoder_length + layout.decoder_length)
 
   @property
   def days(self) -> float:
+    """The least days that all steps of the run take."""
     return self.prepared.config.train_steps * self.roofline.seconds / 86_400
 
 
 def examine(prepared: setup.Prepared, topology: Topology) -> Report:
-  """Compiles the step of a run prepared for the devices of a topology, and reads the program."""
+  """Compiles the step of a run that is prepared for a topology's devices; reads the program."""
   begun = time.perf_counter()
   compiled = compilation.compile_if_it_fits(functools.partial(loop.compile_step, prepared))
   seconds = time.perf_counter() - begun
-  planner = planning.Planner(
-    prepared.config, prepared.dataset, topology, planning.fused_attention(prepared)
-  )
-  layout = planning.layout_of(prepared)
+  layout = layout_of_prepared(prepared)
+  planner = Planner(prepared.config, prepared.dataset, topology, layout.fused_attention)
   state = {
     "parameters": compilation.device_bytes(prepared.abstract.params),
     "optimizer state": compilation.device_bytes(prepared.abstract.opt_state),
@@ -78,42 +86,28 @@ def examine(prepared: setup.Prepared, topology: Topology) -> Report:
   if isinstance(compiled, compilation.TooLarge):
     estimate = planner.estimate(layout)
     memory = state | {"activations and temporaries (formula)": int(estimate.temporary_bytes)}
-    sent, kernels, alternatives = planner.collectives(layout), 0, planner.nearest(layout, compiled)
-    too_large: compilation.TooLarge | None = compiled
+    sent, kernels, too_large = planner.collectives(layout), 0, compiled
   else:
     memory = state | _compiled_parts(compiled, sum(state.values()))
     program = hlo.parse(compiled.as_text())
     devices = list(prepared.partitioner.mesh.devices.flat)
-    sent, too_large, alternatives = collectives.read(program, devices), None, []
-    kernels = len(_kernels(program))
+    sent, kernels, too_large = collectives.read(program, devices), len(_kernels(program)), None
   return Report(
     prepared=prepared,
     topology=topology,
     memory=memory,
     too_large=too_large,
-    roofline=step_roofline(prepared, planner, sent),
+    roofline=planner.roofline(layout, sent),
     sent=sent,
     kernels=kernels,
     compile_seconds=seconds,
-    alternatives=alternatives,
-  )
-
-
-def step_roofline(prepared: setup.Prepared, planner: Any, sent: list[Any]) -> Roofline:
-  """The roofline of what is sent by the compiled program, or by the formula."""
-  layout = planning.layout_of(prepared)
-  return roofline(
-    planner.topology,
-    sent,
-    model_flops=prepared.step_flops,
-    executed_flops=prepared.step_flops + estimates.recomputed_flops(prepared.config.model, layout),
-    hbm_bytes=planner.hbm_traffic(layout),
+    alternatives=planner.alternatives(layout, too_large) if too_large else [],
   )
 
 
 def _compiled_parts(compiled: jax.stages.Compiled, state: int) -> dict[str, int]:
   memory = compilation.memory(compiled)
-  assert memory is not None, "libtpu tells what a program needs"
+  assert memory is not None, "libtpu reports what a program needs"
   return {
     "batch and padding": memory.arguments - state,
     "activations and temporaries": memory.temporaries + memory.outputs,
@@ -122,7 +116,7 @@ def _compiled_parts(compiled: jax.stages.Compiled, state: int) -> dict[str, int]
 
 
 def _kernels(program: hlo.Program) -> list[hlo.Instruction]:
-  """The calls of Pallas kernels in a compiled program."""
+  """Returns the calls of Pallas kernels in a compiled program."""
   return [
     instruction
     for computation in program.computations.values()
@@ -133,7 +127,7 @@ def _kernels(program: hlo.Program) -> list[hlo.Instruction]:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-  """For programs; bytes are those of a chip, FLOPs of all chips together."""
+  """Returns the report for programs; bytes are those of one chip, FLOPs of all chips together."""
   line, prepared = report.roofline, report.prepared
   return {
     "topology": report.topology.name,
@@ -166,7 +160,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def show(report: Report, console: Console | None = None) -> None:
-  """Prints the report."""
+  """Prints the report as tables, ending with alternatives where the step does not fit."""
   console = console or Console()
   if not console.is_terminal:
     console.width = max(console.width, _WIDTH)
@@ -174,19 +168,9 @@ def show(report: Report, console: Console | None = None) -> None:
   def line(text: str = "", style: str = "") -> None:
     console.print(Text(text, style), highlight=False)
 
-  prepared = report.prepared
-  line(
-    f"{prepared.num_parameters:,} parameters on {report.topology}: "
-    f"{describe_mesh(prepared.partitioner.mesh)}",
-    "bold",
-  )
-  line(
-    f"batch {prepared.config.batch_size:,}, {report.tokens:,} tokens, "
-    f"{prepared.config.num_microbatches} microbatches, remat {prepared.config.model.remat}; "
-    f"compiled in {report.compile_seconds:.0f} s"
-    + f", {report.kernels} kernel calls"
-    * bool(report.kernels)
-  )
+  title, details = _heading(report)
+  line(title, "bold")
+  line(details)
   line()
   console.print(_memory_table(report), highlight=False)
   line(*_verdict(report))
@@ -198,14 +182,28 @@ def show(report: Report, console: Console | None = None) -> None:
     line(text)
   if report.alternatives:
     line()
-    line("What fits, by the memory formula (not compiled), the least slower first:", "bold")
+    line("What fits by the memory formula (not compiled), the fastest first:", "bold")
     for one in report.alternatives:
       line(
         f"  {one['change']:<48} {gib(one['hbm_bytes_per_chip']):>6} GiB   {one['seconds']:.3f} s"
       )
 
 
+def _heading(report: Report) -> tuple[str, str]:
+  """Returns what is compiled for which devices, and how the batch is computed."""
+  config, mesh = report.prepared.config, report.prepared.partitioner.mesh
+  title = (
+    f"{report.prepared.num_parameters:,} parameters on {report.topology}: {describe_mesh(mesh)}"
+  )
+  kernels = f", {report.kernels} kernel calls" if report.kernels else ""
+  return title, (
+    f"batch {config.batch_size:,}, {report.tokens:,} tokens, {config.num_microbatches} "
+    f"microbatches, remat {config.model.remat}; compiled in {report.compile_seconds:.0f} s{kernels}"
+  )
+
+
 def gib(count: float) -> str:
+  """Returns bytes as GiB with two decimals."""
   return f"{count / 2**30:.2f}"
 
 
@@ -226,6 +224,7 @@ def _memory_table(report: Report) -> Table:
 
 
 def _verdict(report: Report) -> tuple[str, str]:
+  """Returns whether the step fits, with its largest allocations if not, and a style of Rich."""
   if report.fits:
     return "It fits.", "bold green"
   too_large = report.too_large
@@ -233,7 +232,7 @@ def _verdict(report: Report) -> tuple[str, str]:
   if too_large and too_large.needed:
     lines = [
       f"It does not fit: the compiler needs {gib(too_large.needed)} GiB, "
-      f"{gib(too_large.available)} GiB are there."
+      f"the chip has {gib(too_large.available)} GiB."
     ]
   for size, what in (too_large.largest if too_large else ())[:3]:
     lines.append(f"  {gib(size)} GiB  {what}")
@@ -265,6 +264,7 @@ def _time_table(report: Report) -> Table:
 
 
 def _outlook(report: Report) -> Iterator[str]:
+  """Yields lines about the time of a step and of the whole run."""
   line, steps = report.roofline, report.prepared.config.train_steps
   yield (
     f"At least {line.seconds:.4f} s a step, at most {line.mfu_bound:.1%} MFU "

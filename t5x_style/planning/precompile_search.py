@@ -1,4 +1,4 @@
-"""Which mesh, microbatches and remat policy suit a run on a topology: by formula, then compiled."""
+"""Searches the mesh, microbatches and remat policy for a run: by formula, then by compiling."""
 
 import dataclasses
 import os
@@ -13,16 +13,16 @@ from rich.text import Text
 
 from t5x_style.errors import UserError
 from t5x_style.planning import precompile_report
-from t5x_style.planning.estimates import Layout
-from t5x_style.planning.planner import MARGIN, Estimate, Planner, apply
+from t5x_style.planning.layouts import Layout, with_layout
+from t5x_style.planning.planner import MARGIN, Estimate, Planner
 from t5x_style.planning.topologies import Topology
 from t5x_style.training import setup, train_config
 
-_SHOWN = 16
+_SHOWN = 16  # rows of the table
 
 
 class Candidate(NamedTuple):
-  """A layout that was ranked: by formula, or with what its compiled program says."""
+  """A layout that was ranked by formula, and the report on its program if it was compiled."""
 
   estimate: Estimate
   report: precompile_report.Report | None
@@ -41,26 +41,38 @@ class Candidate(NamedTuple):
     return self.report is not None and self.report.fits
 
 
-class Found(NamedTuple):
-  config: train_config.TrainConfig
+class SearchResult(NamedTuple):
+  """The layouts of a run, the best ones compiled.
+
+  Attributes:
+    tried: number of layouts that were estimated by formula.
+    compiled: the candidates that were compiled; those that fit come first, the fastest first.
+    others: the candidates that were not.
+  """
+
   topology: Topology
-  tried: int  # layouts, by formula
-  compiled: list[Candidate]  # the quickest that fit first
-  others: list[Candidate]  # by formula alone
+  tried: int
+  compiled: list[Candidate]
+  others: list[Candidate]
 
   @property
   def winner(self) -> Candidate | None:
+    """The fastest candidate that was compiled and fits, None if there is none."""
     fitting = [c for c in self.compiled if c.compiles]
     return min(fitting, key=lambda c: c.seconds, default=None)
 
 
 def search(
   config: train_config.TrainConfig, topology: Topology, devices: Sequence[jax.Device], compiles: int
-) -> Found:
-  """Ranks every layout by formula and compiles the `compiles` best ones that should fit.
+) -> SearchResult:
+  """Ranks every layout by formula and compiles the best ones that should fit.
+
+  Args:
+    devices: of the topology; empty without libtpu, then fused attention kernels are not considered.
+    compiles: how many candidates that fit are wanted; at most twice as many are compiled.
 
   Raises:
-    UserError: no mesh divides the run.
+    UserError: no mesh of the topology divides the batch.
   """
   dataset = config.dataset(
     architecture=config.model.architecture,
@@ -69,41 +81,50 @@ def search(
     process_index=0,
     process_count=1,
   )
-  config = dataclasses.replace(config, dataset=lambda *_, **__: dataset)
-  planner = Planner(config, dataset, topology)
-  kernels: dict[tuple[int, int], bool] = {}
-
-  def with_kernels(layout: Layout) -> Layout:
-    """Which kernels can compute its attention is a matter of how heads and lengths are split."""
-    split = layout.mesh["tensor"], layout.mesh["sequence"]
-    if devices and split not in kernels:
-      kernels[split] = planner.fused_attention(layout, devices)
-    return dataclasses.replace(layout, fused_attention=kernels.get(split, False))
-
-  every = [planner.estimate(with_kernels(layout)) for layout in planner.layouts()]
-  if not every:
-    near = topology.chips * max(1, config.batch_size // topology.chips)
-    raise UserError(
-      f"BATCH_SIZE = {config.batch_size} divides over no mesh of the {topology.chips} chips of "
-      f"{topology}; set e.g. BATCH_SIZE = {near}."
-    )
-  limit = topology.chip.usable_hbm_bytes
-  ranked = sorted(every, key=lambda e: (e.bytes > MARGIN * limit, e.roofline.seconds, e.bytes))
+  config = dataclasses.replace(config, dataset=lambda *_, **__: dataset)  # It is loaded only once.
+  ranked = _ranked(Planner(config, dataset, topology), devices)
   compiled: list[Candidate] = []
   for estimate in ranked:
     if sum(c.compiles for c in compiled) >= compiles or len(compiled) >= 2 * compiles:
       break
-    prepared = setup.prepare(apply(config, estimate.layout), devices)
+    prepared = setup.prepare(with_layout(config, estimate.layout), devices)
     report = precompile_report.examine(prepared, topology)
     compiled.append(Candidate(estimate, report))
   compiled.sort(key=lambda c: (not c.compiles, c.seconds))
   done = {id(c.estimate) for c in compiled}
   others = [Candidate(e, None) for e in ranked if id(e) not in done]
-  return Found(config, topology, len(every), compiled, others)
+  return SearchResult(topology, len(ranked), compiled, others)
 
 
-def gin_text(found: Found) -> str:
-  """The winner as a gin file to be included last."""
+def _ranked(planner: Planner, devices: Sequence[jax.Device]) -> list[Estimate]:
+  """Returns the estimates of all layouts: those that should fit come first, the fastest first."""
+  topology, batch_size = planner.topology, planner.config.batch_size
+  fused: dict[tuple[int, int], bool] = {}
+
+  def with_kernels(layout: Layout) -> Layout:
+    # Whether a fused kernel can compute the attention depends on how heads and lengths are split.
+    split = layout.mesh["tensor"], layout.mesh["sequence"]
+    if devices and split not in fused:
+      fused[split] = planner.fused_attention(layout, devices)
+    return dataclasses.replace(layout, fused_attention=fused.get(split, False))
+
+  estimates = [planner.estimate(with_kernels(layout)) for layout in planner.layouts()]
+  if not estimates:
+    near = topology.chips * max(1, batch_size // topology.chips)
+    raise UserError(
+      f"BATCH_SIZE = {batch_size} divides over no mesh of the {topology.chips} chips of "
+      f"{topology}; set e.g. BATCH_SIZE = {near}."
+    )
+  limit = MARGIN * topology.chip.usable_hbm_bytes
+  return sorted(estimates, key=lambda e: (e.bytes > limit, e.roofline.seconds, e.bytes))
+
+
+def gin_text(found: SearchResult) -> str:
+  """Returns the winner as the text of a gin file that has to be included last.
+
+  Raises:
+    UserError: no candidate that was compiled fits.
+  """
   winner = found.winner
   if winner is None:
     raise UserError("Nothing that was compiled fits: there is no winner to write.")
@@ -116,11 +137,14 @@ def gin_text(found: Found) -> str:
   )
 
 
-def write(found: Found, name: str) -> None:
+def write(found: SearchResult, name: str) -> None:
+  """Writes the winner to a gin file; raises as gin_text."""
   Path(os.path.expanduser(name)).write_text(gin_text(found))
 
 
-def as_json(found: Found) -> dict[str, Any]:
+def as_json(found: SearchResult) -> dict[str, Any]:
+  """Returns the ranking for programs; bytes are those of one chip."""
+
   def row(candidate: Candidate) -> dict[str, Any]:
     layout = candidate.estimate.layout
     fits = found.topology.chip.usable_hbm_bytes >= candidate.bytes
@@ -146,8 +170,8 @@ def as_json(found: Found) -> dict[str, Any]:
   }
 
 
-def show(found: Found, console: Console | None = None) -> None:
-  """Prints the ranking: what was compiled, then the rest; what does not fit is struck out."""
+def show(found: SearchResult, console: Console | None = None) -> None:
+  """Prints the ranking, compiled candidates first; those that do not fit are struck out."""
   console = console or Console()
   if not console.is_terminal:
     console.width = max(console.width, 100)

@@ -1,7 +1,7 @@
 """The least time a step can take: each part of the hardware at its published rate.
 
-Every part is taken to work beside the others, so that the slowest one sets the time ("How to Scale
-Your Model", Austin et al. 2025, parts 1 and 3). Real steps take longer: nothing here has latency,
+All parts are assumed to work at the same time, so that the slowest one determines the time ("How to
+Scale Your Model", Austin et al. 2025, parts 1 and 3). Real steps take longer: latency is left out,
 and no matrix product reaches the peak.
 """
 
@@ -15,14 +15,14 @@ from t5x_style.planning.topologies import Topology
 
 @dataclasses.dataclass(frozen=True)
 class Roofline:
-  """Seconds that each part of a chip is busy in a step.
+  """Seconds for which each part of a chip is busy in a step.
 
   Attributes:
-    compute: of the matrix products at the peak, those that are made again (remat) included.
-    hbm: of the memory, reading and writing.
-    ici: of the links inside a slice.
-    dcn: of the network between slices.
-    model_compute: compute, with nothing made again: what MFU counts.
+    compute: matrix products at the peak, including those that remat recomputes.
+    hbm: reading and writing memory.
+    ici: the links between the chips of a slice.
+    dcn: the network between slices.
+    model_compute: matrix products without recomputed ones, which is what MFU counts.
   """
 
   compute: float
@@ -33,7 +33,7 @@ class Roofline:
 
   @property
   def seconds(self) -> float:
-    """Of a step, at least."""
+    """The least time of a step."""
     return max(self.compute, self.hbm, self.ici, self.dcn)
 
   @property
@@ -43,7 +43,7 @@ class Roofline:
 
   @property
   def mfu_bound(self) -> float:
-    """Model FLOPs over what the chips could do in that time, at most."""
+    """The highest possible MFU: the model's FLOPs over what the chips could do in that time."""
     return self.model_compute / self.seconds
 
 
@@ -55,11 +55,12 @@ def roofline(
   executed_flops: float,
   hbm_bytes: float,
 ) -> Roofline:
-  """The roofline of a step.
+  """Returns the roofline of a step.
 
   Args:
-    model_flops, executed_flops: of all chips together, without and with what remat makes again.
-    hbm_bytes: that a chip reads and writes.
+    model_flops: FLOPs of all chips together, without what remat recomputes.
+    executed_flops: the same with it.
+    hbm_bytes: bytes that one chip reads and writes.
   """
   by_network = {"ici": 0.0, "dcn": 0.0}
   for one in collectives:
@@ -75,11 +76,11 @@ def roofline(
 
 
 def collective_seconds(collective: Collective, topology: Topology) -> float:
-  """How long a step's runs of a collective keep its network busy.
+  """Returns for how many seconds of a step a collective keeps its network busy.
 
-  Along an axis of the torus that closes to a ring data travels both ways, along one that does not
-  the devices at its ends have one link. A group along several axes uses all of their links. Each
-  block of an all-to-all travels a quarter of the ring on average.
+  Along an axis of the torus that closes to a ring, data travels in both directions; along any other
+  axis the devices at its ends have only one link. A group along several axes uses the links of all
+  of them. Each block of an all-to-all travels a quarter of the ring on average.
   """
   if collective.network == "dcn":
     return collective.wire_bytes / topology.chip.dcn_bandwidth
@@ -91,8 +92,8 @@ def collective_seconds(collective: Collective, topology: Topology) -> float:
   return collective.wire_bytes * max(1.0, hops) / max(bandwidth, topology.chip.link_bandwidth)
 
 
-def _whole_axes(collective: Collective, topology: Topology):
-  """(axis, whether a group can fill it) of the torus axes a collective's groups lie along."""
+def _whole_axes(collective: Collective, topology: Topology) -> list[tuple[int, bool]]:
+  """Returns (axis, whether a group fills it) for the torus axes along which the groups are."""
   axes = [axis for axis in collective.torus_axes if axis < len(topology.shape)]
   filled = math.prod(topology.shape[axis] for axis in axes) == collective.group
   return [(axis, filled) for axis in axes]

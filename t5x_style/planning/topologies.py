@@ -1,4 +1,4 @@
-"""TPUs to compile for on a machine that has none: the compiler is the package libtpu."""
+"""TPU topologies to compile for on a machine without TPUs; the package libtpu is the compiler."""
 
 import dataclasses
 import importlib.metadata
@@ -14,10 +14,10 @@ from jax.experimental import topologies
 from t5x_style.errors import UserError
 from t5x_style.partitioning.hardware import TPU_CHIPS, TpuChip
 
-# libtpu lets one process at a time use a TPU, and fails over its lock file where there are two.
-# Compiling uses none, so any number of processes may do it side by side.
+# libtpu lets only one process at a time use a TPU, and fails if another one has its lock file.
+# Compiling uses no TPU, so any number of processes may do it at the same time.
 _NO_LOCK = "ALLOW_MULTIPLE_LIBTPU_LOAD"
-# Without the first libtpu may wait for a metadata server, without the others it asks where it is.
+# Without the first libtpu may wait for a metadata server, which the others replace.
 _ENVIRONMENT = {
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_ACCELERATOR_TYPE": "v5p-8",
@@ -28,7 +28,7 @@ EXAMPLES = "v4:2x2x4, v5e:4x4, v5p:4x4x8 or v6e:8x8"
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """One slice of a TPU, or several that the data centre's network connects."""
+  """One slice of TPU chips, or several that are connected by the data centre's network."""
 
   chip: TpuChip
   shape: tuple[int, ...]
@@ -40,23 +40,23 @@ class Topology:
 
   @property
   def name(self) -> str:
-    """ "v5p:4x4x8", as libtpu has it, of one slice."""
+    """The name of one slice as libtpu spells it, e.g. "v5p:4x4x8"."""
     return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
 
   def __str__(self) -> str:
     return self.name if self.slices == 1 else f"{self.slices} slices of {self.name}"
 
   def wraps(self, axis: int) -> bool:
-    """Whether the links along an axis close to a ring."""
+    """Returns whether the links along an axis close to a ring."""
     lengths = self.shape if self.chip.dimensions == 3 else self.shape[axis : axis + 1]
     return all(length % self.chip.wraps_at == 0 for length in lengths)
 
 
 def parse(text: str, slices: int = 1) -> Topology:
-  """ "v5p:4x4x8" -> Topology.
+  """Returns the topology of a text such as "v5p:4x4x8".
 
   Raises:
-    UserError: there is no such generation or shape, with examples of those there are.
+    UserError: there is no such generation or shape; the message has examples.
   """
   found = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", text.strip().lower())
   if not found or found[1] not in TPU_CHIPS:
@@ -87,12 +87,12 @@ def parse(text: str, slices: int = 1) -> Topology:
 
 
 def available() -> bool:
-  """Whether programs can be compiled ahead of time here: libtpu is installed, no TPU is."""
+  """Returns whether this machine can compile ahead of time: it has libtpu and no TPU."""
   return jax.default_backend() != "tpu" and importlib.util.find_spec("libtpu") is not None
 
 
 def version_mismatch() -> str | None:
-  """What to install where libtpu is another than JAX was released with; None where it is not."""
+  """Returns what to install if libtpu is not the version that JAX was released with, else None."""
   required = " ".join(importlib.metadata.requires("jax") or ())
   wanted = re.search(r"\blibtpu *== *([\d.]+?)(?:\.\*)?\s*;", required)
   try:
@@ -108,7 +108,10 @@ def version_mismatch() -> str | None:
 
 
 def devices(topology: Topology | str) -> list[jax.Device]:
-  """The devices of a topology, or of a text such as "v5e:4x4": to compile for, not to run on.
+  """Returns the devices of a topology, to compile for; nothing can run on them.
+
+  Args:
+    topology: a Topology, or a text such as "v5e:4x4".
 
   Raises:
     UserError: libtpu is not installed, or does not know the topology.
@@ -124,6 +127,17 @@ def devices(topology: Topology | str) -> list[jax.Device]:
   os.environ[_NO_LOCK] = "1"
   for name, value in _ENVIRONMENT.items():
     os.environ.setdefault(name, value)
+  try:
+    description = topologies.get_topology_desc(
+      platform="tpu", topology_name=topology.name, **_options(topology)
+    )
+  except jax.errors.JaxRuntimeError as error:
+    raise _explained(error, topology, mismatch) from error
+  return list(description.devices)
+
+
+def _options(topology: Topology) -> dict[str, object]:
+  """Returns the options of libtpu for a topology."""
   options: dict[str, object] = {}
   if topology.chip.name in ("v4", "v5p"):
     options["chip_config_name"] = "megacore"  # The two cores of a chip act as one device.
@@ -131,20 +145,19 @@ def devices(topology: Topology | str) -> list[jax.Device]:
     options["chips_per_host_bounds"] = (1, 1, 1)
   if topology.slices > 1:
     options["num_slices"] = topology.slices
-  try:
-    description = topologies.get_topology_desc(
-      platform="tpu", topology_name=topology.name, **options
+  return options
+
+
+def _explained(error: Exception, topology: Topology, mismatch: str | None) -> UserError:
+  """Returns the error of libtpu in words that say what to do about it."""
+  first_line = str(error).splitlines()[0]
+  if mismatch:
+    return UserError(f"{mismatch} ({first_line}).")
+  if "lockfile" in str(error):
+    return UserError(
+      f"libtpu was loaded in this process before {_NO_LOCK}=1 was set, and another process has "
+      f"its lock file: set {_NO_LOCK}=1 in the environment of this one."
     )
-  except jax.errors.JaxRuntimeError as error:
-    if mismatch:
-      raise UserError(f"{mismatch} ({str(error).splitlines()[0]}).") from error
-    if "lockfile" in str(error):
-      raise UserError(
-        f"libtpu was loaded in this process before {_NO_LOCK}=1 was set, and another process has "
-        f"its lock file: set {_NO_LOCK}=1 in the environment of this one."
-      ) from error
-    raise UserError(
-      f"libtpu does not know the topology {topology}: {str(error).splitlines()[0]} "
-      f"Examples are {EXAMPLES}."
-    ) from error
-  return list(description.devices)
+  return UserError(
+    f"libtpu does not know the topology {topology}: {first_line} Examples are {EXAMPLES}."
+  )

@@ -20,7 +20,7 @@ from launch import precompile
 from launch.configuration import reader
 from launch.process import environment
 from t5x_style.data.objectives import ul2
-from t5x_style.planning import planner, precompile_report, topologies
+from t5x_style.planning import layouts, planner, precompile_report, topologies
 from t5x_style.training import setup, train_config
 
 FOLDER = Path(__file__).parents[2] / "gin_configs" / "pods"
@@ -96,7 +96,7 @@ def test_fits_by_formula(name):
   assert math.prod(mesh.values()) == topology.chips
   assert config.model.dtype == "bfloat16"
   plan = planner.Planner(config, dataset, topology)
-  layout = planner.layout_of_run(config, dataset, mesh)
+  layout = layouts.layout_of_config(config, dataset, mesh)
   fused = plan.fused_attention(layout, topologies.devices(PODS[name]))
   layout = dataclasses.replace(layout, fused_attention=fused)
   assert plan.estimate(layout).bytes <= topology.chip.usable_hbm_bytes
@@ -124,7 +124,7 @@ def test_compiles_fits_and_grows_by_no_more_than_two_percent(name):
 
 def check_what_is_sent(prepared, sent):
   """No activations are gathered, no stacks of kernels, no logits."""
-  model, layout = prepared.config.model, planner.layout_of(prepared)
+  model, layout = prepared.config.model, layouts.layout_of_prepared(prepared)
   fsdp, chips = layout.mesh["fsdp"], math.prod(layout.mesh.values())
   microbatches = prepared.config.num_microbatches
   kernel = max(model.emb_dim * model.mlp_dim, model.emb_dim * model.num_heads * model.head_dim)

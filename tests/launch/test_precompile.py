@@ -18,6 +18,7 @@ from t5x_style.models import TransformerConfig
 from t5x_style.planning import (
   compilation,
   estimates,
+  layouts,
   planner,
   precompile_report,
   precompile_search,
@@ -64,7 +65,7 @@ def a_planner(tmp_path, topology="v5e:4x4", **changes):
 
 def a_layout(plan, remat="full", microbatches=1, **mesh):
   sizes = dict.fromkeys(("data", "fsdp", "sequence", "tensor"), 1) | mesh
-  layout = planner.layout_of_run(plan.config, plan.dataset, sizes)
+  layout = layouts.layout_of_config(plan.config, plan.dataset, sizes)
   return dataclasses.replace(layout, remat=remat, microbatches=microbatches)
 
 
@@ -114,7 +115,7 @@ def compiled(tmp_path, model, device, topology, batch_size):
   plan = planner.Planner(config, prepared.dataset, topologies.parse(topology))
   memory = compilation.memory(loop.compile_step(prepared))
   state = memory.arguments - sum(x.size * 4 for x in jax.tree.leaves(prepared.batch))
-  return memory, state, plan.estimate(planner.layout_of(prepared))
+  return memory, state, plan.estimate(layouts.layout_of_prepared(prepared))
 
 
 @pytest.mark.parametrize(
