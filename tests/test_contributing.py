@@ -22,7 +22,7 @@ def test_paths_in_documents_exist(document):
   places = (ROOT, ROOT / "t5x_style", ROOT / "gin_configs")
   text = (ROOT / document).read_text()
   paths = re.findall(r"`((?:[a-z_0-9]+/)[\w/.]*)`", text) + re.findall(r"[\w/]+\.gin", text)
-  written = ("deshuffling", "my_run", "imported/", "config.gin", "model.gin", "tensorboard/")
+  written = ("deshuffling", "my_run", "imported/", "config.gin", "model.gin", "tensorboard/", "t5x_style/gin_configs/")
   missing = {
     path
     for path in paths
