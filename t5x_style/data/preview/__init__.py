@@ -1,1 +1,1 @@
-"""The preview of a run's data: measuring it, and showing it as text and as a page."""
+"""The preview of a run's data: measured, and shown in the terminal and as an HTML page."""

@@ -1,12 +1,13 @@
-"""The preview as one HTML page that needs nothing else: no script, no font, no other file."""
+"""A preview as one HTML page that is complete in itself: no script, no font, no other file."""
 
 from collections.abc import Iterator, Mapping
 from html import escape
-from typing import Any
 
 import numpy as np
+import seqio
 
-from .preview import MEANINGS, Run, attention, figures, remarks, runs, sections, shrunk, title
+from t5x_style.data.preview.contents import MEANINGS, Contents, Span, sections, shrunk, spans
+from t5x_style.data.preview.measure import Preview, Tokens
 
 _CELLS = 64
 _STYLE = """
@@ -39,63 +40,63 @@ svg { display: block; border: 1px solid var(--line); } svg path { fill: var(--ba
 """
 
 
-def page(shown: Any, dataset: Any, architecture: str) -> str:
-  """The whole page of a t5x_style.data.preview.measure.Preview."""
-  heading = escape(title(shown, dataset, architecture))
+def page(contents: Contents) -> str:
+  """Returns the text of the whole page."""
+  heading = escape(contents.title)
   parts = [
     '<!doctype html><html lang="en"><head><meta charset="utf-8">',
     '<meta name="viewport" content="width=device-width, initial-scale=1">',
     f"<title>{heading}</title><style>{_STYLE}</style></head><body><h1>{heading}</h1>",
-    *_table(shown),
-    *(f"<p>{escape(text)}</p>" for text in remarks(shown)),
-    *_histograms(shown),
+    *_table(contents),
+    *(f"<p>{escape(text)}</p>" for text in contents.remarks()),
+    *_histograms(contents),
     '<h2>Examples</h2><p class="legend">',
     *(f'<span class="{kind}">{escape(text)}</span>' for kind, text in MEANINGS.items()),
     '<span class="loss">carries loss</span></p>',
   ]
-  for part in shown.components or (shown,):
+  for part in contents.components:
     for number, example in enumerate(part.examples, 1):
       parts.append(f"<h2>{escape(part.name)}, example {number}</h2>")
       for name, tokens in sections(example):
-        parts.append(f"<h3>{escape(name)}</h3><pre>{_text(tokens, dataset.vocabulary)}</pre>")
+        parts.append(
+          f"<h3>{escape(name)}</h3><pre>{_text(tokens, contents.dataset.vocabulary)}</pre>"
+        )
       if number == 1:
-        parts += _pictures(attention(example.features))
+        parts += _pictures(contents.attention(example.features))
   return "\n".join([*parts, "</body></html>"]) + "\n"
 
 
-def _text(tokens: Any, vocabulary: Any) -> str:
+def _text(tokens: Tokens, vocabulary: seqio.Vocabulary) -> str:
   return "".join(
-    f'<span class="{run.kind}{" loss" if run.has_loss else ""}">{_visible(run)}</span>'
-    for run in runs(tokens, vocabulary)
+    f'<span class="{span.kind}{" loss" if span.has_loss else ""}">{_visible(span)}</span>'
+    for span in spans(tokens, vocabulary)
   )
 
 
-def _visible(run: Run) -> str:
-  """Line ends are shown where they are of interest, as tokens that change or carry loss."""
-  text = escape(run.text)
-  return text if run.kind == "kept" and not run.has_loss else text.replace("\n", "↵\n")
+def _visible(span: Span) -> str:
+  """Line ends are shown where they are of interest: in tokens that were changed or carry loss."""
+  text = escape(span.text)
+  return text if span.kind == "kept" and not span.has_loss else text.replace("\n", "↵\n")
 
 
-def _table(shown: Any) -> Iterator[str]:
-  parts = (*shown.components, shown)
-  names = ["all" if part is shown and shown.components else part.name for part in parts]
+def _table(contents: Contents) -> Iterator[str]:
   yield '<div class="scroll"><table><tr><th></th>'
-  yield "".join(f"<th>{escape(name)}</th>" for name in names) + "</tr>"
-  for heading, cells in figures(parts):
+  yield "".join(f"<th>{escape(name)}</th>" for name, _ in contents.columns) + "</tr>"
+  for heading, cells in contents.figures():
     row = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     yield f"<tr><th>{escape(heading)}</th>{row}</tr>"
   yield "</table></div>"
 
 
-def _histograms(shown: Any) -> Iterator[str]:
-  drawn = [_histogram(part) for part in shown.components or (shown,)]
+def _histograms(contents: Contents) -> Iterator[str]:
+  drawn = [_histogram(part) for part in contents.components]
   if any(drawn):
     yield '<h2>Lengths of the hidden spans</h2><div class="pictures">'
     yield from drawn
     yield "</div>"
 
 
-def _histogram(part: Any) -> str:
+def _histogram(part: Preview) -> str:
   lengths = part.values()["span_lengths"]
   if not lengths:
     return ""

@@ -1,0 +1,140 @@
+"""What a preview shows, in the terminal and on a page: headings, texts, pictures and figures."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import seqio
+
+from t5x_style.data import loader
+from t5x_style.data.preview.measure import Example, Preview, Tokens
+from t5x_style.data.tokenizers import token_text
+
+Features = Mapping[str, np.ndarray]
+
+# What the kinds of tokens (measure.KINDS) are called in the legend.
+MEANINGS = {
+  "kept": "kept",
+  "hidden": "hidden from the model",
+  "masked": "[MASK]",
+  "randomised": "another token instead",
+  "sentinel": "sentinel",
+  "mode": "mode",
+  "special": "special",
+  "padding": "padding",
+}
+# {key of Preview.values(), or "rate": (heading, format)} of the table.
+FIGURES = {
+  "rate": ("share of rows", ".1%"),
+  "raw_tokens": ("raw tokens", ",.1f"),
+  "input_tokens": ("tokens read", ",.1f"),
+  "target_tokens": ("tokens with loss", ",.1f"),
+  "signal_density": ("signal density", ".1%"),
+  "corruption_rate": ("corruption rate", ".1%"),
+  "mean_span_length": ("mean span length", ".2f"),
+  "unknown_text": ("unknown text", ".1%"),
+  "packing_density": ("packing density", ".1%"),
+  "tokens_per_second": ("raw tokens/s", ",.0f"),
+}
+
+
+class Span(NamedTuple):
+  """A text that is shown in one style: neighbouring tokens of the same kind."""
+
+  text: str
+  kind: str
+  has_loss: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+  """A measured dataset, and what else is shown of it.
+
+  Attributes:
+    attention: {side: bool [L, L]}, which positions (rows) attend to which (columns), of one row of
+      model features. The masks are those of the models, which data does not import.
+  """
+
+  preview: Preview
+  dataset: loader.Dataset
+  architecture: str
+  attention: Callable[[Features], Mapping[str, np.ndarray]]
+
+  @property
+  def title(self) -> str:
+    """Objective, architecture and lengths."""
+    lengths = ", ".join(f"{name} {n}" for name, n in self.dataset.pipeline.lengths.items())
+    return f"{self.preview.name}, {self.architecture.replace('_', '-')}, {lengths}"
+
+  @property
+  def components(self) -> Sequence[Preview]:
+    """The components of a mixture, or the single objective."""
+    return self.preview.components or (self.preview,)
+
+  @property
+  def columns(self) -> list[tuple[str, Preview]]:
+    """(heading, part) of the table's columns: the components, then all of them together."""
+    parts = [(part.name, part) for part in self.components]
+    return [*parts, ("all", self.preview)] if self.preview.components else parts
+
+  def figures(self) -> Iterator[tuple[str, list[str]]]:
+    """The rows of the table: (heading, a cell for each column)."""
+    values = [{"rate": part.rate, **part.values()} for _, part in self.columns]
+    for key, (heading, spec) in FIGURES.items():
+      yield heading, ["?" if v[key] is None else format(v[key], spec) for v in values]
+
+  def json(self) -> dict[str, Any]:
+    """Returns the figures and the examples as token ids."""
+    lengths = dict(self.dataset.pipeline.lengths)
+    return {"architecture": self.architecture, "feature_lengths": lengths} | self.preview.json()
+
+  def remarks(self) -> list[str]:
+    """Sentences on what was skipped, and on what the vocabulary cannot spell."""
+    lines = []
+    if skipped := self.preview.values().get("skipped"):
+      documents = max(skipped["documents"], 1)
+      lines.append(
+        f"of {skipped['documents']:,} documents read {skipped['short']:,} "
+        f"({skipped['short'] / documents:.1%}) had too little text, "
+        f"{skipped['repaired']:,} were not UTF-8; {skipped['windows']:,} windows had nothing to "
+        "predict. No text is cut off: documents run on from one window into the next."
+      )
+    if self.preview.coverage and (text := self.preview.coverage.remark()):
+      lines.append(f"{text}.")
+    return lines
+
+
+def sections(example: Example) -> Iterator[tuple[str, Tokens]]:
+  """Yields (heading, tokens) of each text of an example."""
+  if example.raw is not None:
+    yield f"text, {len(example.raw.ids)} tokens", example.raw
+  yield f"inputs, {len(example.inputs.ids)} tokens", example.inputs
+  loss = sum(weight > 0 for weight in example.targets.weights)
+  yield f"targets, {len(example.targets.ids)} tokens, {loss} with loss", example.targets
+
+
+def spans(tokens: Tokens, vocabulary: seqio.Vocabulary, limit: int | None = None) -> Iterator[Span]:
+  """Yields the first `limit` tokens as text, control characters written as escapes."""
+  stop = len(tokens.ids) if limit is None else min(limit, len(tokens.ids))
+  styles = [(tokens.kinds[i], tokens.weights[i] > 0) for i in range(stop)]
+  start = 0
+  for i in range(1, stop + 1):
+    if i == stop or styles[i] != styles[start]:
+      ids = tokens.ids[start:i]
+      kind, has_loss = styles[start]
+      text = token_text.decode_visible(vocabulary, ids)
+      text = "·" * len(ids) if kind == "padding" else text
+      safe = (c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+      yield Span("".join(safe), kind, has_loss)
+      start = i
+  if stop < len(tokens.ids):
+    yield Span(f" ... and {len(tokens.ids) - stop} more", "padding", False)
+
+
+def shrunk(mask: np.ndarray, cells: int) -> np.ndarray:
+  """Returns a smaller picture of a mask, bool [<= cells, <= cells]; a cell shows its majority."""
+  edges = np.linspace(0, len(mask), min(cells, len(mask)) + 1).round().astype(int)
+  sums = np.add.reduceat(np.add.reduceat(mask.astype(float), edges[:-1], 0), edges[:-1], 1)
+  sizes = np.diff(edges)
+  return sums >= sizes[:, None] * sizes[None, :] / 2
