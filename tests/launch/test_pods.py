@@ -38,7 +38,7 @@ needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is 
 
 
 def read(name):
-  config = reader.read([f"pods/{name}.gin"], (), (), precompile.DATA)
+  config = reader.read([f"pods/{name}.gin"], (), (), precompile.DATA_OVERRIDES)
   return precompile.without_data(config.build(train_config.TrainConfig))
 
 
@@ -52,7 +52,7 @@ def test_every_pod_is_named_after_its_topology():
 @pytest.mark.parametrize("name", PODS)
 def test_every_host_prepares_its_own_rows_only(name):
   """As many data streams as hosts or a multiple, so that no host makes rows that it drops."""
-  config = reader.read([f"pods/{name}.gin"], (), (), precompile.DATA)
+  config = reader.read([f"pods/{name}.gin"], (), (), precompile.DATA_OVERRIDES)
   hosts = topologies.parse(PODS[name]).chips // 4  # A host has 4 chips in all slices of several.
   streams = config.macro("DATA_STREAMS")
   assert streams % hosts == 0, (streams, hosts)
@@ -63,7 +63,7 @@ def test_every_host_prepares_its_own_rows_only(name):
 def test_an_optimizer_has_one_recipe(name):
   """Adafactor's is that of runs/t5.gin, AdamW's that of runs/pretrain.gin."""
   recipe = ("OPTIMIZER", "SCHEDULE", "CLIP_GRADIENT_NORM")
-  pod = reader.read([f"pods/{name}.gin"], (), (), precompile.DATA)
+  pod = reader.read([f"pods/{name}.gin"], (), (), precompile.DATA_OVERRIDES)
   t5, pretrain = (
     reader.read(["quickstart.gin", f"runs/{name}.gin"]) for name in ("t5", "pretrain")
   )
@@ -73,7 +73,7 @@ def test_an_optimizer_has_one_recipe(name):
 
 def test_ul2_20b_announces_its_denoisers_as_published():
   """Tay et al. 2022: [NLU] before R-denoising, [S2S] before S, [NLG] before X."""
-  config = reader.read(["pods/ul2_20b_v5p_4x4x8.gin"], (), (), precompile.DATA)
+  config = reader.read(["pods/ul2_20b_v5p_4x4x8.gin"], (), (), precompile.DATA_OVERRIDES)
   objective = config.build(ul2.UL2)
   modes = {name[0]: part.mode for name, part, _ in objective.components()}
   assert modes == {"R": "[NLU]", "S": "[S2S]", "X": "[NLG]"}

@@ -1,6 +1,6 @@
 """Run by tests on eight simulated devices: the collectives of a training step, as JSON.
 
-Arguments: architecture, mesh, remat.
+Arguments: architecture, mesh, remat, MODEL_DIR.
 """
 
 import functools
@@ -15,25 +15,38 @@ LAYERS, LENGTH, ROWS = 3, 32, 16
 CONFIG = {"vocab_size": 384, "emb_dim": 64, "num_heads": 8, "head_dim": 16, "mlp_dim": 192}
 
 
-def main():
-  architecture, mesh, remat = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+def a_config(architecture, mesh, remat, folder):
   layers = {
     "decoder_only": {"num_decoder_layers": LAYERS, "positions": "rotary"},
     "encoder_only": {"num_encoder_layers": LAYERS, "positions": "learned"},
   }[architecture]
   lengths = {"inputs": LENGTH, "targets": LENGTH}
-  prepared = setup.prepare(
-    train_config.TrainConfig(
-      model=TransformerConfig(**CONFIG, **layers, remat=remat),
-      dataset=functools.partial(synthetic.load, feature_lengths=lengths, vocab_size=384),
-      optimizer=optimizers.adamw,
-      schedule=schedules.constant(1e-3),
-      model_dir=sys.argv[4],
-      train_steps=1,
-      batch_size=ROWS,
-      mesh_shape=mesh,
-    )
+  return train_config.TrainConfig(
+    model=TransformerConfig(**CONFIG, **layers, remat=remat),
+    dataset=functools.partial(synthetic.load, feature_lengths=lengths, vocab_size=384),
+    optimizer=optimizers.adamw,
+    schedule=schedules.constant(1e-3),
+    model_dir=str(folder),
+    train_steps=1,
+    batch_size=ROWS,
+    mesh_shape=mesh,
   )
+
+
+def collectives_on(on_eight_devices, architecture, mesh, remat, folder):
+  """The collectives of a step, which this file compiles in a process with eight devices."""
+  arguments = (architecture, json.dumps(mesh), remat, str(folder))
+  lines = on_eight_devices(__file__, *arguments)
+  found = [collectives.Collective(**one) for one in json.loads(lines[-1])]
+  return [
+    one._replace(shapes=tuple((dtype, tuple(sizes)) for dtype, sizes in one.shapes))
+    for one in found
+  ]
+
+
+def main():
+  architecture, mesh, remat, folder = sys.argv[1:]
+  prepared = setup.prepare(a_config(architecture, json.loads(mesh), remat, folder))
   program = hlo.parse(loop.compile_step(prepared).as_text())
   found = collectives.read(program, list(prepared.partitioner.mesh.devices.flat))
   print(json.dumps([one._asdict() for one in found]))

@@ -1,6 +1,5 @@
 """Collectives are read from programs as they are: kinds, bytes, groups, loops; and few are made."""
 
-import json
 import math
 import types
 
@@ -8,60 +7,7 @@ import pytest
 
 from t5x_style.planning import collectives, hlo
 from tests.planning import compiled_step
-
-# What libtpu makes of collectives: one in pieces that share a chain_id, one as a fusion, one handed
-# to the host to leave the slice, in a loop of which the first trip stands outside.
-PROGRAM = """HloModule step, is_scheduled=true
-
-%body (p: (s32[], bf16[2,8])) -> (s32[], bf16[2,8]) {
-  %p = (s32[]{:T(128)}, bf16[2,8]{1,0:T(8,128)(2,1)}) parameter(0)
-  %x = bf16[2,8]{1,0:T(8,128)(2,1)S(1)} get-tuple-element(%p), index=1
-  %start = bf16[8,8]{1,0:T(8,128)(2,1)} fusion(%x), kind=kCustom, calls=%piece.1
-  %done = bf16[8,8]{1,0:T(8,128)(2,1)} fusion(%x), kind=kCustom, calls=%piece.2
-  %kernel = bf16[2,8]{1,0} custom-call(%x), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
-"xprof_metadata":"{\"block_q\": 128}"
-}}, metadata={op_name="splash"}
-  %scattered = bf16[2,8]{1,0:T(8,128)(2,1)} fusion(%done), kind=kCustom, calls=%all-reduce-scatter.1
-  %i = s32[]{:T(128)} get-tuple-element(%p), index=0
-  ROOT %out = (s32[]{:T(128)}, bf16[2,8]{1,0:T(8,128)(2,1)}) tuple(%i, %scattered)
-}
-
-%piece.1 (a: bf16[2,8]) -> bf16[8,8] {
-  %a = bf16[2,8]{1,0} parameter(0)
-  %g = bf16[8,8]{1,0} all-gather(%a), channel_id=1, replica_groups=mesh['x'=2,'y'=4] {'y'}, dimensions={0}, frontend_attributes={chain_id="7"}
-  ROOT %go = (bf16[2,8]{1,0}, bf16[8,8]{1,0}, u32[]{:S(2)}) custom-call(%g), custom_call_target="AsyncCollectiveStart"
-}
-
-%piece.2 (b: bf16[2,8]) -> bf16[8,8] {
-  %b = bf16[2,8]{1,0} parameter(0)
-  ROOT %h = bf16[8,8]{1,0} all-gather(%b), channel_id=1, replica_groups=mesh['x'=2,'y'=4] {'y'}, dimensions={0}, frontend_attributes={chain_id="7"}
-}
-
-%all-reduce-scatter.1 (c: bf16[8,8]) -> bf16[2,8] {
-  %c = bf16[8,8]{1,0} parameter(0)
-  %r = bf16[8,8]{1,0} all-reduce(%c), channel_id=2, replica_groups=[2,4]<=[8], to_apply=%add
-  ROOT %d = bf16[2,8]{1,0} slice(%r), slice={[0:2], [0:8]}
-}
-
-%condition (q: (s32[], bf16[2,8])) -> pred[] {
-  %q = (s32[]{:T(128)}, bf16[2,8]{1,0}) parameter(0)
-  %limit = s32[]{:T(128)} constant(5)
-  %j = s32[]{:T(128)} get-tuple-element(%q), index=0
-  ROOT %lt = pred[]{:T(512)} compare(%j, %limit), direction=LT
-}
-
-ENTRY %main (w: bf16[2,8]) -> bf16[2,8] {
-  %w = bf16[2,8]{1,0:T(8,128)(2,1)} parameter(0)
-  %one = s32[]{:T(128)} constant(1)
-  %begin = s32[]{:T(128)} copy(%one)
-  %carried = (s32[]{:T(128)}, bf16[2,8]{1,0:T(8,128)(2,1)}) tuple(%begin, %w)
-  %loop = (s32[]{:T(128)}, bf16[2,8]{1,0:T(8,128)(2,1)}) while(%carried), condition=%condition, body=%body
-  %y = bf16[2,8]{1,0:T(8,128)(2,1)} get-tuple-element(%loop), index=1
-  %token = token[] after-all()
-  %send.1 = (bf16[2,8]{1,0:T(8,128)(2,1)}, u32[], token[]) send(%y, %token), channel_id=3, is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
-  ROOT %z = bf16[2,8]{1,0:T(8,128)(2,1)} collective-permute(%y), channel_id=4, source_target_pairs={{0,4},{4,0}}, metadata={op_name="jit(step)/here"}
-}
-"""  # noqa: E501
+from tests.planning.tpu_program import PROGRAM
 
 
 def chips(slices=1):
@@ -116,32 +62,17 @@ def test_groups(text, members):
   assert collectives._first_group(instruction, range(8)) == members
 
 
-def test_an_instruction_on_several_lines():
-  body = hlo.parse(PROGRAM).computations["body"]
-  assert body["kernel"].op_name == "splash"
-  assert [*body][-1] == "out"
-
-
 def test_groups_spelt_in_a_new_way_are_no_silent_guess():
   instruction = hlo.Instruction("x", (), "all-reduce", (), "replica_groups=<<0>>", False)
   with pytest.raises(ValueError, match="spelt in a new way"):
     collectives._first_group(instruction, range(8))
 
 
-def step(on_eight_devices, architecture, mesh, remat, folder):
-  """The collectives of a step on eight simulated devices."""
-  arguments = (architecture, json.dumps(mesh), remat, str(folder))
-  lines = on_eight_devices(compiled_step.__file__, *arguments)
-  found = [collectives.Collective(**one) for one in json.loads(lines[-1])]
-  return [
-    one._replace(shapes=tuple((dtype, tuple(sizes)) for dtype, sizes in one.shapes))
-    for one in found
-  ]
-
-
 def test_fsdp_gathers_kernels_layer_by_layer_and_never_activations(on_eight_devices, tmp_path):
   """Bytes by hand: 4 D N H + 3 D F parameters of a layer, gathered forwards and backwards."""
-  found = step(on_eight_devices, "decoder_only", {"data": 2, "fsdp": 4}, "full", tmp_path)
+  found = compiled_step.collectives_on(
+    on_eight_devices, "decoder_only", {"data": 2, "fsdp": 4}, "full", tmp_path
+  )
   c = compiled_step.CONFIG
   width = c["num_heads"] * c["head_dim"]
   layer = 4 * (4 * c["emb_dim"] * width + 3 * c["emb_dim"] * c["mlp_dim"])

@@ -1,17 +1,12 @@
-"""Topologies are understood or refused with examples; rooflines and errors read as by hand."""
+"""Topologies are parsed, or refused with examples; devices of absent TPUs can be made."""
 
 import os
 import subprocess
 import sys
-import types
 
-import jax
 import pytest
 
-from t5x_style.errors import UserError
-from t5x_style.planning import compilation, topologies
-from t5x_style.planning.collectives import Collective
-from t5x_style.planning.roofline import collective_seconds, roofline
+from t5x_style.planning import topologies
 
 needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is not installed")
 
@@ -58,14 +53,6 @@ def test_libtpu_of_another_jax_is_named(monkeypatch):
     monkeypatch.setattr(topologies.importlib.metadata, "version", lambda name: version)  # noqa: B023
     found = topologies.version_mismatch()
     assert found is None if right else found.startswith(f"libtpu is {version}, but JAX")
-  # What fails then fails by it, whether the compiler says so or Pallas.
-  for error in (jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure"), RuntimeError("a month")):
-
-    def fail(error=error):
-      raise error
-
-    with pytest.raises(UserError, match=r"pip install 'libtpu==0.0.42.\*'. Compiling failed: "):
-      compilation.compile_if_it_fits(fail)
 
 
 @needs_libtpu
@@ -107,85 +94,8 @@ def test_a_device_is_a_chip(text):
     assert {d.slice_index for d in devices} == {0, 1}
 
 
-@needs_libtpu
-def test_too_much_is_an_answer_and_the_limit_is_the_compilers():
-  """A product of 64 GiB; compiling it stops after a second."""
-  for text in ("v4:2x2x1", "v5e:2x2", "v6e:2x2", "v5p:2x2x1"):
-    topology = topologies.parse(text)
-    place = jax.sharding.SingleDeviceSharding(topologies.devices(topology)[0])
-    x = jax.ShapeDtypeStruct((2**18, 2**17), "float32", sharding=place)
-    lowered = jax.jit(lambda x: jax.numpy.sort(x @ x.T, axis=0)).lower(x)
-    found = compilation.compile_if_it_fits(lowered.compile)
-    assert isinstance(found, compilation.TooLarge)
-    assert found.needed >= 2**38, found
-    assert found.available == pytest.approx(topology.chip.usable_hbm_bytes, rel=1e-3)
-
-
-def test_other_errors_are_no_answer():
-  def fail():
-    raise jax.errors.JaxRuntimeError("INTERNAL: something else")
-
-  with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
-    compilation.compile_if_it_fits(fail)
-
-
-def test_reads_what_is_too_large():
-  found = compilation.read_too_large(
-    "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 22.50G of 15.75G hbm. "
-    "Exceeded hbm capacity by 6.75G.\n\n  Largest program allocations in hbm:\n\n"
-    '  1. Size: 8.00G\n     Operator: op_name="jit(train_step)/logits"\n'
-    "     Shape: f32[65536,32768]{1,0:T(8,128)}\n"
-  )
-  assert (found.needed, found.available) == (22.5 * 2**30, 15.75 * 2**30)
-  assert found.largest[0][0] == 8 * 2**30
-  assert "f32[65536,32768]" in found.largest[0][1]
-
-
-def collective(kind, group, axes, network="ici", size=16_000_000, times=3):
-  return Collective(kind, network, (), size, group, axes, times, True, "")
-
-
-def test_seconds_of_a_collective():
-  """16 MB three times among 16 chips: 45 MB leave each chip, over links of 45 GB/s each way."""
-  wide, small = topologies.parse("v5e:16x16"), topologies.parse("v5e:4x4")
-  wire = 3 * 16e6 * 15 / 16
-  assert collective("all-gather", 16, (0,)).wire_bytes == wire
-  # The 16 chips of an axis of 16 are a ring; of a 4 x 4 slice, two lines of 4.
-  assert collective_seconds(collective("all-gather", 16, (0,)), wide) == wire / 9e10
-  assert collective_seconds(collective("all-gather", 16, (0, 1)), small) == wire / 9e10
-  assert collective_seconds(collective("all-gather", 4, (0,)), small) == 36e6 / 4.5e10
-  assert collective_seconds(collective("all-reduce", 16, (0,)), wide) == 2 * wire / 9e10
-  assert collective_seconds(collective("all-to-all", 16, (0,)), wide) == 4 * wire / 9e10
-  across = collective("all-reduce", 2, (), "dcn")
-  assert collective_seconds(across, topologies.parse("v5e:4x4", 2)) == 48e6 / 3.125e9
-
-
-def test_roofline_is_its_slowest_part():
-  topology = topologies.parse("v5e:4x4")
-  line = roofline(
-    topology,
-    [collective("all-gather", 4, (0,))],
-    model_flops=16 * 197e12 * 0.3,
-    executed_flops=16 * 197e12 * 0.4,
-    hbm_bytes=8.2e11 * 0.5,
-  )
-  assert (line.seconds, line.bound_by) == (pytest.approx(0.5), "hbm")
-  assert line.mfu_bound == pytest.approx(0.6)
-  assert line.ici == pytest.approx(36e6 / 4.5e10)
-  assert line.dcn == 0
-
-
 def test_torus_closes_where_it_is_long_enough():
   assert topologies.parse("v5p:4x4x8").wraps(2)
   assert not topologies.parse("v5p:2x4x4").wraps(2)
   assert not topologies.parse("v6e:8x16").wraps(0)
   assert topologies.parse("v6e:8x16").wraps(1)
-
-
-def test_bytes_on_a_device():
-  x = types.SimpleNamespace(
-    shape=(8, 6),
-    dtype=jax.numpy.dtype("bfloat16"),
-    sharding=types.SimpleNamespace(shard_shape=lambda shape: (4, 6)),
-  )
-  assert compilation.device_bytes([x, x]) == 2 * 4 * 6 * 2

@@ -1,0 +1,66 @@
+"""What compiled programs need, and errors about those that need too much."""
+
+import types
+
+import jax
+import pytest
+
+from t5x_style.errors import UserError
+from t5x_style.planning import compilation, topologies
+
+needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is not installed")
+
+
+def test_libtpu_of_another_jax_is_named_where_compiling_fails(monkeypatch):
+  """Whether the compiler reports the failure or Pallas."""
+  monkeypatch.setattr(topologies, "version_mismatch", lambda: "pip install 'libtpu==0.0.42.*'")
+  for error in (jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure"), RuntimeError("a month")):
+
+    def fail(error=error):
+      raise error
+
+    with pytest.raises(UserError, match=r"pip install 'libtpu==0.0.42.\*'. Compiling failed: "):
+      compilation.compile_if_it_fits(fail)
+
+
+@needs_libtpu
+def test_too_much_is_an_answer_and_the_limit_is_the_compilers():
+  """A product of 64 GiB; compiling it stops after a second."""
+  for text in ("v4:2x2x1", "v5e:2x2", "v6e:2x2", "v5p:2x2x1"):
+    topology = topologies.parse(text)
+    place = jax.sharding.SingleDeviceSharding(topologies.devices(topology)[0])
+    x = jax.ShapeDtypeStruct((2**18, 2**17), "float32", sharding=place)
+    lowered = jax.jit(lambda x: jax.numpy.sort(x @ x.T, axis=0)).lower(x)
+    found = compilation.compile_if_it_fits(lowered.compile)
+    assert isinstance(found, compilation.TooLarge)
+    assert found.needed >= 2**38, found
+    assert found.available == pytest.approx(topology.chip.usable_hbm_bytes, rel=1e-3)
+
+
+def test_other_errors_are_no_answer():
+  def fail():
+    raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+  with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+    compilation.compile_if_it_fits(fail)
+
+
+def test_reads_what_is_too_large():
+  found = compilation.read_too_large(
+    "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 22.50G of 15.75G hbm. "
+    "Exceeded hbm capacity by 6.75G.\n\n  Largest program allocations in hbm:\n\n"
+    '  1. Size: 8.00G\n     Operator: op_name="jit(train_step)/logits"\n'
+    "     Shape: f32[65536,32768]{1,0:T(8,128)}\n"
+  )
+  assert (found.needed, found.available) == (22.5 * 2**30, 15.75 * 2**30)
+  assert found.largest[0][0] == 8 * 2**30
+  assert "f32[65536,32768]" in found.largest[0][1]
+
+
+def test_bytes_on_a_device():
+  x = types.SimpleNamespace(
+    shape=(8, 6),
+    dtype=jax.numpy.dtype("bfloat16"),
+    sharding=types.SimpleNamespace(shard_shape=lambda shape: (4, 6)),
+  )
+  assert compilation.device_bytes([x, x]) == 2 * 4 * 6 * 2
