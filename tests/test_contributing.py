@@ -16,21 +16,27 @@ def blocks(language):
   return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+# Names of files that the reader or a command writes, or that an installation has.
+WRITTEN = ("deshuffling", "my_run", "imported/", "config.gin", "model.gin", "tensorboard/")
+INSTALLED = "t5x_style/gin_configs/"
+
+
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_paths_in_documents_exist(document):
-  """All but those of files that the reader or a command writes."""
   places = (ROOT, ROOT / "t5x_style", ROOT / "gin_configs")
   text = (ROOT / document).read_text()
   paths = re.findall(r"`((?:[a-z_0-9]+/)[\w/.]*)`", text) + re.findall(r"[\w/]+\.gin", text)
-  written = ("deshuffling", "my_run", "imported/", "config.gin", "model.gin", "tensorboard/")
-  installed = "t5x_style/gin_configs/"
-  missing = {
-    path
-    for path in paths
-    if not any((place / path).exists() for place in places)
-    and not any(x in path for x in (*written, installed))
-  }
-  assert missing == set()
+  ours = [path for path in paths if not any(x in path for x in (*WRITTEN, INSTALLED))]
+  assert [x for x in ours if not any((place / x).exists() for place in places)] == []
+
+
+def test_tests_that_continuous_integration_runs_exist():
+  def exists(path, name):
+    return path.exists() and (not name or f"def {name}(" in path.read_text())
+
+  tests = re.findall(r"(tests/[\w/]+(?:\.py)?)(?:::(\w+))?", (ROOT / ".ci/run").read_text())
+  assert len(tests) > 20
+  assert [test for test in tests if not exists(ROOT / test[0], test[1])] == []
 
 
 @pytest.mark.slow
