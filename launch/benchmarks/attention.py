@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from t5x_style.models.attention import Pattern, Scope, attend
-from t5x_style.models.attention_kernels.choice import KERNELS, Case, Choice
+from t5x_style.models.attention import attend
+from t5x_style.models.attention_kernels.pattern import AttentionSpec, KernelChoice, Pattern
+from t5x_style.models.attention_kernels.select import KERNELS, attention_inputs, reason_against
 from t5x_style.partitioning import make_mesh
 from t5x_style.planning import topologies
 
@@ -92,8 +93,8 @@ def plain(query, key, value, pattern, bias, scale):
 
 def by_kernel(name: str) -> Callable[..., jax.Array]:
   def run(query, key, value, pattern, bias, scale):
-    scope = Scope.of(pattern, query.shape[1], key.shape[1], bias, Choice(name))
-    return attend(query, key, value, scope, scale=scale)
+    inputs = attention_inputs(pattern, query.shape[1], key.shape[1], bias, KernelChoice(name))
+    return attend(query, key, value, inputs, scale=scale)
 
   return run
 
@@ -152,9 +153,9 @@ def _lower(shape, device):
     return jax.jit(run).lower(*arrays, segments)
 
   pattern = Pattern(segments if shape.packed else None, causal=shape.causal, window=shape.window)
-  case = Case(sizes[0], sizes[1], shape.dtype, pattern, shape.bias)
+  spec = AttentionSpec(sizes[0], sizes[1], shape.dtype, pattern, shape.bias)
   with jax.set_mesh(mesh):
-    able = [name for name, kernel in KERNELS.items() if kernel.supports(case) is None]
+    able = [name for name in KERNELS if reason_against(name, spec) is None]
     return {"plain": program(plain)} | {name: program(by_kernel(name)) for name in able}
 
 

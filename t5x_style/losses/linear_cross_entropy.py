@@ -192,14 +192,15 @@ def _cross_entropy(plan, hidden, kernel, bias, targets, weights):
 def _forward(plan, *primals: Any):
   """The same, and the gradient of loss_sum along with it."""
   inputs: tuple[Any, ...] = tuple(None if x is None else x.value for x in primals)
-  weights = inputs[-1]
-  tokens, grads = losses_and_gradients(plan, *inputs, (weights, weights))
+  hidden, kernel, bias, targets, weights = inputs
+  scales = (weights, weights)
+  tokens, grads = losses_and_gradients(plan, hidden, kernel, bias, targets, weights, scales)
   return (weighted_sum(weights, tokens.loss + tokens.z_loss), tokens), (inputs, tokens, grads)
 
 
 def _backward(plan, residuals, cotangents):
   inputs, tokens, grads = residuals
-  weights = inputs[-1]
+  hidden, kernel, bias, targets, weights = inputs
   by_sum, by_tokens = jax.tree.map(
     lambda x: None if isinstance(x, SymbolicZero) else x,
     cotangents,
@@ -212,7 +213,7 @@ def _backward(plan, residuals, cotangents):
     scales = tuple(
       scale * weights + (0.0 if x is None else x) for x in (by_tokens.loss, by_tokens.z_loss)
     )
-    _, grads = losses_and_gradients(plan, *inputs, scales)
+    _, grads = losses_and_gradients(plan, hidden, kernel, bias, targets, weights, scales)
     scale = 1.0
   by_inputs = (
     None if x is None else (scale * grad.astype(jnp.float32)).astype(x.dtype)
@@ -275,7 +276,7 @@ def _on_each_device(plan, hidden, kernel, bias, targets, weights, scales):
       None if scales is None else (token, token),
     ),
     out_specs=(
-      TokenLosses(token, token, token),  # type: ignore[arg-type]  # a tree of specs, not of arrays
+      TokenLosses(token, token, token),
       None if scales is None else (of_hidden, of_kernel, of_bias),
     ),
     check_vma=False,

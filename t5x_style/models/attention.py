@@ -1,105 +1,21 @@
 """Multi-head attention, the patterns that say who sees whom, and the position encodings."""
 
-import functools
-
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_style.models.attention_kernels.choice import KERNELS, XLA, Choice
+from t5x_style.models.attention_kernels.pattern import AttentionInputs
+from t5x_style.models.attention_kernels.select import KERNELS
 from t5x_style.models.config import RotaryScaling, TransformerConfig
 from t5x_style.models.layers import Dense, Norm
-
-
-class Pattern(flax.struct.PyTreeNode):
-  """Who may attend to whom, described rather than drawn: each kernel can use its own form.
-
-  A query at position i sees the key at j where all of these hold:
-    causal: j <= i, or both stand in the bidirectional prefix (T5, section 3.2.1), with which its
-      document begins;
-    segments: query and key carry the same id. Ids start at 1; 0 marks padding, which nobody sees
-      and which, where queries have no ids, is the end of a row;
-    window: |i - j| <= window, counted along the row (segments hide what lies in other documents).
-
-  One row of two packed documents and padding, causal, and a row of one, both ways, window 1:
-    segments   1 1 2 2 0        1 . . . .          1 1 . . .
-                                1 1 . . .          1 1 1 . .
-                                . . 1 . .          . 1 1 1 .
-                                . . 1 1 .          . . 1 1 1
-                                . . . . .          . . . 1 1
-  """
-
-  query_segments: jax.Array | None = None  # [B, L]
-  key_segments: jax.Array | None = None  # [B, S]
-  prefix: jax.Array | None = None  # [B, L], 1 on the bidirectional prefix
-  query_start: jax.Array | None = None  # scalar: the first query's position, decoding with a cache
-  causal: bool = flax.struct.field(pytree_node=False, default=False)
-  window: int | None = flax.struct.field(pytree_node=False, default=None)
-
-  def mask(self, query_length: int, key_length: int) -> jax.Array | None:
-    """Boolean [B or 1, 1, L or 1, S], true where a key is seen; None where all are."""
-    conditions = []
-    queries = jnp.arange(query_length) + (0 if self.query_start is None else self.query_start)
-    distance = (jnp.arange(key_length) - queries[:, None])[None, None]
-    if self.causal:
-      seen = distance <= 0
-      if self.prefix is not None:
-        prefix = self.prefix.astype(bool)
-        seen |= prefix[:, None, :, None] & prefix[:, None, None, :]
-      conditions.append(seen)
-    if self.window is not None:
-      conditions.append(jnp.abs(distance) <= self.window)
-    if self.key_segments is not None:
-      keys = self.key_segments[:, None, None, :]
-      conditions.append(keys != 0)
-      if self.query_segments is not None:
-        conditions.append(keys == self.query_segments[:, None, :, None])
-    return functools.reduce(jnp.logical_and, conditions) if conditions else None
-
-  def seeing(self) -> jax.Array | None:
-    """Boolean [B, L or 1], false for queries that see no key at all; None where all see one."""
-    queries, keys = self.query_segments, self.key_segments
-    if keys is None:
-      return None
-    if queries is None:
-      return (keys != 0).any(-1, keepdims=True)
-    if queries is keys:
-      return queries != 0  # Each sees itself.
-    return ((queries[:, :, None] == keys[:, None, :]) & (keys != 0)[:, None, :]).any(-1)
-
-
-class Scope(flax.struct.PyTreeNode):
-  """What one kind of layer attends under, made once for all layers of the kind."""
-
-  pattern: Pattern
-  mask: jax.Array | None = (
-    None  # What of the pattern the kernel wants drawn: [B or 1, 1, L or 1, S]
-  )
-  bias: jax.Array | None = None  # [1, N, L, S], added to the logits
-  seeing: jax.Array | None = None  # [B, L or 1], false for queries that see no key at all
-  kernel: Choice = flax.struct.field(pytree_node=False, default=XLA)
-
-  @classmethod
-  def of(
-    cls,
-    pattern: Pattern,
-    query_length: int,
-    key_length: int,
-    bias: jax.Array | None = None,
-    kernel: Choice = XLA,
-  ) -> "Scope":
-    """The scope of `query_length` queries on `key_length` keys."""
-    mask = KERNELS[kernel.name].make_mask(pattern, query_length, key_length)
-    return cls(pattern, mask, bias, pattern.seeing(), kernel)
 
 
 def attend(
   query: jax.Array,
   key: jax.Array,
   value: jax.Array,
-  scope: Scope,
+  inputs: AttentionInputs,
   *,
   scale: float = 1.0,
   soft_cap: float | None = None,
@@ -109,7 +25,7 @@ def attend(
   Args:
     query: [B, L, N, H].
     key, value: [B, S, K, H]; K divides N, and N / K query heads share a key head (Ainslie 2023).
-    scope: who is seen, the bias, and the kernel that computes it.
+    inputs: who is seen, the bias, and the kernel that computes it.
     scale: multiplies the logits before the bias.
     soft_cap: bends scaled logits into (-soft_cap, soft_cap) before the bias (Gemma 2, section 2);
       None leaves them.
@@ -117,13 +33,13 @@ def attend(
   Returns:
     [B, L, N, H] in the dtype of the query; zeros for queries that see no key.
   """
-  kernel = KERNELS[scope.kernel.name].attend
-  out = kernel(query, key, value, scope.pattern, scope.mask, scope.bias, scale, soft_cap)
-  if scope.seeing is not None:
+  kernel = KERNELS[inputs.kernel.name].attend
+  out = kernel(query, key, value, inputs, scale, soft_cap)
+  if inputs.sees_any_key is not None:
     # Heads side by side, as kernels and projections have them: with an axis of their own a TPU
     # would lay them out anew.
     flat = out.reshape(*out.shape[:2], -1)
-    out = jnp.where(scope.seeing[:, :, None], flat, 0).reshape(out.shape)
+    out = jnp.where(inputs.sees_any_key[:, :, None], flat, 0).reshape(out.shape)
   return out
 
 
@@ -231,7 +147,7 @@ class Attention(nn.Module):
     self,
     x: jax.Array,
     source: jax.Array,
-    scope: Scope,
+    inputs: AttentionInputs,
     *,
     positions: jax.Array | None = None,
     cache_position: jax.Array | None = None,
@@ -239,10 +155,10 @@ class Attention(nn.Module):
     """Attends from x [B, L, D] to source [B, S, D].
 
     Args:
-      scope: who is seen, and the bias.
+      inputs: who is seen, and the bias.
       positions: [B or 1, L], for rotary self-attention; None where nothing is rotated.
       cache_position: scalar, for decoding: the keys and values of x [B, 1, D] are written there
-        in the cache [B, S, K, H], and x attends to the whole cache under the scope.
+        in the cache [B, S, K, H], and x attends to the whole cache as `inputs` says.
     """
     config = self.config
     scale = config.head_dim**-0.5
@@ -254,7 +170,7 @@ class Attention(nn.Module):
       key = Norm(config, axis="kv", name="key_norm")(key)
     if positions is not None:
       base, scaling = config.rotary_base, config.rotary_scaling
-      if scope.pattern.window is not None and config.rotary_base_local is not None:
+      if inputs.pattern.window is not None and config.rotary_base_local is not None:
         base, scaling = config.rotary_base_local, None
       query = rotate(query, positions, base, scaling)
       key = rotate(key, positions, base, scaling)
@@ -265,7 +181,7 @@ class Attention(nn.Module):
       whole = ("batch", None, "kv_heads", "kv")
       key, value = (nn.with_logical_constraint(y, whole) for y in (key, value))
     scale = scale if config.scale_attention else 1.0
-    out = attend(query, key, value, scope, scale=scale, soft_cap=config.attention_soft_cap)
+    out = attend(query, key, value, inputs, scale=scale, soft_cap=config.attention_soft_cap)
     out = nn.with_logical_constraint(out, ("batch", "length", "heads", "kv"))
     return Dense(config, (config.emb_dim,), ("heads", "kv", "embed"), name="out")(out)
 

@@ -1,4 +1,4 @@
-"""Which kernel computes each attention of a run, known before anything is compiled."""
+"""Finds which kernel computes each attention of a model before anything is compiled."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,29 +8,30 @@ import jax
 
 from t5x_style.models import Transformer
 from t5x_style.models.attention import Attention
-from t5x_style.models.attention_kernels.choice import Choice
+from t5x_style.models.attention_kernels.pattern import KernelChoice
 from t5x_style.partitioning import Partitioner
 
 
 def attention_choices(
   model: Transformer, params: Any, batch: Mapping[str, Any], partitioner: Partitioner
-) -> dict[str, Choice]:
-  """{"decoder self-attention": its kernel and why}, by tracing the model on the mesh.
+) -> dict[str, KernelChoice]:
+  """Traces the model on the mesh and returns {"decoder self-attention": its kernel and why}.
 
   Args:
-    params, batch: abstract ones; the batch of one microbatch.
+    params: abstract parameters.
+    batch: abstract features of one microbatch.
 
   Raises:
-    UserError: ATTENTION asks for a kernel that cannot do what the model needs.
+    UserError: the kernel that ATTENTION requests cannot compute an attention of the model.
   """
-  found: dict[str, Choice] = {}
+  found: dict[str, KernelChoice] = {}
 
   def note(function, args, kwargs, context):
     if isinstance(context.module, Attention) and context.method_name == "__call__":
-      scope, path = args[2], context.module.path
-      window = scope.pattern.window
+      inputs, path = args[2], context.module.path
+      window = inputs.pattern.window
       within = "" if window is None else f" within {window} tokens"
-      found[f"{path[0]} {path[-1].replace('_', '-')}{within}"] = scope.kernel
+      found[f"{path[0]} {path[-1].replace('_', '-')}{within}"] = inputs.kernel
     return function(*args, **kwargs)
 
   with partitioner.context(), nn.intercept_methods(note):
@@ -38,9 +39,9 @@ def attention_choices(
   return found
 
 
-def describe(choices: Mapping[str, Choice]) -> str:
-  """ "cudnn (the fastest on GPUs)", or a part for each kernel."""
-  parts: dict[Choice, list[str]] = {}
+def format_choices(choices: Mapping[str, KernelChoice]) -> str:
+  """Returns "cudnn (the fastest on GPUs)", with a part for each kernel where there are several."""
+  parts: dict[KernelChoice, list[str]] = {}
   for name, choice in choices.items():
     parts.setdefault(choice, []).append(name)
   words = []

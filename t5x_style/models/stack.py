@@ -7,9 +7,15 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from t5x_style.models.attention import Attention, Pattern, RelativeBias, Scope
-from t5x_style.models.attention_kernels.choice import XLA, Case, choose
-from t5x_style.models.attention_kernels.heads import OUTPUT_NAME
+from t5x_style.models.attention import Attention, RelativeBias
+from t5x_style.models.attention_kernels.pattern import (
+  OUTPUT_NAME,
+  XLA,
+  AttentionInputs,
+  AttentionSpec,
+  Pattern,
+)
+from t5x_style.models.attention_kernels.select import attention_inputs, choose_kernel
 from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import Dropout, Mlp, Norm
 
@@ -24,12 +30,12 @@ REMAT_POLICIES = {
 
 
 class Context(flax.struct.PyTreeNode):
-  """What the blocks of a stack share, made once: scopes, positions, the encoder's output."""
+  """What the blocks of a stack share: attention inputs, positions and the encoder's output."""
 
-  self_scopes: tuple[Scope, ...]  # One per layer of the cycle of attention_windows.
+  self_inputs: tuple[AttentionInputs, ...]  # One per layer of the cycle of attention_windows.
   positions: jax.Array | None = None  # [B or 1, L], for rotary attention
   encoded: jax.Array | None = None  # [B, S, D]
-  cross_scope: Scope | None = None
+  cross_inputs: AttentionInputs | None = None
   cache_position: jax.Array | None = None  # scalar, when decoding
 
 
@@ -56,13 +62,13 @@ class Block(nn.Module):
       return Attention(config, name="self_attention")(
         y,
         y,
-        context.self_scopes[self.kind],
+        context.self_inputs[self.kind],
         positions=context.positions,
         cache_position=context.cache_position,
       )
 
     def cross_attention(y):
-      return Attention(config, name="cross_attention")(y, context.encoded, context.cross_scope)
+      return Attention(config, name="cross_attention")(y, context.encoded, context.cross_inputs)
 
     x = self._residual("self_attention", self_attention, x)
     if context.encoded is not None:
@@ -127,7 +133,7 @@ class Stack(nn.Module):
     """
     config = self.config
     length, keys, bias, cross = x.shape[1], x.shape[1], None, None
-    scope = functools.partial(self._scope, x.shape[0], cache_position is not None)
+    make_inputs = functools.partial(self._attention_inputs, x.shape[0], cache_position is not None)
     if cache_position is not None and not self.is_initializing():
       keys = self._cache_length()
       pattern = pattern.replace(query_start=cache_position)
@@ -137,16 +143,16 @@ class Stack(nn.Module):
         queries, jnp.arange(keys)
       )
     if encoded is not None:
-      cross = scope("cross-attention", cross_pattern or Pattern(), length, encoded.shape[1])
-    scopes = {
-      window: scope("self-attention", pattern.replace(window=window), length, keys, bias)
+      cross = make_inputs("cross-attention", cross_pattern or Pattern(), length, encoded.shape[1])
+    by_window = {
+      window: make_inputs("self-attention", pattern.replace(window=window), length, keys, bias)
       for window in config.attention_windows
     }
     context = Context(
-      self_scopes=tuple(scopes[window] for window in config.attention_windows),
+      self_inputs=tuple(by_window[window] for window in config.attention_windows),
       positions=positions if config.positions == "rotary" else None,
       encoded=encoded,
-      cross_scope=cross,
+      cross_inputs=cross,
       cache_position=cache_position,
     )
     x = self._blocks(x, context)
@@ -154,10 +160,10 @@ class Stack(nn.Module):
       x = Norm(config, name="final_norm")(x)
     return Dropout(config)(x)
 
-  def _scope(self, rows, cached, what, pattern, queries, keys, bias=None):
+  def _attention_inputs(self, rows, cached, what, pattern, queries, keys, bias=None):
     config, kernel = self.config, XLA
     if not cached and not self.is_initializing():  # A cache has one query at a time.
-      case = Case(
+      spec = AttentionSpec(
         (rows, queries, config.num_heads, config.head_dim),
         (rows, keys, config.kv_heads, config.head_dim),
         config.dtype,
@@ -165,8 +171,8 @@ class Stack(nn.Module):
         bias is not None,
         config.attention_soft_cap,
       )
-      kernel = choose(config.attention, f"the {self.name}'s {what}", case)
-    return Scope.of(pattern, queries, keys, bias, kernel)
+      kernel = choose_kernel(config.attention, f"the {self.name}'s {what}", spec)
+    return attention_inputs(pattern, queries, keys, bias, kernel)
 
   def _blocks(self, x, context):
     config, period = self.config, len(self.config.attention_windows)

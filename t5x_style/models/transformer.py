@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from t5x_style.errors import UserError
-from t5x_style.models.attention import Pattern
+from t5x_style.models.attention_kernels.pattern import Pattern
 from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import Dense, Dropout, Embed, Norm, activate
 from t5x_style.models.stack import Stack

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from t5x_style.models.attention_kernels.choice import Choice
+from t5x_style.models.attention_kernels.pattern import KernelChoice
 from t5x_style.models.config import Remat
 from t5x_style.training import setup, train_config
 from t5x_style.training.dataset import Dataset, tokens_per_row
@@ -63,7 +63,7 @@ def layout_of_prepared(prepared: setup.Prepared) -> Layout:
   return layout_of_config(prepared.config, prepared.dataset, mesh, is_fused(prepared.attention))
 
 
-def is_fused(attention: Mapping[str, Choice]) -> bool:
+def is_fused(attention: Mapping[str, KernelChoice]) -> bool:
   """Returns whether the kernels chosen for a model's attention all keep no attention weights."""
   return all(choice.name not in _KEEPING_WEIGHTS for choice in attention.values())
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from t5x_style.losses import plan_chunks
-from t5x_style.models.kernel_choices import describe
+from t5x_style.models.kernel_choices import format_choices
 from t5x_style.partitioning import describe_mesh
 from t5x_style.training.dataset import tokens_per_row
 from t5x_style.training.setup import Prepared
@@ -32,7 +32,7 @@ def facts(prepared: Prepared) -> dict[str, str]:
     + (f" in {config.num_microbatches} microbatches" if config.num_microbatches > 1 else ""),
     "devices": describe_mesh(prepared.partitioner.mesh)
     + (f" (MESH_SHAPE = None: {prepared.mesh_reason})" if prepared.mesh_reason else ""),
-    "attention": describe(prepared.attention),
+    "attention": format_choices(prepared.attention),
     "steps": f"{config.train_steps:,}",
     "MODEL_DIR": str(prepared.model_dir),
   }

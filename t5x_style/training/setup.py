@@ -13,7 +13,7 @@ from etils import epath
 from t5x_style.checkpoints import model_dir
 from t5x_style.errors import UserError
 from t5x_style.models import Transformer
-from t5x_style.models.attention_kernels.choice import Choice
+from t5x_style.models.attention_kernels.pattern import KernelChoice
 from t5x_style.models.config import fields_about
 from t5x_style.models.kernel_choices import attention_choices
 from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
@@ -42,7 +42,7 @@ class Prepared:
   abstract: TrainState
   shardings: TrainState
   mesh_reason: str = ""  # why the mesh is what it is, where the run left it open
-  attention: Mapping[str, Choice] = dataclasses.field(default_factory=dict)  # what computes it
+  attention: Mapping[str, KernelChoice] = dataclasses.field(default_factory=dict)
 
   @property
   def model_dir(self) -> epath.Path:

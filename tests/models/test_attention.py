@@ -9,6 +9,8 @@ import pytest
 
 from t5x_style.models import RotaryScaling, attention
 from t5x_style.models.attention_kernels import xla
+from t5x_style.models.attention_kernels.pattern import Pattern
+from t5x_style.models.attention_kernels.select import attention_inputs
 
 
 def reference(query, key, value, mask, bias, scale):
@@ -36,14 +38,14 @@ def test_attend_equals_float64_reference(kv_heads, causal):
   query = rng.normal(size=(2, 5, 4, 8)).astype(np.float32)
   key, value = rng.normal(size=(2, 2, 7, kv_heads, 8)).astype(np.float32)
   bias = rng.normal(size=(1, 4, 5, 7)).astype(np.float32)
-  scope = attention.Scope.of(attention.Pattern(causal=causal), 5, 7, bias)
-  got = attention.attend(query, key, value, scope, scale=0.3)
-  np.testing.assert_allclose(got, reference(query, key, value, scope.mask, bias, 0.3), atol=2e-6)
+  shared = attention_inputs(Pattern(causal=causal), 5, 7, bias)
+  got = attention.attend(query, key, value, shared, scale=0.3)
+  np.testing.assert_allclose(got, reference(query, key, value, shared.mask, bias, 0.3), atol=2e-6)
 
 
 def test_packed_causal_mask_is_the_one_of_the_docstring():
   segments = jnp.array([[1, 1, 2, 2, 0]])
-  mask = attention.Pattern(segments, segments, causal=True).mask(5, 5)
+  mask = Pattern(segments, segments, causal=True).mask(5, 5)
   np.testing.assert_array_equal(
     mask[0, 0].astype(int),
     [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 0]],
@@ -51,7 +53,7 @@ def test_packed_causal_mask_is_the_one_of_the_docstring():
 
 
 def test_prefix_is_seen_both_ways():
-  mask = attention.Pattern(prefix=jnp.array([[1, 1, 1, 0, 0]]), causal=True).mask(5, 5)
+  mask = Pattern(prefix=jnp.array([[1, 1, 1, 0, 0]]), causal=True).mask(5, 5)
   np.testing.assert_array_equal(
     mask[0, 0].astype(int),
     [[1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]],
@@ -59,7 +61,7 @@ def test_prefix_is_seen_both_ways():
 
 
 def test_window_is_the_one_of_the_docstring():
-  mask = attention.Pattern(window=1).mask(5, 5)
+  mask = Pattern(window=1).mask(5, 5)
   np.testing.assert_array_equal(
     mask[0, 0].astype(int),
     [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, 1, 1]],
@@ -67,7 +69,7 @@ def test_window_is_the_one_of_the_docstring():
 
 
 def test_a_cached_query_sees_the_window_before_it():
-  pattern = attention.Pattern(causal=True, window=2, query_start=jnp.int32(4))
+  pattern = Pattern(causal=True, window=2, query_start=jnp.int32(4))
   np.testing.assert_array_equal(pattern.mask(1, 7)[0, 0].astype(int), [[0, 0, 1, 1, 1, 0, 0]])
 
 
@@ -75,13 +77,13 @@ def test_soft_cap_bends_logits_before_the_bias():
   query, key = jnp.full((1, 1, 1, 1), 3.0), jnp.array([0.0, 50.0])[None, :, None, None]
   value = jnp.array([0.0, 1.0])[None, :, None, None]
   bias = jnp.array([3.0, 0.0])[None, None, None]
-  scope = attention.Scope.of(attention.Pattern(), 1, 2, bias)
-  got = attention.attend(query, key, value, scope, soft_cap=2.0)
+  shared = attention_inputs(Pattern(), 1, 2, bias)
+  got = attention.attend(query, key, value, shared, soft_cap=2.0)
   assert float(got.squeeze()) == pytest.approx(float(jax.nn.sigmoid(2.0 - 3.0)), abs=1e-6)
 
 
 def test_nothing_to_hide_needs_no_mask():
-  assert attention.Pattern().mask(4, 4) is None
+  assert Pattern().mask(4, 4) is None
 
 
 def test_relative_buckets_by_hand():

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from t5x_style.models import Transformer, TransformerConfig
-from t5x_style.models.attention_kernels import choice, short, splash
-from t5x_style.models.kernel_choices import attention_choices, describe
-from t5x_style.partitioning import Partitioner, make_mesh
+from t5x_style.models.kernel_choices import attention_choices, format_choices
+from t5x_style.partitioning import Partitioner, active_mesh, make_mesh
 
 T5 = TransformerConfig(
   vocab_size=64,
@@ -31,17 +30,16 @@ def choices(**changes):
 
 @pytest.fixture
 def on_tpu(monkeypatch):
-  for module in (choice, short, splash):
-    monkeypatch.setattr(module, "current_platform", lambda: "tpu")
+  monkeypatch.setattr(active_mesh, "current_platform", lambda: "tpu")
 
 
 def test_one_kernel_for_all():
-  assert describe(choices()) == "xla (the fastest on CPUs for rows so short or few)"
+  assert format_choices(choices()) == "xla (the fastest on CPUs for rows so short or few)"
 
 
 def test_every_attention_has_its_own(on_tpu):
-  assert describe(choices()) == "short (the fastest on TPUs)"
-  assert describe(choices(attention_soft_cap=30.0)) == (
+  assert format_choices(choices()) == "short (the fastest on TPUs)"
+  assert format_choices(choices(attention_soft_cap=30.0)) == (
     "xla for encoder self-attention, decoder self-attention (the kernel for short rows has no soft "
     "cap); splash for decoder cross-attention (the kernel for short rows has no soft cap)"
   )

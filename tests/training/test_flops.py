@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from t5x_style.models import Transformer, TransformerConfig
-from t5x_style.models.attention import Pattern
+from t5x_style.models.attention_kernels.pattern import Pattern
 from t5x_style.training.flops import step_flops
 
 SIZES = {"vocab_size": 40, "emb_dim": 24, "num_heads": 4, "head_dim": 8, "mlp_dim": 36}

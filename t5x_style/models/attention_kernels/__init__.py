@@ -1,1 +1,1 @@
-"""The kernels that compute attention, one file each, and the choice among them."""
+"""The kernels that compute attention, one file each, and the selection among them."""

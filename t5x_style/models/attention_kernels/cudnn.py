@@ -7,47 +7,40 @@ stays [1, N, L, S]. Added to such a mask it would become [B, N, L, S], and the g
 that differ between rows were silently zero in releases of cuDNN: that is left to XLA.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import jax
 import jax.numpy as jnp
 
-from t5x_style.models.attention_kernels.heads import indivisible, spread_key_heads
-from t5x_style.partitioning.active_mesh import current_platform, num_shards, on_each_device
+from t5x_style.models.attention_kernels.head_sharding import heads_error, repeat_key_heads
+from t5x_style.models.attention_kernels.pattern import AttentionInputs, AttentionSpec, Pattern
+from t5x_style.partitioning.active_mesh import num_shards, on_each_device
 
-if TYPE_CHECKING:
-  from t5x_style.models.attention import Pattern
-  from t5x_style.models.attention_kernels.choice import Case
+PLATFORM, TITLE = "gpu", "cuDNN"
 
 _HEADS = ("batch", None, "heads", "kv")  # of queries, keys and values alike
 
 
-def supports(case: Case) -> str | None:
-  """Why cuDNN cannot do this, or None."""
-  H = case.queries[3]
-  if current_platform() != "gpu":
-    return f"cuDNN runs on NVIDIA GPUs, and the devices are {current_platform().upper()}s"
+def reason_against(spec: AttentionSpec) -> str | None:
+  """Returns why cuDNN cannot compute this, or None if it can."""
+  H = spec.queries[3]
   capability = _compute_capability()
   widest = 256 if capability is None or capability >= (9, 0) else 128
   if capability is not None and capability < (8, 0):
     return f"cuDNN needs compute capability 8.0, the GPU has {'.'.join(map(str, capability))}"
-  if case.dtype not in ("bfloat16", "float16"):
-    return f"cuDNN computes in bfloat16 or float16, DTYPE is {case.dtype!r}"
+  if spec.dtype not in ("bfloat16", "float16"):
+    return f"cuDNN computes in bfloat16 or float16, DTYPE is {spec.dtype!r}"
   if H % 8 or H > widest:
     return f"cuDNN takes heads of a multiple of 8 up to {widest}, not {H}"
-  if case.soft_cap is not None:
+  if spec.soft_cap is not None:
     return "cuDNN has no soft cap"
   if num_shards(("batch", "length"))[1] > 1:
     return "cuDNN cannot split the length over devices"
-  masked = _drawn(case.pattern, case.queries[1] == case.keys[1])
-  if case.bias and (masked or case.pattern.window is not None):
+  masked = _drawn(spec.pattern, spec.queries[1] == spec.keys[1])
+  if spec.bias and (masked or spec.pattern.window is not None):
     return "cuDNN takes no bias together with packed rows, prefixes or windows"
-  if (case.bias or masked) and (case.queries[1] % 2 or case.keys[1] % 2):
-    lengths = f"{case.queries[1]} and {case.keys[1]}"
+  if (spec.bias or masked) and (spec.queries[1] % 2 or spec.keys[1] % 2):
+    lengths = f"{spec.queries[1]} and {spec.keys[1]}"
     return f"cuDNN takes a bias or a mask for even lengths alone, not {lengths}"
-  return indivisible(case)
+  return heads_error(spec)
 
 
 def make_mask(pattern: Pattern, query_length: int, key_length: int) -> jax.Array | None:
@@ -62,14 +55,13 @@ def attend(
   query: jax.Array,
   key: jax.Array,
   value: jax.Array,
-  pattern: Pattern,
-  mask: jax.Array | None,
-  bias: jax.Array | None,
+  inputs: AttentionInputs,
   scale: float,
   soft_cap: float | None,
 ) -> jax.Array:
   """As `attention.attend`."""
-  assert soft_cap is None  # As `supports` has it.
+  assert soft_cap is None  # See reason_against.
+  pattern, mask, bias = inputs.pattern, inputs.mask, inputs.bias
   lengths = None
   if mask is None and pattern.key_segments is not None:
     # Of no key at all, cuDNN would make NaN: such rows see one, and the caller sets them to zero.
@@ -97,7 +89,7 @@ def attend(
     None if mask is None else ("batch" if mask.shape[0] > 1 else None, None, None, None),
     None if lengths is None else ("batch",),
   )
-  key, value = (spread_key_heads(x, query.shape[2]) for x in (key, value))
+  key, value = (repeat_key_heads(x, query.shape[2]) for x in (key, value))
   run = on_each_device(on_one, names, _HEADS)
   return run(query, key, value, None if bias is None else bias.astype(query.dtype), mask, lengths)
 

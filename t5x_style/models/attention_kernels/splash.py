@@ -1,9 +1,6 @@
 """Splash attention: JAX's Pallas kernel for TPUs, which holds no logits and skips hidden blocks."""
 
-from __future__ import annotations
-
 import functools
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +8,20 @@ from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 from jax.sharding import NamedSharding
 
-from t5x_style.models.attention_kernels.heads import OUTPUT_NAME, indivisible, spread_key_heads
+from t5x_style.models.attention_kernels.head_sharding import heads_error, repeat_key_heads
+from t5x_style.models.attention_kernels.pattern import (
+  OUTPUT_NAME,
+  AttentionInputs,
+  AttentionSpec,
+  Pattern,
+)
 from t5x_style.partitioning.active_mesh import (
-  current_platform,
   num_shards,
   on_each_device,
   partition_spec,
 )
 
-if TYPE_CHECKING:
-  from t5x_style.models.attention import Pattern
-  from t5x_style.models.attention_kernels.choice import Case
+PLATFORM, TITLE = "tpu", "splash attention"
 
 _LANES = 128  # Lengths are padded to a multiple of it, the width of a TPU's vector unit.
 _BLOCK_SIZES = (512, 384, 256, 128)
@@ -29,16 +29,14 @@ _QUERIES = ("batch", "heads", "length", "kv")
 _KEYS = ("batch", "heads", None, "kv")  # Where the length is split, keys and values are gathered.
 
 
-def supports(case: Case) -> str | None:
-  """Why splash attention cannot do this, or None."""
-  if current_platform() != "tpu":
-    return f"splash attention runs on TPUs, and the devices are {current_platform().upper()}s"
-  if case.bias:
+def reason_against(spec: AttentionSpec) -> str | None:
+  """Returns why splash attention cannot compute this, or None if it can."""
+  if spec.bias:
     return "splash attention has no bias, which relative positions need"
-  shards, length = num_shards(("batch", "length"))[1], case.queries[1]
+  shards, length = num_shards(("batch", "length"))[1], spec.queries[1]
   if shards > 1 and length % (shards * _LANES):
     return f"{length} queries are not a multiple of {_LANES} on each of {shards} devices"
-  return indivisible(case)
+  return heads_error(spec)
 
 
 def make_mask(pattern: Pattern, query_length: int, key_length: int) -> None:
@@ -50,18 +48,16 @@ def attend(
   query: jax.Array,
   key: jax.Array,
   value: jax.Array,
-  pattern: Pattern,
-  mask: None,
-  bias: None,
+  inputs: AttentionInputs,
   scale: float,
   soft_cap: float | None,
   *,
   interpret: bool = False,
 ) -> jax.Array:
   """As `attention.attend`; `interpret` runs it without a TPU, slowly."""
-  del mask, bias
+  pattern = inputs.pattern
   L, S = query.shape[1], key.shape[1]
-  key, value = (spread_key_heads(x, query.shape[2]) for x in (key, value))
+  key, value = (repeat_key_heads(x, query.shape[2]) for x in (key, value))
   query, key, value = (
     _padded(x.swapaxes(1, 2), 2, 0) for x in ((query * scale).astype(query.dtype), key, value)
   )

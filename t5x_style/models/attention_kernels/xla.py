@@ -1,26 +1,22 @@
 """Attention in plain operations that XLA compiles for every device: it can do all that is asked."""
 
-from __future__ import annotations
-
 import functools
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
+from t5x_style.models.attention_kernels.pattern import AttentionInputs, AttentionSpec, Pattern
 from t5x_style.soft_cap import soft_capped
-
-if TYPE_CHECKING:
-  from t5x_style.models.attention import Pattern
-  from t5x_style.models.attention_kernels.choice import Case
 
 # Far below any real logit, yet finite: a row with every key hidden averages instead of giving NaN.
 HIDDEN = -1e10
 
+PLATFORM, TITLE = None, "XLA"
 
-def supports(case: Case) -> str | None:
-  """Nothing is against it."""
-  del case
+
+def reason_against(spec: AttentionSpec) -> str | None:
+  """Returns None: XLA can compute every attention."""
+  del spec
   return None
 
 
@@ -33,9 +29,7 @@ def attend(
   query: jax.Array,
   key: jax.Array,
   value: jax.Array,
-  pattern: Pattern,
-  mask: jax.Array | None,
-  bias: jax.Array | None,
+  inputs: AttentionInputs,
   scale: float,
   soft_cap: float | None,
 ) -> jax.Array:
@@ -43,7 +37,7 @@ def attend(
 
   The bias stays [1, N, L, S]: XLA adds it to each row of the batch as it writes the logits.
   """
-  del pattern
+  mask, bias = inputs.mask, inputs.bias
   B, L, N, H = query.shape
   S, K = key.shape[1:3]
   # Heads before lengths, so that every product is a plain one for each row and head; and no

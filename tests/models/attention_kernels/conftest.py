@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.models.attention import Pattern, Scope, attend
-from t5x_style.models.attention_kernels.choice import Choice
+from t5x_style.models.attention import attend
+from t5x_style.models.attention_kernels.pattern import KernelChoice, Pattern
+from t5x_style.models.attention_kernels.select import attention_inputs
 
 # Two rows of 200 tokens: documents of 90 and 70 tokens and padding; one of 130, one of 70.
 LENGTH, SCALE = 200, 0.25
@@ -107,8 +108,8 @@ def compute(kernel, pattern, inputs, with_bias=False, soft_cap=None, dtype="floa
   @jax.jit
   def run(query, key, value, cotangent, bias, pattern):
     def output(query, key, value, bias):
-      scope = Scope.of(pattern, *lengths, bias, Choice(kernel))
-      return attend(query, key, value, scope, scale=SCALE, soft_cap=soft_cap)
+      shared = attention_inputs(pattern, *lengths, bias, KernelChoice(kernel))
+      return attend(query, key, value, shared, scale=SCALE, soft_cap=soft_cap)
 
     out, pull = jax.vjp(output, query, key, value, bias)
     return (out, *pull(cotangent))

@@ -12,17 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_style.models.attention import Pattern, Scope, attend
-from t5x_style.models.attention_kernels import blocked, short
-from t5x_style.models.attention_kernels.choice import Choice
+from t5x_style.models.attention import attend
+from t5x_style.models.attention_kernels import cpu_blocks, short_rows
+from t5x_style.models.attention_kernels.pattern import KernelChoice, Pattern
+from t5x_style.models.attention_kernels.select import attention_inputs
 from t5x_style.partitioning import Partitioner, make_mesh
 from tests.models.attention_kernels.conftest import reference
 
 B, L, N, K, H = 8, 40, 4, 1, 64  # One key head for two devices.
 SCALE = 0.1
-short.attend = functools.partial(short.attend, interpret=True)
-short._MOST_QUERIES = 32  # Two blocks, the second of which is padded.
-blocked._FEWEST_QUERIES, blocked._MOST_UNROLLED = 16, 0  # Parts, and loops.
+short_rows.attend = functools.partial(short_rows.attend, interpret=True)
+short_rows._MOST_QUERIES = 32  # Two blocks, the second of which is padded.
+cpu_blocks._FEWEST_QUERIES, cpu_blocks._MOST_UNROLLED = 16, 0  # Parts, and loops.
 rng = np.random.default_rng(0)
 arrays = tuple(  # query, key, value, and the output's cotangent
   rng.normal(size=(B, L, heads, H)).astype(np.float32) for heads in (N, K, K, N)
@@ -39,8 +40,8 @@ def run(kernel, partitioner):
     pattern = Pattern(segments, segments, causal=True)
 
     def output(query, key, value, bias):
-      scope = Scope.of(pattern, L, L, bias, Choice(kernel))
-      return attend(query, key, value, scope, scale=SCALE)
+      shared = attention_inputs(pattern, L, L, bias, KernelChoice(kernel))
+      return attend(query, key, value, shared, scale=SCALE)
 
     out, pull = jax.vjp(output, query, key, value, bias)
     return (out, *pull(cotangent))

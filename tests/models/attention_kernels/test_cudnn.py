@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
-from t5x_style.models.attention import Scope, attend
-from t5x_style.models.attention_kernels.choice import Choice
+from t5x_style.models.attention import attend
+from t5x_style.models.attention_kernels.pattern import KernelChoice
+from t5x_style.models.attention_kernels.select import attention_inputs
 from t5x_style.partitioning import Partitioner, make_mesh
 
 B, L, N, K, H = 2, 200, 4, 2, 16
@@ -26,8 +27,8 @@ def calls(pattern, bias):
     arrays[3] = None
 
   def loss(query, key, value, bias):
-    scope = Scope.of(pattern, L, L, bias, Choice("cudnn"))
-    return attend(query, key, value, scope).astype(jnp.float32).sum()
+    shared = attention_inputs(pattern, L, L, bias, KernelChoice("cudnn"))
+    return attend(query, key, value, shared).astype(jnp.float32).sum()
 
   # What JAX asks of the machine before it lowers: a GPU of compute capability 9 with cuDNN 9.10.
   patch = functools.partial(mock.patch.object, fused_attention_stablehlo)

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from t5x_style.models.attention import Pattern, Scope, attend
-from t5x_style.models.attention_kernels.choice import Case, choose
+from t5x_style.models.attention import attend
+from t5x_style.models.attention_kernels.pattern import AttentionSpec, Pattern
+from t5x_style.models.attention_kernels.select import attention_inputs, choose_kernel
 from t5x_style.partitioning import Partitioner, make_mesh
 from t5x_style.planning import topologies
 
@@ -30,10 +31,10 @@ def compiled(topology, mesh_shape, sizes, kernel, bias=False, key_length=None, *
   def loss(query, key, value, bias, queries, keys):
     prefix = queries if pattern.get("prefix") else None
     who = Pattern(queries, keys, **{"causal": True, **pattern, "prefix": prefix})
-    case = Case(query.shape, key.shape, "bfloat16", who, bias is not None)
-    chosen = choose("auto", "it", case)
+    case = AttentionSpec(query.shape, key.shape, "bfloat16", who, bias is not None)
+    chosen = choose_kernel("auto", "it", case)
     assert chosen.name == kernel
-    out = attend(query, key, value, Scope.of(who, L, S, bias, chosen), scale=0.1)
+    out = attend(query, key, value, attention_inputs(who, L, S, bias, chosen), scale=0.1)
     return out.astype(jnp.float32).sum()
 
   with partitioner.context():

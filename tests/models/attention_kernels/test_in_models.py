@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.models.attention_kernels import blocked, choice, short, splash
+from t5x_style.models.attention_kernels import cpu_blocks, select, short_rows, splash
 
 LENGTH, SPLIT = 12, 7
 
@@ -19,11 +19,11 @@ def on(monkeypatch, on_platform):
 
   def patch(kernel):
     on_platform({"splash": "tpu", "short": "tpu", "cudnn": "gpu"}.get(kernel, "cpu"))
-    monkeypatch.setattr(choice, "_SHORT", LENGTH if kernel == "short" else 0)
-    monkeypatch.setattr(blocked, "pays", lambda case: kernel == "blocked")
+    monkeypatch.setattr(select, "_SHORT", LENGTH if kernel == "short" else 0)
+    monkeypatch.setattr(cpu_blocks, "pays", lambda spec: kernel == "blocked")
     for name, value in {"_MOST_UNROLLED": 0, "_BLOCK_BYTES": 1, "_FEWEST_QUERIES": 4}.items():
-      monkeypatch.setattr(blocked, name, value)  # Loops, over heads, in parts.
-    for module in (short, splash):
+      monkeypatch.setattr(cpu_blocks, name, value)  # Loops, over heads, in parts.
+    for module in (short_rows, splash):
       monkeypatch.setattr(module, "attend", functools.partial(module.attend, interpret=True))
     original = jax.nn.dot_product_attention
     by_xla = lambda *args, **kwargs: original(*args, **{**kwargs, "implementation": "xla"})

@@ -5,8 +5,8 @@ import functools
 import jax.numpy as jnp
 import pytest
 
-from t5x_style.models.attention import Pattern
 from t5x_style.models.attention_kernels import splash
+from t5x_style.models.attention_kernels.pattern import Pattern
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,8 @@ where it lies. Heads narrower than the 128 lanes of a TPU go through together, a
 left them side by side: nothing is turned around.
 """
 
-from __future__ import annotations
-
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +20,17 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from t5x_style.models.attention_kernels.heads import OUTPUT_NAME, indivisible
+from t5x_style.models.attention_kernels.head_sharding import heads_error
+from t5x_style.models.attention_kernels.pattern import (
+  OUTPUT_NAME,
+  AttentionInputs,
+  AttentionSpec,
+  Pattern,
+)
 from t5x_style.models.attention_kernels.xla import HIDDEN
-from t5x_style.partitioning.active_mesh import current_platform, num_shards, on_each_device
+from t5x_style.partitioning.active_mesh import num_shards, on_each_device
 
-if TYPE_CHECKING:
-  from t5x_style.models.attention import Pattern
-  from t5x_style.models.attention_kernels.choice import Case
+PLATFORM, TITLE = "tpu", "the kernel for short rows"
 
 _LANES = 128  # the width of a TPU's vector unit
 _ROWS = 16  # What a tile of bfloat16 has: parts of a row are whole tiles.
@@ -42,23 +44,19 @@ _PARAMETERS = pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", 
 _Arrays = dict[str, jax.Array]
 
 
-def supports(case: Case) -> str | None:
-  """Why this kernel cannot do this, or None."""
-  if current_platform() != "tpu":
-    return (
-      f"the kernel for short rows runs on TPUs, and the devices are {current_platform().upper()}s"
-    )
-  if case.soft_cap is not None:
+def reason_against(spec: AttentionSpec) -> str | None:
+  """Returns why this kernel cannot compute this, or None if it can."""
+  if spec.soft_cap is not None:
     return "the kernel for short rows has no soft cap"
   if num_shards(("batch", "length"))[1] > 1:
     return "the kernel for short rows cannot split the length over devices"
-  reason = indivisible(case)
+  reason = heads_error(spec)
   if reason:
     return reason
-  heads, width = case.queries[2] // num_shards(("heads",))[0], case.queries[3]
-  together, keys = _together(heads, width), case.keys[1]
-  if _fitting(together, width, keys, case.dtype) < min(case.queries[1], _FEWEST_QUERIES):
-    size = f"{together} x {width} numbers in {case.dtype}"
+  heads, width = spec.queries[2] // num_shards(("heads",))[0], spec.queries[3]
+  together, keys = _together(heads, width), spec.keys[1]
+  if _fitting(together, width, keys, spec.dtype) < min(spec.queries[1], _FEWEST_QUERIES):
+    size = f"{together} x {width} numbers in {spec.dtype}"
     return f"{keys:,} keys of {size} do not fit on the chip at once"
   return None
 
@@ -72,28 +70,27 @@ def attend(
   query: jax.Array,
   key: jax.Array,
   value: jax.Array,
-  pattern: Pattern,
-  mask: None,
-  bias: jax.Array | None,
+  inputs: AttentionInputs,
   scale: float,
-  soft_cap: None,
+  soft_cap: float | None,
   *,
   interpret: bool = False,
 ) -> jax.Array:
   """As `attention.attend`; `interpret` runs it without a TPU, slowly."""
-  del mask, soft_cap
+  del soft_cap  # See reason_against.
+  pattern, bias = inputs.pattern, inputs.bias
   (B, L, N, H), S = query.shape, key.shape[1]
   key, value = (jnp.repeat(x, N // x.shape[2], axis=2) for x in (key, value))
   query = (query * scale).astype(query.dtype)
-  inputs: _Arrays = {
+  arrays: _Arrays = {
     name: x.reshape(*x.shape[:2], N * H)
     for name, x in (("query", query), ("key", key), ("value", value))
   }
-  names: dict[str, Any] = dict.fromkeys(inputs, _FLAT)
+  names: dict[str, Any] = dict.fromkeys(arrays, _FLAT)
   if bias is not None:
-    inputs["bias"], names["bias"] = bias[0], ("heads", None, None)
+    arrays["bias"], names["bias"] = bias[0], ("heads", None, None)
   if marks := _marks(pattern, B, L, S):
-    inputs |= marks
+    arrays |= marks
     names |= dict.fromkeys(marks, ("batch", None, None))
   together = _together(N // num_shards(("heads",))[0], H)
   fitting = _fitting(together, H, S, query.dtype)
@@ -108,10 +105,10 @@ def attend(
     interpret,
   )
   if rest := -L % form.block:
-    for name in inputs.keys() & {"query", "bias", "query_marks"}:
-      inputs[name] = jnp.pad(inputs[name], ((0, 0), (0, rest), (0, 0)))
+    for name in arrays.keys() & {"query", "bias", "query_marks"}:
+      arrays[name] = jnp.pad(arrays[name], ((0, 0), (0, rest), (0, 0)))
   run = on_each_device(functools.partial(_attend, form), (names,), _FLAT)
-  out = checkpoint_name(run(inputs)[:, :L], OUTPUT_NAME)
+  out = checkpoint_name(run(arrays)[:, :L], OUTPUT_NAME)
   return out.reshape(B, L, N, H)
 
 

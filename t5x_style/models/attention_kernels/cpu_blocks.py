@@ -10,23 +10,18 @@ section 3.1). A batch of a few rows is not looped over: a row is a block, and it
 Queries that see no key give zeros, and no gradient.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from t5x_style.models.attention_kernels import xla
-from t5x_style.models.attention_kernels.heads import indivisible, spread_key_heads
-from t5x_style.partitioning.active_mesh import current_platform, num_shards, on_each_device
+from t5x_style.models.attention_kernels.head_sharding import heads_error, repeat_key_heads
+from t5x_style.models.attention_kernels.pattern import AttentionInputs, AttentionSpec, Pattern
+from t5x_style.partitioning.active_mesh import num_shards, on_each_device
 from t5x_style.soft_cap import soft_cap_slope, soft_capped
-
-if TYPE_CHECKING:
-  from t5x_style.models.attention import Pattern
-  from t5x_style.models.attention_kernels.choice import Case
 
 # Measured on two cores with 512 KiB of cache each and 32 MiB for both, on nothing larger.
 _CACHE_BYTES = 2**23  # of logits of the whole batch: no gain up to these
@@ -41,28 +36,27 @@ _BY_HEADS = ("batch", None, "heads", None)
 # [B or 1, 1, L or 1, S].
 _Arrays = dict[str, jax.Array]
 
+PLATFORM, TITLE = "cpu", "attention by blocks"
+
 make_mask = xla.make_mask
 
 
-def supports(case: Case) -> str | None:
-  """Why this kernel cannot do this, or None."""
-  platform = current_platform()
-  if platform != "cpu":
-    return f"attention by blocks is for CPUs, and the devices are {platform.upper()}s"
+def reason_against(spec: AttentionSpec) -> str | None:
+  """Returns why this kernel cannot compute this, or None if it can."""
   if num_shards(("batch", "length"))[1] > 1:
     return "attention by blocks cannot split the length over devices"
-  return indivisible(case)
+  return heads_error(spec)
 
 
-def pays(case: Case) -> bool:
+def pays(spec: AttentionSpec) -> bool:
   """Whether a device's logits are too many for its caches, and rows long enough for blocks."""
-  (B, L, N, _), (_, S, K, _) = case.queries, case.keys
+  (B, L, N, _), (_, S, K, _) = spec.queries, spec.keys
   rows, heads = num_shards(("batch", "heads"))
   if 4 * B * N * L * S <= _CACHE_BYTES * rows * heads:
     return False
   computed = sum(
     (part.last_query - part.first_query) * (part.last_key - part.first_key)
-    for part in _parts(case.pattern, L, S, N // K)
+    for part in _parts(spec.pattern, L, S, N // K)
   )
   return 4 * L * S >= _BLOCK_BYTES // 2 or computed < 0.8 * L * S
 
@@ -71,15 +65,14 @@ def attend(
   query: jax.Array,
   key: jax.Array,
   value: jax.Array,
-  pattern: Pattern,
-  mask: jax.Array | None,
-  bias: jax.Array | None,
+  inputs: AttentionInputs,
   scale: float,
   soft_cap: float | None,
 ) -> jax.Array:
   """As `attention.attend`."""
+  pattern, mask, bias = inputs.pattern, inputs.mask, inputs.bias
   L, S = query.shape[1], key.shape[1]
-  key, value = (spread_key_heads(x, query.shape[2]) for x in (key, value))
+  key, value = (repeat_key_heads(x, query.shape[2]) for x in (key, value))
   arrays = {"query": (query * scale).astype(query.dtype), "key": key, "value": value}
   names: dict[str, Any] = dict.fromkeys(arrays, _BY_HEADS)
   if bias is not None:

@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from t5x_style.models.attention import Pattern
-from t5x_style.models.attention_kernels import short
+from t5x_style.models.attention_kernels import short_rows
+from t5x_style.models.attention_kernels.pattern import AttentionInputs, Pattern
 from t5x_style.models.stack import REMAT_POLICIES
 
 
 @pytest.fixture(autouse=True)
 def interpreted(monkeypatch):
   """In parts of 112 queries, so that rows of 200 are padded to two of them."""
-  monkeypatch.setattr(short, "attend", functools.partial(short.attend, interpret=True))
-  monkeypatch.setattr(short, "_MOST_QUERIES", 112)
+  monkeypatch.setattr(short_rows, "attend", functools.partial(short_rows.attend, interpret=True))
+  monkeypatch.setattr(short_rows, "_MOST_QUERIES", 112)
 
 
 @pytest.mark.parametrize("with_bias", [True, pytest.param(False, marks=pytest.mark.slow)])
@@ -34,17 +34,17 @@ def test_heads_side_by_side(inputs, pattern, check, N, H):
 
 
 def test_a_row_at_once(inputs, pattern, check, monkeypatch):
-  monkeypatch.setattr(short, "_MOST_QUERIES", 512)
+  monkeypatch.setattr(short_rows, "_MOST_QUERIES", 512)
   check("short", pattern("packed, prefix"), inputs(), with_bias=True)
 
 
 def test_parts(monkeypatch):
-  monkeypatch.setattr(short, "_MOST_QUERIES", 512)
+  monkeypatch.setattr(short_rows, "_MOST_QUERIES", 512)
   lengths = (114, 512, 600, 2048)
-  fitting = [short._fitting(2, 64, S, "bfloat16") for S in lengths]
-  blocks = [short._block(L, count) for L, count in zip(lengths, fitting, strict=True)]
+  fitting = [short_rows._fitting(2, 64, S, "bfloat16") for S in lengths]
+  blocks = [short_rows._block(L, count) for L, count in zip(lengths, fitting, strict=True)]
   assert blocks[:3] == [114, 512, 304]  # The last is cut in two.
-  assert blocks[3] % 16 == 0 and short._FEWEST_QUERIES <= blocks[3] <= fitting[3]
+  assert blocks[3] % 16 == 0 and short_rows._FEWEST_QUERIES <= blocks[3] <= fitting[3]
 
 
 def test_in_bfloat16(inputs, pattern, check):
@@ -60,7 +60,7 @@ def test_what_is_computed_again(inputs, pattern, policy, calls):
   query, key, value, *_ = inputs()
 
   def loss(query, key, value):
-    out = short.attend(query, key, value, pattern("packed"), None, None, 1.0, None)
+    out = short_rows.attend(query, key, value, AttentionInputs(pattern("packed")), 1.0, None)
     return (out**2).sum()
 
   program = jax.make_jaxpr(jax.grad(jax.checkpoint(loss, policy=REMAT_POLICIES[policy])))

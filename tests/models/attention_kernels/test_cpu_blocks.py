@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.models.attention import Pattern
-from t5x_style.models.attention_kernels import blocked
+from t5x_style.models.attention_kernels import cpu_blocks
+from t5x_style.models.attention_kernels.pattern import AttentionInputs, Pattern
 
 SEGMENTS = np.array([[1] * 90 + [2] * 70 + [0] * 40, [1] * 130 + [2] * 70])
 
@@ -18,9 +18,9 @@ def form(request, monkeypatch):
   """Blocks of a head, of all heads of a row or of two rows, and rows of 200 in three parts."""
   head = 4 * 200 * 200 * 2  # the bytes of a key head's logits
   sizes = {"heads": (head, 0), "rows": (4 * head, 0), "unrolled": (head, 8)}[request.param]
-  monkeypatch.setattr(blocked, "_BLOCK_BYTES", sizes[0])
-  monkeypatch.setattr(blocked, "_MOST_UNROLLED", sizes[1])
-  monkeypatch.setattr(blocked, "_FEWEST_QUERIES", 60)
+  monkeypatch.setattr(cpu_blocks, "_BLOCK_BYTES", sizes[0])
+  monkeypatch.setattr(cpu_blocks, "_MOST_UNROLLED", sizes[1])
+  monkeypatch.setattr(cpu_blocks, "_FEWEST_QUERIES", 60)
   return request.param
 
 
@@ -31,13 +31,13 @@ def test_every_pattern(any_pattern, inputs, check):
 
 @pytest.mark.parametrize(("key_heads", "rows"), [(1, 1), (2, 1), (4, 1), (4, 2)])
 def test_blocks_of_every_shape(inputs, check, monkeypatch, key_heads, rows):
-  monkeypatch.setattr(blocked, "_BLOCK_BYTES", key_heads * rows * 4 * 2 * 200 * 200)
-  monkeypatch.setattr(blocked, "_MOST_UNROLLED", 0)
-  monkeypatch.setattr(blocked, "_FEWEST_QUERIES", 60)
+  monkeypatch.setattr(cpu_blocks, "_BLOCK_BYTES", key_heads * rows * 4 * 2 * 200 * 200)
+  monkeypatch.setattr(cpu_blocks, "_MOST_UNROLLED", 0)
+  monkeypatch.setattr(cpu_blocks, "_FEWEST_QUERIES", 60)
   segments = jnp.tile(SEGMENTS, (2, 1))
   pattern = Pattern(segments, segments, causal=True)
   given = inputs(N=8, K=4, rows=4)
-  form = blocked._form(None, (), {"query": given[0], "key": given[1]})
+  form = cpu_blocks._form(None, (), {"query": given[0], "key": given[1]})
   assert (form.key_heads, form.rows, form.unrolled) == (key_heads, rows, False)
   check("blocked", pattern, given, with_bias=True)
 
@@ -48,7 +48,7 @@ def test_queries_that_see_nothing(inputs):
   mask = pattern.mask(200, 200)
 
   def run(query, key, value, bias):
-    return blocked.attend(query, key, value, pattern, mask, bias, 1.0, None)
+    return cpu_blocks.attend(query, key, value, AttentionInputs(pattern, mask, bias), 1.0, None)
 
   out, pull = jax.vjp(run, query, key, value, bias)
   assert (out[0] == 0).all() and (out[1] != 0).all()
@@ -82,15 +82,15 @@ def test_loops_never_hold_all_logits(inputs):
   query, key, value, *_ = inputs(400, 400, rows=12, K=4)
 
   def loss(query, key, value):
-    return (blocked.attend(query, key, value, Pattern(), None, None, 1.0, None) ** 2).sum()
+    return (cpu_blocks.attend(query, key, value, AttentionInputs(Pattern()), 1.0, None) ** 2).sum()
 
   program = jax.jit(jax.grad(loss, (0, 1, 2))).lower(query, key, value).compile()
   assert program.memory_analysis().temp_size_in_bytes < 4 * 12 * 4 * 400 * 400 / 2
 
 
 def test_parts_leave_out_what_is_hidden(pattern, monkeypatch):
-  monkeypatch.setattr(blocked, "_FEWEST_QUERIES", 60)
-  keys = lambda name: [x[2:] for x in blocked._parts(pattern(name), 200, 200, 1)]
+  monkeypatch.setattr(cpu_blocks, "_FEWEST_QUERIES", 60)
+  keys = lambda name: [x[2:] for x in cpu_blocks._parts(pattern(name), 200, 200, 1)]
   assert keys("causal") == keys("packed, causal") == [(0, 66), (0, 133), (0, 200)]
   assert keys("window") == [(0, 103), (29, 170), (96, 200)]
   assert keys("window, causal") == [(0, 66), (29, 133), (96, 200)]
@@ -99,7 +99,7 @@ def test_parts_leave_out_what_is_hidden(pattern, monkeypatch):
 
 
 def test_long_rows_are_cut(pattern):
-  sizes = lambda *lengths: {a - b for b, a, *_ in blocked._parts(pattern("both ways"), *lengths)}
+  sizes = lambda *lengths: {a - b for b, a, *_ in cpu_blocks._parts(pattern("both ways"), *lengths)}
   assert sizes(512, 512, 1) == {512}
   assert sizes(512, 512, 4) == {256}
   assert sizes(2048, 2048, 1) == {256}

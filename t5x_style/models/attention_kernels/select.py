@@ -1,0 +1,101 @@
+"""Selects the kernel that computes an attention, by the platform, the shapes and the pattern."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from t5x_style.errors import UserError
+from t5x_style.models.attention_kernels import cpu_blocks, cudnn, short_rows, splash, xla
+from t5x_style.models.attention_kernels.pattern import (
+  XLA,
+  AttentionInputs,
+  AttentionSpec,
+  KernelChoice,
+  Pattern,
+)
+from t5x_style.partitioning import active_mesh
+
+# Each kernel is a module with
+#   PLATFORM: "cpu", "gpu" or "tpu"; None runs anywhere;
+#   TITLE: what error messages call the kernel;
+#   reason_against(spec): why the kernel cannot compute this on its platform, or None;
+#   make_mask(pattern, L, S): the mask that it needs, made once for all layers, or None;
+#   attend(query, key, value, inputs, scale, soft_cap): as attention.attend.
+KERNELS: Mapping[str, Any] = {
+  "xla": xla,
+  "cudnn": cudnn,
+  "splash": splash,
+  "short": short_rows,
+  "blocked": cpu_blocks,
+}
+
+_SHORT = 512  # Up to this many keys "short" comes before splash.
+
+_DEVICES = {"cpu": "CPUs", "gpu": "NVIDIA GPUs", "tpu": "TPUs"}
+
+
+def attention_inputs(
+  pattern: Pattern,
+  query_length: int,
+  key_length: int,
+  bias: jax.Array | None = None,
+  kernel: KernelChoice = XLA,
+) -> AttentionInputs:
+  """Returns the inputs of an attention of `query_length` queries to `key_length` keys."""
+  mask = KERNELS[kernel.name].make_mask(pattern, query_length, key_length)
+  return AttentionInputs(pattern, mask, bias, pattern.sees_any_key(), kernel)
+
+
+def choose_kernel(requested: str, attention: str, spec: AttentionSpec) -> KernelChoice:
+  """Returns the requested kernel; for "auto" the fastest that can compute the attention.
+
+  Args:
+    requested: the value of TransformerConfig.attention.
+    attention: its name in error messages, for example "the decoder's self-attention".
+
+  Raises:
+    UserError: the requested kernel cannot compute this attention on these devices.
+  """
+  (devices,) = active_mesh.num_shards(("batch",))
+  if spec.queries[0] % devices:  # A few rows to sample from, not a training batch.
+    return KernelChoice("xla", f"{spec.queries[0]} rows do not divide over {devices} devices")
+  if requested == "auto":
+    return _fastest(spec)
+  reason = reason_against(requested, spec)
+  if reason:
+    raise UserError(
+      f"ATTENTION = {requested!r} cannot compute {attention}: {reason}. Set ATTENTION = 'auto', "
+      f"which takes {_fastest(spec).name!r} for it."
+    )
+  return KernelChoice(requested, "requested by ATTENTION")
+
+
+def reason_against(name: str, spec: AttentionSpec) -> str | None:
+  """Returns why a kernel cannot compute an attention on these devices, or None if it can."""
+  kernel, platform = KERNELS[name], active_mesh.current_platform()
+  if kernel.PLATFORM not in (None, platform):
+    needed = _DEVICES[kernel.PLATFORM]
+    return f"{kernel.TITLE} runs on {needed}, and the devices are {platform.upper()}s"
+  return kernel.reason_against(spec)
+
+
+def _fastest(spec: AttentionSpec) -> KernelChoice:
+  platform = active_mesh.current_platform()
+  if platform == "gpu":
+    fast = ["cudnn"]
+  elif platform == "tpu" and not spec.bias:
+    fast = ["short", "splash"] if spec.keys[1] <= _SHORT else ["splash"]
+  elif platform == "tpu":
+    fast = ["short"]  # Splash attention has no bias.
+  elif cpu_blocks.pays(spec):
+    fast = ["blocked"]
+  else:
+    return KernelChoice("xla", "the fastest on CPUs for rows so short or few")
+  reasons: list[str] = []
+  for name in fast:
+    reason = reason_against(name, spec)
+    if reason is None:
+      return KernelChoice(name, "; ".join(reasons) or f"the fastest on {platform.upper()}s")
+    reasons.append(reason)
+  return KernelChoice("xla", "; ".join(reasons))

@@ -1,0 +1,82 @@
+"""Who computes what: never a kernel that cannot, and never without a reason."""
+
+import jax.numpy as jnp
+import pytest
+
+from t5x_style.models.attention_kernels import cudnn
+from t5x_style.models.attention_kernels.pattern import AttentionSpec, Pattern
+from t5x_style.models.attention_kernels.select import choose_kernel
+
+IDS = jnp.ones((8, 256), jnp.int32)
+CAUSAL = Pattern(causal=True)
+PACKED = Pattern(IDS, IDS, causal=True)
+
+
+def spec(pattern=CAUSAL, length=256, heads=8, width=64, dtype="bfloat16", **rest):
+  sizes = (8, length, heads, width)
+  return AttentionSpec(sizes, sizes, dtype, pattern, **rest)
+
+
+@pytest.mark.parametrize(
+  ("platform", "asked", "kernel", "reason"),
+  [
+    ("cpu", spec(length=128), "xla", "the fastest on CPUs for rows so short or few"),
+    ("cpu", spec(Pattern(), heads=128), "xla", "the fastest on CPUs for rows so short or few"),
+    ("cpu", spec(length=512, bias=True, dtype="float32"), "blocked", "the fastest on CPUs"),
+    ("cpu", spec(PACKED, heads=24), "blocked", "the fastest on CPUs"),
+    ("cpu", spec(Pattern(window=128), heads=24), "xla", "the fastest on CPUs for rows so short"),
+    ("tpu", spec(PACKED), "short", "the fastest on TPUs"),
+    ("tpu", spec(length=1024), "splash", "the fastest on TPUs"),
+    ("tpu", spec(length=2048, bias=True), "short", "the fastest on TPUs"),
+    ("tpu", spec(heads=3, bias=True), "short", "the fastest on TPUs"),
+    ("tpu", spec(soft_cap=50.0), "splash", "the kernel for short rows has no soft cap"),
+    ("tpu", spec(length=2560, bias=True), "xla", "2,560 keys of 2 x 64 numbers in bfloat16 do not"),
+    ("tpu", spec(length=2048, width=256, bias=True), "xla", "2,048 keys of 1 x 256 numbers in b"),
+    ("tpu", spec(length=512, heads=25), "splash", "512 keys of 25 x 64 numbers in bfloat16 do not"),
+    ("gpu", spec(PACKED), "cudnn", "the fastest on GPUs"),
+    ("gpu", spec(bias=True), "cudnn", "the fastest on GPUs"),
+    ("gpu", spec(PACKED, bias=True), "xla", "no bias together with packed rows"),
+    ("gpu", spec(Pattern(window=64, causal=True), bias=True), "xla", "no bias together with"),
+    ("gpu", spec(dtype="float32"), "xla", "DTYPE is 'float32'"),
+    ("gpu", spec(width=60), "xla", "a multiple of 8 up to 256, not 60"),
+    ("gpu", spec(width=264), "xla", "a multiple of 8 up to 256, not 264"),
+    ("gpu", spec(soft_cap=50.0), "xla", "cuDNN has no soft cap"),
+    ("gpu", spec(PACKED, length=255), "xla", "even lengths alone"),
+    ("gpu", spec(length=255), "cudnn", "the fastest on GPUs"),
+  ],
+)
+def test_automatic(on_platform, platform, asked, kernel, reason):
+  on_platform(platform)
+  chosen = choose_kernel("auto", "it", asked)
+  assert chosen.name == kernel and reason in chosen.reason
+
+
+def test_older_gpus(on_platform, monkeypatch):
+  on_platform("gpu")
+  monkeypatch.setattr(cudnn, "_compute_capability", lambda: (8, 6))
+  assert choose_kernel("auto", "it", spec()).name == "cudnn"
+  assert "up to 128, not 192" in choose_kernel("auto", "it", spec(width=192)).reason
+  monkeypatch.setattr(cudnn, "_compute_capability", lambda: (7, 5))
+  assert (
+    "needs compute capability 8.0, the GPU has 7.5" in choose_kernel("auto", "it", spec()).reason
+  )
+
+
+@pytest.mark.parametrize(
+  ("platform", "asked", "message"),
+  [
+    ("cpu", "splash", "cannot compute the decoder's self-attention: splash attention runs on TPUs"),
+    ("cpu", "cudnn", "cuDNN runs on NVIDIA GPUs, and the devices are CPUs. Set ATTENTION = 'auto'"),
+    ("tpu", "blocked", "attention by blocks runs on CPUs, and the devices are TPUs"),
+    ("tpu", "splash", "has no bias, which relative positions need. Set ATTENTION = 'auto', which"),
+  ],
+)
+def test_what_is_asked_for_in_vain_is_refused(on_platform, platform, asked, message):
+  on_platform(platform)
+  with pytest.raises(ValueError, match=message):
+    choose_kernel(asked, "the decoder's self-attention", spec(bias=True))
+
+
+def test_xla_can_be_asked_for_anywhere(on_platform):
+  on_platform("tpu")
+  assert choose_kernel("xla", "it", spec()) == ("xla", "requested by ATTENTION")
