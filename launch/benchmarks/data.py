@@ -42,8 +42,6 @@ _DOCUMENTS = 600
 _PAIRS, _PAIR_LENGTHS = 16_384, {"inputs": 512, "targets": 128}
 _PAIR_MEDIANS, _PAIR_SIGMA = (250, 50), 0.7
 _DENSITY_BATCHES = 20
-# What tells padding of each side.
-_TOKENS = {"encoder": "encoder_input_tokens", "decoder": "decoder_target_tokens"}
 _WARM_UP_SECONDS, _ROUND_SECONDS, _ROUNDS = 2.0, 3.0, 5
 
 Batch = Mapping[str, np.ndarray]
@@ -155,7 +153,11 @@ def _windows(raw: np.ndarray, batch: Batch) -> int:
 
 
 def _filled(batch: Batch) -> int:
-  return sum(int(np.count_nonzero(batch[name])) for name in _TOKENS.values() if name in batch)
+  return sum(
+    int(np.count_nonzero(batch[name]))
+    for name in converters.PADDED_TOKENS.values()
+    if name in batch
+  )
 
 
 def _rates(batches: tf.data.Dataset, count: Count) -> dict[str, Any]:
@@ -170,7 +172,7 @@ def _rates(batches: tf.data.Dataset, count: Count) -> dict[str, Any]:
     "batch_tokens": sum(tokens for tokens, _, _ in rounds) / sum(n for _, _, n in rounds),
   }
   some = [next(running) for _ in range(_DENSITY_BATCHES)]
-  for side, name in _TOKENS.items():
+  for side, name in converters.PADDED_TOKENS.items():
     if name in some[0]:
       row[f"{side}_density"] = float(np.mean([batch[name] > 0 for batch in some]))
   return row

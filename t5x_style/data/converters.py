@@ -12,13 +12,21 @@ and, where examples share a row: *_segment_ids (from 1, 0 is padding), *_positio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import tensorflow as tf
 
 from t5x_style.data import noise
 
 Features = dict[str, tf.Tensor]
+
+# The feature of each side whose zeros are padding. A decoder's inputs start with another 0.
+PADDED_TOKENS = {"encoder": "encoder_input_tokens", "decoder": "decoder_target_tokens"}
+
+
+def target_side(features: Iterable[str]) -> str:
+  """The side that predicts: "decoder", or "encoder" in batches of an encoder-only model."""
+  return "decoder" if PADDED_TOKENS["decoder"] in features else "encoder"
 
 
 def model_lengths(lengths: Mapping[str, int], architecture: str) -> dict[str, int]:

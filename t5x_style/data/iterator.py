@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from t5x_style.data import python_calls, skipping
+from t5x_style.data import python_calls, skip_counts
 from t5x_style.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -99,14 +99,13 @@ class BatchIterator:
 
   def skipped(self) -> str:
     """What the streams of this process have skipped or repaired so far, "" for nothing."""
-    return skipping.describe(self._counts.values())
+    return skip_counts.summary(self._counts.values())
 
   def _next(self, index: int) -> Batch:
     batch = next(self._streams[index])
-    if "counts" in batch:
-      # Sums since the stream began. Rows are shuffled, so the newest is that with the largest.
-      newest = batch.pop("counts").max(axis=0)
-      self._counts[index] = np.maximum(newest, self._counts.get(index, 0))
+    if skip_counts.KEY in batch:
+      counts = batch.pop(skip_counts.KEY)
+      self._counts[index] = skip_counts.newest(counts, self._counts.get(index, 0))
     return batch
 
   def get_state(self) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import seqio
 
-from t5x_style.data import iterator, packing, pipeline, tasks
+from t5x_style.data import iterator, packing, pipeline, skip_counts, tasks
 from t5x_style.data.corpora.base import Corpus
 from t5x_style.data.objectives.base import ARCHITECTURES, Objective
 from t5x_style.data.tokenizers import model_ids, token_text, vocabularies, vocabulary_coverage
@@ -176,7 +176,7 @@ class Dataset:
     self.feature_shapes = {
       name: jax.ShapeDtypeStruct((batch_size, *s.shape[1:]), s.dtype.as_numpy_dtype)
       for name, s in spec.items()
-      if name != "counts"
+      if name != skip_counts.KEY
     }
 
   @functools.cached_property
@@ -243,7 +243,7 @@ class Dataset:
       "streams": self.streams,
       "components": [
         {"name": task.name, "rate": rate}
-        | (task.objective.describe() if hasattr(task, "objective") else {})
+        | (task.objective.identity() if hasattr(task, "objective") else {})
         | ({"packing": packing.DESCRIPTION} if self.pipeline.packs(task) else {})
         for task, rate in self.pipeline.parts
       ],

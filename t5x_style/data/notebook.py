@@ -8,7 +8,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import iterator, pipeline, tasks
+from t5x_style.data import iterator, pipeline, skip_counts, tasks
 from t5x_style.data.objectives.base import Objective
 from t5x_style.data.tokenizers import model_ids
 from t5x_style.errors import UserError
@@ -64,5 +64,5 @@ def corrupt(
       f"{len(texts)} texts give {objective.name} no row at feature_lengths = "
       f"{dict(feature_lengths)}; lengthen the texts or shorten the features."
     )
-  names = batches[0].keys() - {"counts"}
+  names = batches[0].keys() - {skip_counts.KEY}
   return {name: np.concatenate([batch[name] for batch in batches]) for name in names}

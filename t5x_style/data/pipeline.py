@@ -1,4 +1,15 @@
-"""From SeqIO tasks to batches of model features: examples, packing, mixing, conversion."""
+"""From SeqIO tasks to batches of model features: packing, padding, conversion, mixing.
+
+The words of this room:
+  document  a text, as a corpus has it
+  window    consecutive tokens of documents joined by EOS, as many as fill the features (windows.py)
+  example   task features, {"inputs": ..., "targets": ...}: what an objective makes of a window, or
+            what a SeqIO task of the user's own yields
+  row       features of static length, one line of a batch: an example padded, or several examples
+            packed (packing.py); first task features, then model features (converters.py)
+  batch     many rows, features [rows, length]
+A mixture draws rows: those of each component are converted, several at once, before they are drawn.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +22,12 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import converters, packing, tasks, tf_data
+from t5x_style.data import converters, packing, skip_counts, tasks, tf_data
 
 _TASK_FEATURES = ("inputs", "targets", "loss_weights")
-# What examples tell beside what a model reads.
-_ABOUT = ("counts", "raw", "raw_hidden")
-# Rows that are converted at once before components are mixed; it does not change what comes out.
+# Features that rows carry beside those of the model.
+NOT_FOR_MODEL = (skip_counts.KEY, "raw", "raw_hidden")
+# How many rows are converted at once before they are drawn; the batches do not depend on it.
 _CONVERT_ROWS = 16
 
 
@@ -26,10 +37,10 @@ class Pipeline:
 
   Attributes:
     parts: (task, rate) of each component.
-    architecture: of the model to be fed.
-    lengths: of the task features, in tokens.
-    pack: join short examples of the user's own tasks into rows; windows are full as they are.
-    shuffle_buffer_size: examples held back to mix their order, of all components together.
+    architecture: of the model that gets the batches.
+    lengths: {task feature: tokens}.
+    pack: whether short examples of the user's own tasks share rows; an objective fills its rows.
+    shuffle_buffer_size: examples held back to shuffle them, of all components together.
   """
 
   parts: tuple[tuple[seqio.Task, float], ...]
@@ -47,11 +58,10 @@ class Pipeline:
     training: bool,
     shard: tuple[int, int] = (0, 1),
   ) -> tf.data.Dataset:
-    """Batches of model features: endless and full in training, else one pass.
+    """Returns batches of model features: endless and full in training, else one pass.
 
-    Both are shuffled: the first batches of an evaluation are to be a fair sample of all of it.
-    Where the objectives count what they skip, batches have "counts", int64 [rows, 4] or, of a
-    mixture, [rows, components, 4]; see t5x_style.data.skipping.
+    Both are shuffled, so that the first batches of an evaluation are a fair sample of the split.
+    Batches also hold the features NOT_FOR_MODEL that their examples have.
     """
     each = [
       self.examples(index, split, seed, training=training, shard=shard)
@@ -62,13 +72,13 @@ class Pipeline:
   def assemble(
     self, examples: Sequence[tf.data.Dataset], rows: int, seed: int, *, full: bool
   ) -> tf.data.Dataset:
-    """Batches from the examples of each component, drawn at their rates.
+    """Returns batches from the examples of the components, drawn at their rates.
 
     Args:
-      examples: of each component, as `examples` gives them.
-      rows: of a batch.
+      examples: for each component, what `examples` returns.
+      rows: rows of a batch.
       seed: of the draw.
-      full: leave out a last batch of fewer rows.
+      full: whether a last batch of fewer rows is left out.
     """
     each = [self._rows(index, dataset) for index, dataset in enumerate(examples)]
     if len(each) == 1:
@@ -96,7 +106,7 @@ class Pipeline:
     shard: tuple[int, int] = (0, 1),
     shuffle: bool = True,
   ) -> tf.data.Dataset:
-    """Task features of component `index`, one example at a time."""
+    """Returns the examples of component `index`."""
     task, rate = self.parts[index]
     share = rate / sum(rate for _, rate in self.parts)
     return task.get_dataset(
@@ -111,15 +121,14 @@ class Pipeline:
     )
 
   def packs(self, task: seqio.Task) -> bool:
-    """Whether examples of `task`, a component, share rows."""
+    """Whether examples of the component `task` share rows."""
     own = not isinstance(task, tasks.PretrainingTask)
     return own and self.pack and self.architecture != "encoder_only"
 
   def _rows(self, index: int, examples: tf.data.Dataset) -> tf.data.Dataset:
-    """Task features padded to static lengths, one row at a time."""
+    """Examples of component `index` -> rows of task features."""
     task = self.parts[index][0]
     windows = isinstance(task, tasks.PretrainingTask)
-    others = [index, len(self.parts) - 1 - index]
 
     @tf_data.as_written
     def prepare(example):
@@ -129,8 +138,9 @@ class Pipeline:
         example = {k: v for k, v in example.items() if k in _TASK_FEATURES}
       if len(self.parts) > 1:
         example["component_ids"] = tf.zeros_like(example["targets"]) + index
-        if "counts" in example:
-          example["counts"] = tf.pad(example["counts"][None], [others, [0, 0]])
+        if skip_counts.KEY in example:
+          counts = example[skip_counts.KEY]
+          example[skip_counts.KEY] = skip_counts.of_component(counts, index, len(self.parts))
       return example
 
     if not windows or task.objective.budget or len(self.parts) > 1:
@@ -144,8 +154,8 @@ class Pipeline:
     return seqio.utils.trim_and_pad_dataset(examples, widths)
 
   def _pad(self, name: str, value: tf.Tensor) -> tf.Tensor:
-    """A component with a budget of its own has shorter rows than the others."""
-    if name in _ABOUT or value.shape.rank == 0:
+    """Pads a feature of a component that has a `budget`: its examples are shorter than the rows."""
+    if name in NOT_FOR_MODEL or value.shape.rank == 0:
       return value
     side = "inputs" if name.startswith("inputs") or name == "token_types" else "targets"
     missing = self.lengths[side] - value.shape[0]
@@ -155,25 +165,25 @@ class Pipeline:
   def _convert(self, batches: tf.data.Dataset) -> tf.data.Dataset:
     def convert(batch):
       features = converters.convert(batch, self.architecture, self.lengths)
-      return features | {name: batch[name] for name in _ABOUT if name in batch}
+      return features | {name: batch[name] for name in NOT_FOR_MODEL if name in batch}
 
     return batches.map(convert, **tf_data.IN_ORDER)
 
 
 def derived_seed(*parts: object) -> int:
-  """A 62-bit seed for a purpose, the same on every machine."""
+  """Returns a seed of 62 bits, a hash of `parts`; it is the same on every machine."""
   digest = hashlib.sha256(repr(parts).encode()).digest()
   return int.from_bytes(digest[:8], "little") >> 2
 
 
 @tf_data.as_written
 def _complete(row: converters.Features, names: Mapping[str, tf.TensorSpec]) -> converters.Features:
-  """Gives a component's row the optional features that only other components have."""
+  """Adds to a row the optional features `names` that only other components have."""
   row = dict(row)
   for name, spec in names.items():
     if name in row:
       continue
-    if name == "counts":
+    if name == skip_counts.KEY:
       row[name] = tf.zeros(spec.shape, spec.dtype)
       continue
     side = name.split("_")[0]

@@ -77,7 +77,7 @@ class PretrainingTask(seqio.Task):
     )
 
   def with_raw(self) -> PretrainingTask:
-    """The same task, whose examples hold their window too: see skipping.examples."""
+    """The same task, whose examples hold their window too: see windows.corrupted."""
     task = copy.copy(self)
     task._keep_raw = True
     return task

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import tensorflow as tf
 
-from t5x_style.data import noise, skipping
+from t5x_style.data import noise, skip_counts
 
-# Windows that are corrupted at once: enough to hide the cost of an op, few enough to start quickly
-# and to keep saved positions small. It does not change what comes out.
-ROWS = 16
+# How many windows are corrupted at once: enough to hide the cost of an op, few enough to start
+# quickly and to keep saved positions small. The examples do not depend on it.
+AT_ONCE = 16
+
+Corrupter = Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]
 
 
 def windows(
-  documents: tf.data.Dataset, length: int, *, eos_id: int, min_length: int = 1, rows: int = ROWS
+  documents: tf.data.Dataset, length: int, *, eos_id: int, min_length: int = 1, rows: int = AT_ONCE
 ) -> tf.data.Dataset:
   """Joins documents with EOS and cuts the stream every `length` tokens.
 
-  Documents without tokens are left out. Where the stream ends (it does in evaluation; a training
-  stream runs on into its next epoch) the rest is one shorter window, left out when it has fewer
-  than `min_length` tokens.
+  Documents without tokens are left out. An evaluation stream ends, and its last window is shorter;
+  it is left out when it has fewer than `min_length` tokens. A training stream continues with its
+  next epoch.
 
   Args:
     documents: {"targets": int32 [n] without EOS, "noise_seed": int64 [2]}.
     length: raw tokens of a window, L.
-    eos_id: put behind each document.
+    eos_id: put after each document.
     min_length: the shortest window that the caller can use.
     rows: windows in an element, B; the last element may have fewer.
 
   Returns:
-    a dataset of {"tokens": int32 [B, L], zeros behind the end of the stream,
+    a dataset of {"tokens": int32 [B, L], zeros after the end of the stream,
     "lengths": int32 [B], "seeds": uint64 [B], a seed for the noise of each window,
-    "counts": int64 [B, 4], see t5x_style.data.skipping}.
+    skip_counts.KEY: int64 [B, 4]}.
   """
   auto = tf.data.AUTOTUNE
 
   def join(document):
     tokens = tf.concat([document["targets"], [eos_id]], axis=0)
     salts = tf.fill(tf.shape(tokens), noise.salt(document["noise_seed"]))
-    counts = tf.tile(document["counts"][None], [tf.size(tokens), 1])
-    return {"tokens": tokens, "salts": salts, "counts": counts}
+    counts = tf.tile(document[skip_counts.KEY][None], [tf.size(tokens), 1])
+    return {"tokens": tokens, "salts": salts, skip_counts.KEY: counts}
 
   def fold(stream):
     n = tf.shape(stream["tokens"])[0]
@@ -47,36 +51,63 @@ def windows(
     tokens = tf.reshape(tf.pad(stream["tokens"], padding), [-1, length])
     salts = tf.reshape(tf.pad(stream["salts"], padding), [-1, length])[:, 0]
     lengths = tf.minimum(length, n - tf.range(count) * length)
-    # The rest of an element that is the stream's end is filled up with zeros.
-    seen = tf.pad(stream["counts"], [*padding, [0, 0]])
-    seen = tf.reduce_max(tf.reshape(seen, [-1, length, len(skipping.KINDS)]), axis=1)
+    # The last window of the stream is filled up with zeros.
+    counts = tf.pad(stream[skip_counts.KEY], [*padding, [0, 0]])
+    counts = tf.reduce_max(tf.reshape(counts, [-1, length, len(skip_counts.KINDS)]), axis=1)
     if min_length > 1:
       count -= tf.cast(lengths[-1] < min_length, tf.int32)
     return {
       "tokens": tokens[:count],
       "lengths": lengths[:count],
       "seeds": noise.window_seeds(tokens, salts)[:count],
-      "counts": seen[:count],
+      skip_counts.KEY: counts[:count],
     }
 
   # `join` only copies: a parallel map would hold more documents back.
-  stream = skipping.usable(documents).map(join)
+  stream = skip_counts.usable(documents).map(join)
   return stream.rebatch(length * rows).map(fold, num_parallel_calls=auto, deterministic=True)
 
 
 def examples(
-  documents: tf.data.Dataset, length: int, corrupt: skipping.Corrupter, *, eos_id: int
+  documents: tf.data.Dataset, length: int, corrupt: Corrupter, *, eos_id: int
 ) -> tf.data.Dataset:
-  """The windows of `documents`, corrupted, one by one; the shortest one has two tokens.
+  """Cuts documents into windows of two tokens or more and returns them corrupted, one by one.
 
   Args:
-    documents: as of `windows`; where they have a feature "keep_raw" the examples hold their window.
+    documents: as in `windows`; where they have a feature "keep_raw" the examples hold their window.
     length: raw tokens of a window, L.
-    corrupt: see skipping.examples.
-    eos_id: put behind each document.
+    corrupt: see `corrupted`.
+    eos_id: put after each document.
   """
   cut = windows(documents, length, eos_id=eos_id, min_length=2)
-  return skipping.examples(cut, corrupt, keep_raw="keep_raw" in documents.element_spec)
+  return corrupted(cut, corrupt, keep_raw="keep_raw" in documents.element_spec)
+
+
+def corrupted(cut: tf.data.Dataset, corrupt: Corrupter, *, keep_raw: bool) -> tf.data.Dataset:
+  """Corrupts windows, several at once, and returns examples, one by one, with their counts.
+
+  Args:
+    cut: {"tokens": int32 [B, L], skip_counts.KEY: int64 [B, 4], ...}.
+    corrupt: window -> features [B, ...]. Two features are optional and not part of the examples:
+      "hidden", bool [B, L], marks the tokens of the window that the model has to find out; rows
+      where "useful", bool [B], is false are left out and counted.
+    keep_raw: whether examples hold "raw", int32 [L], their window, and "raw_hidden", bool [L], the
+      value of "hidden".
+  """
+
+  def apply(window):
+    features = dict(corrupt(window))
+    hidden = features.pop("hidden", None)
+    if keep_raw:
+      features["raw"] = window["tokens"]
+      if hidden is not None:
+        features["raw_hidden"] = hidden
+    return {**features, skip_counts.KEY: window[skip_counts.KEY]}
+
+  batches = cut.map(apply, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+  if "useful" in batches.element_spec:
+    batches = skip_counts.drop_useless(batches)
+  return batches.unbatch()
 
 
 def segment_ids(tokens: tf.Tensor, eos_id: int) -> tf.Tensor:
@@ -90,6 +121,11 @@ def segment_ids(tokens: tf.Tensor, eos_id: int) -> tf.Tensor:
 
 
 def with_eos(tokens: tf.Tensor, n: tf.Tensor, eos_id: int, length: int) -> tf.Tensor:
-  """int32 [B, L] -> [B, length], EOS behind each row's own `n` tokens."""
+  """int32 [B, L] -> [B, length]: EOS after the first `n` [B] tokens of each row."""
   padded = tf.pad(tokens, [[0, 0], [0, length - tokens.shape[1]]])
   return tf.where(tf.range(length)[None, :] == n[:, None], eos_id, padded)
+
+
+def repeated(ids: Sequence[int], rows: tf.Tensor) -> tf.Tensor:
+  """The same ids for each row, int32 [rows, len(ids)]: a mode token in front of the inputs."""
+  return tf.tile(tf.constant([ids], tf.int32, shape=[1, len(ids)]), [rows, 1])

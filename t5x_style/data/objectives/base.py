@@ -1,4 +1,4 @@
-"""What a pre-training objective is: lengths, start-up checks and one preprocessor."""
+"""The base class of the objectives: lengths, checks before a run, and one preprocessor."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ ARCHITECTURES = ("encoder_decoder", "decoder_only", "encoder_only")
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-  """Base of every objective; a subclass is one file of t5x_style/data and one gin file.
+  """Base class of the objectives; each is a file in this folder and a gin file.
 
-  The preprocessor maps token documents {"targets": int32 [n] without EOS, "noise_seed": int64 [2]
-  (run seed, epoch)} to examples; where a source reads a long document as several, these have the
-  same number as "document". An example holds (all of a static length, zero padded):
+  The preprocessor maps documents {"targets": int32 [n] without EOS, "noise_seed": int64 [2]
+  (run seed, epoch)} to examples. Where a source reads a long document as several, these have the
+  same number "document". An example holds, all of a static length and padded with zeros:
     inputs         int32 [I]: what an encoder reads
     targets        int32 [T]: what is predicted; encoder-only: the original tokens, T = I
-    loss_weights   float32 [T], optional: default 1 where targets are not padding
+    loss_weights   float32 [T], optional: by default 1 where targets are not padding
     causal_attention  int32 [T], optional, decoder-only: 1 on the prefix that is read both ways
-    inputs_segment_ids, targets_segment_ids  int32, optional: documents of a packed example
+    inputs_segment_ids, targets_segment_ids  int32, optional: number the documents of an example
     token_types    int32 [I], pair_label int32 []: sentence pairs, encoder-only
-    counts         int64 [4]: what has been skipped so far; see t5x_style.data.skipping
-    raw, raw_hidden  the window and what of it is hidden, where the documents have "keep_raw"
+    counts         int64 [4]: what has been skipped so far; see t5x_style.data.skip_counts
+    raw, raw_hidden  the window and its hidden tokens, where the documents have "keep_raw"
   All its randomness comes from t5x_style.data.noise, which is stateless.
 
   Attributes:
-    budget: of a mixture's component: lengths of its own instead of TASK_FEATURE_LENGTHS, e.g.
-      {"inputs": 256}; its rows are padded to the longest component's.
+    budget: in a mixture, lengths of this component instead of TASK_FEATURE_LENGTHS, e.g.
+      {"inputs": 256}; its rows are padded to those of the longest component.
   """
 
   budget: Mapping[str, PositiveInt] | None = dataclasses.field(default=None, kw_only=True)
@@ -52,46 +52,47 @@ class Objective:
     raise NotImplementedError
 
   def own_lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
-    """`lengths` of the budget, where it has one."""
+    """Returns `lengths` for the budget, where there is one, else for `feature_lengths`."""
     return self.lengths(self.budget or feature_lengths, architecture)
 
   def check(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> None:
-    """Raises UserError, naming what to change, where the objective cannot work."""
+    """UserError, with what to change, where the objective cannot work."""
     self.check_architecture(architecture)
 
   def check_documents(self, documents: Callable[[], tf.data.Dataset], where: str) -> None:
-    """Raises UserError where an epoch cannot be trained on.
+    """UserError where the objective cannot use the documents of an epoch.
 
     Args:
-      documents: opens the token documents of the epoch, in the order of the files.
-      where: what they are of, for the message: "the 'train' split".
+      documents: opens the tokenised documents of an epoch, in the order of the files.
+      where: names them in the message: "the 'train' split".
     """
 
   def preprocessor(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:
-    """Documents -> examples. Functions it maps run without AutoGraph: tf.where, not `if`."""
+    """Returns documents -> examples. AutoGraph is off: write tf.where, not `if` on tensors."""
     raise NotImplementedError
 
   def features(self, architecture: str) -> tuple[str, ...]:
-    """The token features of an example; a decoder-only example is one sequence, prefix included."""
+    """The token features of an example; decoder-only: one sequence, any prefix included."""
     return ("targets",) if architecture == "decoder_only" else ("inputs", "targets")
 
   def max_targets(self, lengths: Mapping[str, int], architecture: str) -> int | None:
-    """Static upper bound of the positions with loss in a row, None where every one may have it."""
+    """The most positions of a row that carry loss; None where all of them may."""
     return None
 
   def components(self) -> tuple[tuple[str, Objective, float], ...]:
-    """(name, objective, rate) of each part; a single objective is its own only part."""
+    """(name, objective, rate) of each part; an objective that is no mixture is its only part."""
     return ((self.name, self, 1.0),)
 
-  def describe(self) -> dict[str, Any]:
-    """The fields that make the examples what they are, for the identity of a run."""
+  def identity(self) -> dict[str, Any]:
+    """Returns the fields that decide on the examples; a run resumes only if they are the same."""
     return {"objective": self.name, **_plain(self)}
 
   def check_architecture(self, architecture: str) -> None:
+    """UserError, naming objectives that fit, where the model has another architecture."""
     if architecture in self.architectures:
       return
     fitting = sorted({o.name for o in known() if architecture in _fits(o)})
@@ -105,7 +106,7 @@ class Objective:
   def required_length(
     self, feature_lengths: Mapping[str, int], feature: str, minimum: int, why: str
   ) -> int:
-    """The user's length of `feature`; UserError when it is missing or below `minimum`."""
+    """Returns the user's length of `feature`; UserError where it is missing or below `minimum`."""
     given = dict(feature_lengths or {})
     if feature not in given:
       raise UserError(
@@ -121,7 +122,7 @@ class Objective:
     return length
 
   def total_length(self, feature_lengths: Mapping[str, int], minimum: int, why: str) -> int:
-    """The length of a decoder-only row: "targets" and "inputs" together, or the one that is set."""
+    """Returns the length of a decoder-only row, the sum of "inputs" and "targets" that are set."""
     given = {k: v for k, v in dict(feature_lengths or {}).items() if k in ("inputs", "targets")}
     if not given:
       return self.required_length(feature_lengths, "targets", minimum, why)
@@ -129,8 +130,24 @@ class Objective:
       self.required_length(given, feature, 1, why)
     return self.required_length({"targets": sum(given.values())}, "targets", minimum, why)
 
+  def targets_length(self, feature_lengths: Mapping[str, int], needed: int, why: str) -> int:
+    """Returns the user's length of "targets", by default `needed`; UserError where it is below.
+
+    Args:
+      feature_lengths: TASK_FEATURE_LENGTHS.
+      needed: the most target tokens of an example.
+      why: a clause that ends with the number of tokens, for the message.
+    """
+    targets = feature_lengths.get("targets", needed)
+    if targets < needed:
+      raise UserError(
+        f"TASK_FEATURE_LENGTHS['targets'] = {targets} cuts the targets of {self.name}: {why}. "
+        f"Leave 'targets' out (it is computed) or set it to {needed}."
+      )
+    return targets
+
   def check_number(self, field: str, low: float, high: float) -> None:
-    """UserError unless low < field < high."""
+    """UserError unless the value of `field` is between `low` and `high`, both excluded."""
     value = getattr(self, field)
     if not low < value < high:
       raise UserError(
@@ -149,7 +166,7 @@ def _plain(objective: Objective) -> dict[str, Any]:
 
 def _json(value: Any) -> Any:
   if isinstance(value, Objective):
-    return value.describe()
+    return value.identity()
   if isinstance(value, (list, tuple)):
     return [_json(v) for v in value]
   if isinstance(value, dict):
@@ -158,7 +175,7 @@ def _json(value: Any) -> Any:
 
 
 def known() -> list[type[Objective]]:
-  """Every objective class of t5x_style.data.objectives and of the modules the user has imported."""
+  """Returns the objective classes of this folder and of all modules that are imported."""
   package = importlib.import_module("t5x_style.data.objectives")
   for module in pkgutil.iter_modules(package.__path__):
     importlib.import_module(f"{package.__name__}.{module.name}")
@@ -171,5 +188,5 @@ def known() -> list[type[Objective]]:
 
 
 def _fits(objective: type[Objective]) -> tuple[str, ...]:
-  """The architectures of a class; those of a mixture are known only when its parts are."""
+  """The architectures of a class; a mixture has none before its parts are known."""
   return objective.architectures if isinstance(objective.architectures, tuple) else ()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from t5x_style.data import noise, skipping
+from t5x_style.data import noise, skip_counts
 from t5x_style.data.objectives.sentence_pairs import SHORTEST, SentencePairs, shifted
 from t5x_style.errors import UserError
 
@@ -25,7 +25,7 @@ class NextSentence(SentencePairs):
   name = "next_sentence"
 
   def check_documents(self, documents: Callable[[], tf.data.Dataset], where: str) -> None:
-    usable = _with_other(skipping.usable(documents(), SHORTEST))
+    usable = _with_other(skip_counts.usable(documents(), SHORTEST))
     if not list(usable.filter(lambda document: tf.size(document["other_targets"]) > 0).take(1)):
       raise UserError(
         f"{self.name} takes half of the second segments from another document, but {where} has "

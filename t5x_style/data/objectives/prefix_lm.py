@@ -54,14 +54,10 @@ class PrefixLM(Objective):
       return {"targets": self.total_length(feature_lengths, 4, why)}
     inputs = self.required_length(feature_lengths, "inputs", 4, why)
     needed = self.longest_suffix(self.window({"inputs": inputs}, architecture)) + 1
-    targets = feature_lengths.get("targets", needed)
-    if targets < needed:
-      raise UserError(
-        f"TASK_FEATURE_LENGTHS['targets'] = {targets} cuts the targets of {self.name}: with inputs "
-        f"{inputs} and suffix_share {self.suffix_share} they have up to {needed} tokens. Leave "
-        f"'targets' out (it is computed) or set it to {needed}."
-      )
-    return {"inputs": inputs, "targets": targets}
+    why = (
+      f"with inputs {inputs} and suffix_share {self.suffix_share} they have up to {needed} tokens"
+    )
+    return {"inputs": inputs, "targets": self.targets_length(feature_lengths, needed, why)}
 
   def check(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
@@ -96,7 +92,7 @@ class PrefixLM(Objective):
         return {**joined(tokens, n, split, mode, eos, lengths["targets"]), "hidden": hidden}
       padded = tf.pad(tokens, [[0, 0], [0, 1]])
       prefix = tf.where(place < split, padded, tf.where(place == split, eos, 0))
-      front = tf.tile(tf.constant([mode], tf.int32, shape=[1, len(mode)]), [tf.shape(tokens)[0], 1])
+      front = windows.repeated(mode, tf.shape(tokens)[0])
       suffix = tf.where(place == n, eos, padded)
       return {
         "inputs": tf.concat([front, prefix[:, :raw]], axis=1),
@@ -124,13 +120,7 @@ def joined(
     targets [B, length], loss_weights 1 behind the prefix, causal_attention 1 on the decoder inputs
     up to the last prefix token (they are shifted right by one).
   """
-  row = tf.concat(
-    [
-      tf.tile(tf.constant([mode], tf.int32, shape=[1, len(mode)]), [tf.shape(tokens)[0], 1]),
-      tokens,
-    ],
-    axis=1,
-  )
+  row = tf.concat([windows.repeated(mode, tf.shape(tokens)[0]), tokens], axis=1)
   row = tf.pad(row, [[0, 0], [0, length - row.shape[1]]])
   place = tf.range(length)[None, :] - len(mode)
   return {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import noise, skipping
+from t5x_style.data import noise, skip_counts, windows
 from t5x_style.data.objectives.base import Preprocessor
 from t5x_style.data.objectives.masked_lm import MaskedLM
 from t5x_style.data.tokenizers import special_tokens
@@ -63,7 +63,7 @@ class SentencePairs(MaskedLM):
         "ends": _chunks(document["ends"], length)[0],
         "lengths": n,
         "seeds": noise.window_seeds(chunks, salts),
-        "counts": tf.tile(document["counts"][None], [tf.size(n), 1]),
+        skip_counts.KEY: tf.tile(document[skip_counts.KEY][None], [tf.size(n), 1]),
         **{name: value for name, value in document.items() if name.startswith("other_")},
       }
 
@@ -77,11 +77,11 @@ class SentencePairs(MaskedLM):
       return {**features, "useful": tf.reduce_any(features["loss_weights"] > 0, axis=1)}
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      usable = skipping.usable(documents, SHORTEST)
+      usable = skip_counts.usable(documents, SHORTEST)
       # Of two at once, as more would hold more documents back.
       usable = usable.map(find_sentences, num_parallel_calls=2, deterministic=True)
       chunks = self.arranged(usable).map(cut)
-      return skipping.examples(chunks, pair, keep_raw="keep_raw" in documents.element_spec)
+      return windows.corrupted(chunks, pair, keep_raw="keep_raw" in documents.element_spec)
 
     return preprocess
 

@@ -67,7 +67,7 @@ def replace_spans(
   rows = tf.shape(tokens)[0]
   eos = tf.fill([rows, 1], eos_id)
   always = tf.fill([rows, 1], True)
-  front = tf.tile(tf.constant([prefix], tf.int32, shape=[1, len(prefix)]), [rows, 1])
+  front = windows.repeated(prefix, rows)
 
   values = tf.concat([front, tf.where(starts, sentinels, tokens), eos], axis=1)
   keep = tf.concat([tf.ones_like(front, tf.bool), starts | (real & ~mask), always], axis=1)
@@ -121,14 +121,11 @@ class SpanCorruption(Objective):
       return {"targets": self.total_length(feature_lengths, 8, why)}
     inputs = self.required_length(feature_lengths, "inputs", 8, why)
     needed = self.denoiser({"inputs": inputs}, architecture).targets
-    targets = feature_lengths.get("targets", needed)
-    if targets < needed:
-      raise UserError(
-        f"TASK_FEATURE_LENGTHS['targets'] = {targets} cuts the targets of {self.name}: inputs "
-        f"{inputs} at noise_density {self.noise_density} and mean_span {self.mean_span} come with "
-        f"{needed} target tokens. Leave 'targets' out (it is computed) or set it to {needed}."
-      )
-    return {"inputs": inputs, "targets": targets}
+    why = (
+      f"inputs {inputs} at noise_density {self.noise_density} and mean_span {self.mean_span} come "
+      f"with {needed} target tokens"
+    )
+    return {"inputs": inputs, "targets": self.targets_length(feature_lengths, needed, why)}
 
   def check(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str

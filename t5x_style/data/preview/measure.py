@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import seqio
 
-from t5x_style.data import iterator, loader, pipeline, skipping
+from t5x_style.data import converters, iterator, loader, pipeline, skip_counts
 from t5x_style.data.tokenizers import special_tokens, vocabulary_coverage
 
 # What a token is, for those who look at it.
@@ -161,7 +161,7 @@ def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds
   alone: pipeline.Pipeline = dataclasses.replace(whole, parts=((task, 1.0),))
   batches = alone.batches("train", _ROWS, dataset.seed, training=True, shard=(0, dataset.streams))
   kinds = np.array(token_kinds(dataset.vocabulary))
-  sums, counts = Sums(), np.zeros(len(skipping.KINDS), np.int64)
+  sums, counts = Sums(), np.zeros(len(skip_counts.KINDS), np.int64)
   shown: list[Example] = []
   start = elapsed = 0.0
   number = 0
@@ -170,8 +170,8 @@ def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds
     start = start or time.perf_counter()  # The first one waited until the shuffles had filled up.
     elapsed = time.perf_counter() - start
     sums += count(batch)
-    if "counts" in batch:
-      counts = np.maximum(counts, batch["counts"].max(axis=0))
+    if skip_counts.KEY in batch:
+      counts = skip_counts.newest(batch[skip_counts.KEY], counts)
     for row in range(min(_ROWS, examples - len(shown))):
       shown.append(_example({k: v[row] for k, v in batch.items()}, kinds))
     if number > 1 and (sums.rows >= rows or elapsed >= seconds):
@@ -182,22 +182,17 @@ def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds
     rate / sum(r for _, r in whole.parts),
     sums,
     elapsed * number / (number - 1),
-    skipping.total(counts) if counts.any() else {},
+    skip_counts.total(counts) if counts.any() else {},
     shown,
     coverage=dataset.coverage,
   )
 
 
-def side_of(features: Mapping[str, Any]) -> str:
-  """The side that predicts: "decoder", or "encoder" where there is none."""
-  return "decoder" if "decoder_target_tokens" in features else "encoder"
-
-
 def count(batch: Mapping[str, np.ndarray]) -> Sums:
   """What there is of everything in a batch of rows."""
-  side = side_of(batch)
+  side = converters.target_side(batch)
   weights = batch[f"{side}_loss_weights"] > 0
-  sides = [batch[f"{s}_{_READ[s]}"] for s in ("encoder", "decoder") if f"{s}_{_READ[s]}" in batch]
+  sides = [batch[name] for name in converters.PADDED_TOKENS.values() if name in batch]
   filled = sum(int((tokens > 0).sum()) for tokens in sides)
   read = int((sides[0] > 0).sum())
   raw = batch.get("raw")
@@ -216,10 +211,6 @@ def count(batch: Mapping[str, np.ndarray]) -> Sums:
   )
 
 
-# A decoder's inputs begin with 0, which is no padding: its targets tell where a row ends.
-_READ = {"encoder": "input_tokens", "decoder": "target_tokens"}
-
-
 def span_lengths(mask: np.ndarray) -> np.ndarray:
   """How many runs of each length a mask bool [B, L] has: [longest + 1]."""
   edges = np.diff(np.pad(mask.astype(np.int8), [(0, 0), (1, 1)]), axis=1)
@@ -228,7 +219,7 @@ def span_lengths(mask: np.ndarray) -> np.ndarray:
 
 
 def _example(row: dict[str, np.ndarray], kinds: np.ndarray) -> Example:
-  side = side_of(row)
+  side = converters.target_side(row)
   targets, weights = row[f"{side}_target_tokens"], row[f"{side}_loss_weights"]
   raw = None
   if "raw" in row:
@@ -243,7 +234,7 @@ def _example(row: dict[str, np.ndarray], kinds: np.ndarray) -> Example:
     inputs = _tokens(kinds, row["encoder_input_tokens"])
   else:
     inputs = _tokens(kinds, row["decoder_input_tokens"], length=_length(targets))
-  features = {k: v for k, v in row.items() if k not in ("raw", "raw_hidden", "counts")}
+  features = {k: v for k, v in row.items() if k not in pipeline.NOT_FOR_MODEL}
   return Example(raw, inputs, _tokens(kinds, targets, weights), features)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import tf_data
+from t5x_style.data import converters, tf_data
 from t5x_style.data.tokenizers import token_text
 from t5x_style.data.tokenizers.base import ExternalVocabulary
 
@@ -82,11 +82,10 @@ def to_model(batches: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.
 
   def convert(batch: Features) -> Features:
     result = dict(batch)
-    for side in ("encoder", "decoder"):
-      if f"{side}_input_tokens" not in batch:
+    for side, padded in converters.PADDED_TOKENS.items():
+      if padded not in batch:
         continue
-      # A decoder's inputs begin with 0, which is no padding; its targets tell.
-      tokens = batch[f"{side}_{'target' if side == 'decoder' else 'input'}_tokens"]
+      tokens = batch[padded]
       segments = batch.get(f"{side}_segment_ids", tf.cast(tokens > 0, tf.int32))
       result[f"{side}_segment_ids"] = segments
       for kind in ("input", "target"):

@@ -38,7 +38,7 @@ def test_errors(vocabulary):
 
 
 def test_identity_tells_the_parts():
-  described = Mixture([CausalLM(), PrefixLM(suffix_share=0.25)], [1, 2]).describe()
+  described = Mixture([CausalLM(), PrefixLM(suffix_share=0.25)], [1, 2]).identity()
   assert described["objectives"][1] == {
     "objective": "prefix_lm",
     "suffix_share": 0.25,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from t5x_style.data import loader, skipping
+from t5x_style.data import loader, skip_counts
 from t5x_style.data.objectives.masked_lm import MaskedLM
 from t5x_style.data.objectives.mixture import Mixture
 from t5x_style.data.objectives.next_sentence import NextSentence
@@ -41,7 +41,7 @@ def test_counts_are_cumulative_and_exact(texts, vocabulary):
   counts = np.array([e["counts"] for e in examples.as_numpy_iterator()])
   # A window knows of the documents read when its last token was; the tail reads to the end, but
   # an empty document behind the last one with text is in no window.
-  newest = skipping.total(counts.max(axis=0))
+  newest = skip_counts.total(counts.max(axis=0))
   assert newest["repaired"] == 2
   assert newest["documents"] - newest["short"] == 6
   assert newest["windows"] == 0
@@ -73,9 +73,9 @@ def test_components_of_a_mixture_are_added_up(texts, vocabulary):
   for _ in range(30):
     next(batches)
   counts = batches._counts[0]
-  assert counts.shape == (2, len(skipping.KINDS))
+  assert counts.shape == (2, len(skip_counts.KINDS))
   assert (counts[:, 1] > 0).all() and (counts[:, 2] > 0).all()
-  total = skipping.total(counts)
+  total = skip_counts.total(counts)
   assert total["short"] == counts[:, 1].sum()
   assert f"{total['short']:,} with too little text" in batches.skipped()
 
@@ -114,10 +114,10 @@ def test_windows_with_nothing_to_predict_are_counted(examples, vocabulary):
 
 
 def test_counts_of_nothing():
-  assert skipping.describe([]) == ""
-  assert skipping.describe([np.array([5, 0, 0, 0])]) == ""
+  assert skip_counts.summary([]) == ""
+  assert skip_counts.summary([np.array([5, 0, 0, 0])]) == ""
   assert (
-    skipping.describe([np.array([[5, 1, 0, 0], [7, 0, 2, 3]])])
+    skip_counts.summary([np.array([[5, 1, 0, 0], [7, 0, 2, 3]])])
     == "of 12 documents read 1 with too little text were skipped, 2 were not UTF-8; their wrong "
     "bytes became U+FFFD; 3 windows with nothing to predict were skipped"
   )
