@@ -1,37 +1,38 @@
-"""Converts checkpoints: python -m launch.convert --from hf:FOLDER --to NEW_FOLDER, and back."""
+"""Converts Hugging Face models to checkpoints and back.
 
-import contextlib
-import os
+python -m launch.convert --from hf:FOLDER --to NEW_FOLDER
+python -m launch.convert --from MODEL_DIR --to hf:NEW_FOLDER
+"""
+
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
 
 from t5x_style.errors import UserError
+from t5x_style.interop.huggingface import PREFIX
 
 from .configuration import errors, flags
 from .configuration.errors import ConfigurationError
-from .process import command, environment
+from .process import command, environment, output_folder
 
 EXAMPLES = """\
 python -m launch.convert --from hf:bert-base-uncased --to imported
-python -m launch.train --gin_file=my_run.gin --gin_file=imported/model.gin     (train on from it)
+python -m launch.train --gin_file=my_run.gin --gin_file=imported/model.gin     (start from it)
 python -m launch.convert --from model_dirs/my_run --to hf:exported
 python -m launch.convert --from model_dirs/my_run/checkpoints/5000 --to hf:exported --dtype=bfloat16
-python -m launch.convert --from hf:FOLDER --to x --dry_run               (check and report only)"""
-
-_HF = "hf:"  # as of t5x_style.interop.huggingface
+python -m launch.convert --from hf:FOLDER --to x --dry_run               (only check and report)"""
 
 
 def main(argv: Sequence[str]) -> None:
   values = flags.parse(
     argv,
-    about="Converts a Hugging Face model folder (safetensors) to a checkpoint, or a checkpoint to "
-    "one. Nothing is downloaded; hf:FOLDER is a folder on disk.",
+    about="Converts a Hugging Face model (a folder with config.json and safetensors) to a "
+    "checkpoint that a run can start from, or a checkpoint to a Hugging Face model. Nothing is "
+    "downloaded: hf:FOLDER is a folder on disk.",
     examples=EXAMPLES,
     define=_define,
     runs_model=False,
@@ -42,40 +43,55 @@ def main(argv: Sequence[str]) -> None:
     if not source or not target:
       missing = "--from" if not source else "--to"
       raise ConfigurationError(f"{missing} is not given; --help shows examples.")
-    if source.startswith(_HF) == target.startswith(_HF):
+    if source.startswith(PREFIX) == target.startswith(PREFIX):
       raise ConfigurationError(
         f"--from {source} --to {target}: one of the two has to be hf:FOLDER, a Hugging Face model."
       )
-    if source.startswith(_HF):
-      _import(values, _path("from", source.removeprefix(_HF)), _path("to", target))
+    if source.startswith(PREFIX):
+      _import(values, _path("from", source.removeprefix(PREFIX)), _path("to", target))
     else:
-      _export(values, _path("from", source), _path("to", target.removeprefix(_HF)))
+      _export(values, _path("from", source), _path("to", target.removeprefix(PREFIX)))
 
 
 def _define(values: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_string(
-    "from", None, "hf:FOLDER; or a MODEL_DIR, a step in it, or what --to made.", flag_values=values
+    "from",
+    None,
+    "What to convert: hf:FOLDER, or a MODEL_DIR, one step in it, or a folder that --to named.",
+    flag_values=values,
   )
-  absl_flags.DEFINE_string("to", None, "The new folder; hf:FOLDER to export.", flag_values=values)
+  absl_flags.DEFINE_string(
+    "to",
+    None,
+    "The new folder: FOLDER for a checkpoint, hf:FOLDER for a Hugging Face model.",
+    flag_values=values,
+  )
   absl_flags.DEFINE_enum(
     "dtype",
     None,
     ["float32", "bfloat16", "float16"],
-    "Of the parameters that are written; by default what they are stored in.",
+    "The dtype of the parameters that are written. By default each keeps its own.",
     flag_values=values,
   )
   absl_flags.DEFINE_string(
-    "max_shard_size", "5GB", "The largest safetensors file, as 500MB or 5GB.", flag_values=values
+    "max_shard_size",
+    "5GB",
+    "The largest size of a safetensors file, such as 500MB. By default 5GB.",
+    flag_values=values,
   )
   absl_flags.DEFINE_string(
-    "family", None, "The model_type to export as, where several would do.", flag_values=values
+    "family",
+    None,
+    "The model_type to export as. By default that of the imported model, or the first that fits.",
+    flag_values=values,
   )
   absl_flags.DEFINE_bool(
-    "dry_run", False, "Check everything, print the report, write nothing.", flag_values=values
+    "dry_run", False, "Check everything and print the report; write nothing.", flag_values=values
   )
 
 
 def _path(flag: str, text: str) -> Path:
+  """Expands "~"."""
   try:
     return Path(text).expanduser()
   except RuntimeError as error:  # "~name" of no user
@@ -83,107 +99,116 @@ def _path(flag: str, text: str) -> Path:
 
 
 def _import(values: Any, folder: Path, target: Path) -> None:
+  """Writes a Hugging Face folder as a checkpoint, with gin files for a run that starts from it."""
   from t5x_style.checkpoints import arrays
   from t5x_style.interop.huggingface import (
-    conversion,
+    checkpoint_import,
+    conversion_report,
     model_folder,
     tokenizer_export,
   )
 
   from .configuration import model_gin
 
-  _check_new(target)
+  output_folder.check_new("--to", target)
   arrays.check_path(target.resolve())
   source = model_folder.open_folder(folder)
-  config = source.correspondence.config
   if values.dry_run:
-    _print_report(conversion.report_of(source))
+    _print_report(conversion_report.report_import(source))
     return
-  with _written(target) as part:
-    report = conversion.import_folder(source, part, values.dtype)
-    kept = part / "huggingface"
-    kept.mkdir()
-    shutil.copyfile(folder / "config.json", kept / "config.json")
-    conversion.keep_unused(source, kept, values.dtype)
-    names = tokenizer_export.copy(folder, kept)
-    (part / "model.gin").write_text(model_gin.model_file(config, folder, target))
-    text = model_gin.tokenizer_file(kept, target / kept.name, names)
+  kept = target / model_gin.KEPT_FOLDER
+  included = ["model.gin"]
+  with output_folder.all_or_nothing("--to", target) as part:
+    report = checkpoint_import.import_folder(source, part, values.dtype)
+    new = part / kept.name
+    new.mkdir()
+    shutil.copyfile(folder / "config.json", new / "config.json")
+    checkpoint_import.keep_unused(source, new, values.dtype)
+    names = tokenizer_export.copy(folder, new)
+    config = source.correspondence.config
+    (part / "model.gin").write_text(model_gin.imported_model_text(config, folder, target))
+    text = model_gin.imported_tokenizer_text(new, kept, names)
     if text:
       (part / "tokenizer.gin").write_text(text)
+      included.append("tokenizer.gin")
     _write_report(part / "conversion.txt", report)
-  included = ["model.gin", "tokenizer.gin"] if text else ["model.gin"]
   arguments = ["--gin_file=YOUR_RUN.gin", *(f"--gin_file={target / name}" for name in included)]
+  train = " ".join([f"python -m {environment.PACKAGE}.train", *map(flags.quoted, arguments)])
   _print_done(
     f"Imported {_described(source.config_json.values)}",
     report,
     {
       "parameters": f"{target / 'state'}" + (f", as {values.dtype}" if values.dtype else ""),
       "model": f"{target / 'model.gin'} sets MODEL, VOCAB_SIZE and INITIAL_CHECKPOINT_PATH",
-      "tokenizer": f"{target / kept.name}: {', '.join(names) or 'there was none'}",
+      "tokenizer": f"{kept}: {', '.join(names) or 'there was none'}",
       "report": f"{target / 'conversion.txt'}",
-      "train on": " ".join(
-        [f"python -m {environment.PACKAGE}.train", *map(flags.quoted, arguments)]
-      ),
+      "train on": train,
     },
   )
 
 
 def _export(values: Any, source: Path, target: Path) -> None:
-  from t5x_style.interop.huggingface import config_export, conversion, family_registry, model_folder
+  """Writes a checkpoint as a Hugging Face folder."""
+  from t5x_style.interop.huggingface import checkpoint_export, config_export
+  from t5x_style.interop.huggingface.config_json import ConfigJson
 
   from .configuration import model_gin
 
   limit = _bytes(values.max_shard_size)
-  _check_new(target)
+  output_folder.check_new("--to", target)
   step = model_gin.find_step(source)
   if step.name.isdigit() and step.resolve().parent in target.resolve().parents:
     raise ConfigurationError(
       f"--to {target} is among the checkpoints of {source}, of which training deletes old ones. "
       "Choose a folder elsewhere."
     )
-  gin = model_gin.values_of(source, step, values)
+  gin = model_gin.values_of_run(source, step, values)
   config = model_gin.transformer_config(gin)
-  origin = model_gin.origin(step, gin)
-  origin_settings = model_gin.settings_of(origin)
-  correspondence, settings = config_export.choose_family(config, origin_settings, values.family)
-  unused = {}
-  if (
-    origin
-    and origin_settings
-    and family_registry.family_of(origin_settings) is correspondence.family
-  ):
-    unused = model_folder.read_unused(origin, correspondence)
+  origin = model_gin.imported_folder(step, gin)
+  origin_json = ConfigJson.read(origin) if origin else None
+  correspondence, config_json = config_export.choose_family(config, origin_json, values.family)
+  unused = _unused_of(origin, origin_json, correspondence)
   if values.dry_run:
-    _print_report(conversion.check_step(step, correspondence, values.dtype))
+    _print_report(checkpoint_export.check_step(step, correspondence, values.dtype))
     return
-  with _written(target) as part:
-    report = conversion.export_step(
+  with output_folder.all_or_nothing("--to", target) as part:
+    report = checkpoint_export.export_step(
       step, part, correspondence, dtype=values.dtype, max_shard_size=limit, unused=unused
     )
-    note, ids = _write_tokenizer(part, gin, origin, config.architecture)
-    conversion.write_config_json(part, settings | ids, report)
+    tokenizer, ids = _write_tokenizer(part, gin, origin, config.architecture)
+    checkpoint_export.write_config_json(part, config_json | ids, report)
     _write_report(part / "conversion.txt", report)
+  name = config_json["architectures"][0]
   _print_done(
-    f"Exported {step} as {_described(settings)}",
+    f"Exported {step} as {_described(config_json)}",
     report,
     {
       "model": f"{target}: config.json, {len(list(target.glob('*.safetensors')))} safetensors",
-      "tokenizer": note,
+      "tokenizer": tokenizer,
       "report": f"{target / 'conversion.txt'}",
-      "try it": f"transformers.{settings['architectures'][0]}.from_pretrained({str(target)!r})",
+      "try it": f"transformers.{name}.from_pretrained({str(target)!r})",
     },
   )
+
+
+def _unused_of(origin: Path | None, origin_json: Any, correspondence: Any) -> dict[str, Any]:
+  """The imported model's tensors that have no place here, if the export is of its family."""
+  from t5x_style.interop.huggingface import family_registry, model_folder
+
+  if not origin or family_registry.family_of(origin_json) is not correspondence.family:
+    return {}
+  return model_folder.read_unused(origin, correspondence)
 
 
 def _write_tokenizer(
   target: Path, gin: Any, origin: Path | None, architecture: str
 ) -> tuple[str, dict[str, int]]:
-  """What is said about the tokenizer, and the ids the model's settings repeat."""
+  """Writes the tokenizer; returns what to print about it, and special ids for config.json."""
   from t5x_style.interop.huggingface import tokenizer_export
 
   from .configuration import model_gin
 
-  vocabulary = model_gin.vocabulary(gin)
+  vocabulary = model_gin.vocabulary_of_run(gin)
   if vocabulary is None:
     folder = model_gin.tokenizer_folder(gin) or origin
     names = tokenizer_export.copy(folder, target) if folder else []
@@ -196,51 +221,8 @@ def _write_tokenizer(
     return f"none could be made: {error}", {}
 
 
-def _check_new(target: Path) -> None:
-  if not target.resolve().name or target.name in ("", ".."):
-    raise ConfigurationError(f"--to {target}: give the name of a new folder.")
-  if target.is_symlink() and not target.exists():
-    raise ConfigurationError(
-      f"--to {target} is a link to {os.readlink(target)!r}, which does not exist. Make that "
-      "folder, or give the name of a new one."
-    )
-  if target.exists() and (not target.is_dir() or any(target.iterdir())):
-    what = "exists and is not empty" if target.is_dir() else "is a file"
-    raise ConfigurationError(
-      f"--to {target} {what}; nothing there is overwritten. Choose another folder or remove it."
-    )
-
-
-@contextlib.contextmanager
-def _written(target: Path) -> Iterator[Path]:
-  """A new folder to write to, whose content is the target's in the end, or gone after an error.
-
-  It is made inside the target where that exists, empty, which may be a link or a mounted disk; or
-  else in the nearest folder above that exists. Nothing but what was made here is ever removed.
-  """
-  place = target.resolve()
-  above = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
-  try:
-    made = tempfile.TemporaryDirectory(prefix=".convert-", dir=above)
-  except OSError as error:
-    raise ConfigurationError(f"--to {target} cannot be made: {error.strerror}.") from error
-  with made as temporary:
-    part = Path(temporary) / "new"  # With the permissions of any new folder, not of a private one.
-    part.mkdir()
-    yield part
-    try:
-      if place == above:
-        for entry in sorted(part.iterdir()):
-          entry.rename(place / entry.name)
-      else:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part.rename(place)
-    except OSError as error:
-      raise ConfigurationError(f"--to {target} cannot be made: {error.strerror}.") from error
-
-
 def _bytes(text: str) -> int:
-  """ "500MB" -> 500_000_000"""
+  """Returns the bytes of a size: "500MB" is 500_000_000."""
   found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMG]?)B", text.strip(), re.IGNORECASE)
   size = int(float(found[1]) * 1000 ** " KMG".index(found[2].upper() or " ")) if found else 0
   if size < 1:
@@ -248,16 +230,17 @@ def _bytes(text: str) -> int:
   return size
 
 
-def _described(settings: Mapping[str, Any]) -> str:
-  return f"{settings['model_type']} ({', '.join(settings.get('architectures') or ['no class'])})"
+def _described(config_json: Mapping[str, Any]) -> str:
+  """ "bert (BertForMaskedLM)" """
+  classes = config_json.get("architectures") or ["no class"]
+  return f"{config_json['model_type']} ({', '.join(classes)})"
 
 
 def _lines(report: Sequence[Any]) -> list[str]:
-  width = max(len(moved.name) for moved in report)
+  width = max(len(line.name) for line in report)
   return [
-    f"{moved.name:{width}}  {moved.dtype:8}  {'x'.join(map(str, moved.shape or ())):>16}  "
-    f"{moved.where}"
-    for moved in report
+    f"{line.name:{width}}  {line.dtype:8}  {'x'.join(map(str, line.shape or ())):>16}  {line.where}"
+    for line in report
   ]
 
 
@@ -272,10 +255,10 @@ def _print_report(report: Sequence[Any]) -> None:
 
 
 def _print_done(title: str, report: Sequence[Any], facts: Mapping[str, str]) -> None:
-  moved = [line for line in report if line.shape is not None]
-  sizes = sum(line.size for line in moved)
-  dtypes = ", ".join(sorted({line.dtype for line in moved}))
-  print(f"{title}: {sizes:,} parameters in {len(moved)} tensors, {dtypes}.")
+  written = [line for line in report if line.shape is not None]
+  numbers = sum(line.size for line in written)
+  dtypes = ", ".join(sorted({line.dtype for line in written}))
+  print(f"{title}: {numbers:,} parameters in {len(written)} tensors, {dtypes}.")
   left_out = [line for line in report if line.shape is None]
   if left_out:
     facts = {**facts, "left out": f"{len(left_out)} tensors of the file; the report says why"}

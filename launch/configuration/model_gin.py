@@ -1,4 +1,4 @@
-"""The gin side of launch.convert: the model of a checkpoint, a model file for an imported one."""
+"""The gin files of launch.convert: reads those of a run, writes those of an imported model."""
 
 import dataclasses
 import os
@@ -10,8 +10,8 @@ from typing import Any
 from etils import epath
 
 import t5x_style
-from t5x_style.interop.huggingface import tokenizer_export
-from t5x_style.interop.huggingface.config_json import ConfigJson
+from t5x_style.checkpoints import manager
+from t5x_style.interop.huggingface import PREFIX, tokenizer_export
 from t5x_style.interop.huggingface.tokenizer_export import RunVocabulary
 from t5x_style.models import RotaryScaling, TransformerConfig
 from t5x_style.models.config import fields_about
@@ -20,20 +20,23 @@ from .errors import ConfigurationError
 from .gin_text import Verbatim
 from .gin_values import GinValues
 
-# Fields that base.gin binds to a macro; of these the first two belong to the imported model.
+KEPT_FOLDER = "huggingface"  # in an imported model: config.json and the tokenizer's files
+# The defaults of data.tokenizers.vocabularies, which needs TensorFlow; a test compares them.
+VOCABULARY_PATH = "python_stdlib.model"
+EXTRA_IDS = 128
+SHIPPED_VOCABULARIES = Path(t5x_style.__file__).parent / "data" / "tokenizers" / "vocabulary_files"
+
+# Fields of the model that base.gin binds to a macro and that an import sets.
 _MACROS = {"vocab_size": "VOCAB_SIZE", "dropout_rate": "DROPOUT_RATE"}
 _LEFT_TO_RUN = fields_about("numerics", "compilation")
-_ORIGIN = "huggingface"  # the folder of an import in which config.json and the tokenizer are kept
 
 
 def find_step(source: Path) -> Path:
-  """The newest step of a MODEL_DIR or of its checkpoints folder, or `source` if it is a step.
+  """Returns the newest step of a MODEL_DIR or of its checkpoints folder, or `source` if it is one.
 
   Raises:
     ConfigurationError: there is none.
   """
-  from t5x_style.checkpoints import manager  # Orbax takes a second to import.
-
   step = manager.find_step(epath.Path(source))
   if step is not None:
     return Path(step)
@@ -46,11 +49,11 @@ def find_step(source: Path) -> Path:
   )
 
 
-def values_of(source: Path, step: Path, flags: Any) -> GinValues:
-  """The gin files of the command line, or else what the run wrote about itself.
+def values_of_run(source: Path, step: Path, flags: Any) -> GinValues:
+  """Reads the gin files of the command line, or else the file that the run or the import wrote.
 
   Raises:
-    ConfigurationError: there is neither.
+    ConfigurationError: there are none.
   """
   files = list(flags.gin_file)
   if not files:
@@ -66,13 +69,13 @@ def values_of(source: Path, step: Path, flags: Any) -> GinValues:
 
 
 def transformer_config(gin: GinValues) -> TransformerConfig:
-  """The model that gin files describe.
+  """Returns the model that gin files describe.
 
   Raises:
     ConfigurationError: they describe none.
   """
   values = gin.parameters(TransformerConfig.__name__, TransformerConfig)
-  if values.get("rotary_scaling"):  # A reference to what is bound elsewhere.
+  if values.get("rotary_scaling"):  # A reference to a class that is bound elsewhere.
     scaling = gin.parameters(RotaryScaling.__name__, RotaryScaling)
     values["rotary_scaling"] = RotaryScaling(**scaling)
   required = [
@@ -85,7 +88,7 @@ def transformer_config(gin: GinValues) -> TransformerConfig:
   _check_padding(gin, values)
   try:
     return TransformerConfig(**values)
-  except TypeError as error:  # A parameter there is not.
+  except TypeError as error:  # A parameter that does not exist.
     raise ConfigurationError(f"The gin files: {error}.") from error
 
 
@@ -100,23 +103,30 @@ def _check_padding(gin: GinValues, values: dict[str, Any]) -> None:
     )
 
 
-def origin(step: Path, gin: GinValues) -> Path | None:
-  """The Hugging Face files of the model that training began from, if it was an imported one."""
-  for _ in range(8):  # A run may have begun from a run that began from the imported model.
-    if (step / _ORIGIN / "config.json").is_file():
-      return step / _ORIGIN
+def imported_folder(step: Path, gin: GinValues) -> Path | None:
+  """Returns the Hugging Face files of the model that training started from.
+
+  Args:
+    gin: of the run that saved `step`.
+
+  Returns:
+    A folder with config.json; None if training did not start from an imported model.
+  """
+  for _ in range(8):  # A run may have started from a run that started from the imported model.
+    if (step / KEPT_FOLDER / "config.json").is_file():
+      return step / KEPT_FOLDER
     path = gin.macro("INITIAL_CHECKPOINT_PATH")
     if not isinstance(path, str) or not path:
       return None
-    if path.startswith("hf:"):
-      folder = Path(os.path.expanduser(path.removeprefix("hf:")))
+    if path.startswith(PREFIX):
+      folder = Path(os.path.expanduser(path.removeprefix(PREFIX)))
       return folder if (folder / "config.json").is_file() else None
     try:
       step = find_step(Path(os.path.expanduser(path)))
     except ConfigurationError:
       return None
     configs = [f / "config.gin" for f in (step, step.parent.parent)]
-    if (step / _ORIGIN).is_dir():
+    if (step / KEPT_FOLDER).is_dir():
       continue
     found = [file for file in configs if file.is_file()]
     if not found:
@@ -125,26 +135,22 @@ def origin(step: Path, gin: GinValues) -> Path | None:
   return None
 
 
-def settings_of(folder: Path | None) -> ConfigJson | None:
-  return ConfigJson.read(folder) if folder else None
-
-
-def vocabulary(gin: GinValues) -> RunVocabulary | None:
-  """The vocabulary of a run, where it is of SentencePiece or of bytes.
+def vocabulary_of_run(gin: GinValues) -> RunVocabulary | None:
+  """Returns the vocabulary of a run; None if it is neither SentencePiece's nor one of bytes.
 
   Raises:
-    ConfigurationError: its file is not there any more.
+    ConfigurationError: its file no longer exists.
   """
   reference = gin.macro("VOCABULARY")
   name = getattr(reference, "name", "").rpartition(".")[2]
   if name not in ("sentencepiece", "byte_vocabulary"):
     return None
-  given: dict[str, Any] = {"extra_ids": 128, "specials_from_extra_ids": ()}
+  given: dict[str, Any] = {"extra_ids": EXTRA_IDS, "specials_from_extra_ids": ()}
   given |= gin.parameters(name)
   content = None
   if name == "sentencepiece":
-    path = given.get("path", "python_stdlib.model")
-    shipped = Path(t5x_style.__file__).parent / "data" / "tokenizers" / "vocabulary_files" / path
+    path = given.get("path", VOCABULARY_PATH)
+    shipped = SHIPPED_VOCABULARIES / path
     file = shipped if "/" not in path and shipped.is_file() else Path(os.path.expanduser(path))
     if not file.is_file():
       raise ConfigurationError(
@@ -155,7 +161,7 @@ def vocabulary(gin: GinValues) -> RunVocabulary | None:
 
 
 def tokenizer_folder(gin: GinValues) -> Path | None:
-  """Where the tokenizer.json is that the run read its text with."""
+  """Returns the folder of the run's tokenizer.json; None if its vocabulary is of another kind."""
   reference = gin.macro("VOCABULARY")
   if getattr(reference, "name", "").rpartition(".")[2] != "hf_tokenizer":
     return None
@@ -163,13 +169,16 @@ def tokenizer_folder(gin: GinValues) -> Path | None:
   return path if path.is_dir() else path.parent
 
 
-def tokenizer_file(kept: Path, folder: Path, names: Sequence[str]) -> str | None:
-  """A gin file that a run includes to read its text with an imported tokenizer, if it can.
+def imported_tokenizer_text(kept: Path, folder: Path, names: Sequence[str]) -> str | None:
+  """Returns the gin file with which a run reads its text with an imported tokenizer.
 
   Args:
     kept: where the tokenizer's files are now.
     folder: where they will be.
     names: of the files.
+
+  Returns:
+    Its content; None if runs cannot use the tokenizer.
   """
   if "tokenizer.json" in names:
     include, name, extra = "data/hf_tokenizer.gin", "tokenizer.json", ""
@@ -184,10 +193,10 @@ def tokenizer_file(kept: Path, folder: Path, names: Sequence[str]) -> str | None
   )
 
 
-def model_file(config: TransformerConfig, source: Path, target: Path) -> str:
-  """A gin file that a run includes to train on from an imported model.
+def imported_model_text(config: TransformerConfig, source: Path, target: Path) -> str:
+  """Returns the gin file with which a run starts from an imported model.
 
-  It sets every field, so that it also takes the place of another model that the run names.
+  It sets every field, so that it also replaces another model that the run names before it.
   """
   values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
   macros = {macro: values.pop(name) for name, macro in _MACROS.items()}

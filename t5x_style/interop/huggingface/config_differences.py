@@ -1,4 +1,4 @@
-"""In what two models compute something else, whatever else of them differs."""
+"""The settings in which two models compute something different."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ _ONLY_WITH = {
 
 
 def differences(a: TransformerConfig, b: TransformerConfig) -> list[str]:
-  """Of the fields that change what a model computes those in which two differ."""
-  of_a, of_b = _essence(a), _essence(b)
+  """Lists the fields that make two trained models compute different things.
+
+  ["norm_epsilon = 1e-05, not 1e-12"] if `a` has 1e-5 and `b` has 1e-12.
+  """
+  of_a, of_b = _effective_fields(a), _effective_fields(b)
   return [
     f"{name} = {of_a[name]!r}, not {of_b[name]!r}" for name in of_a if of_a[name] != of_b[name]
   ]
 
 
-def _essence(config: TransformerConfig) -> dict[str, Any]:
-  """The fields that change what the model computes, those without effect taken out."""
+def _effective_fields(config: TransformerConfig) -> dict[str, Any]:
+  """The fields that change what a trained model computes; those without effect here are None."""
   free = fields_about("training", "numerics", "compilation")
   values = {name: x for name, x in dataclasses.asdict(config).items() if name not in free}
   values["num_kv_heads"] = config.kv_heads

@@ -1,4 +1,4 @@
-"""From a TransformerConfig to a config.json that means the very same model, or a refusal."""
+"""From a TransformerConfig to a config.json that describes exactly the same model, or an error."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from t5x_style.models import TransformerConfig
 def choose_family(
   config: TransformerConfig, origin: ConfigJson | None = None, name: str | None = None
 ) -> tuple[Correspondence, dict[str, Any]]:
-  """A family of theirs in which this model can be said exactly, and its config.json.
+  """Finds a Hugging Face family that has exactly this model.
 
   Args:
-    origin: the config.json of the model this one was trained on from; token ids and all that does
-      not describe the model are kept, and of several families that fit it is the first choice.
-    name: a model_type that is wanted instead.
+    origin: the config.json of the imported model that training started from. Its family is tried
+      first, and what it says besides the model, such as token ids, is kept.
+    name: the only model_type to try; None tries all.
+
+  Returns:
+    The correspondence of parameters, and the values of the model's config.json.
 
   Raises:
-    UserError: none fits; what would have to be otherwise.
+    UserError: no family has this model; the nearest ones and what differs are named.
   """
   if name is not None and name not in FAMILIES:
     raise UserError(f"--family={name} is not known; known are {', '.join(FAMILIES)}.")
@@ -36,7 +39,7 @@ def choose_family(
   reasons: dict[str, list[str]] = {}
   for candidate in [name] if name else [*first, *FAMILIES]:
     family = FAMILIES[candidate]
-    if family.ARCHITECTURE != config.architecture:
+    if family.ARCHITECTURE != config.architecture:  # The more reasons, the less near.
       reasons[candidate] = [f"{config.architecture}, not {family.ARCHITECTURE}"] * 99
       continue
     try:
@@ -49,31 +52,36 @@ def choose_family(
       config_json = _with_origin(config_json, config, family, origin)
       bare = _headless(config_json["architectures"])
       return Correspondence(config, family, bare), config_json
-  best = sorted(reasons, key=lambda candidate: len(reasons[candidate]))[:2]
-  lines = [f"  {kind}: {'; '.join(shortened([*dict.fromkeys(reasons[kind])]))}" for kind in best]
-  raise UserError(
+  raise _no_family(reasons, only=name)
+
+
+def _no_family(reasons: Mapping[str, Sequence[str]], only: str | None) -> UserError:
+  """The error that no family has the model, with the two nearest."""
+  nearest = sorted(reasons, key=lambda candidate: len(reasons[candidate]))[:2]
+  lines = [f"  {kind}: {'; '.join(shortened([*dict.fromkeys(reasons[kind])]))}" for kind in nearest]
+  return UserError(
     "transformers has no such model, so it cannot be written. "
-    f"{'What differs' if name else 'The nearest are'} (ours, theirs):\n" + "\n".join(lines)
+    f"{'What differs' if only else 'The nearest are'} (here, in transformers):\n" + "\n".join(lines)
   )
 
 
 def _differences(
   config: TransformerConfig, family: ModuleType, config_json: Mapping[str, Any]
 ) -> list[str]:
-  """In what the model that is read back from the settings would be another one."""
+  """In what the model that would be read back from config.json differs from this one."""
   rules = list(family.rules(config))
   tensors = {rule.tensor: None for rule in rules}
   back = TransformerConfig(**family.from_config_json(ConfigJson(config_json), tensors))
   factor = logit_factor(config)
   if factor != 1 and any(rule.factor == factor for rule in rules):
-    config = dataclasses.replace(config, scale_logits=False)  # They put it into the last norm.
+    config = dataclasses.replace(config, scale_logits=False)  # The last norm holds the factor.
   if hasattr(family, "as_written"):
     config = family.as_written(config)
   return differences(config, back)
 
 
-def _ids(config: TransformerConfig) -> dict[str, Any]:
-  """The special ids of a model of ours: padding is 0, EOS 1; a decoder is first given a 0."""
+def _token_ids(config: TransformerConfig) -> dict[str, Any]:
+  """The special ids of this package's models: padding 0, EOS 1, a decoder's first input 0."""
   decoder_only = config.architecture == "decoder_only"
   ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 0 if decoder_only else None}
   if config.architecture == "encoder_decoder":
@@ -84,32 +92,33 @@ def _ids(config: TransformerConfig) -> dict[str, Any]:
 
 
 def _with_origin(
-  config_json: dict[str, Any],
-  config: TransformerConfig,
-  family: ModuleType,
-  origin: ConfigJson | None,
+  new: dict[str, Any], config: TransformerConfig, family: ModuleType, origin: ConfigJson | None
 ) -> dict[str, Any]:
+  """Completes a config.json by what the imported model's config.json says besides the model."""
   if origin is None or family_of(origin) is not family:
-    return _ids(config) | config_json
-  kept, form = dict(origin.values), keys_of(origin)
-  own = config_json
-  classes = kept.get("architectures") or config_json["architectures"]
-  if kept["model_type"] != config_json["model_type"]:  # A family of two names, as t5 and mt5.
-    config_json = config_json | {"model_type": kept["model_type"], "architectures": classes}
+    return _token_ids(config) | new
+  kept = dict(origin.values)
+  classes = kept.get("architectures") or new["architectures"]
+  named = new
+  if kept["model_type"] != new["model_type"]:  # A family of two names, such as t5 and mt5.
+    named = named | {"model_type": kept["model_type"], "architectures": classes}
   has_head = config.head_transform or config.head_bias or config.pooled_classes
   if _headless(classes) and config.tie_embeddings and not has_head:
-    config_json = config_json | {"architectures": classes}
-  if _means(kept, config, family):
-    return kept | {"architectures": config_json["architectures"]}
-  if _means(kept | config_json, config, family):
-    return kept | config_json
-  # Something that the model began with is true no more: nothing that describes a model is kept.
-  described = form.model_fields.keys() | form.OTHER_NAMES.keys()
-  return {name: value for name, value in kept.items() if name not in described} | own
+    named = named | {"architectures": classes}
+  if _describes(kept, config, family):
+    return kept | {"architectures": named["architectures"]}
+  if _describes(kept | named, config, family):
+    return kept | named
+  # Something that described the imported model is no longer true: nothing of the kind is kept.
+  keys = keys_of(origin)
+  described = keys.model_fields.keys() | keys.OTHER_NAMES.keys()
+  return {name: value for name, value in kept.items() if name not in described} | new
 
 
-def _means(config_json: Mapping[str, Any], config: TransformerConfig, family: ModuleType) -> bool:
-  """Whether the settings are those of this very model."""
+def _describes(
+  config_json: Mapping[str, Any], config: TransformerConfig, family: ModuleType
+) -> bool:
+  """Whether a config.json describes exactly this model."""
   try:
     return not _differences(config, family, config_json)
   except UserError:
@@ -117,5 +126,5 @@ def _means(config_json: Mapping[str, Any], config: TransformerConfig, family: Mo
 
 
 def _headless(classes: Sequence[str]) -> bool:
-  """Whether the class is the model without a head, as BertModel is."""
+  """Whether the transformers class is a model without a head, as BertModel is."""
   return not re.search("For|LMHead", classes[0])

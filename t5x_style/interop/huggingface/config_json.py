@@ -1,4 +1,4 @@
-"""config.json of a Hugging Face model: read with care, what cannot be expressed refused by name."""
+"""The values of a config.json: read and checked; what models here cannot be is refused by name."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pydantic
 from t5x_style.errors import UserError
 from t5x_style.interop.huggingface.config_keys import Activation, ConfigKeys
 
-Form = TypeVar("Form", bound=pydantic.BaseModel)
+KeysClass = TypeVar("KeysClass", bound=pydantic.BaseModel)
 
-# Theirs to ours; several spellings of theirs are one function.
+# {transformers' name of an activation: the name here}; transformers has several names for some.
 ACTIVATIONS: dict[Activation, str] = {
   "gelu": "gelu_exact",
   "gelu_python": "gelu_exact",
@@ -26,29 +26,29 @@ ACTIVATIONS: dict[Activation, str] = {
   "silu": "silu",
   "swish": "silu",
 }
-_THEIRS = {"gelu_exact": "gelu", "gelu": "gelu_new", "relu": "relu", "silu": "silu"}
+_TRANSFORMERS_NAMES = {"gelu_exact": "gelu", "gelu": "gelu_new", "relu": "relu", "silu": "silu"}
 
 
 class ConfigJson:
-  """The values of a config.json, with errors that name the file, the value and what is possible.
+  """The values of a config.json. Its errors name the file, the value and what is supported.
 
   Attributes:
     values: as they are in the file.
-    source: the file.
-    inside: the name of the table that these values are, followed by a dot.
+    source: the file, for messages.
+    prefix: "rope_scaling." if these are the values of the table rope_scaling, else "".
   """
 
-  def __init__(self, values: Mapping[str, Any], source: str = "config.json", inside: str = ""):
+  def __init__(self, values: Mapping[str, Any], source: str = "config.json", prefix: str = ""):
     self.values = dict(values)
     self.source = source
-    self.inside = inside
+    self.prefix = prefix
 
   @classmethod
   def read(cls, folder: str | Path) -> ConfigJson:
-    """Those of a model's folder.
+    """Reads the config.json of a model's folder.
 
     Raises:
-      UserError: there is no config.json, or it is not one.
+      UserError: there is no config.json, or it is damaged.
     """
     folder = Path(os.path.expanduser(folder))
     if not folder.is_dir():
@@ -77,17 +77,17 @@ class ConfigJson:
 
   @property
   def architectures(self) -> list[str]:
-    """The names of transformers' classes that the weights are for, where the file says it."""
+    """The transformers classes that the weights are for; empty if the file names none."""
     return self.values.get("architectures") or []
 
-  def parse(self, form: type[Form]) -> Form:
-    """The values by a class of keys.
+  def parse(self, keys_class: type[KeysClass]) -> KeysClass:
+    """Returns the values as an instance of a class that declares keys.
 
     Raises:
-      UserError: one of them is not supported, or is of a wrong type.
+      UserError: a value is not supported, or has the wrong type.
     """
     values = dict(self.values)
-    other_names = form.OTHER_NAMES if issubclass(form, ConfigKeys) else {}
+    other_names = keys_class.OTHER_NAMES if issubclass(keys_class, ConfigKeys) else {}
     for name, own in other_names.items():
       if name in values:
         value = values.pop(name)
@@ -97,46 +97,47 @@ class ConfigJson:
             "thing for transformers; remove the wrong one."
           )
     try:
-      return form.model_validate(values)
+      return keys_class.model_validate(values)
     except pydantic.ValidationError as error:
-      raise self._mistake(form, error.errors()[0]) from None
+      raise self._user_error(keys_class, error.errors()[0]) from None
 
-  def _mistake(self, form: type[pydantic.BaseModel], mistake: Any) -> UserError:
+  def _user_error(self, keys_class: type[pydantic.BaseModel], mistake: Any) -> UserError:
     field, *index = mistake["loc"]
     name = f"{field}{''.join(f'[{i}]' for i in index)}"
     if mistake["type"] == "missing":
-      return UserError(f"{self.source} says nothing about {self.inside}{name}, which is needed.")
+      return UserError(f"{self.source} says nothing about {self.prefix}{name}, which is needed.")
     value = mistake["input"]
     if mistake["type"] == "literal_error":
       return self.refusal(name, value, [mistake["ctx"]["expected"]], quoted=True)
-    advice = form.model_fields[field].description
+    advice = keys_class.model_fields[field].description
     reason = f": {advice}" if advice else mistake["msg"].replace("Input should", " has to", 1)
-    return UserError(f"{self.source}: {self.inside}{name} = {value!r}{reason}.")
+    return UserError(f"{self.source}: {self.prefix}{name} = {value!r}{reason}.")
 
   def refusal(
     self, name: str, value: Any, supported: Iterable[Any], quoted: bool = False
   ) -> UserError:
-    """The error that a value cannot be expressed.
+    """Returns the error for a value that models here cannot express.
 
     Args:
-      quoted: `supported` are texts as they are to be shown.
+      supported: the values that they can.
+      quoted: whether `supported` holds texts to be shown as they are.
     """
     words = supported if quoted else map(repr, supported)
     return UserError(
-      f"{self.source}: {self.inside}{name} = {value!r} cannot be expressed by this package's "
+      f"{self.source}: {self.prefix}{name} = {value!r} cannot be expressed by this package's "
       f"models; supported is {' or '.join(words)}."
     )
 
   def table(self, name: str, values: Mapping[str, Any]) -> ConfigJson:
-    """Values inside of these, such as those of rope_parameters."""
-    return ConfigJson(values, self.source, f"{self.inside}{name}.")
+    """Returns the values of a table of the file, such as rope_parameters."""
+    return ConfigJson(values, self.source, f"{self.prefix}{name}.")
 
-  def defaulted_sizes(self, form: type[ConfigKeys]) -> list[str]:
-    """Sizes that the file is silent about, with transformers' defaults: "d_model = 512"."""
-    other = {own: name for name, own in form.OTHER_NAMES.items()}
+  def defaulted_sizes(self, keys_class: type[ConfigKeys]) -> list[str]:
+    """Lists the sizes that the file leaves out, with transformers' defaults: "d_model = 512"."""
+    other = {own: name for name, own in keys_class.OTHER_NAMES.items()}
     return [
       f"{name} = {field.default}"
-      for name, field in form.model_fields.items()
+      for name, field in keys_class.model_fields.items()
       if type(field.default) is int
       and name not in self.values
       and other.get(name) not in self.values
@@ -144,7 +145,7 @@ class ConfigJson:
 
 
 def head_width(config_json: ConfigJson, width: int, heads: int) -> int:
-  """The width of a head where it is not said.
+  """Returns the width of an attention head in families that do not set it.
 
   Raises:
     UserError: the width of the model does not divide by the number of heads.
@@ -158,19 +159,19 @@ def head_width(config_json: ConfigJson, width: int, heads: int) -> int:
 
 
 def cycle(layers: Sequence[Any]) -> tuple[Any, ...]:
-  """The shortest cycle that gives the layers when it is repeated."""
+  """Returns the shortest cycle that gives `layers` when it is repeated."""
   for period in range(1, len(layers)):
     if all(layer == layers[i % period] for i, layer in enumerate(layers)):
       return tuple(layers[:period])
   return tuple(layers)
 
 
-def activation_name(ours: str) -> str:
-  """The spelling of an activation in a config.json.
+def activation_name(activation: str) -> str:
+  """Returns the name that transformers has for an activation.
 
   Raises:
-    UserError: they have none.
+    UserError: transformers has none.
   """
-  if ours not in _THEIRS:
-    raise UserError(f"mlp_activations names {ours!r}, for which transformers has no word.")
-  return _THEIRS[ours]
+  if activation not in _TRANSFORMERS_NAMES:
+    raise UserError(f"mlp_activations names {activation!r}, for which transformers has no word.")
+  return _TRANSFORMERS_NAMES[activation]

@@ -19,7 +19,12 @@ from t5x_style.models.stack import layer_path
 
 @dataclasses.dataclass(frozen=True)
 class ParameterPlace:
-  """Where a rule's parameter is: the path in the tree, the index on axis 0 of a stacked one."""
+  """The place of a parameter, or of one layer of a stacked parameter.
+
+  Attributes:
+    keys: the path in the tree of parameters.
+    index: of the layer, on axis 0; None where the parameter is not stacked.
+  """
 
   keys: Keys
   index: int | None
@@ -30,10 +35,10 @@ class ParameterPlace:
 
 @dataclasses.dataclass(frozen=True)
 class Correspondence:
-  """A model of ours and how its parameters are called and laid out in a family of theirs.
+  """How the parameters of a model are named and laid out in a Hugging Face family.
 
   Attributes:
-    bare: whether theirs is the model without a head, in whose files names have no prefix.
+    bare: whether the files are those of the model without a head, where names have no prefix.
   """
 
   config: TransformerConfig
@@ -41,23 +46,23 @@ class Correspondence:
   bare: bool = False
 
   def file_name(self, name: str) -> str:
-    """A tensor's name in a file."""
+    """Returns the name of a tensor in the files."""
     return name.removeprefix(self.family.BASE_PREFIX) if self.bare else name
 
   @property
   def zeros(self) -> dict[str, tuple[int, ...]]:
-    """{name: shape} of tensors that only they have, of nothing but zeros."""
+    """{name: shape} of tensors that are no parameters here and hold zeros only."""
     has = hasattr(self.family, "zeros") and not self.bare
     return self.family.zeros(self.config) if has else {}
 
   @property
   def copies(self) -> dict[str, str]:
-    """{name: another name} of tensors that only they have, to be written as the other is."""
+    """{name: another name} of tensors that have to repeat another one."""
     return self.family.copies(self.config) if hasattr(self.family, "copies") else {}
 
   @property
   def repeated(self) -> dict[str, str]:
-    """{name: another name} of all tensors that a file may have and that are one with the other."""
+    """{name: another name} of all tensors in files that are the same as another one."""
     return self.family.aliases(self.config) | self.copies
 
   @functools.cached_property
@@ -70,10 +75,10 @@ class Correspondence:
 
   @functools.cached_property
   def places(self) -> dict[Keys, list[tuple[ParameterPlace, TensorRule]]]:
-    """The rules by parameter, those of a stacked one by layer.
+    """The rules of each parameter: one, or one per layer of a stacked parameter.
 
     Raises:
-      UserError: the model has a parameter the family has no word for.
+      UserError: the model has a parameter that the family does not have, or the other way round.
     """
     found: dict[Keys, list[tuple[ParameterPlace, TensorRule]]] = {}
     for rule in self.rules:
@@ -89,7 +94,7 @@ class Correspondence:
 
   @functools.cached_property
   def tensors(self) -> dict[str, tuple[int, ...]]:
-    """{name: shape} of all their tensors, in the order of the model."""
+    """{name: shape} of all tensors that hold parameters, in the order of the model."""
     return {rule.tensor: rule.shapes(self.sizes)[0] for rule in self.rules}
 
   def _place(self, rule: TensorRule) -> ParameterPlace:
@@ -103,7 +108,7 @@ class Correspondence:
 
 @functools.lru_cache(maxsize=8)
 def abstract_params(config: TransformerConfig) -> dict[Keys, jax.ShapeDtypeStruct]:
-  """The shapes of a model's parameters by path."""
+  """Returns the shapes and dtypes of a model's parameters by path; nothing is computed."""
   batch = {}
   for side, layers in (
     ("encoder", config.num_encoder_layers),
@@ -121,4 +126,5 @@ def _flat(tree: Any) -> dict[Keys, Any]:
 
 
 def shape_of(leaf: Any) -> str:
+  """Returns the shape of an array as a text, "nothing" for None."""
   return "nothing" if leaf is None else str(tuple(leaf.shape))

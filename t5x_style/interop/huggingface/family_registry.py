@@ -33,10 +33,10 @@ FAMILIES: dict[str, ModuleType] = {
 
 
 def family_of(config_json: ConfigJson) -> ModuleType:
-  """The family by model_type.
+  """Returns the family of a config.json, by its model_type.
 
   Raises:
-    UserError: it is none of those known.
+    UserError: no family has this model_type.
   """
   kind = config_json.model_type
   if not isinstance(kind, str) or kind not in FAMILIES:
@@ -45,5 +45,5 @@ def family_of(config_json: ConfigJson) -> ModuleType:
 
 
 def keys_of(config_json: ConfigJson) -> type[ConfigKeys]:
-  """The class of the keys that models of this type have."""
+  """Returns the class that declares the keys of a config.json of this model_type."""
   return family_of(config_json).KEYS[config_json.model_type]

@@ -1,10 +1,10 @@
-"""The folder of a Hugging Face model: opened, and checked to hold a whole model that is known."""
+"""The folder of a Hugging Face model: opened, and checked to hold all of the model's tensors."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,37 +26,43 @@ from t5x_style.interop.huggingface.safetensors_files import (
 from t5x_style.interop.huggingface.tensor_rules import TensorRule
 from t5x_style.models import TransformerConfig
 
-UNUSED = "unused.safetensors"  # the file in which an import keeps what has no place here
+UNUSED_FILE = "unused.safetensors"  # where an import keeps tensors that have no place here
 _FLOATS = ("float32", "float64", "float16", "bfloat16")
-# Names of TensorFlow, which files of the first BERTs still have.
+# TensorFlow's names, which the files of the first BERTs have.
 _OLD_NAMES = ((".gamma", ".weight"), (".beta", ".bias"))
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelFolder:
-  """A Hugging Face folder that was found to be a whole model of a family known here."""
+  """A Hugging Face folder that holds all tensors of a model of a known family.
+
+  Attributes:
+    tensors: by the names that the rules use.
+    left_out: {name in the file: why it is not needed}.
+    unused: those left out that have no place in models here, to be exported again.
+  """
 
   config_json: ConfigJson
   correspondence: Correspondence
-  tensors: Mapping[str, Tensor]  # by the names that the rules use
-  left_out: Mapping[str, str]  # {name in the file: why it is not needed}
-  unused: Mapping[str, Tensor]  # those left out that a model of theirs has and none of ours
+  tensors: Mapping[str, Tensor]
+  left_out: Mapping[str, str]
+  unused: Mapping[str, Tensor]
 
   def view(self, rule: TensorRule) -> np.ndarray:
-    """The tensor, or part of one, that a rule is about, in the shape of ours and not read yet."""
+    """Returns the tensor of a rule in the shape of the parameter; it is read when it is used."""
     return rule.view(self.tensors[rule.tensor].map(), self.correspondence.sizes)
 
 
 def open_folder(folder: str | Path, **changes: Any) -> ModelFolder:
-  """Reads config.json and the headers of the safetensors of a folder, and checks that all fits.
+  """Opens a folder: reads config.json and the headers of its safetensors, and compares them.
 
   Args:
     changes: fields of the TransformerConfig that do not alter the model, such as scan_layers.
 
   Raises:
-    UserError: files are missing, or a file is damaged, a setting cannot be expressed, or the
-      tensors are not those of the model; then all that are missing, left over or of another shape
-      are listed.
+    UserError: a file is missing or damaged, or config.json has a value that models here cannot
+      express, or the tensors are not those of the model; then all that are missing, left over or
+      of another shape are listed.
   """
   config_json = ConfigJson.read(folder)
   family = family_of(config_json)
@@ -64,7 +70,7 @@ def open_folder(folder: str | Path, **changes: Any) -> ModelFolder:
   config = TransformerConfig(**(family.from_config_json(config_json, tensors) | changes))
   correspondence = Correspondence(config, family)
   for name, other in correspondence.repeated.items():
-    if name in tensors:  # Of two that are one, a file may hold either.
+    if name in tensors:  # A file may hold either of two names of the same tensor.
       tensors.setdefault(other, tensors[name])
   left_out = _check(str(folder), config_json, correspondence, tensors)
   kept = {name: tensor for name, tensor in tensors.items() if name in correspondence.tensors}
@@ -72,13 +78,16 @@ def open_folder(folder: str | Path, **changes: Any) -> ModelFolder:
 
 
 def read_unused(folder: Path, correspondence: Correspondence) -> dict[str, Tensor]:
-  """What has no place in the models here, of a Hugging Face folder or of what an import kept.
+  """Returns the tensors that have no place in models here.
+
+  Args:
+    folder: a Hugging Face folder, or the one in which an import kept them.
 
   Raises:
     UserError: a file is missing or damaged.
   """
-  if (folder / UNUSED).is_file():
-    tensors = read_header(folder / UNUSED)
+  if (folder / UNUSED_FILE).is_file():
+    tensors = read_header(folder / UNUSED_FILE)
   elif (folder / INDEX).is_file() or (folder / SINGLE).is_file():
     tensors = read_folder(folder)
   else:
@@ -87,7 +96,7 @@ def read_unused(folder: Path, correspondence: Correspondence) -> dict[str, Tenso
 
 
 def finite(values: np.ndarray, name: str, folder: str) -> np.ndarray:
-  """The values.
+  """Returns the values.
 
   Raises:
     UserError: some are NaN or infinite.
@@ -98,6 +107,7 @@ def finite(values: np.ndarray, name: str, folder: str) -> np.ndarray:
 
 
 def not_finite_error(names: Sequence[str], folder: str) -> UserError:
+  """Returns the error that these tensors of a folder hold NaN or infinity."""
   return UserError(
     f"{folder!r} holds numbers that are NaN or infinite, so the model is damaged or diverged while "
     f"it was trained: {', '.join(shortened(names))}. Take another checkpoint of it."
@@ -105,7 +115,7 @@ def not_finite_error(names: Sequence[str], folder: str) -> UserError:
 
 
 def _canonical(tensors: Mapping[str, Tensor], family: ModuleType) -> dict[str, Tensor]:
-  """The tensors by the names of a model with a head, in which the base model has a prefix."""
+  """The tensors by the names that they have in a model with a head."""
   base = family.BASE_PREFIX
   bare = base and not any(name.startswith(base) for name in tensors)
   found = {}
@@ -119,7 +129,7 @@ def _canonical(tensors: Mapping[str, Tensor], family: ModuleType) -> dict[str, T
 
 
 def _unused(model: Correspondence, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-  """Tensors that only Hugging Face's model has; they are of no use to a model of another size."""
+  """The tensors that have no place in models here, if they are of the model's size."""
   return {
     name: tensors[name]
     for name, layout in getattr(model.family, "UNUSED_TENSORS", {}).items()
@@ -129,16 +139,15 @@ def _unused(model: Correspondence, tensors: Mapping[str, Tensor]) -> dict[str, T
   }
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-  return any(re.fullmatch(pattern, name) for pattern in patterns)
-
-
 def _check(
   folder: str, config_json: ConfigJson, model: Correspondence, tensors: Mapping[str, Tensor]
 ) -> dict[str, str]:
-  """What of the tensors is not needed, and why."""
+  """{name: why it is not needed} of tensors that hold no parameter.
+
+  Raises:
+    UserError: the tensors are not those of the model.
+  """
   wrong, left_out = [], {}
-  repeated = model.repeated
   for name, shape in model.tensors.items():
     if name not in tensors:
       wrong.append(f"  missing: {name} {list(shape)}")
@@ -146,35 +155,53 @@ def _check(
       wrong.append(f"  {name}: {list(tensors[name].shape)} there, {list(shape)} by config.json")
     elif tensors[name].dtype.name not in _FLOATS:
       wrong.append(f"  {name}: holds {tensors[name].dtype.name}, not floating-point numbers")
-  for name, tensor in tensors.items():
-    if name in model.tensors:
-      continue
-    if _matches(name, model.family.BUFFERS):
-      left_out[name] = "a buffer, not a parameter"
-    elif name in repeated and same_bits(tensor, tensors.get(repeated[name])):
-      left_out[name] = f"the same as {repeated[name]}"
-    elif name in getattr(model.family, "UNUSED_TENSORS", {}):
-      left_out[name] = "has no place in the model here"
-    elif name in model.zeros and tensor.shape == model.zeros[name] and not tensor.map().any():
-      left_out[name] = "zeros, as always there"
-    elif name in model.copies:
-      wrong.append(f"  {name} differs from {repeated[name]}; models here have one for both")
-    elif name in repeated:
-      wrong.append(f"  {name} differs from {repeated[name]}, which config.json ties it to")
-    else:
-      wrong.append(f"  left over: {name} {list(tensor.shape)}")
+  for name in tensors:
+    if name not in model.tensors:
+      reason = _not_needed(name, model, tensors)
+      if reason:
+        left_out[name] = reason
+      else:
+        wrong.append(f"  {_too_much(name, model, tensors)}")
   if wrong:
-    classes = config_json.architectures
-    hint = ""
-    if unsaid := config_json.defaulted_sizes(keys_of(config_json)):
-      hint += f"\nconfig.json does not say, so as in transformers: {', '.join(unsaid)}."
-    if classes and classes[0] not in model.family.CLASSES:
-      hint += (
-        f"\nIt is a {classes[0]}; {config_json.model_type} models are known as "
-        f"{', '.join(model.family.CLASSES)}."
-      )
     raise UserError(
       f"The tensors of {folder!r} are not those of the model that its config.json describes; "
-      f"{len(wrong)} differ:\n" + "\n".join(shortened(wrong)) + hint
+      f"{len(wrong)} differ:\n" + "\n".join(shortened(wrong)) + _hint(config_json, model)
     )
   return left_out
+
+
+def _not_needed(name: str, model: Correspondence, tensors: Mapping[str, Tensor]) -> str | None:
+  """Why a tensor that holds no parameter may be left out; None if it may not."""
+  tensor, other = tensors[name], model.repeated.get(name)
+  if any(re.fullmatch(pattern, name) for pattern in model.family.BUFFERS):
+    return "a buffer, not a parameter"
+  if other is not None and same_bits(tensor, tensors.get(other)):
+    return f"the same as {other}"
+  if name in getattr(model.family, "UNUSED_TENSORS", {}):
+    return "has no place in the model here"
+  if name in model.zeros and tensor.shape == model.zeros[name] and not tensor.map().any():
+    return "zeros, as always there"
+  return None
+
+
+def _too_much(name: str, model: Correspondence, tensors: Mapping[str, Tensor]) -> str:
+  """What is wrong with a tensor that holds no parameter and may not be left out."""
+  if name in model.copies:
+    return f"{name} differs from {model.repeated[name]}; models here have one for both"
+  if name in model.repeated:
+    return f"{name} differs from {model.repeated[name]}, which config.json ties it to"
+  return f"left over: {name} {list(tensors[name].shape)}"
+
+
+def _hint(config_json: ConfigJson, model: Correspondence) -> str:
+  """What may be the reason that the tensors are not those of the model."""
+  hint = ""
+  if sizes := config_json.defaulted_sizes(keys_of(config_json)):
+    hint += f"\nconfig.json does not say, so as in transformers: {', '.join(sizes)}."
+  classes = config_json.architectures
+  if classes and classes[0] not in model.family.CLASSES:
+    hint += (
+      f"\nIt is a {classes[0]}; {config_json.model_type} models are known as "
+      f"{', '.join(model.family.CLASSES)}."
+    )
+  return hint

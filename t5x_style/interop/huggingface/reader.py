@@ -1,4 +1,4 @@
-"""What INITIAL_CHECKPOINT_PATH = "hf:FOLDER" means: the parameters of a Hugging Face model."""
+"""Reads INITIAL_CHECKPOINT_PATH = "hf:FOLDER": the parameters of a Hugging Face model."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ from t5x_style.models import TransformerConfig
 
 
 def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, LazyArray] | None:
-  """What INITIAL_CHECKPOINT_PATH = "hf:FOLDER" means: a reader of `training.initial`.
+  """Opens the parameters of a Hugging Face folder: a `warm_start.Reader`.
+
+  Args:
+    path: "hf:FOLDER".
+    config: of the model that is to have the parameters.
+    shapes: {name: shape} of its parameters with unrolled layers.
+
+  Returns:
+    {name: array}; None where `path` does not begin with "hf:".
 
   Raises:
-    UserError: as `open_folder`; or the folder's model computes something else
-      than the configured one.
+    UserError: as `open_folder`; or the folder's model computes something else than the configured
+      one.
   """
   if not path.startswith(PREFIX):
     if (Path(os.path.expanduser(path)) / "config.json").is_file():
@@ -40,7 +48,7 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Lazy
       f"launch.convert --from {path} --to NEW_FOLDER`."
     )
 
-  def stored(rule: TensorRule) -> LazyArray:
+  def lazy_array(rule: TensorRule) -> LazyArray:
     return LazyArray(
       rule.shapes(source.correspondence.sizes)[1],
       source.tensors[rule.tensor].dtype,
@@ -48,4 +56,4 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Lazy
     )
 
   places = source.correspondence.places
-  return {"/".join(keys): stored(parts[0][1]) for keys, parts in places.items()}
+  return {"/".join(keys): lazy_array(parts[0][1]) for keys, parts in places.items()}

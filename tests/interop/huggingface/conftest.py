@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from t5x_style.checkpoints.array_writer import ArrayWriter
-from t5x_style.interop.huggingface import config_export, conversion, correspondence
+from t5x_style.interop.huggingface import checkpoint_export, config_export, correspondence
 from t5x_style.models import Transformer
 
 T5 = {
@@ -329,8 +329,10 @@ def export_and_load(tmp_path):
     write_step(tmp_path / "step", arrays)
     there, settings = config_export.choose_family(config)
     (tmp_path / "out").mkdir()
-    report = conversion.export_step(tmp_path / "step", tmp_path / "out", there, max_shard_size=1e9)
-    conversion.write_config_json(tmp_path / "out", settings, report)
+    report = checkpoint_export.export_step(
+      tmp_path / "step", tmp_path / "out", there, max_shard_size=1e9
+    )
+    checkpoint_export.write_config_json(tmp_path / "out", settings, report)
     model_class = getattr(transformers, settings["architectures"][0])
     loaded, info = model_class.from_pretrained(tmp_path / "out", output_loading_info=True)
     return loaded.eval(), info

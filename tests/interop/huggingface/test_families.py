@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from t5x_style.interop.huggingface import config_export, conversion, model_folder
+from t5x_style.interop.huggingface import (
+  checkpoint_export,
+  checkpoint_import,
+  config_export,
+  model_folder,
+)
 from t5x_style.interop.huggingface.config_differences import differences
 
 MAX = 10**9
@@ -46,12 +51,12 @@ def test_a_bias_that_is_not_used_comes_back(untied, pretrained, tmp_path):
 def check_there_and_back(name, pretrained, tmp_path):
   _, path = pretrained(name)
   folder = model_folder.open_folder(path)
-  conversion.import_folder(folder, tmp_path / "ours")
-  conversion.keep_unused(folder, tmp_path)
+  checkpoint_import.import_folder(folder, tmp_path / "ours")
+  checkpoint_import.keep_unused(folder, tmp_path)
   back, settings = config_export.choose_family(folder.correspondence.config, folder.config_json)
   (tmp_path / "theirs").mkdir()
   kept = model_folder.read_unused(tmp_path, back)
-  conversion.export_step(
+  checkpoint_export.export_step(
     tmp_path / "ours", tmp_path / "theirs", back, max_shard_size=MAX, unused=kept
   )
   before = load_file(path / "model.safetensors")

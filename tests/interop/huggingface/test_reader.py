@@ -9,7 +9,7 @@ import pytest
 from t5x_style.checkpoints.warm_start import initial_params
 from t5x_style.errors import UserError
 from t5x_style.interop.checkpoint_formats import READERS
-from t5x_style.interop.huggingface import conversion, correspondence, model_folder
+from t5x_style.interop.huggingface import checkpoint_import, correspondence, model_folder
 
 
 def abstract(config, as_tree):
@@ -33,7 +33,7 @@ def test_both_give_the_parameters(
   config = folder.correspondence.config
   where = f"hf:{path}"
   if converted:
-    conversion.import_folder(model_folder.open_folder(path), tmp_path / "step")
+    checkpoint_import.import_folder(model_folder.open_folder(path), tmp_path / "step")
     where = str(tmp_path / "step")
   found = initial_params(where, config, abstract(config, as_tree), READERS)
   jax.tree.map(np.testing.assert_array_equal, found, as_tree(read_parameters(folder)))
