@@ -4,7 +4,7 @@ import ast
 import functools
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -89,6 +89,10 @@ def circles(edges: Mapping[str, set[str]]) -> list[list[str]]:
   return sorted(sorted(group) for group in groups)
 
 
+def listed(offenders: Iterable[object]) -> str:
+  return "\n" + "\n".join(sorted(map(str, offenders)))
+
+
 def test_no_files_import_each_other():
   assert circles(graph()) == []
 
@@ -113,7 +117,7 @@ def test_imports_point_one_way():
     if not allowed(room_of(module), room_of(target))
     if (room_of(module), room_of(target)) not in ALLOWED
   }
-  assert sorted(wrong) == []
+  assert not wrong, listed(wrong)
 
 
 def test_every_folder_is_a_room():
@@ -129,7 +133,7 @@ def test_the_core_names_no_tensorflow_seqio_or_gin():
     forbidden = DATA_AND_GIN if room_of(module) in CORE else {"gin"}
     if room_of(module) != "launch":
       wrong += [f"{module} -> {x}" for x in imported(path) if x.split(".")[0] in forbidden]
-  assert wrong == []
+  assert not wrong, listed(wrong)
 
 
 def test_what_trains_names_no_terminal_writer_or_flag():
@@ -142,7 +146,7 @@ def test_what_trains_names_no_terminal_writer_or_flag():
     for name in imported(path)
     if name.split(".")[0] in TERMINAL_AND_FLAGS
   ]
-  assert wrong == []
+  assert not wrong, listed(wrong)
 
 
 def test_the_core_loads_no_tensorflow_seqio_or_gin():
@@ -169,17 +173,17 @@ def test_the_package_itself_is_a_docstring():
 def test_every_folder_of_python_says_what_it_holds():
   folders = {path.parent for path in modules().values()}
   files = [folder / "__init__.py" for folder in folders]
-  assert [
-    str(relative(x)) for x in files if not x.exists() or not ast.get_docstring(tree_of(x))
-  ] == []
+  wrong = [relative(x) for x in files if not x.exists() or not ast.get_docstring(tree_of(x))]
+  assert not wrong, listed(wrong)
 
 
 def test_files_are_short_and_say_what_they_are():
   """At most 400 lines, and a docstring first."""
   files = [*modules().values(), *sorted((ROOT / "tests").rglob("*.py"))]
-  long = [str(relative(x)) for x in files if len(x.read_text().splitlines()) > 400]
-  unsaid = [str(relative(x)) for x in files if x.read_text() and not ast.get_docstring(tree_of(x))]
-  assert (long, unsaid) == ([], [])
+  wrong = [f"{relative(x)} is long" for x in files if len(x.read_text().splitlines()) > 400]
+  silent = [x for x in files if x.read_text() and not ast.get_docstring(tree_of(x))]
+  wrong += [f"{relative(x)} has no docstring" for x in silent]
+  assert not wrong, listed(wrong)
 
 
 # What goes wrong there is no mistake of a person: shapes that do not fit, a text of XLA's.
@@ -210,7 +214,7 @@ def test_mistakes_of_a_person_are_user_errors():
     if room_of(module) in (*CORE, "data") and not module.startswith(FAULTS)
     if plain & set(raised(path))
   ]
-  assert wrong == []
+  assert not wrong, listed(wrong)
 
 
 # Tests of a whole subject, which no single file computes.
@@ -243,4 +247,4 @@ def test_tests_are_where_the_file_they_test_is():
     tested = path.stem.removeprefix("test_")
     if not any(f"{tested}_".startswith(f"{name}_") for name in (*known, folder.name)):
       wrong.append(str(place))
-  assert wrong == []
+  assert not wrong, listed(wrong)
