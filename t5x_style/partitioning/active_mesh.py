@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 from jax.sharding import AxisType, PartitionSpec
 
-from t5x_style.partitioning.sharding import DEFAULT_RULES
+from t5x_style.partitioning.sharding import DEFAULT_RULES, as_tuple
 
 Names = Sequence[str | None]
 
@@ -33,7 +33,7 @@ def partition_spec(names: Names) -> PartitionSpec | None:
     return None
   rules = []
   for name, axes in nn.get_logical_axis_rules() or DEFAULT_RULES:
-    axes = tuple(axis for axis in _as_tuple(axes) if mesh.shape.get(axis, 1) > 1)
+    axes = tuple(axis for axis in as_tuple(axes) if mesh.shape.get(axis, 1) > 1)
     rules.append((name, axes or None))
   return nn.logical_to_mesh_axes(names, [*rules, *((name, None) for name in names if name)])
 
@@ -44,7 +44,7 @@ def mesh_axes(names: Names) -> tuple[tuple[str, ...], ...] | None:
   if spec is None:
     return None
   missing = (None,) * (len(names) - len(spec))
-  return tuple(_as_tuple(axes) for axes in (*spec, *missing))
+  return tuple(as_tuple(axes) for axes in (*spec, *missing))
 
 
 def num_shards(names: Names) -> tuple[int, ...]:
@@ -77,7 +77,3 @@ def on_each_device(
 
   in_specs = tuple(spec(x) for x in in_names)
   return jax.shard_map(function, in_specs=in_specs, out_specs=out_spec, check_vma=False)
-
-
-def _as_tuple(axes: str | Sequence[str] | None) -> tuple[str, ...]:
-  return (axes,) if isinstance(axes, str) else tuple(axes or ())

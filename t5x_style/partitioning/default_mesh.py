@@ -1,4 +1,4 @@
-"""The mesh of a run that asks for none: all for the batch, unless a model is too large for that."""
+"""The mesh of a run without MESH_SHAPE: data parallel, or fsdp where the model needs it."""
 
 import math
 from collections.abc import Sequence
@@ -8,25 +8,23 @@ import jax
 from t5x_style.partitioning.hardware import GIB, device_memory
 from t5x_style.partitioning.mesh import slow_groups
 
-# Of a device's memory, for parameters, gradients and optimizer state; the rest is for activations.
+# Share of a device's memory for parameters, gradients and optimizer state; the rest is for
+# activations.
 _SHARE = 0.5
 
 
 def default_mesh_shape(
   state_bytes: int, devices: Sequence[jax.Device]
 ) -> tuple[dict[str, int], str]:
-  """The mesh where MESH_SHAPE is None.
+  """Returns the mesh shape to use where MESH_SHAPE is None, and the reason in a few words.
 
-  All devices along data, if parameters, gradients and optimizer state fit into half of a device's
-  memory (and where a device does not tell how much it has: CPUs). Else these are split along fsdp:
-  over the fewest devices of a slice or node among which they fit, or all of them; copies of that
-  lie along data. Nothing is laid along tensor and sequence unasked.
+  All devices are along data if parameters, gradients and optimizer state fit into half of a
+  device's memory, or if that memory is not known (CPUs). Otherwise they are split along fsdp over
+  the fewest devices of one slice or node that are enough, or over all of these, with copies along
+  data. Tensor and sequence parallelism are never chosen here.
 
   Args:
-    state_bytes: of parameters, gradients and optimizer state together.
-
-  Returns:
-    MESH_SHAPE, and the reason in a few words.
+    state_bytes: bytes of parameters, gradients and optimizer state together.
   """
   memory = device_memory(devices[0])
   state = f"{state_bytes / GIB:,.1f} GiB of training state"

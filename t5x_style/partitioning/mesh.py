@@ -1,4 +1,4 @@
-"""The device mesh: how many devices along each axis, from one short description."""
+"""The device mesh: how many devices are along each axis, from one short description."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,8 @@ from t5x_style.errors import UserError
 # From the slowest network to the fastest: neighbours along the last axis are neighbours in the pod.
 MESH_AXES = ("data", "fsdp", "sequence", "tensor")
 
+_PLURAL = {"slice": "slices", "process": "processes"}
+
 Shape = Mapping[str, int]
 
 
@@ -21,17 +23,18 @@ def make_mesh(
   devices: Sequence[jax.Device] | None = None,
   dcn_shape: Shape | None = None,
 ) -> Mesh:
-  """Lays the devices out along the axes data, fsdp, sequence and tensor.
+  """Arranges the devices along the axes data, fsdp, sequence and tensor.
 
-  Groups of devices that only a slow network connects, the slices of a TPU job or the nodes of a GPU
-  job, split the axes of `dcn_shape`; within a group neighbours stay neighbours.
+  The slices of a TPU job, or the nodes of a GPU job, are groups that only a slow network connects:
+  they split the axes of `dcn_shape`. Within a group, neighbours in the network are neighbours in
+  the mesh.
 
   Args:
     shape: devices along each axis of the whole mesh, e.g. {"data": 2, "tensor": 4}. Axes left out
       are 1; at most one may be -1 and takes what is left. None is {"data": -1}.
     devices: all of JAX's devices if None.
-    dcn_shape: groups along each axis, e.g. {"data": 2} for two slices; an axis that `shape` leaves
-      out lies across them alone. None: several slices split the first axes that divide.
+    dcn_shape: groups along each axis, e.g. {"data": 2} for two slices. An axis that `shape` leaves
+      out has the size given here. None: several slices split the first axes that divide.
 
   Raises:
     UserError: the axes are unknown, the sizes do not multiply to the number of devices, or the
@@ -43,13 +46,13 @@ def make_mesh(
   return Mesh(
     _lay_out(sizes, across, devices),
     MESH_AXES,
-    # Linen's logical axes want the compiler to propagate.
+    # Linen's logical axes need a compiler that propagates shardings.
     axis_types=(AxisType.Auto,) * len(MESH_AXES),
   )
 
 
 def mesh_sizes(shape: Shape | None, count: int, dcn_shape: Shape | None = None) -> dict[str, int]:
-  """Devices along every axis of a mesh of `count` devices, -1 filled in; raises as make_mesh."""
+  """Returns the devices along every axis of a mesh of `count`, -1 replaced; raises as make_mesh."""
   _check_axes("DCN_MESH_SHAPE", dcn_shape)
   shape = dict(dcn_shape or {}) | dict(shape or {"data": -1})
   _check_axes("MESH_SHAPE", shape, free=1)
@@ -69,10 +72,10 @@ def mesh_sizes(shape: Shape | None, count: int, dcn_shape: Shape | None = None) 
 
 
 def slow_groups(devices: Sequence[jax.Device]) -> tuple[str, dict[int, list[jax.Device]]]:
-  """What only a slow network connects: ("slice", {index: devices}), or the same of a "process".
+  """Returns the groups that only a slow network connects: (kind, {index: devices}).
 
-  JAX counts TPU slices, and GPU nodes, as slices. Where it knows of one alone, every process of
-  GPUs or CPUs is a group; all of a TPU slice is connected by its own network.
+  The kind is "slice" or "process". JAX counts TPU slices, and GPU nodes, as slices. If there is
+  only one, each process of GPUs or CPUs is a group; a TPU slice is connected by its own network.
   """
   by_slice: dict[int, list[jax.Device]] = {}
   by_process: dict[int, list[jax.Device]] = {}
@@ -85,14 +88,14 @@ def slow_groups(devices: Sequence[jax.Device]) -> tuple[str, dict[int, list[jax.
 
 
 def describe_mesh(mesh: Mesh) -> str:
-  """ "data=2 x tensor=4 on 8 cpu devices", and in how many slices or processes."""
+  """Returns e.g. "data=2 x tensor=4 on 8 cpu devices in 2 processes"."""
   devices = list(mesh.devices.flat)
   kind, groups = slow_groups(devices)
-  name = {"slice": "slices", "process": "processes"}[kind]
   axes = _product(dict(mesh.shape))
   return (
     f"{axes + ' on ' if axes else ''}{len(devices)} {devices[0].device_kind} "
-    f"device{'s' * (len(devices) > 1)}" + (f" in {len(groups)} {name}" if len(groups) > 1 else "")
+    f"device{'s' * (len(devices) > 1)}"
+    + (f" in {len(groups)} {_PLURAL[kind]}" if len(groups) > 1 else "")
   )
 
 
@@ -115,43 +118,48 @@ def _check_axes(macro: str, shape: Shape | None, free: int = 0) -> None:
 
 
 def _across(sizes: dict[str, int], dcn_shape: Shape | None, devices) -> dict[str, int]:
-  """Groups along each axis."""
+  """Returns the number of groups along each axis."""
   kind, groups = slow_groups(devices)
-  count, names = len(groups), {"slice": "slices", "process": "processes"}[kind]
+  count = len(groups)
   if dcn_shape is None:
-    if kind == "process":
-      return dict.fromkeys(MESH_AXES, 1)  # JAX's order keeps the devices of a process together.
-    left, across = count, {}
-    for axis, size in sizes.items():
-      across[axis] = math.gcd(size, left)
-      left //= across[axis]
-    if left > 1:
-      raise UserError(
-        f"Mesh {_product(sizes)} does not split over {count} {names}; set MESH_SHAPE so that data "
-        f"is a multiple of {count}, e.g. {{'data': -1}}."
-      )
-    return across
+    return _default_across(sizes, kind, count)
   across = {axis: dcn_shape.get(axis, 1) for axis in MESH_AXES}
-  asked = math.prod(across.values())
-  if asked > 1 and count == 1:
+  requested = math.prod(across.values())
+  if requested > 1 and count == 1:
     raise UserError(
       f"DCN_MESH_SHAPE = {dict(dcn_shape)} is for several slices or processes, and all "
       f"{len(devices)} devices are in one; set DCN_MESH_SHAPE = None."
     )
-  if asked not in (1, count):
+  if requested not in (1, count):
     raise UserError(
-      f"DCN_MESH_SHAPE = {dict(dcn_shape)} names {asked} {names}, {count} are present; set e.g. "
-      f"DCN_MESH_SHAPE = {{'data': {count}}}."
+      f"DCN_MESH_SHAPE = {dict(dcn_shape)} names {requested} {_PLURAL[kind]}, {count} are present; "
+      f"set e.g. DCN_MESH_SHAPE = {{'data': {count}}}."
     )
-  if asked == 1 and kind == "slice" and count > 1:
-    return _across(sizes, None, devices)
+  if requested == 1 and kind == "slice" and count > 1:
+    return _default_across(sizes, kind, count)
   for axis, parts in across.items():
     if sizes[axis] % parts:
       raise UserError(
         f"DCN_MESH_SHAPE = {dict(dcn_shape)} splits {axis} = {sizes[axis]} of the mesh "
-        f"{_product(sizes)} over {parts} {names}; set MESH_SHAPE so that {axis} is a multiple of "
-        f"{parts}."
+        f"{_product(sizes)} over {parts} {_PLURAL[kind]}; set MESH_SHAPE so that {axis} is a "
+        f"multiple of {parts}."
       )
+  return across
+
+
+def _default_across(sizes: dict[str, int], kind: str, count: int) -> dict[str, int]:
+  """Returns the groups along each axis where DCN_MESH_SHAPE does not say: the first that divide."""
+  if kind == "process":
+    return dict.fromkeys(MESH_AXES, 1)  # JAX's order keeps the devices of a process together.
+  left, across = count, {}
+  for axis, size in sizes.items():
+    across[axis] = math.gcd(size, left)
+    left //= across[axis]
+  if left > 1:
+    raise UserError(
+      f"Mesh {_product(sizes)} does not split over {count} {_PLURAL[kind]}; set MESH_SHAPE so that "
+      f"data is a multiple of {count}, e.g. {{'data': -1}}."
+    )
   return across
 
 
@@ -170,13 +178,13 @@ def _lay_out(sizes: dict[str, int], across: dict[str, int], devices) -> np.ndarr
 
   if math.prod(slow) > 1 and len({len(group) for group in groups.values()}) > 1:
     counts = ", ".join(str(len(group)) for group in groups.values())
-    raise UserError(f"Each {kind} has to have as many devices as the others; they have {counts}.")
+    raise UserError(f"Each {kind} must have the same number of devices; they have {counts}.")
   if devices[0].platform != "tpu":
     return attempt(False)
   try:
-    return attempt(False)  # An axis of the mesh is made of whole axes of the torus ...
+    return attempt(False)  # Each axis of the mesh takes whole axes of the torus ...
   except NotImplementedError:
-    return attempt(True)  # ... where that is possible.
+    return attempt(True)  # ... if that is possible.
 
 
 def _product(sizes: Mapping[str, int]) -> str:

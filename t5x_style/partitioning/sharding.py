@@ -1,10 +1,10 @@
-"""Where each array lives: logical axis names mapped to mesh axes by rules that are plain data."""
+"""How arrays are split over the mesh: rules, plain data, map logical axis names to mesh axes."""
 
 import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,7 +15,7 @@ from t5x_style.errors import UserError
 
 Rules = Sequence[tuple[str, str | tuple[str, ...] | None]]
 
-# The first rule whose mesh axes are still free in an array wins; what no rule takes is replicated.
+# The first rule whose mesh axes are still free in an array wins; without one an axis stays whole.
 # The batch takes fsdp before an activation's embed can: parameters are gathered, not activations.
 DEFAULT_RULES: Rules = (
   ("batch", ("data", "fsdp")),
@@ -28,11 +28,19 @@ DEFAULT_RULES: Rules = (
   ("table_batch", "data"),  # Rows looked up in a table whose columns take fsdp.
 )
 
-# Axes that stay whole unless a rule of the user's names them.
+# Axes that stay whole unless one of the user's rules names them.
 _REPLICATED = ("layers", "kv", "relative", "positions", "types", "embed_out", "classes")
 
-# Grouped-query models often have fewer key heads than tensor-parallel devices: those are copied.
+# Grouped-query models often have fewer key heads than tensor-parallel devices: they are copied.
 _MAY_REPLICATE = ("kv_heads",)
+
+
+class _Share(NamedTuple):
+  """Share `index` of `count` of a batch's rows, and the blocks of rows on a process' devices."""
+
+  index: int
+  count: int
+  blocks: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +48,8 @@ class Partitioner:
   """A mesh and the rules that place arrays on it.
 
   Attributes:
-    rules: (logical axis, mesh axis, several, or None) pairs that come before DEFAULT_RULES: only
-      what is to differ from these needs to be said, e.g. (("vocab", None),).
+    rules: pairs of a logical axis and a mesh axis, a tuple of these, or None, that come before
+      DEFAULT_RULES. Only what differs from those is needed, e.g. (("vocab", None),).
 
   Raises:
     UserError: a rule names an axis that no model or no mesh has.
@@ -62,7 +70,7 @@ class Partitioner:
           f"LOGICAL_AXIS_RULES names the axis {rule[0]!r}; the axes of models are "
           f"{', '.join(known)}."
         )
-      for axis in _axes(rule[1]):
+      for axis in as_tuple(rule[1]):
         if axis not in self.mesh.shape:
           raise UserError(
             f"The rule {rule[0]!r} -> {rule[1]!r} of LOGICAL_AXIS_RULES names the mesh axis "
@@ -70,21 +78,21 @@ class Partitioner:
           )
 
   def active_rules(self) -> list[tuple[str, Any]]:
-    """The rules without mesh axes of size one, so that None means "not split"."""
+    """Returns the rules without mesh axes of size one, so that None means "not split"."""
     active = []
     for name, axes in (*(self.rules or ()), *DEFAULT_RULES):
-      axes = tuple(axis for axis in _axes(axes) if self.mesh.shape[axis] > 1)
+      axes = tuple(axis for axis in as_tuple(axes) if self.mesh.shape[axis] > 1)
       active.append((name, axes if len(axes) > 1 else axes[0] if axes else None))
     return active + [(name, None) for name in _REPLICATED]
 
   @contextlib.contextmanager
   def context(self) -> Iterator[None]:
-    """Within it, logical constraints inside the models take effect."""
+    """A context in which the logical constraints inside the models take effect."""
     with jax.set_mesh(self.mesh), nn.logical_axis_rules(self.active_rules()):
       yield
 
   def sharding(self, names: Sequence[str | None], shape: Sequence[int] | None = None):
-    """The sharding of an array with these logical axes.
+    """Returns the sharding of an array with these logical axes.
 
     Raises:
       UserError: a dimension of `shape` does not divide by its mesh axes.
@@ -103,7 +111,7 @@ class Partitioner:
     return NamedSharding(self.mesh, PartitionSpec(*spec))
 
   def params(self, boxed: Any) -> Any:
-    """Shardings of boxed (nn.LogicallyPartitioned) abstract parameters, one per parameter."""
+    """Returns the shardings of boxed (nn.LogicallyPartitioned) abstract parameters."""
 
     def place(box):
       if isinstance(box, nn.Partitioned):
@@ -113,10 +121,10 @@ class Partitioner:
     return jax.tree.map(place, boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
 
   def like_params(self, tree: Any, params: Any, shardings: Any) -> Any:
-    """Shardings of a tree that holds parameter-like arrays, such as an optimizer's state.
+    """Returns the shardings of a tree with parameter-like arrays, such as an optimizer's state.
 
-    A leaf whose path ends in a parameter's path lies as the parameter does; one that lacks some of
-    its dimensions (Adafactor's factored moments) drops them; anything else is replicated.
+    A leaf whose path ends in a parameter's path is split as the parameter is; a leaf without some
+    of its dimensions (Adafactor's factored moments) drops them; any other leaf is replicated.
     """
     flat = jax.tree_util.tree_flatten_with_path(params)[0]
     known = {
@@ -135,7 +143,7 @@ class Partitioner:
     return jax.tree_util.tree_map_with_path(place, tree)
 
   def batch(self, ndim: int = 2) -> NamedSharding:
-    """The sharding of a batch feature: rows over the batch axes, then the length."""
+    """Returns the sharding of a feature [B, L, ...]: rows over the batch axes, then the length."""
     names = ("batch", "length", *[None] * (ndim - 2))[:ndim]
     return self.sharding(names)
 
@@ -143,7 +151,11 @@ class Partitioner:
     return NamedSharding(self.mesh, PartitionSpec())
 
   def check_batch(self, batch_size: int, microbatches: int, length: dict[str, int]) -> None:
-    """Raises UserError where a batch does not divide over the mesh and the microbatches."""
+    """Raises UserError if a batch does not divide over the mesh and the microbatches.
+
+    Args:
+      length: {feature: tokens per row}.
+    """
     spec = self.batch().spec
     parts = self._size(spec[0])
     if batch_size % (parts * microbatches):
@@ -163,18 +175,18 @@ class Partitioner:
         )
 
   def data_share(self) -> tuple[int, int]:
-    """(index, count): the share of every batch's rows this process has to read.
+    """Returns (index, count): which share of every batch's rows this process has to read.
 
-    Processes that hold the same rows, as tensor parallelism across hosts makes them, share one.
+    Processes that hold the same rows, as with tensor parallelism across hosts, read the same share.
     """
-    return self._share[:2]
+    return self._share.index, self._share.count
 
   def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This process' rows of a batch -> global arrays, without waiting for the transfer."""
+    """Makes global arrays of this process' rows of a batch, without waiting for the transfer."""
     return {name: self._put(value) for name, value in batch.items()}
 
   def _put(self, value: np.ndarray) -> jax.Array:
-    _, count, blocks = self._share
+    count, blocks = self._share.count, self._share.blocks
     size = len(value) // len(blocks)  # rows of a block
 
     def rows(index):
@@ -186,12 +198,12 @@ class Partitioner:
     return jax.make_array_from_callback(shape, self.batch(value.ndim), rows)
 
   @functools.cached_property
-  def _share(self) -> tuple[int, int, tuple[int, ...]]:
-    """The share of this process, of how many, and the blocks of rows its devices hold.
+  def _share(self) -> _Share:
+    """The share of this process.
 
     A mesh that follows the torus of a TPU slice may give a process rows that are not neighbours. It
-    reads one share all the same, and spreads that over its blocks in order: which rows of a batch
-    lie where matters to nobody.
+    still reads one share, and spreads it over its blocks in order: the order of the rows in a batch
+    does not matter.
     """
     spec = PartitionSpec(self.batch().spec[0])
     count = self._size(spec[0])
@@ -202,27 +214,28 @@ class Partitioner:
     shares = sorted({tuple(sorted(blocks)) for blocks in held.values()})
     mine = tuple(sorted(held.get(jax.process_index(), ())))
     one_each = sum(map(len, shares)) == count and len({len(share) for share in shares}) == 1
-    if not mine or not one_each:  # Devices that are only compiled for; shares that overlap.
-      return 0, 1, tuple(range(count))
-    return shares.index(mine), len(shares), mine
+    if not mine or not one_each:  # Devices that are only compiled for, or shares that overlap.
+      return _Share(0, 1, tuple(range(count)))
+    return _Share(shares.index(mine), len(shares), mine)
 
   def _size(self, axes) -> int:
-    return int(np.prod([self.mesh.shape[axis] for axis in _axes(axes)], dtype=int))
+    return int(np.prod([self.mesh.shape[axis] for axis in as_tuple(axes)], dtype=int))
 
 
-def _axes(axes: str | Sequence[str] | None) -> tuple[str, ...]:
+def as_tuple(axes: str | Sequence[str] | None) -> tuple[str, ...]:
+  """Returns the mesh axes of a rule, or of a dimension in a PartitionSpec, as a tuple."""
   return (axes,) if isinstance(axes, str) else tuple(axes or ())
 
 
 def _project(spec, shape, leaf_shape):
-  """The spec of a leaf that kept, in order, some of the dimensions of `shape`."""
+  """Returns the spec of a leaf that kept, in order, some of the dimensions of `shape`."""
   spec = tuple(spec) + (None,) * (len(shape) - len(spec))
   kept, i = [], 0
   for size in leaf_shape:
     while i < len(shape) and shape[i] != size:
       i += 1
     if i == len(shape):
-      return PartitionSpec()  # Not a part of the parameter: a placeholder of another shape.
+      return PartitionSpec()  # Not a part of the parameter, but a placeholder of another shape.
     kept.append(spec[i])
     i += 1
   return PartitionSpec(*kept)
