@@ -58,7 +58,7 @@ def test_processes_take_the_place_of_slices_where_there_is_one():
     (nodes(2), {"data": -1}, {"model": 2}, "DCN_MESH_SHAPE names the axis 'model'"),
     (nodes(2), {"data": -1}, {"data": -1}, "DCN_MESH_SHAPE = .* must give positive sizes"),
     (nodes(2), {"data": -1}, 2, "DCN_MESH_SHAPE = 2 must be a dictionary"),
-    (nodes(2)[:6], {"data": -1}, {"data": 2}, "as many devices as the others; they have 4, 2"),
+    (nodes(2)[:6], {"data": -1}, {"data": 2}, "the same number of devices; they have 4, 2"),
     (nodes(3, 2), {"data": "6"}, None, "must give positive sizes"),
   ],
 )
