@@ -15,9 +15,10 @@ from typing import Any
 from etils import epath
 from gin import config_parser
 
+from . import renamed
 from .errors import ConfigurationError, did_you_mean, nearest
 from .gin_names import Imports, import_module
-from .gin_text import Place, parse_text
+from .gin_text import Place, Reference, parse_text, replace
 
 COMMAND_LINE = "command line"
 _MOST_OPEN = 50  # gin files that include each other
@@ -35,6 +36,40 @@ class Binding:
   value: Any
   place: Place
   imports: Imports  # what names mean in its file
+
+
+class _FileNames:
+  """What the import statements of one file bind, and what former names in it are called today."""
+
+  def __init__(self, import_module: Callable[[Any, Place], Imports]):
+    self._import_module = import_module
+    self._former: dict[str, tuple[config_parser.ImportStatement, Place]] = {}
+    self.imports: Imports = {}
+
+  def add(self, statement: config_parser.ImportStatement, place: Place) -> None:
+    if statement.module in renamed.FORMER_MODULES and (statement.is_from or statement.alias):
+      self._former[statement.bound_name()] = (statement, place)
+    else:
+      self.imports.update(self._import_module(statement, place))
+
+  def today(self, selector: str) -> str:
+    """Returns a selector of the file under its name of today, and imports its module."""
+    first, _, name = selector.partition(".")
+    if first not in self._former:
+      return selector
+    statement, place = self._former[first]
+    found = renamed.today(statement.module, name)
+    if not found:
+      self.imports.update(self._import_module(statement, place))
+      return selector
+    module, name = found
+    alias = module.replace(".", "_")  # no name of the file's own
+    statement = statement._replace(module=module, is_from=True, alias=alias)
+    self.imports.update(self._import_module(statement, place))
+    return f"{alias}.{name}"
+
+  def reference_today(self, reference: Reference) -> Reference:
+    return dataclasses.replace(reference, selector=self.today(reference.selector))
 
 
 class GinFiles:
@@ -64,16 +99,18 @@ class GinFiles:
       chain = " -> ".join(shown(p) for p in [*self._open, path])
       raise ConfigurationError(f"Gin files include each other: {chain}.")
     self._open.append(path)
-    imports: Imports = {}
+    names = _FileNames(self._import_module)
     for statement, place in parse_text(_text(path), shown(path)):
       if isinstance(statement, config_parser.IncludeStatement):
         self.read(statement.filename, place)
       elif isinstance(statement, config_parser.ImportStatement):
-        imports.update(self._import_module(statement, place))
+        names.add(statement, place)
       elif isinstance(statement, config_parser.BindingStatement):
         scope, selector, argument, value, _ = statement
-        self.bindings.append(Binding(scope, selector, argument, value, place, imports))
-    self.imports |= imports
+        selector = names.today(selector) if argument else selector
+        value = replace(value, Reference, names.reference_today)
+        self.bindings.append(Binding(scope, selector, argument, value, place, names.imports))
+    self.imports |= names.imports
     self._open.pop()
 
   def _find(self, name: str, included_at: Place | None) -> epath.Path:
@@ -177,4 +214,12 @@ def parse_binding(text: str, known: Sequence[Binding], imports: Imports) -> Bind
       f"gin cannot read the value {value}; a string is written --gin.{name}=\"'text'\"."
       f"{place.quoted()}{did_you_mean(value, ['True', 'False', 'None'])}"
     ) from error
-  return Binding(scope, selector, argument, parsed, place, imports)
+  bound = {b.selector for b in known if b.argument}
+
+  def today(reference: Reference) -> Reference:
+    name = renamed.today_on_command_line(reference.selector, bound)
+    return dataclasses.replace(reference, selector=name)
+
+  if argument:
+    selector = renamed.today_on_command_line(selector, bound)
+  return Binding(scope, selector, argument, replace(parsed, Reference, today), place, imports)

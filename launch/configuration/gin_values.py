@@ -1,13 +1,24 @@
 """What gin files bind, read without importing what they name: for commands that train nothing."""
 
+import dataclasses
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gin import config_parser
+
 from . import gin_types
 from .errors import ConfigurationError
-from .gin_files import GinFiles, parse_binding
-from .gin_text import Macro, Reference, replace
+from .gin_files import Binding, GinFiles, parse_binding
+from .gin_names import Imports
+from .gin_text import Macro, Place, Reference, replace
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+  """A reference in a value; `name` is the full name of the function or class, with its module."""
+
+  name: str
 
 
 class GinValues:
@@ -24,26 +35,26 @@ class GinValues:
     Raises:
       ConfigurationError: a file does not exist or is not gin.
     """
-    # The modules stay unknown: importing those of the data would load TensorFlow.
-    files = GinFiles(search_paths, import_module=lambda statement, place: {})
+    files = GinFiles(search_paths, import_module=_named_module)
     for name in gin_files:
       files.read(name)
     given = [parse_binding(text, files.bindings, files.imports) for text in bindings]
     self._bindings = [*files.bindings, *given]
-    self._macros = {b.selector: b.value for b in self._bindings if not b.argument}
+    self._macros = {b.selector: b for b in self._bindings if not b.argument}
 
   def macro(self, name: str, default: Any = None) -> Any:
-    """The value of a macro; of what calls a function, the name of the function.
+    """Returns the value of a macro; in it a reference is a Function.
 
     Raises:
       ConfigurationError: a macro in it is not set, or needs its own value.
     """
-    return self._resolved(Macro(name)) if name in self._macros else default
+    return self._resolved(self._macros[name], (name,)) if name in self._macros else default
 
   def parameters(self, name: str, kind: Callable[..., Any] | None = None) -> dict[str, Any]:
-    """{parameter: value} of a function or class, by the last part of its name.
+    """Returns {parameter: value} of what is bound to a function or class outside of scopes.
 
     Args:
+      name: the full name of the function or class, such as a.module.Class.
       kind: the function or class itself: values have to be what its annotations say.
 
     Raises:
@@ -52,17 +63,20 @@ class GinValues:
     annotations = gin_types.annotations(kind) if kind else {}
     values = {}
     for b in self._bindings:
-      if b.argument and b.selector.rpartition(".")[2] == name:
-        value = values[b.argument] = self._resolved(b.value)
-        if isinstance(value, types.SimpleNamespace):  # What it gives is not known here.
+      if b.argument and not b.scope and _may_mean(_full_name(b.selector, b), name):
+        value = values[b.argument] = self._resolved(b)
+        if isinstance(value, Function):  # What it gives is not known here.
           continue
         for problem in gin_types.problems(annotations.get(b.argument, Any), value):
           raise ConfigurationError(
-            f"{name}.{b.argument} = {value!r} should {problem.wanted}.{b.place.quoted()}"
+            f"{name.rpartition('.')[2]}.{b.argument} = {value!r} should {problem.wanted}."
+            f"{b.place.quoted()}"
           )
     return values
 
-  def _resolved(self, value: Any, inside: tuple[str, ...] = ()) -> Any:
+  def _resolved(self, binding: Binding, inside: tuple[str, ...] = ()) -> Any:
+    """Returns the bound value with every macro replaced; `inside` are the macros it is part of."""
+
     def meaning(macro: Macro) -> Any:
       if macro.name not in self._macros:
         raise ConfigurationError(f"{macro.name} is not set. Set it: --gin.{macro.name}=...")
@@ -71,5 +85,26 @@ class GinValues:
         raise ConfigurationError(f"%{macro.name} needs its own value: {circle}.")
       return self._resolved(self._macros[macro.name], (*inside, macro.name))
 
-    value = replace(value, Reference, lambda r: types.SimpleNamespace(name=r.selector))
+    value = replace(binding.value, Reference, lambda r: Function(_full_name(r.selector, binding)))
     return replace(value, Macro, meaning)
+
+
+def _named_module(statement: config_parser.ImportStatement, place: Place) -> Imports:
+  """Returns an empty module of the right name: importing those of the data loads TensorFlow."""
+  name = statement.bound_name()
+  own = statement.module if statement.is_from or statement.alias else name
+  return {name: types.ModuleType(own)}
+
+
+def _full_name(selector: str, binding: Binding) -> str:
+  """Returns a selector with the name of its module, as far as the binding's file imports it."""
+  first, dot, rest = selector.partition(".")
+  return f"{binding.imports[first].__name__}{dot}{rest}" if first in binding.imports else selector
+
+
+def _may_mean(given: str, name: str) -> bool:
+  """Whether `given` is the function or class `name`, written shorter or as a package exports it."""
+  module, _, last = given.rpartition(".")
+  own, _, wanted = name.rpartition(".")
+  exported = not module or f"{own}.".startswith(f"{module}.") or own.endswith(f".{module}")
+  return last == wanted and exported

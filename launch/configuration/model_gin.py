@@ -18,7 +18,7 @@ from t5x_style.models.config import fields_about
 
 from .errors import ConfigurationError
 from .gin_text import Verbatim
-from .gin_values import GinValues
+from .gin_values import Function, GinValues
 
 KEPT_FOLDER = "huggingface"  # in an imported model: config.json and the tokenizer's files
 # The defaults of data.tokenizers.vocabularies, which needs TensorFlow; a test compares them.
@@ -74,9 +74,9 @@ def transformer_config(gin: GinValues) -> TransformerConfig:
   Raises:
     ConfigurationError: they describe none.
   """
-  values = gin.parameters(TransformerConfig.__name__, TransformerConfig)
+  values = gin.parameters(_full_name(TransformerConfig), TransformerConfig)
   if values.get("rotary_scaling"):  # A reference to a class that is bound elsewhere.
-    scaling = gin.parameters(RotaryScaling.__name__, RotaryScaling)
+    scaling = gin.parameters(_full_name(RotaryScaling), RotaryScaling)
     values["rotary_scaling"] = RotaryScaling(**scaling)
   required = [
     field.name
@@ -90,6 +90,10 @@ def transformer_config(gin: GinValues) -> TransformerConfig:
     return TransformerConfig(**values)
   except TypeError as error:  # A parameter that does not exist.
     raise ConfigurationError(f"The gin files: {error}.") from error
+
+
+def _full_name(kind: type) -> str:
+  return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _check_padding(gin: GinValues, values: dict[str, Any]) -> None:
@@ -142,11 +146,13 @@ def vocabulary_of_run(gin: GinValues) -> RunVocabulary | None:
     ConfigurationError: its file no longer exists.
   """
   reference = gin.macro("VOCABULARY")
-  name = getattr(reference, "name", "").rpartition(".")[2]
+  if not isinstance(reference, Function):
+    return None
+  name = reference.name.rpartition(".")[2]
   if name not in ("sentencepiece", "byte_vocabulary"):
     return None
   given: dict[str, Any] = {"extra_ids": EXTRA_IDS, "specials_from_extra_ids": ()}
-  given |= gin.parameters(name)
+  given |= gin.parameters(reference.name)
   content = None
   if name == "sentencepiece":
     path = given.get("path", VOCABULARY_PATH)
@@ -163,9 +169,9 @@ def vocabulary_of_run(gin: GinValues) -> RunVocabulary | None:
 def tokenizer_folder(gin: GinValues) -> Path | None:
   """Returns the folder of the run's tokenizer.json; None if its vocabulary is of another kind."""
   reference = gin.macro("VOCABULARY")
-  if getattr(reference, "name", "").rpartition(".")[2] != "hf_tokenizer":
+  if not (isinstance(reference, Function) and reference.name.endswith(".hf_tokenizer")):
     return None
-  path = Path(os.path.expanduser(gin.parameters("hf_tokenizer")["path"]))
+  path = Path(os.path.expanduser(gin.parameters(reference.name)["path"]))
   return path if path.is_dir() else path.parent
 
 

@@ -215,9 +215,9 @@ def test_values_read_without_imports_are_checked_as_well(workdir, write, kitchen
   values = GinValues(["mine.gin"])
   with pytest.raises(ConfigurationError, match="%A needs its own value: %A -> %B -> %A"):
     values.macro("A")
-  assert values.parameters("Oven") == {"degrees": "3"}
+  assert values.parameters("restaurant.kitchen.Oven") == {"degrees": "3"}
   with pytest.raises(ConfigurationError, match="Oven.degrees = '3' should be a whole number"):
-    values.parameters("Oven", kitchen.Oven)
+    values.parameters("restaurant.kitchen.Oven", kitchen.Oven)
 
 
 @pytest.mark.parametrize(
