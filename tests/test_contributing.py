@@ -44,13 +44,13 @@ def test_the_example_objective_feeds_a_model_and_passes_its_tests(tmp_path):
   """The objective is in a package of the user's own; all else is as written."""
   objective, tests = blocks("python")
   (gin,) = blocks("gin")
-  place = "t5x_style.data.deshuffling"
-  assert place in tests and "from t5x_style.data import deshuffling" in gin
+  place = "t5x_style.data.objectives.deshuffling"
+  assert place in tests and "from t5x_style.data.objectives import deshuffling" in gin
   (tmp_path / "deshuffling.py").write_text(objective)
   (tmp_path / "test_deshuffling.py").write_text(tests.replace(place, "deshuffling"))
   (tmp_path / "conftest.py").write_text((ROOT / "tests/data/conftest.py").read_text())
   (tmp_path / "deshuffling.gin").write_text(
-    gin.replace("from t5x_style.data import deshuffling", "import deshuffling")
+    gin.replace("from t5x_style.data.objectives import deshuffling", "import deshuffling")
   )
   environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
 
