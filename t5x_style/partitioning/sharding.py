@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -219,7 +220,21 @@ class Partitioner:
     return _Share(shares.index(mine), len(shares), mine)
 
   def _size(self, axes) -> int:
-    return int(np.prod([self.mesh.shape[axis] for axis in as_tuple(axes)], dtype=int))
+    return math.prod(self.mesh.shape[axis] for axis in as_tuple(axes))
+
+
+def device_bytes(arrays: Any, shardings: Any = None) -> int:
+  """Returns the bytes that one device holds of a tree of arrays, which may be abstract.
+
+  Args:
+    shardings: the sharding of each array; None takes those of the arrays.
+  """
+  leaves = jax.tree.leaves(arrays)
+  split = [x.sharding for x in leaves] if shardings is None else jax.tree.leaves(shardings)
+  return sum(
+    math.prod(sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    for x, sharding in zip(leaves, split, strict=True)
+  )
 
 
 def as_tuple(axes: str | Sequence[str] | None) -> tuple[str, ...]:

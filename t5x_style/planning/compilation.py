@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from t5x_style.errors import UserError
 from t5x_style.planning import topologies
@@ -64,14 +63,6 @@ def memory(compiled: jax.stages.Compiled) -> Memory | None:
     stats.output_size_in_bytes - stats.alias_size_in_bytes,
     stats.temp_size_in_bytes,
     stats.generated_code_size_in_bytes,
-  )
-
-
-def device_bytes(tree: Any) -> int:
-  """Returns the bytes that one device holds of abstract arrays with shardings."""
-  return sum(
-    int(np.prod(x.sharding.shard_shape(x.shape), dtype=np.int64)) * x.dtype.itemsize
-    for x in jax.tree.leaves(tree)
   )
 
 

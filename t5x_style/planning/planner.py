@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from jax.sharding import AbstractMesh, AxisType
 from t5x_style.models import Transformer
 from t5x_style.models.config import Remat
 from t5x_style.models.kernel_choices import attention_choices
-from t5x_style.partitioning import MESH_AXES, Partitioner, make_mesh
+from t5x_style.partitioning import MESH_AXES, Partitioner, device_bytes, make_mesh
 from t5x_style.planning import collectives, compilation, estimates, layouts
 from t5x_style.planning.layouts import Layout
 from t5x_style.planning.roofline import Roofline, roofline
@@ -190,14 +189,8 @@ class Planner:
     partitioner = Partitioner(abstract, self.config.sharding_rules or ())  # type: ignore[arg-type]
     params = partitioner.params(self._boxed)
     opt_state = partitioner.like_params(self._opt_state, self._params, params)
-    of_params, of_state = (
-      sum(
-        math.prod(sharding.shard_shape(x.shape)) * x.dtype.itemsize
-        for x, sharding in zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
-      )
-      for tree, shardings in ((self._params, params), (self._opt_state, opt_state))
-    )
-    return of_params, of_params + of_state
+    parameter_bytes = device_bytes(self._params, params)
+    return parameter_bytes, parameter_bytes + device_bytes(self._opt_state, opt_state)
 
 
 def _with_smaller_batches(layout: Layout) -> list[Layout]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from t5x_style.partitioning import describe_mesh
+from t5x_style.partitioning import describe_mesh, device_bytes
 from t5x_style.planning import collectives, compilation, hlo
 from t5x_style.planning.layouts import layout_of_prepared
 from t5x_style.planning.planner import Planner
@@ -80,8 +80,8 @@ def examine(prepared: setup.Prepared, topology: Topology) -> Report:
   layout = layout_of_prepared(prepared)
   planner = Planner(prepared.config, prepared.dataset, topology, layout.fused_attention)
   state = {
-    "parameters": compilation.device_bytes(prepared.abstract.params),
-    "optimizer state": compilation.device_bytes(prepared.abstract.opt_state),
+    "parameters": device_bytes(prepared.abstract.params),
+    "optimizer state": device_bytes(prepared.abstract.opt_state),
   }
   if isinstance(compiled, compilation.TooLarge):
     estimate = planner.estimate(layout)

@@ -4,11 +4,10 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from t5x_style.losses import plan_chunks
 from t5x_style.models.kernel_choices import format_choices
-from t5x_style.partitioning import describe_mesh
+from t5x_style.partitioning import describe_mesh, device_bytes
 from t5x_style.training.dataset import tokens_per_row
 from t5x_style.training.setup import Prepared
 
@@ -114,12 +113,7 @@ def _spec(sharding) -> str:
 
 def _bytes(tree, prepared: Prepared) -> tuple[int, int]:
   """Bytes of all arrays, and of the shards that one device holds."""
-  total = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
-  local = sum(
-    int(np.prod(x.sharding.shard_shape(x.shape), dtype=np.int64)) * x.dtype.itemsize
-    for x in jax.tree.leaves(tree)
-  )
-  return total, local
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)), device_bytes(tree)
 
 
 def _chunks(prepared: Prepared) -> str:

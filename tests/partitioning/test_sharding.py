@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import pytest
 
-from t5x_style.partitioning import Partitioner, make_mesh
+from t5x_style.partitioning import Partitioner, device_bytes, make_mesh
 from tests.partitioning.fake_devices import Device, groups
 
 
@@ -117,3 +117,15 @@ def test_processes_read_each_row_once_unless_they_hold_the_same(monkeypatch):
   mesh = make_mesh({"data": 8}, [dataclasses.replace(d, platform="cpu") for d in mixed])
   assert groups(mesh, "process_index").tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
   assert sorted(shares(mesh, monkeypatch, 4).values()) == four
+
+
+def test_bytes_on_a_device():
+  """A kernel of 64 x 128 in two by four parts, a norm's 64 numbers in four, in bfloat16."""
+  partitioner = fake_mesh(fsdp=4, tensor=2)
+  arrays = [jax.ShapeDtypeStruct((64, 128), "bfloat16"), jax.ShapeDtypeStruct((64,), "bfloat16")]
+  shardings = [partitioner.sharding(("embed", "mlp")), partitioner.sharding(("embed",))]
+  assert device_bytes(arrays, shardings) == 2 * (16 * 64 + 16)
+  placed = [
+    jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=partitioner.replicated()) for x in arrays
+  ]
+  assert device_bytes(placed) == 2 * (64 * 128 + 64)

@@ -1,7 +1,5 @@
 """What compiled programs need, and errors about those that need too much."""
 
-import types
-
 import jax
 import pytest
 
@@ -55,12 +53,3 @@ def test_reads_what_is_too_large():
   assert (found.needed, found.available) == (22.5 * 2**30, 15.75 * 2**30)
   assert found.largest[0][0] == 8 * 2**30
   assert "f32[65536,32768]" in found.largest[0][1]
-
-
-def test_bytes_on_a_device():
-  x = types.SimpleNamespace(
-    shape=(8, 6),
-    dtype=jax.numpy.dtype("bfloat16"),
-    sharding=types.SimpleNamespace(shard_shape=lambda shape: (4, 6)),
-  )
-  assert compilation.device_bytes([x, x]) == 2 * 4 * 6 * 2
