@@ -1,1 +1,1 @@
-"""Using a trained model: decoding with a cache, scoring, filling masks."""
+"""Using a trained model: decoding with a cache, and samples that a person can judge."""

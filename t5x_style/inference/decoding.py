@@ -8,12 +8,17 @@ import jax.numpy as jnp
 
 from t5x_style.models import Transformer
 
-# Padding, end and start of a sequence where the data do not say otherwise.
+# The ids of padding, of the end and of the start of a sequence, unless the data say otherwise.
 SPECIAL_IDS = (0, 1, 0)
 
 
 def make_cache(model: Transformer, batch_size: int, length: int, encoder_length: int = 0) -> Any:
-  """A zeroed cache for `length` positions: [B, length, K, H] keys and values of every layer."""
+  """Returns an empty cache of keys and values [B, length, K, H] for every layer.
+
+  Args:
+    length: the number of positions to decode.
+    encoder_length: S of an encoder-decoder's input; 0 for a decoder-only model.
+  """
   config = model.config
   tokens = jax.ShapeDtypeStruct((batch_size, length), jnp.int32)
   inputs: dict[str, jax.ShapeDtypeStruct] = {}
@@ -44,34 +49,27 @@ def decode(
   """Continues prompts token by token.
 
   Args:
-    prompt: [B, P] tokens; padding from where a row is to be continued. P = 0 is an empty prompt.
-    length: tokens to return per row, prompt included.
-    encoder_tokens: [B, S], what an encoder-decoder reads.
-    encoder_segments: [B, S], 0 on its padding; None where that has id 0.
-    special_ids: of padding (-1 where there is none), the end and the start of a sequence.
-    rng: needed where temperature > 0.
+    prompt: [B, P] tokens; a row is continued from its first padding on. P = 0 is an empty prompt.
+    length: the tokens to return per row, including the prompt.
+    encoder_tokens: [B, S], the input of an encoder-decoder.
+    encoder_segments: [B, S], 0 where the input is padding; None if padding has id 0.
+    special_ids: the ids of padding (-1 if there is none), of the end and the start of a sequence.
+    rng: for sampling, at a temperature above 0.
     temperature: 0 takes the likeliest token.
-    top_k: sample among the k likeliest; 0 among all.
+    top_k: samples from the k likeliest tokens; 0 samples from all.
 
   Returns:
-    [B, length] tokens, padding after the first EOS that the model wrote.
+    [B, length] tokens, with padding after the first EOS that the model wrote.
   """
   pad_id, eos_id, start_id = special_ids
   missing = max(length - prompt.shape[1], 0)
   prompt = jnp.pad(prompt, ((0, 0), (0, missing)), constant_values=pad_id)[:, :length]
-  batch_size, inputs = prompt.shape[0], {}
+  batch_size, encoder_length, inputs = prompt.shape[0], 0, {}
   if encoder_tokens is not None:
-    batch = {"encoder_input_tokens": encoder_tokens}
-    if encoder_segments is not None:
-      batch["encoder_segment_ids"] = encoder_segments
-    encoded = model.apply({"params": params}, batch, method=Transformer.encode)
-    seen = encoder_tokens if encoder_segments is None else encoder_segments
-    inputs = {"encoded": encoded, "encoder_tokens": seen}
-  cache = make_cache(
-    model, batch_size, length, 0 if encoder_tokens is None else encoder_tokens.shape[1]
-  )
+    encoder_length = encoder_tokens.shape[1]
+    inputs = _encode(model, params, encoder_tokens, encoder_segments)
 
-  def one(carry, position):
+  def step(carry, position):
     cache, token, done = carry
     out, new = model.apply(
       {"params": params, "cache": cache},
@@ -81,7 +79,7 @@ def decode(
       method=Transformer.decode_step,
       mutable=["cache"],
     )
-    # The cap keeps the order of logits, but rounds large ones to the same number.
+    # The soft cap keeps the order of logits, but may round two large ones to the same number.
     logits = out.logits(model.config.logit_soft_cap if temperature else None)[:, 0]
     key = None if rng is None else jax.random.fold_in(rng, position)
     given = prompt[:, position]
@@ -90,13 +88,23 @@ def decode(
     done |= (chosen == eos_id) & (given == pad_id)
     return (new["cache"], chosen, done), chosen
 
+  cache = make_cache(model, batch_size, length, encoder_length)
   start = jnp.full((batch_size,), start_id, jnp.int32)
   carry = (cache, start, jnp.zeros((batch_size,), bool))
-  return jax.lax.scan(one, carry, jnp.arange(length))[1].T
+  return jax.lax.scan(step, carry, jnp.arange(length))[1].T
+
+
+def _encode(model, params, tokens, segments):
+  """What `Transformer.decode_step` needs to know about an encoder's input [B, S]."""
+  batch = {"encoder_input_tokens": tokens}
+  if segments is not None:
+    batch["encoder_segment_ids"] = segments
+  encoded = model.apply({"params": params}, batch, method=Transformer.encode)
+  return {"encoded": encoded, "encoder_tokens": tokens if segments is None else segments}
 
 
 def _choose(logits, key, temperature, top_k, pad_id):
-  """[B, V] -> [B] token ids; padding is never chosen."""
+  """Chooses the next tokens, never padding: logits [B, V] -> ids [B]."""
   logits = jnp.where(jnp.arange(logits.shape[-1]) == pad_id, -jnp.inf, logits)
   if temperature == 0.0:
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""What a model makes of one held-out example: text a person can judge."""
+"""A sample of what a model predicts for a held-out example, as text that a person can judge."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,10 +21,16 @@ def sample(
   special_ids: tuple[int, int, int] = SPECIAL_IDS,
   max_tokens: int = 96,
 ) -> Sample:
-  """Infills, continues or unmasks the first example of a batch, as its architecture does.
+  """Fills holes in, continues, or unmasks the first example of a batch, by the architecture.
+
+  Args:
+    batch: features of an evaluation batch.
+    to_text: token ids -> text.
+    special_ids: as `decode`.
+    max_tokens: of the example that are shown.
 
   Returns:
-    {title: text}: what the model was given, what it wrote, what stood there.
+    {title: text}: what the model was given, what it predicted, and the truth.
   """
   row = {name: value[:1] for name, value in batch.items()}
   return {
@@ -35,7 +41,7 @@ def sample(
 
 
 def _infill(model, params, row, to_text, special_ids, max_tokens):
-  """The encoder's input, and greedy decoding beside the true targets."""
+  """The encoder's input, the greedily decoded targets, and the true ones."""
   targets = row["decoder_target_tokens"][0][:max_tokens]
   written = decode(
     model,
@@ -54,11 +60,11 @@ def _infill(model, params, row, to_text, special_ids, max_tokens):
 
 
 def _continue(model, params, row, to_text, special_ids, max_tokens):
-  """The first tokens of the row, and what comes after."""
+  """The first tokens of the row, and their continuation."""
   tokens = row["decoder_target_tokens"][0]
   given = tokens[: min(len(tokens) // 2, max_tokens // 2)]
   length = len(given) + max_tokens // 2
-  if model.config.positions == "learned":  # There are no more positions than these.
+  if model.config.positions == "learned":  # Only these positions have embeddings.
     length = min(length, model.config.max_length)
   written = decode(model, params, jnp.asarray(given)[None], length=length, special_ids=special_ids)
   return {
@@ -69,12 +75,12 @@ def _continue(model, params, row, to_text, special_ids, max_tokens):
 
 
 def _unmask(model, params, row, to_text, special_ids, max_tokens):
-  """The masked text, the likeliest token at every chosen position, and the truth."""
+  """The masked text, the likeliest token at every position with loss, and the truth."""
   out = model.apply({"params": params}, {k: jnp.asarray(v) for k, v in row.items()})
-  logits = out.logits()[0]  # A soft cap would keep their order.
+  logits = out.logits()[0]  # A soft cap would not change their order.
   inputs, targets = row["encoder_input_tokens"][0], row["encoder_target_tokens"][0]
-  chosen = row["encoder_loss_weights"][0] > 0
-  filled = np.where(chosen, np.asarray(logits.argmax(-1)), targets)
+  has_loss = row["encoder_loss_weights"][0] > 0
+  filled = np.where(has_loss, np.asarray(logits.argmax(-1)), targets)
   return {
     "masked text": to_text(inputs[:max_tokens]),
     "filled in": to_text(filled[:max_tokens]),

@@ -1,7 +1,7 @@
-"""The keys of a config.json: for each family a closed list with types, checked by pydantic.
+"""The keys of a config.json: a closed list for each family, with types that pydantic checks.
 
-A key that transformers reads is a field of the family's class, or changes nothing of what a trained
-model computes: a test records which keys transformers reads, and another one changes each of them.
+Every key that transformers reads is a field of the family's class, unless it does not change what a
+trained model computes: one test records the keys that transformers reads, another changes each.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ Activation = Literal[
 ]
 
 
-NO_PADDING = -1  # the id of padding where it is null
+NO_PADDING = -1  # `padding_id` of a model whose pad_token_id is null
 
 
 def never(advice: str) -> Any:
-  """A key that has to be absent or null; what to do where it is not."""
+  """Declares a key that has to be absent or null, with advice for files where it is not."""
   return Field(default=None, description=advice)
 
 
 def absent() -> Any:
-  """The default of a key that transformers derives from others, and for which null is no value."""
+  """Declares a key that transformers derives from others if it is absent; it cannot be null."""
   return Field(default=None)
 
 
@@ -47,15 +47,15 @@ _COMPOSITE = "it describes one part of a model of several, which models here are
 
 
 class ConfigKeys(pydantic.BaseModel):
-  """What config.json says about a model of one family; where it is silent, transformers' defaults.
+  """The keys of one family's config.json, with transformers' defaults.
 
-  The type of a field is what models here can do; any other value is refused. Null is refused where
-  transformers refuses it. Keys without a field are ignored, as transformers ignores them.
+  The type of a field allows what models here can express; other values are refused. Null is refused
+  where transformers refuses it. Keys without a field are ignored, as transformers ignores them.
   """
 
   model_config = pydantic.ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
-  # What transformers calls some keys beside their own names.
+  # {another name that transformers accepts: the key}.
   OTHER_NAMES: ClassVar[Mapping[str, str]] = {}
 
   quantization_config: None = never(
@@ -74,7 +74,7 @@ class ConfigKeys(pydantic.BaseModel):
 
 
 class DecoderKeys(ConfigKeys):
-  """Those of all families with a decoder."""
+  """The keys of all families with a decoder."""
 
   is_causal: Literal[True] = True
   attention_chunk_size: None = never("attention in chunks is not supported")
@@ -82,10 +82,10 @@ class DecoderKeys(ConfigKeys):
 
 
 class FullAttentionKeys(DecoderKeys):
-  """Those of decoders in transformers that have no windows.
+  """The keys of families with a decoder whose attention has no windows in transformers.
 
-  There the forward pass ignores these keys, and a cache obeys them: what is generated is not what
-  the model was trained for.
+  The forward pass of transformers ignores these keys, but its cache obeys them, so that generation
+  would compute another model than training did.
   """
 
   sliding_window: None = never(

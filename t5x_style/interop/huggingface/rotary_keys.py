@@ -1,4 +1,4 @@
-"""Rotary positions in a config.json: the spellings of transformers 4 and 5, and which one wins."""
+"""The keys of rotary positions in a config.json, as transformers 4 and 5 write them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ FULL, LOCAL = "full_attention", "sliding_attention"
 
 
 class RotaryKeys(ConfigKeys):
-  """Those of families with rotary positions.
+  """The keys of families with rotary positions.
 
-  transformers 5 writes rope_parameters; 4 wrote rope_theta, and rope_scaling where positions are
-  stretched. Both are read; each family says how.
+  transformers 5 writes rope_parameters. transformers 4 wrote rope_theta, and rope_scaling for
+  stretched positions. Both are read.
   """
 
   rope_parameters: dict[str, Any] | None = None
   rope_scaling: dict[str, Any] | None = None
   rope_theta: Positive = 10_000.0
   partial_rotary_factor: Annotated[float, Field(ge=1, le=1)] | None = None
-  original_max_position_embeddings: Count = absent()  # wins over that of a table
+  original_max_position_embeddings: Count = absent()  # wins over a table's
 
 
 class _Plain(pydantic.BaseModel):
@@ -40,7 +40,7 @@ class _Plain(pydantic.BaseModel):
 
 
 class _Llama3(_Plain):
-  """A table of positions that are stretched as those of Llama 3.1."""
+  """A table of positions that are stretched as Llama 3.1 does it."""
 
   factor: Positive
   low_freq_factor: Positive
@@ -59,10 +59,14 @@ class _KindOrLlama3(pydantic.BaseModel):
 def layer_windows(
   config_json: ConfigJson, layers: int, kinds: Sequence[str], window: int | None
 ) -> tuple[int | None, ...]:
-  """The cycle of windows of layers of these kinds.
+  """Returns the cycle of the layers' windows.
+
+  Args:
+    kinds: FULL or LOCAL for each layer.
+    window: of the local ones.
 
   Raises:
-    UserError: there are not as many kinds as layers.
+    UserError: layer_types does not have one entry per layer.
   """
   if config_json.values.get("layer_types") is not None and len(kinds) != layers:
     raise UserError(
@@ -74,13 +78,13 @@ def layer_windows(
 def rotary_fields(
   config_json: ConfigJson, keys: RotaryKeys, max_positions: int
 ) -> tuple[float, RotaryScaling | None]:
-  """The base and the stretching of a family whose layers all have the same positions.
+  """Returns the base and the stretching of positions that are the same in all layers.
 
-  As in transformers 5, rope_scaling wins over rope_parameters, and rope_theta is what a table
-  without one has.
+  As in transformers 5, rope_scaling wins over rope_parameters, and the key rope_theta is the
+  default of the table's.
 
   Args:
-    max_positions: the length, in tokens, of which the positions are stretched where it is not said.
+    max_positions: the default of original_max_position_embeddings, in tokens.
   """
   name = "rope_scaling" if keys.rope_scaling else "rope_parameters"
   table = keys.rope_scaling or keys.rope_parameters or {}
@@ -94,12 +98,12 @@ def rotary_fields(
 
 
 def rotary_fields_by_kind(config_json: ConfigJson, keys: RotaryKeys, defaults: Mapping[str, float]):
-  """{kind of layer: base} of a family whose layers differ by kind, as ModernBERT's.
+  """Returns {kind of layer: base} of positions that differ by kind, as ModernBERT's do.
 
-  As in transformers 5, what rope_scaling says goes into the tables of both kinds.
+  As in transformers 5, rope_scaling is added to the tables of both kinds.
 
   Args:
-    defaults: the bases of tables without one.
+    defaults: {kind of layer: the base if its table has none}.
   """
   tables = keys.rope_parameters or {}
   foreign = {name: value for name, value in tables.items() if name not in (FULL, LOCAL)}
@@ -116,6 +120,7 @@ def rotary_fields_by_kind(config_json: ConfigJson, keys: RotaryKeys, defaults: M
 
 
 def _read(table: ConfigJson, llama3: bool) -> tuple[float, RotaryScaling | None]:
+  """The base and the stretching of a table; `llama3` allows stretched positions."""
   kind = table.values.setdefault("rope_type", table.values.get("type", "default"))
   table.parse(_KindOrLlama3 if llama3 else _Kind)
   if kind == "default":

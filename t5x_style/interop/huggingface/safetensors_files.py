@@ -1,7 +1,7 @@
-"""safetensors files, read and written through memory maps: no tensor is ever held as a whole.
+"""safetensors files, read and written through memory maps: no tensor is in memory as a whole.
 
 A file is 8 bytes (the length of the header, little-endian), a header in JSON that gives the dtype,
-shape and place of each tensor, and the tensors' bytes one after the other (the section "Format" of
+shape and place of each tensor, and the bytes of the tensors (the section "Format" of
 github.com/huggingface/safetensors). A folder holds one such file, or several and an index.
 """
 
@@ -36,12 +36,12 @@ DTYPES: dict[str, np.dtype] = {
   "BOOL": np.dtype(np.bool_),
 }
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
-_ALIGNMENT = 8  # bytes; the header is filled up with spaces
+_ALIGNMENT = 8  # bytes; spaces are added to the header
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-  """One tensor of a file; `map` gives its content."""
+  """One tensor of a file; `map` returns its content."""
 
   file: Path
   start: int  # bytes from the beginning of the file
@@ -53,7 +53,7 @@ class Tensor:
     return math.prod(self.shape) * self.dtype.itemsize
 
   def map(self, writable: bool = False) -> np.ndarray:
-    """The tensor as an array over the file: what is not touched is not read."""
+    """Returns the tensor as an array over the file; only what is used is read."""
     if not self.nbytes:
       return np.zeros(self.shape, self.dtype)
     mode: Any = "r+" if writable else "r"
@@ -61,13 +61,13 @@ class Tensor:
 
 
 def read_folder(folder: str | Path) -> dict[str, Tensor]:
-  """{name: Tensor} of the model that a Hugging Face folder holds.
+  """Returns {name: Tensor} of the model in a Hugging Face folder.
 
-  As in transformers, a single file takes precedence over an index, which may be an older one.
+  As in transformers, a single file takes precedence over an index, which may be outdated.
 
   Raises:
-    UserError: there is no such folder, or there are no safetensors, or a file is missing, or a file
-      is damaged, or does not hold what the index says.
+    UserError: the folder does not exist or holds no safetensors, or a file is missing or damaged,
+      or a file lacks a tensor that the index says it has.
   """
   folder = Path(os.path.expanduser(folder))
   if not folder.is_dir():
@@ -82,8 +82,8 @@ def read_folder(folder: str | Path) -> dict[str, Tensor]:
   )
   if any(name.startswith("pytorch_model") for name in others):
     raise UserError(
-      f"{str(folder)!r} holds {others[0]}, which only PyTorch can read, and no {SINGLE}. Write it "
-      "anew where PyTorch and transformers are installed: AutoModelForMaskedLM (or another class "
+      f"{str(folder)!r} holds {others[0]}, which only PyTorch can read, and no {SINGLE}. Convert "
+      "it where PyTorch and transformers are installed: AutoModelForMaskedLM (or another class "
       'that config.json names under "architectures").from_pretrained(FOLDER).save_pretrained('
       "NEW_FOLDER)."
     )
@@ -94,34 +94,13 @@ def read_folder(folder: str | Path) -> dict[str, Tensor]:
 
 
 def read_header(file: Path) -> dict[str, Tensor]:
-  """{name: Tensor} of one file.
+  """Returns {name: Tensor} of one file.
 
   Raises:
     UserError: it is not a safetensors file, or is cut short, or is otherwise damaged.
   """
-
-  def damaged(reason: str) -> UserError:
-    return UserError(f"{str(file)!r} is not a whole safetensors file: {reason}. Copy it again.")
-
   size = file.stat().st_size
-  with file.open("rb") as opened:
-    start = opened.read(8)
-    if len(start) < 8:
-      raise damaged(f"it has {size} bytes")
-    (length,) = struct.unpack("<Q", start)
-    if start == b"version ":
-      raise UserError(
-        f"{str(file)!r} is only a pointer of Git LFS to the file; `git lfs pull` fetches it."
-      )
-    if length > size - 8:
-      raise damaged(f"its header should be {length:,} bytes long, the file has {size:,}")
-    try:
-      header = json.loads(opened.read(length))
-      if not isinstance(header, dict):
-        raise ValueError
-    except (ValueError, RecursionError):
-      raise damaged("its header is not JSON") from None
-  header.pop("__metadata__", None)
+  header, start = _parse_header(file, size)
   found, places = {}, []
   for name, entry in header.items():
     try:
@@ -130,25 +109,52 @@ def read_header(file: Path) -> dict[str, Tensor]:
       if not all(type(x) is int and x >= 0 for x in (*shape, begin, end)):
         raise ValueError
     except (KeyError, TypeError, ValueError):
-      raise damaged(f"its header says nothing sensible about {name!r}") from None
+      raise _damaged(file, f"its header says nothing sensible about {name!r}") from None
     if str(code) not in DTYPES:
       raise UserError(
         f"{name!r} in {str(file)!r} is of dtype {code}; known are {', '.join(DTYPES)}. Quantised "
         "models cannot be converted."
       )
-    found[name] = Tensor(file, 8 + length + begin, shape, DTYPES[code])
+    found[name] = Tensor(file, start + begin, shape, DTYPES[code])
     if end - begin != found[name].nbytes:
-      raise damaged(f"{name!r} {list(shape)} takes {end - begin:,} bytes")
+      raise _damaged(file, f"{name!r} {list(shape)} takes {end - begin:,} bytes")
     places.append((begin, end))
-  # The tensors lie one after the other, to the very end of the file.
+  # The tensors follow each other without gaps, up to the end of the file.
   reached = 0
   for begin, end in sorted(places):
     if begin != reached:
-      raise damaged(f"its tensors overlap or leave a gap at byte {reached:,}")
+      raise _damaged(file, f"its tensors overlap or leave a gap at byte {reached:,}")
     reached = end
-  if 8 + length + reached != size:
-    raise damaged(f"it should have {8 + length + reached:,} bytes and has {size:,}")
+  if start + reached != size:
+    raise _damaged(file, f"it should have {start + reached:,} bytes and has {size:,}")
   return found
+
+
+def _parse_header(file: Path, size: int) -> tuple[dict[str, Any], int]:
+  """Returns {name: entry} of a file of `size` bytes, and the byte at which the tensors start."""
+  with file.open("rb") as opened:
+    start = opened.read(8)
+    if len(start) < 8:
+      raise _damaged(file, f"it has {size} bytes")
+    (length,) = struct.unpack("<Q", start)
+    if start == b"version ":
+      raise UserError(
+        f"{str(file)!r} is only a pointer of Git LFS to the file; `git lfs pull` fetches it."
+      )
+    if length > size - 8:
+      raise _damaged(file, f"its header should be {length:,} bytes long, the file has {size:,}")
+    try:
+      header = json.loads(opened.read(length))
+      if not isinstance(header, dict):
+        raise ValueError
+    except (ValueError, RecursionError):
+      raise _damaged(file, "its header is not JSON") from None
+  header.pop("__metadata__", None)
+  return header, 8 + length
+
+
+def _damaged(file: Path, reason: str) -> UserError:
+  return UserError(f"{str(file)!r} is not a whole safetensors file: {reason}. Copy it again.")
 
 
 def _read_shards(folder: Path) -> dict[str, Tensor]:
@@ -181,11 +187,11 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
 def create_folder(
   folder: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], max_shard_size: int
 ) -> dict[str, Tensor]:
-  """Makes the files of a model, their tensors still zero, to be filled through `Tensor.map`.
+  """Creates the files of a model with zeros in all tensors, to be filled through `Tensor.map`.
 
   Args:
-    tensors: {name: (shape, dtype)}, in the order in which they are laid down.
-    max_shard_size: bytes; a file holds no more, unless a single tensor is larger.
+    tensors: {name: (shape, dtype)}, in the order of the files.
+    max_shard_size: the largest size of a file, in bytes, unless a single tensor is larger.
   """
   sizes = {name: math.prod(shape) * dtype.itemsize for name, (shape, dtype) in tensors.items()}
   shards = _shards(sizes, max_shard_size)
@@ -221,10 +227,10 @@ def _shards(sizes: Mapping[str, int], max_shard_size: int) -> list[list[str]]:
 def create_file(
   file: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]]
 ) -> dict[str, Tensor]:
-  """One file of `create_folder`."""
-  header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers asks for this.
+  """Creates one file with zeros in all tensors; see `create_folder`."""
+  header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers needs this.
   end = 0
-  # The largest items first, so that every tensor begins at a multiple of its item's size.
+  # The dtypes of most bytes first, so that every tensor begins at a multiple of its item's size.
   for name in sorted(tensors, key=lambda name: -tensors[name][1].itemsize):
     shape, dtype = tensors[name]
     begin, end = end, end + math.prod(shape) * dtype.itemsize
@@ -235,13 +241,13 @@ def create_file(
     opened.write(struct.pack("<Q", len(text)) + text)
     opened.truncate(8 + len(text) + end)
     if end and hasattr(os, "posix_fallocate"):
-      # A disk that is too full says so here; written through a map, it would end the process.
+      # A full disk raises here; a write through a map would kill the process.
       os.posix_fallocate(opened.fileno(), 0, 8 + len(text) + end)
   return read_header(file)
 
 
 def same_bits(a: Tensor, b: Tensor | None) -> bool:
-  """Whether two tensors are equal in every bit, compared part by part."""
+  """Returns whether two tensors are equal in every bit; compares them part by part."""
   if b is None or a.shape != b.shape or a.dtype != b.dtype:
     return False
   step = 1 << 24  # bytes

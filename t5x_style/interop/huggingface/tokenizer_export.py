@@ -1,8 +1,9 @@
-"""The tokenizer beside a model: files copied from a folder, or made from a run's vocabulary."""
+"""The tokenizer of an exported model: copied from a folder, or made from a run's vocabulary."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,14 +12,14 @@ from typing import Any
 
 from t5x_style.errors import UserError
 
-# What tokenizers of transformers are made of; the model's own settings are not among them.
+# The files of a transformers tokenizer, and how to generate with the model.
 NAMES = (
   ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
   + ("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
   + ("tokenizer.model", "chat_template.jinja", "chat_template.json", "generation_config.json")
 )
 _T5_SENTINELS = 100
-# Special where they are pieces, even where a model's author defined them as symbols.
+# Pieces that are special tokens, even if the author of a model defined them as symbols.
 _SPECIAL = ("[CLS]", "[SEP]", "[MASK]")
 _PRIVATE_USE = 0x10F000  # the first of the characters that stand for pieces and are in no text
 _SAMPLES = (
@@ -30,7 +31,7 @@ _SAMPLES = (
 
 
 def copy(source: Path, target: Path) -> list[str]:
-  """Copies the tokenizer's files of a folder; their names."""
+  """Copies the tokenizer's files of a folder; returns their names."""
   found = [name for name in NAMES if (source / name).is_file()]
   for name in found:
     shutil.copyfile(source / name, target / name)
@@ -39,12 +40,12 @@ def copy(source: Path, target: Path) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class RunVocabulary:
-  """A vocabulary of t5x_style.data.tokenizers.vocabularies, described without loading TensorFlow.
+  """A vocabulary of t5x_style.data.tokenizers.vocabularies, described without TensorFlow.
 
   Attributes:
     model: content of the SentencePiece model; None for bytes.
-    extra_ids: ids behind those of the model, the special tokens among them and the sentinels.
-    specials: special tokens at the low end of the extra ids.
+    extra_ids: the number of ids after those of the model, for special tokens and sentinels.
+    specials: special tokens that have the first of the extra ids.
   """
 
   model: bytes | None
@@ -55,20 +56,26 @@ class RunVocabulary:
 def write(target: Path, vocabulary: RunVocabulary, architecture: str) -> dict[str, int]:
   """Writes tokenizer.json and tokenizer_config.json, with which AutoTokenizer gives the same ids.
 
-  Where two readings of a text score the same, as of fifty dashes, the two libraries may choose
-  differently; the text that comes back is the same.
+  If two ways to split a text have the same score, as for fifty dashes, the two libraries may choose
+  differently; both decode to the same text.
 
   Special tokens that are written out in a text, such as [MASK], become the tokens, as is usual for
-  tokenizers of transformers. A decoder-only model is trained with id 0 in front of a text, so its
-  tokenizer puts it there; an encoder's puts [CLS] and [SEP] around it, another's EOS behind it.
+  tokenizers of transformers. The tokenizer of a decoder-only model adds id 0 before a text, as in
+  training; that of an encoder adds [CLS] and [SEP] around it, any other EOS after it.
+
+  Args:
+    target: the folder of the model.
+    architecture: of the model, as TransformerConfig.architecture.
 
   Returns:
     {"eos_token_id": 1, ...} for the model's config.json.
 
   Raises:
-    UserError: the vocabulary is of a kind that a tokenizer.json cannot repeat, or the package
-      tokenizers is not installed.
+    UserError: a tokenizer.json cannot do the same as the vocabulary, or the package tokenizers is
+      not installed.
   """
+  if importlib.util.find_spec("tokenizers") is None:
+    raise UserError("the package tokenizers is not installed: pip install 't5x_style[interop]'")
   tokenizer, specials = _tokenizer(vocabulary)
   if vocabulary.model is not None:
     _check_same(tokenizer, vocabulary.model, specials)
@@ -90,15 +97,15 @@ def write(target: Path, vocabulary: RunVocabulary, architecture: str) -> dict[st
   (target / "tokenizer_config.json").write_text(json.dumps(config_json, indent=2) + "\n")
   if vocabulary.model is not None:
     (target / "spiece.model").write_bytes(vocabulary.model)
-  # The model has a word of its own in what padding is, and none in what is unknown.
+  # The model's own config.json says which id is padding, and needs no id for unknown text.
   del names["pad_token"], names["unk_token"]
   return {f"{name}_id": tokenizer.token_to_id(token) for name, token in names.items()}
 
 
 def appended_sentinels(folder: Path) -> int:
-  """How many sentinels transformers appends to the spiece.model in a folder of T5's kind.
+  """Returns how many sentinels transformers appends to the spiece.model of a T5 tokenizer.
 
-  None where the model ends with its own, as mT5's does; 100 where no file says how many.
+  It appends none if the model ends with its own, as mT5's does, and 100 if no file says how many.
   """
   if _own_sentinels(_parse((folder / "spiece.model").read_bytes())):
     return 0
@@ -111,7 +118,7 @@ def appended_sentinels(folder: Path) -> int:
 
 
 def _tokenizer(vocabulary: RunVocabulary) -> tuple[Any, list[str]]:
-  """The tokenizer without post-processor, and its special tokens."""
+  """Returns the tokenizer without post-processor, and its special tokens."""
   if vocabulary.model is None:
     tokenizer, specials, size = _bytes(), ["<pad>", "</s>", "<unk>"], 259
   else:
@@ -124,7 +131,7 @@ def _tokenizer(vocabulary: RunVocabulary) -> tuple[Any, list[str]]:
   extra = [*vocabulary.specials, *(f"<extra_id_{k}>" for k in reversed(range(sentinels)))]
   from tokenizers import AddedToken
 
-  # In the order of their ids, which are those that follow.
+  # In the order of their ids, which follow those of the model.
   tokenizer.add_special_tokens(
     [AddedToken(token, special=True, normalized=False) for token in [*specials, *extra]]
   )
@@ -149,7 +156,7 @@ def _parse(content: bytes) -> Any:
 
 
 def _own_sentinels(model: Any) -> bool:
-  """As t5x_style.data.tokenizers.vocabularies sees them, which needs TensorFlow."""
+  """Whether a model ends with sentinels, as data.tokenizers.sentencepiece_models decides it."""
   return bool(model.pieces) and model.pieces[-1].piece.removeprefix("\u2581") == "<extra_id_0>"
 
 
@@ -187,9 +194,9 @@ def _sentencepiece(content: bytes) -> tuple[Any, list[str], int]:
 def _scores(model: Any) -> list[tuple[str, float]]:
   """The pieces with the scores by which SentencePiece chooses among them.
 
-  A user-defined piece counts as the best of all pieces for each of its characters (`PopulateNodes`
-  in SentencePiece's unigram_model.cc). What stands for no text, and the names of bytes such as
-  <0x41>, which are no pieces of a text that mentions them, are made unlikely.
+  A user-defined piece has the best score of all pieces for each of its characters (`PopulateNodes`
+  in SentencePiece's unigram_model.cc). Special pieces and the names of bytes, such as <0x41>, are
+  never pieces of a text that mentions them: they get a score that is never chosen.
   """
   types = model.SentencePiece
   normal = [p.score for p in model.pieces if p.type == types.NORMAL] or [0.0]
@@ -203,9 +210,9 @@ def _scores(model: Any) -> list[tuple[str, float]]:
 
 
 def _kept_by_normalization(model: Any) -> dict[str, str]:
-  """{user-defined piece: a character in its place} of those that normalisation would change.
+  """{user-defined piece: a character that replaces it} of pieces that normalisation would change.
 
-  SentencePiece keeps them as they are, such as a line end that would become a space.
+  SentencePiece does not normalise them: a line end, for example, would become a space.
   """
   from tokenizers import normalizers
 
@@ -215,7 +222,7 @@ def _kept_by_normalization(model: Any) -> dict[str, str]:
   change = normalizers.Precompiled(spec.precompiled_charsmap).normalize_str
   own = [p.piece for p in model.pieces if p.type == types.USER_DEFINED and p.piece not in _SPECIAL]
   changed = [piece for piece in own if "\u2581" not in piece and change(piece) != piece]
-  changed.sort(key=len, reverse=True)  # The longest is found first.
+  changed.sort(key=len, reverse=True)  # The longest are to be found first.
   return {piece: chr(_PRIVATE_USE + i) for i, piece in enumerate(changed)}
 
 
@@ -254,7 +261,7 @@ def _template(architecture: str, ids: dict[str, int]) -> Any:
 
 
 def _check_same(tokenizer: Any, content: bytes, specials: Sequence[str]) -> None:
-  """Raises UserError where the tokenizer reads one of the samples otherwise than SentencePiece."""
+  """Raises UserError if the tokenizer reads a sample otherwise than SentencePiece does."""
   import sentencepiece
 
   processor = sentencepiece.SentencePieceProcessor(model_proto=content)
@@ -267,7 +274,7 @@ def _check_same(tokenizer: Any, content: bytes, specials: Sequence[str]) -> None
 
 
 def _samples_of_symbols(content: bytes, specials: Sequence[str]) -> Iterator[str]:
-  """Each user-defined piece by itself, as a word, and inside one."""
+  """Texts with each user-defined piece: by itself, as a word, and in a word."""
   model = _parse(content)
   for piece in model.pieces:
     if piece.type == piece.USER_DEFINED and piece.piece not in specials:

@@ -1,1 +1,1 @@
-"""T5X checkpoints: which arrays their folders hold, and their parameters under our names."""
+"""T5X checkpoints: the arrays of their folders, and their parameters under the names here."""

@@ -1,12 +1,12 @@
-"""The folders T5X saves its checkpoints in: which arrays they hold, under T5X's own names.
+"""The folders of T5X checkpoints: which arrays they hold, under T5X's own names.
 
-Three layouts are about (t5x/checkpoints.py of 2021 to 2024):
+T5X wrote three layouts (t5x/checkpoints.py of 2021 to 2024):
   checkpoint_N/checkpoint         a msgpack file of {"optimizer": {"target": tree, "state": ...}};
-                                  arrays are in it, or it names the zarr folders beside it
+                                  a leaf is an array or names a zarr folder beside the file
   checkpoint_N/target.encoder.layers_0.mlp.wo.kernel/   such a folder
-  checkpoint_N/state/...          the same by Orbax: the msgpack file holds no "optimizer" and
-                                  "PLACEHOLDER://name" for the zarr folders, or, since Orbax keeps
-                                  _METADATA, there is none
+  checkpoint_N/state/             the same by Orbax of 2023: there is no "optimizer", and a leaf
+                                  is an array or "PLACEHOLDER://name" for a zarr folder
+  checkpoint_N/state/             the same by later Orbax: _METADATA and no msgpack file
 """
 
 import re
@@ -25,7 +25,10 @@ _PLACEHOLDER = "PLACEHOLDER://"
 
 
 def find(path: str) -> epath.Path | None:
-  """The folder of arrays in a T5X model folder, a checkpoint_N, or with the file `checkpoint`."""
+  """Returns the folder of arrays of a T5X model folder, of a checkpoint_N or its file `checkpoint`.
+
+  None where `path` is none of these.
+  """
   folder = epath.Path(path).expanduser()
   if folder.name == "checkpoint" and folder.is_file():
     folder = folder.parent
@@ -41,11 +44,13 @@ def find(path: str) -> epath.Path | None:
 
 
 def arrays(folder: epath.Path) -> dict[str, LazyArray]:
-  """{"encoder/layers_0/mlp/wo/kernel": array} of the parameters in a folder of `find`.
+  """Opens the parameters in a folder that `find` returned.
+
+  Returns:
+    {"encoder/layers_0/mlp/wo/kernel": array}.
 
   Raises:
-    UserError: it is no T5X checkpoint after all, or of a kind that is not read, or an array that it
-      names is not there.
+    UserError: the folder is damaged or of a kind that cannot be read, or an array is missing.
   """
   file = folder / "checkpoint"
   if not file.is_file():
@@ -59,7 +64,7 @@ def arrays(folder: epath.Path) -> dict[str, LazyArray]:
   try:
     tree = flax.serialization.msgpack_restore(content)
     tree = tree.get("optimizer", tree)["target"]
-  except Exception as error:  # msgpack has a dozen kinds
+  except Exception as error:  # msgpack raises a dozen kinds
     raise UserError(
       f"INITIAL_CHECKPOINT_PATH: {str(file)!r} cannot be read as a T5X checkpoint ({error!r}); it "
       "is damaged, or of another program."
@@ -77,12 +82,13 @@ def arrays(folder: epath.Path) -> dict[str, LazyArray]:
 
 
 def _is_orbax(folder: epath.Path) -> bool:
-  """Whether Orbax saved a tree there whose parameters are called "target", as T5X does."""
+  """Whether Orbax saved a tree there with T5X's key "target"."""
   metadata = folder / "_METADATA"
   return metadata.is_file() and "('target'" in metadata.read_text()
 
 
 def _collect(node: Any, name: str, found: dict[str, Any]) -> None:
+  """Adds the leaves of a tree to {"encoder/layers_0/mlp/wo/kernel": leaf}."""
   if isinstance(node, Mapping) and not {"driver", "kvstore"} <= node.keys():
     for key, child in node.items():
       _collect(child, f"{name}/{key}" if name else str(key), found)
@@ -91,13 +97,13 @@ def _collect(node: Any, name: str, found: dict[str, Any]) -> None:
 
 
 def _folder_name(name: str, leaf: Any) -> str:
-  """Of the zarr folder that a leaf of the msgpack file stands for."""
+  """Returns the name of the zarr folder that a leaf of the msgpack file stands for."""
   if isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER):
     return leaf.removeprefix(_PLACEHOLDER)
   if isinstance(leaf, Mapping):
     if leaf.get("dtype") == "uint16":
       raise UserError(f"{name} is a bfloat16 array kept as uint16 (before June 2021); not read.")
-    # The path is relative, and the bucket that of whoever wrote it; old TensorStore has it outside.
+    # The path is relative, and the bucket is the writer's; old TensorStore has it outside kvstore.
     path = leaf["kvstore"].get("path") or leaf.get("path")
     return str(path).rstrip("/")
   raise UserError(f"{name} is {type(leaf).__name__}, no array; the checkpoint is not T5X's.")

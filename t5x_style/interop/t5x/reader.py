@@ -1,10 +1,11 @@
-"""T5X's T5 parameters under our names: T5 1.0, T5 1.1, mT5, ByT5 and what was trained from them.
+"""Reads T5X's T5 checkpoints (T5 1.0, T5 1.1, mT5, ByT5) under the names of parameters here.
 
-T5X's minimal and scalable networks (examples/t5, examples/scalable_t5) and the scanned form that
-flaxformer gives its checkpoints. The queries carry the 1/sqrt(head width) of the attention in their
-weights, there as here (`scale_attention = False`), and a tied head divides by sqrt(width).
+It knows T5X's minimal and scalable networks (examples/t5, examples/scalable_t5) and the scanned
+layers of flaxformer. As here with `scale_attention = False`, the weights of the queries contain the
+1/sqrt(head width) of the attention; a tied head divides by sqrt(width).
 """
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -37,7 +38,7 @@ _SCANNED = re.compile(r"(encoder|decoder)/(?:layers|encoder|decoder)/([^/]+)/(.+
 _EACH_LAYERS_BIAS = re.compile(
   r"(encoder|decoder)/[^/]+/(relative_posemb|relpos_bias)/rel_embedding"
 )
-# What the parameters were trained for, and cannot say themselves.
+# Settings that the parameters were trained with and do not show.
 _CONVENTIONS = {
   "norm": "rms",
   "norm_position": "pre",
@@ -50,19 +51,19 @@ _CONVENTIONS = {
 def read(
   path: str, config: TransformerConfig, wanted: Mapping[str, tuple[int, ...]]
 ) -> dict[str, LazyArray] | None:
-  """The parameters of a T5X checkpoint under the names of our unrolled model.
+  """Opens the parameters of a T5X checkpoint: a `warm_start.Reader`.
 
   Args:
     path: a T5X model folder, a checkpoint_N of it, or the file `checkpoint` in that; local or gs://.
-    config: of the model that is to have them.
-    wanted: names and shapes of its unrolled parameters.
+    config: of the model that is to have the parameters.
+    wanted: {name: shape} of its parameters with unrolled layers.
 
   Returns:
-    {name: array}; parameters that our models do not know keep T5X's name. None where `path` is
+    {name: array}; parameters that models here do not have keep T5X's name. None where `path` is
     not one of T5X's.
 
   Raises:
-    UserError: the model computes something else with such parameters.
+    UserError: the configured model computes something else with these parameters.
   """
   folder = checkpoint_files.find(path)
   if folder is None:
@@ -77,16 +78,16 @@ def read(
     )
   result: dict[str, LazyArray] = {}
   for name, array in found.items():
-    for ours, part in _renamed(name, array, config, wanted):
-      shape = wanted.get(ours)
-      # T5X may join the axes of heads and head width into one.
-      fits = shape is not None and _size(part.shape) == _size(shape)
-      result[ours] = part.reshape(shape) if fits and shape != part.shape else part
+    for new_name, part in _renamed(name, array, config, wanted):
+      shape = wanted.get(new_name)
+      # T5X may have one axis for heads and head width.
+      fits = shape is not None and math.prod(part.shape) == math.prod(shape)
+      result[new_name] = part.reshape(shape) if fits and shape != part.shape else part
   return result
 
 
 def _renamed(name, array, config, wanted):
-  """(our name, array) of each layer that a parameter of T5X holds."""
+  """Yields (name here, array) of each layer that a parameter of T5X holds."""
   if name in _WHOLE:
     yield _WHOLE[name], array
   elif layer := _LAYER.fullmatch(name):
@@ -94,31 +95,29 @@ def _renamed(name, array, config, wanted):
     yield f"{stack}/layers_{i}/{_MODULES.get(module, module)}/{rest}", array
   elif scanned := _SCANNED.fullmatch(name):
     stack, module, rest = scanned.groups()
-    ours = f"{stack}/layers_{{}}/{_MODULES.get(module, module)}/{rest}"
+    new_name = f"{stack}/layers_{{}}/{_MODULES.get(module, module)}/{rest}"
     layers = getattr(config, f"num_{stack}_layers")
-    axis = _layer_axis(array.shape, layers, wanted.get(ours.format(0)))
+    axis = _layer_axis(array.shape, layers, wanted.get(new_name.format(0)))
     if axis is None:
       yield name, array
     else:
-      yield from ((ours.format(i), array.layer(i, axis)) for i in range(layers))
+      yield from ((new_name.format(i), array.layer(i, axis)) for i in range(layers))
   else:
     yield name, array
 
 
 def _layer_axis(shape, layers, wanted):
-  """The axis along which layers are stacked: T5X's default is 1."""
+  """The axis along which layers are stacked, T5X's default being 1; None if there is none."""
   for axis in (1, 0):
     rest = shape[:axis] + shape[axis + 1 :]
-    if axis < len(shape) and shape[axis] == layers and wanted and _size(rest) == _size(wanted):
+    if (
+      axis < len(shape)
+      and shape[axis] == layers
+      and wanted
+      and math.prod(rest) == math.prod(wanted)
+    ):
       return axis
   return None
-
-
-def _size(shape):
-  size = 1
-  for n in shape:
-    size *= n
-  return size
 
 
 def _check_conventions(path: str, config: TransformerConfig) -> None:

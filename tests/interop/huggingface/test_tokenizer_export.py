@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import sys
 import textwrap
 
 import pytest
@@ -10,6 +11,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
 import t5x_style
+from t5x_style.errors import UserError
 from t5x_style.interop.huggingface import tokenizer_export
 from t5x_style.interop.huggingface.tokenizer_export import RunVocabulary
 
@@ -174,3 +176,10 @@ def test_what_a_tokenizer_json_cannot_repeat_is_said(tmp_path):
   vocabulary = RunVocabulary((tmp_path / "bpe.model").read_bytes(), 0)
   with pytest.raises(ValueError, match="of the kind BPE"):
     tokenizer_export.write(tmp_path, vocabulary, "encoder_decoder")
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+  monkeypatch.setattr(sys, "meta_path", [])
+  monkeypatch.delitem(sys.modules, "tokenizers")
+  with pytest.raises(UserError, match=r"pip install 't5x_style\[interop\]'"):
+    tokenizer_export.write(tmp_path, RunVocabulary(None, 0), "decoder_only")

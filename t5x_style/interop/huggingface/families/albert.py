@@ -1,4 +1,4 @@
-"""ALBERT (model_type albert): one group of layers applied again and again, narrow embeddings."""
+"""ALBERT (model_type albert): a group of layers that is repeated, and narrow embeddings."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
       "which is needed here: through it hidden states come back to the width of the table."
     )
   return bert.encoder_fields(config_json, keys) | {
-    # A group of several layers is a cycle of that many.
+    # A group of n layers is a cycle of n windows.
     "num_encoder_layers": keys.num_hidden_layers * keys.inner_group_num,
     "attention_windows": (None,) * keys.inner_group_num,
     "share_layers": True,

@@ -1,4 +1,4 @@
-"""BART (model_type bart): learned positions and norms of the embeddings on both sides."""
+"""BART (model_type bart): both sides have learned positions and a norm after the embeddings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BASE_PREFIX, HEAD_PREFIXES = "model.", ("lm_head.", "final_logits_bias")
 EMBEDDING, HEAD, BIAS = "model.shared.weight", "lm_head.weight", "final_logits_bias"
 BUFFERS = ()
 
-_OFFSET = 2  # rows in front of the positions that no token uses
+_OFFSET = 2  # unused rows before the first position
 
 
 class BartKeys(FullAttentionKeys):
@@ -61,7 +61,7 @@ class BartKeys(FullAttentionKeys):
   pad_token_id: int | None = 1
   is_encoder_decoder: Literal[True] = True
   tie_word_embeddings: bool = True
-  # Of transformers 3, for models that later versions do not compute as they were trained.
+  # Keys of transformers 3: later versions ignore them and compute another model.
   normalize_before: Literal[False] = False
   normalize_embedding: Literal[True] = True
   add_final_layer_norm: Literal[False] = False
@@ -80,7 +80,7 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
   ):
     if there != here:
       raise config_json.refusal(name, there, [here])
-  # Files always have this bias, of zeros where nothing was ever put into it.
+  # Files always have this bias; it is zeros unless it was trained.
   bias = BIAS in tensors and (tensors[BIAS] is None or bool(tensors[BIAS].map().any()))
   return {
     "vocab_size": keys.vocab_size,
@@ -134,19 +134,19 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
 
 def rules(config: TransformerConfig) -> Iterator[TensorRule]:
   yield TensorRule("token_embed/embedding", EMBEDDING, "V E -> V E")
-  for stack, ours, layers in (
+  for stack, prefix, layers in (
     ("encoder", "", config.num_encoder_layers),
     ("decoder", "decoder_", config.num_decoder_layers),
   ):
-    theirs = f"model.{stack}"
+    base = f"model.{stack}"
     yield TensorRule(
-      f"{ours}position_embed/embedding", f"{theirs}.embed_positions.weight", "M E -> M E"
+      f"{prefix}position_embed/embedding", f"{base}.embed_positions.weight", "M E -> M E"
     )
-    yield from norm(f"{ours}embed_norm", f"{theirs}.layernorm_embedding", True)
+    yield from norm(f"{prefix}embed_norm", f"{base}.layernorm_embedding", True)
     for i in range(layers):
-      # The norm of the decoder's last layer is the last one in front of the head.
+      # The norm of the decoder's last layer is the last one before the head.
       factor = logit_factor(config) if stack == "decoder" and i == layers - 1 else 1.0
-      yield from in_layer(stack, i, f"{theirs}.layers.{i}.", _layer(stack, factor))
+      yield from in_layer(stack, i, f"{base}.layers.{i}.", _layer(stack, factor))
   if config.head_bias:
     yield TensorRule("head/bias", BIAS, "P V -> V")
   if not config.tie_embeddings:
@@ -159,13 +159,13 @@ def aliases(config: TransformerConfig) -> dict[str, str]:
 
 
 def copies(config: TransformerConfig) -> dict[str, str]:
-  """{a tensor that only repeats another: the other}, which a model without ties has twice."""
+  """Untied models hold the table three times: once for each side."""
   tables = [f"model.{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
   return {} if config.tie_embeddings else dict.fromkeys(tables, EMBEDDING)
 
 
 def zeros(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-  """Tensors of theirs that are no parameters here and hold nothing but zeros."""
+  """The bias of the head where the model here has none."""
   return {} if config.head_bias else {BIAS: (1, config.vocab_size)}
 
 
@@ -173,11 +173,11 @@ def _layer(stack: str, factor: float) -> Iterator[TensorRule]:
   parts = [("self_attention", "self_attn")]
   if stack == "decoder":
     parts.append(("cross_attention", "encoder_attn"))
-  for ours, theirs in parts:
+  for here, there in parts:
     for name in ("query", "key", "value"):
-      yield from dense(f"{ours}/{name}", f"{theirs}.{name[0]}_proj", "(N H) D -> D N H", True)
-    yield from dense(f"{ours}/out", f"{theirs}.out_proj", "D (N H) -> N H D", True)
-    yield from norm(f"{ours}_norm", f"{theirs}_layer_norm", True)
+      yield from dense(f"{here}/{name}", f"{there}.{name[0]}_proj", "(N H) D -> D N H", True)
+    yield from dense(f"{here}/out", f"{there}.out_proj", "D (N H) -> N H D", True)
+    yield from norm(f"{here}_norm", f"{there}_layer_norm", True)
   yield from dense("mlp/wi", "fc1", "F D -> D F", True)
   yield from dense("mlp/wo", "fc2", "D F -> F D", True)
   yield from norm("mlp_norm", "final_layer_norm", True, factor=factor)

@@ -1,4 +1,4 @@
-"""BERT (model_type bert), with its heads for masked tokens and for pairs where it has them."""
+"""BERT (model_type bert), with or without its heads for masked tokens and for pairs."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ BASE_PREFIX = "bert."
 HEAD_PREFIXES = ("cls.",)
 EMBEDDING, HEAD = "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"
 BUFFERS = (r"bert\.embeddings\.position_ids",)
-# A pooler without the classes it was trained with, and a bias that untied models do not add.
+# A pooler without its classes, and a bias that untied models do not add.
 UNUSED_TENSORS = {
   "bert.pooler.dense.weight": "D D",
   "bert.pooler.dense.bias": "D",
   "cls.predictions.bias": "V",
 }
 
-# One and the same where the table is tied; else the decoder's own is the one that counts.
+# The same bias where the table is tied; otherwise the model adds the decoder's.
 _BIASES = "cls.predictions.bias", "cls.predictions.decoder.bias"
 _TRANSFORM, _PAIRS = "cls.predictions.transform.dense.weight", "cls.seq_relationship.weight"
 
@@ -65,7 +65,7 @@ class BertKeys(ConfigKeys):
   is_encoder_decoder: Literal[False] = False
   add_cross_attention: Literal[False] = False
   tie_word_embeddings: bool = True
-  # Of transformers 4; 5 does not compute such models as they were trained.
+  # A key of transformers 4: 5 ignores it and computes another model.
   position_embedding_type: Literal["absolute"] = "absolute"
 
 
@@ -92,7 +92,7 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
 
 
 def encoder_fields(config_json: ConfigJson, keys: BertKeys) -> dict[str, Any]:
-  """The fields that BERT, RoBERTa and ALBERT say in the same words."""
+  """The fields of a TransformerConfig that BERT, RoBERTa and ALBERT set by the same keys."""
   return {
     "vocab_size": keys.vocab_size,
     "emb_dim": keys.hidden_size,
@@ -119,7 +119,7 @@ def encoder_fields(config_json: ConfigJson, keys: BertKeys) -> dict[str, Any]:
 
 
 def encoder_config_json(config: TransformerConfig) -> dict[str, Any]:
-  """The same backwards."""
+  """The values of a config.json that `encoder_fields` reads."""
   return {
     "vocab_size": config.vocab_size,
     "hidden_size": config.emb_dim,
@@ -161,12 +161,12 @@ def aliases(config: TransformerConfig) -> dict[str, str]:
 
 
 def copies(config: TransformerConfig) -> dict[str, str]:
-  """{a tensor that only repeats another: the other}, which a model without ties has twice."""
+  """Untied models have the bias of the head twice."""
   return {_BIASES[0]: _BIASES[1]} if config.head_bias and not config.tie_embeddings else {}
 
 
 def embedding_rules(base: str, skip: int = 0) -> Iterator[TensorRule]:
-  """The tables of tokens, positions (but for the first `skip`) and types, and their norm."""
+  """The tables of tokens, positions (without the first `skip` rows) and types, and their norm."""
   yield TensorRule(
     "token_embed/embedding", f"{base}embeddings.word_embeddings.weight", "V E -> V E"
   )
@@ -178,7 +178,7 @@ def embedding_rules(base: str, skip: int = 0) -> Iterator[TensorRule]:
 
 
 def encoder_rules(config: TransformerConfig, base: str, skip: int = 0) -> Iterator[TensorRule]:
-  """The embeddings (positions but for the first `skip`) and the layers, as of BERT and RoBERTa."""
+  """The embeddings (see `embedding_rules`) and the layers of BERT and RoBERTa."""
   yield from embedding_rules(base, skip)
   for i in range(config.num_encoder_layers):
     yield from in_layer("encoder", i, f"{base}encoder.layer.{i}.", _layer())

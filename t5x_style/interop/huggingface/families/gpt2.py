@@ -1,4 +1,4 @@
-"""GPT-2 (model_type gpt2): maps are stored input first; queries, keys and values are one map."""
+"""GPT-2 (model_type gpt2): kernels are stored input first; queries, keys and values are fused."""
 
 from __future__ import annotations
 

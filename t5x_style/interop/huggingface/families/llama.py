@@ -85,7 +85,7 @@ KEYS: dict[str, type[ConfigKeys]] = {"llama": LlamaKeys, "qwen3": Qwen3Keys}
 def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
   if config_json.model_type == "qwen3":
     qwen3 = config_json.parse(Qwen3Keys)
-    if qwen3.attention_bias:  # Its feed-forward layers never have biases.
+    if qwen3.attention_bias:  # Qwen3's feed-forward layers never have biases.
       raise config_json.refusal("attention_bias", True, [False])
     keys: LlamaKeys | Qwen3Keys = qwen3
     special = {"qk_norm": True, "attention_windows": _windows(config_json, qwen3)}
@@ -136,7 +136,7 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     "hidden_act": activation_name(config.mlp_activations[0]),
     "rms_norm_eps": config.norm_epsilon,
     "attention_bias": config.use_bias,
-    # Both spellings: transformers 4 reads the first two, 5 the third.
+    # transformers 4 reads the first two keys, 5 the third.
     "rope_theta": config.rotary_base,
     "rope_scaling": _scaling(config.rotary_scaling),
     "rope_parameters": {
@@ -169,7 +169,7 @@ def aliases(config: TransformerConfig) -> dict[str, str]:
 
 
 def _windows(config_json: ConfigJson, keys: Qwen3Keys) -> tuple[int | None, ...]:
-  """How far back each layer sees; theirs counts the token itself."""
+  """How many tokens before itself a token sees, by layer; transformers counts the token too."""
   window, layers = keys.sliding_window if keys.use_sliding_window else None, keys.num_hidden_layers
   kinds: Sequence[str] | None = keys.layer_types
   if kinds is None:

@@ -1,4 +1,4 @@
-"""ModernBERT (model_type modernbert): fused maps, local and global layers, no first norm."""
+"""ModernBERT (model_type modernbert): fused kernels, local and global layers, no first norm."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ModernBertKeys(RotaryKeys):
   intermediate_size: Count = 1152
   num_hidden_layers: Count = 22
   num_attention_heads: Count = 12
-  head_dim: Count | None = None  # of the rotary positions alone
+  head_dim: Count | None = None  # of the rotary positions only
   hidden_activation: Activation = "gelu"
   initializer_range: Deviation = 0.02
   norm_eps: Epsilon = 1e-5
@@ -68,7 +68,7 @@ class ModernBertKeys(RotaryKeys):
   layer_types: list[Literal["full_attention", "sliding_attention"]] | None = None
   global_attn_every_n_layers: Count = 3
   local_attention: Window = 128  # both sides together
-  sliding_window: Count = absent()  # one side; wins
+  sliding_window: Count = absent()  # one side; wins over local_attention
   global_rope_theta: Positive = 160_000.0
   local_rope_theta: Positive = 10_000.0
   pad_token_id: int | None = 50283
@@ -86,8 +86,8 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
     if getattr(keys, name) != bias:
       raise config_json.refusal(name, not bias, [f"attention_bias = {bias}"])
   if masked and ACTIVATIONS[keys.classifier_activation] != activation:
-    their = keys.classifier_activation
-    raise config_json.refusal("classifier_activation", their, ["the hidden_activation"])
+    name = keys.classifier_activation
+    raise config_json.refusal("classifier_activation", name, ["the hidden_activation"])
   head_dim = head_width(config_json, keys.hidden_size, keys.num_attention_heads)
   if keys.head_dim not in (None, head_dim):
     raise config_json.refusal("head_dim", keys.head_dim, [head_dim])
@@ -123,7 +123,7 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
 
 
 def _windows(config_json: ConfigJson, keys: ModernBertKeys) -> tuple[int | None, ...]:
-  """How far each layer sees to either side."""
+  """How many tokens to either side each layer sees."""
   layers, every = keys.num_hidden_layers, keys.global_attn_every_n_layers
   kinds: Sequence[str] = keys.layer_types or [LOCAL if i % every else FULL for i in range(layers)]
   window = keys.sliding_window or keys.local_attention // 2
@@ -149,7 +149,7 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     "embedding_dropout": config.dropout_rate,
     "layer_types": kinds,
     "local_attention": 2 * next(filter(None, windows), 64),
-    # Both spellings: transformers 4 reads the first two, 5 the third.
+    # transformers 4 reads the first two keys, 5 the third.
     "global_rope_theta": config.rotary_base,
     "local_rope_theta": local,
     "rope_parameters": {
@@ -191,8 +191,8 @@ def _layer(config: TransformerConfig, first: bool) -> Iterator[TensorRule]:
   if not first or config.first_attention_norm:
     yield from norm("self_attention_norm", "attn_norm", bias)
   for part, name in enumerate(("query", "key", "value")):
-    ours, layout = f"self_attention/{name}", "(P N H) D -> D N H"
-    yield from dense(ours, "attn.Wqkv", layout, bias, part, parts=3)
+    layout = "(P N H) D -> D N H"
+    yield from dense(f"self_attention/{name}", "attn.Wqkv", layout, bias, part, parts=3)
   yield from dense("self_attention/out", "attn.Wo", "D (N H) -> N H D", bias)
   yield from norm("mlp_norm", "mlp_norm", bias)
   for part, name in enumerate(("wi_0", "wi_1")):

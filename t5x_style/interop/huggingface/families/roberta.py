@@ -42,7 +42,7 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
   keys = config_json.parse(RobertaKeys)
   padding, masked = keys.pad_token_id, _TRANSFORM in tensors
   if masked and ACTIVATIONS[keys.hidden_act] != "gelu_exact":
-    # The head's activation is GELU whatever the layers have; models here have one for both.
+    # The head's activation is always GELU; models here have one activation for head and layers.
     raise config_json.refusal("hidden_act", keys.hidden_act, ["gelu"])
   if keys.max_position_embeddings <= padding + 1:
     raise config_json.refusal(
@@ -62,9 +62,9 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
 
 
 def as_written(config: TransformerConfig) -> TransformerConfig:
-  """The model that is read back from what is written, for rows that end with their padding.
+  """Returns the model that is read back from what is written, for rows that end with padding.
 
-  transformers counts positions from the id of padding: other unused rows are left out.
+  transformers counts positions from the id of padding, so other unused rows are not written.
   """
   offset = config.padding_id + 1
   if config.padding_id < 0 or config.position_offset < offset:
@@ -97,5 +97,5 @@ def aliases(config: TransformerConfig) -> dict[str, str]:
 
 
 def copies(config: TransformerConfig) -> dict[str, str]:
-  """As of BERT."""
+  """Untied models have the bias of the head twice."""
   return {_BIASES[0]: _BIASES[1]} if config.head_bias and not config.tie_embeddings else {}

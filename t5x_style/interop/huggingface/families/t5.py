@@ -26,7 +26,7 @@ ARCHITECTURE = "encoder_decoder"
 CLASSES = ("T5ForConditionalGeneration", "MT5ForConditionalGeneration")
 BASE_PREFIX, HEAD_PREFIXES = "", ()
 EMBEDDING, HEAD = "shared.weight", "lm_head.weight"
-# T5 1.0 was published with a table of cross-attention positions that no model uses.
+# T5 1.0 was published with a table of positions for cross-attention that no model uses.
 BUFFERS = (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",)
 
 
@@ -70,7 +70,7 @@ KEYS: dict[str, type[ConfigKeys]] = {"t5": T5Keys, "mt5": MT5Keys}
 
 def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
   keys = config_json.parse(MT5Keys if config_json.model_type == "mt5" else T5Keys)
-  # Not of num_hidden_layers, the other name of num_layers, as that is set later in transformers.
+  # Not num_hidden_layers, the other name of num_layers: transformers sets that later.
   like_encoder = config_json.values.get("num_layers", type(keys).model_fields["num_layers"].default)
   tied, scaled = _head(config_json, keys, tensors)
   return {
@@ -95,7 +95,7 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
 
 
 def _activations(config_json: ConfigJson, keys: T5Keys) -> tuple[str, ...]:
-  """The activation, and whether it is a gate: dense_act_fn and is_gated_act win where they are."""
+  """The activations of the MLP; dense_act_fn and is_gated_act win over feed_forward_proj."""
   form = keys.feed_forward_proj
   gated, first = form.startswith("gated-"), form.removeprefix("gated-")
   if form == "gated-gelu":
@@ -110,23 +110,23 @@ def _activations(config_json: ConfigJson, keys: T5Keys) -> tuple[str, ...]:
 
 
 def _head(config_json: ConfigJson, keys: T5Keys, tensors: Mapping[str, Any]) -> tuple[bool, bool]:
-  """Whether the head is the table of the embeddings, and whether hidden states are scaled for it.
+  """Whether the head is tied to the embeddings, and whether hidden states are scaled before it.
 
-  T5 1.0 shares the table and scales; T5 1.1 does neither and says so by tie_word_embeddings. Files
-  of transformers 5 say whether to scale in scale_decoder_outputs, which is obeyed with any head.
+  T5 1.0 ties and scales; T5 1.1 does neither and says so by tie_word_embeddings. Files of
+  transformers 5 say whether to scale in scale_decoder_outputs, for tied heads and others.
   """
   scaled = keys.tie_word_embeddings
   if keys.scale_decoder_outputs is not None:
     scaled = keys.scale_decoder_outputs
   if config_json.model_type == "mt5":
-    scaled = False  # Whatever is said: transformers' mT5 has no such step.
+    scaled = False  # Whatever the file says: transformers' mT5 never scales.
   own = HEAD in tensors
   if own and keys.tie_word_embeddings:
     own = not same_bits(tensors[HEAD], tensors.get(EMBEDDING))
   if own and scaled:
     raise UserError(
       f"{config_json.source}: {HEAD} is not {EMBEDDING}, and as the file does not say otherwise, "
-      "transformers divides the hidden states by sqrt(d_model) in front of it; models here do that "
+      "transformers divides the hidden states by sqrt(d_model) before it; models here do that "
       'with a shared table only. If it is a T5 1.1, write "tie_word_embeddings": false there.'
     )
   return not own, scaled
@@ -153,7 +153,7 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     "relative_attention_num_buckets": config.relative_buckets,
     "relative_attention_max_distance": config.relative_max_distance,
     "tie_word_embeddings": config.tie_embeddings,
-    # transformers 5 obeys it whether the head is tied or not; ours scales tied ones only.
+    # transformers 5 scales before any head if this says so; models here before tied ones only.
     "scale_decoder_outputs": config.tie_embeddings and config.scale_logits,
     "is_encoder_decoder": True,
   }
@@ -183,11 +183,11 @@ def _layer(config: TransformerConfig, stack: str) -> Iterator[TensorRule]:
   parts = [("self_attention", "SelfAttention")]
   if stack == "decoder":
     parts.append(("cross_attention", "EncDecAttention"))
-  for i, (ours, theirs) in enumerate(parts):
-    yield from norm(f"{ours}_norm", f"{i}.layer_norm", False)
+  for i, (here, there) in enumerate(parts):
+    yield from norm(f"{here}_norm", f"{i}.layer_norm", False)
     for name, letter in (("query", "q"), ("key", "k"), ("value", "v")):
-      yield from dense(f"{ours}/{name}", f"{i}.{theirs}.{letter}", "(N H) D -> D N H", False)
-    yield from dense(f"{ours}/out", f"{i}.{theirs}.o", "D (N H) -> N H D", False)
+      yield from dense(f"{here}/{name}", f"{i}.{there}.{letter}", "(N H) D -> D N H", False)
+    yield from dense(f"{here}/out", f"{i}.{there}.o", "D (N H) -> N H D", False)
   mlp = f"{len(parts)}.DenseReluDense"
   yield from norm("mlp_norm", f"{len(parts)}.layer_norm", False)
   gates = ("wi_0", "wi_1") if len(config.mlp_activations) > 1 else ("wi",)
