@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from t5x_style.models import ops
 from t5x_style.models.attention_kernels.pattern import AttentionInputs
 from t5x_style.models.attention_kernels.select import KERNELS
 from t5x_style.models.config import RotaryScaling, TransformerConfig
@@ -108,33 +109,7 @@ class RelativeBias(nn.Module):
     bucket = relative_buckets(
       distance, self.bidirectional, config.relative_buckets, config.relative_max_distance
     )
-    return _biases(table.astype(config.dtype), bucket)[None]
-
-
-@jax.custom_vjp
-def _biases(table: jax.Array, bucket: jax.Array) -> jax.Array:
-  """Looks buckets [L, S] up in a table [N, buckets]: [N, L, S]."""
-  return jnp.take(table, bucket, axis=1)
-
-
-def _biases_backward(kept, gradient):
-  """As a product: GPUs would add to the few entries of the table L S times, one after the other.
-
-  It makes an array [L, S, buckets], no larger than a few heads' logits.
-  """
-  table, bucket = kept
-  one_hot = jax.nn.one_hot(bucket, table.shape[1], dtype=gradient.dtype)
-  by_table = jnp.einsum(
-    "nls,lsr->nr",
-    gradient,
-    one_hot,
-    preferred_element_type=jnp.float32,
-    precision="highest",
-  )
-  return by_table.astype(table.dtype), None
-
-
-_biases.defvjp(lambda table, bucket: (_biases(table, bucket), (table, bucket)), _biases_backward)
+    return ops.look_up_biases(table.astype(config.dtype), bucket)[None]
 
 
 class Attention(nn.Module):

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from t5x_style.errors import UserError
+from t5x_style.models import ops
 from t5x_style.models.attention_kernels.pattern import Pattern
 from t5x_style.models.config import TransformerConfig
-from t5x_style.models.layers import Dense, Dropout, Embed, Norm, activate
+from t5x_style.models.layers import Dense, Dropout, Embed, Norm
 from t5x_style.models.stack import Stack
 from t5x_style.soft_cap import soft_capped
 
@@ -187,7 +188,7 @@ class Head(nn.Module):
       width = config.emb_dim if table is None else config.table_dim
       dense = Dense(config, (width,), ("embed", "embed_out"), name="transform")
       hidden, bias = dense(hidden, bias_apart=True)
-      hidden = activate(config.mlp_activations[:1], (hidden,), (bias,), scanned=False)
+      hidden = ops.activate(config.mlp_activations[:1], (hidden,), (bias,), scanned=False)
       hidden = Norm(config, name="transform_norm")(hidden)
     if table is not None:
       kernel = table.T

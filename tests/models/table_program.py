@@ -1,4 +1,7 @@
-"""Run by test_layers.py on eight simulated devices: what a table's gradient sends on meshes."""
+"""What the gradient of an embedding table sends between eight simulated devices.
+
+Run by test_ops.py. Prints for each mesh [largest error, collectives].
+"""
 
 import json
 import re
@@ -10,7 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from t5x_style.models import TransformerConfig, layers
-from t5x_style.partitioning import Partitioner, make_mesh
+from t5x_style.partitioning import Partitioner, active_mesh, make_mesh
 
 CONFIG = TransformerConfig(64, 32, 1, 32, 32, num_decoder_layers=1)
 ROWS = 64, 2  # Many, summed within rows first, and so few that they are one product.
@@ -39,7 +42,7 @@ def gradient(partitioner, num_rows, ids):
     return compiled(*arguments)["embedding"], re.findall(COLLECTIVE, compiled.as_text())
 
 
-layers.current_platform = lambda: "gpu"
+active_mesh.current_platform = lambda: "gpu"
 for num_rows in ROWS:
   ids = np.random.default_rng(0).integers(0, num_rows, (16, 300))
   table = np.zeros((num_rows, 32))

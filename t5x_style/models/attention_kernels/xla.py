@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from t5x_style.models import ops
 from t5x_style.models.attention_kernels.pattern import AttentionInputs, AttentionSpec, Pattern
 from t5x_style.soft_cap import soft_capped
 
@@ -50,7 +51,7 @@ def attend(
   if soft_cap is not None:
     logits = soft_capped(logits, soft_cap)
   if bias is not None:
-    logits = _add_to_rows(logits, bias.astype(jnp.float32).reshape(1, K, *groups, L, S))
+    logits = ops.add_to_rows(logits, bias.astype(jnp.float32).reshape(1, K, *groups, L, S))
   if mask is not None:
     logits = jnp.where(mask[:, :, None] if groups else mask, logits, HIDDEN)
   return _average(rows, logits, value).reshape(B, N, L, H).swapaxes(1, 2)
@@ -85,26 +86,3 @@ def _average_backward(rows, kept, by_out):
 
 
 _average.defvjp(_average_forward, _average_backward)
-
-
-@jax.custom_vjp
-def _add_to_rows(logits: jax.Array, bias: jax.Array) -> jax.Array:
-  """[B, ...] + [1, ...]."""
-  return logits + bias
-
-
-def _add_to_rows_backward(_, gradient):
-  """Sums the bias' gradient over rows; on CPUs as a product with ones, which takes XLA a fiftieth
-  of the time of a sum over the first axis."""
-
-  def product(x):
-    ones = jnp.ones(x.shape[:1], x.dtype)
-    return jnp.tensordot(ones, x, 1, precision="highest")[None]
-
-  by_bias = jax.lax.platform_dependent(
-    gradient, cpu=product, default=lambda x: x.sum(0, keepdims=True)
-  )
-  return gradient, by_bias
-
-
-_add_to_rows.defvjp(lambda logits, bias: (logits + bias, None), _add_to_rows_backward)

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.models import layers
-from t5x_style.models.attention import _biases
+from t5x_style.models import ops
 
 
 def plain_norm(centred, epsilon, x, scale, bias):
@@ -37,7 +36,7 @@ def test_norms(centred, dtype, with_bias):
   cotangent = jnp.asarray(rng.normal(size=x.shape), jnp.float32)
 
   def ours(*arguments):
-    return layers._normalize(centred, 1e-6, *arguments)
+    return ops.normalize(centred, 1e-6, *arguments)
 
   def plain(*arguments):
     return plain_norm(centred, 1e-6, *arguments)
@@ -54,7 +53,7 @@ def test_norms(centred, dtype, with_bias):
 def test_variances_in_one_pass_far_from_zero():
   x = jnp.full((1, 768), 100.0, jnp.bfloat16).at[0, 5].set(100.5)
   ones = jnp.ones(768)
-  found = layers._normalize(True, 1e-12, x, ones, None)
+  found = ops.normalize(True, 1e-12, x, ones, None)
   np.testing.assert_allclose(found, plain_norm(True, 1e-12, x, ones, None), rtol=1e-3, atol=1e-3)
 
 
@@ -66,7 +65,7 @@ def kept(function, *arguments):
 
 def test_norms_keep_what_they_were_given():
   x, scale = jnp.ones((2, 5, 64), jnp.bfloat16), jnp.ones(64)
-  found = kept(lambda x, scale: layers._normalize(True, 1e-6, x, scale, None), x, scale)
+  found = kept(lambda x, scale: ops.normalize(True, 1e-6, x, scale, None), x, scale)
   vectors = [((2, 5, 1), "float32")] * 2  # the mean, and one over the deviation
   assert found == sorted([*vectors, ((2, 5, 64), "bfloat16"), ((64,), "float32")])
 
@@ -76,7 +75,7 @@ def test_exact_gelu(dtype):
   x = np.asarray(jnp.linspace(-10, 10, 4001).astype(dtype), np.float64)
   share = np.array([0.5 * math.erfc(-one / math.sqrt(2)) for one in x])
   slope = share + x * np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi)
-  gelu = layers.ACTIVATIONS["gelu_exact"]
+  gelu = ops.ACTIVATIONS["gelu_exact"]
   found, pull = jax.vjp(gelu, jnp.asarray(x, dtype))
   rounding = {"float32": 1e-6, "bfloat16": 2**-8}[dtype]
   assert found.dtype == dtype
@@ -88,9 +87,7 @@ def test_exact_gelu(dtype):
 def test_activations_keep_their_gates_as_they_came():
   gates = [jnp.ones((2, 5, 64), jnp.bfloat16)] * 2
   bias = jnp.ones(64, jnp.bfloat16)
-  found = kept(
-    lambda *gates: layers.activate(("gelu", "linear"), gates, (bias, None), True), *gates
-  )
+  found = kept(lambda *gates: ops.activate(("gelu", "linear"), gates, (bias, None), True), *gates)
   assert found == sorted([((2, 5, 64), "bfloat16")] * 2 + [((64,), "bfloat16")])
 
 
@@ -103,7 +100,7 @@ def test_activations_and_their_biases(on_platform, platform, scanned):
   bias = jnp.asarray(rng.normal(size=64), jnp.float32)
 
   def ours(a, b, bias):
-    return layers.activate(("silu", "linear"), (a, b), (bias, None), scanned)
+    return ops.activate(("silu", "linear"), (a, b), (bias, None), scanned)
 
   def plain(a, b, bias):
     return jax.nn.silu(a + bias) * b
@@ -125,7 +122,7 @@ def test_tables_on_gpus(on_platform, length, rows, size):
   table = jnp.asarray(rng.normal(size=(size, 4)), jnp.float32)
   ids = jnp.asarray(rng.integers(0, size, (rows, length)))
   cotangent = jnp.asarray(rng.normal(size=(rows, length, 4)), jnp.float32)
-  out, pull = jax.vjp(lambda table: layers.look_up(table, ids), table)
+  out, pull = jax.vjp(lambda table: ops.look_up(table, ids), table)
   np.testing.assert_array_equal(out, table[ids])
   expected = np.zeros((size, 4))
   np.add.at(expected, np.asarray(ids), np.asarray(cotangent, np.float64))
@@ -154,7 +151,7 @@ def test_tables_on_gpus_send_sums_of_their_columns_alone(on_eight_devices):
 def test_tables_on_gpus_sum_in_float32(on_platform, size):
   on_platform("gpu")
   ids, table = jnp.zeros((4, 512), jnp.int32), jnp.zeros((size, 3), jnp.bfloat16)
-  _, pull = jax.vjp(lambda table: layers.look_up(table, ids), table)
+  _, pull = jax.vjp(lambda table: ops.look_up(table, ids), table)
   # 2048 ones: a sum in bfloat16 stays at 256, to which 1 adds nothing.
   np.testing.assert_array_equal(
     pull(jnp.ones((4, 512, 3), jnp.bfloat16))[0].astype(jnp.float32),
@@ -167,7 +164,7 @@ def test_relative_biases():
   table = jnp.asarray(rng.normal(size=(3, 8)), jnp.float32)
   bucket = jnp.asarray(rng.integers(0, 8, (40, 50)))
   cotangent = jnp.asarray(rng.normal(size=(3, 40, 50)), jnp.float32)
-  out, pull = jax.vjp(lambda table: _biases(table, bucket), table)
+  out, pull = jax.vjp(lambda table: ops.look_up_biases(table, bucket), table)
   np.testing.assert_array_equal(out, table[:, bucket])
   expected = jax.vjp(lambda table: table[:, bucket], table)[1](cotangent)[0]
   np.testing.assert_allclose(pull(cotangent)[0], expected, atol=1e-4)
