@@ -1,6 +1,6 @@
 """Trains a model: python -m launch.train --gin_file=quickstart.gin
 
-Without MODEL_DIR's checkpoints it begins, with them it goes on.
+Starts a new run, or resumes from the newest checkpoint in MODEL_DIR.
 """
 
 from collections.abc import Sequence
@@ -24,39 +24,34 @@ def main(argv: Sequence[str]) -> None:
 
     import jax
 
+    from t5x_style.checkpoints import model_dir, restoring
     from t5x_style.interop.checkpoint_formats import READERS
-    from t5x_style.reporting import describe, terminal
+    from t5x_style.reporting import describe, profiling, reporter, summary, terminal
     from t5x_style.training import loop, setup, train_config
 
-    prepared = setup.prepare(settings.build(train_config.TrainConfig))
+    config = settings.build(train_config.TrainConfig)
+    model_dir.check(config.model_dir)
+    profiling.check(config.profile_steps)
+    prepared = setup.prepare(config)
     info = describe.model_info(prepared)
     first_process = jax.process_index() == 0
     out = terminal.Terminal(enabled=first_process)
     out.header("t5x_style", describe.facts(prepared) | environment.xla_facts())
     if values.dry_run:
-      loop.check_start(prepared, READERS)
+      restoring.check_start(prepared, READERS)
       out.note(
         f"\n{info}\n{describe.batch_info(prepared)}\nThis was a dry run: nothing was trained."
       )
       return
-    job = loop.open_run(prepared, READERS)
+    job = restoring.open_run(prepared, READERS)
+    reports = reporter.RunReporter(prepared, job.first_step, out)
     if first_process:
       (prepared.model_dir / "config.gin").write_text(settings.operative())
       (prepared.model_dir / "model-info.txt").write_text(info)
   environment.freeze_objects()
-  result = loop.train(job, out)
-  facts = loop.closing_facts(
-    job, result, command=[f"python -m {environment.PACKAGE}.train", *map(flags.quoted, argv[1:])]
-  )
-  sample = loop.closing_sample(job, result) if result.stopped_by is None else {}
-  out.summary(
-    facts.pop("title"),
-    train=result.train,
-    validation=result.validation,
-    baseline=result.baseline,
-    facts=facts,
-    sample=sample,
-  )
+  result = loop.train(job, reports)
+  command_line = [f"python -m {environment.PACKAGE}.train", *map(flags.quoted, argv[1:])]
+  summary.show(out, job, result, command_line)
 
 
 if __name__ == "__main__":

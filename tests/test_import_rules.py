@@ -23,8 +23,6 @@ ROOMS = (*LAYER, "data")  # data stands aside: it imports no other room, and onl
 SHARED = ("errors", "ranges", "soft_cap", "span_lengths")  # files that every room may import
 DATA_AND_GIN = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio", "gin", "clu"}
 TERMINAL_AND_FLAGS = {"rich", "tensorboardX", "absl"}
-# Imports between rooms that are being removed; nothing may be added.
-ALLOWED = {("training", "checkpoints"), ("training", "reporting"), ("training", "inference")}
 
 
 @functools.cache
@@ -115,7 +113,6 @@ def test_imports_point_one_way():
     for module, targets in graph().items()
     for target in targets
     if not allowed(room_of(module), room_of(target))
-    if (room_of(module), room_of(target)) not in ALLOWED
   }
   assert not wrong, listed(wrong)
 

@@ -1,9 +1,12 @@
 """Tiny runs on random tokens: seconds on one core, for tests of everything around a model."""
 
 import functools
+import json
 
+from t5x_style.checkpoints import restoring
 from t5x_style.models import TransformerConfig
-from t5x_style.training import optimizers, schedules, synthetic, train_config
+from t5x_style.reporting import reporter, terminal
+from t5x_style.training import loop, optimizers, schedules, setup, synthetic, train_config
 
 FAMILIES = {
   "encoder_decoder": {"num_encoder_layers": 1, "num_decoder_layers": 1},
@@ -48,3 +51,23 @@ def config(architecture, model_dir, **changes):
       **changes,
     }
   )
+
+
+def train(config, show=False):
+  """Trains, or resumes, as `launch.train` does."""
+  job = restoring.open_run(setup.prepare(config))
+  out = terminal.Terminal(enabled=show)
+  return loop.train(job, reporter.RunReporter(job.prepared, job.first_step, out))
+
+
+def records(model_dir, split="train"):
+  """What metrics.jsonl holds, without measured times."""
+  lines = (model_dir / "metrics.jsonl").read_text().splitlines()
+  timed = ("seconds", "tokens_per_second", "data_wait")
+  parsed = [json.loads(line) for line in lines]
+  assert all(0 < record["data_wait"] < 1 for record in parsed if record["split"] == "train")
+  return [
+    {k: v for k, v in record.items() if k not in timed}
+    for record in parsed
+    if record["split"] == split
+  ]

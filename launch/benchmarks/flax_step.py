@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from t5x_style.training import loop, setup
+from t5x_style.training import setup
+from t5x_style.training.step import compile_step
 
 Batch = dict[str, np.ndarray]
 
@@ -20,7 +21,7 @@ class FlaxStep:
   def __init__(self, prepared: setup.Prepared, batches: Sequence[Batch]):
     self._prepared = prepared
     start = time.perf_counter()
-    self._compiled = loop.compile_step(prepared)
+    self._compiled = compile_step(prepared)
     self.compile_seconds = time.perf_counter() - start
     self.state = prepared.init(prepared.config.seed)
     self._batches = [prepared.partitioner.put(batch) for batch in batches]

@@ -26,7 +26,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from t5x_style.checkpoints.manager import Checkpoints
-from t5x_style.training import loop
+from t5x_style.training.step import compile_step
 
 from ..configuration.errors import ConfigurationError
 from ..process import environment
@@ -113,8 +113,8 @@ def compilations(
   """A row per number of layers that the case's stacks get, the fewest first."""
   prepared = [step_cases.prepare(_with_layers(case, count)) for count in layers]
   with _without_cache():
-    loop.compile_step(prepared[0])  # The first of a process takes longer.
-    taken = [[_seconds(loop.compile_step, each) for each in prepared] for _ in range(rounds)]
+    compile_step(prepared[0])  # The first of a process takes longer.
+    taken = [[_seconds(compile_step, each) for each in prepared] for _ in range(rounds)]
   group = f"Compiling scanned layers, {step_cases.describe(case)} ({_device()})"
   for index, count in enumerate(layers):
     yield {

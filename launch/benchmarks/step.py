@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import jax
 
-from t5x_style.training import loop, setup
+from t5x_style.training import setup
 from t5x_style.training.dataset import tokens_per_row
 
 from ..configuration.errors import ConfigurationError, did_you_mean
@@ -177,7 +177,7 @@ def _row(
 ) -> dict[str, Any]:
   device, count = jax.devices()[0], prepared.partitioner.mesh.size
   median = statistics.median(seconds)
-  rate, peak = prepared.step_flops / median, loop.peak_flops(prepared)
+  rate, peak = prepared.step_flops / median, prepared.peak_flops
   peak_bytes = ours.peak_bytes()
   return {
     "group": f"{step_cases.describe(case)} ({count} x {device.device_kind}, jax {jax.__version__})",

@@ -12,7 +12,6 @@ from t5x_style.losses import LossSums
 from t5x_style.models import TransformerConfig
 from t5x_style.planning import topologies
 from t5x_style.training import (
-  loop,
   loss,
   optimizers,
   schedules,
@@ -20,6 +19,7 @@ from t5x_style.training import (
   synthetic,
   train_config,
 )
+from t5x_style.training.step import compile_step
 
 # The sizes of Gemma 3 1B (its report, table 1): a third of the parameters is the vocabulary.
 MODEL = TransformerConfig(
@@ -76,7 +76,7 @@ def measure(
   )
   for label, function in losses.items():
     with mock.patch.object(loss, "linear_cross_entropy", function):
-      compiled = if_it_fits(functools.partial(loop.compile_step, prepared))
+      compiled = if_it_fits(functools.partial(compile_step, prepared))
     yield {"group": group, "label": label, "temporary_bytes": temporary_bytes(compiled)}
 
 

@@ -17,7 +17,8 @@ from t5x_style.planning.layouts import layout_of_prepared
 from t5x_style.planning.planner import Planner
 from t5x_style.planning.roofline import Roofline
 from t5x_style.planning.topologies import Topology
-from t5x_style.training import loop, setup
+from t5x_style.training import setup
+from t5x_style.training.step import compile_step
 
 _WIDTH = 100  # characters of a line in a file or a pipe
 _PARTS = {
@@ -75,7 +76,7 @@ class Report:
 def examine(prepared: setup.Prepared, topology: Topology) -> Report:
   """Compiles the step of a run that is prepared for a topology's devices; reads the program."""
   begun = time.perf_counter()
-  compiled = compilation.compile_if_it_fits(functools.partial(loop.compile_step, prepared))
+  compiled = compilation.compile_if_it_fits(functools.partial(compile_step, prepared))
   seconds = time.perf_counter() - begun
   layout = layout_of_prepared(prepared)
   planner = Planner(prepared.config, prepared.dataset, topology, layout.fused_attention)

@@ -10,14 +10,12 @@ import jax
 import optax
 from etils import epath
 
-from t5x_style.checkpoints import model_dir
 from t5x_style.errors import UserError
 from t5x_style.models import Transformer
 from t5x_style.models.attention_kernels.pattern import KernelChoice
 from t5x_style.models.config import fields_about
 from t5x_style.models.kernel_choices import attention_choices
-from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
-from t5x_style.reporting import profiling
+from t5x_style.partitioning import Partitioner, default_mesh_shape, hardware, make_mesh
 from t5x_style.training import finite, flops
 from t5x_style.training.dataset import Dataset, microbatch_shapes, tokens_per_row
 from t5x_style.training.loss import TrainingLoss
@@ -75,6 +73,13 @@ class Prepared:
       **tokens_per_row(self.dataset.feature_shapes),
     )
 
+  @property
+  def peak_flops(self) -> float | None:
+    """Peak bf16 FLOP/s of the whole mesh, None where it is not known."""
+    devices = self.partitioner.mesh.devices
+    peak = hardware.peak_flops(devices.flat[0])
+    return peak * devices.size if peak else None
+
   def identity(self) -> dict[str, Any]:
     """What makes two runs the same run: continuing a checkpoint needs all of it equal."""
     model = dataclasses.asdict(self.config.model)
@@ -94,16 +99,12 @@ def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
   """Builds and checks every part of a run. All of a user's mistakes surface here.
 
   Args:
-    devices: what the mesh is made of; JAX's own if None. Those of a topology that is not here
-      serve to compile for it: MODEL_DIR is then left alone.
+    devices: what the mesh is made of; JAX's own if None. Those of a topology that this machine
+      does not have serve to compile for it.
 
   Raises:
-    UserError: parts that do not fit together, naming the setting to change, or MODEL_DIR cannot be
-      written.
+    UserError: parts do not fit together; the message names the setting to change.
   """
-  if devices is None:
-    profiling.check(config.profile_steps, config.train_steps)
-    model_dir.check(config.model_dir)
   model = Transformer(config.model)
   optimizer = config.optimizer(config.schedule)
   if config.clip_gradient_norm is not None:

@@ -1,4 +1,4 @@
-"""One pure training step."""
+"""One pure training step, and the step of a prepared run compiled."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,7 @@ import optax
 
 from t5x_style.training.loss import Batch, Sums, TrainingLoss
 from t5x_style.training.schedules import Schedule
+from t5x_style.training.setup import Prepared
 from t5x_style.training.state import TrainState
 
 
@@ -45,6 +46,21 @@ def make_train_step(
     return state, metrics
 
   return train_step
+
+
+def compile_step(prepared: Prepared) -> jax.stages.Compiled:
+  """The training step, compiled before its first batch; it reuses the memory of the old state."""
+  config = prepared.config
+  step = make_train_step(
+    prepared.loss, prepared.optimizer, config.schedule, config.num_microbatches
+  )
+  jitted = jax.jit(
+    step,
+    donate_argnums=0,
+    out_shardings=(prepared.shardings, prepared.partitioner.replicated()),
+  )
+  with prepared.partitioner.context():
+    return jitted.lower(prepared.abstract, prepared.batch).compile()
 
 
 def sum_over_microbatches(

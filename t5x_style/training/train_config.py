@@ -1,8 +1,10 @@
-"""What a user chose about a run; every field can be set in gin."""
+"""The configuration of a run; every field can be set in gin."""
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
+from t5x_style.errors import UserError
 from t5x_style.models import TransformerConfig
 from t5x_style.partitioning.sharding import Rules
 from t5x_style.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed, Text
@@ -52,3 +54,19 @@ class TrainConfig:
   initial_checkpoint_path: Text | None = None
   profile_steps: tuple[PositiveInt, PositiveInt] | None = None
   seed: Seed = 0
+
+  def __post_init__(self):
+    check_profile_steps(self.profile_steps, self.train_steps)
+
+
+def check_profile_steps(steps: Any, train_steps: int) -> None:
+  """Raises UserError unless `steps` is None or two steps of the run, in order."""
+  if steps is None:
+    return
+  whole = isinstance(steps, (tuple, list)) and [type(x) for x in steps] == [int, int]
+  if not whole or not 1 <= steps[0] <= steps[1] <= train_steps:
+    raise UserError(
+      f"PROFILE_STEPS = {steps!r} must be the first and the last step to trace, of those from 1 to "
+      f"TRAIN_STEPS = {train_steps}; leave out the first ones, which are slower: "
+      '--gin.PROFILE_STEPS="(10, 12)".'
+    )

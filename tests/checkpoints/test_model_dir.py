@@ -4,7 +4,6 @@ import pytest
 
 from t5x_style.checkpoints import model_dir
 from t5x_style.errors import UserError
-from t5x_style.training import setup
 
 
 @pytest.mark.parametrize(
@@ -34,10 +33,16 @@ def test_what_a_run_leaves_and_what_is_not_its_own_may_be_there(epath_of, tmp_pa
   model_dir.check(epath_of)
 
 
-def test_a_run_refuses_it(tiny_config, tmp_path):
-  (tmp_path / "metrics.jsonl").mkdir()
-  with pytest.raises(UserError, match="metrics.jsonl has to be a file"):
-    setup.prepare(tiny_config("decoder_only", tmp_path))
+def test_what_cannot_be_written_is_refused(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match="MODEL_DIR = .* cannot be written"):
+    model_dir.check(tmp_path / "file" / "run")
+
+
+def test_a_path_that_checkpoints_cannot_have(tmp_path):
+  with pytest.raises(UserError, match="has a backslash in it"):
+    model_dir.check(tmp_path / "a\\b")
+  assert not [*tmp_path.iterdir()]
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import numpy as np
 import optax
 
 from t5x_style.models import TransformerConfig
-from t5x_style.training import loop, schedules, setup, synthetic, train_config
+from t5x_style.training import schedules, setup, synthetic, train_config
+from t5x_style.training.step import compile_step
 
 STEPS = 20
 ROWS, INPUTS, TARGETS = 16, 24, 16  # The two lengths differ, and divide by four.
@@ -141,7 +142,7 @@ def main():
       start = jax.device_get(state)
     if compared:
       jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), start)
-    step = loop.compile_step(prepared)
+    step = compile_step(prepared)
     losses = []
     for batch in prepared.dataset.train():
       state, sums = step(state, prepared.partitioner.put(batch))

@@ -9,7 +9,8 @@ import sys
 
 from t5x_style.models import TransformerConfig
 from t5x_style.planning import collectives, hlo
-from t5x_style.training import loop, optimizers, schedules, setup, synthetic, train_config
+from t5x_style.training import optimizers, schedules, setup, synthetic, train_config
+from t5x_style.training.step import compile_step
 
 LAYERS, LENGTH, ROWS = 3, 32, 16
 CONFIG = {"vocab_size": 384, "emb_dim": 64, "num_heads": 8, "head_dim": 16, "mlp_dim": 192}
@@ -47,7 +48,7 @@ def collectives_on(on_eight_devices, architecture, mesh, remat, folder):
 def main():
   architecture, mesh, remat, folder = sys.argv[1:]
   prepared = setup.prepare(a_config(architecture, json.loads(mesh), remat, folder))
-  program = hlo.parse(loop.compile_step(prepared).as_text())
+  program = hlo.parse(compile_step(prepared).as_text())
   found = collectives.read(program, list(prepared.partitioner.mesh.devices.flat))
   print(json.dumps([one._asdict() for one in found]))
 

@@ -8,7 +8,8 @@ import pytest
 
 from t5x_style.losses import chunks_of_device
 from t5x_style.planning import compilation, estimates, layouts, planner, topologies
-from t5x_style.training import loop, setup, synthetic
+from t5x_style.training import setup, synthetic
+from t5x_style.training.step import compile_step
 from tests.planning import compiled_step
 from tests.planning.small_run import MODEL, a_config, a_layout, a_planner
 
@@ -25,7 +26,7 @@ def compiled(tmp_path, model, device, topology, batch_size):
   )
   prepared = setup.prepare(config, [device])
   plan = planner.Planner(config, prepared.dataset, topologies.parse(topology))
-  memory = compilation.memory(loop.compile_step(prepared))
+  memory = compilation.memory(compile_step(prepared))
   state = memory.arguments - sum(x.size * 4 for x in jax.tree.leaves(prepared.batch))
   return memory, state, plan.estimate(layouts.layout_of_prepared(prepared))
 

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from t5x_style.planning import topologies
-from t5x_style.reporting import profiling, terminal
-from t5x_style.training import loop, setup
+from t5x_style.reporting import profiling
+from tests import tiny
 
 PROGRAM = """
   %fusion.3 = f32[4]{0} fusion(%p), metadata={op_name="jit(f)/jvp(N)/N.encode/while/body/mlp/dot"}
@@ -69,19 +69,13 @@ def test_summary_of_a_gpu_looks_into_its_graphs():
   ]
 
 
-@pytest.mark.parametrize("steps", [(0, 2), (3, 2), (1, 5), 3, (1.0, 2)])
-def test_steps_that_are_none(steps):
-  with pytest.raises(ValueError, match=r"PROFILE_STEPS = .*\(10, 12\)"):
-    profiling.check(steps, train_steps=4)
-
-
 @pytest.fixture
 def safe():
   """The profiler ends the process where libtpu is, but no TPU: a run refuses then."""
   if topologies.available():
     pytest.skip("another test of this process may have loaded libtpu")
   try:
-    profiling.check((1, 1), train_steps=1)
+    profiling.check((1, 1))
   except ValueError as error:
     assert "JAX_PLATFORMS=cpu" in str(error)
     pytest.skip("set JAX_PLATFORMS=cpu")
@@ -89,13 +83,13 @@ def safe():
 
 def test_a_run_writes_a_profile(tiny_config, tmp_path, capsys, safe):
   config = dataclasses.replace(tiny_config("decoder_only", tmp_path), profile_steps=(2, 3))
-  loop.train(loop.open_run(setup.prepare(config)), terminal.Terminal())
+  tiny.train(config, show=True)
   shown = capsys.readouterr().out
   text = (tmp_path / "profile-2-3.txt").read_text()
   assert text.startswith("Steps 2 to 3: ") and text.splitlines()[1].strip() in shown
   assert "mlp" in text
   assert list((tmp_path / "tensorboard/plugins/profile").glob("*/*.xplane.pb"))
-  # What lies beside the records' folders does not disturb a run that goes on.
+  # Other folders beside those of the records do not disturb a run that resumes.
   again = dataclasses.replace(config, train_steps=5, profile_steps=None)
-  assert loop.train(loop.open_run(setup.prepare(again)), terminal.Terminal()).first_step == 4
+  assert tiny.train(again).first_step == 4
   assert not list((tmp_path / "tensorboard/plugins").glob("events*"))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from t5x_style.training import setup
 from t5x_style.training.setup import check_vocabulary
 
 
@@ -23,9 +24,16 @@ def test_rows_without_ids(tiny_config, tmp_path):
       sizes(256, 300, path)
 
 
-def test_a_model_dir_that_checkpoints_cannot_have(tiny_config, tmp_path):
-  from t5x_style.training.setup import prepare
-
-  with pytest.raises(ValueError, match="has a backslash in it"):
-    prepare(tiny_config("decoder_only", tmp_path / "a\\b"))
-  assert not [*tmp_path.iterdir()]
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"mesh_shape": {"data": 3}}, "Mesh data=3 needs 3 devices, 1 is present; set MESH_SHAPE"),
+    ({"mesh_shape": {"model": 2}}, "names the axis 'model'"),
+    ({"num_microbatches": 3}, "BATCH_SIZE = 8 does not divide .* set BATCH_SIZE = 9"),
+    ({"model": {"vocab_size": 90}}, "has 96 ids, the model only 90 rows; set VOCAB_SIZE = 96"),
+    ({"model": {"vocab_size": 32128}}, "96 ids, smaller than the model's 32128"),
+  ],
+)
+def test_mistakes_are_refused_before_anything_is_compiled(changes, message, tiny_config, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    setup.prepare(tiny_config("decoder_only", **{"model_dir": tmp_path, **changes}))

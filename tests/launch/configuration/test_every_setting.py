@@ -181,17 +181,19 @@ def write_run(tmp_path, monkeypatch):
 
 def build(gin_file, *bindings):
   """What a dry run builds; returns what is wrong, or None."""
+  from t5x_style.checkpoints import model_dir, restoring
   from t5x_style.reporting import describe
-  from t5x_style.training import loop, setup
+  from t5x_style.training import setup
 
   try:
     with errors.as_configuration_errors(), warnings.catch_warnings():
       warnings.simplefilter("ignore")
-      config = reader.read([gin_file], bindings)
-      prepared = setup.prepare(config.build(train_config.TrainConfig))
+      config = reader.read([gin_file], bindings).build(train_config.TrainConfig)
+      model_dir.check(config.model_dir)
+      prepared = setup.prepare(config)
       describe.model_info(prepared)
       describe.facts(prepared)
-      loop.check_start(prepared)
+      restoring.check_start(prepared)
   except ConfigurationError as error:
     return str(error)
   return None

@@ -1,0 +1,121 @@
+"""Opens a run: resumes it from the newest checkpoint of MODEL_DIR, or starts a new one."""
+
+import contextlib
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from t5x_style.checkpoints.manager import Checkpoints, find_step
+from t5x_style.checkpoints.warm_start import Reader, check_initial, initial_params
+from t5x_style.errors import UserError, first_line, shortened
+from t5x_style.training import finite
+from t5x_style.training.dataset import BatchIterator
+from t5x_style.training.job import Job
+from t5x_style.training.setup import Prepared
+from t5x_style.training.state import TrainState
+
+
+def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
+  """Reads the newest checkpoint of MODEL_DIR, or makes a new state.
+
+  Args:
+    readers: of the foreign checkpoints that INITIAL_CHECKPOINT_PATH may name.
+
+  Raises:
+    UserError: the newest checkpoint is of another run, is damaged, or is not finite; or
+      INITIAL_CHECKPOINT_PATH does not fit this model.
+  """
+  config = prepared.config
+  with contextlib.ExitStack() as opened:  # Closed again if the run cannot start.
+    checkpoints = opened.enter_context(
+      Checkpoints(
+        prepared.model_dir / "checkpoints", config.keep_checkpoints, config.keep_best_checkpoints
+      )
+    )
+    iterator = prepared.dataset.train()
+    if (step := checkpoints.latest()) is not None:
+      state, progress = _restored(prepared, checkpoints, iterator, step)
+    else:
+      state, progress = _initial_state(prepared, readers), {}
+    eval_batches = list(prepared.dataset.evaluation(config.eval_batches))
+    opened.pop_all()
+  return Job(prepared, checkpoints, iterator, eval_batches, state, int(state.step), progress)
+
+
+def check_start(prepared: Prepared, readers: Sequence[Reader] = ()) -> None:
+  """Raises what `open_run` would about INITIAL_CHECKPOINT_PATH; reads only names and shapes."""
+  path = prepared.config.initial_checkpoint_path
+  if path and find_step(prepared.model_dir) is None:
+    check_initial(path, prepared.config.model, prepared.abstract.params, readers)
+
+
+def check_same_run(prepared: Prepared, saved: dict[str, Any]) -> None:
+  """Raises UserError, which shows what differs, if `saved` is not the identity of this run."""
+  present = json.loads(json.dumps(prepared.identity()))
+  # A checkpoint older than an option was computed with what is the option's default today.
+  defaults = {
+    field.name: json.loads(json.dumps(field.default))
+    for field in dataclasses.fields(prepared.config.model)
+    if field.default is not dataclasses.MISSING and field.name in present["model"]
+  }
+  saved = saved | {"model": defaults | saved["model"]}
+  if present == saved:
+    return
+  before, now = (json.dumps(x, indent=1, sort_keys=True).splitlines() for x in (saved, present))
+  lines = [
+    f"  {line[0]} {line[1:].strip().rstrip(',')}"
+    for line in difflib.unified_diff(before, now, n=0, lineterm="")
+    if line[0] in "+-" and not line.startswith(("---", "+++"))
+  ]
+  raise UserError(
+    f"MODEL_DIR = {str(prepared.model_dir)!r} holds checkpoints of another run "
+    "(- there, + here):\n"
+    + "\n".join(shortened(lines))
+    + "\nSet another MODEL_DIR, or the settings that the run began with. To start only from its "
+    "parameters, set INITIAL_CHECKPOINT_PATH."
+  )
+
+
+def _initial_state(prepared: Prepared, readers: Sequence[Reader]) -> TrainState:
+  state = prepared.init(prepared.config.seed)
+  if path := prepared.config.initial_checkpoint_path:
+    params = initial_params(path, prepared.config.model, prepared.abstract.params, readers)
+    if names := finite.make_find_not_finite(prepared.abstract.params)(params):
+      raise UserError(
+        f"INITIAL_CHECKPOINT_PATH = {path!r} holds numbers that are not finite, in "
+        f"{finite.listed(names)}; give an earlier checkpoint."
+      )
+    state = state.replace(params=params)
+  return state
+
+
+def _restored(
+  prepared: Prepared, checkpoints: Checkpoints, iterator: BatchIterator, step: int
+) -> tuple[TrainState, dict[str, Any]]:
+  """The state and the progress of a step; the iterator is set to its place in the data."""
+  with _damage_is_named(prepared, checkpoints, step):
+    identity = checkpoints.identity(step)
+  check_same_run(prepared, identity)
+  with _damage_is_named(prepared, checkpoints, step):
+    restored = checkpoints.restore(step, prepared.abstract)
+    iterator.set_state(restored.streams)
+    if names := prepared.find_not_finite(restored.state):
+      raise FloatingPointError(f"it holds numbers that are not finite, in {finite.listed(names)}.")
+  return restored.state, restored.progress
+
+
+@contextlib.contextmanager
+def _damage_is_named(prepared: Prepared, checkpoints: Checkpoints, step: int) -> Iterator[None]:
+  """Turns any failure to read a checkpoint into a UserError that names it and says what to do."""
+  try:
+    yield
+  except Exception as error:
+    folder = prepared.model_dir / "checkpoints"
+    older = [other for other in checkpoints.steps() if other != step]
+    then = f"resume from step {older[-1]}" if older else "start from the beginning"
+    raise UserError(
+      f"The newest checkpoint, {str(folder / str(step))!r}, cannot be used: "
+      f"{first_line(error)}\nMove that folder away (out of {str(folder)!r}) to {then}."
+    ) from error

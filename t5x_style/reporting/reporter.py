@@ -1,0 +1,49 @@
+"""What a run reports to while it trains: the terminal, the files of metrics, and the profiler."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+from t5x_style.reporting.profiling import Profiler
+from t5x_style.reporting.terminal import Terminal
+from t5x_style.reporting.writers import MetricWriters
+from t5x_style.training.setup import Prepared
+
+
+class RunReporter:
+  """The Reporter (t5x_style.training.job) of one run."""
+
+  def __init__(self, prepared: Prepared, first_step: int, terminal: Terminal):
+    """Opens the files of metrics in MODEL_DIR, and drops their records after `first_step`.
+
+    Raises:
+      UserError: WANDB_PROJECT is set and wandb is not installed.
+    """
+    self._terminal = terminal
+    self._writers = MetricWriters(prepared.model_dir, first_step)
+    self._profiler = Profiler(prepared.config.profile_steps, prepared.model_dir)
+
+  def started(self, step: int, baseline: float) -> None:
+    self._terminal.started(step, baseline)
+
+  def compiled(self) -> None:
+    self._terminal.compiled()
+
+  @contextlib.contextmanager
+  def training(self, first: int, last: int) -> Iterator[None]:
+    with self._writers, self._profiler, self._terminal.progress(first, last):
+      yield
+
+  def before_step(self, step: int) -> None:
+    self._profiler.before(step)
+
+  def after_step(self, step: int, metrics: Any, compiled: jax.stages.Compiled) -> None:
+    self._terminal.step(step)
+    if profile := self._profiler.after(step, metrics, compiled):
+      self._terminal.note(profile)
+
+  def record(self, step: int, split: str, values: Mapping[str, float]) -> None:
+    self._writers.write(step, split, values)
+    self._terminal.record(step, split, values)

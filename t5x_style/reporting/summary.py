@@ -1,0 +1,91 @@
+"""The summary of a run that has ended: how good it is, how fast it was, how to resume it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from t5x_style.inference.samples import sample
+from t5x_style.reporting.terminal import Terminal, duration, speed
+from t5x_style.training.job import Job
+from t5x_style.training.loop import Result
+
+# Parameters of several processes are gathered in the first one to write a sample up to this size.
+_GATHERED_BYTES = 2**30
+
+
+def show(terminal: Terminal, job: Job, result: Result, command: Sequence[str]) -> None:
+  """Prints the summary, with a sample of the model unless the run was stopped.
+
+  All processes of the job have to call this.
+
+  Args:
+    command: the words that started the run, quoted for a shell where they need it.
+  """
+  terminal.summary(
+    _title(job, result),
+    train=result.train,
+    validation=result.validation,
+    baseline=result.baseline,
+    facts=_facts(job, result, command),
+    sample=_sample(job, result.state.params) if result.stopped_by is None else {},
+  )
+
+
+def _title(job: Job, result: Result) -> str:
+  step, last = int(result.state.step), job.prepared.config.train_steps
+  if result.stopped_by:
+    return f"Stopped by {result.stopped_by} at step {step:,} of {last:,}; all is saved."
+  if result.first_step >= last:
+    return f"Nothing to do: MODEL_DIR is at step {step:,} of {last:,} already."
+  return f"Trained {step:,} steps."
+
+
+def _facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
+  """How fast the run was, where its files are, how to resume it."""
+  config, step = job.prepared.config, int(result.state.step)
+  facts = {}
+  if "tokens_per_second" in result.train:
+    facts["speed"] = speed(result.train)
+  if "seconds" in result.validation or "seconds" in result.train:
+    facts["time"] = duration(max(x.get("seconds", 0) for x in (result.train, result.validation)))
+  if skipped := job.iterator.skipped():
+    facts["text"] = skipped
+  facts["checkpoints"] = str(job.prepared.model_dir / "checkpoints" / str(step))
+  facts["metrics"] = str(job.prepared.model_dir / "metrics.jsonl")
+  if result.stopped_by:
+    facts["resume with"] = " ".join(command)
+  elif step >= config.train_steps:
+    kept = [word for word in command if not word.startswith("--gin.TRAIN_STEPS=")]
+    facts["train longer"] = " ".join([*kept, f"--gin.TRAIN_STEPS={2 * config.train_steps}"])
+  return facts
+
+
+def _sample(job: Job, params: Any) -> dict[str, str]:
+  """Text of the trained model on a held-out example; only the first process writes it.
+
+  Empty if the model spans several processes and is too large to be gathered in one.
+  """
+  if jax.process_count() == 1:
+    with job.prepared.partitioner.context():
+      return _sample_or_reason(job, params)
+  if sum(x.nbytes for x in jax.tree.leaves(params)) > _GATHERED_BYTES:
+    return {}
+  params = multihost_utils.process_allgather(params, tiled=True)
+  written = {}
+  if jax.process_index() == 0:
+    with jax.default_device(jax.local_devices()[0]):
+      written = _sample_or_reason(job, params)
+  multihost_utils.sync_global_devices("closing sample")
+  return written
+
+
+def _sample_or_reason(job: Job, params: Any) -> dict[str, str]:
+  """A sample, or why there is none: the run is trained and saved, so an error must not end it."""
+  prepared = job.prepared
+  model, dataset = prepared.loss.model, prepared.dataset
+  try:
+    return sample(model, params, job.eval_batches[0], dataset.decode, dataset.special_ids)
+  except Exception as error:
+    return {"no sample could be made": f"{type(error).__name__}: {error}"}

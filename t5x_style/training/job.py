@@ -1,0 +1,80 @@
+"""What the loop is given: a run that is opened, where it saves, and what it reports to."""
+
+import dataclasses
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import jax
+
+from t5x_style.training.dataset import Batch, BatchIterator
+from t5x_style.training.setup import Prepared
+from t5x_style.training.state import TrainState
+
+
+class Checkpoints(AbstractContextManager, Protocol):
+  """Where a run is saved. Leaving the context waits until everything saved so far is complete."""
+
+  def latest(self) -> int | None:
+    """The step of the newest complete checkpoint."""
+    ...
+
+  def save(
+    self,
+    state: TrainState,
+    streams: dict[str, bytes],
+    *,
+    identity: dict[str, Any],
+    progress: dict[str, Any],
+    validation_loss: float | None = None,
+  ) -> None:
+    """Saves under the state's own step; returns once the arrays are copied off the device.
+
+    Args:
+      streams: the place in the data, as BatchIterator.get_state returns it.
+      identity: Prepared.identity() of the run.
+      progress: JSON that the loop needs to resume.
+    """
+    ...
+
+
+class Reporter(Protocol):
+  """What hears of a run: a terminal, files of metrics, a profiler."""
+
+  def started(self, step: int, baseline: float) -> None:
+    """Compilation begins. `baseline` is the unigram entropy of the held-out targets, in nats."""
+    ...
+
+  def compiled(self) -> None: ...
+
+  def training(self, first: int, last: int) -> AbstractContextManager:
+    """The context of the steps after `first`, up to `last`."""
+    ...
+
+  def before_step(self, step: int) -> None: ...
+
+  def after_step(self, step: int, metrics: Any, compiled: jax.stages.Compiled) -> None:
+    """The step has been dispatched: its metrics may still be computed."""
+    ...
+
+  def record(self, step: int, split: str, values: dict[str, float]) -> None:
+    """Values after `step` steps on `split` ("train", "validation")."""
+    ...
+
+
+@dataclasses.dataclass
+class Job:
+  """A prepared run with its state and iterators, new or restored; nothing is compiled yet.
+
+  Attributes:
+    state: None once training has taken it, because each step reuses the memory of its arrays.
+    first_step: where the run resumes, 0 for a new one.
+    progress: what the loop saved beside the state; {} for a new run.
+  """
+
+  prepared: Prepared
+  checkpoints: Checkpoints
+  iterator: BatchIterator
+  eval_batches: list[Batch]
+  state: TrainState | None
+  first_step: int
+  progress: dict[str, Any]
