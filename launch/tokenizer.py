@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
@@ -16,7 +16,7 @@ python -m launch.tokenizer --input='/my/texts/*.txt' --vocab_size=16384 --output
 python -m launch.tokenizer --gin_file=my_run.gin        (on the CORPUS of a run)
 python -m launch.tokenizer --task=my_task --module=my_package.tasks"""
 
-Texts = Callable[[str, int], Iterator[str]]  # of a split, about so many bytes
+Texts = Callable[[str, int], Iterator[str]]  # texts(split, max_bytes)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,66 +29,74 @@ def main(argv: Sequence[str]) -> None:
   )
   environment.prepare()
   with errors.as_configuration_errors():
-    if os.path.exists(values.output):
-      raise errors.ConfigurationError(
-        f"--output={values.output} exists, and a model may depend on it; choose another name or "
-        "remove it."
-      )
+    _check_new(values.output)
     with environment.quiet_imports():
       from t5x_style.data.tokenizers import vocabularies, vocabulary_training
 
-    name, splits, texts = _text(values)
-    most = values.max_megabytes * 10**6
+    name, splits, texts = _texts(values)
+    max_bytes = values.max_megabytes * 10**6
     print(f"Training {values.vocab_size:,} pieces on {name}.", flush=True)
-    begun = time.monotonic()
-    content = vocabulary_training.train(texts("train", most), values.vocab_size)
-    seconds = time.monotonic() - begun
+    start = time.monotonic()
+    content = vocabulary_training.train(texts("train", max_bytes), values.vocab_size)
+    seconds = time.monotonic() - start
     _write(values.output, content)
     vocabulary = vocabularies.sentencepiece(os.path.abspath(values.output))
     fits = {
-      split: vocabulary_training.measure(vocabulary, texts(split, most))
+      split: vocabulary_training.measure(vocabulary, texts(split, max_bytes))
       for split in ("train", "validation")
       if split in splits
     }
-  print(f"\n{'':12}{'documents':>10}{'MB':>9}{'tokens':>13}{'bytes/token':>13}{'exact':>10}")
-  for split, fit in fits.items():
-    print(
-      f"{split:12}{fit.documents:>10,}{fit.text_bytes / 1e6:>9,.1f}{fit.tokens:>13,}"
-      f"{fit.bytes_per_token:>13.3f}{fit.exact:>10,}"
-    )
+  _print_fits(fits)
   print(
     f"\n{values.output}: {values.vocab_size:,} pieces, {len(content):,} bytes, {seconds:.0f} s. "
     f"Use it: --gin.VOCABULARY_FILE=\"'{values.output}'\""
   )
 
 
+def _check_new(output: str) -> None:
+  if os.path.exists(output):
+    raise errors.ConfigurationError(
+      f"--output={output} exists, and a model may depend on it; choose another name or remove it."
+    )
+
+
+def _print_fits(fits: Mapping[str, Any]) -> None:
+  """Prints how well the vocabulary fits the text of each split."""
+  print(f"\n{'':12}{'documents':>10}{'MB':>9}{'tokens':>13}{'bytes/token':>13}{'exact':>10}")
+  for split, fit in fits.items():
+    print(
+      f"{split:12}{fit.documents:>10,}{fit.text_bytes / 1e6:>9,.1f}{fit.tokens:>13,}"
+      f"{fit.bytes_per_token:>13.3f}{fit.exact:>10,}"
+    )
+
+
 def _define(values: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_multi_string(
-    "input", [], "Text files, a pattern; a document is a file. May be repeated.", flag_values=values
+    "input", [], "A pattern of text files, each a document. May be repeated.", flag_values=values
   )
   absl_flags.DEFINE_string(
-    "task", None, "A SeqIO task or mixture whose text is taken instead.", flag_values=values
+    "task", None, "A SeqIO task or mixture whose text is used instead.", flag_values=values
   )
-  absl_flags.DEFINE_string("module", None, "The module that registers it.", flag_values=values)
+  absl_flags.DEFINE_string("module", None, "The module that registers --task.", flag_values=values)
   absl_flags.DEFINE_string("output", "vocabulary.model", "The file to write.", flag_values=values)
   absl_flags.DEFINE_integer(
     "vocab_size",
     8192,
-    "Pieces in all: padding, EOS, UNK, special tokens and bytes (268) included, sentinels not.",
+    "Pieces, with padding, EOS, UNK, special tokens and bytes (268), without sentinels.",
     lower_bound=300,
     flag_values=values,
   )
   absl_flags.DEFINE_integer(
     "max_megabytes",
     100,
-    "Text to train on; 15 times as much memory is needed.",
+    "Text to train on, at most. Training needs 15 times as much memory.",
     lower_bound=1,
     flag_values=values,
   )
 
 
-def _text(values: Any) -> tuple[str, Sequence[str], Texts]:
-  """What is trained on: its name, its splits, its texts."""
+def _texts(values: Any) -> tuple[str, Sequence[str], Texts]:
+  """Returns what to train on: its name, its splits and its texts."""
   given = [name for name in ("input", "task", "gin_file") if getattr(values, name)]
   if len(given) > 1:
     raise errors.ConfigurationError(
@@ -106,13 +114,13 @@ def _text(values: Any) -> tuple[str, Sequence[str], Texts]:
   if values.gin_file:
     corpus = _corpus(flags.read_configuration(values))
   elif values.input:
-    # Of a single file nothing can be held out.
+    # A single file has no second document to hold out.
     several = len(file_patterns.matching(values.input, "--input")) > 1
     corpus = corpora.TextFiles(tuple(values.input), validation_fraction=0.05 if several else 0)
   source = corpus.source()
 
-  def texts(split: str, most_bytes: int) -> Iterator[str]:
-    return vocabulary_training.texts(source, split, most_bytes)
+  def texts(split: str, max_bytes: int) -> Iterator[str]:
+    return vocabulary_training.texts(source, split, max_bytes)
 
   return corpus.name, tuple(source.splits), texts
 
@@ -123,21 +131,21 @@ def _task(name: str, module: str | None) -> tuple[str, Sequence[str], Texts]:
 
   parts = [task for task, _ in tasks.parts(tasks.lookup(name, module))]
 
-  def texts(split: str, most_bytes: int) -> Iterator[str]:
+  def texts(split: str, max_bytes: int) -> Iterator[str]:
     for task in parts:
       if split in task.splits:
-        yield from vocabulary_training.task_texts(task, split, most_bytes // len(parts))
+        yield from vocabulary_training.task_texts(task, split, max_bytes // len(parts))
 
   return name, sorted({split for task in parts for split in task.splits}), texts
 
 
-def _corpus(config: reader.Configuration) -> Any:
-  reference = config.macro("CORPUS")
+def _corpus(settings: reader.Configuration) -> Any:
+  reference = settings.macro("CORPUS")
   if not hasattr(reference, "target"):
     raise errors.ConfigurationError(
       "The gin files set no CORPUS; include one of gin_configs/data/ in them."
     )
-  return config.build(reference.target.object)
+  return settings.build(reference.target.object)
 
 
 def _write(path: str, content: bytes) -> None:

@@ -1,1 +1,11 @@
-"""Reading flags and gin files, and checking every value in them."""
+"""Reads flags and gin files, and checks every value in them.
+
+  flags.py        the command line, and its --help page
+  reader.py       gin files and bindings -> a Configuration: names imported, every value checked
+  gin_values.py   the same files -> GinValues: nothing is imported, only what is asked is checked
+  renamed.py      former names of functions and classes
+  model_gin.py    the gin files that launch.convert reads and writes
+Both readers share gin_files.py (files, includes, bindings) and gin_text.py (gin's syntax). A
+Configuration also needs gin_names.py (what names mean), gin_checks.py and gin_types.py (whether
+values are right).
+"""

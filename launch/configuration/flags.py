@@ -1,4 +1,4 @@
-"""The flags the commands share, named as in T5X, and a --help page of one screen."""
+"""The flags that commands share, named as in T5X, and a --help page of one screen."""
 
 import os
 import re
@@ -26,20 +26,21 @@ def parse(
   define: Callable[[flags.FlagValues], None] | None = None,
   runs_model: bool = True,
 ) -> Any:
-  """Parses the command line; prints the help page and exits where it is asked for.
+  """Parses the command line; --help prints the help page and exits.
 
-  The flags live in what is returned and nowhere else, so a module that is both run and imported
-  defines them once.
+  The flags exist only in the returned values, not in absl's global ones: a module that is both run
+  and imported would define those twice.
 
   Args:
     argv: the program's name, then its arguments.
-    about: one line; examples: commands to copy, one a line. For the help page.
-    define: adds a command's own flags, with `flag_values` set to its argument.
-    runs_model: whether it trains or evaluates: dry_run and the flags of several processes.
+    about: one line for the help page; examples: commands to copy, one per line.
+    define: adds the command's own flags to the values that it is given.
+    runs_model: whether the command trains or evaluates. It then has --dry_run and the flags of
+      several processes.
 
   Returns:
-    the flags' values as attributes: gin_file, gin_bindings (with every --gin.NAME=VALUE among
-    them, in order), gin_search_paths, tfds_data_dir, dry_run, coordinator_address, process_count,
+    the flags' values as attributes: gin_file, gin_bindings (with every --gin.NAME=VALUE, in the
+    given order), gin_search_paths, tfds_data_dir, dry_run, coordinator_address, process_count,
     process_index, traceback, and those of `define`.
 
   Raises:
@@ -69,7 +70,7 @@ def parse_own(
   examples: str,
   define: Callable[[flags.FlagValues], None],
 ) -> tuple[Any, list[str]]:
-  """The same for a command that reads no gin file: only the flags of `define`, and --traceback.
+  """Parses the command line of a command with its own flags only: those of `define`, --traceback.
 
   Returns:
     the flags' values, and the words that belong to no flag.
@@ -86,17 +87,17 @@ def parse_own(
 def read_configuration(
   values: Any, overrides: Mapping[str, Any] | None = None
 ) -> reader.Configuration:
-  """The configuration that the flags ask for; with overrides, as configuration.read takes them."""
+  """Reads the configuration that the flags request; `overrides` are those of reader.read."""
   overrides = dict(overrides or {})
   if values.tfds_data_dir:
     overrides[_TFDS_DATA_DIR] = values.tfds_data_dir
-    os.environ["TFDS_DATA_DIR"] = values.tfds_data_dir  # For SeqIO tasks of the user's own.
+    os.environ["TFDS_DATA_DIR"] = values.tfds_data_dir  # Read by SeqIO tasks of the user.
   with environment.quiet_imports():
     return reader.read(values.gin_file, values.gin_bindings, values.gin_search_paths, overrides)
 
 
 def quoted(argument: str) -> str:
-  """An argument as one would type it in a shell; --gin.X="'text'" keeps its readable quotes."""
+  """Returns an argument as one types it in a shell; --gin.X="'text'" keeps its readable quotes."""
   plain = shlex.quote(argument)
   if plain == argument or "'" not in argument or re.search(r'["$`\\!]', argument):
     return plain
@@ -107,22 +108,25 @@ def quoted(argument: str) -> str:
 def _define_shared(values: flags.FlagValues) -> None:
   define_gin(values)
   flags.DEFINE_string(
-    "tfds_data_dir", None, "Where TFDS datasets are; wins over the gin files.", flag_values=values
+    "tfds_data_dir",
+    None,
+    "The folder of TFDS datasets; overrides the gin files.",
+    flag_values=values,
   )
 
 
 def define_gin(values: flags.FlagValues) -> None:
-  """The flags that say which gin files are read."""
+  """Defines the flags that say which gin files are read."""
   flags.DEFINE_multi_string(
     "gin_file",
     [],
-    "A gin file: a path, or the name of a shipped one. May be repeated; later ones win.",
+    "A path, or the name of a shipped gin file. Later files override earlier ones.",
     flag_values=values,
   )
   flags.DEFINE_multi_string(
     "gin_bindings",
     [],
-    f'A binding, as "NAME = VALUE"; {_GIN} is short for it. They win over all files.',
+    f'A binding, as "NAME = VALUE"; {_GIN} is short for it. It overrides all files.',
     flag_values=values,
   )
   flags.DEFINE_list(
@@ -135,19 +139,19 @@ def define_gin(values: flags.FlagValues) -> None:
 
 def _define_running(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
-    "dry_run", False, "Build and print everything, train nothing.", flag_values=values
+    "dry_run", False, "Build and print everything; train nothing.", flag_values=values
   )
   flags.DEFINE_string(
     "coordinator_address",
     None,
-    "HOST:PORT of process 0, for several processes that no cluster introduces to each other.",
+    "HOST:PORT of process 0; needed by several processes that no cluster manager starts.",
     flag_values=values,
   )
   flags.DEFINE_integer(
-    "process_count", None, "Processes in all.", lower_bound=1, flag_values=values
+    "process_count", None, "Number of processes.", lower_bound=1, flag_values=values
   )
   flags.DEFINE_integer(
-    "process_index", None, "This process, counted from 0.", lower_bound=0, flag_values=values
+    "process_index", None, "Number of this process, from 0.", lower_bound=0, flag_values=values
   )
 
 
@@ -163,7 +167,7 @@ def _as_binding(argument: str) -> str:
 
 
 def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
-  """Returns what belongs to no flag."""
+  """Returns the words that belong to no flag."""
   try:
     return values(argv)[1:]
   except flags.UnrecognizedFlagError as error:
@@ -177,12 +181,12 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
 
 
 def _own(values: flags.FlagValues) -> list[str]:
-  """The flags that were defined here or by a command, in the order of definition."""
+  """Returns the flags that were defined here or by a command, in the order of definition."""
   return [name for name in values if name not in ("flagfile", "undefok")]
 
 
 def help_page(values: flags.FlagValues, about: str, examples: str) -> str:
-  """What the command is, examples to copy, and the flags."""
+  """Returns the text of --help: what the command is, examples to copy, and the flags."""
   examples = environment.as_started(textwrap.dedent(examples).strip())
   lines = [about, "", "Examples:", textwrap.indent(examples, "  ")]
   lines += ["", "Flags:"]

@@ -1,4 +1,4 @@
-"""Checks of what gin files bind, all together: before anything is built."""
+"""Checks of all bindings together, before anything is built."""
 
 import dataclasses
 import re
@@ -17,7 +17,7 @@ _LONGEST_VALUE = 120
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-  """A value bound to a macro (then there is no target) or to a parameter, all names resolved."""
+  """A value bound to a parameter, or to a macro (target None), with all its names resolved."""
 
   scope: str
   target: Target | None
@@ -30,7 +30,7 @@ Macros = Mapping[str, Bound]
 
 
 def check_macros(macros: Macros, every: Collection[Bound]) -> None:
-  """Every macro that is used is set; none set on the command line, or misspelt, goes unused."""
+  """Checks that every used macro is set, and that no macro of the command line is unused."""
   used: dict[str, Place] = {}
   for bound in every:
     for macro in find(bound.value, Macro):
@@ -53,7 +53,7 @@ def check_macros(macros: Macros, every: Collection[Bound]) -> None:
 
 
 def check_scopes(every: Collection[Bound]) -> None:
-  """A binding in a scope is of use: a @scope/reference leads into every part of it."""
+  """Checks that a @scope/reference enters every scope in which something is bound."""
   entered = {
     part
     for bound in every
@@ -67,18 +67,18 @@ def check_scopes(every: Collection[Bound]) -> None:
       advice = did_you_mean(unknown[0], entered - {""})
       mistakes.append(
         f"No reference enters the scope {unknown[0]!r}, so this has no effect.{advice} Write "
-        f"@{bound.scope}/name() where it is to hold, or leave the scope out.{bound.place.quoted()}"
+        f"@{bound.scope}/name() where it should hold, or remove the scope.{bound.place.quoted()}"
       )
   _report(mistakes)
 
 
 def check_circles(macros: Macros, parameters: Iterable[Bound]) -> None:
-  """No macro needs its own value, and nothing is called to give what it is itself called with."""
+  """Checks that no macro needs its own value, and that no call needs its own result."""
   parameters = list(parameters)
-  path: dict[Any, str] = {}  # what is being looked at, from the outside in, as it is written
+  path: dict[Any, str] = {}  # what is being followed, from the outside in: {key: as it is written}
   done: set[Any] = set()
 
-  def look(key: Any, written: str, inside: Iterable[Bound], scope: str, place: Place) -> None:
+  def follow(key: Any, written: str, inside: Iterable[Bound], scope: str, place: Place) -> None:
     if key in path:
       circle = " -> ".join([*list(path.values())[list(path).index(key) :], written])
       raise ConfigurationError(f"{written} needs its own value: {circle}.{place.quoted()}")
@@ -88,7 +88,7 @@ def check_circles(macros: Macros, parameters: Iterable[Bound]) -> None:
     for bound in inside:
       for macro in find(bound.value, Macro):
         if macro.name in macros:
-          look(macro.name, f"%{macro.name}", [macros[macro.name]], scope, bound.place)
+          follow(macro.name, f"%{macro.name}", [macros[macro.name]], scope, bound.place)
       for reference in find(bound.value, ResolvedReference):
         if reference.evaluate:
           call(reference.scope or scope, reference.target, bound.place)
@@ -103,26 +103,26 @@ def check_circles(macros: Macros, parameters: Iterable[Bound]) -> None:
       and bound.target.object is target.object
       and (not bound.scope or f"{scope}/".startswith(f"{bound.scope}/"))
     ]
-    look((scope, id(target.object)), f"@{join(scope, target.written)}()", inside, scope, place)
+    follow((scope, id(target.object)), f"@{join(scope, target.written)}()", inside, scope, place)
 
   for bound in parameters:
     if bound.target:
       call(bound.scope, bound.target, bound.place)
   for name, bound in macros.items():
-    look(name, f"%{name}", [bound], "", bound.place)
+    follow(name, f"%{name}", [bound], "", bound.place)
 
 
 def check_values(macros: Macros, parameters: Iterable[Bound]) -> None:
-  """Every parameter is given what its annotation says."""
-  mistakes: dict[tuple[Place, str], str] = {}  # one for a value that several parameters take
+  """Checks that the value of every parameter is what its annotation says."""
+  mistakes: dict[tuple[Place, str], str] = {}  # one for a value that several parameters have
   for bound in parameters:
     if bound.target is None or bound.target.absent:
       continue
     annotation = gin_types.annotations(bound.target.object).get(bound.name, Any)
     for problem in gin_types.problems(annotation, _without_macros(bound.value, macros)):
       blamed = _blamed(macros, bound, problem.path)
-      said = _wrong_value(macros, bound, blamed, problem)
-      mistakes.setdefault((blamed.place, problem.wanted), said)
+      message = _wrong_value(macros, bound, blamed, problem)
+      mistakes.setdefault((blamed.place, problem.wanted), message)
   _report(mistakes.values())
 
 
@@ -135,7 +135,7 @@ def _report(mistakes: Iterable[str]) -> None:
 
 
 def _without_macros(value: Any, macros: Macros) -> Any:
-  """The value with what every macro stands for in its place."""
+  """Returns a value with every macro replaced by what it stands for."""
 
   def meaning(macro):
     bound = macros.get(macro.name)
@@ -148,7 +148,7 @@ def _without_macros(value: Any, macros: Macros) -> Any:
 
 
 def _blamed(macros: Macros, bound: Bound, path: Sequence[Any]) -> Bound:
-  """The macro or parameter whose own text holds the part of a value that `path` leads to."""
+  """Returns the macro or parameter in whose text the part of a value at `path` is written."""
   value, keys = bound.value, list(path)
   while keys or isinstance(value, Macro):
     if isinstance(value, Macro):
@@ -160,7 +160,7 @@ def _blamed(macros: Macros, bound: Bound, path: Sequence[Any]) -> Bound:
 
 
 def _at(value: Any, key: Any, macros: Macros) -> Any:
-  """value[key], where a macro may stand for the key."""
+  """Returns value[key]; a macro may stand for the key."""
   if isinstance(value, dict) and key not in value:
     return next(item for k, item in value.items() if _without_macros(k, macros) == key)
   return value[key]
@@ -179,12 +179,12 @@ def _wrong_value(macros: Macros, bound: Bound, blamed: Bound, problem: gin_types
       value = value[key]
     last = problem.path[-1]
     part = f": the key {_shown(last)}" if problem.is_key else f": {_shown(value[last])}"
-  said = f"{name} = {_shown(blamed.value)}{part} should {problem.wanted}{about}."
-  return f"{said}{blamed.place.quoted()}{also}"
+  message = f"{name} = {_shown(blamed.value)}{part} should {problem.wanted}{about}."
+  return f"{message}{blamed.place.quoted()}{also}"
 
 
 def _shown(value: Any) -> str:
-  """A value as it is written in a gin file, cut where it is long."""
+  """Returns a value as it is written in a gin file, shortened if it is long."""
 
   def reference(ref):
     return Verbatim(f"@{join(ref.scope, ref.target.written)}{'()' if ref.evaluate else ''}")
@@ -205,9 +205,11 @@ def _unset_macro(name: str, place: Place, near: Sequence[str] = ()) -> str:
 
 
 def _unused_macro(bound: Bound, used: Mapping[str, Place]) -> str:
-  """What is wrong with a macro nobody uses: on the command line always something. In a file it is
-  a mistake only when a single slip of the keyboard away from one that is used: files may offer more
-  than a run takes up."""
+  """Returns a message about a macro that nothing uses, or "" if that is no mistake.
+
+  On the command line it always is one. Files may set more than a run uses: there it is a mistake
+  only if the name is a single typing error away from one that is used.
+  """
   if bound.place.source == COMMAND_LINE:
     advice = did_you_mean(bound.name, used) or f" They use {listed(used)}."
     return f"The gin files use no macro {bound.name}.{advice}{bound.place.quoted()}"
@@ -218,7 +220,7 @@ def _unused_macro(bound: Bound, used: Mapping[str, Place]) -> str:
 
 
 def _one_slip_apart(a: str, b: str) -> bool:
-  """One letter is missing, added or another, or two neighbours are swapped."""
+  """Whether one letter is missing, added or different, or two neighbours are swapped."""
   a, b = sorted((a, b), key=len)
   i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
   if len(a) < len(b):

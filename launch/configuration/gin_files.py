@@ -1,8 +1,8 @@
 """Reads gin files: where they are, what they include, and every binding with its place.
 
-gin could read them itself, but it names neither the nearest right name nor, always, the line when
-something is misspelt, and on the command line it knows nothing of what the files import. So the
-files are read here, checked, and handed to gin as one text.
+gin can read them itself, but when a name is misspelt it does not suggest the right one and does
+not always say the line, and on the command line it does not know what the files import. So the
+files are read and checked here, and handed to gin as one text.
 """
 
 import codecs
@@ -28,14 +28,14 @@ SHIPPED = Path(__file__).resolve().parents[2] / "gin_configs"
 
 @dataclasses.dataclass(frozen=True)
 class Binding:
-  """`scope/selector.argument = value`; a macro has no argument."""
+  """`scope/selector.argument = value`; the argument of a macro is ""."""
 
   scope: str
   selector: str
   argument: str
   value: Any
   place: Place
-  imports: Imports  # what names mean in its file
+  imports: Imports  # of its file
 
 
 class _FileNames:
@@ -47,6 +47,7 @@ class _FileNames:
     self.imports: Imports = {}
 
   def add(self, statement: config_parser.ImportStatement, place: Place) -> None:
+    self._former.pop(statement.bound_name(), None)
     if statement.module in renamed.FORMER_MODULES and (statement.is_from or statement.alias):
       self._former[statement.bound_name()] = (statement, place)
     else:
@@ -73,7 +74,7 @@ class _FileNames:
 
 
 class GinFiles:
-  """The bindings of gin files and of all they include, in the order in which they take effect."""
+  """The bindings of gin files and of their includes, in the order in which they take effect."""
 
   def __init__(
     self,
@@ -87,7 +88,7 @@ class GinFiles:
     self._open: list[epath.Path] = []
 
   def read(self, name: str, included_at: Place | None = None) -> None:
-    """Reads one file and, where they stand in it, its includes.
+    """Reads a file; an include is read at its line.
 
     Raises:
       ConfigurationError: a file does not exist, is not gin, or imports what does not exist.
@@ -114,11 +115,11 @@ class GinFiles:
     self._open.pop()
 
   def _find(self, name: str, included_at: Place | None) -> epath.Path:
-    """The file, from the first place that has it.
+    """Returns the path of a gin file in the first folder that has it.
 
-    Places are the working directory, --gin_search_paths and the shipped files, the latter with or
-    without "gin_configs/"; for an include, before them, the folder of the file that includes it,
-    and the shipped files where that is one of them.
+    The folders are the working directory, --gin_search_paths and the shipped files (their names may
+    begin with "gin_configs/"). An include is looked for first in the folder of the including file,
+    and, if that is a shipped file, among the shipped files.
     """
     shipped = epath.Path(SHIPPED)
     folders = [epath.Path(Path.cwd()), *self._search_paths, shipped]
@@ -126,7 +127,7 @@ class GinFiles:
       beside = self._open[-1].parent
       own = [shipped] if beside.is_relative_to(shipped) else []
       folders = list(dict.fromkeys([beside, *own, *folders]))
-    # One with a scheme (gs://...) or from the root is the same file below any folder.
+    # A path with a scheme (gs://...) is absolute too: joined to any folder it stays the same.
     path = epath.Path(name).expanduser()
     candidates = [path] if path.is_absolute() else [folder / path for folder in folders]
     if name.startswith(f"{SHIPPED.name}/"):
@@ -138,7 +139,7 @@ class GinFiles:
 
 
 def _text(path: epath.Path) -> str:
-  """The content of a gin file.
+  """Returns the content of a gin file, with line ends of Unix.
 
   Raises:
     ConfigurationError: it is not text in UTF-8.
@@ -157,7 +158,7 @@ def _text(path: epath.Path) -> str:
 
 
 def _not_found(name: str, folders: Sequence[epath.Path], included_at: Place | None) -> str:
-  # Of two with one name the one nearer to the top: it is the one that people start.
+  # Of two files with the same name the one nearer to the top: that is the one that people start.
   files = {Path(file).name: file for file in sorted(shipped_files(), key=lambda f: -f.count("/"))}
   same = files.get(Path(name).name)
   near = [same] if same else [files[n] for n in nearest(Path(name).name, files, 2)]
@@ -172,8 +173,8 @@ def _not_found(name: str, folders: Sequence[epath.Path], included_at: Place | No
 
 
 def shown(path: Path) -> str:
-  """A path as a person would write it: from the working directory where it lies below that, and
-  from "gin_configs/" where it is a shipped file."""
+  """Returns a path as a person writes it: relative to the working directory if it is below that,
+  beginning with "gin_configs/" if it is a shipped file."""
   for base in (Path.cwd(), SHIPPED.parent):
     if path.is_relative_to(base):
       return str(path.relative_to(base))
@@ -181,8 +182,8 @@ def shown(path: Path) -> str:
 
 
 def shipped_files(pattern: str = "") -> list[str]:
-  """The gin files that come with the package, of those only the ones with a line that begins with
-  the regular expression `pattern`."""
+  """Returns the names of the shipped gin files that have a line beginning with `pattern`, a regular
+  expression."""
   line = re.compile(f"^{pattern}", re.MULTILINE)
   return [
     path.relative_to(SHIPPED).as_posix()
@@ -192,12 +193,15 @@ def shipped_files(pattern: str = "") -> list[str]:
 
 
 def parse_binding(text: str, known: Sequence[Binding], imports: Imports) -> Binding:
-  """One binding from the command line: `NAME = value` or `name.parameter = value`.
+  """Parses a binding of the command line: `NAME = value` or `name.parameter = value`.
 
-  A macro that the files set to a string may be given without the quotes gin asks for.
+  If the files set a macro to a string, its new value needs no quotes.
+
+  Args:
+    known: the bindings of the files; imports: all that the files import.
 
   Raises:
-    ConfigurationError: it is not a binding, and what to write.
+    ConfigurationError: it is not a binding; the message says what to write.
   """
   name, equals, value = (part.strip() for part in text.partition("="))
   if not (name and equals and value):

@@ -1,4 +1,4 @@
-"""What the names in gin files mean: modules, the functions and classes in them, parameters."""
+"""Resolves the names in gin files: modules, their functions and classes, parameters."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ Imports = dict[str, types.ModuleType]
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-  """A function or class that gin binds, and how it is reached."""
+  """A function or class that gin binds, and where it is."""
 
   object: Any
   module: str
@@ -31,12 +31,12 @@ class Target:
 
   @property
   def written(self) -> str:
-    """As gin files write it, which import the module."""
+    """The name as a gin file writes it that imports the module."""
     return f"{self.module.rpartition('.')[2]}.{self.path}"
 
   @property
   def absent(self) -> bool:
-    """Whether its module was left out."""
+    """Whether its module was not imported: see Absent."""
     return getattr(self.object, "left_out", False)
 
   @property
@@ -64,7 +64,7 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class ResolvedReference:
-  """@scope/target or @scope/target() in a value."""
+  """@scope/target in a value, or, to be evaluated, @scope/target()."""
 
   scope: str
   target: Target
@@ -72,10 +72,10 @@ class ResolvedReference:
 
 
 def resolve(selector: str, imports: Imports, place: Place) -> Target | None:
-  """The object a dotted name means; None where nothing is imported under its first part.
+  """Returns the function or class that a dotted name means; None if its first part is not imported.
 
   Raises:
-    ConfigurationError: there is no such attribute, or it cannot be called.
+    ConfigurationError: there is no such attribute, or it is not callable.
   """
   first, *attributes = selector.split(".")
   if first not in imports:
@@ -106,7 +106,7 @@ def _describe(value: Any) -> str:
 
 
 class Absent(types.ModuleType):
-  """Stands for a module that is left out: every name in it is there, and takes any parameter."""
+  """Stands for a module that is not imported: every name in it is a function of any parameters."""
 
   def __getattr__(self, name: str) -> Any:
     if name.startswith("__"):
@@ -116,23 +116,23 @@ class Absent(types.ModuleType):
       raise RuntimeError(f"{self.__name__}.{name} was left out.")
 
     absent.left_out = True  # type: ignore[attr-defined]
-    self.__dict__[name] = absent  # The same one the next time.
+    self.__dict__[name] = absent  # The next access returns the same function.
     return absent
 
 
 def import_module(
   statement: config_parser.ImportStatement, place: Place, without: Sequence[str] = ()
 ) -> Imports:
-  """What an import statement of a gin file binds: one name.
+  """Returns the one name that an import statement of a gin file binds, and its module.
 
   Args:
-    without: packages that are not imported; what the name then means takes any parameter.
+    without: packages that are not imported; an Absent takes the place of their modules.
 
   Raises:
     ConfigurationError: there is no such module, or it cannot be imported.
   """
   if statement.is_from and statement.module.startswith("__gin__."):
-    return {}  # Dynamic registration: what every file gets.
+    return {}  # Dynamic registration: every file has it here.
   if any(f"{statement.module}.".startswith(f"{package}.") for package in without):
     return {statement.bound_name(): _absent(statement.module)}
   try:
@@ -149,7 +149,7 @@ def import_module(
       f"{statement.module} cannot be imported: {error}.{place.quoted()}"
     ) from error
   name = statement.bound_name()
-  # `import a.b` binds a, everything else the module itself.
+  # `import a.b` binds a, the other forms bind the module itself.
   return {name: module if statement.is_from or statement.alias else sys.modules[name]}
 
 
@@ -159,7 +159,7 @@ def _absent(module: str) -> Absent:
 
 
 def _no_module(module: str) -> str:
-  """Says which part of a dotted module does not exist, and what does."""
+  """Returns a message: which part of a dotted module does not exist, and what does."""
   parts = module.split(".")
   for i in range(len(parts) - 1, 0, -1):
     name, missing = ".".join(parts[:i]), parts[i]
@@ -181,6 +181,6 @@ def _no_module(module: str) -> str:
 
 
 def listed(names: Iterable[str], most: int = 24) -> str:
-  """The names in order of the alphabet, cut where there are many."""
+  """Returns the names in alphabetical order, `most` of them at most."""
   names = sorted(names)
   return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -1,4 +1,4 @@
-"""gin as text: from a text to its statements, and from values back to text."""
+"""gin's syntax: from a text to its statements, and from values back to text."""
 
 import dataclasses
 import pprint
@@ -12,11 +12,11 @@ from .errors import ConfigurationError
 
 _WIDTH = 92
 _WIDEST = 300  # of a line that a message quotes
-_LARGEST_BITS = 10_000  # of a whole number; Python prints none of more than 4,300 digits
+_LARGEST_BITS = 10_000  # of a whole number; Python prints at most 4,300 digits
 
 
 class Place(NamedTuple):
-  """Where something is written: in a line of a file, or on the command line."""
+  """Where something is written: a line of a file, or the command line."""
 
   source: str
   line: int | None
@@ -26,7 +26,7 @@ class Place(NamedTuple):
     return f"{self.source}:{self.line}" if self.line else self.source
 
   def quoted(self) -> str:
-    """The place and what is written there, as the last line of an error message."""
+    """Returns the place and what is written there, as the last line of an error message."""
     text = self.text.strip()
     return f"\n  {self}: {text[:_WIDEST]}{' ...' * (len(text) > _WIDEST)}"
 
@@ -43,7 +43,7 @@ class Macro:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-  """@scope/selector or @scope/selector() in a value; the selector as it is written."""
+  """@scope/selector in a value, or, to be evaluated, @scope/selector()."""
 
   scope: str
   selector: str
@@ -52,7 +52,7 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True)
 class Verbatim:
-  """Prints as the text it holds, wherever in a value it stands."""
+  """A part of a value whose repr is `text`."""
 
   text: str
 
@@ -61,7 +61,7 @@ class Verbatim:
 
 
 class _Leaves(config_parser.ParserDelegate):
-  """What the parser puts into values for @references and %MACROS: what is written, unresolved."""
+  """Has gin's parser put Reference and Macro into values, as they are written."""
 
   def configurable_reference(self, scoped_configurable_name, evaluate):
     scope, _, selector = scoped_configurable_name.rpartition("/")
@@ -72,7 +72,7 @@ class _Leaves(config_parser.ParserDelegate):
 
 
 def parse_text(text: str, source: str) -> Iterator[tuple[Any, Place]]:
-  """The statements of a gin text, each with the line it begins in.
+  """Yields the statements of a gin text, each with the line in which it begins.
 
   Raises:
     ConfigurationError: it is not gin.
@@ -111,7 +111,7 @@ def _check_printable(value: Any, place: Place) -> None:
 
 
 def find(value: Any, kind: type) -> Iterator[Any]:
-  """All leaves of one kind inside a value."""
+  """Yields all parts of one kind inside a value."""
   if isinstance(value, kind):
     yield value
   elif isinstance(value, dict):
@@ -123,7 +123,7 @@ def find(value: Any, kind: type) -> Iterator[Any]:
 
 
 def replace(value: Any, kind: type, by: Callable[[Any], Any]) -> Any:
-  """The value with every leaf of one kind replaced."""
+  """Returns the value with every part of one kind replaced."""
   if isinstance(value, kind):
     return by(value)
   if isinstance(value, dict):
@@ -138,7 +138,7 @@ def join(scope: str, name: str) -> str:
 
 
 def binding_text(name: str, value: Any, comment: str = "") -> str:
-  """`name = value`, over several lines where it is long, the comment behind or above it."""
+  """Returns `name = value  # comment`, or several lines below the comment if the value is long."""
   text = pprint.pformat(value, width=_WIDTH - len(name), sort_dicts=False)
   if "\n" not in text:
     return f"{name} = {text}" + (f"  # {comment}" if comment else "")

@@ -1,6 +1,6 @@
-"""Whether a value in a gin file is what the Python code that takes it is annotated with.
+"""Checks values of gin files against the annotations of the parameters that they are bound to.
 
-pydantic compares values with annotations; what it cannot know is what a @reference will give.
+pydantic compares values with annotations; what a @reference will return is found out here.
 """
 
 import functools
@@ -19,7 +19,7 @@ from .gin_names import ResolvedReference
 _CONFIG = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 _VALUES = (int, float, str, bool, complex, bytes, type(None))
 _CONTAINERS = (list, tuple, dict, set, frozenset, Collection, Iterable, Sequence, Mapping)
-# Instead of pydantic's own words, which are for programmers.
+# Words for users, instead of pydantic's, which are for programmers.
 _WORDS = {
   "bool_type": "be True or False",
   "dict_type": "be a dictionary",
@@ -41,12 +41,12 @@ class Problem(NamedTuple):
   """What is wrong with a value, or with a part of it."""
 
   path: tuple[Any, ...]  # the keys and indices that lead to the part
-  is_key: bool  # the last of them is itself what is wrong
-  wanted: str  # what it should do: "be a whole number"
+  is_key: bool  # whether the last of these keys is wrong itself, not its value
+  wanted: str  # what the value should do: "be a whole number"
 
 
 def problems(annotation: Any, value: Any) -> list[Problem]:
-  """Where a value, in which @references stand for what they will give, is not as annotated."""
+  """Returns where a value is not as annotated; a @reference counts as what it will return."""
   adapter = _adapter(annotation)
   if adapter is None:
     return []
@@ -65,7 +65,7 @@ def problems(annotation: Any, value: Any) -> list[Problem]:
 
 
 def annotations(target: Any) -> dict[str, Any]:
-  """{parameter: annotation} of a function or class, as far as they can be found out."""
+  """Returns {parameter: annotation} of a function or class; {} if they cannot be resolved."""
   bearer = target
   if inspect.isclass(target) and not hasattr(target, "__dataclass_fields__"):
     bearer = target.__new__ if issubclass(target, tuple) else target.__init__
@@ -76,7 +76,7 @@ def annotations(target: Any) -> dict[str, Any]:
 
 
 def _path(value: Any, loc: Sequence[Any]) -> tuple[Any, ...]:
-  """The keys of `loc` that lead into the value; between them pydantic names the types it tried."""
+  """Returns the keys in pydantic's `loc` without the types that it tried."""
   path: list[Any] = []
   for key in loc:
     if isinstance(value, dict) and key in value:
@@ -94,7 +94,7 @@ def _words(kind: str, message: str) -> str:
 
 
 def _either(words: Sequence[str], annotation: Any) -> str:
-  """ "be a number or one of 'a', 'b', or None"."""
+  """Joins alternatives: "be a number or one of 'a', 'b', or None"."""
   if type(None) in typing.get_args(annotation):
     words = [*words, "be None"]
   first, *others = dict.fromkeys(words)
@@ -109,7 +109,7 @@ def _cached(annotation: Any) -> pydantic.TypeAdapter | None:
   try:
     return pydantic.TypeAdapter(_checked(annotation), config=_CONFIG)
   except (pydantic.errors.PydanticUserError, NameError, TypeError):
-    return None  # Annotations of other packages may be for other readers than pydantic.
+    return None  # pydantic does not understand every annotation of other packages.
 
 
 def _adapter(annotation: Any) -> pydantic.TypeAdapter | None:
@@ -120,7 +120,7 @@ def _adapter(annotation: Any) -> pydantic.TypeAdapter | None:
 
 
 def _checked(annotation: Any) -> Any:
-  """The annotation, with every part of it open to references."""
+  """Returns the annotation with a reference allowed for every part of it."""
   origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
   if annotation in (Any, object) or isinstance(annotation, typing.TypeVar | str):
     return Any
@@ -141,7 +141,7 @@ def _checked(annotation: Any) -> Any:
 
 
 def _container(annotation: Any) -> Any:
-  """A container with its parts open to references; a list will do for a tuple."""
+  """Returns a container's annotation with references allowed in it, and lists for tuples."""
   origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
   if annotation is float:
     return Annotated[float, pydantic.BeforeValidator(_short)]
@@ -156,14 +156,14 @@ def _container(annotation: Any) -> Any:
 
 
 def _short(value: Any) -> Any:
-  """Whole numbers stay whole numbers where JAX computes with them, in 32 bits."""
+  """Refuses whole numbers of more than 32 bits for a float: JAX cannot convert them."""
   if isinstance(value, int) and abs(value) >= 2**31:
     raise _should(f"be written with a point: {float(value) if abs(value) < 1e38 else 1e9}")
   return value
 
 
 def _open(annotation: Any, checked: Any) -> Any:
-  """`checked`, or a reference that gives what is annotated."""
+  """Allows what `checked` allows, and a reference that returns what is annotated."""
 
   def validate(value, handler):
     if not isinstance(value, ResolvedReference):
@@ -176,7 +176,7 @@ def _open(annotation: Any, checked: Any) -> Any:
 
 
 def _refuse(annotation: Any) -> Callable[[Any], Any]:
-  """For what only a reference can give: gin has no other way to write it."""
+  """Refuses all values: only a reference can be of this type."""
 
   def validate(value):
     if inspect.isabstract(annotation) and isinstance(value, annotation):
@@ -191,7 +191,7 @@ def _should(wanted: str) -> PydanticCustomError:
   return PydanticCustomError("reference", "Input should {wanted}", {"wanted": wanted})
 
 
-# ---- What references give
+# ---- What references return
 
 
 class _Function(NamedTuple):
@@ -201,7 +201,7 @@ class _Function(NamedTuple):
 
 
 def _given(reference: ResolvedReference) -> Any:
-  """The type of what a reference stands for."""
+  """Returns the type of what a reference stands for."""
   target = reference.target.object
   if not reference.evaluate:
     return _Function(_returned(target))
@@ -215,7 +215,7 @@ def _returned(target: Any) -> Any:
 
 
 def _fits(given: Any, wanted: Any) -> bool:
-  """Whether something of the type `given` may stand where `wanted` is annotated; unknown: yes."""
+  """Whether a value of type `given` is allowed where `wanted` is annotated; if unknown, it is."""
   if typing.get_origin(wanted) is Annotated:
     wanted = typing.get_args(wanted)[0]
   if typing.get_origin(given) is Annotated:
@@ -229,9 +229,9 @@ def _fits(given: Any, wanted: Any) -> bool:
     return any(_fits(given, part) for part in typing.get_args(wanted))
   if typing.get_origin(wanted) is typing.Literal:
     return any(_fits(given, type(choice)) for choice in typing.get_args(wanted))
-  if (asked := _function(wanted)) is not None:
-    has = _function(given)
-    return has is not None and _fits(has.returns, asked.returns)
+  if (wanted_function := _function(wanted)) is not None:
+    function = _function(given)
+    return function is not None and _fits(function.returns, wanted_function.returns)
   if isinstance(given, _Function):
     return False
   given, wanted = typing.get_origin(given) or given, typing.get_origin(wanted) or wanted
@@ -244,7 +244,7 @@ def _fits(given: Any, wanted: Any) -> bool:
 
 
 def _function(kind: Any) -> _Function | None:
-  """The type as one of functions; None where it is not."""
+  """Returns a type of functions as _Function; None for other types."""
   if isinstance(kind, _Function):
     return kind
   if kind is Callable or kind is typing.Callable:
@@ -256,7 +256,7 @@ def _function(kind: Any) -> _Function | None:
 
 
 def _mismatch(reference: ResolvedReference, wanted: Any) -> str:
-  """What a reference should be that gives something else, and what it gives."""
+  """Returns what a wrong reference should be, and what it returns now."""
   given = _given(reference)
   name = reference.target.written
   if isinstance(given, _Function) and _fits(given.returns, wanted):
@@ -267,7 +267,7 @@ def _mismatch(reference: ResolvedReference, wanted: Any) -> str:
 
 
 def _name(kind: Any) -> str:
-  """A type in words."""
+  """Returns a type in words."""
   if typing.get_origin(kind) is Annotated:
     return _name(typing.get_args(kind)[0])
   if typing.get_origin(kind) in (typing.Union, types.UnionType):

@@ -1,6 +1,6 @@
-"""From gin files and flags to configured Python, checked before anything is built.
+"""From gin files and bindings to configured functions and classes, checked first.
 
-This is the one place that talks to gin's engine. The core knows nothing of gin.
+Only this file uses gin's engine, which calls functions with their bound parameters.
 """
 
 import functools
@@ -51,15 +51,15 @@ def read(
   overrides: Mapping[str, Any] | None = None,
   without: Sequence[str] = (),
 ) -> "Configuration":
-  """Reads and checks a configuration, and makes it gin's.
+  """Reads and checks a configuration, and hands it to gin.
 
   Args:
     gin_files: names or paths; later ones override earlier ones.
     bindings: `NAME = value` or `name.parameter = value`; they override the files.
     search_paths: folders in which files and includes are looked for, after the working directory.
-    overrides: "module.Class.parameter" -> value, applied where the files import that module.
-    without: packages that are not imported. What is bound in them is dropped, what refers to them
-      becomes None: a run can be read where its data cannot.
+    overrides: {"module.Class.parameter": value}, applied if the files import that module.
+    without: packages that are not imported, so that a run can be read without the packages its data
+      needs. Parameters bound in them are dropped; references to them become None.
 
   Raises:
     ConfigurationError: naming the file and line, or the flag, and what to write instead.
@@ -84,13 +84,13 @@ def read(
 
 
 class Configuration:
-  """What gin files and the command line say, once all of it has been found to make sense.
+  """The checked bindings of gin files and of the command line.
 
-  gin's own state is one per process: making another Configuration replaces it.
+  gin has one global state: a new Configuration replaces the one before.
   """
 
   def __init__(self, bindings: Iterable[Binding]):
-    """Checks the bindings, later ones overriding earlier ones, and hands them to gin."""
+    """Checks the bindings, of which later ones override earlier ones, and hands them to gin."""
     self._macros: dict[str, Bound] = {}
     self._bound: dict[tuple[str, int, str], Bound] = {}
     for binding in bindings:
@@ -110,10 +110,10 @@ class Configuration:
     gin.parse_config(self._text(self._bound.values(), comments=False))
 
   def configured(self, target: Callable[..., Any]) -> Callable[..., Any]:
-    """The function or class with its parameters bound; the caller passes the rest.
+    """Returns the function or class with its parameters bound; the caller passes the others.
 
     Raises:
-      ConfigurationError: nothing in the gin files is about it.
+      ConfigurationError: the gin files do not mention it.
     """
     if id(target) not in self._targets:
       name = target.__name__
@@ -125,13 +125,13 @@ class Configuration:
     return gin.get_configurable(target)
 
   def build(self, target: Callable[..., Any]) -> Any:
-    """Calls the configured function or class, every argument coming from the configuration."""
+    """Calls the configured function or class; all arguments are from the configuration."""
     configured = self.configured(target)
     self._check_required(self._targets[id(target)], None)
     return configured()
 
   def macro(self, name: str, default: Any = None) -> Any:
-    """The value of a macro, of the one it stands for where it is itself a macro."""
+    """Returns the value of a macro; if that is a macro again, the value of that one."""
     while name in self._macros:
       value = self._macros[name].value
       if not isinstance(value, Macro):
@@ -140,10 +140,10 @@ class Configuration:
     return default
 
   def operative(self) -> str:
-    """A gin text, complete in itself, from which the run can be repeated.
+    """Returns a complete gin text that repeats the run.
 
-    All that was set stands in it, with the place it came from, and for everything called so far
-    the defaults that were in force: a default that changes later does not change the run.
+    It holds everything that was set, with the place where it was set, and the defaults of what was
+    called so far: if a default changes later, the repeated run does not change.
     """
     return (
       "# The configuration of this run. To repeat it somewhere else:\n"
@@ -173,10 +173,10 @@ class Configuration:
     )
 
   def _resolve(self, selector: str, imports: Imports, place: Place) -> Target:
-    """What a name means where it stands.
+    """Resolves a dotted selector in the scope of the file that it is in.
 
-    On the command line that is what it means in any of the files, and the last parts of a name
-    bound there are enough.
+    A selector of the command line may be what any file could write, or the last parts of a name
+    that the files bind.
     """
     target = resolve(selector, imports, place)
     if target:
@@ -204,7 +204,7 @@ class Configuration:
     )
 
   def _check_required(self, target: Target, place: Place | None) -> None:
-    """What is called without arguments, as @name() is, finds all it needs bound."""
+    """Checks that all required parameters of a target are bound: @name() passes no arguments."""
     given = {b.name for b in self._bound.values() if b.target and b.target.object is target.object}
     missing = [name for name in target.required if name not in given]
     if missing:
@@ -217,7 +217,7 @@ class Configuration:
       )
 
   def _defaults(self) -> list[Bound]:
-    """Parameters that gin has seen used and that nothing sets."""
+    """Returns the parameters that gin has used so far and that nothing sets."""
     imports: Imports = {}
     defaults = {}
     for statement, _ in parse_text(gin.operative_config_str(), "gin"):
@@ -227,8 +227,8 @@ class Configuration:
         target = resolve(statement.selector, imports, _DEFAULT)
         assert target is not None, statement
         name, value = statement.arg_name, statement.value
-        # gin lists what was used under the scopes it was used in. A binding of an outer scope held
-        # there too; what no binding reached is a default, and the same one in every scope.
+        # gin lists parameters under the scopes in which they were used. Bindings of outer scopes
+        # hold there too; a parameter that no binding reaches has its default in every scope.
         scopes = statement.scope.split("/")
         outer = {"", *("/".join(scopes[:i]) for i in range(1, len(scopes) + 1))}
         if not any((scope, id(target.object), name) in self._bound for scope in outer):
@@ -236,7 +236,7 @@ class Configuration:
     return list(defaults.values())
 
   def _text(self, bound: Iterable[Bound], comments: bool) -> str:
-    """The macros and what is bound, as one gin file."""
+    """Returns the macros and the given bindings as one gin file."""
     names: dict[str, str] = {}
 
     def name_of(target: Target) -> str:
@@ -265,7 +265,7 @@ class Configuration:
 
 
 def _alias(module: str, names: dict[str, str]) -> str:
-  """The name of a module in a text: its last part, with a number where that is taken."""
+  """Returns the alias of a module in a text: its last part, with a number if that is taken."""
   if module not in names:
     name = last = module.rpartition(".")[2]
     number = 2

@@ -7,6 +7,7 @@ import pytest
 
 from launch.configuration import flags
 from launch.configuration.errors import ConfigurationError
+from t5x_style.data import corpora
 
 
 def parse(*arguments, **kwargs):
@@ -63,10 +64,9 @@ def test_a_command_adds_its_own():
 
 def test_the_folder_of_tfds_reaches_gin_and_the_environment(monkeypatch):
   monkeypatch.setenv("TFDS_DATA_DIR", "/elsewhere")
-  seen = []
-  monkeypatch.setattr(flags.reader, "read", lambda *args: seen.append(args))
-  flags.read_configuration(parse("--gin_file=a.gin", "--tfds_data_dir=/data"))
-  assert seen == [(["a.gin"], [], [], {"t5x_style.data.corpora.Tfds.data_dir": "/data"})]
+  files = ["--gin_file=quickstart.gin", "--gin_file=data/tfds.gin", "--gin.TFDS_NAME='pg19'"]
+  settings = flags.read_configuration(parse(*files, "--tfds_data_dir=/data"))
+  assert settings.build(corpora.Tfds).data_dir == "/data"
   assert os.environ["TFDS_DATA_DIR"] == "/data"
 
 
