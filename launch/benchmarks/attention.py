@@ -1,13 +1,12 @@
-"""Attention, forward and backward, by every kernel there is for the device: time and memory.
+"""Attention, forward and backward, with every kernel that the device has: time and memory.
 
-Kernels take turns for some rounds: ms is the median, "of plain" the median of each round's own
-ratio. Plain is attention as a textbook has it, its gradient left to JAX. TFLOP/s counts six
-products of queries and keys, half of them where attention is causal, whatever a kernel does.
-Temporary memory is what the compiled program needs beyond its arguments and outputs. Where libtpu
-is installed the memory on a TPU v5e follows, from programs that are compiled ahead of time.
+Kernels run in turns for several rounds: ms is the median, "of plain" the median of each round's
+ratio. Plain is textbook attention, with JAX's own gradient. TFLOP/s counts six products of queries
+and keys, half of them if attention is causal, whatever a kernel does. Temporary memory is what the
+compiled program needs beyond its arguments and outputs. If libtpu is installed, the memory on a TPU
+v5e follows, from programs that are compiled ahead of time.
 """
 
-import statistics
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from t5x_style.models.attention_kernels.select import KERNELS, attention_inputs,
 from t5x_style.partitioning import make_mesh
 from t5x_style.planning import topologies
 
-from . import step_memory, timed_rounds
+from . import compiled_programs
 
 COLUMNS = {
   "milliseconds": ("ms", ",.1f"),
@@ -79,7 +78,7 @@ ON_ACCELERATORS = (
 
 
 def plain(query, key, value, pattern, bias, scale):
-  """All weights at once, in the layout of the arrays."""
+  """Textbook attention: all weights at once, in the layout of the arrays."""
   key, value = (jnp.repeat(x, query.shape[2] // x.shape[2], axis=2) for x in (key, value))
   logits = scale * jnp.einsum("blnh,bsnh->bnls", query, key, preferred_element_type=jnp.float32)
   if bias is not None:
@@ -100,16 +99,16 @@ def by_kernel(name: str) -> Callable[..., jax.Array]:
 
 
 def measure() -> Iterator[dict[str, Any]]:
-  """A row per shape and kernel: time and memory here, then memory on a TPU, where libtpu is."""
+  """Yields a row per shape and kernel: time and memory here, then memory on a TPU with libtpu."""
   for shape in ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATORS:
     programs = {name: lowered.compile() for name, lowered in _lower(shape, None).items()}
-    seconds = timed_rounds.seconds(programs, _inputs(shape))
+    seconds = compiled_programs.seconds_in_turns(programs, _inputs(shape))
     yield from _report(shape, jax.devices()[0].device_kind, programs, seconds)
   if topologies.available():
     device = topologies.devices("v5e:2x2")[0]
     for shape in ON_ACCELERATORS:
       programs = {
-        name: step_memory.if_it_fits(lowered.compile)
+        name: compiled_programs.compile_if_it_fits(lowered.compile)
         for name, lowered in _lower(shape, device).items()
       }
       yield from _report(shape, "TPU v5e, compiled ahead of time", programs, {})
@@ -118,20 +117,17 @@ def measure() -> Iterator[dict[str, Any]]:
 def _report(shape, device, programs, seconds):
   for label, program in programs.items():
     row = {"group": f"{shape} ({device})", "label": label, "shape": shape._asdict()}
-    temporary = step_memory.temporary_bytes(program)
+    temporary = compiled_programs.temporary_bytes(program)
     row |= {"device": device, "temporary_mib": temporary and temporary / 2**20}
-    if label in seconds:
-      median = statistics.median(seconds[label])
-      row |= {"milliseconds": 1e3 * median, "teraflops": shape.flops / median / 1e12}
-      row["rounds"] = len(seconds[label])
-      row["time_ratio"] = statistics.median(
-        own / other for own, other in zip(seconds[label], seconds["plain"], strict=True)
-      )
-    yield row
+    yield row | compiled_programs.timing_columns(seconds, label, shape.flops)
 
 
 def _lower(shape, device):
-  """{name: the program of the output and all gradients}, for `device` or for where this runs."""
+  """Returns {name: the lowered program of the output and all gradients}.
+
+  Args:
+    device: to compile for; None is this machine's.
+  """
   B, L, N, K, H = shape.rows, shape.length, shape.heads, shape.key_heads, shape.width
   sizes = ((B, L, N, H), (B, L, K, H), (B, L, K, H), (B, L, N, H), (1, N, L, L))
   mesh = make_mesh({}, [device or jax.devices()[0]])

@@ -1,16 +1,17 @@
 """The output projection and its loss, forward and backward: time and memory, plain and lean.
 
-Variants take turns for some rounds: ms is the median, and "of plain" the median of each round's
-own ratio, as whatever else runs on the machine changes between rounds. TFLOP/s counts three
-products with the vocabulary, whatever a variant does (chosen positions: of all positions).
+Plain computes all logits at once; lean is the loss kernel of this package. Variants run in turns
+for several rounds: ms is the median, and "of plain" the median of each round's ratio, as other
+programs on the machine change the time of a round. TFLOP/s counts three products with the
+vocabulary, whatever a variant does (chosen positions: those of all positions).
 
-Temporary memory is what the compiled program needs beyond its arguments and outputs. "w/o grads"
-leaves out the gradients within (the kernel's sum over chunks, hidden's): in the plain program they
-are outputs. It is 0 where chunks lie in the memory of outputs that are written last. "less" is
-plain's over that; of a training step it is plain's over the other's.
+Temporary memory is what the compiled program needs beyond its arguments and outputs. "w/o grads" is
+this without the gradients in it (of the kernel, summed over chunks, and of the hidden states),
+which are outputs of the plain program. It is 0 if the chunks use the memory of outputs that are
+written last. "less" is plain's "w/o grads" over the variant's; for a training step, plain's
+temporary memory over the variant's.
 """
 
-import statistics
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from t5x_style.losses import LossSums, gather_targets, linear_cross_entropy, pla
 from t5x_style.partitioning import make_mesh
 from t5x_style.planning import topologies
 
-from . import step_memory, timed_rounds
+from . import compiled_programs, step_memory
 
 COLUMNS = {
   "milliseconds": ("ms", ",.1f"),
@@ -34,7 +35,7 @@ COLUMNS = {
   "memory_ratio": ("less", ".1f"),
 }
 _Z_LOSS = 1e-4
-_MASKED = 0.15  # The share of positions BERT predicts.
+_MASKED = 0.15  # The share of positions that BERT predicts.
 
 
 class Shape(NamedTuple):
@@ -53,7 +54,7 @@ class Shape(NamedTuple):
 
   @property
   def flops(self) -> float:
-    """Of three products: 2 operations for each token, dimension and id."""
+    """FLOPs of three products: 2 for each token, dimension and id."""
     return 6.0 * self.tokens * self.emb_dim * self.vocab_size
 
   def __str__(self) -> str:
@@ -81,7 +82,7 @@ Loss = Callable[..., tuple[jax.Array, jax.Array]]  # (loss_sum, correct_sum)
 def plain_cross_entropy(
   hidden, kernel, targets, weights, *, bias=None, z_loss=0.0, **_: Any
 ) -> LossSums:
-  """All logits at once, the gradient left to JAX: without smoothing, cap and single losses."""
+  """All logits at once, with JAX's own gradient; without smoothing, cap and losses per token."""
   kernel = kernel.astype(hidden.dtype)
   logits = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
   if bias is not None:
@@ -100,7 +101,7 @@ def plain(*inputs):
 
 
 def plain_log_softmax(hidden, kernel, targets, weights):
-  """All log-probabilities, as a textbook has it."""
+  """All log-probabilities, as in a textbook."""
   logits = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
   log_probs = jax.nn.log_softmax(logits)
   chosen = jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]
@@ -108,7 +109,7 @@ def plain_log_softmax(hidden, kernel, targets, weights):
 
 
 def plain_rounded(hidden, kernel, targets, weights):
-  """As T5X: logits rounded to the dtype of the products, targets as rows of the identity."""
+  """As in T5X: logits rounded to the dtype of the products, one-hot targets."""
   logits = jnp.matmul(hidden, kernel).astype(jnp.float32)
   log_z = jax.nn.logsumexp(logits, axis=-1)
   hot = jax.nn.one_hot(targets, logits.shape[-1])
@@ -117,20 +118,20 @@ def plain_rounded(hidden, kernel, targets, weights):
 
 
 def lean(*inputs):
-  """The kernel: gradients in the forward pass, three products."""
+  """The loss kernel: it computes gradients in the forward pass, with three products."""
   sums = linear_cross_entropy(*inputs, z_loss=_Z_LOSS)
   return sums.loss_sum, sums.correct_sum
 
 
 def recomputed(*inputs):
-  """The kernel, made to take its gradients in the backward pass: four products."""
+  """The loss kernel, forced to compute gradients in the backward pass: four products."""
   sums = linear_cross_entropy(*inputs, z_loss=_Z_LOSS, return_per_token=True)
   assert sums.per_token is not None
   return (inputs[3] * sums.per_token.loss).sum() + sums.z_loss_sum, sums.correct_sum
 
 
 def chosen_only(hidden, kernel, targets, weights):
-  """The kernel on the positions that carry loss, as masked LM does."""
+  """The loss kernel on the positions with loss only, as for masked LM."""
   most = _most_chosen(hidden.shape[1])
   positions, (targets, weights) = gather_targets((targets, weights), weights, most)
   hidden = jnp.take_along_axis(hidden, positions[..., None], axis=1)
@@ -146,20 +147,20 @@ def lean_in_chunks(tokens: int) -> Loss:
 
 
 _CHOSEN = "chosen positions"
-_ASKED = {f"lean, chunks of {n:,}": n for n in (64, 256, 1024, 2048)}
+_CHUNK_SIZES = {f"lean, chunks of {n:,}": n for n in (64, 256, 1024, 2048)}
 VARIANTS: dict[str, Loss] = {"plain": plain, "lean": lean, "lean, 4 products": recomputed}
-# Other ways to write the plain loss, to see what the comparison depends on.
+# Other ways to write the plain loss, which show what the comparison depends on.
 PLAINS: dict[str, Loss] = {
   "plain, log_softmax": plain_log_softmax,
   "plain, rounded logits": plain_rounded,
 }
 MASKED: dict[str, Loss] = {"plain": plain, "lean": lean, _CHOSEN: chosen_only}
-CHUNKED = {label: lean_in_chunks(size) for label, size in _ASKED.items()}
+CHUNKED = {label: lean_in_chunks(size) for label, size in _CHUNK_SIZES.items()}
 LABELS = (*VARIANTS, *PLAINS, *CHUNKED, _CHOSEN)
 
 
 def measure() -> Iterator[dict[str, Any]]:
-  """A row per shape and variant: time and memory here, then memory on TPUs, where libtpu is."""
+  """Yields a row per shape and variant: time and memory here, then memory on TPUs with libtpu."""
   on_cpu = jax.default_backend() == "cpu"
   for shape in ON_CPU if on_cpu else ON_ACCELERATORS:
     yield from _compare(shape, VARIANTS)
@@ -175,35 +176,33 @@ def measure() -> Iterator[dict[str, Any]]:
 
 
 def _compare(shape, variants, timed=True, mesh=None):
+  """Yields a row per variant; with a mesh only compiled for its devices, otherwise timed here."""
   device = "TPU v5p, compiled ahead of time" if mesh else jax.devices()[0].device_kind
   lowered = {name: _lower(shape, loss, mesh) for name, loss in variants.items()}
-  programs = {name: step_memory.if_it_fits(each.compile) for name, each in lowered.items()}
+  programs = {
+    name: compiled_programs.compile_if_it_fits(each.compile) for name, each in lowered.items()
+  }
   fitting = {name: program for name, program in programs.items() if program is not None}
-  seconds = timed_rounds.seconds(fitting, _inputs(shape)) if timed and mesh is None else {}
+  seconds: dict[str, list[float]] = {}
+  if timed and mesh is None:
+    seconds = compiled_programs.seconds_in_turns(fitting, _inputs(shape))
   reference = None
   for label, program in programs.items():
     row = {"group": f"{shape} ({device})", "label": label, "shape": shape._asdict()}
     row |= {"device": device, "temporary_mib": None, "beyond_mib": None}
-    temporary = step_memory.temporary_bytes(program)
+    temporary = compiled_programs.temporary_bytes(program)
     if temporary is not None:
       within = 0 if label.startswith("plain") else _gradient_bytes(shape, label)
       beyond = max(temporary - within, 0)
       row |= {"temporary_mib": temporary / 2**20, "beyond_mib": beyond / 2**20}
-    if seconds.get(label):
-      median = statistics.median(seconds[label])
-      row |= {"milliseconds": 1e3 * median, "teraflops": shape.flops / median / 1e12}
-      row["rounds"] = len(seconds[label])
-      if seconds.get("plain"):
-        row["time_ratio"] = statistics.median(
-          own / other for own, other in zip(seconds[label], seconds["plain"], strict=True)
-        )
+    row |= compiled_programs.timing_columns(seconds, label, shape.flops)
     reference = reference or row["beyond_mib"]
     row["memory_ratio"] = _ratio(reference, row["beyond_mib"])
     yield row
 
 
 def _training_step():
-  """Plain and lean within the step of a 1B model, where plain fits."""
+  """Yields rows for plain and lean in the training step of a 1B model, where plain fits."""
   losses = {"plain": plain_cross_entropy, "lean": linear_cross_entropy}
   reference = None
   for row in step_memory.measure("v5e:4x4", {"fsdp": 16}, 2, losses, _Z_LOSS):
@@ -218,10 +217,10 @@ def _ratio(reference, value):
 
 
 def _gradient_bytes(shape, label):
-  """Of the gradients that a scan over chunks holds among its temporary memory."""
+  """Returns the bytes of gradients in the temporary memory of a scan over chunks."""
   length = _most_chosen(shape.length) if label == _CHOSEN else shape.length
   hidden_shape = (shape.rows, length, shape.emb_dim)
-  chunks = plan_chunks(hidden_shape, shape.vocab_size, shape.dtype, _ASKED.get(label))
+  chunks = plan_chunks(hidden_shape, shape.vocab_size, shape.dtype, _CHUNK_SIZES.get(label))
   if chunks.num_chunks == 1:
     return 0
   hidden = chunks.tokens * shape.emb_dim * jnp.dtype(shape.dtype).itemsize
@@ -229,7 +228,7 @@ def _gradient_bytes(shape, label):
 
 
 def _lower(shape, loss: Loss, mesh: Mesh | None):
-  """The program of the loss and its gradients by hidden and kernel."""
+  """Returns the lowered program of the loss and its gradients by hidden and kernel."""
   tokens = (shape.rows, shape.length)
   arguments = [
     ((*tokens, shape.emb_dim), shape.dtype),

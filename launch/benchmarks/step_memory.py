@@ -1,8 +1,8 @@
-"""Memory of a whole training step on TPUs that are compiled for ahead of time."""
+"""The memory of a whole training step on TPUs, compiled ahead of time."""
 
 import functools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
@@ -11,17 +11,13 @@ import jax
 from t5x_style.losses import LossSums
 from t5x_style.models import TransformerConfig
 from t5x_style.planning import topologies
-from t5x_style.training import (
-  loss,
-  optimizers,
-  schedules,
-  setup,
-  synthetic,
-  train_config,
-)
+from t5x_style.training import loss, optimizers, schedules, setup, synthetic, train_config
 from t5x_style.training.step import compile_step
 
-# The sizes of Gemma 3 1B (its report, table 1): a third of the parameters is the vocabulary.
+from .compiled_programs import compile_if_it_fits, temporary_bytes
+
+# The sizes of Gemma 3 1B (Gemma 3 Technical Report 2025, table 1), where a third of the parameters
+# belongs to the vocabulary.
 MODEL = TransformerConfig(
   vocab_size=262_144,
   emb_dim=1152,
@@ -44,30 +40,13 @@ def measure(
   losses: dict[str, Callable[..., LossSums]],
   z_loss: float,
 ) -> Iterator[dict[str, Any]]:
-  """A row per loss: bytes on each device of the step compiled with it, None where it is too much.
+  """Yields a row per loss with the temporary bytes of its step on each device, None: too many.
 
   Args:
-    losses: functions of the arguments of linear_cross_entropy, put in its place.
+    losses: {label: function} that replaces linear_cross_entropy.
   """
   devices = topologies.devices(topology)
-  load: Any = functools.partial(
-    synthetic.load, feature_lengths={"targets": LENGTH}, vocab_size=MODEL.vocab_size
-  )
-  with tempfile.TemporaryDirectory() as folder:
-    prepared = setup.prepare(
-      train_config.TrainConfig(
-        model=MODEL,
-        dataset=load,
-        optimizer=optimizers.adamw,
-        schedule=schedules.rsqrt(),
-        model_dir=folder,
-        train_steps=1,
-        batch_size=rows_per_device * len(devices),
-        loss=loss.LossOptions(z_loss=z_loss),
-        mesh_shape=mesh_shape,
-      ),
-      devices,
-    )
+  prepared = _prepare(devices, mesh_shape, rows_per_device, z_loss)
   axes = " x ".join(f"{axis}={size}" for axis, size in mesh_shape.items())
   group = (
     f"a training step of {prepared.num_parameters / 1e9:.2f}B parameters, vocabulary "
@@ -76,21 +55,26 @@ def measure(
   )
   for label, function in losses.items():
     with mock.patch.object(loss, "linear_cross_entropy", function):
-      compiled = if_it_fits(functools.partial(compile_step, prepared))
+      compiled = compile_if_it_fits(functools.partial(compile_step, prepared))
     yield {"group": group, "label": label, "temporary_bytes": temporary_bytes(compiled)}
 
 
-def if_it_fits(compile_program: Callable[[], jax.stages.Compiled]) -> jax.stages.Compiled | None:
-  """The compiled program; None where it needs more memory than the device has."""
-  try:
-    return compile_program()
-  except jax.errors.JaxRuntimeError as error:
-    if "RESOURCE_EXHAUSTED" not in str(error):
-      raise
-    return None
-
-
-def temporary_bytes(compiled: jax.stages.Compiled | None) -> int | None:
-  """On each device, beyond arguments and outputs."""
-  memory = compiled.memory_analysis() if compiled else None
-  return memory.temp_size_in_bytes if memory else None
+def _prepare(
+  devices: Sequence[jax.Device], mesh_shape: dict[str, int], rows_per_device: int, z_loss: float
+) -> setup.Prepared:
+  load: Any = functools.partial(
+    synthetic.load, feature_lengths={"targets": LENGTH}, vocab_size=MODEL.vocab_size
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    config = train_config.TrainConfig(
+      model=MODEL,
+      dataset=load,
+      optimizer=optimizers.adamw,
+      schedule=schedules.rsqrt(),
+      model_dir=folder,
+      train_steps=1,
+      batch_size=rows_per_device * len(devices),
+      loss=loss.LossOptions(z_loss=z_loss),
+      mesh_shape=mesh_shape,
+    )
+    return setup.prepare(config, devices)
