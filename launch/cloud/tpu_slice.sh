@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains on every host of a Cloud TPU slice: launch/cloud/tpu_slice.sh NAME ZONE [flags of launch.train ...]
 #
-# The package has to be installed on the hosts ('.[tpu]', in ~/t5x_style), and MODEL_DIR to be a bucket:
+# The hosts need a clone in ~/t5x_style, installed with '.[tpu]'; MODEL_DIR has to be in a bucket:
 #   launch/cloud/tpu_slice.sh my-slice us-east5-a --gin_file=quickstart.gin --gin.MODEL_DIR="'gs://bucket/run'"
 set -euo pipefail
 
@@ -11,7 +11,7 @@ if (($# < 2)); then
 fi
 name=$1 zone=$2
 shift 2
-# Quoted once more, as a shell on the hosts reads them again.
+# Quoted, because a shell on the hosts reads the arguments again.
 printf -v arguments ' %q' "$@"
 exec gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all \
   --command="cd ~/t5x_style && python3 -m launch.train$arguments"

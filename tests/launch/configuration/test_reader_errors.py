@@ -4,7 +4,6 @@ import pytest
 
 from launch.configuration import gin_files, reader
 from launch.configuration.errors import ConfigurationError
-from launch.configuration.gin_values import GinValues
 
 PREFACE = "from __gin__ import dynamic_registration\nfrom restaurant import kitchen\n"
 
@@ -208,16 +207,6 @@ def test_macros_in_a_circle(workdir, write):
   write(workdir, {"mine.gin": "include 'dinner.gin'\nA = (1, %B)\nB = %A\nMINUTES = %A"})
   message = error("mine.gin")
   assert message.startswith("%A needs its own value: %A -> %B -> %A.\n  mine.gin:3: B = %A")
-
-
-def test_values_read_without_imports_are_checked_as_well(workdir, write, kitchen):
-  write(workdir, {"mine.gin": f"{PREFACE}A = %B\nB = %A\nC = '3'\nkitchen.Oven.degrees = %C"})
-  values = GinValues(["mine.gin"])
-  with pytest.raises(ConfigurationError, match="%A needs its own value: %A -> %B -> %A"):
-    values.macro("A")
-  assert values.parameters("restaurant.kitchen.Oven") == {"degrees": "3"}
-  with pytest.raises(ConfigurationError, match="Oven.degrees = '3' should be a whole number"):
-    values.parameters("restaurant.kitchen.Oven", kitchen.Oven)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from launch.configuration import model_gin, reader, renamed
 from launch.configuration.errors import ConfigurationError
 from launch.configuration.gin_values import GinValues
 from t5x_style.data.objectives.span_corruption import SpanCorruption
-from t5x_style.models import TransformerConfig
 from t5x_style.training.loss import LossOptions
 from t5x_style.training.train_config import TrainConfig
 
@@ -139,15 +138,3 @@ def test_a_former_module_without_the_name(tmp_path):
   (tmp_path / "mine.gin").write_text("from t5x_style.training import run\nrun.Runs.seed = 1\n")
   with pytest.raises(ConfigurationError, match=r"t5x_style.training has no module 'run'"):
     reader.read([str(tmp_path / "mine.gin")])
-
-
-def test_values_in_scopes_are_not_those_outside(tmp_path):
-  """And a class of the same name in another module is another class."""
-  (tmp_path / "mine.gin").write_text(
-    "from t5x_style.models import config\nimport my_package.config as mine\n"
-    "config.TransformerConfig.emb_dim = 1\nsmall/config.TransformerConfig.emb_dim = 2\n"
-    "mine.TransformerConfig.emb_dim = 3\n"
-  )
-  values = GinValues([str(tmp_path / "mine.gin")], ["TransformerConfig.num_heads = 4"])
-  name = f"{TransformerConfig.__module__}.TransformerConfig"
-  assert values.parameters(name) == {"emb_dim": 1, "num_heads": 4}
