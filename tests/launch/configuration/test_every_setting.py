@@ -163,7 +163,7 @@ def write_run(tmp_path, monkeypatch):
     if name in PLAIN:
       content += SYNTHETIC + PLAIN[name]
     else:
-      content += f"from t5x_style.data import {objective.split('.')[0]}\n" + DATA.format(
+      content += f"from t5x_style.data.objectives import {objective.split('.')[0]}\n" + DATA.format(
         text=str(tmp_path / "*.txt"),
         jsonl=str(tmp_path / "a.jsonl"),
         cache=str(tmp_path / "cache"),
@@ -172,7 +172,9 @@ def write_run(tmp_path, monkeypatch):
       content += OTHER_DATA.get(name, "")
     if name == "mixture.Mixture":
       parts = "@causal_lm.CausalLM(), @causal_lm.CausalLM()"
-      content += f"from t5x_style.data import causal_lm\nmixture.Mixture.objectives = [{parts}]\n"
+      content += (
+        f"from t5x_style.data.objectives import causal_lm\nmixture.Mixture.objectives = [{parts}]\n"
+      )
     (tmp_path / "small.gin").write_text(content)
     return "small.gin"
 
