@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from tests.same_behaviour import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 # From the top down: a file imports files of its own room and of rooms in lower layers.
 LAYERS = (
@@ -172,6 +174,14 @@ def test_every_folder_of_python_says_what_it_holds():
   files = [folder / "__init__.py" for folder in folders]
   wrong = [relative(x) for x in files if not x.exists() or not ast.get_docstring(tree_of(x))]
   assert not wrong, listed(wrong)
+
+
+def test_files_of_launch_are_commands():
+  """One file each, whose docstring says how it is started; all else is in folders."""
+  commands = {x.stem: x for x in (ROOT / "launch").glob("*.py") if x.stem != "__init__"}
+  assert set(commands) == set(COMMANDS)
+  says = {name: ast.get_docstring(tree_of(path)) or "" for name, path in commands.items()}
+  assert [name for name in says if f"python -m launch.{name} " not in says[name]] == []
 
 
 def test_files_are_short_and_say_what_they_are():
