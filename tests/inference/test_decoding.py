@@ -13,7 +13,7 @@ FAMILIES = {
   "t5": {"num_encoder_layers": 2, "num_decoder_layers": 2},
   "llama": {"num_decoder_layers": 2, "positions": "rotary", "num_kv_heads": 2},
   "local": {"num_decoder_layers": 3, "positions": "rotary", "attention_windows": (2, None)},
-  # A cap so low that float32 rounds many logits to it: the largest one must be chosen all the same.
+  # The cap is so low that float32 rounds many logits to it; the largest has to be chosen anyway.
   "gpt2": {
     "num_decoder_layers": 2,
     "positions": "learned",

@@ -1,4 +1,4 @@
-"""The sample that closes a run, on rows of every length that a model allows."""
+"""The sample at the end of a run, on rows of several lengths."""
 
 import jax
 import numpy as np
@@ -40,7 +40,7 @@ def test_rows_as_long_as_the_learned_positions(architecture):
     params = model.init(jax.random.key(0), batch)["params"]
     texts = sample(model, params, batch, lambda ids: " ".join(map(str, ids)))
     given, written, truth = (text.split() for text in texts.values())
-    if architecture == "decoder_only":  # As much as there are positions for.
+    if architecture == "decoder_only":  # The continuation ends with the last position.
       assert (len(given), len(written)) == (length // 2, 7 - length // 2)
       assert [*given, *truth] == [str(token) for token in tokens[0]]
     else:

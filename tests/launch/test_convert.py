@@ -1,4 +1,4 @@
-"""launch.convert: folders in and out, what it says, and that nothing half-written stays behind."""
+"""launch.convert: imports, exports, messages, and that an error leaves nothing half-written."""
 
 import json
 import shutil
@@ -47,10 +47,10 @@ def tensors(dtype=np.float32):
 
 
 @pytest.fixture
-def theirs(tmp_path, monkeypatch):
+def published(tmp_path, monkeypatch):
   """A folder of a small Llama with a tokenizer, in the working directory."""
   monkeypatch.chdir(tmp_path)
-  folder = tmp_path / "theirs"
+  folder = tmp_path / "published"
   folder.mkdir()
   save_file(tensors(), folder / "model.safetensors")
   (folder / "config.json").write_text(json.dumps(SETTINGS))
@@ -70,18 +70,18 @@ def all_tensors(folder):
   return found
 
 
-def test_in_and_out(theirs, tmp_path, capsys):
-  run("--from", "hf:theirs", "--to", "ours")
+def test_in_and_out(published, tmp_path, capsys):
+  run("--from", "hf:published", "--to", "imported")
   printed = capsys.readouterr().out
   assert "Imported llama (LlamaForCausalLM): 2,008 parameters in 30 tensors, float32." in printed
-  assert "--gin_file=ours/model.gin" in printed
-  report = (tmp_path / "ours/conversion.txt").read_text()
+  assert "--gin_file=imported/model.gin" in printed
+  report = (tmp_path / "imported/conversion.txt").read_text()
   for name, array in tensors().items():
     (line,) = [line for line in report.splitlines() if line.startswith(f"{name} ")]
     assert "x".join(map(str, array.shape)) in line.split() and "float32" in line
   assert "decoder/layers/mlp/wi_1/kernel[2]" in report
 
-  run("--from=ours", "--to=hf:back")
+  run("--from=imported", "--to=hf:back")
   found, wanted = all_tensors(tmp_path / "back"), tensors()
   assert found.keys() == wanted.keys()
   for name, array in wanted.items():
@@ -89,12 +89,12 @@ def test_in_and_out(theirs, tmp_path, capsys):
   settings = json.loads((tmp_path / "back/config.json").read_text())
   assert settings == SETTINGS | {"torch_dtype": "float32"}
   for name in ("tokenizer.json", "tokenizer_config.json"):
-    assert (tmp_path / "back" / name).read_text() == (theirs / name).read_text()
+    assert (tmp_path / "back" / name).read_text() == (published / name).read_text()
 
 
-def test_shards_and_dtypes(theirs, tmp_path):
-  run("--from=hf:theirs", "--to=ours", "--dtype=bfloat16")
-  run("--from=ours", "--to=hf:back", "--max_shard_size=2KB", "--dtype=float16")
+def test_shards_and_dtypes(published, tmp_path):
+  run("--from=hf:published", "--to=imported", "--dtype=bfloat16")
+  run("--from=imported", "--to=hf:back", "--max_shard_size=2KB", "--dtype=float16")
   files = sorted(path.name for path in (tmp_path / "back").glob("*.safetensors"))
   assert len(files) > 1 and files[0] == f"model-00001-of-{len(files):05}.safetensors"
   assert json.loads((tmp_path / "back/config.json").read_text())["torch_dtype"] == "float16"
@@ -105,39 +105,39 @@ def test_shards_and_dtypes(theirs, tmp_path):
   run("--from=hf:back", "--to=again")  # What is sharded is read as well.
 
 
-def test_the_gin_file_is_complete(theirs, tmp_path):
-  """It makes the model whatever another one set before it."""
+def test_the_gin_file_is_complete(published, tmp_path):
+  """It sets every field, whatever another model file set before it."""
   from launch.configuration import model_gin
   from launch.configuration.gin_values import GinValues
   from t5x_style.interop.huggingface import model_folder
 
-  run("--from=hf:theirs", "--to=ours")
+  run("--from=hf:published", "--to=imported")
   config = model_gin.transformer_config(
-    GinValues(["models/encoder_only_mini.gin", "ours/model.gin"])
+    GinValues(["models/encoder_only_mini.gin", "imported/model.gin"])
   )
-  assert config == model_folder.open_folder("theirs").correspondence.config
+  assert config == model_folder.open_folder("published").correspondence.config
 
 
-def test_numerics_are_left_to_the_run(theirs, tmp_path):
-  """FP8 too: it changes neither what is imported nor what is exported."""
+def test_numerics_are_left_to_the_run(published, tmp_path):
+  """FP8 as well: it changes neither an import nor an export."""
   from launch.configuration import model_gin
   from launch.configuration.gin_values import GinValues
   from t5x_style.interop import checkpoint_formats
   from t5x_style.interop.huggingface import correspondence
 
-  run("--from=hf:theirs", "--to=ours")
+  run("--from=hf:published", "--to=imported")
   numerics = ["FP8 = True", "DTYPE = 'bfloat16'", "SCAN_LAYERS = False", "REMAT = 'full'"]
-  config = model_gin.transformer_config(GinValues(["ours/model.gin"], numerics))
+  config = model_gin.transformer_config(GinValues(["imported/model.gin"], numerics))
   assert config.fp8 and config.dtype == "bfloat16" and config.remat == "full"
   shapes = {"/".join(keys): x.shape for keys, x in correspondence.abstract_params(config).items()}
-  assert checkpoint_formats.READERS[0]("hf:theirs", config, shapes).keys() == shapes.keys()
+  assert checkpoint_formats.READERS[0]("hf:published", config, shapes).keys() == shapes.keys()
   bindings = [f"--gin_bindings={text}" for text in (*numerics[:2], numerics[3])]
-  run("--from=ours", "--to=hf:back", *bindings)
+  run("--from=imported", "--to=hf:back", *bindings)
   found, wanted = all_tensors(tmp_path / "back"), tensors()
   assert all(found[name].tobytes() == array.tobytes() for name, array in wanted.items())
 
 
-def test_the_gin_file_of_scaled_positions(theirs):
+def test_the_gin_file_of_scaled_positions(published):
   from launch.configuration import model_gin, reader
   from launch.configuration.gin_values import GinValues
   from t5x_style.interop.huggingface import model_folder
@@ -145,47 +145,48 @@ def test_the_gin_file_of_scaled_positions(theirs):
 
   rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
   rope["original_max_position_embeddings"] = 64
-  (theirs / "config.json").write_text(json.dumps(SETTINGS | {"rope_scaling": rope}))
-  run("--from=hf:theirs", "--to=ours")
-  wanted = model_folder.open_folder("theirs").correspondence.config
+  (published / "config.json").write_text(json.dumps(SETTINGS | {"rope_scaling": rope}))
+  run("--from=hf:published", "--to=imported")
+  wanted = model_folder.open_folder("published").correspondence.config
   assert wanted.rotary_scaling.original_length == 64
-  assert model_gin.transformer_config(GinValues(["ours/model.gin"])) == wanted
-  read = reader.read(["ours/model.gin"])
+  assert model_gin.transformer_config(GinValues(["imported/model.gin"])) == wanted
+  read = reader.read(["imported/model.gin"])
   assert read.build(TransformerConfig) == wanted
-  assert read.macro("INITIAL_CHECKPOINT_PATH").endswith("/ours")
+  assert read.macro("INITIAL_CHECKPOINT_PATH").endswith("/imported")
 
 
-def test_what_is_left_out_is_said(theirs, tmp_path, capsys):
+def test_what_is_left_out_is_reported(published, tmp_path, capsys):
   save_file(
-    tensors() | {"model.rotary_emb.inv_freq": np.ones(2, np.float32)}, theirs / "model.safetensors"
+    tensors() | {"model.rotary_emb.inv_freq": np.ones(2, np.float32)},
+    published / "model.safetensors",
   )
-  run("--from=hf:theirs", "--to=ours")
+  run("--from=hf:published", "--to=imported")
   assert "1 tensors of the file; the report says why" in capsys.readouterr().out
-  line = (tmp_path / "ours/conversion.txt").read_text().splitlines()[-1]
+  line = (tmp_path / "imported/conversion.txt").read_text().splitlines()[-1]
   assert line.split(maxsplit=1) == [
     "model.rotary_emb.inv_freq",
     "left out: a buffer, not a parameter",
   ]
 
 
-@pytest.mark.parametrize("origin", ["ours", "theirs"])
+@pytest.mark.parametrize("origin", ["imported", "published"])
 def test_an_unused_pooler_is_exported_again(tmp_path, monkeypatch, origin):
-  """Of a BERT without a head, as sentence encoders are; after an import and after training on."""
+  """Of a BERT without a head, as sentence encoders are; with and without training between."""
   monkeypatch.chdir(tmp_path)
   before = bert()
-  (tmp_path / "theirs").mkdir()
-  save_file(before, tmp_path / "theirs/model.safetensors")
-  (tmp_path / "theirs/config.json").write_text(json.dumps(BERT))
-  run("--from=hf:theirs", "--to=ours")
-  assert "kept to be exported again" in (tmp_path / "ours/conversion.txt").read_text()
-  if origin == "theirs":  # A run that began from the folder itself.
-    gin = (tmp_path / "ours/model.gin").read_text()
+  (tmp_path / "published").mkdir()
+  save_file(before, tmp_path / "published/model.safetensors")
+  (tmp_path / "published/config.json").write_text(json.dumps(BERT))
+  run("--from=hf:published", "--to=imported")
+  assert "kept to be exported again" in (tmp_path / "imported/conversion.txt").read_text()
+  if origin == "published":  # A run that began from the folder itself.
+    gin = (tmp_path / "imported/model.gin").read_text()
     (tmp_path / "run/5").mkdir(parents=True)
-    shutil.move(tmp_path / "ours/state", tmp_path / "run/5/state")
-    shutil.rmtree(tmp_path / "ours")
-    gin = gin.replace(repr(str(tmp_path / "ours")), "'hf:theirs'")
+    shutil.move(tmp_path / "imported/state", tmp_path / "run/5/state")
+    shutil.rmtree(tmp_path / "imported")
+    gin = gin.replace(repr(str(tmp_path / "imported")), "'hf:published'")
     (tmp_path / "run/config.gin").write_text(gin)
-  run("--from", "run" if origin == "theirs" else "ours", "--to=hf:back")
+  run("--from", "run" if origin == "published" else "imported", "--to=hf:back")
   after = all_tensors(tmp_path / "back")
   assert after.keys() == before.keys()
   for name, array in before.items():
@@ -193,13 +194,13 @@ def test_an_unused_pooler_is_exported_again(tmp_path, monkeypatch, origin):
   assert "whatever was trained since" in (tmp_path / "back/conversion.txt").read_text()
 
 
-def test_an_unused_pooler_has_the_dtype_asked_for(tmp_path, monkeypatch):
+def test_an_unused_pooler_has_the_requested_dtype(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  (tmp_path / "theirs").mkdir()
-  save_file(bert(), tmp_path / "theirs/model.safetensors")
-  (tmp_path / "theirs/config.json").write_text(json.dumps(BERT))
-  run("--from=hf:theirs", "--to=ours", "--dtype=float16")
-  run("--from=ours", "--to=hf:back")
+  (tmp_path / "published").mkdir()
+  save_file(bert(), tmp_path / "published/model.safetensors")
+  (tmp_path / "published/config.json").write_text(json.dumps(BERT))
+  run("--from=hf:published", "--to=imported", "--dtype=float16")
+  run("--from=imported", "--to=hf:back")
   assert {x.dtype for x in all_tensors(tmp_path / "back").values()} == {np.dtype(np.float16)}
 
 
@@ -237,9 +238,9 @@ def bert():
   return {name: draw.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def test_a_dry_run_writes_nothing(theirs, tmp_path, capsys):
+def test_a_dry_run_writes_nothing(published, tmp_path, capsys):
   before = sorted(tmp_path.rglob("*"))
-  run("--from=hf:theirs", "--to=ours", "--dry_run")
+  run("--from=hf:published", "--to=imported", "--dry_run")
   assert "model.layers.2.mlp.up_proj.weight" in capsys.readouterr().out
   assert sorted(tmp_path.rglob("*")) == before
 
@@ -298,13 +299,13 @@ def pointer(folder):
     (edit(model_type="mamba"), ["model_type = 'mamba'", "'llama'"]),
     (edit(model_type=["llama"]), ["model_type = ['llama']"]),
     (edit(architectures="Llama"), ["architectures = 'Llama' has to be a list"]),
-    (edit(num_hidden_layers="3"), ["theirs/config.json: num_hidden_layers = '3'"]),
+    (edit(num_hidden_layers="3"), ["published/config.json: num_hidden_layers = '3'"]),
     (edit(num_attention_heads=0), ["num_attention_heads = 0 has to be greater than 0"]),
     (edit(rms_norm_eps="1e-6"), ["rms_norm_eps = '1e-6' has to be a valid number"]),
     (edit(rope_scaling={"type": "yarn", "factor": 4.0}), ["rope_type = 'yarn'", "'llama3'"]),
     (
       edit(rope_scaling={"rope_type": "llama3"}),
-      ["theirs/config.json says nothing about rope_scaling.factor"],
+      ["published/config.json says nothing about rope_scaling.factor"],
     ),
     (edit(rope_scaling=["yarn"]), ["rope_scaling = ['yarn'] has to be a valid dictionary"]),
     (edit(quantization_config={"bits": 4}), ["quantization_config = {'bits': 4}", "dequantize()"]),
@@ -318,17 +319,17 @@ def pointer(folder):
     (lambda folder: (folder / "model.safetensors").unlink(), ["holds neither"]),
   ],
 )
-def test_one_clear_error_and_nothing_half_written(theirs, tmp_path, damage, messages):
-  damage(theirs)
+def test_one_clear_error_and_nothing_half_written(published, tmp_path, damage, messages):
+  damage(published)
   before = sorted(tmp_path.rglob("*"))
   with pytest.raises(ConfigurationError) as raised:
-    run("--from=hf:theirs", "--to=ours")
+    run("--from=hf:published", "--to=imported")
   for message in messages:
     assert message in str(raised.value)
   assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_nothing_half_written_when_it_stops_in_the_middle(theirs, tmp_path, monkeypatch):
+def test_nothing_half_written_when_it_stops_in_the_middle(published, tmp_path, monkeypatch):
   from t5x_style.checkpoints import array_writer
 
   def stop(self):
@@ -337,7 +338,7 @@ def test_nothing_half_written_when_it_stops_in_the_middle(theirs, tmp_path, monk
   monkeypatch.setattr(array_writer.ArrayWriter, "close", stop)
   before = sorted(tmp_path.rglob("*"))
   with pytest.raises(KeyboardInterrupt):
-    run("--from=hf:theirs", "--to=ours")
+    run("--from=hf:published", "--to=imported")
   assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -345,42 +346,42 @@ def test_nothing_half_written_when_it_stops_in_the_middle(theirs, tmp_path, monk
   ("arguments", "message"),
   [
     ([], "--from is not given"),
-    (["--from=hf:theirs"], "--to is not given"),
-    (["--from=theirs", "--to=ours"], "one of the two has to be hf:FOLDER"),
-    (["--from=hf:theirs", "--to=hf:ours"], "one of the two has to be hf:FOLDER"),
-    (["--from=hf:theirs", "--to=theirs"], "--to theirs exists and is not empty"),
-    (["--from=hf:theirs", "--to=."], "--to .: give the name of a new folder"),
-    (["--from=hf:theirs", "--to=theirs/config.json/x"], "x cannot be made: Not a directory"),
-    (["--from=hf:nowhere", "--to=ours"], "'nowhere' does not exist"),
-    (["--from=hf:theirs/config.json", "--to=ours"], "is a file"),
+    (["--from=hf:published"], "--to is not given"),
+    (["--from=published", "--to=imported"], "one of the two has to be hf:FOLDER"),
+    (["--from=hf:published", "--to=hf:imported"], "one of the two has to be hf:FOLDER"),
+    (["--from=hf:published", "--to=published"], "--to published exists and is not empty"),
+    (["--from=hf:published", "--to=."], "--to .: give the name of a new folder"),
+    (["--from=hf:published", "--to=published/config.json/x"], "x cannot be made: Not a directory"),
+    (["--from=hf:nowhere", "--to=imported"], "'nowhere' does not exist"),
+    (["--from=hf:published/config.json", "--to=imported"], "is a file"),
     (["--from=nowhere", "--to=hf:x"], "--from nowhere does not exist"),
-    (["--from=theirs", "--to=hf:x"], "is a Hugging Face folder; write --from hf:theirs"),
+    (["--from=published", "--to=hf:x"], "is a Hugging Face folder; write --from hf:published"),
     (["--from=.", "--to=hf:x"], "--from . holds no complete checkpoint"),
-    (["--from=theirs", "--to=hf:x", "--max_shard_size=5"], "write it as 500MB or 5GB"),
-    (["--from=hf:theirs", "--to=ours", "--dtype=int8"], "dtype"),
+    (["--from=published", "--to=hf:x", "--max_shard_size=5"], "write it as 500MB or 5GB"),
+    (["--from=hf:published", "--to=imported", "--dtype=int8"], "dtype"),
   ],
 )
-def test_mistakes(theirs, arguments, message):
+def test_mistakes(published, arguments, message):
   with pytest.raises(ConfigurationError) as raised:
     run(*arguments)
   assert message in str(raised.value)
 
 
-def test_a_checkpoint_of_another_model_is_refused(theirs, tmp_path):
-  run("--from=hf:theirs", "--to=ours")
+def test_a_checkpoint_of_another_model_is_refused(published, tmp_path):
+  run("--from=hf:published", "--to=imported")
   before = sorted(tmp_path.rglob("*"))
   with pytest.raises(ConfigurationError) as raised:
-    run("--from=ours", "--to=hf:x", "--gin_bindings=config.TransformerConfig.emb_dim = 6")
+    run("--from=imported", "--to=hf:x", "--gin_bindings=config.TransformerConfig.emb_dim = 6")
   assert "token_embed/embedding: saved (32, 8), by the configuration (32, 6)" in str(raised.value)
   assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_neither_tensorflow_nor_torch_is_needed(theirs):
+def test_neither_tensorflow_nor_torch_is_needed(published):
   program = """
 import sys
 from launch import convert
-convert.main(["launch.convert", "--from=hf:theirs", "--to=ours"])
-convert.main(["launch.convert", "--from=ours", "--to=hf:back"])
+convert.main(["launch.convert", "--from=hf:published", "--to=imported"])
+convert.main(["launch.convert", "--from=imported", "--to=hf:back"])
 found = {"tensorflow", "seqio", "torch", "transformers", "safetensors"} & set(sys.modules)
 assert not found, found
 """

@@ -1,4 +1,4 @@
-"""launch.convert: folders of any name, links, mounted disks, and what others have beside them."""
+"""launch.convert: folders of any name, links, mounted disks, and files that were there before."""
 
 import json
 import os
@@ -39,9 +39,9 @@ def arrays():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, arrays):
-  """The working directory; the model is in theirs/."""
+  """The working directory; the model is in published/."""
   monkeypatch.chdir(tmp_path)
-  make_model(tmp_path / "theirs", arrays)
+  make_model(tmp_path / "published", arrays)
   return tmp_path
 
 
@@ -63,13 +63,13 @@ def same(file, arrays):
 
 
 def test_names_of_every_kind(folder, arrays, capsys):
-  """What is imported there is what is read from there, by a run as by launch.convert."""
+  """A run and launch.convert both read what was imported there."""
   import jax
 
   from t5x_style.checkpoints.warm_start import initial_params
   from t5x_style.interop.huggingface import correspondence, model_folder
 
-  config = model_folder.open_folder("theirs").correspondence.config
+  config = model_folder.open_folder("published").correspondence.config
   flat = correspondence.abstract_params(config)
   one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   abstract = {}
@@ -83,20 +83,20 @@ def test_names_of_every_kind(folder, arrays, capsys):
   for name in names:
     make_model(folder / name, arrays)
     before = {*folder.iterdir()}
-    run(f"hf:{name}", f"{name}/ours/")
-    assert {path.name for path in (folder / name / "ours").iterdir()} == {
+    run(f"hf:{name}", f"{name}/imported/")
+    assert {path.name for path in (folder / name / "imported").iterdir()} == {
       *("state", "huggingface", "model.gin", "conversion.txt")
     }
-    run(f"{name}/ours", f"hf:{name}/new/back")
+    run(f"{name}/imported", f"hf:{name}/new/back")
     same(f"{name}/new/back/model.safetensors", arrays)
-    path = GinValues([f"{name}/ours/model.gin"]).macro("INITIAL_CHECKPOINT_PATH")
-    assert path == str(folder / name / "ours")
+    path = GinValues([f"{name}/imported/model.gin"]).macro("INITIAL_CHECKPOINT_PATH")
+    assert path == str(folder / name / "imported")
     params = initial_params(path, config, abstract)
     np.testing.assert_array_equal(
       params["token_embed"]["embedding"], arrays["model.embed_tokens.weight"]
     )
     assert {*folder.iterdir()} == before
-  assert "'--gin_file=two words/ours/model.gin'" in capsys.readouterr().out
+  assert "'--gin_file=two words/imported/model.gin'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -104,25 +104,25 @@ def test_names_of_every_kind(folder, arrays, capsys):
   [("a\\b", "has a backslash in it"), (os.fsdecode(b"bad\xff"), "is not UTF-8")],
 )
 def test_names_that_checkpoints_cannot_have(folder, arrays, name, reason, capsys):
-  """safetensors can be in such folders, the arrays of a checkpoint cannot."""
+  """safetensors can be in these folders, the arrays of a checkpoint cannot."""
   make_model(folder / name, arrays)
   before = sorted(folder.rglob("*"))
   with pytest.raises(ConfigurationError, match=reason):
-    run("hf:theirs", f"{name}/ours")
+    run("hf:published", f"{name}/imported")
   assert sorted(folder.rglob("*")) == before
-  run(f"hf:{name}", "ours")
-  run("ours", f"hf:{name}/back")
+  run(f"hf:{name}", "imported")
+  run("imported", f"hf:{name}/back")
   same(folder / name / "back/model.safetensors", arrays)
-  (folder / "ours").rename(folder / name / "ours")
+  (folder / "imported").rename(folder / name / "imported")
   with pytest.raises(ConfigurationError, match=reason):
-    run(f"{name}/ours", "hf:again")
+    run(f"{name}/imported", "hf:again")
 
 
 def test_a_link_to_an_empty_folder(folder, arrays):
   for name in ("first", "second"):
     (folder / f"disk/{name}").mkdir(parents=True)
     (folder / name).symlink_to(folder / f"disk/{name}")
-  run("hf:theirs", "first")
+  run("hf:published", "first")
   run("first", "hf:second")
   assert (folder / "first").is_symlink() and (folder / "disk/first/state").is_dir()
   same(folder / "disk/second/model.safetensors", arrays)
@@ -130,21 +130,21 @@ def test_a_link_to_an_empty_folder(folder, arrays):
 
 
 def test_a_link_to_nothing(folder):
-  (folder / "ours").symlink_to(folder / "nowhere")
+  (folder / "imported").symlink_to(folder / "nowhere")
   with pytest.raises(ConfigurationError, match="is a link to '.*nowhere', which does not"):
-    run("hf:theirs", "ours")
-  assert (folder / "ours").is_symlink() and not (folder / "nowhere").exists()
+    run("hf:published", "imported")
+  assert (folder / "imported").is_symlink() and not (folder / "nowhere").exists()
 
 
-def test_what_others_have_stays(folder, monkeypatch):
-  """Whatever it is called; also where the conversion fails."""
-  (folder / ".ours.part").mkdir()
-  (folder / ".ours.part/mine.txt").write_text("mine")
+def test_other_files_stay(folder, monkeypatch):
+  """Whatever their names are, also if the conversion fails."""
+  (folder / ".imported.part").mkdir()
+  (folder / ".imported.part/mine.txt").write_text("mine")
   (folder / "empty").mkdir()
-  run("hf:theirs", "ours")
-  mode = (folder / "ours").stat().st_mode
-  assert mode == (folder / "theirs").stat().st_mode  # As of any new folder.
-  assert (folder / ".ours.part/mine.txt").read_text() == "mine"
+  run("hf:published", "imported")
+  mode = (folder / "imported").stat().st_mode
+  assert mode == (folder / "published").stat().st_mode  # That of any new folder.
+  assert (folder / ".imported.part/mine.txt").read_text() == "mine"
 
   from t5x_style.checkpoints import array_writer
 
@@ -155,14 +155,14 @@ def test_what_others_have_stays(folder, monkeypatch):
   before = sorted(folder.rglob("*"))
   for target in ("empty", "new/folder"):
     with pytest.raises(ConfigurationError, match="No space left on device"):
-      run("hf:theirs", target)
+      run("hf:published", target)
     assert sorted(folder.rglob("*")) == before
 
 
 def test_not_among_checkpoints(folder):
-  run("hf:theirs", "ours")
+  run("hf:published", "imported")
   (folder / "run/checkpoints").mkdir(parents=True)
-  (folder / "ours").rename(folder / "run/checkpoints/7")
+  (folder / "imported").rename(folder / "run/checkpoints/7")
   for target in ("hf:run/checkpoints/hf", "hf:run/checkpoints/7/hf"):
     with pytest.raises(ConfigurationError, match="is among the checkpoints of run"):
       run("run", target)
@@ -171,4 +171,4 @@ def test_not_among_checkpoints(folder):
 @pytest.mark.parametrize("target", ["..", "nowhere/..", "/", "~no_such_user/x"])
 def test_no_name_for_a_folder(folder, target):
   with pytest.raises(ConfigurationError, match="--to "):
-    run("hf:theirs", target)
+    run("hf:published", target)

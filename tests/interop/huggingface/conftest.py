@@ -1,4 +1,4 @@
-"""Small models of transformers, every parameter random, and the inputs both sides are given."""
+"""Small random models of transformers, and inputs for them and for the same models here."""
 
 import functools
 import json
@@ -107,7 +107,7 @@ MODELS = {
 }
 
 
-# Without ties transformers has a second bias of the head, which its forward pass does not use.
+# Untied models of transformers have a second bias of the head, which no forward pass uses.
 UNTIED = {
   "bert_untied": ("BertForMaskedLM", BERT | {"tie_word_embeddings": False}),
   "roberta_untied": ("RobertaForMaskedLM", BERT | {"tie_word_embeddings": False}),
@@ -149,7 +149,7 @@ def pretrained(tmp_path_factory):
 
 
 def randomise(torch, model, seed):
-  """Other numbers everywhere: transformers begins with biases of 0 and norms of 1."""
+  """Replaces all numbers: transformers initialises biases with 0 and norms with 1."""
   draw = torch.Generator().manual_seed(seed)
   with torch.no_grad():
     for name, x in model.named_parameters():
@@ -160,7 +160,7 @@ def randomise(torch, model, seed):
 
 
 def parameters(folder):
-  """{keys: array} of an opened folder, by the views alone."""
+  """{keys: array} of an opened folder, read through the views of its rules."""
   found = {}
   for keys, parts in folder.correspondence.places.items():
     arrays = [np.array(folder.view(rule)) for _, rule in parts]
@@ -179,7 +179,7 @@ def tree(arrays):
 
 
 def random_parameters(config, seed=0):
-  """Parameters of ours, none of them 0 or 1."""
+  """Random parameters {keys: array} of a model here, none of them 0 or 1."""
   draw = np.random.default_rng(seed)
   arrays = {}
   for keys, x in correspondence.abstract_params(config).items():
@@ -205,8 +205,8 @@ def make_inputs(config, seed=0):
   return {"tokens": tokens * mask, "mask": mask, "types": types, "decoder": decoder}
 
 
-def ours(config, arrays, inputs):
-  """Logits or, of a model without a head, hidden states; and the logits of pairs, or None."""
+def outputs_here(config, arrays, inputs):
+  """The logits (hidden states without a head) of a model here, and those of pairs or None."""
   batch = {"decoder_input_tokens": inputs["tokens"]}
   if config.num_encoder_layers:
     batch = {"encoder_input_tokens": inputs["tokens"], "encoder_segment_ids": inputs["mask"]}
@@ -226,8 +226,8 @@ def _forward(config):
   return jax.jit(lambda params, batch: model.apply({"params": params}, batch))
 
 
-def theirs(model, config, inputs):
-  """The same from a model of transformers."""
+def outputs_there(model, config, inputs):
+  """The same of a model of transformers."""
   import torch
 
   given = {"input_ids": inputs["tokens"], "attention_mask": inputs["mask"]}
@@ -243,41 +243,41 @@ def theirs(model, config, inputs):
 
 
 def where_it_counts(scores, config, inputs):
-  """Those that mean something: of a single stack none of padding."""
+  """The scores without those of padding, which only encoder-decoders ignore themselves."""
   return scores if config.architecture == "encoder_decoder" else scores[inputs["mask"] > 0]
 
 
 @pytest.fixture
-def run_ours():
-  """An opened folder -> what the model here computes of the usual inputs."""
+def run_here():
+  """An opened folder -> the outputs of the model here."""
 
   def run(folder):
     config = folder.correspondence.config
     inputs = make_inputs(config)
-    return where_it_counts(ours(config, parameters(folder), inputs)[0], config, inputs)
+    return where_it_counts(outputs_here(config, parameters(folder), inputs)[0], config, inputs)
 
   return run
 
 
 @pytest.fixture
-def run_theirs():
-  """(model of transformers, our config) -> what it computes of the usual inputs."""
+def run_transformers():
+  """(model of transformers, config here) -> the outputs of transformers."""
 
   def run(model, config):
     inputs = make_inputs(config)
-    return where_it_counts(theirs(model, config, inputs)[0], config, inputs)
+    return where_it_counts(outputs_there(model, config, inputs)[0], config, inputs)
 
   return run
 
 
 @pytest.fixture
 def compare():
-  """(model of transformers, config, our arrays) -> both give the same, within 1e-4."""
+  """(model of transformers, config, parameters here): asserts equal outputs, within 1e-4."""
 
   def check(model, config, arrays):
     inputs = make_inputs(config)
-    wanted, wanted_pairs = theirs(model, config, inputs)
-    found, found_pairs = ours(config, arrays, inputs)
+    wanted, wanted_pairs = outputs_there(model, config, inputs)
+    found, found_pairs = outputs_here(config, arrays, inputs)
     wanted, found = (where_it_counts(x, config, inputs) for x in (wanted, found))
     assert np.abs(wanted).max() > 0.3
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
@@ -303,7 +303,7 @@ def draw_parameters():
 
 
 def alter_settings(folder, *removed, **changes):
-  """Of config.json."""
+  """Removes and sets keys of config.json."""
   file = folder / "config.json"
   values = json.loads(file.read_text())
   file.write_text(json.dumps({k: x for k, x in values.items() if k not in removed} | changes))
@@ -321,7 +321,7 @@ def draw_inputs():
 
 @pytest.fixture
 def export_and_load(tmp_path):
-  """(config, our arrays) -> the model that transformers reads, and what it says of the reading."""
+  """(config, parameters) -> the exported model in transformers, and its loading info."""
   pytest.importorskip("torch")
   transformers = pytest.importorskip("transformers")
 

@@ -1,4 +1,4 @@
-"""The keys of config.json: each that transformers reads is used, harmless or refused."""
+"""The keys of config.json: each key that transformers reads is used, harmless or refused."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ NAMES = (
   *("t5", "t5_1_1", "mt5", "bart", "bert", "roberta", "albert_masked", "modernbert", "gpt2"),
   *("llama", "llama_stretched", "qwen3_windows"),
 )
-# What transformers reads and what changes nothing of what a trained model computes.
+# Keys that transformers reads and that do not change what a trained model computes.
 HARMLESS = {
   # names, versions, dtypes, what is returned, how it is computed
   *("model_type", "architectures", "transformers_version", "name_or_path", "dtype", "torch_dtype"),
@@ -28,19 +28,19 @@ HARMLESS = {
   *("embd_pdrop", "embedding_dropout", "hidden_dropout_prob", "encoder_layerdrop"),
   *("decoder_layerdrop", "initializer_factor", "initializer_cutoff_factor", "init_std"),
   *("initializer_range", "sparse_prediction", "sparse_pred_ignore_index", "layerdrop"),
-  # other heads than those known here
+  # of heads that models here do not have
   *("classifier_dropout", "classifier_dropout_prob", "classifier_pooling", "id2label"),
   *("label2id", "num_labels", "problem_type", "summary_activation", "summary_first_dropout"),
   *("summary_proj_to_labels", "summary_type", "summary_use_proj"),
-  # ids that a tokenizer and generation work with
+  # ids for tokenizers and generation
   *("bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id"),
   *("decoder_start_token_id", "forced_eos_token_id", "start_token_id"),
-  # looked for in models of all kinds, used in those of others
+  # read in models of every kind, used in other kinds only
   *("vision_aspect_ratio", "vision_feature_layer", "vision_feature_select_strategy"),
   *("mlp_layer_types", "mtp_layer_types", "head_dim", "num_heads", "ffn_dim", "layer_types"),
   *("is_decoder", "is_encoder_decoder", "is_causal", "per_layer_config", "rope_parameters"),
   *("max_position_embeddings", "original_max_position_embeddings"),
-  # of the classes, not of files
+  # attributes of the classes, not keys of files
   *("attribute_map", "sub_configs", "sub_configs_defaults", "is_heterogeneous", "default_theta"),
   *("default_rope_type", "ignore_keys_at_rope_validation"),
 }
@@ -73,7 +73,7 @@ SPECIAL["rope_scaling"] = SPECIAL["rope_parameters"]
 
 @pytest.fixture
 def copy(pretrained, tmp_path):
-  """name -> (class of transformers' model, a copy of its folder)."""
+  """name -> (the class in transformers, a copy of the model's folder)."""
 
   def make(name):
     model, path = pretrained(name)
@@ -84,8 +84,8 @@ def copy(pretrained, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_list_of_keys_is_closed(name, copy, run_theirs, monkeypatch):
-  """Whatever transformers asks its configuration for while it reads and runs a model is known."""
+def test_the_list_of_keys_is_closed(name, copy, run_transformers, monkeypatch):
+  """Every attribute that transformers reads of its configuration in a forward pass is known."""
   model_class, folder = copy(name)
   config_class, read = model_class.config_class, set()
   get = config_class.__getattribute__
@@ -97,7 +97,7 @@ def test_the_list_of_keys_is_closed(name, copy, run_theirs, monkeypatch):
   config = model_folder.open_folder(folder).correspondence.config
   with monkeypatch.context() as patched:
     patched.setattr(config_class, "__getattribute__", record)
-    run_theirs(model_class.from_pretrained(folder).eval(), config)
+    run_transformers(model_class.from_pretrained(folder).eval(), config)
   form = family_registry.keys_of(ConfigJson.read(folder))
   known = form.model_fields.keys() | form.OTHER_NAMES.keys() | HARMLESS
   of_files = {key for key in read if not key.startswith("_") and not callable_in(config_class, key)}
@@ -120,33 +120,32 @@ def callable_in(config_class, name):
     ("roberta", {"pad_token_id": 5}),  # Some of the tokens are 5.
   ],
 )
-def test_what_transformers_reads(name, changes, copy, change_settings, run_ours, run_theirs):
+def test_what_transformers_reads(name, changes, copy, change_settings, run_here, run_transformers):
   model_class, folder = copy(name)
-  before = run_ours(model_folder.open_folder(folder))
+  before = run_here(model_folder.open_folder(folder))
   absent = [key for key, value in changes.items() if value is None]
   change_settings(folder, *absent, **{k: x for k, x in changes.items() if k not in absent})
   opened = model_folder.open_folder(folder)
-  found = run_ours(opened)
+  found = run_here(opened)
   assert np.abs(found - before).max() > 1e-3
-  wanted = load_and_run(model_class, folder, opened.correspondence.config, run_theirs)
+  wanted = load_and_run(model_class, folder, opened.correspondence.config, run_transformers)
   np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
 
 
 def test_defaults_are_those_of_transformers():
-  """Whatever a file is silent about."""
   transformers = pytest.importorskip("transformers")
   for name, family in family_registry.FAMILIES.items():
-    theirs = transformers.AutoConfig.for_model(name)
+    defaults = transformers.AutoConfig.for_model(name)
     for key, field in family.KEYS[name].model_fields.items():
-      if field.default is not None and hasattr(theirs, key):
-        wanted = getattr(theirs, key)
+      if field.default is not None and hasattr(defaults, key):
+        wanted = getattr(defaults, key)
         if name == "qwen3" and key == "sliding_window":
-          wanted = 4096  # It is None after it has been read beside use_sliding_window = False.
+          wanted = 4096  # transformers sets it to None if use_sliding_window is False.
         if name != "modernbert" or key != "sliding_window":
           assert field.default == wanted, (name, key)
 
 
-def test_windows_of_qwen3_that_the_file_leaves_open():
+def test_windows_of_qwen3_that_the_file_does_not_list():
   values = {"model_type": "qwen3", "num_hidden_layers": 30, "use_sliding_window": True}
   fields = llama.from_config_json(ConfigJson(values), {})
   assert fields["attention_windows"] == (None,) * 28 + (4095,) * 2
@@ -155,8 +154,8 @@ def test_windows_of_qwen3_that_the_file_leaves_open():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_every_key_with_other_values(name, copy, run_ours, run_theirs):
-  """Either a key is refused, or both sides compute the same, or transformers itself fails."""
+def test_every_key_with_other_values(name, copy, run_here, run_transformers):
+  """A key is refused, or both compute the same, or transformers itself fails."""
   model_class, folder = copy(name)
   file = folder / "config.json"
   values = json.loads(file.read_text())
@@ -175,11 +174,11 @@ def test_every_key_with_other_values(name, copy, run_ours, run_theirs):
       except UserError:
         continue
       config = opened.correspondence.config
-      wanted = load_and_run(model_class, folder, config, run_theirs)
+      wanted = load_and_run(model_class, folder, config, run_transformers)
       if wanted is None:
         continue
       accepted += 1
-      found = run_ours(opened)
+      found = run_here(opened)
       error = np.abs(found - wanted).max()
       if not error < 1e-4 * max(1, np.abs(wanted).max()):
         wrong.append(f"{key} = {change!r}: {error}")
@@ -188,7 +187,7 @@ def test_every_key_with_other_values(name, copy, run_ours, run_theirs):
 
 
 def lists(key, values):
-  """Kinds of layers, as many as there are layers, and one less."""
+  """Values of layer_types: one per layer, or one too few."""
   if key != "layer_types":
     return []
   layers = next(
@@ -202,7 +201,7 @@ def lists(key, values):
 
 
 def load_and_run(model_class, folder, config, run):
-  """What transformers computes; None where it fails or where weights do not fit."""
+  """What transformers computes; None if it fails or the weights do not fit."""
   try:
     model, info = model_class.from_pretrained(folder, dtype="float32", output_loading_info=True)
     if any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")):

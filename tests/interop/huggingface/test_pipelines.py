@@ -1,4 +1,4 @@
-"""What launch.convert writes, used as people use it."""
+"""A folder that launch.convert wrote, in a transformers pipeline."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ RUNS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", RUNS)
-def test_a_run_of_ours_in_a_pipeline(task, tmp_path, monkeypatch, draw_parameters):
+def test_an_exported_run_in_a_pipeline(task, tmp_path, monkeypatch, draw_parameters):
   pytest.importorskip("torch")
   transformers = pytest.importorskip("transformers")
   monkeypatch.chdir(tmp_path)
@@ -45,7 +45,7 @@ def test_a_run_of_ours_in_a_pipeline(task, tmp_path, monkeypatch, draw_parameter
     found = pipe("def f([MASK]):")
     assert len(found) == 5 and all(np.isfinite(x["score"]) for x in found)
     return
-  assert tokenizer("import os").input_ids[0] == 0  # What our decoders are given first.
+  assert tokenizer("import os").input_ids[0] == 0  # The first input of decoders here.
   (found,) = pipe("import os", max_new_tokens=5, do_sample=False)
   assert found["generated_text"].startswith("import os")
   assert len(found["generated_text"]) > len("import os")

@@ -1,4 +1,4 @@
-"""safetensors files against the library of that name, and what is said of damaged ones."""
+"""safetensors files against the library of that name, and messages about damaged ones."""
 
 import json
 import struct

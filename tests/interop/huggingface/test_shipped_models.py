@@ -18,7 +18,7 @@ FILES = {
   if path.name != "family.gin" and path != FOLDER / "base.gin"
 }
 LACKING = {
-  "encoder_only_mini.gin": "transformers has no BERT with norms in front of layers",
+  "encoder_only_mini.gin": "transformers has no BERT with norms before layers",
 }
 # One of each kind; the other files differ from these in sizes.
 KINDS = (
@@ -29,12 +29,12 @@ KINDS = (
 
 
 def shrunk(config):
-  """Of the same structure, and of sizes that a test has the time for."""
+  """The same structure at sizes that run in a test."""
   heads, head_dim = 4, 8
   like = config.emb_dim == config.num_heads * config.head_dim
   layers = {
     name: min(getattr(config, name), most)
-    # Not whole cycles of windows, and not as many on both sides.
+    # Not whole cycles of windows, and different numbers on both sides.
     for name, most in (("num_encoder_layers", 4), ("num_decoder_layers", 3))
   }
   windows = tuple(window and 2 for window in config.attention_windows)

@@ -1,4 +1,4 @@
-"""Layouts: a tensor of theirs seen as a parameter of ours."""
+"""Layouts: a tensor of a file, seen as a parameter."""
 
 import numpy as np
 import pytest
@@ -22,13 +22,13 @@ SIZES = {"D": 5, "N": 2, "H": 3, "F": 7}
 def test_views(layout, parts, shape, wanted):
   rule = TensorRule("x", "y", layout, part=min(1, parts - 1), parts=parts)
   tensor = np.random.default_rng(0).normal(size=shape)
-  theirs, ours = rule.shapes(SIZES)
-  assert theirs == shape
+  of_tensor, of_parameter = rule.shapes(SIZES)
+  assert of_tensor == shape
   view = rule.view(tensor, SIZES)
-  assert view.shape == ours
+  assert view.shape == of_parameter
   np.testing.assert_array_equal(view, wanted(tensor))
   assert np.shares_memory(view, tensor)
-  view[...] = 0  # Assigning writes into theirs.
+  view[...] = 0  # Assigning writes into the tensor.
   assert (tensor == 0).sum() == view.size
 
 

@@ -1,4 +1,4 @@
-"""Tokenizers made of a run's vocabularies: the same ids in the libraries of Hugging Face."""
+"""Tokenizers made from a run's vocabulary: the package tokenizers gives the same ids."""
 
 import inspect
 import json
@@ -30,18 +30,18 @@ def test_ids_and_text_of_the_shipped_vocabulary(tmp_path, shipped):
   ids = tokenizer_export.write(
     tmp_path, RunVocabulary(shipped, 128, ("[NLU]",)), architecture="encoder_only"
   )
-  ours = sentencepiece.SentencePieceProcessor(model_proto=shipped)
-  theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-  assert theirs.get_vocab_size() == 8320
-  assert theirs.token_to_id("<extra_id_0>") == 8319
-  assert theirs.token_to_id("<extra_id_126>") == 8193
-  assert theirs.token_to_id("[NLU]") == 8192
+  processor = sentencepiece.SentencePieceProcessor(model_proto=shipped)
+  tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+  assert tokenizer.get_vocab_size() == 8320
+  assert tokenizer.token_to_id("<extra_id_0>") == 8319
+  assert tokenizer.token_to_id("<extra_id_126>") == 8193
+  assert tokenizer.token_to_id("[NLU]") == 8192
   for text in TEXTS:
-    encoded = theirs.encode(text, add_special_tokens=False).ids
-    assert encoded == ours.encode(text), text[:40]
-    assert theirs.decode(encoded, skip_special_tokens=False) == text
-  assert ids["mask_token_id"] == ours.piece_to_id("[MASK]")
-  around = theirs.encode("a [MASK]").tokens
+    encoded = tokenizer.encode(text, add_special_tokens=False).ids
+    assert encoded == processor.encode(text), text[:40]
+    assert tokenizer.decode(encoded, skip_special_tokens=False) == text
+  assert ids["mask_token_id"] == processor.piece_to_id("[MASK]")
+  around = tokenizer.encode("a [MASK]").tokens
   assert around[0] == "[CLS]" and around[-2:] == ["[MASK]", "[SEP]"]
 
 
@@ -49,26 +49,26 @@ def test_ids_and_text_of_the_shipped_vocabulary(tmp_path, shipped):
   ("architecture", "first", "last"),
   [("decoder_only", [0], []), ("encoder_decoder", [], [1])],
 )
-def test_what_stands_around_a_text(tmp_path, shipped, architecture, first, last):
+def test_special_tokens_around_a_text(tmp_path, shipped, architecture, first, last):
   ids = tokenizer_export.write(tmp_path, RunVocabulary(shipped, 10), architecture)
-  theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-  plain = theirs.encode("import os", add_special_tokens=False).ids
-  assert theirs.encode("import os").ids == [*first, *plain, *last]
+  tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+  plain = tokenizer.encode("import os", add_special_tokens=False).ids
+  assert tokenizer.encode("import os").ids == [*first, *plain, *last]
   assert ids.get("bos_token_id") == (0 if first else None) and ids["eos_token_id"] == 1
 
 
 def test_bytes(tmp_path):
   tokenizer_export.write(tmp_path, RunVocabulary(None, 125), "encoder_decoder")
-  theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+  tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
   for text in TEXTS:
-    encoded = theirs.encode(text, add_special_tokens=False).ids
+    encoded = tokenizer.encode(text, add_special_tokens=False).ids
     assert encoded == [3 + byte for byte in text.encode()]
-    assert theirs.decode(encoded) == text
-  assert theirs.token_to_id("<extra_id_0>") == 383
+    assert tokenizer.decode(encoded) == text
+  assert tokenizer.token_to_id("<extra_id_0>") == 383
 
 
 def test_a_vocabulary_as_t5_has_it(tmp_path):
-  """Spaces as U+2581, one put in front, several made one, NFKC; user-defined pieces."""
+  """Spaces as U+2581, a dummy prefix, merged spaces, NFKC, and user-defined pieces."""
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter("\n".join(TEXTS).splitlines()),
     model_prefix=str(tmp_path / "t5"),
@@ -82,14 +82,14 @@ def test_a_vocabulary_as_t5_has_it(tmp_path):
   )
   content = (tmp_path / "t5.model").read_bytes()
   tokenizer_export.write(tmp_path, RunVocabulary(content, 100), "encoder_decoder")
-  ours = sentencepiece.SentencePieceProcessor(model_proto=content)
-  theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+  processor = sentencepiece.SentencePieceProcessor(model_proto=content)
+  tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
   for text in ["def f(x):", "  two  spaces ", "ﬁne ① text", *TEXTS[0].splitlines()[:80]]:
-    assert theirs.encode(text, add_special_tokens=False).ids == ours.encode(text), text
+    assert tokenizer.encode(text, add_special_tokens=False).ids == processor.encode(text), text
 
 
 SYMBOLS = ["<sep>", "NewYork", "re", "3", "日本", "🙂", "\u2581the", "[MASK]", "\u2581<extra_id_1>"]
-# What normalisation changes elsewhere.
+# Characters that normalisation changes in texts.
 SYMBOLS += ["\n", "①", "\t"]
 
 
@@ -103,7 +103,7 @@ SYMBOLS += ["\n", "①", "\t"]
   ],
 )
 def test_user_defined_pieces(tmp_path, options):
-  """They are found wherever they are in a text, in preference to all other pieces."""
+  """They are found everywhere in a text, before all other pieces."""
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter("\n".join(TEXTS).splitlines()),
     model_prefix=str(tmp_path / "own"),
@@ -113,19 +113,19 @@ def test_user_defined_pieces(tmp_path, options):
   )
   content = (tmp_path / "own.model").read_bytes()
   tokenizer_export.write(tmp_path, RunVocabulary(content, 0), "encoder_decoder")
-  ours = sentencepiece.SentencePieceProcessor(model_proto=content)
-  theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+  processor = sentencepiece.SentencePieceProcessor(model_proto=content)
+  tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
   plain = [s.replace("\u2581", " ") for s in SYMBOLS if s != "[MASK]"]
   texts = [f"{a}{b} {a} {b}x{a}  return{b}" for a in plain for b in [*plain, "return", ""]]
   for text in texts:
-    ids = theirs.encode(text, add_special_tokens=False).ids
-    assert ids == ours.encode(text), text
-  assert theirs.encode("a[MASK]b").tokens.count("[MASK]") == 1
-  lines = theirs.encode("the end\n<sep>\treturn\n").ids
-  assert theirs.decode(lines) == "the end\n<sep>\treturn\n"
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    assert ids == processor.encode(text), text
+  assert tokenizer.encode("a[MASK]b").tokens.count("[MASK]") == 1
+  lines = tokenizer.encode("the end\n<sep>\treturn\n").ids
+  assert tokenizer.decode(lines) == "the end\n<sep>\treturn\n"
 
 
-def test_sentinels_that_are_the_models_own(tmp_path):
+def test_sentinels_in_the_model(tmp_path):
   """transformers appends none to mT5's, and as many to T5's as tokenizer_config.json says."""
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(TEXTS[0].splitlines()),
@@ -144,7 +144,7 @@ def test_sentinels_that_are_the_models_own(tmp_path):
   assert tokenizer_export.appended_sentinels(tmp_path) == 0
 
 
-def test_nothing_is_written_of_a_tokenizer_that_differs(tmp_path):
+def test_a_tokenizer_that_differs_is_not_written(tmp_path):
   """A piece with a space in it is never found, but saves its capitals from normalisation."""
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(TEXTS[0].splitlines()),
@@ -165,7 +165,7 @@ def test_nothing_is_written_of_a_tokenizer_that_differs(tmp_path):
   assert not [*(tmp_path / "new").iterdir()]
 
 
-def test_what_a_tokenizer_json_cannot_repeat_is_said(tmp_path):
+def test_a_kind_that_a_tokenizer_json_cannot_have_is_named(tmp_path):
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(TEXTS[0].splitlines()),
     model_prefix=str(tmp_path / "bpe"),

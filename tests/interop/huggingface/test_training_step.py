@@ -22,13 +22,13 @@ def t5(inputs, weights):
     "decoder_target_tokens": targets,
     "decoder_loss_weights": weights,
   }
-  theirs = {
+  given = {
     "input_ids": tokens,
     "attention_mask": inputs["mask"],
     "decoder_input_ids": decoder,
     "labels": np.where(weights > 0, targets, IGNORED),
   }
-  return batch, theirs
+  return batch, given
 
 
 def bert(inputs, weights):
@@ -44,18 +44,18 @@ def bert(inputs, weights):
     "encoder_loss_weights": weights,
     "pair_labels": pairs,
   }
-  theirs = {
+  given = {
     "input_ids": tokens,
     "attention_mask": inputs["mask"],
     "token_type_ids": inputs["types"],
     "labels": np.where(weights > 0, targets, IGNORED),
     "next_sentence_label": pairs,
   }
-  return batch, theirs
+  return batch, given
 
 
 def gpt2(inputs, weights):
-  """Say the next token: theirs shifts the labels itself. The second row ends early."""
+  """Say the next token: given shifts the labels itself. The second row ends early."""
   tokens = inputs["tokens"]
   weights = weights[:, 1:] * inputs["mask"][:, 1:]
   batch = {
@@ -91,10 +91,10 @@ def test_loss_and_gradients_of_a_training_step(
   step = jax.jit(jax.value_and_grad(lambda p: loss(p, batch, loss.scales(batch))[0]))
   found, gradients = step(params)
 
-  expected, their_gradients = torch_step(model, given)
+  expected, wanted_gradients = torch_step(model, given)
   assert float(found) == pytest.approx(expected, rel=1e-5)
   for keys, parts in there.places.items():
-    views = [rule.view(their_gradients[rule.tensor], there.sizes) for _, rule in parts]
+    views = [rule.view(wanted_gradients[rule.tensor], there.sizes) for _, rule in parts]
     wanted = views[0] if parts[0][0].index is None else np.stack(views)
     got = gradients
     for key in keys:

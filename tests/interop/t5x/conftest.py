@@ -1,4 +1,4 @@
-"""T5X checkpoints, written by its own libraries in its layouts, and its forward pass in numpy."""
+"""T5X checkpoints in all layouts, written with T5X's libraries, and its forward pass in NumPy."""
 
 import flax.serialization
 import flax.traverse_util
@@ -13,7 +13,7 @@ LAYERS = {"encoder": 3, "decoder": 2}
 
 
 def t5x_parameters(gated=True, tied=False, dtype=np.float32):
-  """{"encoder/layers_0/mlp/wi_0/kernel": array} under T5X's names, at a size that tests show."""
+  """{"encoder/layers_0/mlp/wi_0/kernel": array} under T5X's names, of a small model."""
   random = np.random.default_rng(0)
   shapes = {"token_embedder/embedding": (V, D)}
   if not tied:

@@ -1,4 +1,4 @@
-"""T5X checkpoints in all their layouts: the same numbers come out; what does not fit is named."""
+"""T5X checkpoints in all layouts: the model computes the same; what does not fit is named."""
 
 import flax.linen as nn
 import jax
@@ -50,10 +50,10 @@ def logits(config, params):
 
 
 def assert_computes_the_same(path, params, **changes):
-  ours = logits(*read(path, **changes))
-  theirs = files.t5x_logits(params, INPUTS, DECODER_INPUTS)
-  assert np.abs(theirs).max() > 1
-  np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5)
+  found = logits(*read(path, **changes))
+  wanted = files.t5x_logits(params, INPUTS, DECODER_INPUTS)
+  assert np.abs(wanted).max() > 1
+  np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
 
 
 def test_t5_1_1_computes_what_t5x_does(tmp_path):
