@@ -1,4 +1,4 @@
-"""What a run feeds its model, measured on its real data: examples, counts and rates."""
+"""Measures the data of a run: examples, token counts, corruption, packing and speed."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import seqio
 from t5x_style.data import converters, iterator, loader, pipeline, skip_counts
 from t5x_style.data.tokenizers import special_tokens, vocabulary_coverage
 
-# What a token is, for those who look at it.
+# What a token is to somebody who looks at it.
 KINDS = ("kept", "hidden", "masked", "randomised", "sentinel", "mode", "special", "padding")
 _MODES = ("[R]", "[S]", "[X]", "[NLU]", "[S2S]", "[NLG]")
 _ROWS = 16
 
 
 class Tokens(NamedTuple):
-  """Some tokens of a row, [L] each, padding at the end left out."""
+  """Tokens of a row, [L] each, without the padding at its end."""
 
   ids: list[int]
   kinds: list[str]
-  weights: list[float]  # above zero where the token is to be predicted
+  weights: list[float]  # above zero: the token carries loss
 
 
 class Example(NamedTuple):
-  """One row. Where examples of the user's own share it, all of them."""
+  """One row; it may hold several packed examples of a user's own task."""
 
-  raw: Tokens | None  # the window of text, "hidden" marking what is to be found out
+  raw: Tokens | None  # the window of text; the model has to predict its "hidden" tokens
   inputs: Tokens  # what an encoder reads, or a decoder's whole row, shifted right
   targets: Tokens
   features: Mapping[str, np.ndarray]  # the row as the model gets it
@@ -39,16 +39,16 @@ class Example(NamedTuple):
 
 @dataclasses.dataclass
 class Sums:
-  """Added up over rows; `+` adds, `*` weighs."""
+  """Sums over rows; `+` adds two of them, `*` multiplies all by a weight."""
 
   rows: float = 0.0
   raw: float = 0.0
   inputs: float = 0.0  # tokens that are read
   targets: float = 0.0  # tokens that carry loss
-  hidden: float = 0.0  # raw tokens to be found out
-  filled: float = 0.0  # positions, of both sides, that are not padding
-  positions: float = 0.0
-  spans: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(1))  # of each length
+  hidden: float = 0.0  # raw tokens that are to be predicted
+  filled: float = 0.0  # positions of both sides that are not padding
+  positions: float = 0.0  # of both sides
+  spans: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(1))  # number, by length
 
   def __add__(self, other: Sums) -> Sums:
     sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in _PLAIN}
@@ -66,14 +66,14 @@ _PLAIN = [field for field in dataclasses.fields(Sums) if field.name != "spans"]
 
 @dataclasses.dataclass(frozen=True)
 class Preview:
-  """A run's data, or one component of it.
+  """Figures and examples of a run's data, or of one component of it.
 
   Attributes:
     name: of the objective or component; rate: its share of the rows.
-    seconds: in which the rows were made, text read and tokenised.
-    counts: documents and windows that were read and skipped; {} for tasks of the user's own.
+    seconds: the time it took to make the rows, with reading and tokenizing the text.
+    counts: documents and windows that were read and skipped; {} for a user's own task.
     components: the parts of a mixture; () for a single objective.
-    coverage: how the vocabulary covers the first documents; None where that cannot be told.
+    coverage: how much of the first documents the vocabulary can spell; None if unknown.
   """
 
   name: str
@@ -86,13 +86,13 @@ class Preview:
   coverage: vocabulary_coverage.Coverage | None = None
 
   def values(self) -> dict[str, Any]:
-    """The figures; tokens are means over rows.
+    """Returns the figures; numbers of tokens are means over rows.
 
-    raw_tokens are those of the window, input_tokens what is read (a decoder reads its whole row),
-    target_tokens what carries loss; signal_density = target_tokens / raw_tokens; corruption_rate
-    is the share of the raw tokens that is hidden; unknown_text that of the text which the
-    vocabulary cannot spell, None where that is not known; packing_density that of all positions
-    which is not padding; span_lengths {length in raw tokens: share of the spans}.
+    raw_tokens: of the window; input_tokens: that are read (a decoder reads its whole row);
+    target_tokens: that carry loss; signal_density: target_tokens / raw_tokens; corruption_rate: the
+    share of the raw tokens that is hidden; unknown_text: the share of the text that the vocabulary
+    cannot spell, None if unknown; packing_density: the share of all positions that is not padding;
+    span_lengths: {length in raw tokens: share of the spans}.
     """
     sums, rows = self.sums, max(self.sums.rows, 1e-9)
     count = sums.spans.sum()
@@ -113,7 +113,7 @@ class Preview:
     }
 
   def json(self) -> dict[str, Any]:
-    """`values`, the examples as token ids, and the same of each component."""
+    """Returns `values` and the examples as token ids, also of each component."""
     result: dict[str, Any] = {"objective": self.name, "rate": self.rate, **self.values()}
     result["examples"] = [
       {
@@ -132,19 +132,19 @@ class Preview:
 def preview(
   dataset: loader.Dataset, examples: int = 2, rows: int = 1024, seconds: float = 5.0
 ) -> Preview:
-  """Looks at the data of a run, as it comes in training.
+  """Measures the data of a run as it is in training.
 
   Args:
-    dataset: of `loader.load`.
-    examples: to show, of each component.
-    rows: to count, of each component, or as many as are made in `seconds`.
+    dataset: from `loader.load`.
+    examples: how many to keep of each component.
+    rows: how many to count of each component; fewer if they take longer than `seconds`.
   """
   parts = [
     _part(dataset, index, examples, rows, seconds) for index in range(len(dataset.pipeline.parts))
   ]
   if len(parts) == 1:
     return parts[0]
-  # Rows are drawn at the rates: a component counts with its share of them.
+  # A component counts with its rate, its share of the rows.
   sums = functools.reduce(Sums.__add__, (p.sums * (p.rate / p.sums.rows) for p in parts))
   took = sum(p.seconds * p.rate / p.sums.rows for p in parts)
   counts = {k: sum(p.counts.get(k, 0) for p in parts) for k in parts[0].counts}
@@ -153,13 +153,13 @@ def preview(
 
 
 def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds: float) -> Preview:
-  """One component: its own stream, as it is before components are mixed."""
+  """Measures one component: its stream before components are mixed."""
   whole = dataset.pipeline
   task, rate = whole.parts[index]
   if hasattr(task, "with_raw"):
     task = task.with_raw()
-  alone: pipeline.Pipeline = dataclasses.replace(whole, parts=((task, 1.0),))
-  batches = alone.batches("train", _ROWS, dataset.seed, training=True, shard=(0, dataset.streams))
+  single: pipeline.Pipeline = dataclasses.replace(whole, parts=((task, 1.0),))
+  batches = single.batches("train", _ROWS, dataset.seed, training=True, shard=(0, dataset.streams))
   kinds = np.array(token_kinds(dataset.vocabulary))
   sums, counts = Sums(), np.zeros(len(skip_counts.KINDS), np.int64)
   shown: list[Example] = []
@@ -167,7 +167,7 @@ def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds
   number = 0
   for batch in iterator.arrays(batches.prefetch(2)):
     number += 1
-    start = start or time.perf_counter()  # The first one waited until the shuffles had filled up.
+    start = start or time.perf_counter()  # The first batch waited for the shuffle buffers to fill.
     elapsed = time.perf_counter() - start
     sums += count(batch)
     if skip_counts.KEY in batch:
@@ -189,7 +189,7 @@ def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds
 
 
 def count(batch: Mapping[str, np.ndarray]) -> Sums:
-  """What there is of everything in a batch of rows."""
+  """Counts the tokens of a batch of rows."""
   side = converters.target_side(batch)
   weights = batch[f"{side}_loss_weights"] > 0
   sides = [batch[name] for name in converters.PADDED_TOKENS.values() if name in batch]
@@ -197,7 +197,7 @@ def count(batch: Mapping[str, np.ndarray]) -> Sums:
   read = int((sides[0] > 0).sum())
   raw = batch.get("raw")
   hidden = batch.get("raw_hidden")
-  if hidden is None:  # Sentence pairs frame their text before they mask it; others hide nothing.
+  if hidden is None:  # Sentence pairs are framed before masking; other tasks hide nothing.
     hidden = weights if side == "encoder" else np.zeros_like(weights)
   return Sums(
     rows=len(weights),
@@ -212,7 +212,7 @@ def count(batch: Mapping[str, np.ndarray]) -> Sums:
 
 
 def span_lengths(mask: np.ndarray) -> np.ndarray:
-  """How many runs of each length a mask bool [B, L] has: [longest + 1]."""
+  """Counts the spans of True in a mask bool [B, L]: [longest + 1], indexed by length."""
   edges = np.diff(np.pad(mask.astype(np.int8), [(0, 0), (1, 1)]), axis=1)
   starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
   return np.bincount(ends[:, 1] - starts[:, 1], minlength=1).astype(float)
@@ -239,7 +239,7 @@ def _example(row: dict[str, np.ndarray], kinds: np.ndarray) -> Example:
 
 
 def _length(tokens: np.ndarray) -> int:
-  """Without the padding at the end."""
+  """Returns the number of tokens without the padding at the end."""
   return int(np.max(np.flatnonzero(tokens), initial=-1)) + 1
 
 
@@ -251,7 +251,7 @@ def _tokens(
   changed: Mapping[str, np.ndarray] | None = None,
   length: int | None = None,
 ) -> Tokens:
-  """Tokens with their kinds; `changed` names those among the ordinary ones that are not kept."""
+  """Returns tokens with their kinds; `changed` holds masks of those that are not "kept"."""
   n = _length(ids) if length is None else length
   kinds = [str(kind) for kind in table[ids[:n]]]
   for kind, where in (changed or {}).items():
@@ -261,7 +261,7 @@ def _tokens(
 
 
 def token_kinds(vocabulary: seqio.Vocabulary) -> list[str]:
-  """The kind of each id as the vocabulary alone tells it, [V]; text is "kept"."""
+  """Returns the kind of each id, [V], as far as only the vocabulary decides; text is "kept"."""
   kinds = ["kept"] * vocabulary.vocab_size
   for i, mark in special_tokens.marks(vocabulary).items():
     kinds[i] = "masked" if mark == "[MASK]" else "mode" if mark in _MODES else "special"
