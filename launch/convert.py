@@ -57,7 +57,7 @@ def _define(values: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_string(
     "from",
     None,
-    "What to convert: hf:FOLDER, or a MODEL_DIR, one step in it, or a folder that --to named.",
+    "What to convert: hf:FOLDER, or a MODEL_DIR, one step in it, or what an import wrote.",
     flag_values=values,
   )
   absl_flags.DEFINE_string(
@@ -101,12 +101,7 @@ def _path(flag: str, text: str) -> Path:
 def _import(values: Any, folder: Path, target: Path) -> None:
   """Writes a Hugging Face folder as a checkpoint, with gin files for a run that starts from it."""
   from t5x_style.checkpoints import arrays
-  from t5x_style.interop.huggingface import (
-    checkpoint_import,
-    conversion_report,
-    model_folder,
-    tokenizer_export,
-  )
+  from t5x_style.interop.huggingface import conversion_report, model_folder
 
   from .configuration import model_gin
 
@@ -116,22 +111,9 @@ def _import(values: Any, folder: Path, target: Path) -> None:
   if values.dry_run:
     _print_report(conversion_report.report_import(source))
     return
-  kept = target / model_gin.KEPT_FOLDER
-  included = ["model.gin"]
   with output_folder.all_or_nothing("--to", target) as part:
-    report = checkpoint_import.import_folder(source, part, values.dtype)
-    new = part / kept.name
-    new.mkdir()
-    shutil.copyfile(folder / "config.json", new / "config.json")
-    checkpoint_import.keep_unused(source, new, values.dtype)
-    names = tokenizer_export.copy(folder, new)
-    config = source.correspondence.config
-    (part / "model.gin").write_text(model_gin.imported_model_text(config, folder, target))
-    text = model_gin.imported_tokenizer_text(new, kept, names)
-    if text:
-      (part / "tokenizer.gin").write_text(text)
-      included.append("tokenizer.gin")
-    _write_report(part / "conversion.txt", report)
+    report, names = _write_imported(source, folder, part, target, values.dtype)
+  included = [name for name in ("model.gin", "tokenizer.gin") if (target / name).exists()]
   arguments = ["--gin_file=YOUR_RUN.gin", *(f"--gin_file={target / name}" for name in included)]
   train = " ".join([f"python -m {environment.PACKAGE}.train", *map(flags.quoted, arguments)])
   _print_done(
@@ -140,11 +122,38 @@ def _import(values: Any, folder: Path, target: Path) -> None:
     {
       "parameters": f"{target / 'state'}" + (f", as {values.dtype}" if values.dtype else ""),
       "model": f"{target / 'model.gin'} sets MODEL, VOCAB_SIZE and INITIAL_CHECKPOINT_PATH",
-      "tokenizer": f"{kept}: {', '.join(names) or 'there was none'}",
+      "tokenizer": f"{target / model_gin.KEPT_FOLDER}: {', '.join(names) or 'there was none'}",
       "report": f"{target / 'conversion.txt'}",
       "train on": train,
     },
   )
+
+
+def _write_imported(
+  source: Any, folder: Path, part: Path, target: Path, dtype: str | None
+) -> tuple[Sequence[Any], Sequence[str]]:
+  """Writes all that an import consists of to `part`, which becomes `target`.
+
+  Returns:
+    The report on tensors, and the names of the tokenizer's files.
+  """
+  from t5x_style.interop.huggingface import checkpoint_import, tokenizer_export
+
+  from .configuration import model_gin
+
+  report = checkpoint_import.import_folder(source, part, dtype)
+  kept = part / model_gin.KEPT_FOLDER
+  kept.mkdir()
+  shutil.copyfile(folder / "config.json", kept / "config.json")
+  checkpoint_import.keep_unused(source, kept, dtype)
+  names = tokenizer_export.copy(folder, kept)
+  config = source.correspondence.config
+  (part / "model.gin").write_text(model_gin.imported_model_text(config, folder, target))
+  text = model_gin.imported_tokenizer_text(kept, target / kept.name, names)
+  if text:
+    (part / "tokenizer.gin").write_text(text)
+  _write_report(part / "conversion.txt", report)
+  return report, names
 
 
 def _export(values: Any, source: Path, target: Path) -> None:
@@ -183,7 +192,7 @@ def _export(values: Any, source: Path, target: Path) -> None:
     f"Exported {step} as {_described(config_json)}",
     report,
     {
-      "model": f"{target}: config.json, {len(list(target.glob('*.safetensors')))} safetensors",
+      "model": f"{target}: config.json and {len(list(target.glob('*.safetensors')))} safetensors",
       "tokenizer": tokenizer,
       "report": f"{target / 'conversion.txt'}",
       "try it": f"transformers.{name}.from_pretrained({str(target)!r})",

@@ -79,27 +79,33 @@ def write(target: Path, vocabulary: RunVocabulary, architecture: str) -> dict[st
   tokenizer, specials = _tokenizer(vocabulary)
   if vocabulary.model is not None:
     _check_same(tokenizer, vocabulary.model, specials)
+  roles = _roles(architecture, specials)
   ids = {token: tokenizer.token_to_id(token) for token in specials}
-  names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-  if architecture == "decoder_only":
-    names["bos_token"] = "<pad>"
-  for name in ("cls", "sep", "mask"):
-    if f"[{name.upper()}]" in ids:
-      names[f"{name}_token"] = f"[{name.upper()}]"
   tokenizer.post_processor = _template(architecture, ids)
   tokenizer.save(str(target / "tokenizer.json"))
-  config_json = {
+  tokenizer_config = {
     "tokenizer_class": "PreTrainedTokenizerFast",
-    **names,
-    "additional_special_tokens": [t for t in specials if t not in names.values()],
+    **roles,
+    "additional_special_tokens": [t for t in specials if t not in roles.values()],
     "clean_up_tokenization_spaces": False,
   }
-  (target / "tokenizer_config.json").write_text(json.dumps(config_json, indent=2) + "\n")
+  (target / "tokenizer_config.json").write_text(json.dumps(tokenizer_config, indent=2) + "\n")
   if vocabulary.model is not None:
     (target / "spiece.model").write_bytes(vocabulary.model)
   # The model's own config.json says which id is padding, and needs no id for unknown text.
-  del names["pad_token"], names["unk_token"]
-  return {f"{name}_id": tokenizer.token_to_id(token) for name, token in names.items()}
+  del roles["pad_token"], roles["unk_token"]
+  return {f"{role}_id": tokenizer.token_to_id(token) for role, token in roles.items()}
+
+
+def _roles(architecture: str, specials: Sequence[str]) -> dict[str, str]:
+  """{role in transformers: special token}, such as {"pad_token": "<pad>", ...}."""
+  roles = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+  if architecture == "decoder_only":
+    roles["bos_token"] = "<pad>"
+  for name in ("cls", "sep", "mask"):
+    if f"[{name.upper()}]" in specials:
+      roles[f"{name}_token"] = f"[{name.upper()}]"
+  return roles
 
 
 def appended_sentinels(folder: Path) -> int:
@@ -110,8 +116,8 @@ def appended_sentinels(folder: Path) -> int:
   if _own_sentinels(_parse((folder / "spiece.model").read_bytes())):
     return 0
   try:
-    config_json = json.loads((folder / "tokenizer_config.json").read_text())
-    count = config_json.get("extra_ids", _T5_SENTINELS)
+    tokenizer_config = json.loads((folder / "tokenizer_config.json").read_text())
+    count = tokenizer_config.get("extra_ids", _T5_SENTINELS)
   except (OSError, ValueError, AttributeError):
     count = _T5_SENTINELS
   return count if isinstance(count, int) else _T5_SENTINELS
