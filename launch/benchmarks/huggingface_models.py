@@ -1,7 +1,7 @@
-"""Our configurations and parameters as Hugging Face's: T5, BERT, GPT-2 and Llama.
+"""T5, BERT, GPT-2 and Llama of this package as transformers models with the same parameters.
 
-For the benchmark alone: it starts both sides from the same weights. What none of these four models
-can be is refused.
+Only for the step benchmark, so that both sides start from the same weights; t5x_style.interop
+converts checkpoints. A configuration that is none of these four models is refused.
 """
 
 import functools
@@ -18,15 +18,15 @@ from ..configuration.errors import ConfigurationError
 
 Arrays = dict[str, Any]  # of numpy
 
-# Activations and their names there, of plain and of gated MLPs.
+# {name of an activation: its name in transformers}
 _ACTIVATIONS = {"gelu": "gelu_new", "gelu_exact": "gelu", "relu": "relu", "silu": "silu"}
 
 
 def family(config: TransformerConfig) -> str:
-  """ "t5", "bert", "gpt2" or "llama".
+  """Returns "t5", "bert", "gpt2" or "llama".
 
   Raises:
-    ConfigurationError: it is none of them, and what differs from the nearest.
+    ConfigurationError: the model is none of them; the message has its properties.
   """
   gated = len(config.mlp_activations) == 2 and config.mlp_activations[1] == "linear"
   known = {
@@ -55,89 +55,116 @@ def family(config: TransformerConfig) -> str:
 
 
 def build(config: TransformerConfig, length: int) -> Any:
-  """A transformers model of the same architecture, without dropout, for rows of `length` tokens."""
+  """Returns a transformers model of the same architecture, without dropout.
+
+  Args:
+    length: tokens per row.
+  """
+  shared: dict[str, Any] = {
+    "vocab_size": config.vocab_size,
+    "use_cache": False,
+    "tie_word_embeddings": config.tie_embeddings,
+  }
+  builders = {"t5": _build_t5, "bert": _build_bert, "gpt2": _build_gpt2, "llama": _build_llama}
+  return builders[family(config)](config, length, shared)
+
+
+def _build_t5(config: TransformerConfig, length: int, shared: dict[str, Any]) -> Any:
   import transformers
 
-  name = family(config)
-  act = _ACTIVATIONS[config.mlp_activations[0]]
-  shared: dict[str, Any] = {"vocab_size": config.vocab_size, "use_cache": False}
-  shared["tie_word_embeddings"] = config.tie_embeddings
-  if name == "t5":
-    gated = {"gelu_new": "gated-gelu"}.get(act, f"gated-{act}")
-    made: Any = transformers.T5Config(
-      d_model=config.emb_dim,
-      d_kv=config.head_dim,
-      d_ff=config.mlp_dim,
-      num_layers=config.num_encoder_layers,
-      num_decoder_layers=config.num_decoder_layers,
-      num_heads=config.num_heads,
-      relative_attention_num_buckets=config.relative_buckets,
-      relative_attention_max_distance=config.relative_max_distance,
-      layer_norm_epsilon=config.norm_epsilon,
-      dropout_rate=0.0,
-      feed_forward_proj=gated if len(config.mlp_activations) > 1 else act,
-      **shared,
-    )
-    made.scale_decoder_outputs = config.tie_embeddings and config.scale_logits
-    model = _model(transformers.T5ForConditionalGeneration, made)
-    if not config.tie_embeddings:  # Its configuration always ties them.
-      head = model.lm_head
-      model.lm_head = type(head)(head.in_features, head.out_features, bias=False)
-    return model
-  if name == "bert":
-    made = transformers.BertConfig(
-      hidden_size=config.emb_dim,
-      num_hidden_layers=config.num_encoder_layers,
-      num_attention_heads=config.num_heads,
-      intermediate_size=config.mlp_dim,
-      hidden_act=act,
-      max_position_embeddings=config.max_length,
-      type_vocab_size=max(1, config.num_token_types),
-      layer_norm_eps=config.norm_epsilon,
-      hidden_dropout_prob=0.0,
-      attention_probs_dropout_prob=0.0,
-      **shared,
-    )
-    return _model(transformers.BertForMaskedLM, made)
-  if name == "gpt2":
-    made = transformers.GPT2Config(
-      n_embd=config.emb_dim,
-      n_layer=config.num_decoder_layers,
-      n_head=config.num_heads,
-      n_inner=config.mlp_dim,
-      n_positions=config.max_length,
-      activation_function=act,
-      layer_norm_epsilon=config.norm_epsilon,
-      resid_pdrop=0.0,
-      embd_pdrop=0.0,
-      attn_pdrop=0.0,
-      **shared,
-    )
-    return _model(transformers.GPT2LMHeadModel, made)
-  made = transformers.LlamaConfig(
+  del length
+  activation = _ACTIVATIONS[config.mlp_activations[0]]
+  if len(config.mlp_activations) > 1:
+    activation = "gated-gelu" if activation == "gelu_new" else f"gated-{activation}"
+  settings: Any = transformers.T5Config(
+    d_model=config.emb_dim,
+    d_kv=config.head_dim,
+    d_ff=config.mlp_dim,
+    num_layers=config.num_encoder_layers,
+    num_decoder_layers=config.num_decoder_layers,
+    num_heads=config.num_heads,
+    relative_attention_num_buckets=config.relative_buckets,
+    relative_attention_max_distance=config.relative_max_distance,
+    layer_norm_epsilon=config.norm_epsilon,
+    dropout_rate=0.0,
+    feed_forward_proj=activation,
+    **shared,
+  )
+  settings.scale_decoder_outputs = config.tie_embeddings and config.scale_logits
+  model = _model(transformers.T5ForConditionalGeneration, settings)
+  if not config.tie_embeddings:  # T5Config always ties them.
+    head = model.lm_head
+    model.lm_head = type(head)(head.in_features, head.out_features, bias=False)
+  return model
+
+
+def _build_bert(config: TransformerConfig, length: int, shared: dict[str, Any]) -> Any:
+  import transformers
+
+  del length
+  settings = transformers.BertConfig(
+    hidden_size=config.emb_dim,
+    num_hidden_layers=config.num_encoder_layers,
+    num_attention_heads=config.num_heads,
+    intermediate_size=config.mlp_dim,
+    hidden_act=_ACTIVATIONS[config.mlp_activations[0]],
+    max_position_embeddings=config.max_length,
+    type_vocab_size=max(1, config.num_token_types),
+    layer_norm_eps=config.norm_epsilon,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+    **shared,
+  )
+  return _model(transformers.BertForMaskedLM, settings)
+
+
+def _build_gpt2(config: TransformerConfig, length: int, shared: dict[str, Any]) -> Any:
+  import transformers
+
+  del length
+  settings = transformers.GPT2Config(
+    n_embd=config.emb_dim,
+    n_layer=config.num_decoder_layers,
+    n_head=config.num_heads,
+    n_inner=config.mlp_dim,
+    n_positions=config.max_length,
+    activation_function=_ACTIVATIONS[config.mlp_activations[0]],
+    layer_norm_epsilon=config.norm_epsilon,
+    resid_pdrop=0.0,
+    embd_pdrop=0.0,
+    attn_pdrop=0.0,
+    **shared,
+  )
+  return _model(transformers.GPT2LMHeadModel, settings)
+
+
+def _build_llama(config: TransformerConfig, length: int, shared: dict[str, Any]) -> Any:
+  import transformers
+
+  settings = transformers.LlamaConfig(
     hidden_size=config.emb_dim,
     intermediate_size=config.mlp_dim,
     num_hidden_layers=config.num_decoder_layers,
     num_attention_heads=config.num_heads,
     num_key_value_heads=config.kv_heads,
     head_dim=config.head_dim,
-    hidden_act=act,
+    hidden_act=_ACTIVATIONS[config.mlp_activations[0]],
     max_position_embeddings=length,
     rms_norm_eps=config.norm_epsilon,
     rope_parameters={"rope_type": "default", "rope_theta": config.rotary_base},
     **shared,
   )
-  return _model(transformers.LlamaForCausalLM, made)
+  return _model(transformers.LlamaForCausalLM, settings)
 
 
 def _model(kind, config):
-  # Its best attention, where it has one for this model.
+  # The fastest attention that transformers has for this model.
   config._attn_implementation = "sdpa" if getattr(kind, "_supports_sdpa", False) else "eager"
   return kind(config)
 
 
 def weights(config: TransformerConfig, params: Any) -> Arrays:
-  """Our parameters under the names, and in the layout, of the model that `build` makes."""
+  """Returns the parameters with the names and layouts of the model that `build` returns."""
   flat = {
     "/".join(str(key.key) for key in path): np.asarray(jax.device_get(leaf), np.float32)
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
@@ -147,7 +174,7 @@ def weights(config: TransformerConfig, params: Any) -> Arrays:
 
 
 def _layers(flat: Mapping[str, Any], side: str) -> list[Callable[[str], Any]]:
-  """For each layer, a function from "mlp/wi/kernel" to its parameter, scanned or unrolled."""
+  """Returns for each layer, scanned or unrolled, a function from "mlp/wi/kernel" to its array."""
   names = [name for name in flat if name.startswith(f"{side}/layers")]
 
   def scanned(i: int, name: str) -> Any:
@@ -163,7 +190,7 @@ def _layers(flat: Mapping[str, Any], side: str) -> list[Callable[[str], Any]]:
 
 
 def _dense(layer: Callable[[str], Any], name: str, conv: bool = False) -> Arrays:
-  """{"weight", "bias"} of nn.Linear ([out, in]), or of GPT-2's Conv1D ([in, out])."""
+  """Returns {"weight", "bias"} of nn.Linear ([out, in]), or of GPT-2's Conv1D ([in, out])."""
   kernel = layer(f"{name}/kernel")
   inputs = 2 if name.endswith("/out") else 1  # [N, H, D], all others [D, ...].
   kernel = kernel.reshape(int(np.prod(kernel.shape[:inputs])), -1)

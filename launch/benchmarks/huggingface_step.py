@@ -1,4 +1,4 @@
-"""The peer: the same architecture, weights and batches in PyTorch, by transformers."""
+"""The peer of a training step: the same model, weights and batches in PyTorch, by transformers."""
 
 import importlib.util
 import os
@@ -19,13 +19,13 @@ Batch = dict[str, np.ndarray]
 EAGER, COMPILED, ALL_POSITIONS = "HF eager", "HF compiled", "HF eager, all positions"
 LABELS = (EAGER, COMPILED, ALL_POSITIONS)
 
-# Those of optimizers.adamw, which the comparison trains with.
+# As in optimizers.adamw, with which the comparison trains.
 _ADAMW: dict[str, Any] = {"betas": (0.9, 0.95), "eps": 1e-8}
 _WEIGHT_DECAY = 0.1
 
 
 def check_installed() -> None:
-  """Raises ConfigurationError where torch or transformers is not there."""
+  """Raises ConfigurationError if torch or transformers is not installed."""
   missing = [name for name in ("torch", "transformers") if not importlib.util.find_spec(name)]
   if missing:
     raise ConfigurationError(
@@ -38,7 +38,13 @@ def check_installed() -> None:
 def peers(
   prepared: setup.Prepared, params: Any, batches: Sequence[Batch], learning_rate: float
 ) -> list["TorchStep"]:
-  """The kinds of PyTorch training to compare with: eager, and compiled where a compiler is."""
+  """Returns the kinds of PyTorch training to compare with: eager, and compiled if possible.
+
+  For masked LM there is a third one, which projects all positions on the vocabulary.
+
+  Raises:
+    ConfigurationError: the mesh has several devices, or transformers has no such model.
+  """
   import torch
 
   if prepared.partitioner.mesh.size > 1:
@@ -47,14 +53,14 @@ def peers(
       "the others, e.g. CUDA_VISIBLE_DEVICES=0."
     )
   torch.set_num_threads(os.cpu_count() or 1)
-  # As JAX: products of float32 on GPUs in TensorFloat-32, where they are float32 at all.
+  # As in JAX, GPUs multiply float32 in TensorFloat-32.
   torch.set_float32_matmul_precision("high")
   kinds: dict[str, dict[str, Any]] = {EAGER: {}}
   if torch.cuda.is_available() or shutil.which("g++") or shutil.which("clang++"):
     kinds[COMPILED] = {"compiled": True}
   if prepared.loss.max_targets is not None:
-    # What its own trainer does with masked LM: all positions meet the vocabulary.
-    kinds[ALL_POSITIONS] = {"chosen_only": False}
+    # As its own trainer does for masked LM: all positions are projected on the vocabulary.
+    kinds[ALL_POSITIONS] = {"target_positions_only": False}
   weights = huggingface_models.weights(prepared.config.model, params)
   return [
     TorchStep(label, prepared, weights, batches, learning_rate, **kind)
@@ -63,7 +69,7 @@ def peers(
 
 
 class TorchStep:
-  """A transformers model with AdamW: `step` trains on one batch."""
+  """A transformers model with AdamW: `step` trains on one batch. See step.Contestant."""
 
   def __init__(
     self,
@@ -73,7 +79,7 @@ class TorchStep:
     batches: Sequence[Batch],
     learning_rate: float,
     compiled: bool = False,
-    chosen_only: bool = True,
+    target_positions_only: bool = True,
   ):
     import torch
 
@@ -82,11 +88,11 @@ class TorchStep:
     self._device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     self._autocast = config.dtype == "bfloat16"
     self._clip = prepared.config.clip_gradient_norm
-    chosen = prepared.loss.max_targets if chosen_only else None
+    max_targets = prepared.loss.max_targets if target_positions_only else None
     self._batches = [
       {
         name: torch.as_tensor(value, device=self._device)
-        for name, value in _features(batch, chosen).items()
+        for name, value in _features(batch, max_targets).items()
       }
       for batch in batches
     ]
@@ -117,14 +123,18 @@ class TorchStep:
     return float(loss)
 
   def rest(self) -> None:
-    """Leaves the GPU's memory, but for weights and moments, to the others."""
+    """Frees the GPU's memory, except for weights and moments, for the others."""
     if self._device == "cuda":
       self._optimizer.zero_grad(set_to_none=True)
       self._torch.cuda.empty_cache()
 
 
-def _features(batch: Batch, chosen: int | None) -> Batch:
-  """Tokens of each side, targets and weights; the positions that carry loss where those are few."""
+def _features(batch: Batch, max_targets: int | None) -> Batch:
+  """Returns tokens of each side, targets and weights, and the positions with loss if they are few.
+
+  Args:
+    max_targets: how many positions of a row have loss at most; None takes all positions.
+  """
   side = "decoder" if "decoder_target_tokens" in batch else "encoder"
   features = {
     name: batch[f"{name}_input_tokens"].astype(np.int64)
@@ -133,8 +143,8 @@ def _features(batch: Batch, chosen: int | None) -> Batch:
   }
   features["targets"] = batch[f"{side}_target_tokens"].astype(np.int64)
   features["weights"] = batch[f"{side}_loss_weights"].astype(np.float32)
-  if chosen is not None:
-    order = np.argsort(features["weights"] == 0, axis=1, kind="stable")[:, :chosen]
+  if max_targets is not None:
+    order = np.argsort(features["weights"] == 0, axis=1, kind="stable")[:, :max_targets]
     for name in ("targets", "weights"):
       features[name] = np.take_along_axis(features[name], order, axis=1)
     features["positions"] = order
@@ -142,7 +152,7 @@ def _features(batch: Batch, chosen: int | None) -> Batch:
 
 
 def _loss(logits: Any, features: Any) -> Any:
-  """Cross-entropy summed over weighted targets, over their count, in float32."""
+  """Returns the cross-entropy summed over weighted targets, over their weight, in float32."""
   from torch.nn import functional
 
   targets, weights = features["targets"].flatten(), features["weights"].flatten()
@@ -187,7 +197,7 @@ _FORWARD: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def _load(model: Any, weights: dict[str, np.ndarray]) -> None:
-  """Puts all parameters in place: each is given, or tied to one that is."""
+  """Loads all parameters; raises AssertionError if one is neither given nor tied to a given one."""
   import torch
 
   given = {name: torch.from_numpy(value.copy()) for name, value in weights.items()}
@@ -203,7 +213,7 @@ def _load(model: Any, weights: dict[str, np.ndarray]) -> None:
 
 
 def _groups(model: Any) -> list[dict[str, Any]]:
-  """Kernels and embeddings are decayed; norms, biases and position biases are not, as ours."""
+  """Returns the optimizer's groups: as in optimizers.adamw only kernels and embeddings decay."""
   decay: list[Any] = []
   rest: list[Any] = []
   for name, parameter in model.named_parameters():

@@ -1,8 +1,8 @@
-"""A picture of measured steps under the roof of their device: FLOP/s against FLOPs a byte.
+"""Plots measured steps under the roofline of their device: FLOP/s against FLOPs per byte.
 
-Bytes are the least a step has to move: parameters, gradients and both moments of AdamW, each read
-and written once. The real traffic is larger, so a step stands to the right of where it belongs; how
-far under the flat part of the roof it stands is what the picture is for.
+Bytes are the least that a step has to move: parameters, gradients and both moments of AdamW, each
+read and written once. The real traffic is larger, so a step is plotted too far to the right; the
+plot shows how far it is below the flat part of the roofline.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ _BYTES_PER_PARAMETER = 4 * 2 * 4  # float32, read and written: parameter, gradie
 
 
 def check(path: Path) -> None:
-  """Raises ConfigurationError before anything is measured where the picture cannot be made."""
+  """Raises ConfigurationError, before anything is measured, if the plot cannot be drawn."""
   if importlib.util.find_spec("matplotlib") is None:
     raise ConfigurationError("--roofline needs matplotlib: pip install matplotlib.")
   if path.suffix != ".png" or not path.absolute().parent.is_dir():
@@ -29,7 +29,7 @@ def check(path: Path) -> None:
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-  """A point for every row, a roof where the device's peak is known."""
+  """Draws a point for every row, and the roofline if the device's peak is known."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 

@@ -1,16 +1,18 @@
 """What a run waits for: a first and a second start, compiling many layers, saving a checkpoint.
 
-Starts are processes of launch.train, which share a compilation cache that was empty at first; a gin
-file of your own may be given, which is then all that is measured. "to step 1" is from the start of
-the process to the first step's record; "before" is the part before anything of the step is traced.
+The two starts are processes of launch.train that share a compilation cache, which is empty at
+first. With --gin_file only the starts of that run are measured. "to step 1" is the time from the
+start of the process to the record of the first step; "before" is the part of it before the step is
+traced.
 
-Compiling is tracing, lowering and XLA without the compilation cache; the two numbers of layers take
-turns. A save returns when the state is copied, and writes while training goes on: "blocks" is what
-the loop waits for, "next step" a step taken meanwhile, "written" when, after that step, the
-checkpoint is found complete.
+Compiling is tracing, lowering and XLA without the compilation cache; the two numbers of layers are
+compiled in turns. A save returns when the state is copied, and writes while training continues:
+"blocks" is the time that the loop waits, "next step" the time of a step during the writing, and
+"written" the time until the checkpoint is complete, looked at after that step.
 
-"ratio" is: of a start, its compilation to the first's; of layers, the compilation to the fewest
-layers', each round's own; of a save, what it blocks to a training step. All others are medians.
+"ratio" is, for a start, its compilation over that of the first start; for layers, the compilation
+over that of the fewest layers, round by round; for a save, "blocks" over a training step. Seconds
+of several rounds are medians.
 """
 
 import contextlib
@@ -65,10 +67,10 @@ def measure(
   gin_bindings: Sequence[str] = (),
   gin_search_paths: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
-  """A row per start, number of layers, and save; see launch.benchmark."""
+  """Yields a row per start, number of layers, and save; see launch.benchmark."""
   if not gin_file and (gin_bindings or gin_search_paths):
     raise ConfigurationError(f"Bindings belong to a gin file: add --gin_file={_QUICKSTART}.")
-  # First, as an accelerator serves one process: this one must not have asked for it yet.
+  # Starts come first: an accelerator serves one process, so this one must not have taken it yet.
   yield from starts(gin_file or (_QUICKSTART,), gin_bindings, gin_search_paths)
   if gin_file:
     return
@@ -87,7 +89,7 @@ def measure(
 def starts(
   gin_files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-  """A row for each of two starts of the same run."""
+  """Yields a row for each of two starts of the same run."""
   arguments = [
     *(f"--gin_file={name}" for name in gin_files),
     *(f"--gin_bindings={binding}" for binding in bindings),
@@ -110,7 +112,7 @@ def starts(
 def compilations(
   case: step_cases.StepCase, layers: Sequence[int], rounds: int = _COMPILATIONS
 ) -> Iterator[dict[str, Any]]:
-  """A row per number of layers that the case's stacks get, the fewest first."""
+  """Yields a row per number of layers of the case's stacks; the fewest have to come first."""
   prepared = [step_cases.prepare(_with_layers(case, count)) for count in layers]
   with _without_cache():
     compile_step(prepared[0])  # The first of a process takes longer.
@@ -128,24 +130,24 @@ def compilations(
 
 
 def saves(case: step_cases.StepCase, rounds: int = _SAVES) -> dict[str, Any]:
-  """A row for the saves of a case's state, between its training steps."""
+  """Returns a row about saving a case's state between its training steps."""
   prepared = step_cases.prepare(case)
-  ours = FlaxStep(prepared, [next(prepared.dataset.train())])
-  _step(ours)  # The first is slower.
+  flax_step = FlaxStep(prepared, [next(prepared.dataset.train())])
+  _step(flax_step)  # The first is slower.
   quiet, blocked, meanwhile, written = [], [], [], []
   with tempfile.TemporaryDirectory() as folder:
     checkpoints = Checkpoints(folder, keep=1)
     for _ in range(rounds):
-      quiet.append(_seconds(_step, ours))
+      quiet.append(_seconds(_step, flax_step))
       start = time.perf_counter()
-      checkpoints.save(ours.state, {}, identity={}, progress={})
+      checkpoints.save(flax_step.state, {}, identity={}, progress={})
       blocked.append(time.perf_counter() - start)
-      meanwhile.append(_seconds(_step, ours))
+      meanwhile.append(_seconds(_step, flax_step))
       checkpoints.wait()
       written.append(time.perf_counter() - start)
     checkpoints.close()
   step, save = statistics.median(quiet), statistics.median(blocked)
-  size = sum(x.nbytes for x in jax.tree.leaves(ours.state))
+  size = sum(x.nbytes for x in jax.tree.leaves(flax_step.state))
   millions = prepared.num_parameters / 1e6
   return {
     "group": f"Saving {millions:.0f}M parameters and AdamW's moments, {size / 2**20:,.0f} MiB, "
@@ -171,20 +173,21 @@ def _with_layers(case: step_cases.StepCase, count: int) -> step_cases.StepCase:
 
 @contextlib.contextmanager
 def _without_cache() -> Iterator[None]:
-  """Programs are compiled even where they are in the compilation cache, and not kept there."""
+  """A context in which programs are neither read from the compilation cache nor written to it."""
   name = "jax_enable_compilation_cache"
   before = getattr(jax.config, name)
   try:
     jax.config.update(name, False)
-    compilation_cache.reset_cache()  # JAX asks the setting once.
+    compilation_cache.reset_cache()  # JAX reads the setting only once.
     yield
   finally:
     jax.config.update(name, before)
     compilation_cache.reset_cache()
 
 
-def _step(ours: FlaxStep) -> None:
-  ours.loss(ours.step(0))
+def _step(flax_step: FlaxStep) -> None:
+  """Trains one step and waits for it."""
+  flax_step.loss(flax_step.step(0))
 
 
 def _seconds(function, *arguments) -> float:

@@ -1,17 +1,17 @@
 """A training step on random batches: tokens/s, TFLOP/s, MFU and memory, alone or against a peer.
 
-Without --gin_file the shapes are those whose figures the notes hold against the peers'; without a
-peer an accelerator gets twice the rows. With --against=hf the same architecture is trained in
-PyTorch by Hugging Face's transformers, with the same weights, batches, precision and number of
-threads; the two take turns, round by round. Both then train with AdamW at a constant rate, plain
-cross-entropy, no dropout, the batch in one piece, whatever the gin file says.
+Without --gin_file the shapes are those that the notes compare with the peers; without a peer an
+accelerator gets twice the rows. With --against=hf, Hugging Face's transformers train the same
+architecture in PyTorch, with the same weights, batches, precision and number of threads; the two
+run in turns, round by round. Both then train with AdamW at a constant rate, plain cross-entropy, no
+dropout and one microbatch, whatever the gin file says.
 
-A step is all of it: forward, backward, clipping, AdamW, on a batch that lies on the device. A round
-is a step that is not timed, in which it takes its memory again, and then as many as take about a
-second, none waited for but the last. Seconds are the median of the rounds; "spread" is the distance
-from the first to the third quartile, of the median. FLOPs come from a formula (training/flops.py):
-products of matrices alone, causal attention by half, recomputation not counted; MFU is their share
-of the device's peak in bfloat16.
+A step is the whole of it: forward, backward, clipping and AdamW, on a batch that is already on the
+device. A round is one step that is not timed, in which a side allocates its memory again, and then
+as many steps as take about a second; only the last one is waited for. Seconds are the median of the
+rounds; "spread" is the distance between the first and the third quartile, divided by the median.
+FLOPs come from a formula (training/flops.py) that counts only matrix products, causal attention by
+half, and no recomputation; MFU is their share of the device's peak in bfloat16.
 """
 
 import itertools
@@ -48,9 +48,9 @@ COLUMNS = {
 PEERS = ("hf",)
 LABELS = (FlaxStep.label, *(f"against {label}" for label in huggingface_step.LABELS))
 _BATCHES = 4
-_COMPARED_STEPS = 5  # of which the losses have to agree
+_COMPARED_STEPS = 5  # whose losses have to agree
 _ROUND_SECONDS, _ROUNDS = 1.0, (5, 15)
-_MOST_SECONDS = 60.0  # for a case: as many rounds as fit, within these
+_MOST_SECONDS = 60.0  # of all rounds of a case, as far as _ROUNDS (least, most) allows
 
 
 class Contestant(Protocol):
@@ -58,11 +58,17 @@ class Contestant(Protocol):
 
   label: str
 
-  def step(self, number: int) -> Any: ...
+  def step(self, number: int) -> Any:
+    """Starts training on batch `number` and returns what `loss` reads."""
+    ...
 
-  def loss(self, sums: Any) -> float: ...
+  def loss(self, sums: Any) -> float:
+    """Waits for a step and returns its loss in nats per target token."""
+    ...
 
-  def rest(self) -> None: ...
+  def rest(self) -> None:
+    """Frees the memory that it does not need between its turns."""
+    ...
 
 
 def measure(
@@ -72,8 +78,8 @@ def measure(
   against: str | None = None,
   roofline: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-  """A row per case, or per case and kind of peer; see launch.benchmark."""
-  cases = _asked(gin_file, gin_bindings, gin_search_paths, against)
+  """Yields a row per case, or per case and kind of peer; see launch.benchmark."""
+  cases = _requested(gin_file, gin_bindings, gin_search_paths, against)
   if against is not None and against not in PEERS:
     raise ConfigurationError(
       f"--against={against!r} is no peer.{did_you_mean(against, PEERS)} Write --against=hf."
@@ -92,7 +98,7 @@ def measure(
     roofline_plot.draw(rows, Path(roofline))
 
 
-def _asked(gin_files, bindings, search_paths, against) -> list[step_cases.StepCase]:
+def _requested(gin_files, bindings, search_paths, against) -> list[step_cases.StepCase]:
   if gin_files:
     return [step_cases.from_gin(gin_files, bindings, search_paths)]
   if bindings or search_paths:
@@ -106,45 +112,43 @@ def _measure(case: step_cases.StepCase, against: str | None) -> Iterator[dict[st
   prepared = step_cases.prepare(case)
   stream = prepared.dataset.train()
   batches = [next(stream) for _ in range(_BATCHES)]
-  ours = FlaxStep(prepared, batches)
+  flax_step = FlaxStep(prepared, batches)
   peers: Sequence[Contestant] = []
   if against:
-    peers = huggingface_step.peers(prepared, ours.state.params, batches, step_cases.LEARNING_RATE)
-  contestants: list[Contestant] = [ours, *peers]
+    params, rate = flax_step.state.params, step_cases.LEARNING_RATE
+    peers = huggingface_step.peers(prepared, params, batches, rate)
+  contestants: list[Contestant] = [flax_step, *peers]
   losses = {}
   for contestant in contestants:
     losses[contestant.label] = [
       contestant.loss(contestant.step(number)) for number in range(_COMPARED_STEPS)
     ]
     contestant.rest()
+  own_losses = losses[flax_step.label]
   for peer in peers:
-    _check_agreement(losses[ours.label], losses[peer.label], case.config.model.dtype, peer.label)
+    _check_agreement(own_losses, losses[peer.label], case.config.model.dtype, peer.label)
   seconds = _rounds(contestants)
-  row = _row(case, prepared, ours, seconds[ours.label])
+  own_seconds = seconds[flax_step.label]
+  row = _row(case, prepared, flax_step, own_seconds)
   if not peers:
     yield row
   for peer in peers:
-    yield (
-      row
-      | {"label": f"against {peer.label}"}
-      | _comparison(
-        seconds[ours.label], seconds[peer.label], losses[ours.label], losses[peer.label]
-      )
-    )
+    compared = _comparison(own_seconds, seconds[peer.label], own_losses, losses[peer.label])
+    yield row | {"label": f"against {peer.label}"} | compared
 
 
-def _check_agreement(ours: Sequence[float], peer: Sequence[float], dtype: str, label: str) -> None:
-  """Raises ValueError where the two do not train the same model: no ratio would mean anything."""
+def _check_agreement(own: Sequence[float], peer: Sequence[float], dtype: str, label: str) -> None:
+  """Raises ValueError if the two do not train the same model: ratios would mean nothing."""
   allowed = 1e-3 if dtype == "float32" else 5e-2
-  if not all(abs(a - b) < allowed for a, b in zip(ours, peer, strict=True)):
+  if not all(abs(a - b) < allowed for a, b in zip(own, peer, strict=True)):
     raise ValueError(
       f"{label} does not train the same model: the losses of the first steps are {list(peer)}, "
-      f"ours {list(ours)}. transformers may lack something of this model."
+      f"those of t5x_style {list(own)}. transformers may lack something of this model."
     )
 
 
 def _rounds(contestants: Sequence[Contestant]) -> dict[str, list[float]]:
-  """{label: seconds of a step in each round}. Every other round goes through them backwards."""
+  """Returns {label: seconds of a step in each round}; every other round is in reverse order."""
   steps = {}
   for contestant in contestants:
     steps[contestant.label] = max(1, round(_ROUND_SECONDS / _time(contestant, 1)))
@@ -154,7 +158,7 @@ def _rounds(contestants: Sequence[Contestant]) -> dict[str, list[float]]:
   for turn in itertools.count(1):
     for contestant in contestants if turn % 2 else contestants[::-1]:
       count = steps[contestant.label]
-      _time(contestant, 1)  # It takes back the memory that it left to the others.
+      _time(contestant, 1)  # It allocates the memory again that it freed for the others.
       taken[contestant.label].append(_time(contestant, count) / count)
       contestant.rest()
     enough = turn >= _ROUNDS[0] and time.perf_counter() - begun > _MOST_SECONDS
@@ -164,7 +168,7 @@ def _rounds(contestants: Sequence[Contestant]) -> dict[str, list[float]]:
 
 
 def _time(contestant: Contestant, count: int) -> float:
-  """Seconds of `count` steps, the last one waited for."""
+  """Returns the seconds of `count` steps; only the last one is waited for."""
   start = time.perf_counter()
   for number in range(count):
     sums = contestant.step(number)
@@ -173,15 +177,15 @@ def _time(contestant: Contestant, count: int) -> float:
 
 
 def _row(
-  case, prepared: setup.Prepared, ours: FlaxStep, seconds: Sequence[float]
+  case, prepared: setup.Prepared, flax_step: FlaxStep, seconds: Sequence[float]
 ) -> dict[str, Any]:
   device, count = jax.devices()[0], prepared.partitioner.mesh.size
   median = statistics.median(seconds)
   rate, peak = prepared.step_flops / median, prepared.peak_flops
-  peak_bytes = ours.peak_bytes()
+  peak_bytes = flax_step.peak_bytes()
   return {
     "group": f"{step_cases.describe(case)} ({count} x {device.device_kind}, jax {jax.__version__})",
-    "label": ours.label,
+    "label": flax_step.label,
     "case": case.name,
     "device": device.device_kind,
     "num_devices": count,
@@ -196,18 +200,21 @@ def _row(
     "mfu": peak and rate / peak,
     "peak_bytes": peak_bytes,
     "peak_mib": peak_bytes and peak_bytes / 2**20,
-    "compile_seconds": ours.compile_seconds,
+    "compile_seconds": flax_step.compile_seconds,
   }
 
 
 def _comparison(
-  ours: Sequence[float],
+  own: Sequence[float],
   peer: Sequence[float],
-  our_losses: Sequence[float],
+  own_losses: Sequence[float],
   peer_losses: Sequence[float],
 ) -> dict[str, Any]:
-  """The ratio is each round's own, ours over the peer's: what else runs changes with time."""
-  ratios = [own / other for own, other in zip(ours, peer, strict=True)]
+  """Returns the columns about the peer. Ratios are t5x_style's seconds over the peer's.
+
+  Each round has its own ratio, as other programs on the machine change the time of a round.
+  """
+  ratios = [a / b for a, b in zip(own, peer, strict=True)]
   low, _, high = statistics.quantiles(ratios, n=4)
   return {
     "peer_step_seconds": statistics.median(peer),
@@ -215,8 +222,8 @@ def _comparison(
     "ratio_low": low,
     "ratio_high": high,
     "ratios": ratios,
-    "loss_difference": max(abs(a - b) for a, b in zip(our_losses, peer_losses, strict=True)),
-    "losses": list(our_losses),
+    "loss_difference": max(abs(a - b) for a, b in zip(own_losses, peer_losses, strict=True)),
+    "losses": list(own_losses),
     "peer_losses": list(peer_losses),
   }
 
@@ -227,6 +234,6 @@ def _spread(seconds: Sequence[float]) -> float:
 
 
 def _tokens(prepared: setup.Prepared) -> int:
-  """Tokens a step reads: positions of the encoder's and of the decoder's row."""
+  """Returns the tokens that a step reads, of the encoder's and of the decoder's rows."""
   per_row = tokens_per_row(prepared.dataset.feature_shapes)
   return prepared.config.batch_size * sum(per_row.values())

@@ -1,4 +1,4 @@
-"""What launch.benchmark step measures: the runs of a gin file, or known shapes for this machine."""
+"""The runs that launch.benchmark step measures: of gin files, or known shapes for this machine."""
 
 import dataclasses
 import functools
@@ -25,11 +25,15 @@ LEARNING_RATE = 1e-4
 
 
 class StepCase(NamedTuple):
-  """A run on random batches, with a name."""
+  """A run on random batches, with a name.
+
+  Attributes:
+    lengths: tokens per row, as in TASK_FEATURE_LENGTHS.
+  """
 
   name: str
   config: train_config.TrainConfig
-  lengths: Mapping[str, int]  # tokens a row, as in TASK_FEATURE_LENGTHS
+  lengths: Mapping[str, int]
 
 
 # Not a published model: Llama's layers in a size that a GPU trains beside its PyTorch peer.
@@ -51,8 +55,8 @@ DECODER_1B = TransformerConfig(
 
 def shipped_model(name: str, **changes: Any) -> TransformerConfig:
   """Returns the model of gin_configs/models/NAME.gin without dropout, with the given changes."""
-  config = reader.read([f"models/{name}.gin"], without=(_DATA,))
-  return dataclasses.replace(config.build(TransformerConfig), dropout_rate=0.0, **changes)
+  settings = reader.read([f"models/{name}.gin"], without=(_DATA,))
+  return dataclasses.replace(settings.build(TransformerConfig), dropout_rate=0.0, **changes)
 
 
 def t5_for_cpus() -> TransformerConfig:
@@ -73,8 +77,7 @@ def known(alone: bool) -> list[StepCase]:
   Layers are unrolled: what a scan stacks for the backward pass costs a sixth of a step or more.
 
   Args:
-    alone: whether no peer is trained beside it, whose arrays have to fit an accelerator's memory
-      too: an accelerator then gets twice the rows.
+    alone: whether no peer needs memory of the same accelerator, which then gets twice the rows.
   """
   if jax.default_backend() == "cpu":
     bert = shipped_model("bert/base", scan_layers=False)
@@ -100,22 +103,22 @@ def known(alone: bool) -> list[StepCase]:
 def from_gin(
   gin_files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
 ) -> StepCase:
-  """The run of gin files, on random batches in place of its data; TensorFlow is not loaded.
+  """Returns the run of gin files with random batches instead of its data, without TensorFlow.
 
-  Random batches have the lengths of TASK_FEATURE_LENGTHS. An encoder-decoder's targets may be left
-  out there: they then have the length that T5's span corruption gives them.
+  The batches have the lengths of TASK_FEATURE_LENGTHS. If these leave out the targets of an
+  encoder-decoder, the targets have the length that T5's span corruption gives them.
 
   Raises:
-    ConfigurationError: as for training, and where the files give no lengths.
+    ConfigurationError: as for training, and if the files give no lengths.
   """
-  read = reader.read(gin_files, bindings, search_paths, without=(_DATA,))
-  lengths = read.macro("TASK_FEATURE_LENGTHS")
+  settings = reader.read(gin_files, bindings, search_paths, without=(_DATA,))
+  lengths = settings.macro("TASK_FEATURE_LENGTHS")
   if not isinstance(lengths, dict):
     raise ConfigurationError(
       f"TASK_FEATURE_LENGTHS = {lengths!r}: random batches need the tokens of a row; set "
       "--gin.TASK_FEATURE_LENGTHS=\"{'inputs': 512, 'targets': 114}\"."
     )
-  config = read.build(train_config.TrainConfig)
+  config = settings.build(train_config.TrainConfig)
   lengths = _complete(lengths, config.model.architecture)
   name = " ".join(part.removesuffix(".gin") for part in gin_files)
   config = dataclasses.replace(
@@ -125,7 +128,12 @@ def from_gin(
 
 
 def make(name: str, model: TransformerConfig, rows: int, **lengths: int) -> StepCase:
-  """A model's training as the notes measure it: AdamW, gradients clipped at 1."""
+  """Returns the training of a model as the notes measure it: AdamW, gradients clipped at 1.
+
+  Args:
+    rows: of a batch.
+    lengths: tokens per row, as in TASK_FEATURE_LENGTHS.
+  """
   config = train_config.TrainConfig(
     model=model,
     dataset=_random(model, lengths),
@@ -144,8 +152,10 @@ def _random(model: TransformerConfig, lengths: Mapping[str, int]) -> Any:
 
 
 def comparable(case: StepCase) -> StepCase:
-  """The same model and batches with what both sides have alike: AdamW at a constant rate, plain
-  cross-entropy, no dropout, the batch in one piece."""
+  """Returns the case with what both sides of a comparison have.
+
+  That is AdamW at a constant rate, plain cross-entropy, no dropout and one microbatch.
+  """
   config = dataclasses.replace(
     case.config,
     model=dataclasses.replace(case.config.model, dropout_rate=0.0),
@@ -158,13 +168,13 @@ def comparable(case: StepCase) -> StepCase:
 
 
 def prepare(case: StepCase) -> setup.Prepared:
-  """The run, built and checked. Nothing is written to its MODEL_DIR."""
+  """Builds and checks the run. Nothing is written to its MODEL_DIR."""
   with tempfile.TemporaryDirectory() as folder:
     return setup.prepare(dataclasses.replace(case.config, model_dir=folder))
 
 
 def describe(case: StepCase) -> str:
-  """ "BERT-base: 8 x 128 tokens, float32"."""
+  """Returns e.g. "BERT-base: 8 x 128 tokens, float32"."""
   config, lengths = case.config, case.lengths
   names = ["inputs"] if config.model.architecture == "encoder_only" else ["targets"]
   if config.model.architecture == "encoder_decoder":
@@ -175,7 +185,7 @@ def describe(case: StepCase) -> str:
 
 
 def _complete(lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
-  """With the length of the targets, by T5's span corruption: 15 % of the tokens in spans of 3."""
+  """Adds the length of the targets by T5's span corruption: 15 % of the tokens in spans of 3."""
   inputs = lengths.get("inputs")
   if architecture != "encoder_decoder" or not inputs or "targets" in lengths:
     return dict(lengths)

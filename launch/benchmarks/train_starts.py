@@ -1,7 +1,9 @@
-"""Real starts of launch.train, timed from outside by the lines that it prints."""
+"""Starts launch.train and times it from outside, by the lines that it prints."""
 
+import io
 import itertools
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,19 +12,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rich.console import Console
+
+from t5x_style.reporting.terminal import Terminal
+
 from ..configuration.errors import ConfigurationError
 from ..process import environment
 
-# The lines of t5x_style/reporting/terminal.py before and after the compilation, and at the record.
-_MARKS = ("A model that knows only", "Compiled the training step", "step 1/1  ")
-
 
 class Start(NamedTuple):
-  """Seconds of a start's parts, one after the other."""
+  """Seconds of the parts of a start, one after the other.
 
-  before: float  # until the step is compiled: the process, imports, data, the state
+  Attributes:
+    before: the process, imports, data and the state, until the step is compiled.
+    compile: compiling the step.
+    step: from there to the record of the first step.
+  """
+
+  before: float
   compile: float
-  step: float  # from there to the first step's record
+  step: float
 
   @property
   def total(self) -> float:
@@ -30,15 +39,16 @@ class Start(NamedTuple):
 
 
 def twice(arguments: Sequence[str]) -> tuple[Start, Start]:
-  """Starts a run, and again from nothing but what the first start left in the compilation cache.
+  """Starts a run twice; the second start finds only the compilation cache of the first.
 
-  The data's own cache and the files of Python's packages are warm in both: a dry run goes first.
+  The data's cache and the files of Python's packages are warm in both, because a dry run comes
+  first.
 
   Args:
     arguments: of launch.train.
 
   Raises:
-    ConfigurationError: launch.train ends before its first step, with what it said.
+    ConfigurationError: launch.train ended before its first step; the message has its output.
   """
   with tempfile.TemporaryDirectory() as folder:
     cache = Path(folder, "xla")
@@ -60,9 +70,9 @@ def _dry_run(arguments: Sequence[str], model_dir: Path) -> None:
 
 
 def _start(arguments: Sequence[str], model_dir: Path, cache: Path) -> Start:
-  """A process of its own, ended as soon as its first step is recorded."""
+  """Times a process of launch.train, which is killed as soon as its first step is recorded."""
   environ = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
-  times, marks = [time.perf_counter()], list(_MARKS)
+  times, beginnings = [time.perf_counter()], _beginnings()
   with (
     tempfile.TemporaryFile("w+") as errors,
     subprocess.Popen(
@@ -71,17 +81,30 @@ def _start(arguments: Sequence[str], model_dir: Path, cache: Path) -> Start:
   ):
     assert process.stdout is not None
     for line in process.stdout:
-      if line.startswith(marks[0]):
+      if line.startswith(beginnings[0]):
         times.append(time.perf_counter())
-        marks.pop(0)
-        if not marks:
+        beginnings.pop(0)
+        if not beginnings:
           break
     process.kill()
     process.wait()
-    if marks:
+    if beginnings:
       errors.seek(0)
       raise ConfigurationError(f"launch.train ended before its first step: {errors.read().strip()}")
   return Start(*(after - before for before, after in itertools.pairwise(times)))
+
+
+def _beginnings() -> list[str]:
+  """Returns how the lines begin that a run prints before and after compiling, and at its record."""
+  output = io.StringIO()
+  terminal = Terminal(console=Console(file=output))
+  terminal.started(0, baseline=0.0)
+  terminal.compiled()
+  with terminal.progress(0, 1):
+    terminal.record(1, "train", {"loss": 0.0})
+  # The text before the first number, unless that is the number of the step.
+  found = (re.match(r"step \d+/\d+|\D*", line) for line in output.getvalue().splitlines())
+  return [match[0] for match in found if match]
 
 
 def _command(arguments: Sequence[str], model_dir: Path) -> list[str]:

@@ -22,8 +22,10 @@ def test_the_peer_is_the_same_model(name):
   loss, batch = prepared.loss, batches[0]
   expected = float(jax.jit(lambda p, b: loss(p, b, loss.scales(b))[0])(params, batch))
   weights = huggingface_models.weights(prepared.config.model, params)
-  for chosen_only in (True, False) if name == "bert" else (True,):
-    peer = huggingface_step.TorchStep("", prepared, weights, batches, 0.0, chosen_only=chosen_only)
+  for target_positions_only in (True, False) if name == "bert" else (True,):
+    peer = huggingface_step.TorchStep(
+      "", prepared, weights, batches, 0.0, target_positions_only=target_positions_only
+    )
     assert peer.loss(peer.step(0)) == pytest.approx(expected, rel=1e-5)
 
 
