@@ -1,4 +1,4 @@
-"""Multi-head attention, the patterns that say who sees whom, and the position encodings."""
+"""Multi-head attention, and the position encodings: rotary and relative."""
 
 import flax.linen as nn
 import jax
@@ -21,15 +21,15 @@ def attend(
   scale: float = 1.0,
   soft_cap: float | None = None,
 ) -> jax.Array:
-  """softmax(scale * q k + bias) v, with the softmax in float32 (Vaswani 2017, section 3.2.1).
+  """Returns softmax(scale * q k + bias) v, the softmax in float32 (Vaswani 2017, section 3.2.1).
 
   Args:
     query: [B, L, N, H].
     key, value: [B, S, K, H]; K divides N, and N / K query heads share a key head (Ainslie 2023).
     inputs: who is seen, the bias, and the kernel that computes it.
-    scale: multiplies the logits before the bias.
-    soft_cap: bends scaled logits into (-soft_cap, soft_cap) before the bias (Gemma 2, section 2);
-      None leaves them.
+    scale: multiplies the logits before the bias is added.
+    soft_cap: scaled logits become soft_cap * tanh(logits / soft_cap) before the bias is added
+      (Gemma 2, section 2); None does not change them.
 
   Returns:
     [B, L, N, H] in the dtype of the query; zeros for queries that see no key.
@@ -37,8 +37,8 @@ def attend(
   kernel = KERNELS[inputs.kernel.name].attend
   out = kernel(query, key, value, inputs, scale, soft_cap)
   if inputs.sees_any_key is not None:
-    # Heads side by side, as kernels and projections have them: with an axis of their own a TPU
-    # would lay them out anew.
+    # With the heads flattened, as kernels and projections have them: TPUs would copy the array into
+    # another layout if they had an axis of their own.
     flat = out.reshape(*out.shape[:2], -1)
     out = jnp.where(inputs.sees_any_key[:, :, None], flat, 0).reshape(out.shape)
   return out
@@ -47,13 +47,13 @@ def attend(
 def rotate(
   x: jax.Array, positions: jax.Array, base: float, scaling: RotaryScaling | None = None
 ) -> jax.Array:
-  """Rotary position embedding (Su 2021, section 3.2.2), halves convention.
+  """Returns x with rotary position embedding (Su 2021, section 3.2.2), halves convention.
 
   Args:
     x: [B, L, N, H], H even.
     positions: [B or 1, L], in tokens.
-    base: wavelengths grow geometrically from 2 pi to 2 pi base.
-    scaling: stretches the long wavelengths.
+    base: wavelengths grow geometrically from 2 pi to 2 pi base, in tokens.
+    scaling: makes the long wavelengths longer; None does not.
   """
   half = x.shape[-1] // 2
   frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
@@ -70,10 +70,11 @@ def rotate(
 def relative_buckets(
   distance: jax.Array, bidirectional: bool, buckets: int, max_distance: int
 ) -> jax.Array:
-  """T5's bucket of a distance (key position - query position): exact near by, logarithmic beyond.
+  """Returns T5's bucket of each distance (key position - query position), int32 of any shape.
 
-  Raffel 2019, section 2.1. Bidirectional stacks give half of the buckets to keys on the right;
-  causal ones treat those as distance 0.
+  Short distances have a bucket each, longer ones share logarithmic buckets (Raffel 2019, section
+  2.1). Bidirectional stacks use half of the buckets for keys on the right; in causal stacks these
+  count as distance 0.
   """
   offset = jnp.zeros_like(distance)
   if bidirectional:
@@ -89,14 +90,14 @@ def relative_buckets(
 
 
 class RelativeBias(nn.Module):
-  """T5's learned bias per head and bucketed distance, shared by the layers of a stack."""
+  """T5's learned bias for each head and distance bucket, shared by the layers of a stack."""
 
   config: TransformerConfig
   bidirectional: bool
 
   @nn.compact
   def __call__(self, query_positions: jax.Array, key_positions: jax.Array) -> jax.Array:
-    """Positions [L] and [S] -> bias [1, N, L, S]."""
+    """Returns the bias [1, N, L, S] of queries at positions [L] and keys at positions [S]."""
     config = self.config
     init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
     table = self.param(
@@ -113,7 +114,7 @@ class RelativeBias(nn.Module):
 
 
 class Attention(nn.Module):
-  """Queries from x, keys and values from `source`, one output per query."""
+  """Multi-head attention: queries come from x, keys and values from `source`."""
 
   config: TransformerConfig
 
@@ -127,13 +128,13 @@ class Attention(nn.Module):
     positions: jax.Array | None = None,
     cache_position: jax.Array | None = None,
   ) -> jax.Array:
-    """Attends from x [B, L, D] to source [B, S, D].
+    """Attends from x [B, L, D] to source [B, S, D]; returns [B, L, D].
 
     Args:
-      inputs: who is seen, and the bias.
-      positions: [B or 1, L], for rotary self-attention; None where nothing is rotated.
-      cache_position: scalar, for decoding: the keys and values of x [B, 1, D] are written there
-        in the cache [B, S, K, H], and x attends to the whole cache as `inputs` says.
+      inputs: who is seen, the bias and the kernel.
+      positions: [B or 1, L], for rotary self-attention; None if nothing is rotated.
+      cache_position: scalar, for decoding: the keys and values of x [B, 1, D] are written to the
+        cache [B, S, K, H] at this position, and x attends to the whole cache.
     """
     config = self.config
     scale = config.head_dim**-0.5
@@ -144,15 +145,12 @@ class Attention(nn.Module):
       query = Norm(config, axis="kv", name="query_norm")(query)
       key = Norm(config, axis="kv", name="key_norm")(key)
     if positions is not None:
-      base, scaling = config.rotary_base, config.rotary_scaling
-      if inputs.pattern.window is not None and config.rotary_base_local is not None:
-        base, scaling = config.rotary_base_local, None
-      query = rotate(query, positions, base, scaling)
-      key = rotate(key, positions, base, scaling)
+      base, scaling = self._rotary_base(inputs.pattern.window)
+      query, key = (rotate(y, positions, base, scaling) for y in (query, key))
     if cache_position is not None:
       key, value = self._cached(key, value, cache_position)
     else:
-      # Where the length is split, every device answers its own queries: it needs all keys, once.
+      # If the length is split, a device has its own queries but needs all keys: gathered here.
       whole = ("batch", None, "kv_heads", "kv")
       key, value = (nn.with_logical_constraint(y, whole) for y in (key, value))
     scale = scale if config.scale_attention else 1.0
@@ -161,15 +159,23 @@ class Attention(nn.Module):
     return Dense(config, (config.emb_dim,), ("heads", "kv", "embed"), name="out")(out)
 
   def _heads(self, name, x, heads, scale=1.0):
+    """Projects x [B, L, D] to [B, L, heads, H]."""
     axis = "heads" if name == "query" else "kv_heads"
     features = (heads, self.config.head_dim)
     y = Dense(self.config, features, ("embed", axis, "kv"), scale, name=name)(x)
     return nn.with_logical_constraint(y, ("batch", "length", axis, "kv"))
 
+  def _rotary_base(self, window):
+    config = self.config
+    if window is not None and config.rotary_base_local is not None:
+      return config.rotary_base_local, None
+    return config.rotary_base, config.rotary_scaling
+
   def _cached(self, key, value, position):
+    """Writes key and value [B, 1, K, H] to the cache and returns all of it, [B, S, K, H] each."""
     cached = []
     for name, new in (("cached_key", key), ("cached_value", value)):
-      # Made full-length by `init` on a full-length input; one position is written per call.
+      # `init` creates the cache with the length of its input; each call writes one position.
       cache = self.variable("cache", name, jnp.zeros, new.shape, new.dtype)
       if not self.is_initializing():
         cache.value = jax.lax.dynamic_update_slice_in_dim(cache.value, new, position, axis=1)

@@ -17,15 +17,15 @@ from t5x_style.ranges import (
 )
 
 Remat = Literal["none", "dots", "full"]  # What the backward pass recomputes.
-LayerCount = Annotated[int, Interval(ge=0, le=10_000)]  # Each is built when it is described.
+LayerCount = Annotated[int, Interval(ge=0, le=10_000)]  # Bounded: every layer takes time to trace.
 
 
 @dataclasses.dataclass(frozen=True)
 class RotaryScaling:
-  """Llama 3.1's stretching of rotary positions to rows longer than it was first trained on.
+  """Llama 3.1's scaling of rotary positions for rows longer than those of its first training.
 
-  Wavelengths that fit less than `low` times into `original_length` become `factor` times longer,
-  those that fit more than `high` times stay; between, the two are blended.
+  Wavelengths that fit less than `low` times into `original_length` become `factor` times longer.
+  Those that fit more than `high` times do not change. In between, the two are interpolated.
   """
 
   factor: PositiveFloat
@@ -34,7 +34,7 @@ class RotaryScaling:
   original_length: PositiveInt = 8192  # tokens
 
 
-# Of fields that do not change the function a trained model computes: see `fields_about`.
+# Metadata of fields that do not change the function a trained model computes: see `fields_about`.
 _TRAINING = {"role": "training"}
 _NUMERICS = {"role": "numerics"}
 _COMPILATION = {"role": "compilation"}
@@ -44,8 +44,8 @@ _COMPILATION = {"role": "compilation"}
 class TransformerConfig:
   """The shape of a model. Which stacks have layers decides its architecture.
 
-  Names follow T5X where T5X has one. Every size is a count of units, not bytes. Fields with
-  metadata do not change the function that a trained model computes; `fields_about` finds them.
+  Names are T5X's where T5X has one. All sizes count units, not bytes. Fields with metadata do not
+  change the function that a trained model computes; `fields_about` finds them.
   """
 
   # Sizes: vocabulary V, embedding D, query heads N of width H, feed-forward F.
@@ -56,7 +56,7 @@ class TransformerConfig:
   mlp_dim: PositiveInt
   num_encoder_layers: LayerCount = 0
   num_decoder_layers: LayerCount = 0
-  num_kv_heads: PositiveInt | None = None  # None: as many as num_heads (no grouping).
+  num_kv_heads: PositiveInt | None = None  # None: the same as num_heads (no grouping).
 
   # Blocks. One activation is a plain MLP; two multiply into a gated one (Shazeer 2020).
   mlp_activations: Annotated[tuple[str, ...], MinLen(1)] = ("gelu", "linear")
@@ -65,72 +65,81 @@ class TransformerConfig:
   first_attention_norm: bool = True  # ModernBERT's first layer has none: its input is normalised.
   norm_epsilon: OpenFraction = 1e-6
   use_bias: bool = False
-  # T5's dropout in every model: one mask for all positions of a row; on embeddings, on each branch,
-  # inside the MLP and after the last block; never on attention weights. As published, BERT,
-  # RoBERTa, GPT-2 and BART draw a mask for every position, drop attention weights as well, and
-  # nothing inside the MLP or after the last block.
+  # All models use T5's dropout: one mask for all positions of a row; on embeddings, on each branch,
+  # inside the MLP and after the last block; never on attention weights. The published BERT,
+  # RoBERTa, GPT-2 and BART use one mask per position and dropout of attention weights, and have no
+  # dropout inside the MLP or after the last block.
   dropout_rate: FractionBelowOne = dataclasses.field(default=0.0, metadata=_TRAINING)
-  share_layers: bool = False  # ALBERT: one layer (one cycle of them) applied again and again.
+  share_layers: bool = False  # ALBERT: the layers of one cycle are applied repeatedly.
 
-  # Attention. T5 leaves the logits unscaled and starts the queries small instead.
+  # Attention. T5 does not scale the logits; its query kernels start small instead.
   scale_attention: bool = True
   qk_norm: bool = False
   positions: Literal["relative", "rotary", "learned"] = "relative"
-  max_length: PositiveInt = 512  # Of rows with learned positions; other kinds have no limit.
-  # Unused rows in front of the learned positions: 2 of BART and RoBERTa.
+  max_length: PositiveInt = 512  # Tokens per row with learned positions; others have no limit.
+  # Unused rows before the learned positions: 2 in BART and RoBERTa.
   position_offset: NonNegativeInt = 0
-  positions_skip_padding: bool = False  # RoBERTa counts an encoder's tokens other than padding_id.
+  positions_skip_padding: bool = False  # RoBERTa: positions count real tokens only.
   relative_buckets: PositiveInt = 32
   relative_max_distance: PositiveInt = 128
   rotary_base: PositiveFloat = 10_000.0
   rotary_scaling: RotaryScaling | None = None
-  # A cycle over the layers: how far each sees to either side; None is everywhere. ModernBERT's
-  # (None, 64, 64) has every third layer see the whole row, beginning with the first.
+  # How many tokens a layer sees to either side, in a cycle over the layers; None is the whole row.
+  # ModernBERT has (None, 64, 64): the first and then every third layer see the whole row.
   attention_windows: tuple[PositiveInt | None, ...] = (None,)
-  rotary_base_local: PositiveFloat | None = None  # Of layers with a window; None: as the others.
-  # Logits of attention are bent into (-cap, cap): Gemma 2.
+  rotary_base_local: PositiveFloat | None = None  # Of layers with a window; None: rotary_base.
+  # Attention logits become cap * tanh(logits / cap): Gemma 2.
   attention_soft_cap: PositiveFloat | None = None
 
   # Embeddings and the head.
-  # Hidden in an encoder's rows that come without segment ids; -1 where no id is padding.
+  # The id that an encoder does not see in rows without segment ids; -1: no id is padding.
   padding_id: Annotated[int, Ge(-1)] = 0
   factorized_dim: PositiveInt | None = None  # ALBERT: tables of this width, projected to emb_dim.
   num_token_types: NonNegativeInt = 0
   embedding_norm: bool = False  # BERT normalises the sum of its embeddings.
   tie_embeddings: bool = True
-  scale_logits: bool = True  # Tied heads only: hidden / sqrt(D), as T5 does.
+  scale_logits: bool = True  # Tied heads only: hidden / sqrt(D), as in T5.
   head_transform: bool = False  # BERT's dense + activation + norm before the head.
   head_bias: bool = False
   logit_soft_cap: PositiveFloat | None = None
   pooled_classes: NonNegativeInt = 0  # Classes of the sentence-pair head on the first token.
 
-  # Initial values: None is 1/sqrt(fan in) for kernels. A deviation is that of all kernels; GPT-2's
-  # and ModernBERT's smaller one for the layers that end a residual branch is not there.
+  # Standard deviations of initial values; None is 1/sqrt(fan in). One value serves all kernels:
+  # GPT-2's and ModernBERT's smaller one at the end of a residual branch is not supported.
   kernel_init_std: NonNegativeFloat | None = dataclasses.field(default=None, metadata=_TRAINING)
   embedding_init_std: NonNegativeFloat = dataclasses.field(default=1.0, metadata=_TRAINING)
 
   # Numerics and compilation.
   dtype: DType = dataclasses.field(default="float32", metadata=_NUMERICS)  # of activations, matmuls
   param_dtype: DType = dataclasses.field(default="float32", metadata=_NUMERICS)
-  # The products of dense layers in 8 bits; attention's own and the head's stay in dtype.
+  # Dense layers multiply in 8 bits; the products of attention weights and the head use dtype.
   fp8: bool = dataclasses.field(default=False, metadata=_NUMERICS)
   scan_layers: bool = dataclasses.field(default=True, metadata=_NUMERICS)
   remat: Remat = dataclasses.field(default="none", metadata=_COMPILATION)
-  # The kernel that computes attention; "auto" takes the fastest that can.
+  # The kernel that computes attention; "auto" selects the fastest that can.
   attention: Literal["auto", "xla", "cudnn", "splash", "short", "blocked"] = dataclasses.field(
     default="auto", metadata=_COMPILATION
   )
 
   def __post_init__(self):
     for name in ("mlp_activations", "attention_windows"):
-      if isinstance(getattr(self, name), list):  # Configurations are keys: what is in them is too.
+      if isinstance(getattr(self, name), list):  # Configurations must be hashable.
         object.__setattr__(self, name, tuple(getattr(self, name)))
+    self._check_choices()
+    self._check_sizes()
+    self._check_options()
+    self._check_windows()
+    self._check_layers()
+
+  def _check_choices(self):
     for name, annotation in get_type_hints(type(self)).items():
       choices, value = get_args(annotation), getattr(self, name)
       if get_origin(annotation) is Literal and value not in choices:
         raise UserError(
           f"TransformerConfig.{name} = {value!r} is not one of {', '.join(map(repr, choices))}."
         )
+
+  def _check_sizes(self):
     for name in ("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim"):
       value = getattr(self, name)
       if not isinstance(value, int) or value < 1:
@@ -150,6 +159,8 @@ class TransformerConfig:
         f"TransformerConfig.num_kv_heads = {self.kv_heads} must divide num_heads = "
         f"{self.num_heads}: every group of query heads shares one key head."
       )
+
+  def _check_options(self):
     if self.fp8 and self.dtype != "bfloat16":
       raise UserError(
         f"FP8 = True with DTYPE = {self.dtype!r}: what is not multiplied in 8 bits is computed in "
@@ -159,13 +170,17 @@ class TransformerConfig:
       raise UserError(f"Rotary positions rotate pairs: head_dim = {self.head_dim} must be even.")
     if self.positions_skip_padding and not (self.positions == "learned" and self.position_offset):
       raise UserError(
-        f"TransformerConfig.positions_skip_padding puts padding in front of learned positions: "
+        f"TransformerConfig.positions_skip_padding puts padding before the learned positions: "
         f"positions = {self.positions!r} with position_offset = {self.position_offset} have no row "
         "for it."
       )
-    self._check_layers()
+    if self.factorized_dim is not None and self.tie_embeddings and not self.head_transform:
+      raise UserError(
+        f"TransformerConfig.factorized_dim = {self.factorized_dim}: a tied head needs "
+        "head_transform = True to come back to that width from emb_dim."
+      )
 
-  def _check_layers(self):
+  def _check_windows(self):
     windows = self.attention_windows
     if not isinstance(windows, tuple) or not windows:
       raise UserError(
@@ -178,6 +193,9 @@ class TransformerConfig:
           f"TransformerConfig.attention_windows = {windows!r} holds {window!r}: a window is a "
           "positive number of tokens to either side, None where a layer sees the whole row."
         )
+
+  def _check_layers(self):
+    windows = self.attention_windows
     if self.share_layers:
       if not self.first_attention_norm:
         raise UserError(
@@ -191,25 +209,20 @@ class TransformerConfig:
           )
     if not self.first_attention_norm and self.norm_position != "pre":
       raise UserError(
-        "TransformerConfig.first_attention_norm = False leaves out a norm in front of a layer; "
+        "TransformerConfig.first_attention_norm = False leaves out a norm before a layer; "
         f"norm_position = {self.norm_position!r} has none there."
-      )
-    if self.factorized_dim is not None and self.tie_embeddings and not self.head_transform:
-      raise UserError(
-        f"TransformerConfig.factorized_dim = {self.factorized_dim}: a tied head needs "
-        "head_transform = True to come back to that width from emb_dim."
       )
 
   @property
   def architecture(self) -> str:
-    """ "encoder_decoder", "decoder_only" or "encoder_only"."""
+    """Returns "encoder_decoder", "decoder_only" or "encoder_only"."""
     if self.num_encoder_layers and self.num_decoder_layers:
       return "encoder_decoder"
     return "encoder_only" if self.num_encoder_layers else "decoder_only"
 
   @property
   def table_dim(self) -> int:
-    """The width of the embedding tables, and of what a tied head multiplies."""
+    """The width of the embedding tables and of a tied head's inputs."""
     return self.emb_dim if self.factorized_dim is None else self.factorized_dim
 
   @property
@@ -219,12 +232,11 @@ class TransformerConfig:
 
 
 def fields_about(*roles: str) -> frozenset[str]:
-  """Names of the fields of TransformerConfig that have one of the roles.
+  """Returns the names of the fields of TransformerConfig that have one of the roles.
 
   Args:
-    roles: "training" (dropout and initial values), "numerics" (how the same function is computed
-      and rounded, how its parameters are laid out) or "compilation" (of numerics what leaves
-      rounding and layout as they are).
+    roles: "training" (dropout and initial values), "numerics" (changes rounding or how parameters
+      are stored, not the function) or "compilation" (changes speed and memory only).
   """
   return frozenset(
     field.name

@@ -1,11 +1,11 @@
-"""Products of matrices in 8 bits (Micikevicius 2022): e4m3 for what is multiplied forward, e5m2 for
-gradients, each scaled by its own largest value as it stands.
+"""Products of matrices in 8 bits (Micikevicius 2022): e4m3 in the forward pass, e5m2 for gradients.
 
-So nothing is carried from step to step. What comes out is in x's dtype. GPUs may keep the sums of
-the forward product in fewer bits than float32 has; those of gradients are asked for in full.
+Each array is scaled by its own current largest value, so there is no state from step to step.
+Results have the dtype of x. GPUs may accumulate the forward product in fewer bits than float32 has;
+gradients are requested in full precision.
 
-An array has one scale: what else is in the batch moves the others' last bits, and in a causal model
-later tokens move those of earlier ones.
+Because an array has one scale, the other rows of a batch change the last bits of a row, and in a
+causal model later tokens change those of earlier ones.
 """
 
 import jax
@@ -15,12 +15,12 @@ from flax.linen import fp8_ops
 
 @jax.custom_vjp
 def project(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """[..., D] x [D, F] -> [..., F]."""
+  """Returns x [..., D] @ kernel [D, F], which is [..., F]."""
   return _forward(x, kernel)[0]
 
 
 def _quantize(x, dtype):
-  """An array in 8 bits, and the float32 scalar that it has to be multiplied by."""
+  """Returns the array in 8 bits, and the float32 scalar to multiply it by."""
   scale = jnp.abs(x).max().astype(jnp.float32) / fp8_ops.get_fp8_max(dtype, jnp.float32)
   scale = jnp.where(scale > 0, scale, 1.0)  # All zeros stay zeros.
   return fp8_ops.quantize(x, dtype, scale, jnp.float32), scale

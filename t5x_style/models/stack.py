@@ -20,19 +20,19 @@ from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import Dropout, Mlp, Norm
 
 REMAT_POLICIES = {
-  # Products with kernels, and what attention comes to where a Pallas kernel computes it.
+  # Keeps products with parameters, and the outputs of Pallas kernels for attention.
   "dots": jax.checkpoint_policies.save_from_both_policies(
     jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     jax.checkpoint_policies.save_only_these_names(OUTPUT_NAME),
   ),
-  "full": None,  # jax.checkpoint's own default: save nothing but the block's input.
+  "full": None,  # The default of jax.checkpoint: keeps only the block's input.
 }
 
 
 class Context(flax.struct.PyTreeNode):
   """What the blocks of a stack share: attention inputs, positions and the encoder's output."""
 
-  self_inputs: tuple[AttentionInputs, ...]  # One per layer of the cycle of attention_windows.
+  self_inputs: tuple[AttentionInputs, ...]  # one for each entry of attention_windows
   positions: jax.Array | None = None  # [B or 1, L], for rotary attention
   encoded: jax.Array | None = None  # [B, S, D]
   cross_inputs: AttentionInputs | None = None
@@ -40,12 +40,13 @@ class Context(flax.struct.PyTreeNode):
 
 
 class Block(nn.Module):
-  """Self-attention, cross-attention where there is something to cross to, feed-forward.
+  """Self-attention, cross-attention if the context has an encoder's output, feed-forward.
 
   Attributes:
-    kind: its place in the cycle of attention_windows.
-    first: whether it is the first of its stack.
-    scanned: whether a loop over layers runs it, so that the compiler sees each pass on its own.
+    kind: its index in attention_windows.
+    first: whether it is the first block of its stack.
+    scanned: whether a scan over layers runs it; the compiler then sees forward and backward pass
+      separately.
   """
 
   config: TransformerConfig
@@ -55,7 +56,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, context: Context) -> tuple[jax.Array, None]:
-    """[B, L, D] -> [B, L, D], in the (carry, output) form of nn.scan."""
+    """Maps [B, L, D] to ([B, L, D], None), the (carry, output) that nn.scan expects."""
     config = self.config
 
     def self_attention(y):
@@ -90,7 +91,7 @@ class Block(nn.Module):
 
 
 class Cycle(nn.Module):
-  """Blocks of several kinds in a row: the body of a scan over whole cycles."""
+  """One block for each of `kinds`, in turn: the body of a scan over cycles of attention_windows."""
 
   config: TransformerConfig
   kinds: tuple[int, ...]
@@ -98,7 +99,7 @@ class Cycle(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, context: Context) -> tuple[jax.Array, None]:
-    """[B, L, D] -> [B, L, D], in the (carry, output) form of nn.scan."""
+    """Maps [B, L, D] to ([B, L, D], None), the (carry, output) that nn.scan expects."""
     block = block_class(self.config, self.scanned)
     for i, kind in enumerate(self.kinds):
       x, _ = block(self.config, kind, scanned=self.scanned, name=f"block_{i}")(x, context)
@@ -106,7 +107,7 @@ class Cycle(nn.Module):
 
 
 class Stack(nn.Module):
-  """`num_layers` blocks, scanned into one compiled body or unrolled, and the final norm."""
+  """`num_layers` blocks, scanned (compiled once) or unrolled, and the final norm."""
 
   config: TransformerConfig
   num_layers: int
@@ -123,25 +124,24 @@ class Stack(nn.Module):
     cross_pattern: Pattern | None = None,
     cache_position: jax.Array | None = None,
   ) -> jax.Array:
-    """Embedded tokens [B, L, D] -> hidden states [B, L, D].
+    """Maps embedded tokens [B, L, D] to hidden states [B, L, D].
 
     Args:
-      pattern: who sees whom inside the stack; cross_pattern: and in the encoder's output.
-      positions: [B, L] within each segment; None counts from 0 along the row.
-      encoded: [B, S, D], the encoder's output, for a decoder that crosses to one.
-      cache_position: scalar; x is then [B, 1, D], the token at that position of a cached sequence.
+      pattern: who sees whom in self-attention.
+      positions: [B or 1, L], of rotary attention.
+      encoded: [B, S, D], the encoder's output, for cross-attention.
+      cross_pattern: who sees whom in cross-attention; None: all see all.
+      cache_position: scalar, for decoding: x is then [B, 1, D], the token at this position.
     """
-    config = self.config
-    length, keys, bias, cross = x.shape[1], x.shape[1], None, None
-    make_inputs = functools.partial(self._attention_inputs, x.shape[0], cache_position is not None)
+    config, length, keys = self.config, x.shape[1], x.shape[1]
     if cache_position is not None and not self.is_initializing():
       keys = self._cache_length()
       pattern = pattern.replace(query_start=cache_position)
-    if config.positions == "relative":
-      queries = jnp.arange(length) + (0 if cache_position is None else cache_position)
-      bias = RelativeBias(config, self.bidirectional, name="relative_bias")(
-        queries, jnp.arange(keys)
-      )
+    bias = self._relative_bias(length, keys, cache_position)
+    # A cache has one query at a time, which needs no fast kernel.
+    is_fast = cache_position is None and not self.is_initializing()
+    make_inputs = functools.partial(self._attention_inputs, x.shape[0], is_fast)
+    cross = None
     if encoded is not None:
       cross = make_inputs("cross-attention", cross_pattern or Pattern(), length, encoded.shape[1])
     by_window = {
@@ -160,9 +160,17 @@ class Stack(nn.Module):
       x = Norm(config, name="final_norm")(x)
     return Dropout(config)(x)
 
-  def _attention_inputs(self, rows, cached, what, pattern, queries, keys, bias=None):
+  def _relative_bias(self, length, keys, cache_position):
+    """Returns T5's bias [1, N, L, S], or None for models with other positions."""
+    if self.config.positions != "relative":
+      return None
+    queries = jnp.arange(length) + (0 if cache_position is None else cache_position)
+    bias = RelativeBias(self.config, self.bidirectional, name="relative_bias")
+    return bias(queries, jnp.arange(keys))
+
+  def _attention_inputs(self, rows, is_fast, name, pattern, queries, keys, bias=None):
     config, kernel = self.config, XLA
-    if not cached and not self.is_initializing():  # A cache has one query at a time.
+    if is_fast:
       spec = AttentionSpec(
         (rows, queries, config.num_heads, config.head_dim),
         (rows, keys, config.kv_heads, config.head_dim),
@@ -171,10 +179,11 @@ class Stack(nn.Module):
         bias is not None,
         config.attention_soft_cap,
       )
-      kernel = choose_kernel(config.attention, f"the {self.name}'s {what}", spec)
+      kernel = choose_kernel(config.attention, f"the {self.name}'s {name}", spec)
     return attention_inputs(pattern, queries, keys, bias, kernel)
 
   def _blocks(self, x, context):
+    """Runs the blocks: the first ones unrolled where they differ, then the scan over cycles."""
     config, period = self.config, len(self.config.attention_windows)
     lead = unscanned_layers(config, self.num_layers)
     block = block_class(config, scanned=False)
@@ -183,8 +192,8 @@ class Stack(nn.Module):
     if lead == self.num_layers:
       return x
     shared, cycles = config.share_layers, (self.num_layers - lead) // period
-    scanned = config.scan_layers  # Otherwise the layers are shared, and the loop is unrolled.
-    name = "shared_layers" if shared else "layers"  # "layers" says that axis 0 counts them.
+    scanned = config.scan_layers  # If not, the layers are shared and the scan is unrolled.
+    name = "shared_layers" if shared else "layers"  # Axis 0 of "layers" counts the layers.
     scan = functools.partial(
       nn.scan,
       variable_axes={"cache": 0} if shared else {"params": 0, "cache": 0},
@@ -201,22 +210,22 @@ class Stack(nn.Module):
     return scan(Cycle)(config, kinds, scanned, name=name)(x, context)[0]
 
   def _cache_length(self):
-    """S of the cache [..., B, S, K, H] that the blocks will write to."""
+    """Returns S of the cache [..., B, S, K, H] that the blocks write to."""
     return jax.tree.leaves(self.variables["cache"])[0].shape[-3]
 
 
 def block_class(config: TransformerConfig, scanned: bool) -> type[Block]:
-  """Block, made to recompute what the configuration says is not kept."""
+  """Returns Block, wrapped in nn.remat as config.remat says."""
   if config.remat == "none":
     return Block
-  # Inside a scan the loop already keeps XLA from merging the two forward passes.
+  # In a scan, XLA cannot merge the recomputed forward pass with the first one anyway.
   return nn.remat(Block, policy=REMAT_POLICIES[config.remat], prevent_cse=not scanned)
 
 
 def unscanned_layers(config: TransformerConfig, num_layers: int) -> int:
-  """How many layers stand unrolled before the scan, which runs over whole cycles of like layers.
+  """Returns how many layers come unrolled before the scan, which runs over whole cycles.
 
-  Shared layers are always scanned: they are one body.
+  Shared layers are always scanned, because they are one set of parameters.
   """
   if config.share_layers:
     return 0
@@ -230,11 +239,11 @@ def unscanned_layers(config: TransformerConfig, num_layers: int) -> int:
 def layer_path(
   config: TransformerConfig, num_layers: int, layer: int
 ) -> tuple[tuple[str, ...], int | None]:
-  """Where the parameters of a layer are: the path in its stack's tree, the index on axis 0.
+  """Returns where the parameters of a layer are: (path in its stack's tree, index on axis 0).
 
-  22 layers with windows (None, 64, 64), scanned: 0 is at layers_0; 1 at layers/block_0, index 0;
-  21 at layers/block_2, index 6. Without a cycle, 3 is at layers, index 3. The index is None where
-  nothing is stacked, as of layers_0 and of shared_layers.
+  Of 22 scanned layers with windows (None, 64, 64), layer 0 is at layers_0, layer 1 at
+  layers/block_0 with index 0, layer 21 at layers/block_2 with index 6. With one window, layer 3 is
+  at layers with index 3. The index is None for layers_0 and shared_layers, which are not stacked.
   """
   lead, period = unscanned_layers(config, num_layers), len(config.attention_windows)
   if layer < lead:

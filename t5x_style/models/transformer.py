@@ -1,4 +1,4 @@
-"""Encoder-only, decoder-only and encoder-decoder Transformers, composed from one stack."""
+"""The model: encoder-only, decoder-only and encoder-decoder Transformers from the same stack."""
 
 from typing import NamedTuple
 
@@ -14,22 +14,22 @@ from t5x_style.models.layers import Dense, Dropout, Embed, Norm
 from t5x_style.models.stack import Stack
 from t5x_style.soft_cap import soft_capped
 
-Batch = dict[str, jax.Array]
+Batch = dict[str, jax.Array]  # features by their SeqIO names
 
 
 class Outputs(NamedTuple):
-  """Hidden states and the head they meet in the loss: logits = hidden @ kernel + bias.
+  """Hidden states and the parameters of the head: logits = hidden @ kernel + bias.
 
-  The logits are left to the loss, which never needs all of them at once.
+  The loss computes the logits, because it never needs all of them at once.
   """
 
-  hidden: jax.Array  # [B, L, D], or [B, P, D] at the P target positions asked for
+  hidden: jax.Array  # [B, L, D], or [B, P, D] at the requested target positions
   kernel: jax.Array  # [D, V]
   bias: jax.Array | None  # [V]
   pooled_logits: jax.Array | None = None  # [B, classes], of the sentence-pair head
 
   def logits(self, soft_cap: float | None = None) -> jax.Array:
-    """All logits in float32, [B, L, V]: for decoding and scoring a few positions."""
+    """Returns all logits [B, L, V] in float32, for decoding or for scoring a few positions."""
     logits = jnp.einsum("bld,dv->blv", self.hidden, self.kernel, preferred_element_type=jnp.float32)
     if self.bias is not None:
       logits += self.bias.astype(jnp.float32)
@@ -37,14 +37,14 @@ class Outputs(NamedTuple):
 
 
 class Transformer(nn.Module):
-  """The one model. Reads the features of its architecture by their SeqIO names.
+  """The model of all architectures. It reads features by their SeqIO names.
 
   encoder_decoder: encoder_input_tokens [B, S], decoder_input_tokens [B, L]
-  decoder_only:    decoder_input_tokens [B, L], perhaps decoder_causal_attention [B, L]
-  encoder_only:    encoder_input_tokens [B, S], perhaps encoder_token_types [B, S]
+  decoder_only:    decoder_input_tokens [B, L], optional decoder_causal_attention [B, L]
+  encoder_only:    encoder_input_tokens [B, S], optional encoder_token_types [B, S]
 
   Packed batches add {encoder,decoder}_segment_ids and {encoder,decoder}_positions. Dropout is on
-  when `apply` is given a "dropout" rng.
+  if `apply` gets a "dropout" rng.
   """
 
   config: TransformerConfig
@@ -52,7 +52,7 @@ class Transformer(nn.Module):
   def setup(self):
     config = self.config
     self.token_embed = Embed(config, config.vocab_size)
-    both = config.architecture == "encoder_decoder"  # Two stacks share the tokens' table alone.
+    both = config.architecture == "encoder_decoder"  # Two stacks share only the token table.
     if config.positions == "learned":
       rows = config.max_length + config.position_offset
       self.position_embed = Embed(config, rows, axis="positions")
@@ -76,11 +76,11 @@ class Transformer(nn.Module):
       self.pooler = Pooler(config)
 
   def __call__(self, batch: Batch, target_positions: jax.Array | None = None) -> Outputs:
-    """Runs the whole model on a batch of features.
+    """Runs the model on a batch.
 
     Args:
       batch: the features above, int32.
-      target_positions: [B, P]; where only some positions carry loss, only those reach the head.
+      target_positions: [B, P]; only these positions reach the head. None: all do.
     """
     encoded = None
     if self.config.num_encoder_layers:
@@ -95,12 +95,12 @@ class Transformer(nn.Module):
     return self._outputs(hidden, pooled)
 
   def encode(self, batch: Batch) -> jax.Array:
-    """The encoder's output [B, S, D]."""
+    """Returns the encoder's output [B, S, D]."""
     tokens = batch["encoder_input_tokens"]
     pattern = encoder_pattern(batch, self.config.padding_id)
     positions = row_positions(tokens, batch.get("encoder_positions"))
     if self.config.positions_skip_padding and "encoder_positions" not in batch:
-      positions = positions_without(tokens, self.config.padding_id)
+      positions = positions_of_real_tokens(tokens, self.config.padding_id)
     x = self._embed(tokens, positions, batch.get("encoder_token_types"))
     return self.encoder(x, pattern, positions=positions)
 
@@ -111,12 +111,12 @@ class Transformer(nn.Module):
     encoded: jax.Array | None = None,
     encoder_tokens: jax.Array | None = None,
   ) -> Outputs:
-    """The next hidden state of a cached sequence; call with mutable=["cache"].
+    """Returns the outputs of the next token of cached sequences; call with mutable=["cache"].
 
     Args:
-      tokens: [B, 1], the token at `position`.
+      tokens: [B, 1], the tokens at `position`.
       position: scalar, the same for all rows.
-      encoded, encoder_tokens: [B, S, D] and [B, S], for an encoder-decoder.
+      encoded, encoder_tokens: the encoder's output [B, S, D] and input [B, S], if there is one.
     """
     positions = jnp.broadcast_to(position, (1, tokens.shape[1]))
     cross = None
@@ -136,7 +136,7 @@ class Transformer(nn.Module):
     tokens, segments = batch["decoder_input_tokens"], batch.get("decoder_segment_ids")
     pattern, cross = decoder_pattern(batch), None
     if encoded is not None:
-      # Segment ids match across the two sides of a packed example; unpacked, only padding hides.
+      # A packed target sees the inputs with its own segment id; unpacked, only padding is hidden.
       queries = segments if "encoder_segment_ids" in batch else None
       keys = encoder_segments(batch, self.config.padding_id)
       cross = Pattern(query_segments=queries, key_segments=keys)
@@ -173,15 +173,17 @@ class Transformer(nn.Module):
 
 
 class Head(nn.Module):
-  """What stands between the last block and the logits: BERT's transform, scale, kernel and bias."""
+  """What is between the last block and the logits: BERT's transform, scale, kernel and bias."""
 
   config: TransformerConfig
 
   @nn.compact
   def __call__(self, hidden: jax.Array, table: jax.Array | None):
-    """Hidden [B, L, D] and the tied table [V, E] -> hidden, kernel [D, V], bias [V] or None.
+    """Returns (hidden [B, L, E], kernel [E, V], bias [V] or None).
 
-    E is D, or less where the embedding is factorized: a tied head then works in that width.
+    Args:
+      hidden: [B, L, D].
+      table: the tied embedding table [V, E], or None. E < D if the embedding is factorized.
     """
     config = self.config
     if config.head_transform:
@@ -216,7 +218,7 @@ class Pooler(nn.Module):
 
   @nn.compact
   def __call__(self, first: jax.Array) -> jax.Array:
-    """[B, D] -> logits [B, classes] in float32."""
+    """Maps the first token's vectors [B, D] to logits [B, classes] in float32."""
     config = self.config
     x = nn.tanh(Dense(config, (config.emb_dim,), ("embed", "embed_out"), name="dense")(first))
     classes = Dense(config, (config.pooled_classes,), ("embed", "classes"), name="classes")
@@ -224,7 +226,7 @@ class Pooler(nn.Module):
 
 
 def encoder_pattern(batch: Batch, padding_id: int = 0) -> Pattern:
-  """Both ways, within a document of a packed row."""
+  """Returns the encoder's pattern: tokens see all tokens of their own document."""
   segments = encoder_segments(batch, padding_id)
   if "encoder_segment_ids" in batch:
     return Pattern(key_segments=segments, query_segments=segments)
@@ -232,26 +234,26 @@ def encoder_pattern(batch: Batch, padding_id: int = 0) -> Pattern:
 
 
 def decoder_pattern(batch: Batch) -> Pattern:
-  """Backwards, both ways in a prefix, within a document of a packed row."""
+  """Returns the decoder's pattern: earlier tokens of the same document, and all of a prefix."""
   segments = batch.get("decoder_segment_ids")
   prefix = batch.get("decoder_causal_attention")
   return Pattern(causal=True, query_segments=segments, key_segments=segments, prefix=prefix)
 
 
 def encoder_segments(batch: Batch, padding_id: int = 0) -> jax.Array:
-  """Segment ids of the encoder's row [B, S]: those of the packing, else 1 with 0 on padding."""
+  """Returns segment ids [B, S]: those of packed rows, else 1 on tokens and 0 on padding."""
   if "encoder_segment_ids" in batch:
     return batch["encoder_segment_ids"]
   return (batch["encoder_input_tokens"] != padding_id).astype(jnp.int32)
 
 
 def row_positions(tokens: jax.Array, positions: jax.Array | None) -> jax.Array:
-  """Positions [B or 1, L]: those of the packing, else 0, 1, 2 ... along the row."""
+  """Returns positions [B or 1, L]: those of packed rows, else 0, 1, 2 ... along the row."""
   return jnp.arange(tokens.shape[1])[None] if positions is None else positions
 
 
-def positions_without(tokens: jax.Array, padding_id: int) -> jax.Array:
-  """Positions [B, L] counted without padding, which is at -1: RoBERTa's.
+def positions_of_real_tokens(tokens: jax.Array, padding_id: int) -> jax.Array:
+  """Returns RoBERTa's positions [B, L]: they count only real tokens, and padding is at -1.
 
   tokens [[5, 6, 1, 7, 1]], padding 1 -> [[0, 1, -1, 2, -1]]
   """

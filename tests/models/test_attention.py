@@ -1,4 +1,4 @@
-"""Attention, its patterns and position encodings, against float64 and by hand."""
+"""Attention against float64, and position encodings by hand."""
 
 import itertools
 
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from t5x_style.models import RotaryScaling, attention
-from t5x_style.models.attention_kernels import xla
 from t5x_style.models.attention_kernels.pattern import Pattern
 from t5x_style.models.attention_kernels.select import attention_inputs
 
@@ -43,37 +42,7 @@ def test_attend_equals_float64_reference(kv_heads, causal):
   np.testing.assert_allclose(got, reference(query, key, value, shared.mask, bias, 0.3), atol=2e-6)
 
 
-def test_packed_causal_mask_is_the_one_of_the_docstring():
-  segments = jnp.array([[1, 1, 2, 2, 0]])
-  mask = Pattern(segments, segments, causal=True).mask(5, 5)
-  np.testing.assert_array_equal(
-    mask[0, 0].astype(int),
-    [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 0]],
-  )
-
-
-def test_prefix_is_seen_both_ways():
-  mask = Pattern(prefix=jnp.array([[1, 1, 1, 0, 0]]), causal=True).mask(5, 5)
-  np.testing.assert_array_equal(
-    mask[0, 0].astype(int),
-    [[1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]],
-  )
-
-
-def test_window_is_the_one_of_the_docstring():
-  mask = Pattern(window=1).mask(5, 5)
-  np.testing.assert_array_equal(
-    mask[0, 0].astype(int),
-    [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, 1, 1]],
-  )
-
-
-def test_a_cached_query_sees_the_window_before_it():
-  pattern = Pattern(causal=True, window=2, query_start=jnp.int32(4))
-  np.testing.assert_array_equal(pattern.mask(1, 7)[0, 0].astype(int), [[0, 0, 1, 1, 1, 0, 0]])
-
-
-def test_soft_cap_bends_logits_before_the_bias():
+def test_the_soft_cap_comes_before_the_bias():
   query, key = jnp.full((1, 1, 1, 1), 3.0), jnp.array([0.0, 50.0])[None, :, None, None]
   value = jnp.array([0.0, 1.0])[None, :, None, None]
   bias = jnp.array([3.0, 0.0])[None, None, None]
@@ -82,12 +51,8 @@ def test_soft_cap_bends_logits_before_the_bias():
   assert float(got.squeeze()) == pytest.approx(float(jax.nn.sigmoid(2.0 - 3.0)), abs=1e-6)
 
 
-def test_nothing_to_hide_needs_no_mask():
-  assert Pattern().mask(4, 4) is None
-
-
 def test_relative_buckets_by_hand():
-  # T5's 32 buckets up to distance 128: causal ones are exact below 16, both-way ones below 8.
+  # T5's 32 buckets up to distance 128: causal ones are exact below 16, bidirectional ones below 8.
   causal = attention.relative_buckets(-jnp.array([0, 1, 15, 16, 64, 128, 1000]), False, 32, 128)
   np.testing.assert_array_equal(causal, [0, 1, 15, 16, 26, 31, 31])
   assert attention.relative_buckets(jnp.array([5]), False, 32, 128)[0] == 0  # the future
@@ -95,7 +60,7 @@ def test_relative_buckets_by_hand():
   np.testing.assert_array_equal(both, [1, 17, 7, 23, 8, 31])
 
 
-def test_rotary_keeps_length_and_depends_on_distance_alone():
+def test_rotary_keeps_length_and_depends_on_distance_only():
   x, y = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 16))
 
   def product(i, j):
@@ -109,7 +74,7 @@ def test_rotary_keeps_length_and_depends_on_distance_alone():
   assert float(jnp.linalg.norm(rotated)) == pytest.approx(float(jnp.linalg.norm(x)), rel=1e-5)
 
 
-def test_rotary_scaling_stretches_long_wavelengths_alone():
+def test_rotary_scaling_stretches_long_wavelengths_only():
   """Llama 3.1: the second of two pairs turns so slowly that it becomes 8 times slower."""
   x = jnp.array([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 1, 4)
   scaling = RotaryScaling(factor=8.0, original_length=1000)
@@ -122,13 +87,3 @@ def test_rotary_scaling_stretches_long_wavelengths_alone():
   got = attention.rotate(x, jnp.array([[5]]), base, scaling).reshape(4)
   angle = 5 * base**-0.5 * (0.5 + 0.5 / 8)
   assert float(got[3]) == pytest.approx(np.sin(angle), abs=1e-6)
-
-
-def test_the_gradient_of_a_bias_is_the_sum_over_rows():
-  """Also where XLA for CPUs is given it as a product."""
-  rng = np.random.default_rng(0)
-  logits, weights = rng.standard_normal((2, 3, 2, 4, 5), np.float32)
-  bias = jnp.zeros((1, 2, 4, 5))
-  grads = jax.jit(jax.grad(lambda *x: (weights * xla._add_to_rows(*x)).sum(), (0, 1)))(logits, bias)
-  np.testing.assert_array_equal(grads[0], weights)
-  np.testing.assert_allclose(grads[1], weights.sum(0, keepdims=True), rtol=1e-6, atol=1e-6)

@@ -168,3 +168,13 @@ def test_relative_biases():
   np.testing.assert_array_equal(out, table[:, bucket])
   expected = jax.vjp(lambda table: table[:, bucket], table)[1](cotangent)[0]
   np.testing.assert_allclose(pull(cotangent)[0], expected, atol=1e-4)
+
+
+def test_the_gradient_of_a_bias_is_the_sum_over_rows():
+  """Also where XLA for CPUs is given it as a product."""
+  rng = np.random.default_rng(0)
+  logits, weights = rng.standard_normal((2, 3, 2, 4, 5), np.float32)
+  bias = jnp.zeros((1, 2, 4, 5))
+  grads = jax.jit(jax.grad(lambda *x: (weights * ops.add_to_rows(*x)).sum(), (0, 1)))(logits, bias)
+  np.testing.assert_array_equal(grads[0], weights)
+  np.testing.assert_allclose(grads[1], weights.sum(0, keepdims=True), rtol=1e-6, atol=1e-6)
