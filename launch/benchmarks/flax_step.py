@@ -28,13 +28,13 @@ class FlaxStep:
 
   def step(self, number: int) -> Any:
     """Starts training on batch `number`, without waiting; gives what `loss` reads."""
-    self.state, sums = self._compiled(self.state, self._batches[number % len(self._batches)])
-    return sums
+    self.state, metrics = self._compiled(self.state, self._batches[number % len(self._batches)])
+    return metrics
 
-  def loss(self, sums: Any) -> float:
+  def loss(self, metrics: Any) -> float:
     """Waits for a step; its loss in nats per target token."""
-    sums = jax.device_get(sums)
-    return float(sums["loss"] / sums["weight"])
+    sums = jax.device_get(metrics.sums)
+    return float(sums.loss / sums.weight)
 
   def rest(self) -> None:
     """Between its turns: JAX keeps the memory it has."""

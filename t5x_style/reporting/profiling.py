@@ -42,16 +42,16 @@ class Profiler:
       jax.profiler.start_trace(self._model_dir / "tensorboard", profiler_options=options)
       self._running = True
 
-  def after(self, step: int, sums: Any, compiled: jax.stages.Compiled) -> str:
+  def after(self, step: int, metrics: Any, compiled: jax.stages.Compiled) -> str:
     """The summary, after the last of the steps; else "".
 
     Args:
-      sums: of the step: they are waited for.
+      metrics: of the step; this waits for them.
       compiled: the step's program, which knows what its operations are part of.
     """
     if not self._running or self._steps is None or step != self._steps[1]:
       return ""
-    jax.block_until_ready(sums)
+    jax.block_until_ready(metrics)
     self._stop()
     events = newest_trace(self._model_dir / "tensorboard")
     first, last = self._steps

@@ -2,13 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 
 from t5x_style.reporting.profiling import Profiler
 from t5x_style.reporting.terminal import Terminal
 from t5x_style.reporting.writers import MetricWriters
+from t5x_style.training.metrics import Metrics
 from t5x_style.training.setup import Prepared
 
 
@@ -39,7 +39,7 @@ class RunReporter:
   def before_step(self, step: int) -> None:
     self._profiler.before(step)
 
-  def after_step(self, step: int, metrics: Any, compiled: jax.stages.Compiled) -> None:
+  def after_step(self, step: int, metrics: Metrics, compiled: jax.stages.Compiled) -> None:
     self._terminal.step(step)
     if profile := self._profiler.after(step, metrics, compiled):
       self._terminal.note(profile)

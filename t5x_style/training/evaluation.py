@@ -1,7 +1,6 @@
 """Held-out loss: the same batches every time, summed over all of them, divided once."""
 
 import functools
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,14 +10,13 @@ from jax.experimental import multihost_utils
 
 from t5x_style.training.dataset import Batch
 from t5x_style.training.loss import LossOptions, TrainingLoss
+from t5x_style.training.metrics import Sums, add, means
 from t5x_style.training.setup import Prepared
 from t5x_style.training.step import sum_over_microbatches
 
-Values = dict[str, Any]
-
 
 def make_evaluate(prepared: Prepared) -> Callable[[Any, Iterable[Batch]], dict[str, float]]:
-  """Compiles a function (params, batches) -> means, as `means` describes them.
+  """Compiles a function (params, batches) -> means, as `metrics.means` describes them.
 
   The loss is the plain negative log-likelihood: without z-loss, label smoothing and dropout.
   """
@@ -26,9 +24,10 @@ def make_evaluate(prepared: Prepared) -> Callable[[Any, Iterable[Batch]], dict[s
 
   def evaluate(params: Any, batches: Iterable[Batch]) -> dict[str, float]:
     parts = [compiled(params, prepared.partitioner.put(batch)) for batch in batches]
-    totals: Values = {}
+    totals: Sums | None = None
     for part in jax.device_get(parts):
-      add_sums(totals, part)
+      totals = add(totals, part)
+    assert totals is not None, "There is no batch to evaluate on."
     return means(totals, prepared.dataset.component_names)
 
   return evaluate
@@ -58,37 +57,6 @@ def compile_evaluation(prepared: Prepared) -> jax.stages.Compiled:
   jitted = jax.jit(eval_step, out_shardings=prepared.partitioner.replicated())
   with prepared.partitioner.context():
     return jitted.lower(prepared.abstract.params, prepared.batch).compile()
-
-
-def add_sums(totals: Values, sums: Values) -> None:
-  """Adds one step's sums to `totals` in place, in float64: they grow over many steps."""
-  for name, value in sums.items():
-    totals[name] = np.asarray(value, np.float64) + totals.get(name, 0.0)
-
-
-def means(totals: Values, component_names: tuple[str, ...] = ()) -> dict[str, float]:
-  """Sums of TrainingLoss -> what is reported.
-
-  Returns:
-    loss: nats per target token that carries loss; accuracy: the share predicted right;
-    bits_per_byte of the text, where the objective predicts all of it; z_loss where there is one;
-    pair_loss and pair_accuracy; loss/NAME per component of a mixture that appeared.
-  """
-  weight = max(float(totals["weight"]), 1e-9)
-  loss = float(totals["loss"]) / weight
-  values = {"loss": loss, "accuracy": float(totals["correct"]) / weight}
-  if float(totals.get("bytes", 0.0)) > 0:
-    values["bits_per_byte"] = float(totals["loss"]) / math.log(2) / float(totals["bytes"])
-  if float(totals["z_loss"]) > 0:
-    values["z_loss"] = float(totals["z_loss"]) / weight
-  if "pair_weight" in totals:
-    pairs = max(float(totals["pair_weight"]), 1e-9)
-    values["pair_loss"] = float(totals["pair_loss"]) / pairs
-    values["pair_accuracy"] = float(totals["pair_correct"]) / pairs
-  for i, name in enumerate(component_names):
-    if totals["component_weight"][i] > 0:
-      values[f"loss/{name}"] = float(totals["component_loss"][i] / totals["component_weight"][i])
-  return values
 
 
 def unigram_entropy(batches: Iterable[Batch], side: str) -> float:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import jax
 
 from t5x_style.training.dataset import Batch, BatchIterator
+from t5x_style.training.metrics import Metrics
 from t5x_style.training.setup import Prepared
 from t5x_style.training.state import TrainState
 
@@ -52,7 +53,7 @@ class Reporter(Protocol):
 
   def before_step(self, step: int) -> None: ...
 
-  def after_step(self, step: int, metrics: Any, compiled: jax.stages.Compiled) -> None:
+  def after_step(self, step: int, metrics: Metrics, compiled: jax.stages.Compiled) -> None:
     """The step has been dispatched: its metrics may still be computed."""
     ...
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from t5x_style.training import finite
 from t5x_style.training.evaluation import make_evaluate, unigram_entropy
 from t5x_style.training.job import Job, Reporter
-from t5x_style.training.metrics import Meter
+from t5x_style.training.meter import Meter
 from t5x_style.training.preemption import StopSignal
 from t5x_style.training.state import TrainState
 from t5x_style.training.step import compile_step

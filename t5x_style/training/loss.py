@@ -1,17 +1,23 @@
 """The loss of a model on a batch, normalised, and the sums that are reported."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from t5x_style.losses import gather_targets, linear_cross_entropy, pair_classification_loss
-from t5x_style.models import Transformer
+from t5x_style.losses import (
+  LossSums,
+  gather_targets,
+  linear_cross_entropy,
+  pair_classification_loss,
+)
+from t5x_style.models import Outputs, Transformer
 from t5x_style.ranges import FractionBelowOne, NonNegativeFloat, PositiveFloat
+from t5x_style.training.dataset import predicted_side
+from t5x_style.training.metrics import Sums
 
 Batch = dict[str, jax.Array]
-Sums = dict[str, jax.Array]
 
 Normalizer = Literal["NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"]
 
@@ -35,13 +41,26 @@ class LossOptions:
   normalizing_factor: PositiveFloat | Normalizer | None = None
 
 
+class Scales(NamedTuple):
+  """What the summed losses are multiplied by: one over the global counts that normalise them."""
+
+  tokens: jax.Array
+  pairs: jax.Array | None = None
+
+
+class _Targets(NamedTuple):
+  """What is predicted, [B, L]; or [B, P] where at most P positions of a row carry loss."""
+
+  tokens: jax.Array
+  weights: jax.Array
+  averaging_weights: jax.Array | None = None  # of the loss that is minimised, where they differ
+  components: jax.Array | None = None  # ids of the parts of a mixture
+  positions: jax.Array | None = None  # in the row, where only P of them are projected
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingLoss:
   """The loss of a model on the features of a batch; the same for every objective.
-
-  Reports sums over the batch: "loss" and "z_loss" in nats, "correct" and "weight" in target tokens,
-  "tokens" the model read that are not padding, "bytes" of target text. They do not depend on the
-  normalizing factor.
 
   Attributes:
     max_targets: how many positions of a row carry loss at most, where they are few (masked LM):
@@ -59,10 +78,10 @@ class TrainingLoss:
   @property
   def side(self) -> str:
     """The half of the model whose tokens are predicted."""
-    return "encoder" if self.model.config.architecture == "encoder_only" else "decoder"
+    return predicted_side(self.model.config.architecture)
 
-  def scales(self, batch: Batch) -> Sums:
-    """What each summed loss is multiplied by: one over the global count that normalises it."""
+  def scales(self, batch: Batch) -> Scales:
+    """Returns the scales of a global batch, which all its microbatches share."""
     factor = self.options.normalizing_factor
     if factor in (None, "NUM_REAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"):
       count = self._weights(batch).sum()
@@ -70,69 +89,77 @@ class TrainingLoss:
       count = jnp.float32(batch[f"{self.side}_loss_weights"].size)
     else:
       count = jnp.float32(factor)
-    scales = {"tokens": 1.0 / jnp.maximum(count, 1e-9)}
+    tokens, pairs = 1.0 / jnp.maximum(count, 1e-9), None
     if "pair_labels" in batch:
-      scales["pairs"] = 1.0 / jnp.maximum(self._pair_weights(batch).sum(), 1e-9)
-    return scales
+      pairs = 1.0 / jnp.maximum(self._pair_weights(batch).sum(), 1e-9)
+    return Scales(tokens, pairs)
 
   def __call__(
-    self, params: Any, batch: Batch, scales: Sums, rng: jax.Array | None = None
+    self, params: Any, batch: Batch, scales: Scales, rng: jax.Array | None = None
   ) -> tuple[jax.Array, Sums]:
-    """(the normalised loss to differentiate, sums to report). Dropout is on when rng is given."""
-    features = self._features(batch)
+    """Returns the normalised loss to differentiate and the sums to report.
+
+    Args:
+      batch: the global batch or a microbatch of it.
+      scales: of the global batch.
+      rng: for dropout, which is off if this is None.
+    """
+    targets = self._targets(batch)
     out = self.model.apply(
       {"params": params},
       batch,
-      features.pop("positions", None),
+      targets.positions,
       rngs=None if rng is None else {"dropout": rng},
     )
-    targets, weights = features["targets"], features["weights"]
-    averaged = self.options.normalizing_factor == "AVERAGE_PER_SEQUENCE"
-    loss = linear_cross_entropy(
+    loss = self._token_loss(out, targets)
+    total = scales.tokens * loss.loss_sum
+    if targets.averaging_weights is not None:
+      loss = loss.reweighted(targets.weights)
+    pairs = None
+    if "pair_labels" in batch:
+      labels = jnp.maximum(batch["pair_labels"], 0)
+      pairs = pair_classification_loss(out.pooled_logits, labels, self._pair_weights(batch))
+      assert scales.pairs is not None
+      total += scales.pairs * pairs.loss_sum
+    return total, self._sums(batch, targets, loss, pairs)
+
+  def _token_loss(self, out: Outputs, targets: _Targets) -> LossSums:
+    averaging = targets.averaging_weights
+    return linear_cross_entropy(
       out.hidden,
       out.kernel,
-      targets,
-      features["averaging_weights"] if averaged else weights,
+      targets.tokens,
+      targets.weights if averaging is None else averaging,
       bias=out.bias,
       z_loss=self.options.z_loss,
       label_smoothing=self.options.label_smoothing,
       logit_soft_cap=self.model.config.logit_soft_cap,
-      return_per_token=bool(self.num_components) or averaged,
+      return_per_token=bool(self.num_components) or averaging is not None,
     )
-    total = scales["tokens"] * loss.loss_sum
-    if averaged:
-      loss = loss.reweighted(weights)
-    sums = {
-      "loss": loss.loss_sum - loss.z_loss_sum,
-      "z_loss": loss.z_loss_sum,
-      "correct": loss.correct_sum,
-      "weight": loss.weight_sum,
-    }
-    # Where ids do not tell padding, segments do.
-    read = [
-      batch.get(f"{side}_segment_ids", batch[f"{side}_{kind}_tokens"])
-      for side, kind in (("encoder", "input"), ("decoder", "target"))
-      if f"{side}_{kind}_tokens" in batch
-    ]
-    sums["tokens"] = sum(((x > 0).sum() for x in read), start=jnp.zeros((), jnp.float32))
+
+  def _sums(self, batch: Batch, targets: _Targets, loss: LossSums, pairs: LossSums | None) -> Sums:
+    sums = Sums(
+      loss=loss.loss_sum - loss.z_loss_sum,
+      z_loss=loss.z_loss_sum,
+      correct=loss.correct_sum,
+      weight=loss.weight_sum,
+      tokens=_tokens_read(batch),
+    )
     if self.token_bytes is not None:
-      lengths = jnp.take(jnp.asarray(self.token_bytes, jnp.float32), targets)
-      sums["bytes"] = (lengths * (weights > 0)).sum()
+      lengths = jnp.take(jnp.asarray(self.token_bytes, jnp.float32), targets.tokens)
+      sums = sums._replace(bytes=(lengths * (targets.weights > 0)).sum())
     if self.num_components:
       assert loss.per_token is not None
-      ids = jax.nn.one_hot(features["components"], self.num_components)
-      sums["component_loss"] = jnp.einsum("blc,bl->c", ids, loss.per_token.loss * weights)
-      sums["component_weight"] = jnp.einsum("blc,bl->c", ids, weights)
-    if "pair_labels" in batch:
-      labels = jnp.maximum(batch["pair_labels"], 0)
-      pair = pair_classification_loss(out.pooled_logits, labels, self._pair_weights(batch))
-      total += scales["pairs"] * pair.loss_sum
-      sums |= {
-        "pair_loss": pair.loss_sum,
-        "pair_correct": pair.correct_sum,
-        "pair_weight": pair.weight_sum,
-      }
-    return total, sums
+      ids = jax.nn.one_hot(targets.components, self.num_components)
+      sums = sums._replace(
+        component_loss=jnp.einsum("blc,bl->c", ids, loss.per_token.loss * targets.weights),
+        component_weight=jnp.einsum("blc,bl->c", ids, targets.weights),
+      )
+    if pairs is not None:
+      sums = sums._replace(
+        pair_loss=pairs.loss_sum, pair_correct=pairs.correct_sum, pair_weight=pairs.weight_sum
+      )
+    return sums
 
   def _pair_weights(self, batch):
     """[B]: 1 for rows that hold a pair. Label -1 says there is none; padding has no loss."""
@@ -146,19 +173,28 @@ class TrainingLoss:
       return weights
     return averaging_weights(weights, batch.get(f"{self.side}_segment_ids"))
 
-  def _features(self, batch):
-    """Targets and weights [B, L]; or [B, P] and the positions where only P per row carry loss."""
-    names = {"targets": "target_tokens", "weights": "loss_weights"}
-    if self.num_components:
-      names["components"] = "component_ids"
-    features = {name: batch[f"{self.side}_{suffix}"] for name, suffix in names.items()}
-    features["weights"] = features["weights"].astype(jnp.float32)
-    if self.options.normalizing_factor == "AVERAGE_PER_SEQUENCE":
-      features["averaging_weights"] = self._weights(batch)
-    if self.max_targets is not None:
-      positions, features = gather_targets(features, features["weights"], self.max_targets)
-      features["positions"] = positions
-    return features
+  def _targets(self, batch: Batch) -> _Targets:
+    averaged = self.options.normalizing_factor == "AVERAGE_PER_SEQUENCE"
+    targets = _Targets(
+      tokens=batch[f"{self.side}_target_tokens"],
+      weights=batch[f"{self.side}_loss_weights"].astype(jnp.float32),
+      averaging_weights=self._weights(batch) if averaged else None,
+      components=batch[f"{self.side}_component_ids"] if self.num_components else None,
+    )
+    if self.max_targets is None:
+      return targets
+    positions, targets = gather_targets(targets, targets.weights, self.max_targets)
+    return targets._replace(positions=positions)
+
+
+def _tokens_read(batch: Batch) -> jax.Array:
+  """The tokens of the batch that are not padding; segments tell that better than ids."""
+  read = [
+    batch.get(f"{side}_segment_ids", batch[f"{side}_{kind}_tokens"])
+    for side, kind in (("encoder", "input"), ("decoder", "target"))
+    if f"{side}_{kind}_tokens" in batch
+  ]
+  return sum(((x > 0).sum() for x in read), start=jnp.zeros((), jnp.float32))
 
 
 def averaging_weights(weights: jax.Array, segment_ids: jax.Array | None) -> jax.Array:

@@ -1,117 +1,75 @@
-"""Metrics on their way from the device to the log: read one step late, averaged over a period."""
+"""The metrics of a step: sums on the device, and the means that are reported."""
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
+import numpy as np
 
-from t5x_style.training.evaluation import Values, add_sums, means
-
-Record = Callable[[int, dict[str, float]], None]
+Array = jax.Array | np.ndarray
 
 
-class Meter:
-  """Adds up the sums of each step and hands a record over every `log_period` steps.
+class Sums(NamedTuple):
+  """Sums over a batch; None where the data has no such thing.
 
-  The sums of step n are read when step n + 1 has been dispatched, so the device never waits for
-  the host. What has been added since the last record is part of a checkpoint (`progress`): an
-  interrupted run logs the same numbers as one that was not.
+  They add up over microbatches and steps, and do not depend on the normalizing factor.
   """
 
-  def __init__(
-    self,
-    log_period: int,
-    record: Record,
-    *,
-    check: Record = lambda step, values: None,
-    component_names: tuple[str, ...] = (),
-    step_flops: float = 0.0,
-    peak_flops: float | None = None,
-    progress: dict[str, Any] | None = None,
-  ):
-    """Starts the clock.
+  loss: Array  # nats, weighted, without z-loss and pairs
+  z_loss: Array  # nats, weighted
+  correct: Array  # the weight of the target tokens predicted right
+  weight: Array  # of the target tokens
+  tokens: Array  # that the model read and that are not padding
+  bytes: Array | None = None  # of target text
+  component_loss: Array | None = None  # [components of a mixture], nats, weighted
+  component_weight: Array | None = None
+  pair_loss: Array | None = None  # nats, of sentence pairs
+  pair_correct: Array | None = None
+  pair_weight: Array | None = None
 
-    Args:
-      record: called with the step and its values.
-      check: called at every step, with the values that tell whether it went well.
-      step_flops: FLOPs of one step; peak_flops: of all devices together, None where not known.
-      progress: what `progress()` gave when the checkpoint was saved.
-    """
-    progress = progress or {}
-    self._log_period, self._record, self._check = log_period, record, check
-    self._names = component_names
-    self._step_flops, self._peak_flops = step_flops, peak_flops
-    self._totals: Values = {}
-    add_sums(self._totals, progress.get("totals", {}))
-    self._earlier_seconds = progress.get("seconds", 0.0)
-    self._pending: tuple[int, Any] | None = None
-    self._started = self._mark = time.perf_counter()
-    self._paused = self._waited = 0.0
-    self._steps = 0
-    self._tokens = 0.0
 
-  def add(self, step: int, sums: Any) -> None:
-    """Takes the (perhaps still running) sums of a step; reads those of the step before."""
-    previous, self._pending = self._pending, (step, sums)
-    self._read(previous)
+class Metrics(NamedTuple):
+  """What a training step reports."""
 
-  def drain(self) -> None:
-    """Reads what is still pending: waits for the device."""
-    pending, self._pending = self._pending, None
-    self._read(pending)
+  sums: Sums
+  grad_norm: Array  # of the gradient before it is clipped
+  learning_rate: Array
 
-  @contextlib.contextmanager
-  def paused(self) -> Iterator[None]:
-    """Time spent inside counts neither as training nor against tokens per second."""
-    self.drain()
-    start = time.perf_counter()
-    yield
-    self._paused += time.perf_counter() - start
 
-  @contextlib.contextmanager
-  def waiting(self) -> Iterator[None]:
-    """For the next batch. The record's data_wait is the share of the period's time spent inside.
+def add(totals: Sums | None, sums: Sums) -> Sums:
+  """Returns totals + sums, in float64 on the host, because they grow over many steps."""
 
-    But for the first of a run and after pauses the device has a step to do meanwhile: it stands
-    idle for data for at most that share.
-    """
-    start = time.perf_counter()
-    yield
-    self._waited += time.perf_counter() - start
+  def plus(total: Array | None, value: Array | None) -> Array | None:
+    if value is None:
+      return total
+    return np.asarray(value, np.float64) + (0.0 if total is None else total)
 
-  @property
-  def seconds(self) -> float:
-    """Since the run began, interruptions left out."""
-    return self._earlier_seconds + time.perf_counter() - self._started
+  return Sums(*map(plus, totals or (None,) * len(sums), sums))  # type: ignore[arg-type]
 
-  def progress(self) -> dict[str, Any]:
-    """JSON for a checkpoint."""
-    totals = {name: value.tolist() for name, value in self._totals.items()}
-    return {"totals": totals, "seconds": self.seconds}
 
-  def _read(self, pending):
-    if pending is None:
-      return
-    step, sums = pending
-    sums = jax.device_get(sums)
-    latest = {name: float(sums.pop(name)) for name in ("learning_rate", "grad_norm")}
-    losses = {name: float(sums[name]) for name in ("loss", "pair_loss") if name in sums}
-    self._check(step, losses | latest)
-    add_sums(self._totals, sums)
-    self._steps += 1
-    self._tokens += float(sums["tokens"])
-    if step % self._log_period == 0:
-      self._record(step, means(self._totals, self._names) | latest | self._speed())
-      self._totals = {}
+def means(totals: Sums, component_names: Sequence[str] = ()) -> dict[str, float]:
+  """Returns what is reported of sums.
 
-  def _speed(self):
-    now = time.perf_counter()
-    elapsed = max(now - self._mark - self._paused, 1e-9)
-    values = {"tokens_per_second": self._tokens / elapsed, "data_wait": self._waited / elapsed}
-    values["seconds"] = self.seconds
-    if self._peak_flops:
-      values["mfu"] = self._step_flops * self._steps / elapsed / self._peak_flops
-    self._mark, self._paused, self._waited, self._steps, self._tokens = now, 0.0, 0.0, 0, 0.0
-    return values
+  Returns:
+    loss: nats per target token that carries loss; accuracy: the share predicted right;
+    bits_per_byte of the text, where the objective predicts all of it; z_loss where there is one;
+    pair_loss and pair_accuracy; loss/NAME per component of a mixture that appeared.
+  """
+  weight = max(float(totals.weight), 1e-9)
+  loss = float(totals.loss) / weight
+  values = {"loss": loss, "accuracy": float(totals.correct) / weight}
+  if totals.bytes is not None and float(totals.bytes) > 0:
+    values["bits_per_byte"] = float(totals.loss) / math.log(2) / float(totals.bytes)
+  if float(totals.z_loss) > 0:
+    values["z_loss"] = float(totals.z_loss) / weight
+  if totals.pair_weight is not None:
+    assert totals.pair_loss is not None and totals.pair_correct is not None
+    pairs = max(float(totals.pair_weight), 1e-9)
+    values["pair_loss"] = float(totals.pair_loss) / pairs
+    values["pair_accuracy"] = float(totals.pair_correct) / pairs
+  if totals.component_weight is not None:
+    assert totals.component_loss is not None
+    parts = zip(component_names, totals.component_loss, totals.component_weight, strict=True)
+    values |= {f"loss/{name}": float(x / weight) for name, x, weight in parts if weight > 0}
+  return values

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from t5x_style.training.loss import Batch, Sums, TrainingLoss
+from t5x_style.training.loss import Batch, TrainingLoss
+from t5x_style.training.metrics import Metrics
 from t5x_style.training.schedules import Schedule
 from t5x_style.training.setup import Prepared
 from t5x_style.training.state import TrainState
@@ -18,8 +19,8 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   schedule: Schedule,
   num_microbatches: int = 1,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Sums]]:
-  """The pure function (state, batch) -> (state, metrics), to be jitted with the state donated."""
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+  """Returns the pure function (state, batch) -> (state, metrics), to be jitted."""
 
   def gradients(params, batch, rng):
     scales = loss.scales(batch)
@@ -32,14 +33,15 @@ def make_train_step(
 
     return sum_over_microbatches(one, batch, num_microbatches)
 
-  def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Sums]:
+  def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     rng = jax.random.fold_in(state.rng, state.step)
     grads, sums = gradients(state.params, batch, rng)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    metrics = sums | {
-      "grad_norm": optax.global_norm(grads),
-      "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
-    }
+    metrics = Metrics(
+      sums,
+      grad_norm=optax.global_norm(grads),
+      learning_rate=jnp.asarray(schedule(state.step), jnp.float32),
+    )
     state = state.replace(
       step=state.step + 1, params=optax.apply_updates(state.params, updates), opt_state=opt_state
     )
@@ -66,7 +68,7 @@ def compile_step(prepared: Prepared) -> jax.stages.Compiled:
 def sum_over_microbatches(
   function: Callable[[jax.Array, Batch], Any], batch: Batch, count: int
 ) -> Any:
-  """The sum of function(number, part) over `count` equal parts of the rows, one after the other.
+  """Returns the sum of function(number, part) over `count` equal parts of the rows, one by one.
 
   Rows are dealt out like cards, so that every device keeps the rows it already holds.
   """

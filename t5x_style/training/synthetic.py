@@ -9,7 +9,7 @@ import numpy as np
 
 from t5x_style.errors import UserError
 from t5x_style.ranges import OpenFraction, PositiveInt
-from t5x_style.training.dataset import Batch
+from t5x_style.training.dataset import Batch, predicted_side
 
 
 class SyntheticDataset:
@@ -43,7 +43,7 @@ class SyntheticDataset:
         f"TASK_FEATURE_LENGTHS = {dict(feature_lengths)} gives no length for {missing[0]}; write "
         "e.g. {'inputs': 512, 'targets': 114} ('targets' alone for a decoder-only model)."
       )
-    side = "encoder" if architecture == "encoder_only" else "decoder"
+    side = predicted_side(architecture)
     weights = f"{side}_loss_weights"
     self.feature_shapes = {
       name: jax.ShapeDtypeStruct((batch_size, length), np.int32) for name, length in tokens.items()

@@ -145,8 +145,8 @@ def main():
     step = compile_step(prepared)
     losses = []
     for batch in prepared.dataset.train():
-      state, sums = step(state, prepared.partitioner.put(batch))
-      losses.append(float(sums["loss"] / sums["weight"]))
+      state, metrics = step(state, prepared.partitioner.put(batch))
+      losses.append(float(metrics.sums.loss / metrics.sums.weight))
     params = jax.device_get(state.params)
     expected = expected or params
     apart, where = difference(params, start.params, expected)

@@ -1,28 +1,53 @@
-"""The meter: how the time of a period is divided."""
+"""Means of the sums of several steps, against means over all tokens."""
 
-import types
+import math
 
+import numpy as np
 import pytest
 
-from t5x_style.training import metrics
-
-SUMS = {"loss": 4.0, "weight": 2.0, "correct": 1.0, "z_loss": 0.0, "tokens": 8.0}
-SUMS |= {"learning_rate": 0.1, "grad_norm": 1.0}
+from t5x_style.training.metrics import Sums, add, means
 
 
-def test_data_wait_is_the_share_of_each_period(monkeypatch):
-  clock = types.SimpleNamespace(now=0.0)
-  monkeypatch.setattr(metrics, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
-  records = []
-  measured = metrics.Meter(2, lambda step, values: records.append(values))
-  for step in range(1, 5):
-    with measured.waiting():
-      clock.now += 1.0 if step < 3 else 0.0
-    clock.now += 3.0
-    measured.add(step, SUMS)
-    if step == 1:
-      with measured.paused():  # As for an evaluation: no part of the period.
-        clock.now += 100.0
-  measured.drain()
-  # A record is made when the step after is there: 2 of 2 * 4 + 3 s, then none.
-  assert [r["data_wait"] for r in records] == pytest.approx([2 / 11, 0.0])
+def test_means_weigh_tokens_not_steps():
+  rng = np.random.default_rng(0)
+  losses, weights = rng.random(10), rng.integers(0, 3, 10).astype(float)
+  correct, parts = rng.random(10) < 0.5, np.arange(10) % 2
+  totals = None
+  for rows in (slice(0, 3), slice(3, 10)):
+    loss, weight, part = losses[rows], weights[rows], parts[rows]
+    of_part = lambda x, part=part: np.array([x[part == 0].sum(), x[part == 1].sum(), 0])
+    sums = Sums(
+      loss=np.float32((loss * weight).sum()),
+      z_loss=np.float32(0),
+      correct=(correct[rows] * weight).sum(),
+      weight=weight.sum(),
+      tokens=np.float32(len(loss)),
+      bytes=np.float32(4 * len(loss)),
+      component_loss=of_part(loss * weight),
+      component_weight=of_part(weight),
+    )
+    totals = add(totals, sums)
+  found = means(totals, ("even", "odd", "absent"))
+  even = parts == 0
+  assert found == pytest.approx(
+    {
+      "loss": np.average(losses, weights=weights),
+      "accuracy": np.average(correct, weights=weights),
+      "bits_per_byte": (losses * weights).sum() / math.log(2) / 40,
+      "loss/even": np.average(losses[even], weights=weights[even]),
+      "loss/odd": np.average(losses[~even], weights=weights[~even]),
+    },
+    rel=1e-6,
+  )
+
+
+def test_pairs_have_means_of_their_own():
+  sums = Sums(loss=6.0, z_loss=0.5, correct=1.0, weight=2.0, tokens=9.0)
+  sums = sums._replace(pair_loss=3.0, pair_correct=3.0, pair_weight=4.0)
+  assert means(add(None, sums)) == {
+    "loss": 3.0,
+    "accuracy": 0.5,
+    "z_loss": 0.25,
+    "pair_loss": 0.75,
+    "pair_accuracy": 0.75,
+  }

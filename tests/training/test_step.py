@@ -69,9 +69,9 @@ def test_a_normalizing_factor_scales_the_loss_and_no_report(factor, expected, pa
   )
   total, sums = loss(params, batch, loss.scales(batch))
   np.testing.assert_allclose(total, expected(losses), rtol=1e-5)
-  np.testing.assert_allclose(sums["loss"], (losses * WEIGHTS).sum(), rtol=1e-5)
-  np.testing.assert_allclose(sums["weight"], WEIGHTS.sum(), rtol=1e-6)
-  assert float(sums["bytes"]) == 3 * (WEIGHTS > 0).sum()
+  np.testing.assert_allclose(sums.loss, (losses * WEIGHTS).sum(), rtol=1e-5)
+  np.testing.assert_allclose(sums.weight, WEIGHTS.sum(), rtol=1e-6)
+  assert float(sums.bytes) == 3 * (WEIGHTS > 0).sum()
 
 
 def test_sequences_are_averaged_the_same_in_microbatches(packed):
@@ -84,8 +84,7 @@ def test_sequences_are_averaged_the_same_in_microbatches(packed):
     step = make_train_step(loss, prepared.optimizer, prepared.config.schedule, parts)
     _, metrics = jax.jit(step)(prepared.init(0), batch)
     results.append(metrics)
-  for name in ("grad_norm", "loss", "z_loss", "correct", "weight", "tokens"):
-    np.testing.assert_allclose(results[0][name], results[1][name], rtol=1e-5, err_msg=name)
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), *results)
 
 
 def test_few_chosen_positions_are_averaged_like_all_of_them(tiny_config, tmp_path):

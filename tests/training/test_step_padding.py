@@ -52,6 +52,6 @@ def test_hidden_states_of_padding_that_are_no_numbers(architecture, tiny_config,
     return train_step(state, batch)
 
   clean = stepped(0.0)
-  assert np.isfinite(clean[1]["loss"]) and clean[1]["grad_norm"] > 0
+  assert np.isfinite(clean[1].sums.loss) and clean[1].grad_norm > 0
   for value in (np.nan, np.inf):
     jax.tree.map(np.testing.assert_array_equal, stepped(value), clean)

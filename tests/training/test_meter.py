@@ -1,0 +1,61 @@
+"""The meter: how the time of a period is divided, and what an interruption leaves of its sums."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+
+from t5x_style.training import meter
+from t5x_style.training.metrics import Metrics, Sums
+
+SUMS = Sums(loss=4.0, z_loss=0.0, correct=1.0, weight=2.0, tokens=8.0)
+METRICS = Metrics(SUMS, grad_norm=1.0, learning_rate=0.1)
+
+
+def test_data_wait_is_the_share_of_each_period(monkeypatch):
+  clock = types.SimpleNamespace(now=0.0)
+  monkeypatch.setattr(meter, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
+  records = []
+  measured = meter.Meter(2, lambda step, values: records.append(values))
+  for step in range(1, 5):
+    with measured.waiting():
+      clock.now += 1.0 if step < 3 else 0.0
+    clock.now += 3.0
+    measured.add(step, METRICS)
+    if step == 1:
+      with measured.paused():  # As for an evaluation: no part of the period.
+        clock.now += 100.0
+  measured.drain()
+  # A record is made when the step after is there: 2 of 2 * 4 + 3 s, then none.
+  assert [r["data_wait"] for r in records] == pytest.approx([2 / 11, 0.0])
+
+
+def test_an_interrupted_period_is_averaged_as_one():
+  def measure(progress):
+    records = []
+    return meter.Meter(4, lambda step, values: records.append(values), progress=progress), records
+
+  def metrics(loss):
+    sums = SUMS._replace(loss=loss, component_loss=np.ones(2), component_weight=np.ones(2))
+    return METRICS._replace(sums=sums)
+
+  first, _ = measure({})
+  for step in (1, 2):
+    first.add(step, metrics(float(step)))
+  first.drain()
+  saved = json.loads(json.dumps(first.progress()))
+  assert saved["totals"] == {
+    "loss": 3.0,
+    "z_loss": 0.0,
+    "correct": 2.0,
+    "weight": 4.0,
+    "tokens": 16.0,
+    "component_loss": [2.0, 2.0],
+    "component_weight": [2.0, 2.0],
+  }
+  second, records = measure(saved)
+  for step in (3, 4):
+    second.add(step, metrics(float(step)))
+  second.drain()
+  assert records[0]["loss"] == (1 + 2 + 3 + 4) / (4 * 2)
