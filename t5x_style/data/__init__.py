@@ -1,16 +1,16 @@
-"""The data: text to tokens to corrupted, packed batches; the only room with TensorFlow."""
+"""Data: text to tokens to corrupted batches; the only part of the package that uses TensorFlow."""
 
 import contextlib
 import os
 
-# Read by TensorFlow while it is imported: no notices, nor that there is no GPU to be hidden below.
-# What goes wrong is raised in Python.
+# TensorFlow reads it while it is imported: no notices, and no warning that there is no GPU to hide.
+# Errors are raised in Python.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
-# TensorFlow reads and tokenises text here; left to itself it would take the accelerators' memory
-# from JAX. Where the user's program has already put it to work on them, that is their choice.
+# TensorFlow only reads and tokenises text here; by default it would take the accelerators' memory
+# from JAX. If the user's program already uses TensorFlow on them, that is the user's choice.
 with contextlib.suppress(RuntimeError):
   for _kind in ("GPU", "TPU"):
     tf.config.set_visible_devices([], _kind)

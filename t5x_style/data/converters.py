@@ -1,13 +1,13 @@
-"""Feature converters: task examples to the batches a model of each architecture is fed.
+"""Feature converters: task features to the features that a model of each architecture gets.
 
   encoder_decoder   encoder_input_tokens          inputs
                     decoder_target_tokens         targets
                     decoder_input_tokens          targets shifted right, 0 in front
                     decoder_loss_weights          1 where there is a target
-  decoder_only      the decoder_* features; inputs, where the task has them, are put in front of
-                    the targets, carry no loss, and are marked in decoder_causal_attention
+  decoder_only      the decoder_* features; inputs, where the task has them, are a prefix of the
+                    targets: they carry no loss and are marked in decoder_causal_attention
   encoder_only      encoder_input_tokens, encoder_target_tokens, encoder_loss_weights
-and, where examples share a row: *_segment_ids (from 1, 0 is padding), *_positions (from 0).
+Where examples share a row, also *_segment_ids (from 1, 0 is padding) and *_positions (from 0).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def target_side(features: Iterable[str]) -> str:
 
 
 def model_lengths(lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
-  """{"encoder": S, "decoder": T} for the task's feature lengths, the absent side left out."""
+  """Returns the lengths of the sides a model has: {"encoder": S, "decoder": T}, or one of them."""
   if architecture == "encoder_only":
     return {"encoder": lengths["inputs"]}
   if architecture == "decoder_only":
@@ -39,7 +39,7 @@ def model_lengths(lengths: Mapping[str, int], architecture: str) -> dict[str, in
 
 
 def shift_right(targets: tf.Tensor, segment_ids: tf.Tensor | None = None) -> tf.Tensor:
-  """Decoder inputs, 0 being the first of each segment (and of the row).
+  """Shifts targets right to be decoder inputs; each segment starts with 0.
 
   targets      [[3, 8, 1, 9, 1, 0]]
   segment_ids  [[1, 1, 1, 2, 2, 0]]
@@ -53,8 +53,8 @@ def shift_right(targets: tf.Tensor, segment_ids: tf.Tensor | None = None) -> tf.
 
 
 def positions(segment_ids: tf.Tensor) -> tf.Tensor:
-  """Positions from 0 in each segment: [[1, 1, 2, 2, 2, 0]] -> [[0, 1, 0, 1, 2, 0]]."""
-  # Ids ascend within a row, so a segment's first position is where its id would be inserted.
+  """Numbers the tokens of each segment from 0: [[1, 1, 2, 2, 2, 0]] -> [[0, 1, 0, 1, 2, 0]]."""
+  # Ids ascend within a row, so searchsorted finds the first position of a segment.
   length = segment_ids.shape[1]
   ids = tf.where(segment_ids > 0, segment_ids, length + 1)
   place = tf.range(length)[None, :] - tf.searchsorted(ids, ids, side="left")
@@ -62,7 +62,7 @@ def positions(segment_ids: tf.Tensor) -> tf.Tensor:
 
 
 def convert(batch: Features, architecture: str, lengths: Mapping[str, int]) -> Features:
-  """Task features [B, ...], padded to their lengths, to model features."""
+  """Converts task features [B, ...], padded to their lengths, to model features."""
   if architecture == "encoder_only":
     return _encoder_only(batch)
   if architecture == "decoder_only" and "inputs" in batch:
@@ -116,15 +116,17 @@ def _segments(batch: Features, feature: str, side: str) -> Features:
 
 
 def join_prefix(batch: Features, length: int) -> Features:
-  """Puts inputs in front of targets, for a decoder that reads the inputs in both directions.
+  """Joins inputs and targets for a decoder that reads the inputs in both directions.
 
       inputs  [[5, 6, 0]]   targets [[7, 8]]
       targets          [[5, 6, 7, 8, 0]]
       loss_weights     [[0, 0, 1, 1, 0]]
-      causal_attention [[1, 1, 1, 0, 0]]  of decoder *inputs* 0 5 6 7 .: one more than the prefix,
-                                          as the inputs are shifted right
+      causal_attention [[1, 1, 1, 0, 0]]  for the decoder *inputs* 0 5 6 7 .: one more than the
+                                          prefix, as they are shifted right
 
-  A row of a single example; `length` is that of the result. Component ids move with the targets.
+  Args:
+    batch: rows of one example each; component ids move with the targets.
+    length: tokens of the result.
   """
   inputs, targets = batch["inputs"], batch["targets"]
   joined = tf.concat([inputs, targets], axis=1)

@@ -1,4 +1,4 @@
-"""Batches with a position: the iterator over a run's data streams, saved and restored as bytes."""
+"""The iterator over the data streams of a run, whose position is saved and restored as bytes."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ Batch = dict[str, np.ndarray]
 
 
 def with_options(dataset: tf.data.Dataset) -> tf.data.Dataset:
-  """The tf.data options every stream runs with: repeatable order, few threads, savable position."""
+  """Sets the options of every stream: repeatable order, few threads, savable positions."""
   options = tf.data.Options()
   options.deterministic = True
   options.autotune.enabled = True
   options.threading.private_threadpool_size = min(8, max(2, os.cpu_count() or 2))
   options.threading.max_intra_op_parallelism = 1
-  # Nothing here has state outside the iterator; the tokeniser's model and the shuffles inside an
-  # epoch only look as if they had.
+  # Nothing here has state outside of the iterator; TensorFlow takes the tokeniser's model and the
+  # shuffles inside an epoch for such state.
   options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
   return dataset.with_options(options)
 
 
 def arrays(dataset: tf.data.Dataset) -> Iterator[Batch]:
-  """The elements of a dataset; UserError where something of the data cannot be read."""
+  """Yields the elements of a dataset; UserError where the data cannot be read."""
   with python_calls.plain_errors():
     yield from with_options(dataset).as_numpy_iterator()
 
 
 def owned(process_index: int, process_count: int, streams: int) -> range:
-  """The streams whose rows lie in this process' slice of the global batch."""
+  """The streams that rows of this process come from."""
   first = process_index * streams // process_count
   last = -(-(process_index + 1) * streams // process_count)
   return range(first, last)
 
 
 class Stream:
-  """One endless dataset of batches and the position in it."""
+  """An endless dataset of batches and a position in it."""
 
   def __init__(self, dataset: tf.data.Dataset):
     self._iterator = iter(dataset)
@@ -55,7 +55,7 @@ class Stream:
       return {k: v.numpy() for k, v in next(self._iterator).items()}
 
   def get_state(self) -> bytes:
-    """The position behind the last batch, buffers of the shuffles included."""
+    """Returns the position after the last batch, with the buffers of the shuffles."""
     with tempfile.TemporaryDirectory() as folder:
       tf.train.Checkpoint(iterator=self._iterator).write(os.path.join(folder, "state"))
       packed = io.BytesIO()
@@ -73,10 +73,11 @@ class Stream:
 
 
 class BatchIterator:
-  """Endless batches of this process' rows; its state does not depend on the number of processes.
+  """Endless batches of the rows of this process.
 
   Rows [g*B/G, (g+1)*B/G) of the global batch come from stream g of G. A process runs the streams
-  its rows come from; where several processes share a stream each runs it and takes its own rows.
+  that its rows come from; processes that share a stream all run it, and each takes its own rows.
+  So the state does not depend on the number of processes.
   """
 
   def __init__(
@@ -98,7 +99,7 @@ class BatchIterator:
     return {k: np.concatenate([part[k] for part in parts])[self._rows] for k in parts[0]}
 
   def skipped(self) -> str:
-    """What the streams of this process have skipped or repaired so far, "" for nothing."""
+    """Says what the streams of this process have skipped or repaired so far, "" where nothing."""
     return skip_counts.summary(self._counts.values())
 
   def _next(self, index: int) -> Batch:
@@ -109,11 +110,11 @@ class BatchIterator:
     return batch
 
   def get_state(self) -> dict[str, bytes]:
-    """{"stream_00003": bytes}: the position of each stream this process runs."""
+    """Returns {"stream_00003": bytes}, the position of each stream of this process."""
     return {_name(index): stream.get_state() for index, stream in self._streams.items()}
 
   def set_state(self, state: Mapping[str, bytes]) -> None:
-    """Continues behind the batch after which `state` was taken; other streams are ignored."""
+    """Resumes after the batch at which `state` was taken; ignores streams of other processes."""
     missing = [_name(index) for index in self._streams if _name(index) not in state]
     if missing:
       raise UserError(

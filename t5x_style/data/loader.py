@@ -1,15 +1,16 @@
-"""The data of a run: corpus, vocabulary and objective from gin, as batches for one process."""
+"""The data of a run: a corpus, a vocabulary and an objective become batches of one process."""
 
 from __future__ import annotations
 
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import seqio
+import tensorflow as tf
 
 from t5x_style.data import iterator, packing, pipeline, skip_counts, tasks
 from t5x_style.data.corpora.base import Corpus
@@ -39,30 +40,26 @@ def load(
   streams: PositiveInt = 1,
   shuffle_buffer_size: PositiveInt = 1024,
 ) -> Dataset:
-  """Opens the data of a run and raises every error it can have before anything is compiled.
+  """Opens the data of a run; all mistakes in its settings raise here, before anything is compiled.
 
   Args:
-    architecture: "encoder_decoder", "decoder_only" or "encoder_only", of the model to be fed.
+    architecture: of the model: "encoder_decoder", "decoder_only" or "encoder_only".
     batch_size: global batch in rows, a multiple of `process_count` and of `streams`.
-    seed: of order and noise; with it and the epoch everything is determined.
-    process_index, process_count: this process takes the rows of its share of the batch.
+    seed: of the order and the noise; the batches are a function of it and the data.
+    process_index, process_count: this process gets its share of the rows of each batch.
     corpus, vocabulary, objective: what is trained on, composed into a SeqIO task.
-    feature_lengths: TASK_FEATURE_LENGTHS in tokens; the objective computes what is left out.
-    mixture_or_task_name: a registered SeqIO task or mixture instead of corpus and objective, after
-      importing `mixture_or_task_module`. Its examples are packed into rows where `pack` is set.
+    feature_lengths: TASK_FEATURE_LENGTHS in tokens; the objective computes those left out.
+    mixture_or_task_name: a registered SeqIO task or mixture instead of corpus and objective.
+    mixture_or_task_module: is imported first, to register it.
+    pack: whether the examples of such a task share rows.
     streams: fixed shards of the data. The batches depend on it, not on the number of processes;
-      with several streams each process reads only the part of the data its rows come from.
-    shuffle_buffer_size: examples of a stream held back to mix their order.
+      with several streams each process reads only the part of the data that its rows come from.
+    shuffle_buffer_size: examples of a stream held back to shuffle them.
 
-  Returns:
-    a Dataset.
+  Raises:
+    UserError: a setting cannot work, or the data has no example.
   """
-  if architecture not in ARCHITECTURES:
-    raise UserError(f"architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}.")
-  for count, what in ((process_count, "processes"), (streams, "data streams (DATA_STREAMS)")):
-    if count < 1 or batch_size % count:
-      raise UserError(f"BATCH_SIZE = {batch_size} does not divide into {count} {what}.")
-
+  _check_sizes(architecture, batch_size, streams, process_count)
   if process_count > streams and process_index == 0:
     warnings.warn(
       f"DATA_STREAMS = {streams} and {process_count} processes with rows of their own: each "
@@ -70,59 +67,100 @@ def load(
       f"DATA_STREAMS = {process_count}.",
       stacklevel=1,  # The caller may be gin, whose warnings are not shown.
     )
-
   if mixture_or_task_name:
-    provider = tasks.lookup(mixture_or_task_name, mixture_or_task_module)
-    lengths = tasks.lengths(provider, architecture, feature_lengths)
-    vocabulary = provider.output_features["targets"].vocabulary
-    source: dict[str, Any] = {"mixture_or_task_name": mixture_or_task_name}
+    name = mixture_or_task_name
+    opened = _open_task(name, mixture_or_task_module, architecture, feature_lengths)
   else:
-    for value, macro, folder in (
-      (corpus, "CORPUS", "data"),
-      (vocabulary, "VOCABULARY", "data"),
-      (objective, "OBJECTIVE", "objectives"),
-    ):
-      if value is None:
-        raise UserError(f"{macro} is not set; include a file of gin_configs/{folder}/.")
-    assert corpus is not None and objective is not None
-    objective.check_architecture(architecture)
-    lengths = objective.lengths(dict(feature_lengths or {}), architecture)
-    objective.check(vocabulary, lengths, architecture)
-    provider = tasks.register(corpus, vocabulary, objective, architecture)
-    source = {"corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint()}}
-
+    opened = _compose(corpus, vocabulary, objective, architecture, feature_lengths)
+    assert objective is not None
+    name = objective.name
   dataset = Dataset(
-    mixture_or_task_name or objective.name,  # type: ignore[union-attr]
+    name,
     pipeline.Pipeline(
-      tuple(tasks.parts(provider)), architecture, lengths, pack, shuffle_buffer_size
+      tuple(tasks.parts(opened.provider)), architecture, opened.lengths, pack, shuffle_buffer_size
     ),
-    vocabulary,
+    opened.vocabulary,
     batch_size=batch_size,
     seed=seed,
     streams=streams,
     process=(process_index, process_count),
-    source=source,
+    source=opened.identity,
   )
   dataset.check_not_empty()
   if process_index == 0 and dataset.coverage:
-    if text := dataset.coverage.warning(name_of(vocabulary)):
+    if text := dataset.coverage.warning(name_of(opened.vocabulary)):
       warnings.warn(text, stacklevel=1)
   return dataset
 
 
+def _check_sizes(architecture: str, batch_size: int, streams: int, process_count: int) -> None:
+  if architecture not in ARCHITECTURES:
+    raise UserError(f"architecture {architecture!r} is none of {', '.join(ARCHITECTURES)}.")
+  for count, what in ((process_count, "processes"), (streams, "data streams (DATA_STREAMS)")):
+    if count < 1 or batch_size % count:
+      raise UserError(f"BATCH_SIZE = {batch_size} does not divide into {count} {what}.")
+
+
+class _Opened(NamedTuple):
+  """What a run trains on, with the lengths of its features in tokens."""
+
+  provider: seqio.Task | seqio.Mixture
+  lengths: dict[str, int]
+  vocabulary: seqio.Vocabulary
+  identity: dict[str, Any]  # of the source, for the identity of the run
+
+
+def _open_task(
+  name: str,
+  module: str | None,
+  architecture: str,
+  feature_lengths: Mapping[str, int] | None,
+) -> _Opened:
+  """Opens a SeqIO task or mixture of the user's own."""
+  provider = tasks.lookup(name, module)
+  lengths = tasks.lengths(provider, architecture, feature_lengths)
+  vocabulary = provider.output_features["targets"].vocabulary
+  return _Opened(provider, lengths, vocabulary, {"mixture_or_task_name": name})
+
+
+def _compose(
+  corpus: Corpus | None,
+  vocabulary: seqio.Vocabulary | None,
+  objective: Objective | None,
+  architecture: str,
+  feature_lengths: Mapping[str, int] | None,
+) -> _Opened:
+  """Registers a SeqIO task or mixture of a corpus and an objective."""
+  for value, macro, folder in (
+    (corpus, "CORPUS", "data"),
+    (vocabulary, "VOCABULARY", "data"),
+    (objective, "OBJECTIVE", "objectives"),
+  ):
+    if value is None:
+      raise UserError(f"{macro} is not set; include a file of gin_configs/{folder}/.")
+  assert corpus is not None and vocabulary is not None and objective is not None
+  objective.check_architecture(architecture)
+  lengths = objective.lengths(dict(feature_lengths or {}), architecture)
+  objective.check(vocabulary, lengths, architecture)
+  provider = tasks.register(corpus, vocabulary, objective, architecture)
+  identity = {"corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint()}}
+  return _Opened(provider, lengths, vocabulary, identity)
+
+
 class Dataset:
-  """What training needs to know of the data, and its batches.
+  """The data of a run as training uses it; implements training.dataset.Dataset.
 
   Attributes:
     name: of the objective, or of the user's own task or mixture.
     seed, streams: as given to `load`.
     pipeline: how the batches are made; its parts are the SeqIO tasks.
-    vocabulary: of the targets; vocab_size counts the ids that a model is fed, extra ids included.
-    special_ids: those of them that mean padding, the end and the start of a sequence.
+    vocabulary: of the targets.
+    vocab_size: how many ids the model may get, extra ids included.
+    special_ids: the model's ids of padding and of the end and the start of a sequence.
     feature_shapes: {feature: shape and dtype in the global batch}.
-    max_targets: static bound of the positions with loss in a row, or None.
-    token_bytes: int32 [V], the bytes each id stands for, where the loss is that of the text and
-      the tokens keep it whole; or None.
+    max_targets: the most positions of a row that carry loss, or None where all may.
+    token_bytes: int32 [V], the bytes of text that each id stands for; None where the loss is not
+      that of the whole text, or tokens do not keep the text.
     component_names: of a mixture's parts, () for a single task.
   """
 
@@ -150,28 +188,11 @@ class Dataset:
     self._source = dict(source)
 
     self.component_names = tasks.component_names(pipeline_.parts)
+    self.max_targets = self._max_targets()
     objectives = [getattr(task, "objective", None) for task, _ in pipeline_.parts]
-    bounds = [
-      o.max_targets(
-        o.own_lengths(pipeline_.lengths, pipeline_.architecture), pipeline_.architecture
-      )
-      if o
-      else None
-      for o in objectives
-    ]
-    few = [bound for bound in bounds if bound is not None]
-    self.max_targets = max(few) if len(few) == len(bounds) else None
     whole_text = all(o is not None and o.bits_per_byte for o in objectives)
     self.token_bytes = model_ids.token_bytes(vocabulary) if whole_text else None
-    self._batches = {
-      stream: model_ids.to_model(
-        pipeline_.batches(
-          "train", batch_size // streams, seed, training=True, shard=(stream, streams)
-        ),
-        vocabulary,
-      )
-      for stream in self._owned()
-    }
+    self._batches = {stream: self._stream(stream) for stream in self._owned()}
     spec = next(iter(self._batches.values())).element_spec
     self.feature_shapes = {
       name: jax.ShapeDtypeStruct((batch_size, *s.shape[1:]), s.dtype.as_numpy_dtype)
@@ -179,14 +200,32 @@ class Dataset:
       if name != skip_counts.KEY
     }
 
+  def _max_targets(self) -> int | None:
+    """The largest bound of the components, None where one has none."""
+    lengths, architecture = self.pipeline.lengths, self.pipeline.architecture
+    bounds = []
+    for task, _ in self.pipeline.parts:
+      objective = getattr(task, "objective", None)
+      if objective is None:
+        return None
+      own = objective.own_lengths(lengths, architecture)
+      bounds.append(objective.max_targets(own, architecture))
+    return None if None in bounds else max(bounds)
+
+  def _stream(self, index: int) -> tf.data.Dataset:
+    """The training batches of one data stream, with the model's ids."""
+    rows, shard = self.batch_size // self.streams, (index, self.streams)
+    batches = self.pipeline.batches("train", rows, self.seed, training=True, shard=shard)
+    return model_ids.to_model(batches, self.vocabulary)
+
   @functools.cached_property
   def coverage(self) -> vocabulary_coverage.Coverage | None:
-    """How the vocabulary covers the first documents; None where that cannot be told."""
+    """How much of the first documents the vocabulary covers; None where that is not known."""
     parts = [task for task, _ in self.pipeline.parts]
     return vocabulary_coverage.measure_tasks(parts, self.vocabulary)
 
   def train(self) -> iterator.BatchIterator:
-    """A new iterator from the start of the data."""
+    """Returns a new iterator over the training batches, from their start."""
     running = {
       stream: iterator.Stream(iterator.with_options(batches.prefetch(2)))
       for stream, batches in self._batches.items()
@@ -196,10 +235,13 @@ class Dataset:
     return iterator.BatchIterator(running, per_stream, self._process_index, rows)
 
   def evaluation(self, max_batches: int | None) -> list[iterator.Batch]:
-    """The first batches of the validation split, in order and with the same noise each time.
+    """Returns the first batches of the validation split, the same ones each time.
 
-    One pass at most; the last batch is filled up with rows of zeros, which carry no weight. Every
-    process computes all rows and returns its own.
+    They are one pass at most. The last batch is filled up with rows of zeros, which carry no
+    weight. Every process computes all rows and returns its own.
+
+    Raises:
+      UserError: there is no validation split, or it has no example.
     """
     names = [task.name for task, _ in self.pipeline.parts]
     absent = [task.name for task, _ in self.pipeline.parts if "validation" not in task.splits]
@@ -225,12 +267,12 @@ class Dataset:
     ]
 
   def decode(self, ids: Sequence[int]) -> str:
-    """The text of a model's ids, special pieces and sentinels visible, padding left out."""
+    """Returns the text of a model's ids, with special tokens and sentinels, without padding."""
     own = model_ids.from_model(np.asarray(ids), self.vocabulary)
     return token_text.decode_visible(self.vocabulary, own)
 
   def identity(self) -> dict[str, Any]:
-    """What makes the data the same data: a run may continue only where this has not changed."""
+    """Returns what decides on the batches: a run resumes only if it is the same."""
     return {
       **self._source,
       "vocabulary": vocabularies.identity(self.vocabulary),
@@ -250,11 +292,11 @@ class Dataset:
     }
 
   def check_not_empty(self) -> None:
-    """UserError where an epoch of a stream of this process has nothing for a component."""
+    """UserError where a component has no example in an epoch of a stream of this process."""
     for stream in self._owned():
       where = f" in data stream {stream} of {self.streams}" if self.streams > 1 else ""
       for index, (task, _) in enumerate(self.pipeline.parts):
-        # In the order of the files, as the first that are shuffled wait for many.
+        # In the order of the files: a shuffle would first wait for many examples.
         shard = (stream, self.streams)
         examples = self.pipeline.examples(
           index, "train", self.seed, training=False, shard=shard, shuffle=False
@@ -274,4 +316,5 @@ class Dataset:
 
 
 def _fill(rows: np.ndarray, count: int) -> np.ndarray:
+  """[rows, ...] -> [count, ...], with zeros after the rows."""
   return np.pad(rows, [(0, count - len(rows))] + [(0, 0)] * (rows.ndim - 1))

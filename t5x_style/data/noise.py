@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-# A choice key holds random bits above and the position below, so that no two keys are equal.
+# The keys of `choose` hold random bits above and the position below, so that no two are equal.
 _POSITION_BITS = 20
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -15,7 +15,7 @@ def _u64(value: int) -> tf.Tensor:
 
 
 def mix(x: tf.Tensor) -> tf.Tensor:
-  """Bijective avalanche of uint64 `x` (the SplitMix64 finaliser, Steele et al. 2014)."""
+  """Mixes the bits of uint64 `x`, bijectively (the SplitMix64 finaliser, Steele et al. 2014)."""
   x = (x ^ tf.bitwise.right_shift(x, _u64(30))) * _u64(0xBF58476D1CE4E5B9)
   x = (x ^ tf.bitwise.right_shift(x, _u64(27))) * _u64(0x94D049BB133111EB)
   return x ^ tf.bitwise.right_shift(x, _u64(31))
@@ -26,20 +26,20 @@ def _counters(n: int) -> np.ndarray:
 
 
 def salt(noise_seed: tf.Tensor) -> tf.Tensor:
-  """int64 [2] (run seed, epoch) -> int64 scalar that differs for each pair."""
+  """Returns a number for a pair: int64 [2] (run seed, epoch) -> int64 []."""
   seed, epoch = tf.unstack(tf.bitcast(noise_seed, tf.uint64))
   return tf.bitcast(mix(mix(seed + _u64(_GOLDEN)) ^ (epoch + _u64(1))), tf.int64)
 
 
 def window_seeds(tokens: tf.Tensor, salts: tf.Tensor) -> tf.Tensor:
-  """The seed of each window: a hash of its tokens mixed with its salt.
+  """Returns a seed for each window: a hash of its tokens and its salt.
 
-  Nothing else enters, so hosts, threads, restarts and batch boundaries do not matter. The price:
-  two windows of one epoch that are equal token for token receive the same noise.
+  The seed depends on nothing else, so hosts, threads, restarts and batch boundaries do not matter.
+  As a consequence, two equal windows of one epoch get the same noise.
 
   Args:
     tokens: int32 [B, L]. The hash is multilinear in the tokens modulo 2^64.
-    salts: int64 [B].
+    salts: int64 [B]; see `salt`.
 
   Returns:
     uint64 [B].
@@ -51,23 +51,26 @@ def window_seeds(tokens: tf.Tensor, salts: tf.Tensor) -> tf.Tensor:
 
 
 def fold_in(seeds: tf.Tensor, label: int) -> tf.Tensor:
-  """uint64 [B] -> independent uint64 [B], one per `label`: for several draws from one window."""
+  """Returns other seeds, uint64 [B] -> [B], for each `label`: for several draws from one window."""
   return mix(seeds ^ _u64((label + 1) * 0xD1342543DE82EF95))
 
 
 def random_bits(seeds: tf.Tensor, n: int) -> tf.Tensor:
-  """uint64 [B] -> uint64 [B, n], every bit uniform."""
+  """Draws uniform bits: uint64 [B] seeds -> uint64 [B, n]."""
   return mix(seeds[:, None] + tf.constant(_counters(n)))
 
 
 def uniform(seeds: tf.Tensor, n: int) -> tf.Tensor:
-  """uint64 [B] -> float32 [B, n], uniform in [0, 1) on a grid of 2^-24."""
+  """Draws uniformly from [0, 1), in steps of 2^-24: uint64 [B] seeds -> float32 [B, n]."""
   bits = tf.bitwise.right_shift(random_bits(seeds, n), _u64(40))
   return tf.cast(tf.cast(bits, tf.int32), tf.float32) * 2.0**-24
 
 
 def integers(seeds: tf.Tensor, n: int, limit: tf.Tensor | int) -> tf.Tensor:
-  """uint64 [B] -> int32 [B, n], uniform in [0, limit); `limit` broadcasts against [B, n]."""
+  """Draws uniformly from 0, ..., limit - 1: uint64 [B] seeds -> int32 [B, n].
+
+  `limit` broadcasts against [B, n].
+  """
   high = tf.cast(tf.bitwise.right_shift(random_bits(seeds, n), _u64(32)), tf.uint64)
   scaled = tf.bitwise.right_shift(high * tf.cast(limit, tf.uint64), _u64(32))
   return tf.cast(scaled, tf.int32)
@@ -80,18 +83,18 @@ def choose(
   max_count: int,
   groups: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Chooses exactly `count` eligible positions of each row, every subset equally likely.
+  """Chooses exactly `count` eligible positions of each row; all subsets are equally likely.
 
   Args:
     seeds: uint64 [B].
     eligible: bool [B, n], n < 2^20.
     count: int32 [B], at most `max_count` and at most the eligible positions of the row.
     max_count: static upper bound, at most n.
-    groups: int32 [B, n] in [0, n); positions of one group (a word) are chosen together, all but
-      those of the last group, which may be cut by the count.
+    groups: int32 [B, n] in [0, n); positions of one group (a word) are chosen together, except that
+      the count may cut the last group.
 
   Returns:
-    int32 [B, max_count] positions in ascending order, `n` where there is none, and
+    int32 [B, max_count] positions in ascending order, then `n`, and
     bool [B, max_count], true for the first `count` of them.
   """
   n = eligible.shape[1]
@@ -126,11 +129,11 @@ def compact(values: tf.Tensor, keep: tf.Tensor, width: int) -> tf.Tensor:
 
   Args:
     values: [B, n].
-    keep: bool [B, n]; what is kept beyond `width` is cut off.
+    keep: bool [B, n]; kept values beyond `width` are cut off.
     width: static length of the result.
 
   Returns:
-    [B, width], zero where nothing is left.
+    [B, width], with zeros after the kept values.
   """
   columns = tf.cumsum(tf.cast(keep, tf.int32), axis=1) - 1
   result = _scatter_add(tf.where(keep, columns, -1), values, width)
@@ -151,9 +154,9 @@ def span_mask(
 ) -> tf.Tensor:
   """Draws a mask with exactly `noise` tokens in exactly `spans` separate spans.
 
-  A mask is a composition of the noise into span lengths and a set of distinct gaps between the
-  other tokens that the spans go into, the gap before the first and after the last included. Both
-  are drawn uniformly, so that every valid mask is equally likely and no position is favoured.
+  A mask is a composition of the noise into span lengths, and a set of distinct gaps between the
+  other tokens for the spans, those before the first and after the last token included. Both are
+  drawn uniformly, so all valid masks are equally likely and no position is favoured.
 
   Args:
     seeds: uint64 [B].
@@ -161,8 +164,8 @@ def span_mask(
     noise: int32 [B], tokens to hide, 1 <= spans <= noise and spans <= lengths - noise + 1.
     spans: int32 [B].
     length, max_noise, max_spans: static upper bounds of the three.
-    span_lengths: "composition" as above and in T5; "normal" or "uniform": drawn with that
-      distribution around the mean, then scaled to the exact sum.
+    span_lengths: "composition", as above and in T5; "normal" or "uniform": lengths with that
+      distribution around the mean, scaled to the exact sum.
     t5_ends: T5's own masks (Raffel et al. 2019, the published random_spans_noise_mask): the first
       token is never hidden, the last one always is. spans <= lengths - noise then.
 
@@ -181,7 +184,7 @@ def span_mask(
 def _composition(
   seeds: tf.Tensor, noise: tf.Tensor, spans: tf.Tensor, max_noise: int, max_spans: int
 ) -> tf.Tensor:
-  """Uniform composition of `noise` into `spans` positive parts, as edges [B, max_spans + 1]."""
+  """Draws a uniform composition of `noise` into `spans` parts, as edges [B, max_spans + 1]."""
   boundary = np.arange(max(max_noise - 1, 1))[None, :]
   cuts, real = choose(seeds, boundary < noise[:, None] - 1, spans - 1, max_spans - 1)
   cuts = tf.where(real, cuts + 1, noise[:, None])
@@ -191,7 +194,7 @@ def _composition(
 def _scaled_draws(
   seeds: tf.Tensor, noise: tf.Tensor, spans: tf.Tensor, max_spans: int, kind: str
 ) -> tf.Tensor:
-  """Positive parts with normal (deviation a quarter of the mean) or uniform lengths, as edges."""
+  """Draws parts of normal (deviation: a quarter of the mean) or uniform lengths, as edges."""
   if kind == "normal":
     angle = 2 * np.pi * uniform(fold_in(seeds, 0), max_spans)
     radius = tf.sqrt(-2 * tf.math.log(1 - uniform(fold_in(seeds, 1), max_spans)))
@@ -201,7 +204,7 @@ def _scaled_draws(
   order = tf.range(1, max_spans + 1)[None, :]
   real = order <= spans[:, None]
   share = tf.cumsum(tf.where(real, tf.cast(weight, tf.float64), 0), axis=1)
-  # One token for each span; the others in proportion to what was drawn, rounded at the edges.
+  # One token for each span; the others in proportion to the draws, rounded at the edges.
   spare = tf.cast(noise - spans, tf.float64)[:, None]
   edges = order + tf.cast(tf.round(spare * share / share[:, -1:]), tf.int32)
   edges = tf.where(order < spans[:, None], edges, noise[:, None])
@@ -218,11 +221,11 @@ def place_spans(
   length: int,
   t5_ends: bool = False,
 ) -> tf.Tensor:
-  """Puts spans of given lengths into distinct gaps, drawn uniformly. See `span_mask`.
+  """Puts spans of given lengths into distinct gaps, drawn uniformly; see `span_mask`.
 
   Args:
-    edges: int32 [B, max_spans + 1], running sums of the span lengths: 0, ..., noise; `noise`
-      beyond the row's own spans.
+    edges: int32 [B, max_spans + 1], running sums of the span lengths: 0, ..., noise, then `noise`
+      repeated.
 
   Returns:
     bool [B, length].

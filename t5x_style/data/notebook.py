@@ -1,4 +1,4 @@
-"""An objective applied to a list of strings, for notebooks: no gin, no corpus, numpy out."""
+"""Applies an objective to a list of texts and returns arrays, for notebooks: no gin, no corpus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from t5x_style.data.objectives.base import Objective
 from t5x_style.data.tokenizers import model_ids
 from t5x_style.errors import UserError
 
-_ROWS = 64  # that are converted at once; it does not change what comes out
+_ROWS = 64  # that are converted at once; the result does not depend on it
 
 
 def corrupt(
@@ -26,21 +26,21 @@ def corrupt(
   seed: int = 0,
   epoch: int = 0,
 ) -> dict[str, np.ndarray]:
-  """What a model would be fed of `texts`: {model feature: array [rows, length]}.
+  """Returns what a model would get of `texts`: {model feature: array [rows, length]}.
 
       corrupt(["def f(x): ..."], SpanCorruption(), vocabularies.sentencepiece(), {"inputs": 64})
 
   Args:
     texts: one document each.
-    objective: of a mixture, rows are drawn at its rates until a part has no more text, and
-      *_component_ids tells which of objective.components() each belongs to.
-    vocabulary: of t5x_style.data.tokenizers.vocabularies.
-    feature_lengths: tokens, as in TASK_FEATURE_LENGTHS; what is left out is computed.
-    architecture: the first the objective fits where it is None.
+    objective: where it is a mixture, rows are drawn at its rates until one part has no more text;
+      *_component_ids are the indices in objective.components().
+    vocabulary: see t5x_style.data.tokenizers.
+    feature_lengths: TASK_FEATURE_LENGTHS in tokens; the objective computes those left out.
+    architecture: of the model; by default the first one that the objective fits.
     seed, epoch: of the noise; the same pair gives the same rows.
 
   Raises:
-    UserError: the objective cannot work so, or the texts are too short for a single row.
+    UserError: the settings cannot work, or the texts are too short for a single row.
   """
   architecture = architecture or objective.architectures[0]
   lengths = objective.lengths(feature_lengths, architecture)

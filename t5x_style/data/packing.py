@@ -1,20 +1,20 @@
-"""Packing: short examples of the user's own tasks share rows, with little padding left."""
+"""Packing: short examples of the user's own tasks share rows, so that little is padding."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from t5x_style.data import converters, tf_data
 
-# Examples that are packed together. The last rows of a group are not full: with more examples they
-# count for less, but must be waited for, and lie in memory.
+# How many examples are packed together. The last rows of a group are not full; more examples make
+# them a smaller share, but take longer to collect and more memory.
 _GROUP = 2048
-# What the rows of a run depend on, beside their lengths; saved with a run's position in the data.
+# Rows depend on it and on the lengths; part of the identity of a run.
 DESCRIPTION = f"best fit decreasing, {_GROUP} examples"
-# Features of the length of the targets, kept beside them.
+# Optional features with a value for each target token.
 _ALIGNED = {"loss_weights": tf.float32, "component_ids": tf.int32}
 
 
@@ -30,16 +30,15 @@ def pack(
       inputs               [7 8 1 9 1 0]    targets              [5 1 6 4 1 0]
       inputs_segment_ids   [1 1 1 2 2 0]    targets_segment_ids  [1 1 2 2 2 0]
 
-  Examples stay in order within a row; see `best_fit` for the rows. What goes with the targets
-  (weights, component, and the prefix made of inputs) stays beside them. Examples that are too long
-  are cut, and zeros at their ends are padding.
+  `best_fit` chooses the row of an example; within a row examples keep their order. Features with a
+  value for each target (weights, component ids, attention to a prefix) move with the targets.
+  Examples that are too long are cut, and zeros at their ends are padding.
 
   Args:
-    examples: "inputs" and "targets", integers [n]; "loss_weights", where there are any, of the
-      length of the targets.
-    architecture: "encoder_decoder" or "decoder_only"; for the latter inputs are put in front of
-      targets first.
-    lengths: of the task features, in tokens.
+    examples: {"inputs": integers [n], "targets": integers [m]} and optionally "loss_weights" [m].
+    architecture: "encoder_decoder" or "decoder_only"; the latter gets the inputs as a prefix of the
+      targets.
+    lengths: {task feature: tokens} of a row.
 
   Returns:
     rows of static lengths, with "<feature>_segment_ids" (from 1, 0 is padding).
@@ -60,71 +59,82 @@ def pack(
     names, lengths = ["targets"], {"targets": sum(lengths[name] for name in names)}
     examples = examples.map(converters.join_example, **tf_data.IN_ORDER)
   beside = sorted(set(examples.element_spec) - set(names))
-  room = np.array([lengths[name] for name in names])
+  widths = {name: lengths[name] for name in names}
+  # One group at a time: groups that were prepared ahead would be part of a saved position.
+  groups = examples.ragged_batch(_GROUP)
+  return groups.map(lambda group: _rows_of(group, widths, beside)).unbatch()
 
-  def rows(group):
-    needs = tf.stack([group[name].row_lengths() for name in names], axis=1)
-    row, segment, starts = tf.numpy_function(
-      lambda needs: _layout(needs, room), [needs], (tf.int64, tf.int32, tf.int64), stateful=False
-    )
-    count = tf.reduce_max(row) + 1
-    packed = {}
-    for index, name in enumerate(names):
-      sizes, width = needs[:, index], lengths[name]
-      # Where each token goes in the rows, laid end to end: its example's place and its own in it.
-      first = row * width + starts[:, index] - tf.cumsum(sizes, exclusive=True)
-      place = tf.repeat(first, sizes) + tf.range(tf.reduce_sum(sizes))
-      values = {name: group[name].flat_values}
-      values[f"{name}_segment_ids"] = tf.repeat(segment, sizes)
-      if name == "targets":
-        values |= {other: group[other].flat_values for other in beside}
-      for key, flat in values.items():
-        full = tf.scatter_nd(place[:, None], flat, [count * width])
-        packed[key] = tf.reshape(full, [count, width])
-    return packed
 
-  # One group at a time: those that lie ready are part of a saved position.
-  return examples.ragged_batch(_GROUP).map(rows).unbatch()
+def _rows_of(
+  group: Mapping[str, tf.RaggedTensor], widths: Mapping[str, int], beside: Sequence[str]
+) -> dict[str, tf.Tensor]:
+  """Packs a group of examples into rows.
+
+  Args:
+    group: {feature: ragged [examples, (n)]}.
+    widths: {"inputs" or "targets": tokens of a row}.
+    beside: features that move with the targets.
+  """
+  needs = tf.stack([group[name].row_lengths() for name in widths], axis=1)
+  room = np.array(list(widths.values()))
+  row, segment, starts = tf.numpy_function(
+    lambda needs: _layout(needs, room), [needs], (tf.int64, tf.int32, tf.int64), stateful=False
+  )
+  count = tf.reduce_max(row) + 1
+  packed = {}
+  for index, (name, width) in enumerate(widths.items()):
+    sizes = needs[:, index]
+    # The place of each token when all rows are one: that of its example plus its own within it.
+    first = row * width + starts[:, index] - tf.cumsum(sizes, exclusive=True)
+    place = tf.repeat(first, sizes) + tf.range(tf.reduce_sum(sizes))
+    values = {name: group[name].flat_values}
+    values[f"{name}_segment_ids"] = tf.repeat(segment, sizes)
+    if name == "targets":
+      values |= {other: group[other].flat_values for other in beside}
+    for key, flat in values.items():
+      full = tf.scatter_nd(place[:, None], flat, [count * width])
+      packed[key] = tf.reshape(full, [count, width])
+  return packed
 
 
 def _tokens(feature: tf.Tensor) -> tf.Tensor:
-  """int32, without zeros at the end."""
+  """Integers [n] -> int32, without the zeros at the end."""
   places = tf.where(feature != 0)[:, 0]
   return tf.cast(feature[: tf.reduce_max(tf.concat([[-1], places], axis=0)) + 1], tf.int32)
 
 
 def best_fit(needs: np.ndarray, room: np.ndarray) -> np.ndarray:
-  """The row of each example: the fullest one that it fits in, the largest examples first.
+  """Returns the row of each example: the fullest one that has room, for the largest example first.
 
-  An example takes room on every side, inputs and targets, and is as large as the larger of its
-  shares of them (best fit decreasing; Garey and Johnson, Computers and Intractability, section
-  6.1, for one side). Rows are numbered in the order in which their largest examples came, so that
-  full and less full ones, and those of long and of short examples, are mixed.
+  This is best fit decreasing (Garey and Johnson, Computers and Intractability, section 6.1) for two
+  sides: an example needs room for its inputs and its targets, and its size is the larger of its
+  shares of them. Rows are numbered in the order of their largest examples in the stream, so that
+  full rows and less full ones are mixed.
 
       needs [[3 2] [6 3] [2 3]]   room [6 6]   returns [0 1 0]
 
   Args:
     needs: int64 [n, sides], tokens of each example, at most `room`.
-    room: int [sides], of an empty row.
+    room: int [sides], tokens of an empty row.
 
   Returns:
-    int64 [n].
+    int64 [n], rows from 0.
   """
   shares = needs / room
   order = np.argsort(-shares.max(axis=1), kind="stable")
   sizes = shares.sum(axis=1)
   least = needs.min(axis=0)
-  # Of open rows: room left on each side, the sum of its shares, and which row it is.
+  # For each open row: the room left on each side, the sum of its shares, and its number.
   left = np.zeros((len(room), 64), np.int64)
   total, number, opened = np.zeros(64), np.zeros(64, np.int64), 0
   chosen = np.zeros(len(needs), np.int64)
-  largest: list[int] = []  # Of each row, its first example.
+  largest: list[int] = []  # for each row, its largest example
   for example, need in zip(order.tolist(), needs[order].tolist(), strict=True):
     fits = np.logical_and.reduce([left[side, :opened] >= n for side, n in enumerate(need)])
     best = int(np.where(fits, total[:opened], np.inf).argmin()) if opened else 0
     if not opened or not fits[best]:
       if opened == total.size:
-        # Rows that not even the smallest example fits in are closed.
+        # Rows without room for the smallest example are closed.
         useful = np.flatnonzero((left >= least[:, None]).all(axis=0))
         spare = max(total.size, 2 * useful.size) - useful.size
         left = np.pad(left[:, useful], [(0, 0), (0, spare)])
@@ -141,10 +151,10 @@ def best_fit(needs: np.ndarray, room: np.ndarray) -> np.ndarray:
 
 
 def _layout(needs: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Of each example its row, its number in it (from 1) and the places it starts at [n, sides]."""
+  """For each example: its row, its number there (from 1) and its start on each side [n, sides]."""
   row = best_fit(needs, room)
   order = np.argsort(row, kind="stable")
-  first = np.searchsorted(row[order], row[order])  # Of each, where its row begins in the order.
+  first = np.searchsorted(row[order], row[order])  # where the row of each begins in the order
   number, starts = np.zeros(len(row), np.int32), np.zeros_like(needs)
   before = np.cumsum(needs[order], axis=0) - needs[order]
   number[order] = np.arange(len(row)) - first + 1

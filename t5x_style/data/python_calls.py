@@ -1,4 +1,4 @@
-"""Python functions inside tf.data, whose UserErrors come out as they were raised."""
+"""Python functions inside tf.data; their UserErrors are raised again outside of it, unchanged."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ _MARKED = re.compile(r'<UserError ("(?:[^"\\]|\\.)*")>')
 
 
 class _MarkedError(ValueError):
-  """A UserError on its way through TensorFlow, which keeps nothing of it but its text."""
+  """A UserError on its way through TensorFlow, which keeps only the text of an error."""
 
 
 def call(
   function: Callable[..., Any], arguments: Sequence[Any], types: Sequence[tf.DType]
 ) -> Sequence[tf.Tensor]:
-  """What `function` makes of the values of `arguments`, as part of a dataset's function.
+  """Calls `function` with the values of `arguments`, inside the function of a dataset.
 
-  It has to be a function of its arguments, so that a saved position is one.
+  The result must depend on the arguments only; otherwise saved positions would not be exact.
   """
 
   def marked(*values):
     try:
       return function(*values)
     except UserError as error:
-      told = json.dumps(str(error))
-    # Not from the error, whose traceback TensorFlow would add to the message.
-    raise _MarkedError(f"<UserError {told}>")
+      message = json.dumps(str(error))
+    # Raised outside of `except`: TensorFlow would add the traceback of the cause to the message.
+    raise _MarkedError(f"<UserError {message}>")
 
   return tf.numpy_function(marked, list(arguments), list(types), stateful=False)
 
 
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
-  """Around whatever takes elements from a dataset: errors of reading become UserErrors."""
+  """Turns errors of reading into UserErrors; for code that takes elements from a dataset."""
   try:
     yield
   except tf.errors.OpError as error:

@@ -1,4 +1,4 @@
-"""SeqIO tasks: a corpus and an objective composed into one, and the look-up of the user's own."""
+"""SeqIO tasks: those of a corpus and an objective, and the look-up of the user's own."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from t5x_style.data.objectives.base import Objective
 from t5x_style.data.tokenizers.base import ExternalVocabulary
 from t5x_style.errors import UserError
 
-# Of the examples that are held back to mix their order, so many for one document held back before
-# it is cut up. Documents are long, and a saved position contains what is held back.
+# Documents are shuffled before they are cut, examples after it: one document is held back for so
+# many examples. Documents are long, and a saved position contains what is held back.
 _EXAMPLES_PER_DOCUMENT = 4
 
 
 @tf_data.as_written
 def tokenize(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
-  """{"text": string} -> {"targets": int32 [n], "repaired": bool}, other features kept.
+  """{"text": string} -> {"targets": int32 [n], "repaired": bool}; other features are kept.
 
-  Bytes that are no UTF-8 are replaced by U+FFFD, as the tokeniser would refuse them.
+  Bytes that are not UTF-8 become U+FFFD, since tokenisers refuse them; "repaired" says so.
   """
   if isinstance(vocabulary, ExternalVocabulary):
     return vocabulary.tokenize(documents)
@@ -42,10 +42,10 @@ def tokenize(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.dat
 
 
 class PretrainingTask(seqio.Task):
-  """A SeqIO task of raw documents and an objective, corrupted anew in every epoch.
+  """A SeqIO task of documents and an objective, whose noise differs in every epoch.
 
-  What SeqIO's own Task lacks: the number of the epoch reaches the preprocessors, as the second half
-  of the feature "noise_seed", and the order of the documents is drawn from (seed, epoch).
+  Unlike in SeqIO's own Task, the preprocessors know the epoch, which is the second half of the
+  feature "noise_seed", and the order of the documents is a function of (seed, epoch).
   """
 
   def __init__(
@@ -77,7 +77,7 @@ class PretrainingTask(seqio.Task):
     )
 
   def with_raw(self) -> PretrainingTask:
-    """The same task, whose examples hold their window too: see windows.corrupted."""
+    """Returns the same task with examples that also hold their window; see windows.corrupted."""
     task = copy.copy(self)
     task._keep_raw = True
     return task
@@ -96,7 +96,7 @@ class PretrainingTask(seqio.Task):
     trim_output_features: bool = True,
     try_in_mem_cache: bool = False,
   ) -> tf.data.Dataset:
-    """Examples of `split`; windows run on from one epoch into the next. See seqio.Task."""
+    """Returns examples of `split`; windows may cross the end of an epoch. See seqio.Task."""
     del use_cached, trim_output_features, try_in_mem_cache
     seed = 0 if seed is None else seed
     epochs = tf.data.Dataset.range(num_epochs or np.iinfo(np.int64).max)
@@ -110,7 +110,7 @@ class PretrainingTask(seqio.Task):
     return examples
 
   def token_documents(self, split: str, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
-    """What the objective is given of one epoch of `split`, in the order of the files."""
+    """Returns the tokenised documents of one epoch of `split`, in the order of the files."""
     shard_info = seqio.ShardInfo(*shard) if shard[1] > 1 else None
     documents = self._documents(split, 0, 0, tf.constant(0, tf.int64), shard_info)
     return tokenize(documents, next(iter(self.output_features.values())).vocabulary)
@@ -125,7 +125,7 @@ class PretrainingTask(seqio.Task):
   ) -> tf.data.Dataset:
     noise_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
     order = noise.salt(noise_seed)
-    # A file source takes a tensor as the seed of its file order; others (TFDS) may not.
+    # Sources of files accept a tensor as the seed of their order; others (TFDS) may not.
     files = isinstance(self.source, seqio.FileDataSource)
     shuffle = buffer > 0 and files
     if shard_info is None or self._shards_evenly(split, shard_info.num_shards):
@@ -147,7 +147,7 @@ class PretrainingTask(seqio.Task):
     return documents.map(read)
 
   def _shards_evenly(self, split: str, count: int) -> bool:
-    """Whether the files divide well enough; else every shard reads all and keeps its share."""
+    """Whether shards of whole files are about equal; else every shard reads all files."""
     files = len(self.source.list_shards(split))
     return files % count == 0 or files >= 8 * count
 
@@ -155,10 +155,10 @@ class PretrainingTask(seqio.Task):
 def register(
   corpus: Any, vocabulary: seqio.Vocabulary, objective: Objective, architecture: str
 ) -> seqio.Task | seqio.Mixture:
-  """Registers <corpus>_<objective> with SeqIO, a Mixture where the objective has several parts.
+  """Registers <corpus>_<objective> with SeqIO: a task, or a Mixture where it has several parts.
 
-  Registering a name again replaces it, so that a notebook may change its mind; a name that a user
-  gave to a task of their own is left alone (UserError).
+  A name that is registered already is replaced, for notebooks; but UserError where it is a task of
+  the user's own.
   """
   name = f"{corpus.name}_{objective.name}"
   parts = objective.components()
@@ -193,7 +193,7 @@ def _add(registry: Any, name: str, provider: Any) -> None:
 
 
 def lookup(name: str, module: str | None = None) -> seqio.Task | seqio.Mixture:
-  """The registered task or mixture `name`, after importing `module` where the user has one."""
+  """Returns the registered task or mixture `name`; imports `module` before, where there is one."""
   if module:
     try:
       importlib.import_module(module)
@@ -215,7 +215,7 @@ def lookup(name: str, module: str | None = None) -> seqio.Task | seqio.Mixture:
 
 
 def parts(provider: seqio.Task | seqio.Mixture) -> Sequence[tuple[seqio.Task, float]]:
-  """(task, rate) of a mixture's tasks, or the one task."""
+  """Returns (task, rate) for each task of a mixture, or for the one task."""
   if isinstance(provider, seqio.Mixture):
     rated = [(task, provider.get_rate(task)) for task in provider.tasks]
   else:
@@ -227,7 +227,7 @@ def parts(provider: seqio.Task | seqio.Mixture) -> Sequence[tuple[seqio.Task, fl
 
 
 def component_names(parts: Sequence[tuple[seqio.Task, float]]) -> tuple[str, ...]:
-  """What the logs call a mixture's parts; () for a single task."""
+  """Returns the names of a mixture's parts in the logs; () for a single task."""
   names = tuple(getattr(task, "component", task.name) for task, _ in parts)
   return names if len(names) > 1 else ()
 
@@ -237,7 +237,7 @@ def lengths(
   architecture: str,
   feature_lengths: Mapping[str, int] | None,
 ) -> dict[str, int]:
-  """The length of each of the task's features; UserError where one is missing or unusable."""
+  """Returns the length of each feature of the task; UserError where one is missing or too short."""
   given = dict(feature_lengths or {})
   for task, _ in parts(provider):
     if isinstance(task, PretrainingTask):

@@ -1,4 +1,4 @@
-"""Causal language modelling: predict every token from those before it (GPT-2)."""
+"""Causal language modelling: predicts every token from those before it (GPT-2)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from t5x_style.data.objectives.base import Objective, Preprocessor
 
 @dataclasses.dataclass(frozen=True)
 class CausalLM(Objective):
-  """Next-token prediction on full windows; loss on every token, EOS included.
+  """Next-token prediction on full windows; all tokens carry loss, EOS included.
 
   Attributes:
     cross_documents: False keeps attention inside each document of a window (segment ids, positions
-      from 0 in each). True is GPT's concat-and-split (Radford et al. 2019): a window is one text,
-      EOS alone tells where a document ends, and a full row needs no attention mask but the causal.
+      from 0 in each). True is GPT's concat-and-split (Radford et al. 2019): a window is one text in
+      which only EOS marks the end of a document, and needs no attention mask but the causal one.
   """
 
   name = "causal_lm"

@@ -21,14 +21,14 @@ _PIECES = ("[PRE]", "[MID]", "[SUF]")
 class FillInMiddle(Objective):
   """Causal language modelling in which some windows are rearranged (Bavarian et al. 2022, sec. 3).
 
-  A window is cut at two points drawn uniformly, between tokens, the ends included, and written as
+  Two points between tokens, its ends included, are drawn uniformly to cut a window, which becomes
     PSM   [PRE] prefix [SUF] suffix [MID] middle EOS
     SPM   [PRE] [SUF] suffix [MID] prefix middle EOS
-  or left as it is. Loss on every token. A window is one context: attention crosses its documents.
+  or stays as it is. All tokens carry loss. Attention crosses the documents of a window.
 
   Attributes:
-    rate: share of the windows that is rearranged.
-    spm_share: share of these in SPM order; the others are PSM.
+    rate: share of the windows that are rearranged.
+    spm_share: share of these in SPM order; the others are in PSM order.
   """
 
   name = "fill_in_middle"
@@ -62,41 +62,29 @@ class FillInMiddle(Objective):
     eos = vocabulary.eos_id
 
     def rearrange(window):
-      tokens, seeds = window["tokens"], window["seeds"]
-      n = window["lengths"][:, None]
-      rows = tf.shape(tokens)[0]
-      start, end = tf.split(
-        tf.sort(noise.integers(noise.fold_in(seeds, 0), 2, n + 1), axis=1), 2, axis=1
-      )
+      tokens, seeds, n = window["tokens"], window["seeds"], window["lengths"][:, None]
+      ends = tf.sort(noise.integers(noise.fold_in(seeds, 0), 2, n + 1), axis=1)
+      start, end = tf.split(ends, 2, axis=1)
       draw = noise.uniform(noise.fold_in(seeds, 1), 2)
-      moved = draw[:, :1] < self.rate
-      spm = draw[:, 1:] < self.spm_share
-
-      def piece(i):
-        return tf.fill([rows, 1], i)
-
-      # Both orders are one row with the prefix in two places, of which one is kept.
+      moved, spm = draw[:, :1] < self.rate, draw[:, 1:] < self.spm_share
       place = tf.range(raw)[None, :]
-      values = tf.concat(
-        [piece(pre), tokens, piece(suf), tokens, piece(mid), tokens, tokens, piece(eos)], axis=1
-      )
       prefix, suffix = place < start, (place >= end) & (place < n)
       middle = (place >= start) & (place < end)
       whole = ~moved & (place < n)
-      keep = tf.concat(
-        [
-          moved,
-          whole | (moved & ~spm & prefix),
-          moved,
-          moved & suffix,
-          moved,
-          moved & spm & prefix,
-          moved & middle,
-          moved,
-        ],
-        axis=1,
-      )
-      row = noise.compact(values, keep, lengths["targets"])
+      # (value, whether it is kept): one row for both orders, with the prefix in two places.
+      parts = [
+        (pre, moved),
+        (tokens, whole | (moved & ~spm & prefix)),
+        (suf, moved),
+        (tokens, moved & suffix),
+        (mid, moved),
+        (tokens, moved & spm & prefix),
+        (tokens, moved & middle),
+        (eos, moved),
+      ]
+      values = [v if tf.is_tensor(v) else tf.fill(tf.shape(moved), v) for v, _ in parts]
+      keep = tf.concat([kept for _, kept in parts], axis=1)
+      row = noise.compact(tf.concat(values, axis=1), keep, lengths["targets"])
       return {"targets": row, "hidden": moved & middle}
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:

@@ -1,4 +1,4 @@
-"""Masked diffusion: hide a random share of the tokens, from none to all (LLaDA)."""
+"""Masked diffusion: hides a random share of the tokens, from none to all (LLaDA)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from t5x_style.ranges import OpenFraction
 
 @dataclasses.dataclass(frozen=True)
 class MaskedDiffusion(Objective):
-  """Each window draws t, hides each token with probability t, weights its loss 1/t (Nie 2025, 2.1).
+  """Draws t for a window, hides its tokens with probability t, weights their loss 1/t.
 
-  The weights of a window sum to its length on average, so that the loss, normalised by the sum of
-  the weights, estimates the bound on the negative log-likelihood per token (their equation 3).
+  See Nie et al. 2025, section 2.1. The weights of a window sum to its length on average, so the
+  loss divided by the sum of the weights estimates the bound on the negative log-likelihood per
+  token (equation 3).
 
   Attributes:
     least: t is uniform in (least, 1], so that no weight exceeds 1 / least.

@@ -1,4 +1,4 @@
-"""Masked language modelling: hide some tokens and predict them from both sides (BERT, RoBERTa)."""
+"""Masked language modelling: hides tokens and predicts them from both sides (BERT, RoBERTa)."""
 
 from __future__ import annotations
 
@@ -29,15 +29,18 @@ def mask_tokens(
   mask_share: float,
   random_share: float,
 ) -> tf.Tensor:
-  """BERT's three ways to corrupt a chosen token (Devlin et al. 2018, section 3.1).
+  """Corrupts the chosen tokens in BERT's three ways (Devlin et al. 2018, section 3.1).
 
   Args:
-    tokens: int32 [B, L]; chosen: bool [B, L]; seeds: uint64 [B].
-    mask_id: what takes the place of `mask_share` of the chosen tokens.
-    replacements: int32 [K] ids; a uniform draw replaces `random_share`. The rest is kept.
+    tokens: int32 [B, L].
+    chosen: bool [B, L].
+    seeds: uint64 [B].
+    mask_id: replaces `mask_share` of the chosen tokens.
+    replacements: int32 [K] ids; a uniform draw from them replaces `random_share` of the chosen
+      tokens. The others are kept.
 
   Returns:
-    int32 [B, L]
+    int32 [B, L].
   """
   length = tokens.shape[1]
   draw = noise.uniform(noise.fold_in(seeds, 1), length)
@@ -51,16 +54,16 @@ def mask_tokens(
 
 @dataclasses.dataclass(frozen=True)
 class MaskedLM(Objective):
-  """[CLS] window [SEP] with an exact share of the tokens chosen; loss on the chosen alone.
+  """[CLS] window [SEP], of which an exact share of the tokens is chosen; only those carry loss.
 
-  The masks are drawn anew in each epoch (RoBERTa's dynamic masking; Liu et al. 2019, section 4.1).
+  Each epoch draws other masks (RoBERTa's dynamic masking; Liu et al. 2019, section 4.1).
 
   Attributes:
-    mask_rate: share of the maskable tokens that is chosen, rounded to an exact count in each
+    mask_rate: the share of the maskable tokens that is chosen, rounded to an exact count in each
       window. Special tokens, EOS and padding are never chosen.
-    mask_share, random_share: of the chosen, how many become [MASK] and how many another token.
-    whole_word: choose all pieces of a word together; only the word at which the count is reached
-      may be chosen in part.
+    mask_share, random_share: the shares of the chosen tokens that become [MASK] and another token.
+    whole_word: chooses all tokens of a word together; only the last word may be chosen in part, to
+      reach the exact count.
     cross_documents: True attends over the whole window (RoBERTa's FULL-SENTENCES, section 4.2);
       False keeps attention inside each document of the window, through segment ids.
   """
@@ -112,7 +115,7 @@ class MaskedLM(Objective):
         last = tf.reduce_max(documents, axis=1)
         features["inputs_segment_ids"] = enclose(documents, window["lengths"], 1, last)
       chosen = features["loss_weights"] > 0
-      # A window of nothing but special tokens has nothing to predict.
+      # A window that has only special tokens has nothing to predict.
       return {**features, "hidden": chosen[:, 1:-1], "useful": tf.reduce_any(chosen, axis=1)}
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
@@ -121,9 +124,11 @@ class MaskedLM(Objective):
     return preprocess
 
   def corrupter(self, vocabulary: seqio.Vocabulary, bound: int) -> Corrupter:
-    """(int32 [B, L] tokens with their special pieces, uint64 [B] seeds) -> an example's features.
+    """Returns (tokens int32 [B, L] with special tokens, seeds uint64 [B]) -> features of examples.
 
-    `bound` limits the chosen tokens of a row.
+    Args:
+      vocabulary: of the tokens.
+      bound: the most chosen tokens of a row.
     """
     mask = special_tokens.special_id(vocabulary, "[MASK]")
     ordinary = token_text.ordinary_ids(vocabulary)
@@ -154,14 +159,14 @@ class MaskedLM(Objective):
 
 
 def exact_count(maskable: tf.Tensor, rate: float, bound: int) -> tf.Tensor:
-  """int32 [B]: `rate` of each row's maskable tokens, rounded, one at least where there is any."""
+  """Returns `rate` times the maskable tokens of each row, rounded, at least 1 if any: int32 [B]."""
   available = tf.reduce_sum(tf.cast(maskable, tf.int32), axis=1)
   count = tf.cast(tf.round(tf.cast(available, tf.float64) * rate), tf.int32)
   return tf.minimum(tf.minimum(tf.maximum(count, 1), available), bound)
 
 
 def enclose(values: tf.Tensor, lengths: tf.Tensor, first: int, last: tf.Tensor | int) -> tf.Tensor:
-  """int32 [B, L] -> [B, L + 2]: `first` in front, `last` right behind each row's own length."""
+  """Puts `first` before and `last` after the `lengths` [B] tokens of rows: [B, L] -> [B, L + 2]."""
   rows, width = tf.shape(values)[0], values.shape[1]
   framed = tf.concat([tf.fill([rows, 1], first), tf.pad(values, [[0, 0], [0, 1]])], axis=1)
   at_end = tf.range(width + 2)[None, :] == (lengths + 1)[:, None]

@@ -1,4 +1,4 @@
-"""Several objectives in one run, drawn at rates, each with a loss of its own in the logs."""
+"""Several objectives in one run, drawn at rates; the logs have a loss for each."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from t5x_style.ranges import PositiveFloat, Text
 class Mixture(Objective):
   """Draws every example from one of several objectives for the same architecture.
 
-  Each objective cuts windows of its own length from its own pass over the corpus; its `budget`
-  makes them shorter still. Rows know their component (`*_component_ids`), and so the loss is
-  reported for each.
+  Each objective reads the corpus on its own and cuts windows of its own length; its `budget` can
+  make them shorter. Rows carry their component (`*_component_ids`) for the loss of each.
 
   Attributes:
     objectives: the parts.
     rates: how often each is drawn, in any unit; () draws all equally often.
-    names: of the parts in the logs; () takes the objectives' own, numbered where they repeat.
-    temperature: rates are raised to 1 / temperature; 1 leaves them alone, larger evens them out.
+    names: of the parts in the logs; () takes the objectives' names, numbered where they repeat.
+    temperature: rates are raised to 1 / temperature; above 1 it makes them more equal.
   """
 
   name = "mixture"
@@ -55,7 +54,7 @@ class Mixture(Objective):
     return tuple(zip(names, self.objectives, rates, strict=True))
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
-    """The longest of each feature over the parts."""
+    """Returns the longest length of each feature over the parts."""
     for name, objective, _ in self.components():
       budget = objective.budget or {}
       long = [key for key, length in budget.items() if length > feature_lengths.get(key, 0)]

@@ -14,12 +14,12 @@ from t5x_style.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class NextSentence(SentencePairs):
-  """NSP (Devlin et al. 2018, section 3.1): B follows A (label 0) or is of another document (1).
+  """NSP (Devlin et al. 2018, section 3.1): B follows A (label 0) or is from another document (1).
 
-  The other document is the last one before it in the stream, for the first document the one after
-  it; copies of a document count as one, and so do the parts of one that is read as several. Half of
-  the pairs of a document are labelled 1, on average. Where a stream has one document only, as may
-  be in validation, all its pairs are labelled 0; to train on such a stream is refused.
+  The other document is the last different one before in the stream or, where there is none, the
+  next one. Copies of a document are not different, and neither are the parts of a long one that is
+  read as several. On average half of the pairs of a document have label 1. Where a stream has only
+  one document, as may be in validation, all pairs have label 0; training refuses such a stream.
   """
 
   name = "next_sentence"
@@ -43,8 +43,8 @@ class NextSentence(SentencePairs):
     available = tf.size(other)
     swap = (noise.uniform(noise.fold_in(seeds, 11), 1)[:, 0] < 0.5) & (available > 0)
     place = tf.range(length)[None, :]
-    # A stretch of the other document, as long as what it replaces where there is so much. It begins
-    # with a sentence, as what it replaces does: how B begins must not tell the label.
+    # A part of the other document, as long as the text it replaces where possible. It begins with a
+    # sentence, as that text does: the beginning of B must not give the label away.
     strange_n = tf.minimum(n - split, available)
     starts = tf.cast(1 + tf.where(row["other_ends"][:-1])[:, 0], tf.int32)
     starts = tf.concat([[0], starts], axis=0)
@@ -58,13 +58,13 @@ class NextSentence(SentencePairs):
 
 
 def _with_other(documents: tf.data.Dataset) -> tf.data.Dataset:
-  """Adds another document, as "other_targets" and "other_ends": the last one before that is
-  another, else the next one, else nothing.
+  """Adds a different document, as "other_targets" and "other_ends": the last one before, else the
+  next one, else an empty one.
 
   documents  A     A  B  B  A  C          A  A
   other      none  B  A  A  B  A          none for both
   """
-  # A document is held back until the next has come, the last one until this mark.
+  # A document is held back until the next one arrives, the last one until this mark.
   end = {
     name: tf.zeros([n or 0 for n in spec.shape], spec.dtype)
     for name, spec in documents.element_spec.items()
@@ -85,11 +85,12 @@ def _with_other(documents: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _part(document: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  """The features that are added to other documents."""
   return {name: document[name] for name in ("targets", "ends") if name in document}
 
 
 def _same(one: dict[str, tf.Tensor], other: dict[str, tf.Tensor]) -> tf.Tensor:
-  """Whether two are of one document: parts of it, or copies."""
+  """Whether two documents are copies, or parts of one document."""
   a, b = one["targets"], other["targets"]
   n = tf.minimum(tf.size(a), tf.size(b))
   copies = tf.equal(tf.size(a), tf.size(b)) & tf.reduce_all(tf.equal(a[:n], b[:n]))

@@ -1,4 +1,4 @@
-"""Prefix language modelling: read the beginning in both directions, predict the rest (T5, UL2)."""
+"""Prefix language modelling: reads a beginning in both directions, predicts the rest (T5, UL2)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from t5x_style.ranges import OpenFraction, Text
 
 @dataclasses.dataclass(frozen=True)
 class PrefixLM(Objective):
-  """A window is cut once, at a point drawn uniformly; loss on what follows (Raffel et al., 3.2).
+  """Cuts a window at a random point; what follows carries loss (Raffel et al. 2019, section 3.2).
 
   encoder_decoder: inputs = mode, prefix, EOS; targets = suffix, EOS.
   decoder_only: one row of mode, prefix, suffix, EOS; the prefix is read in both directions.
 
   Attributes:
     suffix_share: mean share of the window that is predicted. The suffix has 1 to
-      2 * suffix_share * L - 1 tokens, each length equally likely: at .5 the cut is uniform in
-      [1, L-1], at .25 (UL2's S-denoiser) it lies in the second half.
-    mode: piece in front of the prefix that names the denoiser to the model (UL2), or None.
+      2 * suffix_share * L - 1 tokens, all equally likely: at .5 the cut is uniform in [1, L-1], at
+      .25 (UL2's S-denoiser) it is in the second half.
+    mode: special token in front of the prefix that tells the model the denoiser (UL2), or None.
   """
 
   name = "prefix_lm"
@@ -37,14 +37,15 @@ class PrefixLM(Objective):
   mode: Text | None = None
 
   def window(self, lengths: Mapping[str, int], architecture: str) -> int:
-    """Raw tokens of a window: the longest whose every cut fits the features."""
+    """Returns the raw tokens of the longest window of which every cut fits the features."""
     room = int(self.mode is not None)
     if architecture == "decoder_only":
       return lengths["targets"] - room - 1
-    # The longest prefix is all but one token, and EOS takes that one's place.
+    # The longest prefix is the window without its last token, whose place EOS takes.
     return lengths["inputs"] - room
 
   def longest_suffix(self, raw: int) -> int:
+    """Returns the most tokens of a suffix, of a window of `raw` tokens."""
     return min(max(1, math.ceil(2 * self.suffix_share * raw) - 1), raw - 1)
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
@@ -114,11 +115,19 @@ def joined(
   eos: int,
   length: int,
 ) -> dict[str, tf.Tensor]:
-  """A decoder's row of int32 [B, L] tokens, of which `n` [B, 1] are real and `split` the prefix.
+  """Writes windows as rows of a decoder.
+
+  Args:
+    tokens: int32 [B, L].
+    n: int32 [B, 1], tokens of each window.
+    split: int32 [B, 1], tokens of each prefix.
+    mode: ids in front of the prefix.
+    eos: its id.
+    length: of the rows.
 
   Returns:
-    targets [B, length], loss_weights 1 behind the prefix, causal_attention 1 on the decoder inputs
-    up to the last prefix token (they are shifted right by one).
+    [B, length] each: targets, loss_weights (1 after the prefix) and causal_attention (1 on decoder
+    inputs up to the last token of the prefix; they are shifted right by one).
   """
   row = tf.concat([windows.repeated(mode, tf.shape(tokens)[0]), tokens], axis=1)
   row = tf.pad(row, [[0, 0], [0, length - row.shape[1]]])

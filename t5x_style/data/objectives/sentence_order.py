@@ -12,7 +12,7 @@ from t5x_style.data.objectives.sentence_pairs import SentencePairs, shifted
 
 @dataclasses.dataclass(frozen=True)
 class SentenceOrder(SentencePairs):
-  """SOP (Lan et al. 2019, section 3.1): A before B as in the text (label 0) or swapped (1)."""
+  """SOP (Lan et al. 2019, section 3.1): A, B as in the text (label 0) or swapped (label 1)."""
 
   name = "sentence_order"
 

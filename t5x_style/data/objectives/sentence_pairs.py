@@ -19,10 +19,10 @@ SHORTEST = 4  # tokens of the two segments of a row together
 
 @dataclasses.dataclass(frozen=True)
 class SentencePairs(MaskedLM):
-  """[CLS] A [SEP] B [SEP] with masks, A and B cut at a sentence end inside one document.
+  """[CLS] A [SEP] B [SEP] with masks; the cut between A and B is at a sentence end.
 
-  token_types are 0 for A with its [CLS] and [SEP], 1 for B with its own; pair_label is 0 for the
-  pair as it stands in the text. Documents are cut one by one, so the last row of each is padded.
+  token_types are 0 for A with its [CLS] and [SEP], 1 for B with its [SEP]; pair_label is 0 for the
+  pair as it is in the text. Documents are cut one by one, so the last row of each is padded.
   """
 
   name = ""
@@ -37,11 +37,16 @@ class SentencePairs(MaskedLM):
     return max(1, round(self.mask_rate * (lengths["inputs"] - 3)))
 
   def arranged(self, documents: tf.data.Dataset) -> tf.data.Dataset:
-    """The documents with what `segments` needs of others, as "other_targets" and "other_ends"."""
+    """Adds what `segments` needs of other documents, as "other_targets" and "other_ends"."""
     return documents
 
   def segments(self, chunks: tf.Tensor, row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-    """(A, its lengths, B, its lengths, labels) of the chunks of a document; see `preprocessor`."""
+    """Returns (A, its lengths, B, its lengths, labels) for chunks of a document.
+
+    Args:
+      chunks: int32 [B, L], consecutive parts of a document.
+      row: {"lengths": int32 [B], "split": int32 [B] length of A, "seeds": uint64 [B], ...}.
+    """
     raise NotImplementedError
 
   def preprocessor(
@@ -78,7 +83,7 @@ class SentencePairs(MaskedLM):
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
       usable = skip_counts.usable(documents, SHORTEST)
-      # Of two at once, as more would hold more documents back.
+      # Two at once: more would hold more documents back.
       usable = usable.map(find_sentences, num_parallel_calls=2, deterministic=True)
       chunks = self.arranged(usable).map(cut)
       return windows.corrupted(chunks, pair, keep_raw="keep_raw" in documents.element_spec)
@@ -87,14 +92,14 @@ class SentencePairs(MaskedLM):
 
 
 def shifted(chunks: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
-  """Row b from position by[b] on."""
+  """Drops the first by[b] tokens of row b: int32 [B, L] -> [B, L], the last token repeated."""
   length = chunks.shape[1]
   place = tf.minimum(tf.range(length)[None, :] + by[:, None], length - 1)
   return tf.gather(chunks, place, batch_dims=1)
 
 
 def _chunks(tokens: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
-  """[n] -> ([B, length], lengths [B]); a rest of fewer than four tokens is left out."""
+  """Cuts tokens [n] into rows [B, length] of lengths [B]; leaves out a rest of less than four."""
   n = tf.size(tokens)
   count = (n + length - 1) // length
   rows = tf.reshape(tf.pad(tokens, [[0, count * length - n]]), [-1, length])
@@ -104,7 +109,7 @@ def _chunks(tokens: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _split(n: tf.Tensor, seeds: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
-  """int32 [B]: the length of A, up to a sentence end with two tokens on either side, if any."""
+  """Draws the length of A, int32 [B]: up to a sentence end, if one has two tokens on both sides."""
   place = tf.range(ends.shape[1])[None, :]
   inside = (place >= 1) & (place < n[:, None] - 2)
   sentence = inside & ends
@@ -122,7 +127,7 @@ def _frame(
   sep: int,
   length: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """[CLS] A [SEP] B [SEP] as tokens and token types, int32 [B, length] each."""
+  """Writes [CLS] A [SEP] B [SEP]; returns tokens and token types, int32 [B, length] each."""
   rows, width = tf.shape(first)[0], first.shape[1]
   one = tf.ones([rows, 1], tf.int32)
   always = tf.fill([rows, 1], True)

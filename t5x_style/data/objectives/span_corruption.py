@@ -1,4 +1,4 @@
-"""Span corruption: hidden spans leave a sentinel in the inputs and become the targets (T5)."""
+"""Span corruption: a sentinel replaces each hidden span, and the spans are the targets (T5)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SpanLengths = Literal["composition", "normal", "uniform"]
 def counts(
   lengths: tf.Tensor, noise_density: float, mean_span: float | tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """`lengths_of_window` for int32 [B] window lengths: (noise, spans), int32 [B] each."""
+  """Returns (noise tokens, spans) of windows of int32 [B] lengths, as `lengths_of_window` does."""
   hidden = tf.round(tf.cast(lengths, tf.float64) * noise_density)
   hidden = tf.minimum(tf.maximum(tf.cast(hidden, tf.int32), 1), lengths - 1)
   spans = tf.cast(tf.round(tf.cast(hidden, tf.float64) / mean_span), tf.int32)
@@ -43,20 +43,23 @@ def replace_spans(
   targets_length: int,
   prefix: tuple[int, ...] = (),
 ) -> dict[str, tf.Tensor]:
-  """Writes corrupted windows as inputs and targets, <0> being the first sentinel.
+  """Writes corrupted windows as inputs and targets; <0> is the first sentinel.
 
       tokens   a b c d e f   mask 0 1 1 0 0 1
       inputs   a <0> d e <1> EOS
       targets  <0> b c <1> f EOS
 
   Args:
-    tokens: int32 [B, L]; lengths: int32 [B]; mask: bool [B, L].
+    tokens: int32 [B, L].
+    lengths: int32 [B].
+    mask: bool [B, L], the hidden tokens.
     vocab_size: sentinel k is the id vocab_size - 1 - k.
-    eos_id, inputs_length, targets_length: what ends both, and their static lengths.
+    eos_id: ends inputs and targets.
+    inputs_length, targets_length: static lengths.
     prefix: ids in front of the inputs (a mode token).
 
   Returns:
-    {"inputs": int32 [B, inputs_length], "targets": int32 [B, targets_length]}
+    {"inputs": int32 [B, inputs_length], "targets": int32 [B, targets_length]}.
   """
   length = tokens.shape[1]
   real = tf.range(length)[None, :] < lengths[:, None]
@@ -83,18 +86,18 @@ def replace_spans(
 
 @dataclasses.dataclass(frozen=True)
 class SpanCorruption(Objective):
-  """T5's objective (Raffel et al. 2019, section 3.3): 15 % of the tokens in spans of 3.
+  """T5's objective (Raffel et al. 2019, section 3.3): hides 15 % of the tokens, in spans of 3.
 
   A decoder-only model reads the inputs as a prefix, in both directions, and predicts the targets.
 
   Attributes:
     noise_density: share of the tokens that is hidden; the count is exact in each window.
     mean_span: mean length of a hidden span in tokens; the number of spans is exact too.
-    mean_span_to: where set, the mean is drawn for each window from mean_span, ..., mean_span_to.
-    span_lengths: "composition" (T5's), or "normal" or "uniform" around the mean (UL2's wording).
-    t5_mask: False draws uniformly from all masks. True draws T5's own, in which the first token is
-      never hidden and the last one always is, to reproduce runs exactly as published.
-    mode: piece in front of the inputs that names the denoiser to the model (UL2), or None.
+    mean_span_to: where set, each window draws its mean from mean_span, ..., mean_span_to.
+    span_lengths: "composition" (T5's), or "normal" or "uniform" around the mean (UL2's words).
+    t5_mask: False draws uniformly from all masks. True draws T5's masks, which never hide the first
+      token and always hide the last one, to reproduce published runs.
+    mode: special token in front of the inputs that tells the model the denoiser (UL2), or None.
   """
 
   name = "span_corruption"
@@ -108,7 +111,7 @@ class SpanCorruption(Objective):
   mode: Text | None = None
 
   def denoiser(self, lengths: Mapping[str, int], architecture: str) -> DenoiserLengths:
-    """The window that fills the features, at the shortest mean span where it is drawn."""
+    """Returns the lengths of the window that fills the features, for the shortest mean span."""
     room = int(self.mode is not None)
     if architecture == "decoder_only":
       return lengths_for_total(lengths["targets"] - room, self.noise_density, self.mean_span)
@@ -165,7 +168,7 @@ class SpanCorruption(Objective):
     return preprocess
 
   def draw(self, lengths: tf.Tensor, seeds: tf.Tensor, plan: DenoiserLengths) -> tf.Tensor:
-    """Bool [B, plan.raw]: the noise mask of windows of int32 [B] `lengths`."""
+    """Draws the noise mask, bool [B, plan.raw], of windows of int32 [B] `lengths`."""
     mean_span: float | tf.Tensor = self.mean_span
     if self.mean_span_to is not None:
       choices = int(self.mean_span_to) - int(self.mean_span) + 1

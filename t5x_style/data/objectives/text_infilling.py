@@ -1,4 +1,4 @@
-"""Text infilling: spans of unknown length shrink to one [MASK]; the target is the text (BART)."""
+"""Text infilling: one [MASK] replaces a span of any length; the target is the text (BART)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from t5x_style.ranges import OpenFraction
 class TextInfilling(Objective):
   """BART's corruption (Lewis et al. 2019, section 2.2).
 
-  Span lengths are drawn from a Poisson distribution until they cover the noise, the last one is
-  cut to the exact sum. Each span becomes one [MASK]; a span of length zero inserts one. Inputs end
-  with EOS, targets are the window and EOS.
+  Span lengths are drawn from a Poisson distribution until they cover the noise; the last one is cut
+  to the exact sum. Each span becomes one [MASK]; a span of length zero inserts one. Inputs end with
+  EOS; targets are the window and EOS.
 
   Attributes:
     noise_density: share of the tokens that is hidden; the count is exact in each window.
-    mean_span: of the Poisson distribution, in tokens.
-    permute_sentences: shuffle the sentences (or lines) of the inputs first.
+    mean_span: mean of the Poisson distribution, in tokens.
+    permute_sentences: whether the sentences (or lines) of the inputs are shuffled first.
   """
 
   name = "text_infilling"
@@ -57,7 +57,7 @@ class TextInfilling(Objective):
   def preprocessor(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:
-    # Masks never outnumber what they hide, so the inputs are no longer than the targets.
+    # There are at most as many masks as hidden tokens, so inputs are not longer than targets.
     raw = min(lengths["inputs"], lengths["targets"]) - 1
     eos = vocabulary.eos_id
     mask_id = special_tokens.special_id(vocabulary, "[MASK]")
@@ -84,23 +84,29 @@ class TextInfilling(Objective):
     return preprocess
 
   def draw(self, lengths: tf.Tensor, seeds: tf.Tensor, raw: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """For int32 [B] lengths <= raw: bool [B, raw] hidden tokens, and where a [MASK] is inserted."""
+    """Draws the hidden tokens and the places where a [MASK] is inserted, bool [B, raw] each.
+
+    Args:
+      lengths: int32 [B], tokens of the windows, at most `raw`.
+      seeds: uint64 [B].
+      raw: static length of the windows.
+    """
     total = tf.round(tf.cast(lengths, tf.float64) * self.noise_density)
     total = tf.minimum(tf.maximum(tf.cast(total, tf.int32), 1), lengths - 1)
     most = max(1, round(raw * self.noise_density))
     drawn = poisson(noise.fold_in(seeds, 0), most, self.mean_span)
     edges = tf.minimum(tf.cumsum(drawn, axis=1), total[:, None])
-    # The rare draw that does not reach the sum gives the rest to its last span.
+    # In the rare draws that do not reach the sum the last span takes the rest.
     edges = tf.concat([edges[:, :-1], total[:, None]], axis=1)
     before = tf.pad(edges, [[0, 0], [1, 0]])[:, :-1]
     grows = edges > before
     spans = tf.reduce_sum(tf.cast(grows, tf.int32), axis=1)
-    # No more spans than gaps for them: surplus ones join the last.
+    # There are only so many gaps for spans: the last span takes surplus ones.
     limit = tf.minimum(spans, lengths - total + 1)
     compacted = noise.compact(edges, grows, most)
     real = tf.range(most)[None, :] < limit[:, None]
     compacted = tf.where(tf.range(1, most + 1)[None, :] < limit[:, None], compacted, total[:, None])
-    # In another order, lest the span that was cut always be the last of the window.
+    # In another order: otherwise the span that was cut would always be the last of the window.
     sizes = compacted - tf.pad(compacted, [[0, 0], [1, 0]])[:, :-1]
     key = tf.where(real, noise.uniform(noise.fold_in(seeds, 4), most), 2.0)
     sizes = tf.gather(sizes, tf.argsort(key, axis=1), batch_dims=1)
@@ -115,7 +121,7 @@ class TextInfilling(Objective):
 
 
 def poisson(seeds: tf.Tensor, n: int, mean: float) -> tf.Tensor:
-  """uint64 [B] -> int32 [B, n] Poisson draws, by inverting the distribution function."""
+  """Draws from a Poisson distribution, by its inverse: uint64 [B] seeds -> int32 [B, n]."""
   top = int(mean + 12 * math.sqrt(mean) + 12)
   terms = [math.exp(-mean + k * math.log(mean) - math.lgamma(k + 1)) for k in range(top)]
   cumulative = tf.constant(np.cumsum(terms).astype(np.float32))
@@ -132,7 +138,7 @@ def infill(
   eos: int,
   length: int,
 ) -> tf.Tensor:
-  """Writes one [MASK] for each hidden span, one in front of each insertion, and EOS.
+  """Writes one [MASK] for each hidden span, one before each token of `insertions`, and EOS.
 
   tokens a b c d e   hidden 0 1 1 0 0   insertions 0 0 0 0 1
   a [MASK] d [MASK] e EOS
@@ -150,9 +156,12 @@ def infill(
 
 
 def sentence_order(n: tf.Tensor, seeds: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
-  """Int32 [B, L]: the positions of each row of length `n`, its sentences shuffled.
+  """Returns the positions of each row in an order of shuffled sentences, int32 [B, L].
 
-  `ends`, bool [B, L], marks the last token of each sentence.
+  Args:
+    n: int32 [B], tokens of each row.
+    seeds: uint64 [B].
+    ends: bool [B, L], the last token of each sentence.
   """
   length = ends.shape[1]
   real = tf.range(length)[None, :] < n[:, None]

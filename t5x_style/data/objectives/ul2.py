@@ -1,4 +1,4 @@
-"""UL2: a mixture of denoisers, each announced by a mode token (Tay et al. 2022)."""
+"""UL2: a mixture of denoisers, each with a mode token in front (Tay et al. 2022)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from t5x_style.ranges import NonNegativeFloat, OpenFraction, PositiveInt, Text
 
 @dataclasses.dataclass(frozen=True)
 class UL2(Objective):
-  """Mixture-of-denoisers, section 3.1: R short spans, S prefix language modelling, X extreme ones.
+  """Mixture of denoisers (section 3.1): R hides short spans, X long or many, S is a prefix LM.
 
   Attributes:
-    r_denoisers, x_denoisers: (mean span, noise density) of each.
+    r_denoisers, x_denoisers: (mean span in tokens, noise density) of each.
     s_suffix_share: mean share of the window that the S-denoiser predicts; None leaves it out.
     rates: of R, S and X, in any unit, split evenly among the denoisers of each. None draws all
       denoisers equally often, as the paper does.
-    modes: pieces in front of the inputs. The published UL2 20B has [NLU], [S2S], [NLG].
+    modes: special tokens of R, S and X in front of the inputs. The published UL2 20B has [NLU],
+      [S2S], [NLG].
     span_lengths: "composition", "normal" or "uniform"; see SpanCorruption.
-    budgets: lengths of the denoisers of a letter where they are not those of the others, e.g.
-      {"X": {"inputs": 256}}.
+    budgets: own lengths for the denoisers of a letter, e.g. {"X": {"inputs": 256}}.
   """
 
   name = "ul2"
@@ -108,7 +108,7 @@ class UL2(Objective):
 
 @dataclasses.dataclass(frozen=True)
 class UL2Short(UL2):
-  """Three denoisers whose mean span is drawn for every example: R 3-8, S 1-3, X 12-64.
+  """Three denoisers that draw the mean span for every window: R from 3-8, S 1-3, X 12-64 tokens.
 
   S hides short spans here; there is no prefix language modelling.
 
