@@ -1,4 +1,4 @@
-"""Mistakes of a person, and the names nearest to a misspelt one."""
+"""Which errors become configuration errors, and the names nearest to a misspelt one."""
 
 import pytest
 
@@ -7,22 +7,22 @@ from launch.configuration.errors import ConfigurationError, did_you_mean, neares
 from t5x_style.errors import UserError
 
 
-def test_mistakes_found_while_setting_up():
+def test_what_a_user_can_fix_is_a_configuration_error():
   for error in (UserError("bad"), OSError(13, "Permission denied", "/data/x"), OSError(28, "full")):
     with pytest.raises(ConfigurationError, match="bad|Permission denied: '/data/x'|full"):
       with errors.as_configuration_errors():
         raise error
 
 
-def test_faults_found_while_setting_up_keep_their_traceback():
-  """Those of JAX, Orbax and TensorFlow, and our own."""
+def test_other_errors_keep_their_traceback():
+  """Errors of JAX, Orbax and TensorFlow, and bugs of this package."""
   for error in (ValueError("shapes"), OSError("No metadata found"), TypeError("no")):
     with pytest.raises(type(error)) as caught, errors.as_configuration_errors():
       raise error
     assert caught.value is error
 
 
-def test_the_trail_of_calls_gin_appends_is_cut():
+def test_the_calls_that_gin_lists_are_removed():
   message = (
     "BATCH_SIZE = 3 does not divide\n  In call to configurable 'Run' (<class 'x.Run'>)"
     "\n  In call to configurable 'train' (<function f at 0x1>) in scope 'a'"

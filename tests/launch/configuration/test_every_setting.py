@@ -1,5 +1,5 @@
-"""Every parameter that gin can bind, with every kind of wrong value: refused in one clear message,
-or a run that can be built. Never a traceback."""
+"""Every parameter that gin can bind, with every kind of wrong value: it is refused with one clear
+message, or the run can be built; there is never a traceback."""
 
 import importlib
 import inspect
@@ -51,7 +51,7 @@ LAYERS = {
   "encoder_decoder": "config.TransformerConfig.num_decoder_layers = 1\n"
   "config.TransformerConfig.num_encoder_layers = 1\n",
 }
-# What is bound, and what a run needs to use it.
+# {what is bound: what a run needs to use it}
 PLAIN = {
   "config.TransformerConfig": "",
   "config.RotaryScaling": "config.RotaryScaling.factor = 2.0\n"
@@ -125,7 +125,7 @@ ROOMS = {
   "data.tokenizers": ("huggingface_tokenizers", "vocabularies"),
 }
 EVERY = [*PLAIN, *OTHER_DATA, *OBJECTIVES]
-# Names that a caller gives: gin binds them as well, but no run takes them from there.
+# Parameters that a caller passes: gin can bind them too, but no run uses these bindings.
 GIVEN = {
   "architecture", "batch_size", "seed", "process_index", "process_count", "learning_rate",
 }  # fmt: skip
@@ -138,7 +138,7 @@ def target(name):
 
 
 def parameters(name):
-  """{name: default} of what gin may bind."""
+  """Returns {name: default} of the parameters that gin may bind."""
   own = inspect.signature(target(name)).parameters
   skipped = set() if inspect.isclass(target(name)) else GIVEN
   return {key: p.default for key, p in own.items() if key not in skipped}
@@ -146,7 +146,7 @@ def parameters(name):
 
 @pytest.fixture
 def write_run(tmp_path, monkeypatch):
-  """Writes a gin file of a small run that uses what a name stands for."""
+  """Writes a gin file of a small run that uses the function or class of a name."""
   monkeypatch.chdir(tmp_path)  # Where 'x' is a path, it lies here.
   text = "One sentence. Another one, and a third! Is {} a number? Yes, {} is.\n\n"
   for i in range(40):
@@ -182,7 +182,7 @@ def write_run(tmp_path, monkeypatch):
 
 
 def build(gin_file, *bindings):
-  """What a dry run builds; returns what is wrong, or None."""
+  """Builds what a dry run builds; returns the error message, or None."""
   from t5x_style.checkpoints import model_dir, restoring
   from t5x_style.reporting import describe
   from t5x_style.training import setup
@@ -224,7 +224,7 @@ def test_what_gin_binds_of_the_data_is_annotated(name):
 
 
 def check_annotations(name):
-  """Without an annotation that can be read a value would pass unchecked."""
+  """Without an annotation that can be resolved, a value would not be checked."""
   annotations = gin_types.annotations(target(name))
   for parameter, default in parameters(name).items():
     annotation = annotations[parameter]
@@ -241,7 +241,7 @@ def test_every_name_of_the_shipped_gin_files_is_tried():
 
 
 def test_values_of_another_type_are_refused(write_run):
-  """Another one for every parameter that is tried; the slow test tries them all."""
+  """Every parameter gets one of the wrong values; the slow test tries all of them."""
   tried = 0
   for name in PLAIN:
     gin_file = write_run(name)
@@ -260,7 +260,7 @@ def test_values_of_another_type_are_refused(write_run):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_every_value_is_refused_or_gives_a_run(name, write_run):
-  """Thirty values for each parameter. What ends otherwise raises here."""
+  """Thirty values for each parameter. Any other error fails the test."""
   gin_file = write_run(name)
   if name not in ("corpora.Tfds", "huggingface_tokenizers.hf_tokenizer"):  # Nothing to open here.
     assert build(gin_file) is None

@@ -1,4 +1,4 @@
-"""Flags as in T5X: what they become, the help page, and what the errors say."""
+"""The command line: values of flags, the help page, error messages."""
 
 import os
 import shlex
@@ -47,12 +47,12 @@ def test_defaults():
   assert values.coordinator_address is values.process_count is values.process_index is None
 
 
-def test_parsing_twice_is_parsing_anew():
+def test_a_second_command_line_starts_without_the_first():
   assert parse("--gin_file=a.gin", "--dry_run").dry_run
   assert parse("--gin_file=b.gin").gin_file == ["b.gin"]
 
 
-def test_a_command_adds_its_own():
+def test_a_command_adds_its_own_flags():
   from absl import flags as absl_flags
 
   def define(values):

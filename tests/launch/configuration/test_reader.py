@@ -1,4 +1,4 @@
-"""gin files and command-line bindings: what they configure, and how it is written back."""
+"""Gin files and bindings: what they configure, and the gin text that repeats a run."""
 
 import os
 import subprocess
@@ -110,9 +110,9 @@ def test_the_run_can_be_repeated_from_its_operative_configuration(
   fields = ("oven", "minutes", "dishes", "place", "weights")
   assert [getattr(repeated, f) for f in fields] == [getattr(meal, f) for f in fields]
   assert repeated.season("soup") == seasoned == ("soup", 2.5, 0.5)
-  # What it says of itself the second time is the same but for the places.
+  # The configuration of the repeated run is the same, except for the places.
   assert bare(again.operative()) == bare(text)
-  # It is plain gin: gin alone, in another process, reads the same from it.
+  # It is ordinary gin: gin itself, in another process, reads the same values from it.
   path = os.pathsep.join(sys.path)
   done = subprocess.run(
     [sys.executable, "-c", PLAIN_GIN, "config.gin"],

@@ -1,4 +1,4 @@
-"""What the errors of a configuration say: each by its text."""
+"""The messages about wrong gin files and bindings, as full texts."""
 
 import pytest
 
@@ -219,7 +219,7 @@ def test_macros_in_a_circle(workdir, write):
     ("{%LIST: 2}", "A key of {%LIST: 2} is a list or a dictionary."),
   ],
 )
-def test_values_that_cannot_be(workdir, write, value, message):
+def test_values_that_cannot_be_read(workdir, write, value, message):
   write(workdir, {"mine.gin": f"{PREFACE}LIST = [1]\nkitchen.Oven.degrees = {value}"})
   assert message in error("mine.gin")
 

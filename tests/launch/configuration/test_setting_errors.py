@@ -1,4 +1,4 @@
-"""What is said of settings that cannot be: each by its text, of a run on random batches."""
+"""The messages about wrong settings, as full texts; the run is one on random batches."""
 
 import pytest
 
@@ -22,7 +22,7 @@ synthetic.load.vocab_size = %VOCAB_SIZE
 
 @pytest.fixture
 def error(tmp_path, monkeypatch):
-  """What is wrong with a line of a gin file, without its place; "" where nothing is."""
+  """Returns the message about a line of a gin file, without its place; "" if the line is right."""
   monkeypatch.chdir(tmp_path)
 
   def read(line):
@@ -73,7 +73,7 @@ def error(tmp_path, monkeypatch):
     ("train_config.TrainConfig.mesh_shape = {%BATCH_SIZE: 1}", "the key 128 should be text"),
   ],
 )  # fmt: skip
-def test_what_cannot_be(error, line, message):
+def test_wrong_settings(error, line, message):
   assert message in error(line)
 
 
@@ -86,5 +86,5 @@ def test_what_cannot_be(error, line, message):
     *("LOSS_NORMALIZING_FACTOR = 3", "LOSS_NORMALIZING_FACTOR = 'AVERAGE_PER_SEQUENCE'"),
   ],
 )
-def test_what_can_be(error, line):
+def test_right_settings(error, line):
   assert error(line) == ""

@@ -9,7 +9,7 @@ import pytest
 from launch.process import environment
 
 
-def test_the_cache_is_the_users_and_of_this_processor():
+def test_the_cache_belongs_to_the_user_and_the_processor():
   environ = {"XDG_CACHE_HOME": "/home/me/cache"}
   environment.set_compilation_cache(environ)
   assert environ["JAX_COMPILATION_CACHE_DIR"] == (
@@ -36,7 +36,7 @@ def test_accelerator():
 
 
 def test_xla_knows_all_flags():
-  """XLA ends the process at a flag it does not know: of one that is gone, this test tells."""
+  """XLA ends the process at an unknown flag: a removed flag fails here."""
   flags = " ".join(f"--{name}={value}" for name, value in environment.XLA_FLAGS["gpu"].items())
   environ = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
   done = subprocess.run(
@@ -49,7 +49,7 @@ def test_xla_knows_all_flags():
   assert done.returncode == 0, done.stderr
 
 
-def test_quiet_imports_hold_back_notices_only(capfd):
+def test_quiet_imports_remove_only_notices(capfd):
   with environment.quiet_imports():
     os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called ...\n")
     os.write(2, b"I0000 00:00:1 1 cudart_stub.cc:31] Could not find cuda drivers\n")
@@ -69,7 +69,7 @@ print("tensorflow" in sys.modules)
 """
 
 
-def test_prepare_reaches_jax_and_says_nothing(tmp_path):
+def test_prepare_reaches_jax_and_prints_nothing(tmp_path):
   done = subprocess.run(
     [sys.executable, "-c", PROGRAM],
     env={**os.environ, "XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"},
@@ -107,7 +107,7 @@ def test_the_same_program_starts_again_with_large_pages(platform, given, expecte
   command = [sys.executable, "-c", LARGE_PAGES, "an argument", "--flag=1"]
   with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
     output = process.stdout.read()
-  # One process from beginning to end: who started it can still wait for it or end it.
+  # The process id stays the same, so the parent can still wait for the process or end it.
   assert output == f"{process.pid} {expected} ['-c', 'an argument', '--flag=1']\n"
 
 

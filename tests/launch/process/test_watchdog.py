@@ -1,4 +1,9 @@
-"""Which errors are taken for the loss of another process."""
+"""What a process says when it, or another process of its job, dies."""
+
+import subprocess
+import sys
+
+import pytest
 
 from launch.process import watchdog
 
@@ -20,10 +25,31 @@ OTHERS = [
 ]
 
 
-def test_only_what_jax_says_of_a_lost_process_is_taken_for_one(monkeypatch):
+def test_only_errors_of_a_lost_process_are_explained(monkeypatch):
   assert watchdog.explain(RuntimeError(LOST[0])) is None, "there is one process"
   monkeypatch.setattr(watchdog, "_finished", [0])
   for text in LOST:
     assert "another process of this job is lost" in watchdog.explain(RuntimeError(text)), text
   for error in OTHERS:
     assert watchdog.explain(error) is None, error
+
+
+WATCHED = """
+import os, sys
+from launch.process import watchdog
+watchdog.watch()
+print("before", flush=True)
+if sys.argv[1] == "dies":
+  os.abort()
+watchdog.finished()
+"""
+
+
+@pytest.mark.parametrize("end", ["dies", "finishes"])
+def test_the_watchdog_explains_the_death_of_its_process(end):
+  done = subprocess.run(
+    [sys.executable, "-c", WATCHED, end], capture_output=True, text=True, timeout=100
+  )
+  assert done.stdout == "before\n"
+  explained = "died. Start all processes again" in done.stderr
+  assert (done.returncode != 0) == explained == (end == "dies")
