@@ -168,7 +168,7 @@ def _export(values: Any, source: Path, target: Path) -> None:
   step = model_gin.find_step(source)
   if step.name.isdigit() and step.resolve().parent in target.resolve().parents:
     raise ConfigurationError(
-      f"--to {target} is among the checkpoints of {source}, of which training deletes old ones. "
+      f"--to {target} is among the checkpoints of {source}, where training deletes old ones. "
       "Choose a folder elsewhere."
     )
   gin = model_gin.values_of_run(source, step, values)
@@ -221,7 +221,7 @@ def _write_tokenizer(
   if vocabulary is None:
     folder = model_gin.tokenizer_folder(gin) or origin
     names = tokenizer_export.copy(folder, target) if folder else []
-    return f"{', '.join(names)}, of {folder}" if names else "none: the run names none", {}
+    return f"{', '.join(names)}, of {folder}" if names else "none: the run names no tokenizer", {}
   try:
     return "tokenizer.json, of the run's vocabulary", tokenizer_export.write(
       target, vocabulary, architecture

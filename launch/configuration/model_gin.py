@@ -84,7 +84,7 @@ def transformer_config(gin: GinValues) -> TransformerConfig:
     if field.default is dataclasses.MISSING and field.name not in values
   ]
   if required:
-    raise ConfigurationError(f"The gin files do not say the model's {', '.join(required)}.")
+    raise ConfigurationError(f"The gin files do not set the model's {', '.join(required)}.")
   _check_padding(gin, values)
   try:
     return TransformerConfig(**values)

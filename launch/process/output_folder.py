@@ -44,7 +44,7 @@ def all_or_nothing(flag: str, target: Path) -> Iterator[Path]:
   try:
     made = tempfile.TemporaryDirectory(prefix=".convert-", dir=above)
   except OSError as error:
-    raise ConfigurationError(f"{flag} {target} cannot be made: {error.strerror}.") from error
+    raise ConfigurationError(f"{flag} {target} cannot be created: {error.strerror}.") from error
   with made as temporary:
     part = Path(temporary) / "new"  # With the permissions of a usual folder, not of a private one.
     part.mkdir()
@@ -57,4 +57,4 @@ def all_or_nothing(flag: str, target: Path) -> Iterator[Path]:
         place.parent.mkdir(parents=True, exist_ok=True)
         part.rename(place)
     except OSError as error:
-      raise ConfigurationError(f"{flag} {target} cannot be made: {error.strerror}.") from error
+      raise ConfigurationError(f"{flag} {target} cannot be created: {error.strerror}.") from error

@@ -351,7 +351,10 @@ def test_nothing_half_written_when_it_stops_in_the_middle(published, tmp_path, m
     (["--from=hf:published", "--to=hf:imported"], "one of the two has to be hf:FOLDER"),
     (["--from=hf:published", "--to=published"], "--to published exists and is not empty"),
     (["--from=hf:published", "--to=."], "--to .: give the name of a new folder"),
-    (["--from=hf:published", "--to=published/config.json/x"], "x cannot be made: Not a directory"),
+    (
+      ["--from=hf:published", "--to=published/config.json/x"],
+      "x cannot be created: Not a directory",
+    ),
     (["--from=hf:nowhere", "--to=imported"], "'nowhere' does not exist"),
     (["--from=hf:published/config.json", "--to=imported"], "is a file"),
     (["--from=nowhere", "--to=hf:x"], "--from nowhere does not exist"),

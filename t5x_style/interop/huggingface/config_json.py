@@ -59,7 +59,7 @@ class ConfigJson:
       )
     file = folder / "config.json"
     if not file.is_file():
-      raise UserError(f"{str(folder)!r} holds no config.json, so it is no model's folder.")
+      raise UserError(f"{str(folder)!r} holds no config.json, so it is not the folder of a model.")
     try:
       values = json.loads(file.read_text())
       if not isinstance(values, dict):
@@ -145,14 +145,14 @@ class ConfigJson:
 
 
 def head_width(config_json: ConfigJson, width: int, heads: int) -> int:
-  """Returns the width of an attention head in families that do not set it.
+  """Returns the width of an attention head in families whose config.json does not set it.
 
   Raises:
-    UserError: the width of the model does not divide by the number of heads.
+    UserError: the width of the model is not a multiple of the number of heads.
   """
   if width % heads:
     raise UserError(
-      f"{config_json.source}: the width of the model, {width}, has to divide by its {heads} "
+      f"{config_json.source}: the width of the model, {width}, has to be a multiple of its {heads} "
       "attention heads."
     )
   return width // heads
@@ -173,5 +173,5 @@ def activation_name(activation: str) -> str:
     UserError: transformers has none.
   """
   if activation not in _TRANSFORMERS_NAMES:
-    raise UserError(f"mlp_activations names {activation!r}, for which transformers has no word.")
+    raise UserError(f"mlp_activations names {activation!r}, for which transformers has no name.")
   return _TRANSFORMERS_NAMES[activation]

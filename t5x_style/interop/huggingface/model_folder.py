@@ -161,7 +161,7 @@ def _check(
       if reason:
         left_out[name] = reason
       else:
-        wrong.append(f"  {_too_much(name, model, tensors)}")
+        wrong.append(f"  {_misfit(name, model, tensors)}")
   if wrong:
     raise UserError(
       f"The tensors of {folder!r} are not those of the model that its config.json describes; "
@@ -180,14 +180,14 @@ def _not_needed(name: str, model: Correspondence, tensors: Mapping[str, Tensor])
   if name in getattr(model.family, "UNUSED_TENSORS", {}):
     return "has no place in the model here"
   if name in model.zeros and tensor.shape == model.zeros[name] and not tensor.map().any():
-    return "zeros, as always there"
+    return "zeros, and no parameter here"
   return None
 
 
-def _too_much(name: str, model: Correspondence, tensors: Mapping[str, Tensor]) -> str:
+def _misfit(name: str, model: Correspondence, tensors: Mapping[str, Tensor]) -> str:
   """What is wrong with a tensor that holds no parameter and may not be left out."""
   if name in model.copies:
-    return f"{name} differs from {model.repeated[name]}; models here have one for both"
+    return f"{name} differs from {model.repeated[name]}; models here have one parameter for both"
   if name in model.repeated:
     return f"{name} differs from {model.repeated[name]}, which config.json ties it to"
   return f"left over: {name} {list(tensors[name].shape)}"
@@ -197,11 +197,11 @@ def _hint(config_json: ConfigJson, model: Correspondence) -> str:
   """What may be the reason that the tensors are not those of the model."""
   hint = ""
   if sizes := config_json.defaulted_sizes(keys_of(config_json)):
-    hint += f"\nconfig.json does not say, so as in transformers: {', '.join(sizes)}."
+    hint += f"\nconfig.json leaves out, so transformers' defaults are used: {', '.join(sizes)}."
   classes = config_json.architectures
   if classes and classes[0] not in model.family.CLASSES:
     hint += (
-      f"\nIt is a {classes[0]}; {config_json.model_type} models are known as "
+      f"\nIt is a {classes[0]}; supported classes of {config_json.model_type} models are "
       f"{', '.join(model.family.CLASSES)}."
     )
   return hint

@@ -92,9 +92,9 @@ def rotary_fields(
     if kind in table:
       raise config_json.table(name, table).refusal(kind, table[kind], ["one table for all layers"])
   defaults = {"original_max_position_embeddings": max_positions, "rope_theta": keys.rope_theta}
-  said = keys.original_max_position_embeddings
-  wins = {} if said is None else {"original_max_position_embeddings": said}
-  return _read(config_json.table(name, defaults | table | wins), llama3=True)
+  length = keys.original_max_position_embeddings
+  override = {} if length is None else {"original_max_position_embeddings": length}
+  return _read_table(config_json.table(name, defaults | table | override), llama3=True)
 
 
 def rotary_fields_by_kind(config_json: ConfigJson, keys: RotaryKeys, defaults: Mapping[str, float]):
@@ -115,11 +115,11 @@ def rotary_fields_by_kind(config_json: ConfigJson, keys: RotaryKeys, defaults: M
     if not isinstance(table, dict):
       raise config_json.table("rope_parameters", tables).refusal(kind, table, ["a table"])
     table = {"rope_theta": defaults[kind]} | table | (keys.rope_scaling or {})
-    bases[kind], _ = _read(config_json.table(f"rope_parameters.{kind}", table), llama3=False)
+    bases[kind], _ = _read_table(config_json.table(f"rope_parameters.{kind}", table), llama3=False)
   return bases
 
 
-def _read(table: ConfigJson, llama3: bool) -> tuple[float, RotaryScaling | None]:
+def _read_table(table: ConfigJson, llama3: bool) -> tuple[float, RotaryScaling | None]:
   """The base and the stretching of a table; `llama3` allows stretched positions."""
   kind = table.values.setdefault("rope_type", table.values.get("type", "default"))
   table.parse(_KindOrLlama3 if llama3 else _Kind)

@@ -192,6 +192,9 @@ def create_folder(
   Args:
     tensors: {name: (shape, dtype)}, in the order of the files.
     max_shard_size: the largest size of a file, in bytes, unless a single tensor is larger.
+
+  Returns:
+    {name: Tensor}.
   """
   sizes = {name: math.prod(shape) * dtype.itemsize for name, (shape, dtype) in tensors.items()}
   shards = _shards(sizes, max_shard_size)

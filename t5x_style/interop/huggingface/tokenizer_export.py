@@ -132,7 +132,7 @@ def _tokenizer(vocabulary: RunVocabulary) -> tuple[Any, list[str]]:
   sentinels = vocabulary.extra_ids - len(vocabulary.specials)
   if sentinels < 0:
     raise UserError(
-      f"{', '.join(vocabulary.specials)} have the places of sentinels that are the model's own"
+      f"{', '.join(vocabulary.specials)} would replace sentinels of the SentencePiece model"
     )
   extra = [*vocabulary.specials, *(f"<extra_id_{k}>" for k in reversed(range(sentinels)))]
   from tokenizers import AddedToken
@@ -267,7 +267,7 @@ def _template(architecture: str, ids: dict[str, int]) -> Any:
 
 
 def _check_same(tokenizer: Any, content: bytes, specials: Sequence[str]) -> None:
-  """Raises UserError if the tokenizer reads a sample otherwise than SentencePiece does."""
+  """Raises UserError if the tokenizer reads a sample differently from SentencePiece."""
   import sentencepiece
 
   processor = sentencepiece.SentencePieceProcessor(model_proto=content)
@@ -275,7 +275,7 @@ def _check_same(tokenizer: Any, content: bytes, specials: Sequence[str]) -> None
     found = tokenizer.encode(text, add_special_tokens=False).ids
     if found != processor.encode(text):
       raise UserError(
-        f"the tokenizer.json made of the SentencePiece model reads {text!r} otherwise"
+        f"the tokenizer.json made of the SentencePiece model reads {text!r} differently"
       )
 
 

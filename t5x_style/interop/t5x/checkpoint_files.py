@@ -106,4 +106,4 @@ def _folder_name(name: str, leaf: Any) -> str:
     # The path is relative, and the bucket is the writer's; old TensorStore has it outside kvstore.
     path = leaf["kvstore"].get("path") or leaf.get("path")
     return str(path).rstrip("/")
-  raise UserError(f"{name} is {type(leaf).__name__}, no array; the checkpoint is not T5X's.")
+  raise UserError(f"{name} is a {type(leaf).__name__}, not an array; the checkpoint is not T5X's.")

@@ -19,7 +19,10 @@ REFUSED = [
   (LLAMA | {"attention_bias": True}, "attention_bias = True"),
   (LLAMA | {"layer_types": ["chunked_attention"] * 2}, r"layer_types\[0\] = 'chunked_attention'"),
   (LLAMA | {"model_type": "mamba"}, "model_type = 'mamba'.*'llama'"),
-  ({"model_type": "llama"}, "so as in transformers: hidden_size = 4096, num_hidden_layers = 32"),
+  (
+    {"model_type": "llama"},
+    "so transformers' defaults are used: hidden_size = 4096, num_hidden_layers = 32",
+  ),
   (BERT | {"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key'"),
   (BERT | {"is_decoder": True}, "is_decoder = True"),
   (BERT | {"pruned_heads": {"0": [1]}}, "pruned_heads = .*at most 0 items"),
@@ -28,7 +31,10 @@ REFUSED = [
   (LLAMA | {"is_causal": False}, "is_causal = False.*supported is True"),
   (LLAMA | {"sliding_window": 4}, "sliding_window = 4: transformers has no windows in models of"),
   (LLAMA | {"layer_types": ["full_attention"]}, "layer_types has 1 entries for the 2 layers"),
-  (LLAMA | {"hidden_size": 9}, "width of the model, 9, has to divide by its 2 attention heads"),
+  (
+    LLAMA | {"hidden_size": 9},
+    "width of the model, 9, has to be a multiple of its 2 attention heads",
+  ),
   (
     LLAMA | {"model_type": "qwen3", "layer_types": ["sliding_attention"] * 2},
     "use_sliding_window = False with sliding_window = 4096 gives it no window",

@@ -160,7 +160,7 @@ def test_a_tokenizer_that_differs_is_not_written(tmp_path):
   )
   (tmp_path / "new").mkdir()
   vocabulary = RunVocabulary((tmp_path / "capitals.model").read_bytes(), 10)
-  with pytest.raises(ValueError, match="reads .*New York.* otherwise"):
+  with pytest.raises(ValueError, match="reads .*New York.* differently"):
     tokenizer_export.write(tmp_path / "new", vocabulary, "encoder_decoder")
   assert not [*(tmp_path / "new").iterdir()]
 

@@ -101,7 +101,7 @@ def _activations(config_json: ConfigJson, keys: T5Keys) -> tuple[str, ...]:
   if form == "gated-gelu":
     first = "gelu_new"  # The name of T5 1.1, which transformers reads in this way too.
   if keys.dense_act_fn is None and first not in ACTIVATIONS:
-    known = [*map(repr, ACTIVATIONS), "one of these with 'gated-' in front"]
+    known = [*map(repr, ACTIVATIONS), "'gated-' followed by one of these"]
     raise config_json.refusal("feed_forward_proj", form, known, quoted=True)
   name = keys.dense_act_fn or cast(Activation, first)
   if keys.is_gated_act is not None:
