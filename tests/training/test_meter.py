@@ -34,7 +34,9 @@ def test_data_wait_is_the_share_of_each_period(monkeypatch):
 def test_an_interrupted_period_is_averaged_as_one():
   def measure(progress):
     records = []
-    return meter.Meter(4, lambda step, values: records.append(values), progress=progress), records
+    record = lambda step, values: records.append(values)
+    names = ("a", "b")
+    return meter.Meter(4, record, progress=progress, component_names=names), records
 
   def metrics(loss):
     sums = SUMS._replace(loss=loss, component_loss=np.ones(2), component_weight=np.ones(2))
