@@ -1,12 +1,12 @@
 """Measures a part of the package on this machine: python -m launch.benchmark loss
 
 Each of BENCHMARKS is a module of launch/benchmarks that has
-  measure(): yields a dict a row, as soon as it is measured, with at least "group" (rows of a group
-    stand together under one title) and "label" (what the row is);
-  COLUMNS: {key of a row: (heading, format)}, the values to show, in order; None shows as "-";
-  LABELS: all the labels, so that the columns line up;
-  FLAGS, if it takes any: names of flags, which measure is called with by keyword.
-The first line of its docstring describes it. NOTES.md holds what was measured, and what it taught.
+  measure(): yields a dict per row, as soon as it is measured, with at least "group" (the title of a
+    table) and "label" (what the row is);
+  COLUMNS: {key of a row: (heading, format)}, the values to show, in order; None is shown as "-";
+  LABELS: all labels, which the width of the first column follows from;
+  FLAGS, if it takes any: names of flags that are arguments of measure.
+The first line of its docstring describes it. NOTES.md has what was measured and what was learnt.
 """
 
 import ast
@@ -33,7 +33,7 @@ JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m launch.benchmark loss    (libtp
 # Modules of launch/benchmarks; the other files there are parts of these.
 BENCHMARKS = ("attention", "data", "loss", "startup", "step")
 
-_CELL = 9  # Characters, at least.
+_CELL = 9  # characters of a column, at least
 
 
 def main(argv: Sequence[str]) -> None:
@@ -65,39 +65,41 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _define(values: absl_flags.FlagValues) -> None:
-  absl_flags.DEFINE_bool("json", False, "One JSON object a line, for programs.", flag_values=values)
+  absl_flags.DEFINE_bool(
+    "json", False, "One JSON object per line, for programs.", flag_values=values
+  )
   flags.define_gin(values)
   absl_flags.DEFINE_string(
-    "against", None, "step: the peer to train beside; hf is Hugging Face.", flag_values=values
+    "against", None, "step: the peer to compare with; hf is Hugging Face.", flag_values=values
   )
   absl_flags.DEFINE_string(
-    "roofline", None, "step: a PNG file to draw the rows in, by FLOPs a byte.", flag_values=values
+    "roofline", None, "step: the PNG file of a roofline plot of the rows.", flag_values=values
   )
 
 
 def _arguments(values: Any, name: str, taken: Sequence[str]) -> dict[str, Any]:
-  """The flags a benchmark takes.
+  """Returns the flags that a benchmark takes.
 
   Raises:
-    ConfigurationError: one is given that it does not take.
+    ConfigurationError: a flag is given that it does not take.
   """
   own = {"gin_file", "gin_bindings", "gin_search_paths", "against", "roofline"}
   for flag in sorted(own - set(taken)):
     if getattr(values, flag):
       raise errors.ConfigurationError(
-        f"The benchmark {name} takes no --{flag}; leave it out, or ask for the benchmark step."
+        f"The benchmark {name} takes no --{flag}; leave it out, or run the benchmark step."
       )
   return {flag: getattr(values, flag) for flag in taken}
 
 
 def _first_line(name: str) -> str:
-  """The first line of a benchmark's docstring, read without importing what it measures."""
+  """Returns the first line of a benchmark's docstring without importing the module."""
   text = Path(__file__).with_name("benchmarks").joinpath(f"{name}.py").read_text()
   return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
 
 
 def show(module: ModuleType, rows: Iterable[dict[str, Any]]) -> None:
-  """Prints the rows as they come, a table per group."""
+  """Prints each row as soon as it is measured, one table per group."""
   label_width = max(map(len, module.LABELS))
   widths = [max(_CELL, len(heading)) for heading, _ in module.COLUMNS.values()]
   headings = [heading for heading, _ in module.COLUMNS.values()]

@@ -1,1 +1,1 @@
-"""What python -m launch.benchmark can measure, a module each. NOTES.md holds what was measured."""
+"""The benchmarks of launch.benchmark and their parts. NOTES.md has what was measured."""

@@ -1,13 +1,13 @@
-"""Objectives on this machine's processor: raw tokens a second, from tokenised documents to batches.
+"""Objectives on this machine's processors: raw tokens per second, from tokens to batches.
 
-Documents of the embedded corpus are tokenised beforehand and held in memory. What is measured is
-the objective, the drawing of its components, batching, and the conversion to a model's features.
-A token counts once, as part of its window, however often an objective writes it. "from text" reads
-and tokenises the same documents as well, from files: what a run can have at most on this machine.
-"short pairs" are examples of a task of one's own, of some 300 and 60 tokens (median 250 and 50)
-that share rows of 512 and 128; what counts are the tokens in the rows. SeqIO's packing is there to
-compare. Rounds are of some seconds each; the median and the slowest are shown. Full is the share of
-the positions of the encoder and of the decoder that is not padding.
+Documents of the corpus python_stdlib are tokenised first and kept in memory. Measured are the
+objective, the sampling of its components, batching, and the conversion to a model's features. A
+token counts once, as part of its window, however often an objective writes it. "from text" also
+reads and tokenises the same documents: the most that a run can have on this machine. "short pairs"
+are examples of a user's task, of about 300 and 60 tokens (medians 250 and 50), that share rows of
+512 and 128 tokens; the tokens in the rows count. SeqIO's packing is there for comparison. A round
+takes some seconds; the columns have the median and the slowest round. Full is the share of the
+encoder's and of the decoder's positions that are not padding.
 """
 
 import functools
@@ -49,7 +49,7 @@ Count = Callable[[Batch], int]
 
 
 class Case(NamedTuple):
-  """An objective at a length."""
+  """An objective with an architecture and the tokens per row that are given to it."""
 
   objective: Objective
   architecture: str
@@ -69,7 +69,7 @@ _FROM_TEXT = "span corruption, from text"
 def _seqio_pack(
   examples: tf.data.Dataset, architecture: str, lengths: Mapping[str, int]
 ) -> tf.data.Dataset:
-  """Rows filled one after the other, by the packer that comes with SeqIO."""
+  """Fills rows one after the other, with SeqIO's own packer."""
   del architecture
   return seqio.utils.trim_and_pack_dataset(examples, lengths)
 
@@ -79,7 +79,7 @@ LABELS = (*CASES, _FROM_TEXT, *PACKERS)
 
 
 def measure() -> Iterator[dict[str, Any]]:
-  """A row per objective; see launch.benchmark."""
+  """Yields a row per objective and packer; see launch.benchmark."""
   vocabulary = vocabularies.sentencepiece()
   corpus = corpora.PythonStdlib()
   group = f"{_ROWS} rows a batch, {os.cpu_count()} processors, tensorflow {tf.__version__}"
@@ -98,7 +98,7 @@ def measure() -> Iterator[dict[str, Any]]:
 
 
 def _tokens(corpus: Corpus, vocabulary: vocabularies.SentencePieceVocabulary) -> Any:
-  """Documents of the corpus, over and over: {"targets": int32 [n], "noise_seed": int64 [2]}."""
+  """Returns endless documents: {"targets": int32 [n], "noise_seed": int64 [2]}."""
   texts = corpus.source().get_dataset("train", shuffle=True, seed=0).take(_DOCUMENTS)
   tokens = [d["targets"] for d in tasks.tokenize(texts, vocabulary).as_numpy_iterator()]
   starts = np.cumsum([0, *map(len, tokens)])
@@ -112,26 +112,30 @@ def _tokens(corpus: Corpus, vocabulary: vocabularies.SentencePieceVocabulary) ->
 def _batches(
   case: Case, vocabulary: Any, corpus: Corpus, tokens: Any
 ) -> tuple[tf.data.Dataset, Count]:
-  """Endless batches, from `tokens` or else from the corpus, and how many tokens each stands for."""
+  """Returns endless batches and a function that counts the raw tokens of one.
+
+  Args:
+    tokens: documents as _tokens returns them; None reads and tokenises the corpus.
+  """
   lengths = case.objective.lengths(case.lengths, case.architecture)
   case.objective.check(vocabulary, lengths, case.architecture)
   provider = tasks.register(corpus, vocabulary, case.objective, case.architecture)
   parts = tuple(tasks.parts(provider))
-  made = pipeline.Pipeline(parts, case.architecture, lengths, True, 1)
+  batching = pipeline.Pipeline(parts, case.architecture, lengths, True, 1)
   raw = [
     int(task.with_raw().get_dataset(lengths).element_spec["raw"].shape[0]) for task, _ in parts
   ]
   count = functools.partial(_windows, np.array(raw))
   if tokens is None:
-    return made.batches("train", _ROWS, 0, training=True), count
+    return batching.batches("train", _ROWS, 0, training=True), count
   examples = [
     task.objective.preprocessor(vocabulary, lengths, case.architecture)(tokens) for task, _ in parts
   ]
-  return made.assemble(examples, _ROWS, 0, full=True), count
+  return batching.assemble(examples, _ROWS, 0, full=True), count
 
 
 def _pairs(tokens: tf.data.Dataset) -> tf.data.Dataset:
-  """Documents cut into pairs of lengths drawn from a log-normal distribution, over and over."""
+  """Returns endless pairs cut from documents; their lengths follow a log-normal distribution."""
   random = np.random.default_rng(0)
   sizes = 1 + random.lognormal(np.log(_PAIR_MEDIANS), _PAIR_SIGMA, (_PAIRS, 2)).astype(np.int64)
   sizes = np.minimum(sizes, list(_PAIR_LENGTHS.values()))
@@ -147,12 +151,13 @@ def _pairs(tokens: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _windows(raw: np.ndarray, batch: Batch) -> int:
-  """Tokens of the windows that the rows were made of."""
+  """Returns the tokens of the windows from which the rows of a batch were made."""
   ids = next((batch[name] for name in batch if name.endswith("_component_ids")), None)
   return int(raw[np.zeros(_ROWS, np.int32) if ids is None else ids.max(axis=1)].sum())
 
 
 def _filled(batch: Batch) -> int:
+  """Returns the tokens of a batch that are not padding."""
   return sum(
     int(np.count_nonzero(batch[name]))
     for name in converters.PADDED_TOKENS.values()
@@ -161,6 +166,7 @@ def _filled(batch: Batch) -> int:
 
 
 def _rates(batches: tf.data.Dataset, count: Count) -> dict[str, Any]:
+  """Measures batches: tokens per second, tokens per batch, and how full the rows are."""
   running = iterator.Stream(iterator.with_options(batches.prefetch(2)))
   take = functools.partial(_take, running, count)
   take(_WARM_UP_SECONDS)
@@ -179,7 +185,7 @@ def _rates(batches: tf.data.Dataset, count: Count) -> dict[str, Any]:
 
 
 def _take(running: iterator.Stream, count: Count, seconds: float) -> tuple[int, float, int]:
-  """Takes batches for so long: (raw tokens, seconds, batches)."""
+  """Takes batches for at least `seconds` and returns (raw tokens, seconds, batches)."""
   start, tokens, taken = time.perf_counter(), 0, 0
   while time.perf_counter() - start < seconds:
     tokens += count(next(running))

@@ -1,4 +1,4 @@
-"""This package's side of the comparison: the training step of a run, on batches made beforehand."""
+"""This package's side of a comparison: the training step of a run, on given batches."""
 
 import time
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from t5x_style.planning import compilation
 from t5x_style.training import setup
 from t5x_style.training.step import compile_step
 
@@ -14,7 +15,7 @@ Batch = dict[str, np.ndarray]
 
 
 class FlaxStep:
-  """A run whose step is compiled and whose state is made: `step` trains on one batch."""
+  """A run with a compiled step and a state: `step` trains on one batch. See step.Contestant."""
 
   label = "t5x_style"
 
@@ -37,19 +38,12 @@ class FlaxStep:
     return float(sums.loss / sums.weight)
 
   def rest(self) -> None:
-    """Between its turns: JAX keeps the memory it has."""
+    """Does nothing: JAX keeps its memory between its turns."""
 
   def peak_bytes(self) -> int | None:
-    """The most memory a device held; where it does not say, what the compiled step asks for."""
+    """Returns the most bytes that a device held, or else those that the compiled step needs."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "peak_bytes_in_use" in stats:
       return stats["peak_bytes_in_use"]
-    memory = self._compiled.memory_analysis()
-    if memory is None:
-      return None
-    return (
-      memory.argument_size_in_bytes
-      + memory.output_size_in_bytes
-      + memory.temp_size_in_bytes
-      - memory.alias_size_in_bytes
-    )
+    memory = compilation.memory(self._compiled)
+    return memory and memory.total - memory.code
