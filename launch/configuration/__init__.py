@@ -6,6 +6,6 @@
   renamed.py      former names of functions and classes
   model_gin.py    the gin files that launch.convert reads and writes
 Both readers share gin_files.py (files, includes, bindings) and gin_text.py (gin's syntax). A
-Configuration also needs gin_names.py (what names mean), gin_checks.py and gin_types.py (whether
-values are right).
+Configuration also needs gin_names.py (what names mean) and gin_checks.py, gin_types.py and
+gin_references.py (whether values are right).
 """

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from . import gin_types
+from . import gin_references, gin_types
 from .errors import ConfigurationError, did_you_mean, nearest
 from .gin_files import COMMAND_LINE, shipped_files
 from .gin_names import ResolvedReference, Target, listed
@@ -118,7 +118,7 @@ def check_values(macros: Macros, parameters: Iterable[Bound]) -> None:
   for bound in parameters:
     if bound.target is None or bound.target.absent:
       continue
-    annotation = gin_types.annotations(bound.target.object).get(bound.name, Any)
+    annotation = gin_references.annotations(bound.target.object).get(bound.name, Any)
     for problem in gin_types.problems(annotation, _without_macros(bound.value, macros)):
       blamed = _blamed(macros, bound, problem.path)
       message = _wrong_value(macros, bound, blamed, problem)

@@ -1,6 +1,6 @@
 """Checks values of gin files against the annotations of the parameters that they are bound to.
 
-pydantic compares values with annotations; what a @reference will return is found out here.
+pydantic compares values with annotations, gin_references.py what a @reference returns.
 """
 
 import functools
@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import pydantic
-import typing_extensions
 from pydantic_core import PydanticCustomError
 
 from .gin_names import ResolvedReference
+from .gin_references import fits, function_type, given_type, in_words, mismatch
 
 _CONFIG = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 _VALUES = (int, float, str, bool, complex, bytes, type(None))
@@ -62,17 +62,6 @@ def problems(annotation: Any, value: Any) -> list[Problem]:
       for (path, is_key), words in found.items()
     ]
   return []
-
-
-def annotations(target: Any) -> dict[str, Any]:
-  """Returns {parameter: annotation} of a function or class; {} if they cannot be resolved."""
-  bearer = target
-  if inspect.isclass(target) and not hasattr(target, "__dataclass_fields__"):
-    bearer = target.__new__ if issubclass(target, tuple) else target.__init__
-  try:
-    return typing.get_type_hints(bearer, include_extras=True)
-  except (NameError, TypeError, AttributeError):  # Types that exist for type checkers only.
-    return {}
 
 
 def _path(value: Any, loc: Sequence[Any]) -> tuple[Any, ...]:
@@ -168,8 +157,8 @@ def _open(annotation: Any, checked: Any) -> Any:
   def validate(value, handler):
     if not isinstance(value, ResolvedReference):
       return handler(value)
-    if not value.target.absent and not _fits(_given(value), annotation):
-      raise _should(_mismatch(value, annotation))
+    if not value.target.absent and not fits(given_type(value), annotation):
+      raise _should(mismatch(value, annotation))
     return value
 
   return Annotated[checked, pydantic.WrapValidator(validate)]
@@ -181,101 +170,11 @@ def _refuse(annotation: Any) -> Callable[[Any], Any]:
   def validate(value):
     if inspect.isabstract(annotation) and isinstance(value, annotation):
       return value
-    written = "@NAME" if _function(annotation) else "@NAME()"
-    raise _should(f"be {_name(annotation)} (written {written})")
+    written = "@NAME" if function_type(annotation) else "@NAME()"
+    raise _should(f"be {in_words(annotation)} (written {written})")
 
   return validate
 
 
 def _should(wanted: str) -> PydanticCustomError:
   return PydanticCustomError("reference", "Input should {wanted}", {"wanted": wanted})
-
-
-# ---- What references return
-
-
-class _Function(NamedTuple):
-  """A function as a type: what it returns."""
-
-  returns: Any
-
-
-def _given(reference: ResolvedReference) -> Any:
-  """Returns the type of what a reference stands for."""
-  target = reference.target.object
-  if not reference.evaluate:
-    return _Function(_returned(target))
-  return _returned(target)
-
-
-def _returned(target: Any) -> Any:
-  if inspect.isclass(target):
-    return target
-  return annotations(target).get("return", Any)
-
-
-def _fits(given: Any, wanted: Any) -> bool:
-  """Whether a value of type `given` is allowed where `wanted` is annotated; if unknown, it is."""
-  if typing.get_origin(wanted) is Annotated:
-    wanted = typing.get_args(wanted)[0]
-  if typing.get_origin(given) is Annotated:
-    given = typing.get_args(given)[0]
-  if any(x in (Any, object) or isinstance(x, typing.TypeVar | str) for x in (given, wanted)):
-    return True
-  unions = (typing.Union, types.UnionType)
-  if typing.get_origin(given) in unions:
-    return any(_fits(part, wanted) for part in typing.get_args(given))
-  if typing.get_origin(wanted) in unions:
-    return any(_fits(given, part) for part in typing.get_args(wanted))
-  if typing.get_origin(wanted) is typing.Literal:
-    return any(_fits(given, type(choice)) for choice in typing.get_args(wanted))
-  if (wanted_function := _function(wanted)) is not None:
-    function = _function(given)
-    return function is not None and _fits(function.returns, wanted_function.returns)
-  if isinstance(given, _Function):
-    return False
-  given, wanted = typing.get_origin(given) or given, typing.get_origin(wanted) or wanted
-  if not (inspect.isclass(given) and inspect.isclass(wanted)):
-    return True
-  if typing_extensions.is_protocol(wanted):
-    members = typing_extensions.get_protocol_members(wanted)
-    return all(hasattr(given, name) for name in members if callable(getattr(wanted, name, None)))
-  return issubclass(given, wanted) or (wanted is float and given is int)
-
-
-def _function(kind: Any) -> _Function | None:
-  """Returns a type of functions as _Function; None for other types."""
-  if isinstance(kind, _Function):
-    return kind
-  if kind is Callable or kind is typing.Callable:
-    return _Function(Any)
-  if typing.get_origin(kind) is Callable:
-    return _Function(typing.get_args(kind)[-1])
-  call = kind.__dict__.get("__call__") if inspect.isclass(kind) else None
-  return _Function(_returned(call)) if call else None
-
-
-def _mismatch(reference: ResolvedReference, wanted: Any) -> str:
-  """Returns what a wrong reference should be, and what it returns now."""
-  given = _given(reference)
-  name = reference.target.written
-  if isinstance(given, _Function) and _fits(given.returns, wanted):
-    return f"be {_name(wanted)}: write @{name}(), with parentheses"
-  if not isinstance(given, _Function) and _fits(_Function(given), wanted):
-    return f"be {_name(wanted)}: write @{name}, without parentheses"
-  return f"be {_name(wanted)} (not {_name(given)})"
-
-
-def _name(kind: Any) -> str:
-  """Returns a type in words."""
-  if typing.get_origin(kind) is Annotated:
-    return _name(typing.get_args(kind)[0])
-  if typing.get_origin(kind) in (typing.Union, types.UnionType):
-    return " or ".join(map(_name, typing.get_args(kind)))
-  if kind in (None, type(None)):
-    return "None"
-  if (function := _function(kind)) is not None:
-    gives = "" if function.returns is Any else f" that gives {_name(function.returns)}"
-    return f"a function{gives}"
-  name = getattr(kind, "__name__", str(kind)).rpartition(".")[2]
-  return f"an {name}" if name[0] in "AEIOU" else f"a {name}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from gin import config_parser
 
-from . import gin_types
+from . import gin_references, gin_types
 from .errors import ConfigurationError
 from .gin_files import Binding, GinFiles, parse_binding
 from .gin_names import Imports
@@ -60,7 +60,7 @@ class GinValues:
     Raises:
       ConfigurationError: a macro is not set, or a value is of the wrong kind.
     """
-    annotations = gin_types.annotations(kind) if kind else {}
+    annotations = gin_references.annotations(kind) if kind else {}
     values = {}
     for b in self._bindings:
       if b.argument and not b.scope and _may_mean(_full_name(b.selector, b), name):

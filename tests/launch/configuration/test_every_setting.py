@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from launch.configuration import errors, gin_files, gin_types, reader
+from launch.configuration import errors, gin_files, gin_references, gin_types, reader
 from launch.configuration.errors import ConfigurationError
 from t5x_style.training import train_config
 
@@ -225,7 +225,7 @@ def test_what_gin_binds_of_the_data_is_annotated(name):
 
 def check_annotations(name):
   """Without an annotation that can be resolved, a value would not be checked."""
-  annotations = gin_types.annotations(target(name))
+  annotations = gin_references.annotations(target(name))
   for parameter, default in parameters(name).items():
     annotation = annotations[parameter]
     assert gin_types.problems(annotation, object()), f"{name}.{parameter} takes anything"
