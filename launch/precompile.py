@@ -11,8 +11,8 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from absl import flags as absl_flags
 
@@ -100,7 +100,7 @@ def without_data(config: "train_config.TrainConfig") -> "train_config.TrainConfi
   if inspect.unwrap(config.dataset) is not loader.load:
     return config
   dataset = functools.partial(
-    config.dataset,
+    cast(Callable[..., Any], config.dataset),  # loader.load, as gin configured it
     corpus=placeholders.PlaceholderCorpus(),
     vocabulary=placeholders.PlaceholderVocabulary(config.model.vocab_size),
     streams=1,

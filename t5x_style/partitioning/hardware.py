@@ -135,7 +135,7 @@ def find_accelerator(device_kind: str) -> Accelerator | None:
 def peak_flops(device: jax.Device) -> float | None:
   """Returns the bfloat16 FLOP/s of a device at its peak, None where they are not known (CPUs)."""
   accelerator = find_accelerator(device.device_kind)
-  return accelerator and accelerator.peak_flops
+  return accelerator.peak_flops if accelerator else None
 
 
 def device_memory(device: jax.Device) -> int | None:

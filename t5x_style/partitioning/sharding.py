@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -36,7 +36,8 @@ _REPLICATED = ("layers", "kv", "relative", "positions", "types", "embed_out", "c
 _MAY_REPLICATE = ("kv_heads",)
 
 
-class _Share(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Share:
   """Share `index` of `count` of a batch's rows, and the blocks of rows on a process' devices."""
 
   index: int

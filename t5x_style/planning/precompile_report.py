@@ -90,7 +90,7 @@ def examine(prepared: setup.Prepared, topology: Topology) -> Report:
     sent, kernels, too_large = planner.collectives(layout), 0, compiled
   else:
     memory = state | _compiled_parts(compiled, sum(state.values()))
-    program = hlo.parse(compiled.as_text())
+    program = hlo.parse(compiled.as_text() or "")
     devices = list(prepared.partitioner.mesh.devices.flat)
     sent, kernels, too_large = collectives.read(program, devices), len(_kernels(program)), None
   return Report(
