@@ -169,8 +169,9 @@ def test_objective_that_does_not_fit_is_refused_with_those_that_do(tmp_path):
 
 
 def test_every_file_begins_with_what_it_is():
-  for path in FOLDER.rglob("*.gin"):
-    assert path.read_text().startswith("# "), path
+  files = {str(path.relative_to(FOLDER)): path.read_text() for path in FOLDER.rglob("*.gin")}
+  assert [name for name, text in files.items() if not text.startswith("# ")] == []
+  assert [name for name, text in files.items() if max(map(len, text.splitlines())) > 120] == []
 
 
 def test_mode_tokens_of_ul2_have_one_order():
