@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType
 
 from t5x_style.models import Transformer
 from t5x_style.models.config import Remat
 from t5x_style.models.kernel_choices import attention_choices
+from t5x_style.models.parameter_shapes import boxed_parameters
 from t5x_style.partitioning import MESH_AXES, Partitioner, device_bytes, make_mesh
 from t5x_style.planning import collectives, compilation, estimates, layouts
 from t5x_style.planning.layouts import Layout
@@ -59,9 +59,7 @@ class Planner:
     self.config, self.dataset, self.topology = config, dataset, topology
     self._fused_attention = fused_attention
     self._lengths = tokens_per_row(dataset.feature_shapes)
-    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
-    self._boxed = jax.eval_shape(Transformer(config.model).init, jax.random.key(0), batch)["params"]
+    self._boxed = boxed_parameters(config.model)
     self._params = nn.meta.unbox(self._boxed)
     self._opt_state = jax.eval_shape(config.optimizer(config.schedule).init, self._params)
     sizes = jax.tree_util.tree_flatten_with_path(self._params)[0]

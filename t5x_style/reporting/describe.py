@@ -7,6 +7,7 @@ import jax
 
 from t5x_style.losses import plan_chunks
 from t5x_style.models.kernel_choices import format_choices
+from t5x_style.models.parameter_shapes import boxed_parameters
 from t5x_style.partitioning import describe_mesh, device_bytes
 from t5x_style.training.dataset import tokens_per_row
 from t5x_style.training.setup import Prepared
@@ -93,10 +94,7 @@ def _data(identity: dict[str, Any]) -> str:
 
 
 def _logical_names(prepared: Prepared) -> dict[str, tuple[str, ...]]:
-  batch = {
-    name: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for name, x in prepared.batch.items()
-  }
-  boxed = jax.eval_shape(prepared.loss.model.init, jax.random.key(0), batch)["params"]
+  boxed = boxed_parameters(prepared.loss.model.config)
   leaves = jax.tree_util.tree_flatten_with_path(
     boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned)
   )[0]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from t5x_style.models import Transformer
+from t5x_style.models.parameter_shapes import abstract_parameters
 from t5x_style.partitioning import Partitioner
 from t5x_style.training.dataset import FeatureShapes
 
@@ -24,10 +25,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 def state_bytes(model: Transformer, optimizer: optax.GradientTransformation) -> int:
   """Bytes of parameters, their gradients and the optimizer's state, all devices together."""
-  tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-  batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
-  boxed = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
-  params = nn.meta.unbox(boxed)
+  params = abstract_parameters(model.config)
   opt_state = jax.eval_shape(optimizer.init, params)
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((params, params, opt_state)))
 

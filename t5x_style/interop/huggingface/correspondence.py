@@ -7,13 +7,12 @@ import functools
 from types import ModuleType
 from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from t5x_style.errors import UserError, shortened
 from t5x_style.interop.huggingface.tensor_rules import Keys, TensorRule, letter_sizes
-from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.models import TransformerConfig
+from t5x_style.models.parameter_shapes import abstract_parameters
 from t5x_style.models.stack import layer_path
 
 
@@ -109,19 +108,7 @@ class Correspondence:
 @functools.lru_cache(maxsize=8)
 def abstract_params(config: TransformerConfig) -> dict[Keys, jax.ShapeDtypeStruct]:
   """Returns the shapes and dtypes of a model's parameters by path; nothing is computed."""
-  batch = {}
-  for side, layers in (
-    ("encoder", config.num_encoder_layers),
-    ("decoder", config.num_decoder_layers),
-  ):
-    if layers:
-      batch[f"{side}_input_tokens"] = jnp.zeros((1, 1), jnp.int32)
-  init = functools.partial(Transformer(config).init, jax.random.PRNGKey(0), batch)
-  return _flat(nn.meta.unbox(jax.eval_shape(init)["params"]))
-
-
-def _flat(tree: Any) -> dict[Keys, Any]:
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  leaves = jax.tree_util.tree_flatten_with_path(abstract_parameters(config))[0]
   return {tuple(key.key for key in path): leaf for path, leaf in leaves}
 
 
