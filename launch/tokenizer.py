@@ -89,7 +89,7 @@ def _define(values: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_integer(
     "max_megabytes",
     100,
-    "Text to train on, at most. Training needs 15 times as much memory.",
+    "Train on this much text at most; it takes 15 times as much memory.",
     lower_bound=1,
     flag_values=values,
   )

@@ -120,7 +120,7 @@ def define_gin(values: flags.FlagValues) -> None:
   flags.DEFINE_multi_string(
     "gin_file",
     [],
-    "A path, or the name of a shipped gin file. Later files override earlier ones.",
+    "A path, or the name of a shipped gin file. May be repeated; later files override.",
     flag_values=values,
   )
   flags.DEFINE_multi_string(
