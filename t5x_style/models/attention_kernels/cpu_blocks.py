@@ -1,13 +1,14 @@
 """Attention block by block, for CPUs: plain operations on logits that stay in the caches.
 
-The logits [B, N, L, S] of a batch are far larger than a CPU's caches, and written whole they go
-through memory once for each of a dozen operations. Here a block is a head of a row, in parts where
-it is long, or as many heads and rows as fit together. Causal patterns and windows leave out keys
-that no query of a part sees. Loops go over blocks and keep nothing of them: the backward pass makes
-the weights anew from queries, keys and the softmax's maximum and sum (Dao 2022, FlashAttention,
-section 3.1). A batch of a few rows is not looped over: a row is a block, and its weights are kept.
+The logits [B, N, L, S] of a batch are far larger than a CPU's caches: computed as one array, they
+would go through memory once for each of a dozen operations. Here a loop goes over blocks of logits.
+A block is one head of one row, or several heads and rows if they fit; long rows are computed in
+parts, which leave out keys that a causal pattern or a window hides from all of their queries. The
+loop keeps nothing of a block but the softmax's maximum and sum: the backward pass recomputes the
+weights (Dao 2022, FlashAttention, section 3.1). For a batch of a few rows the loop is unrolled: a
+block is one row, and its weights are kept.
 
-Queries that see no key give zeros, and no gradient.
+Queries that see no key give zeros and no gradient.
 """
 
 import functools
@@ -23,17 +24,17 @@ from t5x_style.models.attention_kernels.pattern import AttentionInputs, Attentio
 from t5x_style.partitioning.active_mesh import num_shards, on_each_device
 from t5x_style.soft_cap import soft_cap_slope, soft_capped
 
-# Measured on two cores with 512 KiB of cache each and 32 MiB for both, on nothing larger.
-_CACHE_BYTES = 2**23  # of logits of the whole batch: no gain up to these
-_BLOCK_BYTES = 2**20  # of logits at a time, where there are many blocks
-_MOST_UNROLLED, _UNROLLED_BYTES = 8, 2**24  # rows of a batch, and logits of each
-_MOST_UNROLLED_PARTS = 32  # of all rows
-_FEWEST_QUERIES, _MOST_PARTS = 128, 8  # of a row
+# Measured only on two cores with 512 KiB of cache each and 32 MiB for both.
+_CACHE_BYTES = 2**23  # Blocks are no faster for up to this many bytes of a batch's logits.
+_BLOCK_BYTES = 2**20  # logits of a block, in a loop
+_MOST_UNROLLED, _UNROLLED_BYTES = 8, 2**24  # rows of an unrolled batch, and the logits of a row
+_MOST_UNROLLED_PARTS = 32  # of all rows together
+_FEWEST_QUERIES, _MOST_PARTS = 128, 8  # queries of a part, and parts of a row
 
 _BY_HEADS = ("batch", None, "heads", None)
 
-# query [B, L, N, H], key and value [B, S, K, H]; where there are any, bias [1, N, L, S] and mask
-# [B or 1, 1, L or 1, S].
+# "query" [B, L, N, H], "key" and "value" [B, S, K, H]; if there is one, "bias" [1, N, L, S], and if
+# there is one, "mask" [B or 1, 1, L or 1, S].
 _Arrays = dict[str, jax.Array]
 
 PLATFORM, TITLE = "cpu", "attention by blocks"
@@ -49,13 +50,13 @@ def reason_against(spec: AttentionSpec) -> str | None:
 
 
 def pays(spec: AttentionSpec) -> bool:
-  """Whether a device's logits are too many for its caches, and rows long enough for blocks."""
+  """Whether blocks are faster: logits do not fit the caches, and rows are long enough."""
   (B, L, N, _), (_, S, K, _) = spec.queries, spec.keys
   rows, heads = num_shards(("batch", "heads"))
   if 4 * B * N * L * S <= _CACHE_BYTES * rows * heads:
     return False
   computed = sum(
-    (part.last_query - part.first_query) * (part.last_key - part.first_key)
+    (part.end_query - part.first_query) * (part.end_key - part.first_key)
     for part in _parts(spec.pattern, L, S, N // K)
   )
   return 4 * L * S >= _BLOCK_BYTES // 2 or computed < 0.8 * L * S
@@ -69,7 +70,7 @@ def attend(
   scale: float,
   soft_cap: float | None,
 ) -> jax.Array:
-  """As `attention.attend`."""
+  """Computes attention as `attention.attend` does."""
   pattern, mask, bias = inputs.pattern, inputs.mask, inputs.bias
   L, S = query.shape[1], key.shape[1]
   key, value = (repeat_key_heads(x, query.shape[2]) for x in (key, value))
@@ -85,26 +86,26 @@ def attend(
 
 
 class _Part(NamedTuple):
-  """Queries of a row, from the first to before the last, and the keys that any of them sees."""
+  """A range of a row's queries, and the range of keys that any of them sees; ends are exclusive."""
 
   first_query: int
-  last_query: int
+  end_query: int
   first_key: int
-  last_key: int
+  end_key: int
 
   @property
   def queries(self) -> slice:
-    return slice(self.first_query, self.last_query)
+    return slice(self.first_query, self.end_query)
 
   @property
   def keys(self) -> slice:
-    return slice(self.first_key, self.last_key)
+    return slice(self.first_key, self.end_key)
 
 
 def _parts(pattern: Pattern, L: int, S: int, group: int) -> tuple[_Part, ...]:
-  """A row cut so that its parts leave out what a causal pattern or a window hides from them.
+  """Cuts a row into parts that leave out keys that a causal pattern or a window hides.
 
-  And so that the logits of a key head, with its group of query heads, are blocks or little more.
+  The logits of a part, of one key head with its group of query heads, are about one block.
   """
   left = right = pattern.window
   if pattern.causal and pattern.prefix is None:
@@ -127,29 +128,29 @@ def _parts(pattern: Pattern, L: int, S: int, group: int) -> tuple[_Part, ...]:
   )
 
 
-class _Form(NamedTuple):
-  """What a program is made for."""
+class _Static(NamedTuple):
+  """The compile-time parameters of the kernel."""
 
   soft_cap: float | None
   parts: tuple[_Part, ...]
   key_heads: int  # of a block
-  rows: int
-  unrolled: bool  # blocks one after the other in the program, and their weights kept
+  rows: int  # of a block
+  unrolled: bool  # whether the loop over blocks is unrolled and the weights are kept
 
 
-def _form(soft_cap, parts, arrays):
+def _static(soft_cap, parts, arrays):
   (B, L, N, _), (_, S, K, _) = arrays["query"].shape, arrays["key"].shape
   bytes_per_row = 4 * N * L * S
   few = B <= _MOST_UNROLLED and B * len(parts) <= _MOST_UNROLLED_PARTS
   if few and bytes_per_row <= _UNROLLED_BYTES:
-    return _Form(soft_cap, parts, K, 1, True)
+    return _Static(soft_cap, parts, K, 1, True)
   key_heads = _divisor(K, _BLOCK_BYTES * K // bytes_per_row)
   rows = _divisor(B, _BLOCK_BYTES // bytes_per_row) if key_heads == K else 1
-  return _Form(soft_cap, parts, key_heads, rows, False)
+  return _Static(soft_cap, parts, key_heads, rows, False)
 
 
 def _divisor(number: int, most: int) -> int:
-  """The largest divisor of a number up to `most`; 1 at least."""
+  """Returns the largest divisor of a number that is at most `most`, and at least 1."""
   return next((d for d in range(min(number, most), 1, -1) if number % d == 0), 1)
 
 
@@ -160,64 +161,64 @@ def _attend(soft_cap: float | None, parts: tuple[_Part, ...], arrays: _Arrays) -
 
 
 def _attend_forward(soft_cap, parts, arrays):
-  form = _form(soft_cap, parts, arrays)
+  static = _static(soft_cap, parts, arrays)
 
   def block(_, inputs):
     outs, kept = [], []
-    for part in form.parts:
-      logits, raw = _logits(form, part, inputs)
+    for part in static.parts:
+      logits, raw = _logits(static, part, inputs)
       highest = logits.max(-1, keepdims=True)
       weights = jnp.exp(logits - highest)
       share = jnp.where(highest > xla.HIDDEN, 1 / weights.sum(-1, keepdims=True), 0.0)
       outs.append(_mean(weights, inputs["value"][..., part.keys, :]) * share)
       weights = weights.astype(inputs["value"].dtype)
-      kept.append((share, weights, raw) if form.unrolled else (share, highest))
+      kept.append((share, weights, raw) if static.unrolled else (share, highest))
     return None, (jnp.concatenate(outs, -2), kept)
 
-  _, outs = _over_blocks(form, block, lambda _: None, _cut(form, arrays))
-  out, kept = _stacked(0, outs), [x[1] for x in outs] if form.unrolled else outs[1]
+  _, outs = _over_blocks(static, block, lambda _: None, _cut(static, arrays))
+  out, kept = _stacked(0, outs), [x[1] for x in outs] if static.unrolled else outs[1]
   out = _whole(out).astype(arrays["query"].dtype)
   return out, (arrays, out, kept)
 
 
 def _attend_backward(soft_cap, parts, residuals, by_out):
   arrays, out, kept = residuals
-  form = _form(soft_cap, parts, arrays)
+  static = _static(soft_cap, parts, arrays)
   mean = (by_out.astype(jnp.float32) * out).sum(-1, keepdims=True)
-  cut = _cut(form, arrays | {"by_out": by_out, "mean": mean})
+  cut = _cut(static, arrays | {"by_out": by_out, "mean": mean})
 
   def block(by_bias, inputs):
     by_query, by_keys, by_values, by_biases = [], [], [], []
-    for part, (share, *rest) in zip(form.parts, inputs["kept"], strict=True):
-      if form.unrolled:
+    for part, (share, *rest) in zip(static.parts, inputs["kept"], strict=True):
+      if static.unrolled:
         weights, raw = rest
       else:
-        logits, raw = _logits(form, part, inputs)
+        logits, raw = _logits(static, part, inputs)
         weights = jnp.exp(logits - rest[0])
       query, by_out, mean = (
         inputs[name][..., part.queries, :] for name in ("query", "by_out", "mean")
       )
       key, value = (inputs[name][..., part.keys, :] for name in ("key", "value"))
-      # Weights are not divided by their sum: what they are multiplied with is.
+      # The weights are not divided by their sum; instead, what they are multiplied with is.
       by_out = (by_out * share).astype(by_out.dtype)
       by_logits = weights * (_products(by_out, value) - mean * share)
       by_biases.append(by_logits)
       if raw is not None:
-        by_logits *= soft_cap_slope(raw, form.soft_cap)
+        by_logits *= soft_cap_slope(raw, static.soft_cap)
       by_query.append(_mean(by_logits, key))
       by_keys.append(_sum(by_logits, query))
       by_values.append(_sum(weights, by_out))
     S = inputs["key"].shape[-2]
-    by_key, by_value = (_added(form, S, x) for x in (by_keys, by_values))
+    by_key, by_value = (_added(static, S, x) for x in (by_keys, by_values))
     if by_bias is not None:
       rows = [x.sum(0) for x in by_biases]
-      by_bias += jnp.concatenate([_padded(S, *x) for x in zip(form.parts, rows, strict=True)], -2)
+      by_bias += jnp.concatenate([_padded(S, *x) for x in zip(static.parts, rows, strict=True)], -2)
     return by_bias, (jnp.concatenate(by_query, -2), by_key, by_value)
 
   def zeros(inputs):
     return jnp.zeros(inputs["bias"].shape, jnp.float32) if "bias" in inputs else None
 
-  by_bias, found = _over_blocks(form, block, zeros, cut, kept)
+  by_bias, found = _over_blocks(static, block, zeros, cut, kept)
   by_query, by_key, by_value = (_stacked(i, found) for i in range(3))
   gradients = {
     "query": _whole(by_query),
@@ -232,43 +233,46 @@ def _attend_backward(soft_cap, parts, residuals, by_out):
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _cut(form: _Form, arrays: _Arrays) -> _Arrays:
-  """Arrays in blocks: [K / k, B / r, r, k, G, L, H], of keys [K / k, B / r, r, k, S, H].
+def _cut(static: _Static, arrays: _Arrays) -> _Arrays:
+  """Cuts arrays into blocks of k key heads, each with G query heads, and r rows.
 
-  A block has k key heads, each with G query heads, and r rows. The bias is [K / k, k, G, L, S], the
-  mask [B / r, r, 1, 1, L or 1, S], or [1, 1, 1, 1, L or 1, S] where all rows have the same.
+  Queries become [K / k, B / r, r, k, G, L, H], keys and values [K / k, B / r, r, k, S, H], the bias
+  [K / k, k, G, L, S], the mask [B / r, r, 1, 1, L or 1, S] or, if all rows have the same one,
+  [1, 1, 1, 1, L or 1, S].
   """
   K = arrays["key"].shape[2]
   cut = {}
   for name, x in arrays.items():
     if name == "bias":
-      cut[name] = x.reshape(K // form.key_heads, form.key_heads, -1, *x.shape[2:])
+      cut[name] = x.reshape(K // static.key_heads, static.key_heads, -1, *x.shape[2:])
     elif name == "mask":
-      rows = form.rows if x.shape[0] > 1 else 1
+      rows = static.rows if x.shape[0] > 1 else 1
       cut[name] = x.reshape(-1, rows, 1, 1, *x.shape[2:])
     else:
       B, L, N, H = x.shape
-      x = x.reshape(B // form.rows, form.rows, L, K // form.key_heads, form.key_heads, N // K, H)
+      x = x.reshape(
+        B // static.rows, static.rows, L, K // static.key_heads, static.key_heads, N // K, H
+      )
       x = x.transpose(3, 0, 1, 4, 5, 2, 6)
       cut[name] = x.squeeze(4) if name in ("key", "value") else x
   return cut
 
 
 def _whole(x: jax.Array) -> jax.Array:
-  """[K / k, B / r, r, k, G, L, H] -> [B, L, N, H]."""
+  """Undoes _cut: [K / k, B / r, r, k, G, L, H] -> [B, L, N, H]."""
   x = x.transpose(1, 2, 5, 0, 3, 4, 6)
   return x.reshape(x.shape[0] * x.shape[1], x.shape[2], -1, x.shape[-1])
 
 
-def _over_blocks(form, block, start, cut, kept=None):
-  """Calls block(sum, inputs) for all heads and rows: the sums over rows, and what else it returns.
+def _over_blocks(static, block, start, cut, kept=None):
+  """Calls block(sum, inputs) -> (sum, output) for all blocks; a sum is over the rows of some heads.
 
   Args:
-    start: makes a sum of the inputs of some heads.
-    kept: what the forward pass kept of blocks, handed to them.
+    start: returns the initial sum, given the inputs of some heads.
+    kept: what the forward pass kept of each block, added to its inputs as "kept".
 
   Returns:
-    sums [K / k, ...], and what else, stacked [K / k, B / r, ...] or a list of blocks if unrolled.
+    The sums [K / k, ...] and the outputs, stacked [K / k, B / r, ...], or as a list if unrolled.
   """
   of_heads = {name: x for name, x in cut.items() if name != "mask"}
   shared, of_rows = {}, {}
@@ -278,7 +282,7 @@ def _over_blocks(form, block, start, cut, kept=None):
       shared["mask"] = mask[0]
     else:
       of_rows["mask"] = mask
-  if form.unrolled:
+  if static.unrolled:
     inputs = {name: x[0] for name, x in of_heads.items()}
     total, outs = start(inputs), []
     for i in range(inputs["query"].shape[0]):
@@ -297,16 +301,16 @@ def _over_blocks(form, block, start, cut, kept=None):
 
 
 def _stacked(i, found):
-  """Entry i of what `_over_blocks` found, [K / k, B / r, ...]."""
+  """Returns entry i of the outputs of _over_blocks, stacked [K / k, B / r, ...]."""
   return jnp.stack([x[i] for x in found])[None] if isinstance(found, list) else found[i]
 
 
-def _logits(form, part, inputs):
-  """[r, k, G, queries, keys] in float32; and before a soft cap, or None without one."""
+def _logits(static, part, inputs):
+  """Returns float32 logits [r, k, G, queries, keys], and the uncapped ones or None."""
   logits = _products(inputs["query"][..., part.queries, :], inputs["key"][..., part.keys, :])
   raw = None
-  if form.soft_cap is not None:
-    raw, logits = logits, soft_capped(logits, form.soft_cap)
+  if static.soft_cap is not None:
+    raw, logits = logits, soft_capped(logits, static.soft_cap)
   if "bias" in inputs:
     logits += inputs["bias"][..., part.queries, part.keys].astype(jnp.float32)
   if "mask" in inputs:
@@ -316,7 +320,7 @@ def _logits(form, part, inputs):
   return logits, raw
 
 
-# A group's queries are rows of one product.
+# In these products, the queries of all heads of a group are rows of one matrix.
 
 
 def _products(x, y):
@@ -339,7 +343,7 @@ def _mean(weights, y):
 def _sum(weights, x):
   """[r, k, G, L, S] and [r, k, G, L, H] -> [r, k, H, S].
 
-  H first: with the weights as the right operand the product takes two thirds of the time.
+  The result has H before S because the product is a third faster with weights on the right.
   """
   r, k, G, L, S = weights.shape
   weights = weights.reshape(r, k, G * L, S).astype(x.dtype)
@@ -348,9 +352,10 @@ def _sum(weights, x):
 
 
 def _padded(S, part, x):
-  """Zeros for the keys that a part leaves out, on the last axis."""
-  return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(part.first_key, S - part.last_key)])
+  """Adds zeros for the keys that a part leaves out: [..., keys] -> [..., S]."""
+  return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(part.first_key, S - part.end_key)])
 
 
-def _added(form, S, parts):
-  return sum(_padded(S, *x) for x in zip(form.parts, parts, strict=True))
+def _added(static, S, parts):
+  """Returns the sum over parts, each padded to all keys: [..., S]."""
+  return sum(_padded(S, *x) for x in zip(static.parts, parts, strict=True))

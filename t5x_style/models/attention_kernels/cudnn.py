@@ -1,10 +1,11 @@
 """cuDNN's flash attention for NVIDIA GPUs, which holds no logits.
 
-It knows causal masks, windows to the left, and rows that end in padding. Anything else (documents
-of packed rows, prefixes, windows to both sides) reaches it as a mask [B, 1, L, S], which JAX turns
-into a bias in the dtype of the queries: what is hidden has a weight of exactly zero. A bias of T5's
-stays [1, N, L, S]. Added to such a mask it would become [B, N, L, S], and the gradients of biases
-that differ between rows were silently zero in releases of cuDNN: that is left to XLA.
+It has causal masks, windows to the left and rows that end in padding. All other patterns (documents
+of packed rows, prefixes, windows to both sides) are given to it as a mask [B, 1, L, S]. JAX turns
+the mask into a bias in the dtype of the queries; hidden keys get a weight of exactly zero.
+
+T5's bias is [1, N, L, S]. Together with such a mask it would become [B, N, L, S], and some releases
+of cuDNN silently return zero gradients for biases that differ between rows: XLA computes this case.
 """
 
 import jax
@@ -16,7 +17,7 @@ from t5x_style.partitioning.active_mesh import num_shards, on_each_device
 
 PLATFORM, TITLE = "gpu", "cuDNN"
 
-_HEADS = ("batch", None, "heads", "kv")  # of queries, keys and values alike
+_HEADS = ("batch", None, "heads", "kv")  # of queries, keys and values
 
 
 def reason_against(spec: AttentionSpec) -> str | None:
@@ -34,19 +35,19 @@ def reason_against(spec: AttentionSpec) -> str | None:
     return "cuDNN has no soft cap"
   if num_shards(("batch", "length"))[1] > 1:
     return "cuDNN cannot split the length over devices"
-  masked = _drawn(spec.pattern, spec.queries[1] == spec.keys[1])
+  masked = _needs_mask(spec.pattern, spec.queries[1] == spec.keys[1])
   if spec.bias and (masked or spec.pattern.window is not None):
     return "cuDNN takes no bias together with packed rows, prefixes or windows"
   if (spec.bias or masked) and (spec.queries[1] % 2 or spec.keys[1] % 2):
     lengths = f"{spec.queries[1]} and {spec.keys[1]}"
-    return f"cuDNN takes a bias or a mask for even lengths alone, not {lengths}"
+    return f"cuDNN takes a bias or a mask for even lengths only, not {lengths}"
   return heads_error(spec)
 
 
 def make_mask(pattern: Pattern, query_length: int, key_length: int) -> jax.Array | None:
-  """What cuDNN has no form of its own for: boolean [B or 1, 1, L, S], or None."""
+  """Returns a boolean mask [B or 1, 1, L, S] if cuDNN does not have the pattern itself, or None."""
   mask = pattern.mask(query_length, key_length)
-  if mask is None or not _drawn(pattern, query_length == key_length):
+  if mask is None or not _needs_mask(pattern, query_length == key_length):
     return None
   return jnp.broadcast_to(mask, (*mask.shape[:2], query_length, key_length))
 
@@ -59,12 +60,12 @@ def attend(
   scale: float,
   soft_cap: float | None,
 ) -> jax.Array:
-  """As `attention.attend`."""
+  """Computes attention as `attention.attend` does."""
   assert soft_cap is None  # See reason_against.
   pattern, mask, bias = inputs.pattern, inputs.mask, inputs.bias
   lengths = None
   if mask is None and pattern.key_segments is not None:
-    # Of no key at all, cuDNN would make NaN: such rows see one, and the caller sets them to zero.
+    # Rows without any key would give NaN: they see one key, and the caller sets them to zero.
     lengths = jnp.maximum((pattern.key_segments != 0).sum(-1, dtype=jnp.int32), 1)
   causal = pattern.causal and pattern.prefix is None
   window = None if mask is not None or pattern.window is None else (pattern.window, 0)
@@ -94,8 +95,8 @@ def attend(
   return run(query, key, value, None if bias is None else bias.astype(query.dtype), mask, lengths)
 
 
-def _drawn(pattern: Pattern, square: bool) -> bool:
-  """Whether the pattern needs a mask."""
+def _needs_mask(pattern: Pattern, square: bool) -> bool:
+  """Whether the pattern needs a mask, because cuDNN does not have it itself."""
   return (
     pattern.query_segments is not None
     or pattern.prefix is not None
@@ -105,6 +106,6 @@ def _drawn(pattern: Pattern, square: bool) -> bool:
 
 
 def _compute_capability() -> tuple[int, ...] | None:
-  """Of this machine's GPUs; None where programs are only compiled for some."""
+  """Returns that of this machine's GPU, e.g. (9, 0); None if there is none, when only compiling."""
   capability = getattr(jax.devices()[0], "compute_capability", None)
   return None if capability is None else tuple(int(x) for x in str(capability).split("."))

@@ -1,14 +1,14 @@
 """Attention of short rows for TPUs: a Pallas kernel whose logits never leave the chip.
 
-All keys of a row of some hundred tokens fit on the chip: the softmax needs no second pass over
-them, and the backward pass makes its weights anew from queries and keys, so that nothing but these
-and the bias is kept for it. T5's bias is added there; splash attention has none, and XLA writes the
-logits [B, N, L, S] to memory several times over.
+All keys of a row of some hundred tokens fit on the chip, so the softmax needs no second pass over
+them. The backward pass recomputes the weights from queries, keys and bias, and nothing else is kept
+for it. The kernel adds T5's bias to the logits; splash attention cannot, and XLA writes the logits
+[B, N, L, S] to memory several times.
 
-A step of the grid is a few heads, a block of queries and a row of the batch. Rows come last, so
-that a block of the bias [heads, queries, S] is read once for all of them and its gradient is summed
-where it lies. Heads narrower than the 128 lanes of a TPU go through together, as the projections
-left them side by side: nothing is turned around.
+One step of the grid computes a few heads, a block of queries and one row of the batch. Rows are the
+innermost loop, so that a block of the bias [heads, queries, S] is read once for all rows and its
+gradient is summed on the chip. If heads are narrower than the 128 lanes of a TPU, several are
+computed together, side by side as the projections left them, without a transpose.
 """
 
 import functools
@@ -33,14 +33,14 @@ from t5x_style.partitioning.active_mesh import num_shards, on_each_device
 PLATFORM, TITLE = "tpu", "the kernel for short rows"
 
 _LANES = 128  # the width of a TPU's vector unit
-_ROWS = 16  # What a tile of bfloat16 has: parts of a row are whole tiles.
-_MOST_QUERIES, _FEWEST_QUERIES = 512, 96  # at a time
-_CHIP_BYTES = 13 * 2**20  # of the 16 MiB that a program may take of a TPU's own memory
+_ROWS = 16  # rows of a bfloat16 tile: blocks of queries are multiples of it
+_MOST_QUERIES, _FEWEST_QUERIES = 512, 96  # of a block
+_CHIP_BYTES = 13 * 2**20  # used here of the 16 MiB of a TPU's vector memory that a program may have
 _FLAT = ("batch", None, "heads")
 _PARAMETERS = pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary"))
 
-# query [B, L, N H], key and value [B, S, N H]; where there are any, bias [N, L, S], query_marks
-# [B, L, 2] and key_marks [B, 2, S]. L is a whole number of blocks.
+# "query" [B, L, N H], "key" and "value" [B, S, N H]; if there are any, "bias" [N, L, S],
+# "query_marks" [B, L, 2] and "key_marks" [B, 2, S]. L is a multiple of the block size.
 _Arrays = dict[str, jax.Array]
 
 
@@ -62,7 +62,7 @@ def reason_against(spec: AttentionSpec) -> str | None:
 
 
 def make_mask(pattern: Pattern, query_length: int, key_length: int) -> None:
-  """Nothing: the kernel makes its masks block by block."""
+  """Returns None: the kernel computes its masks itself, block by block."""
   del pattern, query_length, key_length
 
 
@@ -76,7 +76,7 @@ def attend(
   *,
   interpret: bool = False,
 ) -> jax.Array:
-  """As `attention.attend`; `interpret` runs it without a TPU, slowly."""
+  """Computes attention as `attention.attend` does; `interpret` runs it slowly without a TPU."""
   del soft_cap  # See reason_against.
   pattern, bias = inputs.pattern, inputs.bias
   (B, L, N, H), S = query.shape, key.shape[1]
@@ -92,42 +92,41 @@ def attend(
   if marks := _marks(pattern, B, L, S):
     arrays |= marks
     names |= dict.fromkeys(marks, ("batch", None, None))
-  together = _together(N // num_shards(("heads",))[0], H)
-  fitting = _fitting(together, H, S, query.dtype)
-  assert fitting > 0  # As `supports` has it.
-  form = _Form(
-    together,
-    H,
-    _block(L, fitting),
-    pattern.causal,
-    pattern.prefix is not None,
-    pattern.window,
-    interpret,
-  )
-  if rest := -L % form.block:
+  static = _static(query, S, pattern, interpret)
+  if rest := -L % static.block:
     for name in arrays.keys() & {"query", "bias", "query_marks"}:
       arrays[name] = jnp.pad(arrays[name], ((0, 0), (0, rest), (0, 0)))
-  run = on_each_device(functools.partial(_attend, form), (names,), _FLAT)
+  run = on_each_device(functools.partial(_attend, static), (names,), _FLAT)
   out = checkpoint_name(run(arrays)[:, :L], OUTPUT_NAME)
   return out.reshape(B, L, N, H)
 
 
-class _Form(NamedTuple):
-  """What a program is made for."""
+class _Static(NamedTuple):
+  """The compile-time parameters of the kernel."""
 
-  together: int  # heads a step
+  together: int  # heads per step of the grid
   width: int  # H
-  block: int  # queries a step
+  block: int  # queries per step of the grid
   causal: bool
   prefix: bool
   window: int | None
   interpret: bool
 
 
-def _marks(pattern: Pattern, rows: int, L: int, S: int) -> _Arrays | None:
-  """Segment ids, and 1 on the prefix, int32: of queries [B, L, 2] and of keys [B, 2, S].
+def _static(query: jax.Array, S: int, pattern: Pattern, interpret: bool) -> _Static:
+  """Returns the parameters for queries [B, L, N, H] on S keys."""
+  _, L, N, H = query.shape
+  together = _together(N // num_shards(("heads",))[0], H)
+  fitting = _fitting(together, H, S, query.dtype)
+  assert fitting > 0  # See reason_against.
+  block, has_prefix = _block(L, fitting), pattern.prefix is not None
+  return _Static(together, H, block, pattern.causal, has_prefix, pattern.window, interpret)
 
-  None where neither hides a key.
+
+def _marks(pattern: Pattern, rows: int, L: int, S: int) -> _Arrays | None:
+  """Returns int32 pairs (segment id, 1 on the prefix) of queries [B, L, 2] and keys [B, 2, S].
+
+  Returns None if neither segments nor a prefix are given.
   """
   queries, keys = pattern.query_segments, pattern.key_segments
   if keys is None and pattern.prefix is None:
@@ -145,17 +144,18 @@ def _marks(pattern: Pattern, rows: int, L: int, S: int) -> _Arrays | None:
 
 
 def _fitting(together: int, width: int, S: int, dtype: Any) -> int:
-  """How many queries fit on the chip at once, by what the backward pass needs for them."""
+  """Returns how many queries fit on the chip at once, by the memory of the backward pass."""
   wide, size = -(-together * width // _LANES) * _LANES, jnp.dtype(dtype).itemsize
-  # Of two steps, one of which is on its way: keys, values, queries, the output, and gradients.
+  # Keys, values, queries, output and their gradients, each twice: one step computes while the next
+  # one is being loaded.
   for_keys, for_query = 8 * S * wide * size, 8 * wide * size
-  # The bias and its gradient of two steps, the sum of the latter, and four times a head's logits.
+  # The bias and its gradient twice, the gradient's float32 sum, and four arrays of a head's logits.
   for_query += S * (together * (4 * size + 4) + 4 * 4)
   return (_CHIP_BYTES - for_keys) // for_query
 
 
 def _block(L: int, fitting: int) -> int:
-  """How many queries go through at a time: all of a row, or equal parts of it."""
+  """Returns the number of queries of a block: all of a row, or an equal part of it."""
   most = min(_MOST_QUERIES, fitting)
   if L <= most:
     return L
@@ -164,30 +164,30 @@ def _block(L: int, fitting: int) -> int:
 
 
 def _together(heads: int, width: int) -> int:
-  """How many heads make up whole lanes; all of them where no fewer can."""
+  """Returns how many heads fill whole lanes; all heads if no smaller number does."""
   together = max(1, _LANES // width)
   return heads if heads % together or together * width % _LANES else together
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(form: _Form, inputs: _Arrays) -> jax.Array:
+def _attend(static: _Static, inputs: _Arrays) -> jax.Array:
   """[B, L, N H]."""
-  grid = _grid(form, inputs)
+  grid = _grid(static, inputs)
   query = inputs["query"]
   return pl.pallas_call(
-    functools.partial(_forward_kernel, form),
+    functools.partial(_forward_kernel, static),
     grid=grid.sizes,
     in_specs=[{name: grid.specs[name] for name in inputs}],
     out_specs=grid.specs["query"],
     out_shape=jax.ShapeDtypeStruct(query.shape, query.dtype),
     compiler_params=_PARAMETERS,
-    cost_estimate=_cost(form, inputs, products=2),
-    interpret=form.interpret,
+    cost_estimate=_cost(static, inputs, products=2),
+    interpret=static.interpret,
   )(inputs)
 
 
-def _attend_backward(form, inputs, by_out):
-  grid = _grid(form, inputs)
+def _attend_backward(static, inputs, by_out):
+  grid = _grid(static, inputs)
   key, blocks = inputs["key"], grid.sizes[1]
   # Each block of queries has a part of the gradients of all keys and values.
   shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in inputs.items()}
@@ -196,15 +196,15 @@ def _attend_backward(form, inputs, by_out):
   wanted = [name for name in ("query", "key", "value", "bias") if name in inputs]
   sums = grid.bias_shape if "bias" in inputs else (8, _LANES)  # the latter is not used
   gradients = pl.pallas_call(
-    functools.partial(_backward_kernel, form),
+    functools.partial(_backward_kernel, static),
     grid=grid.sizes,
     in_specs=[{name: grid.specs[name] for name in inputs}, grid.specs["query"]],
     out_specs={name: specs[name] for name in wanted},
     out_shape={name: shapes[name] for name in wanted},
     scratch_shapes=[pltpu.VMEM(sums, jnp.float32)],
     compiler_params=_PARAMETERS,
-    cost_estimate=_cost(form, inputs, products=5),
-    interpret=form.interpret,
+    cost_estimate=_cost(static, inputs, products=5),
+    interpret=static.interpret,
   )(inputs, by_out)
   for name in ("key", "value"):
     parts = gradients[name]
@@ -214,19 +214,19 @@ def _attend_backward(form, inputs, by_out):
   return ({name: gradients.get(name) for name in inputs},)
 
 
-_attend.defvjp(lambda form, inputs: (_attend(form, inputs), inputs), _attend_backward)
+_attend.defvjp(lambda static, inputs: (_attend(static, inputs), inputs), _attend_backward)
 
 
 class _Grid(NamedTuple):
   sizes: tuple[int, int, int]  # groups of heads, blocks of queries, rows of the batch
-  specs: dict[str, pl.BlockSpec]  # how each array is cut along it
+  specs: dict[str, pl.BlockSpec]  # how each array is cut along the grid
   bias_shape: tuple[int, int, int]  # of a block: [heads, queries, S]
 
 
-def _grid(form, inputs):
+def _grid(static, inputs):
   (B, L, size), S = inputs["query"].shape, inputs["key"].shape[1]
-  together, block = form.together, form.block
-  wide = together * form.width
+  together, block = static.together, static.block
+  wide = together * static.width
   keys = pl.BlockSpec((1, S, wide), lambda n, i, b: (b, 0, n))
   specs = {
     "query": pl.BlockSpec((1, block, wide), lambda n, i, b: (b, i, n)),
@@ -240,27 +240,27 @@ def _grid(form, inputs):
   return _Grid((size // wide, L // block, B), specs, (together, block, S))
 
 
-def _cost(form, inputs, products):
+def _cost(static, inputs, products):
   (B, L, size), S = inputs["query"].shape, inputs["key"].shape[1]
   read = sum(x.size * x.dtype.itemsize for x in inputs.values())
   return pl.CostEstimate(
     flops=products * 2 * B * L * S * size,
-    transcendentals=B * (size // form.width) * L * S,
+    transcendentals=B * (size // static.width) * L * S,
     bytes_accessed=read * products // 2,
   )
 
 
-def _forward_kernel(form, inputs, out):
-  seen = _seen(form, inputs)
-  for n, head in _heads(form):
+def _forward_kernel(static, inputs, out):
+  seen = _seen(static, inputs)
+  for n, head in _heads(static):
     value = inputs["value"][0, :, head]
     weights, total = _weights(inputs, n, head, seen)
     mean = _product(weights.astype(value.dtype), value, 1, 0)
     out[0, :, head] = (mean / total).astype(out.dtype)
 
 
-def _backward_kernel(form, inputs, by_out, gradients, sums):
-  seen = _seen(form, inputs)
+def _backward_kernel(static, inputs, by_out, gradients, sums):
+  seen = _seen(static, inputs)
   row, rows = pl.program_id(2), pl.num_programs(2)
   if "bias" in inputs:
 
@@ -268,7 +268,7 @@ def _backward_kernel(form, inputs, by_out, gradients, sums):
     def _():
       sums[...] = jnp.zeros_like(sums)
 
-  for n, head in _heads(form):
+  for n, head in _heads(static):
     query, key, value = (inputs[name][0, :, head] for name in ("query", "key", "value"))
     by_out_n = by_out[0, :, head]
     weights, total = _weights(inputs, n, head, seen)
@@ -289,14 +289,14 @@ def _backward_kernel(form, inputs, by_out, gradients, sums):
       gradients["bias"][...] = sums[...].astype(gradients["bias"].dtype)
 
 
-def _heads(form):
-  """The heads of this step: their places in a block of the bias, and among the lanes."""
-  for n in range(form.together):
-    yield n, slice(n * form.width, (n + 1) * form.width)
+def _heads(static):
+  """Yields each head of this step: its index in a block of the bias, and its lanes."""
+  for n in range(static.together):
+    yield n, slice(n * static.width, (n + 1) * static.width)
 
 
 def _weights(inputs, n, head, seen):
-  """exp(logits - their maximum) and its sum over keys: [queries, S] and [queries, 1] in float32."""
+  """Returns float32 exp(logits - maximum) [queries, S] and its sum over keys [queries, 1]."""
   logits = _product(inputs["query"][0, :, head], inputs["key"][0, :, head], 1, 1)
   if "bias" in inputs:
     logits += inputs["bias"][n].astype(jnp.float32)
@@ -307,24 +307,25 @@ def _weights(inputs, n, head, seen):
 
 
 def _product(x, y, x_axis, y_axis):
+  """Returns the product of two matrices, contracting one axis of each, in float32."""
   axes = (((x_axis,), (y_axis,)), ((), ()))
   return jax.lax.dot_general(x, y, axes, preferred_element_type=jnp.float32)
 
 
-def _seen(form, inputs):
-  """Which keys each query of this block sees, as Pattern.mask has it; None where all are."""
+def _seen(static, inputs):
+  """Returns which keys each query of this block sees, like Pattern.mask; None if all see all."""
   queries, keys = inputs["query"].shape[1], inputs["key"].shape[1]
   conditions = []
-  if form.causal or form.window is not None:
+  if static.causal or static.window is not None:
     places = [jax.lax.broadcasted_iota(jnp.int32, (queries, keys), axis) for axis in (1, 0)]
     distance = places[0] - places[1] - pl.program_id(1) * queries
-  if form.causal:
+  if static.causal:
     seen = distance <= 0
-    if form.prefix:
+    if static.prefix:
       seen |= (inputs["query_marks"][0, :, 1:] & inputs["key_marks"][0, 1:]) != 0
     conditions.append(seen)
-  if form.window is not None:
-    conditions.append(jnp.abs(distance) <= form.window)
+  if static.window is not None:
+    conditions.append(jnp.abs(distance) <= static.window)
   if "query_marks" in inputs:
     conditions.append(inputs["query_marks"][0, :, :1] == inputs["key_marks"][0, :1])
   return functools.reduce(jnp.logical_and, conditions) if conditions else None

@@ -23,10 +23,10 @@ from t5x_style.partitioning.active_mesh import (
 
 PLATFORM, TITLE = "tpu", "splash attention"
 
-_LANES = 128  # Lengths are padded to a multiple of it, the width of a TPU's vector unit.
+_LANES = 128  # The width of a TPU's vector unit: lengths are padded to a multiple of it.
 _BLOCK_SIZES = (512, 384, 256, 128)
 _QUERIES = ("batch", "heads", "length", "kv")
-_KEYS = ("batch", "heads", None, "kv")  # Where the length is split, keys and values are gathered.
+_KEYS = ("batch", "heads", None, "kv")  # If the length is split, keys are gathered.
 
 
 def reason_against(spec: AttentionSpec) -> str | None:
@@ -40,7 +40,7 @@ def reason_against(spec: AttentionSpec) -> str | None:
 
 
 def make_mask(pattern: Pattern, query_length: int, key_length: int) -> None:
-  """Nothing: the kernel makes its masks block by block."""
+  """Returns None: the kernel computes its masks itself, block by block."""
   del pattern, query_length, key_length
 
 
@@ -54,7 +54,7 @@ def attend(
   *,
   interpret: bool = False,
 ) -> jax.Array:
-  """As `attention.attend`; `interpret` runs it without a TPU, slowly."""
+  """Computes attention as `attention.attend` does; `interpret` runs it slowly without a TPU."""
   pattern = inputs.pattern
   L, S = query.shape[1], key.shape[1]
   key, value = (repeat_key_heads(x, query.shape[2]) for x in (key, value))
@@ -66,7 +66,7 @@ def attend(
   run = functools.partial(_run, query, key, value, soft_cap=soft_cap, interpret=interpret)
   out = run(ids, _block_mask(pattern, shape))
   if pattern.prefix is not None:
-    # A prefix begins its document: from within it the prefix is all that is seen, both ways.
+    # A prefix starts its document, so its queries see the prefix in both directions, nothing else.
     prefix = _padded(pattern.prefix.astype(bool), 1, False)
     queries, keys = ids or (jnp.ones_like(prefix, jnp.int32),) * 2
     both_ways = _block_mask(pattern.replace(causal=False), shape)
@@ -76,9 +76,12 @@ def attend(
 
 
 def _run(query, key, value, ids, mask, *, soft_cap, interpret):
-  """[B, N, L, H] and [B, K, S, H] -> [B, N, L, H], on every device its rows, heads and queries."""
+  """Runs the kernel on each device's rows, heads and queries.
+
+  Query [B, N, L, H], key and value [B, K, S, H] -> [B, N, L, H].
+  """
   _, head_shards, shards, _ = num_shards(_QUERIES)
-  if isinstance(mask, masks.FullMask):  # Every part of the queries has the same.
+  if isinstance(mask, masks.FullMask):  # The mask is the same for every part of the queries.
     mask, shards = masks.FullMask((mask.shape[0] // shards, mask.shape[1])), 1
   kernel = splash.make_splash_mha(
     splash.MultiHeadMask([mask] * (query.shape[1] // head_shards)),
@@ -110,7 +113,7 @@ def _block_mask(pattern, shape):
 
 
 def _segment_ids(pattern, rows, lengths):
-  """Ids of queries [B, L] and keys [B, S], both padded; None where every key is seen."""
+  """Returns padded segment ids of queries [B, L] and keys [B, S]; None if every key is seen."""
   queries, keys = pattern.query_segments, pattern.key_segments
   if keys is None and lengths[1] % _LANES == 0:
     return None
@@ -122,6 +125,7 @@ def _segment_ids(pattern, rows, lengths):
 
 
 def _padded(x, axis, value):
+  """Pads an axis to a multiple of _LANES."""
   pad = [(0, 0)] * x.ndim
   pad[axis] = (0, -x.shape[axis] % _LANES)
   return jnp.pad(x, pad, constant_values=value) if pad[axis][1] else x

@@ -1,4 +1,4 @@
-"""Attention in plain operations that XLA compiles for every device: it can do all that is asked."""
+"""Attention in plain operations that XLA compiles for every device: the kernel for every case."""
 
 import functools
 
@@ -9,7 +9,7 @@ from t5x_style.models import ops
 from t5x_style.models.attention_kernels.pattern import AttentionInputs, AttentionSpec, Pattern
 from t5x_style.soft_cap import soft_capped
 
-# Far below any real logit, yet finite: a row with every key hidden averages instead of giving NaN.
+# Far below any real logit but finite: queries that see no key average all values instead of NaN.
 HIDDEN = -1e10
 
 PLATFORM, TITLE = None, "XLA"
@@ -22,7 +22,7 @@ def reason_against(spec: AttentionSpec) -> str | None:
 
 
 def make_mask(pattern: Pattern, query_length: int, key_length: int) -> jax.Array | None:
-  """The whole pattern, drawn: boolean [B or 1, 1, L or 1, S]."""
+  """Returns the mask of the whole pattern: boolean [B or 1, 1, L or 1, S], or None."""
   return pattern.mask(query_length, key_length)
 
 
@@ -34,15 +34,15 @@ def attend(
   scale: float,
   soft_cap: float | None,
 ) -> jax.Array:
-  """As `attention.attend`; the logits [B, N, L, S] are held in float32.
+  """Computes attention as `attention.attend` does, holding the logits [B, N, L, S] in float32.
 
-  The bias stays [1, N, L, S]: XLA adds it to each row of the batch as it writes the logits.
+  The bias stays [1, N, L, S]: XLA adds it to each row of the batch while it writes the logits.
   """
   mask, bias = inputs.mask, inputs.bias
   B, L, N, H = query.shape
   S, K = key.shape[1:3]
-  # Heads before lengths, so that every product is a plain one for each row and head; and no
-  # dimension of size 1, which costs the CPU copies.
+  # Heads come before lengths, so that there is one plain product for each row and head. There is no
+  # dimension of size 1, which would cost copies on CPUs.
   groups = (N // K,) if N > K else ()
   rows = "gl" if groups else "l"
   query = (query * scale).astype(query.dtype).swapaxes(1, 2).reshape(B, K, *groups, L, H)
@@ -59,11 +59,11 @@ def attend(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _average(rows, logits, value):
-  """softmax(logits) value: [B, K, (G,) L, S] and [B, K, S, H] -> [B, K, (G,) L, H].
+  """Returns softmax(logits) value: [B, K, (G,) L, S] and [B, K, S, H] -> [B, K, (G,) L, H].
 
-  The gradient is written out so that one array of the size of the logits is kept for it, the
-  weights in the dtype of the values, and so that the sum over keys in the softmax's gradient is one
-  over H instead (Dao 2022, FlashAttention, appendix B.2).
+  For its own gradient it keeps a single array of the logits' size, the weights in the dtype of the
+  values. The sum over keys in the softmax's gradient becomes a sum over H (Dao 2022,
+  FlashAttention, appendix B.2).
   """
   return _average_forward(rows, logits, value)[0]
 

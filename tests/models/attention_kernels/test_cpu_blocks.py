@@ -37,8 +37,8 @@ def test_blocks_of_every_shape(inputs, check, monkeypatch, key_heads, rows):
   segments = jnp.tile(SEGMENTS, (2, 1))
   pattern = Pattern(segments, segments, causal=True)
   given = inputs(N=8, K=4, rows=4)
-  form = cpu_blocks._form(None, (), {"query": given[0], "key": given[1]})
-  assert (form.key_heads, form.rows, form.unrolled) == (key_heads, rows, False)
+  static = cpu_blocks._static(None, (), {"query": given[0], "key": given[1]})
+  assert (static.key_heads, static.rows, static.unrolled) == (key_heads, rows, False)
   check("blocked", pattern, given, with_bias=True)
 
 

@@ -41,7 +41,7 @@ def spec(pattern=CAUSAL, length=256, heads=8, width=64, dtype="bfloat16", **rest
     ("gpu", spec(width=60), "xla", "a multiple of 8 up to 256, not 60"),
     ("gpu", spec(width=264), "xla", "a multiple of 8 up to 256, not 264"),
     ("gpu", spec(soft_cap=50.0), "xla", "cuDNN has no soft cap"),
-    ("gpu", spec(PACKED, length=255), "xla", "even lengths alone"),
+    ("gpu", spec(PACKED, length=255), "xla", "even lengths only"),
     ("gpu", spec(length=255), "cudnn", "the fastest on GPUs"),
   ],
 )
