@@ -11,7 +11,7 @@ from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.tokenizers import special_tokens
 
 LONG = b"def f(x):\n  return x + 1\n" * 40
-# Of nine documents for training three hold no token and two are no UTF-8.
+# Of nine documents for training three hold no token and two are not UTF-8.
 TEXTS = [LONG, b"", LONG, b"\xff\xfe caf\xe9 " + LONG, b"", LONG, LONG, b"", b"\xe9 " + LONG]
 
 

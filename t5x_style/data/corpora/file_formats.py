@@ -1,4 +1,4 @@
-"""What a file holds, told from its bytes: text in UTF-8, gzip data, or something to convert."""
+"""Recognises by its bytes whether a file is UTF-8 text, gzip data, or in a format to convert."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 GZIP = b"\x1f\x8b"
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 
-# Formats that corpora come in, by their first bytes, and how text is made of them; {} is the file.
+# Formats of corpora by their first bytes, and how to convert them to text; {} is the file.
 _FORMATS = tuple(
   (re.compile(magic, re.DOTALL), name, advice)
   for magic, name, advice in (
@@ -55,48 +55,49 @@ _FORMATS = tuple(
     (rb"(?!\x00{4}).{3}\x00{5}.{4}", "binary records (TFRecord?)", "Write its text to JSON lines"),
   )
 )
-# The longer marks first, as UTF-16's are the beginning of UTF-32's.
+# The longer marks come first, since those of UTF-32 begin with those of UTF-16.
 _MARKS = (
   (codecs.BOM_UTF32_LE, "UTF-32"),
   (codecs.BOM_UTF32_BE, "UTF-32"),
   (codecs.BOM_UTF16_LE, "UTF-16"),
   (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-# What shifts to other characters in encodings of seven bits, which are UTF-8 byte for byte.
+# Escape sequences of encodings in seven bits, whose bytes are all valid UTF-8.
 _SHIFTS = ((b"\x1b$B", "ISO-2022-JP"), (b"\x1b$@", "ISO-2022-JP"), (b"\x1b$)C", "ISO-2022-KR"))
-# A file in another encoding or of binary data has more wrong bytes than these, of a thousand and
-# in all; a text of UTF-8 with a few errors has not.
+# A file in another encoding or of binary data has more wrong bytes than these, per thousand and in
+# total; UTF-8 text with a few errors has fewer.
 _WRONG_PER_MILLE, _FEW = 1, 4
 _NULS_PERCENT = 5
-# Bytes that texts do not have. An escape begins a terminal's colours, a backspace is in manuals.
+# Control bytes that texts do not have. (Escapes start terminal colours, manuals have backspaces.)
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\b\x1b")) + b"\x7f"
-_CHARACTERS = 2048  # that tell UTF-16 from other bytes
-_NO_TEXT = ("Cc", "Cs", "Co", "Cn")  # Unicode's categories of controls, surrogates and gaps
+_CHARACTERS = 2048  # enough to recognise UTF-16
+_NO_TEXT = ("Cc", "Cs", "Co", "Cn")  # Unicode: controls, surrogates, private and unassigned
 
 
 class Fault(NamedTuple):
-  """Why a file is refused: what it is, and what to do; the advice has {} for its name."""
+  """Why a file is refused: what it is and what to do; {} in the advice stands for its name."""
 
   what: str
   advice: str
 
 
 class WrongByte(NamedTuple):
-  """Bytes that are no UTF-8: the place of the first of them in the sample, and the value."""
+  """The first byte that is not UTF-8: its place in the sample and its value."""
 
   place: int
   value: int
 
 
 def find_fault(sample: bytes, start: bool = True) -> Fault | WrongByte | None:
-  """What speaks against reading bytes of a file, unpacked, as text in UTF-8.
+  """Checks whether unpacked bytes of a file are text in UTF-8.
 
   Args:
-    sample: some tens of thousands of bytes; may begin and end within a character.
+    sample: tens of thousands of bytes; may begin and end inside a character.
     start: whether they are the first bytes of the file.
 
   Returns:
-    a Fault where the file holds something else; Wrong where some bytes only are no UTF-8; or None.
+    a Fault where the file is something else, a WrongByte where only a few bytes are not UTF-8, or
+    None.
   """
   if start:
     for pattern, name, advice in _FORMATS:
@@ -137,9 +138,10 @@ def _other_encoding(first: WrongByte | None) -> Fault:
 
 
 def _wrong_bytes(sample: bytes, start: bool) -> tuple[int, int, WrongByte | None]:
-  """How many bytes are no UTF-8, how many characters are beyond ASCII, and the first wrong byte."""
+  """Returns the number of bytes that are not UTF-8, that of characters beyond ASCII, and the first
+  wrong byte."""
   skipped = 0
-  if not start:  # The sample may begin within a character.
+  if not start:  # The sample may begin inside a character.
     inside = len(sample) if len(sample) < 4 else 0
     skipped = next((i for i, byte in enumerate(sample[:4]) if not 0x80 <= byte < 0xC0), inside)
   decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
@@ -155,7 +157,7 @@ def _wrong_bytes(sample: bytes, start: bool) -> tuple[int, int, WrongByte | None
 
 
 def _wide_encoding(sample: bytes) -> str | None:
-  """UTF-16 or UTF-32 without a mark at the start, where the sample is text in it."""
+  """Returns which of UTF-16 and UTF-32 the sample is text in, without a mark at its start."""
   for name, width in (("UTF-32LE", 4), ("UTF-32BE", 4), ("UTF-16LE", 2), ("UTF-16BE", 2)):
     head = sample[: min(len(sample) // width, _CHARACTERS) * width]
     try:

@@ -63,7 +63,7 @@ def matching(patterns: str | Sequence[str], macro: str) -> list[str]:
 
 
 def _identity(file: str) -> str:
-  """The same text for all names of a file."""
+  """Returns the same text for all names of a file."""
   return file if is_remote(file) else os.path.realpath(file)
 
 

@@ -1,4 +1,4 @@
-"""JSON lines into cached records: streamed, with what is left out or changed counted and told."""
+"""Converts JSON lines to cached records; counts the lines that are left out or changed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from t5x_style.data.corpora import file_formats, file_patterns, record_cache, te
 from t5x_style.data.corpora.record_cache import Records
 from t5x_style.errors import UserError
 
-# Raise it when other text is made of the same files, so that nobody reads an old cache.
+# Increase it when the same files give other text, so that no run reads an old cache.
 _VERSION = 2
 _BYTES_PER_SHARD = 64 * 2**20
 _MOST_SHARDS = 512
-# After so many lines of a file, or objects in all, what is wrong with most of them is no exception.
+# After so many lines of a file, or objects in total, conversion stops if most of them are wrong.
 _PATIENCE = 1000
 _SHOWN = 12
 _SHOWN_CHARACTERS = 60
 _HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
-# Numbers are not looked at; as integers they may be longer than Python converts.
+# Numbers are not used; as integers they may be longer than Python converts.
 _DECODER = json.JSONDecoder(parse_int=float)
 _TOP_KEYS = json.JSONDecoder(
   parse_int=float, object_pairs_hook=lambda pairs: [key for key, _ in pairs]
@@ -37,17 +37,16 @@ _TOP_KEYS = json.JSONDecoder(
 def open_records(
   files: Mapping[str, Sequence[str]], field: str, held_out: float, cache_dir: str | None
 ) -> Records:
-  """The texts of all documents.
+  """Opens the cache of the texts of all documents; the first call writes it.
 
   Args:
-    files: of "train" and, where it has files of its own, "validation".
-    field: name of the text.
-    held_out: share of the "train" documents that becomes "validation", by a hash of their text.
+    files: of "train" and, where it has its own files, of "validation".
+    field: the name of the field with the text.
+    held_out: the share of the "train" documents that becomes "validation", by a hash of their text.
     cache_dir: see record_cache.open_or_build.
 
   Raises:
-    UserError: no object has text in `field`, or a file holds something else than JSON lines or
-      cannot be read.
+    UserError: no object has text in `field`, or a file is not JSON lines or cannot be read.
   """
   key = hashlib.sha256(repr((_VERSION, field, held_out)).encode())
   total = 0
@@ -73,7 +72,7 @@ def open_records(
 
 @dataclasses.dataclass
 class _File:
-  """How many lines of a file that are not blank were read and left out, and the first of these."""
+  """Counts the lines of a file that are not blank, and those that are left out."""
 
   name: str
   lines: int = 0
@@ -83,18 +82,19 @@ class _File:
   first_malformed: tuple[int, bytes] = (0, b"")
 
   def check(self) -> None:
-    """UserError where most lines are no objects: the file is of another form."""
+    """UserError where most lines are not JSON objects: the file has another format."""
     if 2 * self.malformed <= self.lines:
       return
     number, line = self.first_malformed
     shown = line[:_SHOWN_CHARACTERS].decode(errors="replace")
     raise UserError(
-      f"{self.name}: {self.malformed:,} of the first {self.lines:,} lines are no JSON objects; "
+      f"{self.name}: {self.malformed:,} of the first {self.lines:,} lines are not JSON objects; "
       f"line {number:,} is {shown!r}. {_advice(self.name, line.strip())}"
     )
 
 
 def _advice(file: str, line: bytes) -> str:
+  """How to turn a file into JSON lines, by the first line that is not a JSON object."""
   quoted = shlex.quote(file)
   if line.startswith(b"["):
     return f"If the file is a JSON array, write an object a line: jq -c '.[]' {quoted}"
@@ -118,7 +118,7 @@ def _is_json(line: bytes) -> bool:
 
 @dataclasses.dataclass
 class _Conversion:
-  """Objects to records, and the count of what was left out or changed for what reason."""
+  """Writes the texts of objects as records; counts what is left out or changed, by reason."""
 
   writer: record_cache.Writer
   field: str
@@ -131,6 +131,7 @@ class _Conversion:
   fields: set[str] = dataclasses.field(default_factory=set)
 
   def convert(self, file: str, split: str, held_out: float) -> None:
+    """Converts a file of `split`; a share `held_out` of its documents goes to "validation"."""
     limit = held_out * 2**32
     seen = _File(file)
     for number, line in enumerate(_lines(file), 1):
@@ -165,7 +166,7 @@ class _Conversion:
       seen.first_malformed = seen.first_malformed if seen.malformed > 1 else (number, line)
 
   def _text(self, line: bytes, place: str) -> bytes:
-    """The text of a line's object; _LeftOutError where there is none."""
+    """Returns the text of a line's object; raises _LeftOutError where there is none."""
     try:
       decoded, wrong = line.decode(), False
     except UnicodeDecodeError:
@@ -177,13 +178,13 @@ class _Conversion:
     except ValueError:
       raise _LeftOutError("are not JSON", malformed=True) from None
     text = self._field(example, place)
-    # Often the name is in quotes only once; where it is not, an object may have it twice.
+    # Only if the name is in quotes twice can the object have the field twice.
     if (
       line.count(f'"{self.field}"'.encode()) > 1 and _TOP_KEYS.decode(decoded).count(self.field) > 1
     ):
       self._change(f"have several fields {self.field!r}, of which the last is read", place)
     if wrong:
-      self._change("have bytes that are no UTF-8, which are read as U+FFFD", place)
+      self._change("have bytes that are not UTF-8, which are read as U+FFFD", place)
     try:
       return text.encode()
     except UnicodeEncodeError:
@@ -191,8 +192,9 @@ class _Conversion:
       return _HALF_CHARACTERS.sub("\ufffd", text).encode()
 
   def _field(self, example: Any, place: str) -> str:
+    """Returns the text of a decoded object; raises _LeftOutError where there is none."""
     if not isinstance(example, dict):
-      raise _LeftOutError("are no JSON objects", malformed=True)
+      raise _LeftOutError("are not JSON objects", malformed=True)
     self.objects += 1
     if self.field not in example:
       if len(self.fields) < 50:
@@ -212,7 +214,7 @@ class _Conversion:
     self.changed[reason] = (count + 1, first)
 
   def check_found(self, where: str) -> None:
-    """UserError where there is no document to train on, naming the fields there are."""
+    """UserError, with the names of the fields, where there is no document to train on."""
     if self.writer.documents["train"]:
       return
     if self.documents:
@@ -233,7 +235,7 @@ class _Conversion:
     )
 
   def facts(self) -> dict[str, Any]:
-    """What `report` tells."""
+    """Returns the counts, as JSON values, for a warning of what was left out or changed."""
     return {
       "lines": self.lines,
       "left_out": dict(self.left_out),
@@ -244,7 +246,7 @@ class _Conversion:
 
 
 class _LeftOutError(Exception):
-  """Why a line is left out; `malformed` where it is no JSON object."""
+  """Why a line is left out; `malformed` where it is not a JSON object."""
 
   def __init__(self, reason: str, malformed: bool = False):
     super().__init__(reason)
@@ -252,14 +254,15 @@ class _LeftOutError(Exception):
 
 
 def _lines(file: str) -> Iterator[bytes]:
+  """Yields the lines of a file, unpacked, with their line feeds."""
   with text_reading.naming(file), text_reading.open_text(file) as stream:
     while line := text_reading.read_line(stream, file):
-      # Files that were joined have a byte order mark within.
+      # Files that were joined have byte order marks in the middle.
       yield line.removeprefix(file_formats.BYTE_ORDER_MARK)
 
 
 def _stat(file: str) -> tuple[int, int]:
-  """Size in bytes and time of change in nanoseconds."""
+  """Returns the size in bytes and the time of the last change in nanoseconds."""
   if file_patterns.is_remote(file):
     stat = tf.io.gfile.stat(file)
     return stat.length, stat.mtime_nsec

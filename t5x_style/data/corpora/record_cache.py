@@ -1,4 +1,4 @@
-"""Text kept as TFRecord files in a folder that is whole or not there, and checked when opened."""
+"""A cache of texts as TFRecord files; the folder appears only when complete, and is checked."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from t5x_style.errors import UserError
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
-# Checksums are compared up to this size, in about a second a GB; beyond it only the files' sizes
-# are, and TensorFlow checks each record while it is read.
+# Up to this size checksums are compared, which takes about a second per GB. For larger caches only
+# the sizes of the files are; TensorFlow checks each record while it is read.
 _CHECKSUM_BYTES = 2 * 2**30
 _STALE_SECONDS = 86_400
 
 
 class Writer:
-  """Deals documents out to the shards of their split, in turn."""
+  """Writes documents to the shards of their split, in turn."""
 
   def __init__(self, folder: Path, shards: dict[str, int]):
     self._folder = folder
@@ -40,6 +40,7 @@ class Writer:
     self.text_bytes = dict.fromkeys(shards, 0)
 
   def add(self, split: str, text: bytes) -> None:
+    """Writes one document."""
     if split not in self._writers:
       names = self._files(split)
       self._writers[split] = [tf.io.TFRecordWriter(str(self._folder / name)) for name in names]
@@ -56,7 +57,7 @@ class Writer:
     return [f"{split}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
 
   def close(self, facts: Any) -> None:
-    """Closes the files and describes them in the manifest."""
+    """Closes the files and writes the manifest, with `facts` in it."""
     splits = {}
     for split, writers in self._writers.items():
       for writer in writers:
@@ -77,12 +78,14 @@ class Writer:
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-  """A finished cache.
+  """A complete cache.
 
   Attributes:
-    content: checksum of all documents in their order: the same text, the same checksum.
+    folder: holds the files.
+    content: checksum of all documents in their order.
     facts: what the builder returned.
-    documents: {split: how many}.
+    documents: {split: number of documents}.
+    files: {split: paths}.
   """
 
   folder: Path
@@ -92,7 +95,7 @@ class Records:
   files: dict[str, list[str]]
 
   def source(self) -> seqio.DataSource:
-    """{"text": string} of every document."""
+    """Returns a SeqIO source of {"text": string}."""
     return seqio.TFExampleDataSource(
       self.files,
       {"text": tf.io.FixedLenFeature([], tf.string)},
@@ -101,7 +104,7 @@ class Records:
 
 
 def default_root() -> Path:
-  """$T5X_STYLE_CACHE, or the user's cache folder."""
+  """The default folder of caches: $T5X_STYLE_CACHE, or one in the user's cache folder."""
   if folder := os.environ.get("T5X_STYLE_CACHE"):
     return Path(os.path.expanduser(folder))
   return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t5x_style" / "text"
@@ -113,14 +116,14 @@ def open_or_build(
   shards: dict[str, int],
   build: Callable[[Writer], Any],
 ) -> Records:
-  """Opens the cache `name`, building it where it is not there, not whole or damaged.
+  """Opens the cache `name`; builds it first where it is absent or damaged.
 
   Args:
     root: a local folder; default_root() if None.
-    name: of the cache's folder below it; holds a key of all that the content depends on.
+    name: of the cache's folder; must contain a key of all that the content depends on.
     shards: {split: number of files}.
-    build: adds the documents, always in the same order; what it returns is kept as `facts`. An
-      OSError of its own would be taken for one of writing.
+    build: adds the documents, always in the same order; its result is stored as `facts`. It must
+      not raise OSError, which stands for an error of writing.
 
   Raises:
     UserError: the folder cannot be written.
@@ -143,6 +146,7 @@ def open_or_build(
 
 
 def _build(folder: Path, shards: dict[str, int], build: Callable[[Writer], Any]) -> Records:
+  """Writes the cache to a temporary folder and renames that."""
   for old in folder.parent.glob(f".{folder.name}.*.tmp"):
     if time.time() - old.stat().st_mtime > _STALE_SECONDS:  # its process was killed
       shutil.rmtree(old, ignore_errors=True)
@@ -161,8 +165,11 @@ def _build(folder: Path, shards: dict[str, int], build: Callable[[Writer], Any])
 
 
 def _replace(temporary: Path, folder: Path) -> None:
-  """Puts `temporary` in the place of `folder`, which may hold a damaged cache or a whole one that
-  a process on another machine has just finished."""
+  """Renames `temporary` to `folder`.
+
+  A damaged cache there is removed; a complete one, which a process on another machine has just
+  written, is kept instead.
+  """
   for _ in range(3):
     try:
       temporary.rename(folder)
@@ -180,7 +187,7 @@ def _replace(temporary: Path, folder: Path) -> None:
 
 
 def _open(folder: Path, warn: bool = False) -> Records | None:
-  """The cache, None where it is not there or not as its manifest says."""
+  """Opens the cache; None where it is absent or differs from its manifest."""
   if not folder.is_dir():
     return None
   try:
@@ -205,7 +212,7 @@ def _open(folder: Path, warn: bool = False) -> Records | None:
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     if warn:
       warnings.warn(
-        f"The text cache {folder} is damaged ({error}); building it anew.", stacklevel=2
+        f"The text cache {folder} is damaged ({error}); building it again.", stacklevel=2
       )
     return None
 
@@ -219,9 +226,9 @@ def _facts(file: Path) -> tuple[int, str]:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-  """Keeps processes of one machine from building the same cache twice.
+  """Prevents processes of one machine from building the same cache twice.
 
-  Where the file system has no locks they may, which costs time and does no harm.
+  On file systems without locks they may, which costs time but does no harm.
   """
   with contextlib.ExitStack() as stack:
     with contextlib.suppress(ImportError, OSError):

@@ -60,8 +60,8 @@ class FileWarnings:
     self._warn(
       "wrong",
       file,
-      f"byte {found.place:,} (0x{found.value:02x}) is no UTF-8; such bytes are read as U+FFFD, and "
-      "their documents are counted in the run's summary",
+      f"byte {found.place:,} (0x{found.value:02x}) is not UTF-8; such bytes are read as U+FFFD, "
+      "and their documents are counted in the run's summary",
     )
 
   def long_document(self, file: str, place: int) -> None:

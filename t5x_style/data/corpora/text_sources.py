@@ -1,4 +1,4 @@
-"""SeqIO sources of {"text": string} over files as they are, whose iterators can be checkpointed."""
+"""SeqIO sources of {"text": string} over text files; positions in them can be saved."""
 
 from __future__ import annotations
 
@@ -16,33 +16,29 @@ import tensorflow as tf
 from t5x_style.data import python_calls, tf_data
 from t5x_style.data.corpora import text_checks, text_reading
 
-# Raise it when the text that is read of the same files changes, so that no run resumes with it.
+# Increase it when the same files give other text, so that no run resumes with other text.
 VERSION = 2
-# Of a hash that decides which documents are held out; the finest share is one of so many.
+# A hash with so many values decides which lines are held out.
 _BUCKETS = 1_000_000
-# Lines are read some at a time, of about so many bytes: enough to hide the cost of a call, few
-# enough to keep saved positions small, which contain what of them is still to come.
+# Lines are read in blocks of about so many bytes: enough to hide the cost of a call, few enough to
+# keep saved positions small, which contain the rest of a block.
 _BLOCK_BYTES = 65_536
-# Files that are kept open because to find a place in them again takes time. SeqIO reads 16 at once,
-# for every stream and every part of a mixture.
+# Packed files are kept open, up to so many, since finding a place in them again takes time. SeqIO
+# reads 16 at once, for every stream and every part of a mixture.
 _KEPT_OPEN = 512
 
 
 class WholeFiles(seqio.FileDataSource):
-  """One document a file, several where it is long; gzip data is unpacked.
+  """Each file is a document, or several where it is long; gzip data is unpacked.
 
-  Those that are of one file have the same number as "document".
-
-  In shuffled order it draws a permutation of all files that is a function of the seed and is never
-  held in memory, so the state of an iterator is small for millions of files.
+  Documents of one file have the same number "document". The shuffled order of the files is computed
+  from the seed, one file at a time, so saved positions are small even for millions of files.
   """
 
   def __init__(self, files: Mapping[str, Sequence[str]], file_warnings: text_checks.FileWarnings):
-    """Lists files.
-
-    Args:
-      files: of each split.
-      file_warnings: takes what is not read as it is.
+    """Args:
+    files: {split: paths}.
+    file_warnings: warns of text that is not read as it is.
     """
     self._files = {split: list(names) for split, names in files.items()}
     self._warnings = file_warnings
@@ -58,7 +54,7 @@ class WholeFiles(seqio.FileDataSource):
     shard_info: seqio.ShardInfo | None = None,
     **unused: Any,
   ) -> tf.data.Dataset:
-    """The files of `split`, of the share `shard_info`; in sorted order without `shuffle`."""
+    """Returns the documents of a split, or of its share `shard_info`; see seqio.DataSource."""
     del unused
     files = self._files[split]
     last = len(files) - 1
@@ -91,9 +87,9 @@ class WholeFiles(seqio.FileDataSource):
 
 
 class Lines(seqio.FileDataSource):
-  """One document a line, blank lines left out; files are streamed, gzip data is unpacked.
+  """Each line that is not blank is a document; files are streamed, gzip data is unpacked.
 
-  Lines end with a line feed, or a carriage return and a line feed; all else is kept in them.
+  Lines end with a line feed, or a carriage return and a line feed; everything else is kept.
   """
 
   def __init__(
@@ -102,13 +98,11 @@ class Lines(seqio.FileDataSource):
     file_warnings: text_checks.FileWarnings,
     held_out: float | None = None,
   ):
-    """Lists files.
-
-    Args:
-      files: of each split.
-      file_warnings: takes what is not read as it is.
-      held_out: share of all lines that "validation" consists of and "train" goes without, where
-        both are read from the same files. A line's hash decides, so equal lines stay together.
+    """Args:
+    files: {split: paths}.
+    file_warnings: warns of text that is not read as it is.
+    held_out: where both splits have the same files, the share of the lines that belongs to
+      "validation" and not to "train". A hash decides, so equal lines stay together.
     """
     self._held_out = held_out
     self._files = {split: list(names) for split, names in files.items()}
@@ -124,7 +118,7 @@ class Lines(seqio.FileDataSource):
     shard_info: seqio.ShardInfo | None = None,
     **unused: Any,
   ) -> tf.data.Dataset:
-    """The lines of `split`, 16 files at a time; see seqio.FileDataSource."""
+    """Returns the lines of a split, read from 16 files at once; see seqio.FileDataSource."""
     del unused
     files = self._files[split]
     numbers = tf.data.Dataset.range(len(files))
@@ -153,10 +147,10 @@ class Lines(seqio.FileDataSource):
 
 
 class _LineBlocks:
-  """Lines of files, some at a time, each time from a place on that alone decides what is read.
+  """Reads lines of files in blocks; what a block holds depends only on the place it starts at.
 
-  TensorFlow's own reader of lines drops carriage returns wherever they are, and takes gzip data
-  that was cut short for whole.
+  TensorFlow's own reader of lines drops all carriage returns, and does not notice that the end of
+  gzip data is missing.
   """
 
   def __init__(self, file_warnings: text_checks.FileWarnings):
@@ -167,7 +161,7 @@ class _LineBlocks:
     )
 
   def lines(self, files: Sequence[str], number: tf.Tensor) -> tf.data.Dataset:
-    """{"text": string} of the lines of file `number`."""
+    """Returns a dataset of {"text": string}, the lines of file `number`."""
 
     def read(number: np.int64, place: np.int64) -> tuple[np.ndarray, np.int64]:
       lines, after = self.read(files[int(number)], int(place))
@@ -184,7 +178,11 @@ class _LineBlocks:
     return filled.unbatch().map(lambda line: {"text": line})
 
   def read(self, file: str, place: int) -> tuple[list[bytes], int]:
-    """Lines that are not blank from the byte `place` on, none at the end, and where they end."""
+    """Reads a block of lines from byte `place` on.
+
+    Returns:
+      its lines that are not blank, none at the end of the file, and the place after the block.
+    """
     with text_reading.naming(file):
       stream = self._at(file, place)
       lines: list[bytes] = []
@@ -225,4 +223,4 @@ class _LineBlocks:
 
 
 def _not_by_name(file: tf.Tensor) -> tf.data.Dataset:
-  raise NotImplementedError("get_dataset reads files by number: names may be no UTF-8")
+  raise NotImplementedError("get_dataset reads files by number: names may not be UTF-8")

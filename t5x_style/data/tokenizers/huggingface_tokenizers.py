@@ -1,9 +1,9 @@
-"""Tokenizers of Hugging Face (`tokenizer.json`) as vocabularies, with the very ids they have there.
+"""Hugging Face's tokenizers (`tokenizer.json`) as vocabularies.
 
-Inside t5x_style.data id 0 is padding and the sentinels are the highest ids. A tokenizer of others
-may have "!" at 0 (GPT-2), padding at 1 (RoBERTa) or none at all, so its ids are renumbered while
-examples are made, and get their own numbers back when batches are handed to the model:
-t5x_style.data.model_ids. With BERT's and T5's the two are the same.
+Inside t5x_style.data id 0 is padding and the sentinels are the highest ids. A tokenizer may have
+"!" at 0 (GPT-2), padding at 1 (RoBERTa) or no padding. So tokens are renumbered for the objectives,
+and t5x_style.data.tokenizers.model_ids gives the model the tokenizer's own numbers. For BERT's and
+T5's tokenizers the two are the same.
 """
 
 from __future__ import annotations
@@ -24,21 +24,17 @@ from t5x_style.data.tokenizers.base import ExternalVocabulary
 from t5x_style.errors import UserError
 from t5x_style.ranges import SentinelCount, Text
 
-# Documents that are encoded at once, on all cores. It does not change what comes out.
+# How many documents are encoded at once, on all cores. The ids do not depend on it.
 _DOCUMENTS = 16
 
 
 class HuggingFaceVocabulary(ExternalVocabulary):
-  """A tokenizer.json; made by `hf_tokenizer`.
+  """The vocabulary of a tokenizer.json; `hf_tokenizer` creates it.
 
   Attributes:
-    tokenizer: the one of the package tokenizers.
-    model_ids: int32 [vocab_size], the tokenizer's own number of each id in here; -1 for padding
-      where it has none.
-    model_vocab_size: how many numbers the tokenizer has, appended extra ids included.
-    start_id: its number of the token that a decoder begins with.
-    keeps_text: whether a text can be had back from its tokens, spaces and all.
-    byte_level: whether the tokens are made of bytes, as GPT-2's.
+    tokenizer: a tokenizers.Tokenizer.
+    byte_level: whether the tokens consist of bytes, as GPT-2's do.
+    Those of ExternalVocabulary.
   """
 
   def __init__(self, content: str, name: str, tokens: Mapping[str, str | int], extra_ids: int):
@@ -54,14 +50,14 @@ class HuggingFaceVocabulary(ExternalVocabulary):
       )
     super().__init__(len(own) or extra_ids)
     pad, eos = declared.role("pad"), declared.role("eos")
-    pad = None if pad == eos else pad  # Padding that ends documents as well is no padding.
+    pad = None if pad == eos else pad  # A token that also ends documents cannot be padding.
     self.model_ids = _numbering(size, pad, own, extra_ids)
     self.model_vocab_size = size + extra_ids
     self._own = np.zeros(self.model_vocab_size, np.int32)
     real = self.model_ids >= 0
     self._own[self.model_ids[real]] = np.flatnonzero(real)
     self._eos_id, self._unk_id = int(self._own[eos]), None
-    if (unknown := declared.unknown()) not in (None, eos):  # GPT-2 calls its EOS so, and needs none
+    if (unknown := declared.unknown()) not in (None, eos):  # GPT-2 names its EOS, and needs none
       self._unk_id = int(self._own[unknown])
     start = declared.role("start")
     self.start_id: int = next(i for i in (start, pad, eos) if i is not None)
@@ -99,7 +95,7 @@ class HuggingFaceVocabulary(ExternalVocabulary):
     return len(self.model_ids)
 
   def own_ids(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-    """The tokenizer's numbers as ids in here; negative ones are padding."""
+    """Converts the tokenizer's numbers to the ids in here; negative numbers are padding."""
     ids = np.asarray(ids, np.int64)
     inside = (ids >= 0) & (ids < len(self._own))
     return np.where(inside, self._own[np.where(inside, ids, 0)], 0)
@@ -114,13 +110,16 @@ class HuggingFaceVocabulary(ExternalVocabulary):
     return {"sha256": digest, "special_tokens": self._tokens, "start_id": self.start_id}
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """int32 ids of each text, without special tokens around it or in it."""
+    """Returns the int32 ids of each text, without special tokens around it or in it."""
     encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     rows = [np.array(e.ids, np.int32) for e in encoded]
     return [self._own[self._as_text(*both)] for both in zip(rows, texts, strict=True)]
 
   def _as_text(self, row: np.ndarray, text: str) -> np.ndarray:
-    """The tokenizer's numbers of a text, with no special token where one is written out in it."""
+    """Returns the tokenizer's numbers of a text, encoded again if `row` has special tokens.
+
+    A special token that is written out in a text, "[MASK]", is ordinary letters.
+    """
     reserved = self._reserved[row]
     unknown = None if self._unk_id is None else self.model_ids[self._unk_id]
     if not reserved.any() or (
@@ -128,7 +127,7 @@ class HuggingFaceVocabulary(ExternalVocabulary):
     ):
       return row
     row = np.array(self._careful.encode(text, add_special_tokens=False).ids, np.int32)
-    # A token of a single character has no other spelling.
+    # A special token of a single character has no other encoding.
     reserved = self._reserved[row] & (row != unknown)
     return row[~reserved] if unknown is None else np.where(reserved, unknown, row)
 
@@ -138,10 +137,7 @@ class HuggingFaceVocabulary(ExternalVocabulary):
     return tokenizer_json.without_literals(self.tokenizer, self._special.values())
 
   def encode_documents(self, text: tf.Tensor) -> tf.RaggedTensor:
-    """Strings [B] -> int32 [B, n].
-
-    The tokenizers library is no TensorFlow op; tf.data calls back into Python once a batch.
-    """
+    """Encodes strings [B] as int32 [B, (n)], with one call of Python for the batch."""
 
     def encode(texts):
       ids = self.encode_batch([t.decode() for t in texts])
@@ -191,7 +187,7 @@ class HuggingFaceVocabulary(ExternalVocabulary):
     return _remade, (self._content, self.name, self._tokens, self._extra_ids, self.borrowed)
 
   def _piece_bytes(self, settings: Mapping[str, Any]) -> list[bytes]:
-    """What the ids stand for, [V], appended ids left empty."""
+    """Returns the text that each id stands for, [V]; appended ids are empty."""
     added = set(self.tokenizer.get_added_tokens_decoder())
     pieces = {i: p for p, i in self.tokenizer.get_vocab(with_added_tokens=True).items()}
     to_bytes = piece_reader(settings)
@@ -208,22 +204,22 @@ def hf_tokenizer(
   specials_from_extra_ids: Sequence[Text] = (),
   special_tokens: Mapping[Text, Text] | None = None,
 ) -> HuggingFaceVocabulary:
-  """The vocabulary of a tokenizer.json; the model needs as many rows as the tokenizer has tokens.
+  """Returns the vocabulary of a tokenizer.json; a model needs a row for each of its tokens.
 
-  Which tokens are padding, EOS, [CLS] ... is read from tokenizer_config.json beside it, then from
-  the special tokens in the file itself. The end of a document is its EOS or, in want of one, its
-  [SEP]. A decoder starts with config.json's decoder_start_token_id, else BOS, padding or EOS.
+  tokenizer_config.json beside it says which tokens are padding, EOS, [CLS] ..., else the special
+  tokens in the file itself do. Documents end with EOS or, where there is none, with [SEP]. Decoders
+  start with config.json's decoder_start_token_id, else with BOS, padding or EOS.
 
   Args:
-    path: the file, or the folder it is in; also gs://...
+    path: the file or its folder; also gs://...
     extra_ids: sentinels to append where the tokenizer has none; sentinel k is vocab_size - 1 - k.
-    specials_from_extra_ids: special tokens the file lacks, as of vocabularies.sentencepiece.
-    special_tokens: what the files do not say or what is to be otherwise: {"eos": "<|end|>",
-      "pad": ..., "start": ..., "[MASK]": "<mask>", "[R]": "<denoise>"}.
+    specials_from_extra_ids: special tokens the file lacks; see vocabularies.sentencepiece.
+    special_tokens: overrides what the files say: {"eos": "<|end|>", "pad": ..., "start": ...,
+      "[MASK]": "<mask>", "[R]": "<denoise>"}.
 
   Raises:
-    UserError: the package tokenizers is not installed, or there is no such file, or it is no
-      tokenizer, or cannot encode every text, or a token is not known.
+    UserError: the package tokenizers is not installed, the file does not exist, is not a tokenizer
+      or cannot encode every text, or a token is unknown.
   """
   file = os.path.expanduser(path)
   if tf.io.gfile.isdir(file):
@@ -246,10 +242,10 @@ def _remade(content, name, tokens, extra_ids, borrowed):
 
 
 def _numbering(size: int, pad: int | None, own: Sequence[int], extra: int) -> np.ndarray:
-  """The tokenizer's numbers in the order of the ids in here, int32 [V].
+  """Returns the tokenizer's numbers in the order of the ids in here, int32 [V].
 
-  pad 1 of 4 tokens:           [1, 0, 2, 3]       0 and padding change places
-  no padding, 2 extra ids:     [-1, 1, 2, 3, 0, 4, 5]
+  pad is 1, of 4 tokens:       [1, 0, 2, 3]            0 and padding change places
+  no padding, 2 extra ids:     [-1, 1, 2, 3, 0, 4, 5]  0 moves to the end
   """
   kept = set(own)
   rest = [i for i in range(size) if i not in kept]
@@ -263,20 +259,20 @@ def _numbering(size: int, pad: int | None, own: Sequence[int], extra: int) -> np
 
 @functools.cache
 def _byte_of() -> dict[str, int]:
-  """GPT-2's characters for bytes: printable ones are themselves, the others follow from U+0100."""
+  """Returns GPT-2's characters for bytes: printable bytes are themselves, others from U+0100 on."""
   printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
   others = [b for b in range(256) if b not in printable]
   return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
 def is_byte_level(settings: Mapping[str, Any]) -> bool:
-  """Whether a tokenizer.json's tokens are made of bytes."""
+  """Whether the tokens of a tokenizer.json consist of bytes."""
   steps = json.dumps([settings.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")])
   return '"type": "ByteLevel"' in steps
 
 
 def piece_reader(settings: Mapping[str, Any]) -> Callable[[str], bytes]:
-  """How a piece of the model is read as bytes; a space stands before each word of WordPiece."""
+  """Returns a function from a token to its bytes; words of WordPiece get a space in front."""
   model = settings["model"]
   if model["type"] == "WordPiece":
     prefix = model.get("continuing_subword_prefix", "##")

@@ -1,7 +1,7 @@
-"""The door between the ids that examples are made of and those a model has rows for.
+"""Maps the ids in here, of which 0 is padding, to those of the model, and back.
 
-Inside t5x_style.data id 0 is padding. Where a tokenizer of others numbers its tokens differently,
-batches get its numbers here, and the features that tell padding apart without looking at ids:
+They differ where a vocabulary of another library numbers its tokens differently. Batches then get
+its numbers, and segment ids, since padding can no longer be recognised by its id:
 
     in here      decoder_target_tokens  [[5, 6, 1, 0]]   decoder_input_tokens  [[0, 5, 6, 0]]
     RoBERTa-like decoder_target_tokens  [[5, 6, 0, 1]]   decoder_input_tokens  [[2, 5, 6, 1]]
@@ -24,7 +24,7 @@ Features = dict[str, tf.Tensor]
 
 
 class SpecialIds(NamedTuple):
-  """The model's ids that decoding needs."""
+  """The model's ids of padding and of the end and the start of a sequence."""
 
   pad: int  # -1 where the vocabulary has none
   eos: int
@@ -32,11 +32,12 @@ class SpecialIds(NamedTuple):
 
 
 def renumbers(vocabulary: seqio.Vocabulary) -> bool:
-  """Whether a model's ids are others than those in here."""
+  """Whether the model's ids differ from those in here."""
   return isinstance(vocabulary, ExternalVocabulary) and vocabulary.renumbered
 
 
 def special_ids(vocabulary: seqio.Vocabulary) -> SpecialIds:
+  """Returns the model's ids that decoding needs."""
   if not isinstance(vocabulary, ExternalVocabulary):
     return SpecialIds(0, 1 if vocabulary.eos_id is None else vocabulary.eos_id, 0)
   numbers = vocabulary.model_ids
@@ -44,14 +45,14 @@ def special_ids(vocabulary: seqio.Vocabulary) -> SpecialIds:
 
 
 def vocab_size(vocabulary: seqio.Vocabulary) -> int:
-  """How many ids a model may be fed."""
+  """Returns how many ids the model may get, and so the rows of its embedding."""
   if isinstance(vocabulary, ExternalVocabulary):
     return vocabulary.model_vocab_size
   return vocabulary.vocab_size
 
 
 def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray | None:
-  """`token_text.token_bytes` by the model's ids; None where tokens do not keep the text."""
+  """`token_text.token_bytes` of the model's ids; None where tokens do not keep the text."""
   sizes = token_text.token_bytes(vocabulary)
   if not isinstance(vocabulary, ExternalVocabulary):
     return sizes
@@ -64,7 +65,7 @@ def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray | None:
 
 
 def from_model(ids: np.ndarray, vocabulary: seqio.Vocabulary) -> np.ndarray:
-  """A model's ids as those in here."""
+  """Converts the model's ids to those in here."""
   if isinstance(vocabulary, ExternalVocabulary):
     return vocabulary.own_ids(ids)
   return ids
@@ -72,12 +73,12 @@ def from_model(ids: np.ndarray, vocabulary: seqio.Vocabulary) -> np.ndarray:
 
 @tf_data.as_written
 def to_model(batches: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
-  """Batches of model features with the model's ids; the same where these are those in here."""
+  """Converts batches of model features to the model's ids, where these differ."""
   if not renumbers(vocabulary):
     return batches
   special = special_ids(vocabulary)
   numbers = tf.constant(vocabulary.model_ids)
-  # In want of a token for padding any will do: the features beside it hide it.
+  # Without a padding token use id 0: segment ids mask it.
   pad = max(special.pad, 0)
 
   def convert(batch: Features) -> Features:

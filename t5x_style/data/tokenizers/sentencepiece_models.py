@@ -1,4 +1,4 @@
-"""SentencePiece models, read so that no text becomes one of their special pieces."""
+"""Loads SentencePiece models so that no text becomes one of their special pieces."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from t5x_style.errors import UserError
 
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 SPACE = "\u2581"  # how most models write a space
-_LOADING = threading.Lock()  # SentencePiece is not to load on several threads at once.
+_LOADING = threading.Lock()  # SentencePiece must not load models on several threads at once.
 
 
 @functools.lru_cache(maxsize=4)
 def parse(content: bytes) -> sentencepiece_model_pb2.ModelProto:
+  """Returns the protocol buffer of a model file's content; callers must not change it."""
   return sentencepiece_model_pb2.ModelProto.FromString(content)
 
 
 def check(file: str, content: bytes) -> None:
-  """Raises UserError unless it is a model that can be used here."""
+  """UserError unless the content of the file is a model that can be used here."""
   try:
     model = sentencepiece_model_pb2.ModelProto.FromString(content)
   except DecodeError:
@@ -55,7 +56,7 @@ def check(file: str, content: bytes) -> None:
 
 
 def own_sentinels(content: bytes) -> int:
-  """How many sentinels a model ends with: "<extra_id_1>", "<extra_id_0>" are two."""
+  """Returns how many sentinels a model ends with: "<extra_id_1>", "<extra_id_0>" are two."""
   count = 0
   for piece in reversed(parse(content).pieces):
     if piece.piece.removeprefix(SPACE) != f"<extra_id_{count}>":
@@ -65,20 +66,20 @@ def own_sentinels(content: bytes) -> int:
 
 
 class Model(NamedTuple):
-  """What SeqIO's vocabulary asks of its model."""
+  """What SeqIO's vocabulary needs from its model."""
 
   tokenizer: SentencePieceProcessor
   sp_model: bytes
 
 
 def load(content: bytes, appended: int, reserved: tuple[str, ...]) -> Model:
-  """A model with sentinels appended, whose special pieces are found in no text.
+  """Loads a model, appends sentinels, and makes its special pieces occur in no text.
 
   Args:
     content: of the file.
     appended: how many sentinels; sentinel 0 is the last piece.
-    reserved: names of pieces that stand for no text even where the model's author defined them as
-      symbols, which are found in it.
+    reserved: names of pieces that are special even where the model's author defined them as user
+      symbols, which would occur in texts.
   """
   with _LOADING:
     return _load(content, appended, reserved)
@@ -101,5 +102,5 @@ def _load(content: bytes, appended: int, reserved: tuple[str, ...]) -> Model:
 
 
 def byte_pieces(content: bytes) -> int:
-  """How many of the 256 bytes a model has a piece for."""
+  """Returns for how many of the 256 bytes a model has a piece."""
   return sum(piece.type == _PIECE.BYTE for piece in parse(content).pieces)

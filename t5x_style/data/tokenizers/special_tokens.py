@@ -21,10 +21,9 @@ _MARKUP = re.compile(r"\[[A-Za-z0-9_]+\]|<[^<>\s]+>")
 
 
 def special_id(vocabulary: seqio.Vocabulary, token: str) -> int:
-  """The id of a special token such as "[MASK]".
+  """Returns the id of a special token such as "[MASK]".
 
-  Only what the model declares to be special counts: an ordinary piece that happens to be spelt
-  the same would come out of the text as well.
+  The model has to declare it special: an ordinary piece of that name would also occur in texts.
 
   Raises:
     UserError: the vocabulary has no such special token.
@@ -56,12 +55,12 @@ def special_id(vocabulary: seqio.Vocabulary, token: str) -> int:
 
 
 def sentinel_ids(vocabulary: seqio.Vocabulary) -> np.ndarray:
-  """The ids of all sentinels, int32 [extra_ids], in order: [8319, 8318, ...]."""
+  """Returns the ids of all sentinels in order, int32 [extra_ids]: [8319, 8318, ...]."""
   return vocabulary.vocab_size - 1 - np.arange(vocabulary.extra_ids, dtype=np.int32)
 
 
 def marks(vocabulary: seqio.Vocabulary) -> dict[int, str]:
-  """{id: how it is shown} of the ids that stand for no text; padding is shown as nothing."""
+  """Returns {id: how it is shown} for the ids that stand for no text; padding is shown as ""."""
   found = {0: "", 1: "</s>", 2: "<unk>"}
   if isinstance(vocabulary, ExternalVocabulary):
     found = dict(vocabulary.special_marks)

@@ -17,7 +17,7 @@ _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 
 
 def id_bytes(vocabulary: seqio.Vocabulary) -> list[bytes]:
-  """What each id is shown as, [V]."""
+  """Returns the bytes that each id is shown as, [V]."""
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     table = [
       bytes([int(p.piece[1:-1], 16)])
@@ -41,10 +41,10 @@ def id_bytes(vocabulary: seqio.Vocabulary) -> list[bytes]:
 
 
 def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray:
-  """How many UTF-8 bytes of text each id stands for, int32 [V].
+  """Returns how many UTF-8 bytes of text each id stands for, int32 [V].
 
-  Zero for padding, EOS, UNK, special tokens and sentinels. For models that put a space in front
-  of the text (T5's own) the first token of a document counts that space as well.
+  It is 0 for padding, EOS, UNK, special tokens and sentinels. Models that put a space in front of
+  the text (T5's own) count it in the first token of a document.
   """
   special = marks(vocabulary)
   sizes = [0 if i in special else len(b) for i, b in enumerate(id_bytes(vocabulary))]
@@ -52,15 +52,15 @@ def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray:
 
 
 def ordinary_ids(vocabulary: seqio.Vocabulary) -> np.ndarray:
-  """int32 [K]: the ids that stand for text; no padding, EOS, UNK, special piece or sentinel."""
+  """Returns the ids that stand for text, int32 [K]: not padding, EOS, UNK, special or sentinel."""
   return np.flatnonzero(token_bytes(vocabulary) > 0).astype(np.int32)
 
 
 def decode_visible(vocabulary: seqio.Vocabulary, ids: Iterable[int]) -> str:
-  """The text of `ids` with nothing hidden but padding: "def <extra_id_0>(x):</s>", "a [MASK] b".
+  """Returns the text of `ids`, without padding only: "def <extra_id_0>(x):</s>", "a [MASK] b".
 
-  SeqIO's decode stops at EOS, says ⁇ for sentinels or drops them, and drops special tokens. Bytes
-  that are no UTF-8, as in the middle of a character, show as U+FFFD.
+  SeqIO's decode stops at EOS, drops special tokens, and drops sentinels or shows ⁇ for them. Bytes
+  that are not UTF-8, as in the middle of a character, are shown as U+FFFD.
   """
   table = id_bytes(vocabulary)
   unknown = b"<unk>"

@@ -1,4 +1,4 @@
-"""tokenizer.json files: opened, checked that every text can be encoded, special tokens found."""
+"""Opens tokenizer.json files, checks that they can encode every text, finds special tokens."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import tensorflow as tf
 
 from t5x_style.errors import UserError
 
-# What the objectives here call a token, and what tokenizer_config.json does.
+# {name in the objectives here: name in tokenizer_config.json}.
 _DECLARED = {"[CLS]": "cls_token", "[SEP]": "sep_token", "[MASK]": "mask_token"}
 _ROLES = {"pad": "pad_token", "eos": "eos_token", "unk": "unk_token", "start": "bos_token"}
-# Special tokens of tokenizer.json that mean it where no file beside it says which one does.
+# The usual tokens of a role, for a tokenizer.json without files beside it.
 _USUAL = {
   "pad": ("[PAD]", "<pad>"),
   "eos": ("</s>", "<|endoftext|>", "<|end_of_text|>", "[SEP]"),
@@ -26,20 +26,24 @@ _USUAL = {
   "[MASK]": ("[MASK]", "<mask>"),
 }
 _SENTINEL = re.compile("\u2581?<extra_id_(\\d+)>")
-# How the "model" of each kind says what becomes of text that it has no token for.
+# The setting of a model that names its unknown token; "unk_token" where it is not listed.
 _UNKNOWN_SETTING = {"Unigram": '"unk_id"'}
-# Words longer than any model's limit, of which WordPiece makes one unknown token.
+# A word longer than any model's limit, which WordPiece replaces by the unknown token.
 _LONG_WORD = "a" * 1000
 
 
 def load(content: str, name: str) -> tuple[Any, dict[str, Any]]:
-  """The tokenizer of the package tokenizers, and the settings that the file consists of.
+  """Returns a tokenizers.Tokenizer and the settings of the file.
 
-  It never cuts or pads, nor finds special tokens in text.
+  The tokenizer does not truncate or pad, and finds no special tokens in text.
+
+  Args:
+    content: of the file.
+    name: of the file, for messages.
 
   Raises:
-    UserError: the package is not installed, or the content is no tokenizer, or there is text that
-      it cannot encode.
+    UserError: the package tokenizers is not installed, the content is not a tokenizer, or it cannot
+      encode every text.
   """
   try:
     import tokenizers
@@ -63,8 +67,10 @@ def load(content: str, name: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _check_every_text(tokenizer: Any, name: str, kind: str) -> None:
-  """Raises UserError where the tokenizer fails at some text, as one without a token for unknown
-  characters does, which would end a run at the first document that has such a character."""
+  """UserError where the tokenizer fails at some text.
+
+  A tokenizer without an unknown token does; it would end a run at the first unknown character.
+  """
   texts = ["", *_characters(), _LONG_WORD]
   texts += [f"a {text} b" for text in texts]
   try:
@@ -79,6 +85,7 @@ def _check_every_text(tokenizer: Any, name: str, kind: str) -> None:
 
 
 def _first_failing(tokenizer: Any, texts: Iterable[str]) -> str:
+  """Shows the first text that the tokenizer cannot encode."""
   for text in texts:
     try:
       tokenizer.encode(text, add_special_tokens=False)
@@ -88,7 +95,7 @@ def _first_failing(tokenizer: Any, texts: Iterable[str]) -> str:
 
 
 def _characters() -> Iterator[str]:
-  """Characters of nearly all scripts: a tokenizer does not know some of them, or knows all."""
+  """Yields characters of nearly all scripts; tokenizers that know all of these know every one."""
   yield from map(chr, range(0x20, 0x7F))
   for code in range(0xA1, 0x20000, 37):
     if unicodedata.category(chr(code))[0] in "LNPS":
@@ -96,7 +103,7 @@ def _characters() -> Iterator[str]:
 
 
 def keep_out_of_text(tokenizer: Any, special: Iterable[int]) -> None:
-  """Makes those of the added tokens special that are so by their role, so that no text has them."""
+  """Declares the added tokens among `special` special, so that they occur in no text."""
   added = tokenizer.get_added_tokens_decoder()
   changed = [added[i] for i in special if i in added and not added[i].special]
   for token in changed:
@@ -105,10 +112,10 @@ def keep_out_of_text(tokenizer: Any, special: Iterable[int]) -> None:
 
 
 def without_literals(tokenizer: Any, tokens: Iterable[str]) -> Any:
-  """The same tokenizer for texts in which special tokens are written out.
+  """Returns the same tokenizer for texts in which special tokens are written out.
 
-  Where the model itself has a token "</s>", it would make it of these letters in a text. In here
-  such a text is cut after its first character, so that it is read as ordinary letters.
+  A model that has the token "</s>" would use it for these letters in a text. This one cuts such
+  letters after the first one, so that they are encoded as ordinary letters.
   """
   import tokenizers
   from tokenizers import pre_tokenizers
@@ -124,10 +131,10 @@ def without_literals(tokenizer: Any, tokens: Iterable[str]) -> Any:
 
 
 class SpecialTokens:
-  """Which tokens of a tokenizer are special, and for what.
+  """The special tokens of a tokenizer and their roles.
 
   Attributes:
-    special: {number: token} of all that are.
+    special: {number: token} of all special tokens.
   """
 
   def __init__(
@@ -150,7 +157,7 @@ class SpecialTokens:
         self.special.setdefault(i, tokenizer.id_to_token(i))
 
   def role(self, role: str) -> int | None:
-    """The number of the token for a role or for a name of the objectives."""
+    """Returns the number of the token for a role ("eos") or a name in the objectives ("[MASK]")."""
     if role in self._tokens:
       return self._known(role, self._tokens[role])
     if role == "eos" and "[SEP]" in self._tokens:
@@ -167,6 +174,7 @@ class SpecialTokens:
     return None
 
   def unknown(self) -> int | None:
+    """Returns the number of the unknown token, or None."""
     if "unk" in self._tokens:
       return self._known("unk", self._tokens["unk"])
     if self._model.get("unk_token"):
@@ -174,7 +182,7 @@ class SpecialTokens:
     return self._model.get("unk_id")
 
   def named(self) -> dict[str, int]:
-    """{name: number} of all that objectives may ask for."""
+    """Returns {name: number} of all special tokens that objectives may use."""
     named = {token: i for i, token in self.special.items()}
     for name in (*_DECLARED, *(k for k in self._tokens if k.startswith("["))):
       if (i := self.role(name)) is not None:
@@ -183,7 +191,7 @@ class SpecialTokens:
     return named
 
   def sentinels(self) -> list[int]:
-    """The numbers of <extra_id_0>, <extra_id_1> ..."""
+    """Returns the numbers of <extra_id_0>, <extra_id_1> ..."""
     found = {}
     for token, i in self._tokenizer.get_vocab(with_added_tokens=True).items():
       if match := _SENTINEL.fullmatch(token):
@@ -193,6 +201,7 @@ class SpecialTokens:
     return [found[k] for k in range(len(found)) if k in found]
 
   def _known(self, role: str, token: str | int) -> int:
+    """Returns the number of a token; UserError where the tokenizer does not have it."""
     if isinstance(token, int):
       i = token if 0 <= token < self._size else None
     else:
@@ -206,7 +215,10 @@ class SpecialTokens:
 
 
 def _warn_of_other_numbers(name: str, declared: Iterable[Any], tokenizer: Any) -> None:
-  """Added tokens get the numbers after the last one, whatever the file says; as in transformers."""
+  """Warns where the file gives added tokens other numbers than the library does.
+
+  The library, and so transformers, numbers added tokens from the model's last number on.
+  """
   others = [
     f"{token['content']!r} is {tokenizer.token_to_id(token['content'])}, not {token['id']}"
     for token in declared
@@ -222,10 +234,10 @@ def _warn_of_other_numbers(name: str, declared: Iterable[Any], tokenizer: Any) -
 
 
 def declared_beside(folder: str) -> dict[str, str | int]:
-  """{role: token or its number} by the files beside a tokenizer.json.
+  """Returns {role: token or its number} as declared by the files beside a tokenizer.json.
 
   Raises:
-    UserError: one of them is not what it should be.
+    UserError: one of the files is not JSON, or a token in it is not a text.
   """
   settings: dict[str, Any] = {}
   for name in ("special_tokens_map.json", "tokenizer_config.json", "config.json"):

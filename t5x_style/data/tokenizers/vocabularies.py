@@ -26,11 +26,11 @@ _RESERVED = (*SPECIAL_TOKENS, "[NLU]", "[NLG]", "[S2S]")
 
 
 class SentencePieceVocabulary(SpecialsFromExtraIds, seqio.SentencePieceVocabulary):
-  """SeqIO's, with special tokens from the extra ids where the model has none.
+  """SeqIO's SentencePiece vocabulary; extra ids can be special tokens that the model lacks.
 
-  In SeqIO's a text " <extra_id_0>" is the sentinel; here no text becomes a sentinel or one of the
-  special tokens of the objectives. Where the last pieces of the model are sentinels, as mT5's are
-  (Xue et al. 2020), they are the extra ids, and none are appended.
+  In SeqIO's the text " <extra_id_0>" is a sentinel; here no text becomes a sentinel or a special
+  token of the objectives. Where the last pieces of the model are sentinels, as in mT5 (Xue et al.
+  2020), they are the extra ids, and none are appended.
   """
 
   _model: Any
@@ -53,7 +53,7 @@ class SentencePieceVocabulary(SpecialsFromExtraIds, seqio.SentencePieceVocabular
 
 
 class ByteVocabulary(SpecialsFromExtraIds, seqio.ByteVocabulary):
-  """SeqIO's (ByT5, Xue et al. 2021), with special tokens from the extra ids."""
+  """SeqIO's byte vocabulary (ByT5, Xue et al. 2021); extra ids can be special tokens."""
 
   @property
   def vocab_size(self) -> int:
@@ -70,18 +70,18 @@ def sentencepiece(
   extra_ids: SentinelCount = 128,
   specials_from_extra_ids: Sequence[Text] = (),
 ) -> SentencePieceVocabulary:
-  """A SentencePiece vocabulary; ids are those of the file, the extra ids follow.
+  """Returns a SentencePiece vocabulary: the ids of the file, then the extra ids.
 
   Args:
-    path: a file, also gs://..., or the bare name of one that comes with the package.
+    path: a file, also gs://..., or the name of one that comes with the package.
     extra_ids: sentinels after the file's ids; sentinel k is vocab_size - 1 - k. 0 where the file
-      has sentinels of its own.
-    specials_from_extra_ids: special tokens the file lacks, e.g. ("[MASK]",). The first takes the
-      lowest extra id, and so on; as many sentinels fewer are left. Other names may be given too.
+      has its own sentinels.
+    specials_from_extra_ids: special tokens that the file lacks, of any name, e.g. ("[MASK]",). They
+      take the lowest extra ids, and so many sentinels less are left.
 
   Raises:
-    UserError: there is no such file, or it is not a SentencePiece model, or padding, EOS and UNK
-      are not 0, 1 and 2, or it has sentinels of its own and `extra_ids` is not 0.
+    UserError: the file does not exist or is not a SentencePiece model, padding, EOS and UNK are not
+      0, 1 and 2, or it has its own sentinels and `extra_ids` is not 0.
   """
   file = _find(path)
   sentencepiece_models.check(file, _read(file))
@@ -93,14 +93,14 @@ def sentencepiece(
 def byte_vocabulary(
   extra_ids: SentinelCount = 128, specials_from_extra_ids: Sequence[Text] = ()
 ) -> ByteVocabulary:
-  """UTF-8 bytes as ids 3 to 258. Its special tokens can only come from the extra ids."""
+  """Returns a vocabulary of UTF-8 bytes, ids 3 to 258; special tokens can only be extra ids."""
   vocabulary = ByteVocabulary(extra_ids)
   vocabulary.borrow(specials_from_extra_ids)
   return vocabulary
 
 
 def identity(vocabulary: seqio.Vocabulary) -> dict[str, Any]:
-  """What makes it the same vocabulary, for the identity of a run; the file may have moved."""
+  """Returns what identifies a vocabulary in the identity of a run; the file may be moved."""
   facts: dict[str, Any] = {
     "name": name_of(vocabulary),
     "vocab_size": vocabulary.vocab_size,

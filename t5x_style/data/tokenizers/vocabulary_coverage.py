@@ -1,4 +1,4 @@
-"""How much of a text its vocabulary cannot spell: what becomes the unknown token, or nothing."""
+"""Measures how much of a text a vocabulary cannot spell, which is unknown to a model or lost."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from t5x_style.data import tasks
 from t5x_style.data.tokenizers import sentencepiece_models, vocabulary_training
 from t5x_style.data.tokenizers.huggingface_tokenizers import HuggingFaceVocabulary, piece_reader
 
-# What is looked at before training: as many documents, or as many characters in all, and the
-# beginning and the middle of long ones.
+# Measured before training: so many documents, or so many characters in total; of long documents the
+# beginning and the middle.
 _DOCUMENTS, _CHARACTERS, _EXCERPT = 1000, 100_000, 4000
 _SHARE_TO_WARN_OF = 0.01
 _EXAMPLES, _EXAMPLE_LENGTH = 5, 16
@@ -29,15 +29,15 @@ Missing = tuple[str, int, bool]
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-  """How a vocabulary covers some documents. Normalisation, as to lower case, loses nothing here.
+  """How much of some documents a vocabulary covers. Normalisation, as to lower case, is no loss.
 
   Attributes:
-    documents: how many there were.
-    unit: what is counted, "characters", or "bytes" for byte-level tokenizers.
-    total: of them there were so many.
-    unknown: so many become the unknown token.
-    dropped: so many become nothing.
-    examples: the most frequent of both.
+    documents: how many were measured.
+    unit: "characters", or "bytes" for byte-level tokenizers.
+    total: units of the documents.
+    unknown: units that become the unknown token.
+    dropped: units that become no token.
+    examples: the most frequent texts of both kinds.
   """
 
   documents: int
@@ -49,10 +49,11 @@ class Coverage:
 
   @property
   def share(self) -> float:
+    """The share of the text that is not covered."""
     return (self.unknown + self.dropped) / max(self.total, 1)
 
   def remark(self) -> str:
-    """In words; "" where all is covered."""
+    """Says what is not covered; "" where everything is."""
     if not self.share:
       return ""
     examples = ", ".join(map(repr, self.examples))
@@ -64,7 +65,7 @@ class Coverage:
     )
 
   def warning(self, name: str) -> str:
-    """What to say before training with the vocabulary `name`; "" where it serves the text."""
+    """Returns a warning against the vocabulary `name`; "" where it covers enough of the text."""
     if self.share <= _SHARE_TO_WARN_OF:
       return ""
     return (
@@ -75,7 +76,7 @@ class Coverage:
 
 
 def measure_tasks(parts: Sequence[seqio.Task], vocabulary: seqio.Vocabulary) -> Coverage | None:
-  """Measures the first documents of tasks; None where their text or vocabulary is not known."""
+  """Measures the first documents of tasks; None where their text cannot be taken or measured."""
   if _covers_everything(vocabulary):
     return Coverage(0, "characters", 0, 0, 0, ())
   sources: dict[int, tuple[tf.data.Dataset, Sequence[str]]] = {}
@@ -95,7 +96,7 @@ def measure_tasks(parts: Sequence[seqio.Task], vocabulary: seqio.Vocabulary) -> 
 
 
 def measure_texts(vocabulary: seqio.Vocabulary, texts: Sequence[str]) -> Coverage | None:
-  """How the vocabulary covers the texts; None where that cannot be told."""
+  """Measures texts; None where it is not known how the vocabulary encodes."""
   unit, total = "characters", sum(map(len, texts))
   if isinstance(vocabulary, HuggingFaceVocabulary):
     missing = _huggingface(vocabulary, texts)
@@ -142,7 +143,7 @@ def _sentencepiece(
 def _huggingface(vocabulary: HuggingFaceVocabulary, texts: Iterable[str]) -> Iterator[Missing]:
   tokenizer, settings = vocabulary.tokenizer, vocabulary.settings
   model = settings["model"]
-  # Added tokens are found before anything else; those that are special are ordinary text here.
+  # Added tokens are found before anything else; special ones are ordinary text here.
   added = [t.content for t in tokenizer.get_added_tokens_decoder().values() if not t.special]
   cut = re.compile("|".join(map(re.escape, sorted(added, key=len, reverse=True))) or r"(?!)")
   words: collections.Counter[str] = collections.Counter()
@@ -158,7 +159,7 @@ def _huggingface(vocabulary: HuggingFaceVocabulary, texts: Iterable[str]) -> Ite
         ("", (len(part), len(part))),
       ]:
         words[word] += 1
-        if gap := part[end:begin].strip():  # A pre-tokenizer may drop more than spaces.
+        if gap := part[end:begin].strip():  # Pre-tokenizers may drop more than spaces.
           yield gap, len(gap), True
         end = stop
   to_bytes = piece_reader(settings)
@@ -171,7 +172,7 @@ def _huggingface(vocabulary: HuggingFaceVocabulary, texts: Iterable[str]) -> Ite
 
 
 def _of_bpe(model: Mapping[str, Any]) -> Callable[[str], Iterator[str]]:
-  """Finds the characters of a word that BPE has no symbol for."""
+  """Returns a function that yields the parts of a word for which BPE has no symbol."""
   vocab = model["vocab"]
   prefix = model.get("continuing_subword_prefix") or ""
   suffix = model.get("end_of_word_suffix") or ""
@@ -194,7 +195,7 @@ def _of_bpe(model: Mapping[str, Any]) -> Callable[[str], Iterator[str]]:
 
 
 def _of_model(tokenizer: Any, model: Mapping[str, Any]) -> Callable[[str], Iterator[str]]:
-  """Finds the parts of a word that become the model's unknown token."""
+  """Returns a function that yields the parts of a word that become the unknown token."""
   unknown = model.get("unk_id")
   if unknown is None:
     unknown = tokenizer.token_to_id(model.get("unk_token") or "")
@@ -210,9 +211,9 @@ def _of_model(tokenizer: Any, model: Mapping[str, Any]) -> Callable[[str], Itera
 
 
 def _first(documents: tf.data.Dataset, features: Sequence[str], limit: int) -> Iterator[str]:
-  """Excerpts of the first documents, `limit` characters in all or a little more."""
+  """Yields excerpts of the first documents, about `limit` characters in total."""
   size = 0
-  with contextlib.suppress(tf.errors.OpError):  # Training reads it again, and says what is wrong.
+  with contextlib.suppress(tf.errors.OpError):  # Training reads them again and raises the error.
     for document in documents.take(_DOCUMENTS).as_numpy_iterator():
       for content in (document[name] for name in features if document.get(name)):
         text = content.decode("utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""Trains SentencePiece vocabularies that give back every text exactly, code included."""
+"""Trains SentencePiece vocabularies that restore every text exactly, code included."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ from t5x_style.data.tokenizers.special_tokens import SPECIAL_TOKENS
 from t5x_style.errors import UserError
 
 _ORDINARY = sentencepiece_model_pb2.ModelProto.SentencePiece.NORMAL
-_LONGEST_RUN = 48  # spaces; the deepest that lines of code are commonly indented or aligned
-_CHUNK = 4000  # characters; the trainer takes sentences, of which documents are too long
-# Any normalisation rule would do; see _finish.
+_LONGEST_RUN = 48  # spaces; code is seldom indented or aligned deeper
+_CHUNK = 4000  # characters; the trainer expects sentences, and documents are too long
+# Some normalisation rule, whichever; see _finish.
 _RULE = ("\ue000", "\ue001")
-_THREADS = 4  # part of the result: sums are rounded per thread
+_THREADS = 4  # the result depends on it: sums are rounded per thread
 
 
 def train(documents: Iterable[str], vocab_size: int = 8192) -> bytes:
-  """A unigram model (Kudo 2018) as the content of a .model file; the same for the same documents.
+  """Trains a unigram model (Kudo 2018) and returns the content of its .model file.
 
   Padding is 0, EOS 1, UNK 2, then come the special tokens of the objectives and the 256 bytes,
-  which spell what no piece covers: nothing is ever unknown. Text is not normalised: runs of spaces,
-  tabs and line ends are pieces or bytes like any other. Digits stand alone. Every run of up to 48
-  spaces is one piece, so indentation is spelt in one way. Special tokens are control pieces: the
-  letters "[MASK]" in a text do not become the token.
+  which spell what no piece covers, so nothing is unknown. Text is not normalised: spaces, tabs and
+  line ends are pieces or bytes like other characters. Each digit is its own piece. Every run of up
+  to 48 spaces is one piece, so that indentation has one spelling. Special tokens are control
+  pieces: the letters "[MASK]" in a text do not become the token.
 
-  SentencePiece writes a space as U+2581 and gives back U+2581 as a space. That is undone in the
-  finished model, whose pieces hold spaces as they are, so that U+2581 survives too.
+  SentencePiece writes a space as U+2581 and decodes every U+2581 as a space. The finished model has
+  spaces in its pieces instead, so that U+2581 is restored too.
 
   Args:
-    documents: held in memory in the course of training, some 15 times their size.
-    vocab_size: pieces in all.
+    documents: training needs about 15 times their size of memory. The same documents give the same
+      model.
+    vocab_size: total number of pieces.
 
   Raises:
-    UserError: the text is too small for so many pieces, or vocab_size for what is always there.
+    UserError: the text is too small for so many pieces, or vocab_size is below the fixed pieces.
   """
   model = io.BytesIO()
   try:
@@ -78,7 +79,7 @@ def train(documents: Iterable[str], vocab_size: int = 8192) -> bytes:
 
 @dataclasses.dataclass
 class Fit:
-  """How a vocabulary serves some documents; `exact` of them come back from their ids unchanged."""
+  """How a vocabulary encodes some documents; `exact` of them are restored unchanged."""
 
   documents: int = 0
   text_bytes: int = 0
@@ -91,7 +92,7 @@ class Fit:
 
 
 def measure(vocabulary: seqio.Vocabulary, documents: Iterable[str]) -> Fit:
-  """Encodes and decodes every document."""
+  """Encodes and decodes every document and returns the counts."""
   fit = Fit()
   for document in documents:
     ids = vocabulary.encode(document)
@@ -103,22 +104,22 @@ def measure(vocabulary: seqio.Vocabulary, documents: Iterable[str]) -> Fit:
 
 
 def texts(source: seqio.DataSource, split: str, most_bytes: int) -> Iterator[str]:
-  """Documents of a source of {"text": string} in a mixed order, about `most_bytes` of them."""
+  """Yields shuffled documents of a source of {"text": string}, about `most_bytes` in total."""
   return _texts(source.get_dataset(split, shuffle=True, seed=0), ("text",), most_bytes)
 
 
 def task_texts(task: seqio.Task, split: str, most_bytes: int) -> Iterator[str]:
-  """The texts a SeqIO task hands to its tokeniser, one for each feature of an example."""
+  """Yields the texts that the tokeniser of a SeqIO task gets, about `most_bytes` in total."""
   return _texts(*untokenized(task, split, shuffle=True), most_bytes)
 
 
 def untokenized(
   task: seqio.Task, split: str, *, shuffle: bool
 ) -> tuple[tf.data.Dataset, tuple[str, ...]]:
-  """The examples of a SeqIO task as its tokeniser gets them, and the features that are text.
+  """Returns the examples that the tokeniser of a SeqIO task gets, and the names of its texts.
 
   Raises:
-    ValueError: the task has no tokeniser.
+    UserError: the task has no tokeniser.
   """
   steps = list(task.preprocessors)
   tokenizers = (seqio.preprocessors.tokenize, seqio.preprocessors.tokenize_and_append_eos)
@@ -146,7 +147,7 @@ def _texts(dataset: tf.data.Dataset, features: tuple[str, ...], most_bytes: int)
 
 
 def _chunks(documents: Iterable[str]) -> Iterator[str]:
-  """Pieces of documents, cut at the ends of lines where lines are not too long."""
+  """Yields parts of documents, cut at the ends of lines where lines are not too long."""
   for document in documents:
     chunk = ""
     for line in document.splitlines(keepends=True):
@@ -161,6 +162,7 @@ def _chunks(documents: Iterable[str]) -> Iterator[str]:
 
 
 def _finish(content: bytes) -> bytes:
+  """Gives a trained model spaces in its pieces, runs of spaces, and no normalisation."""
   model = sentencepiece_model_pb2.ModelProto.FromString(content)
   for piece in model.pieces:
     if piece.type == _ORDINARY:
@@ -168,8 +170,8 @@ def _finish(content: bytes) -> bytes:
   _add_runs_of_spaces(model)
   spec = model.normalizer_spec
   spec.escape_whitespaces = False
-  # A model without any rule makes tensorflow_text write a line to the terminal wherever it is used.
-  # The trainer refuses rules that change nothing, so one that does is made harmless here.
+  # For a model without rules tensorflow_text prints a line wherever it is used. The trainer refuses
+  # rules that change nothing, so the rule is made to change nothing here.
   changed, kept = (character.encode() for character in reversed(_RULE))
   spec.precompiled_charsmap = spec.precompiled_charsmap.replace(changed, kept)
   spec.name = "identity"
@@ -178,11 +180,10 @@ def _finish(content: bytes) -> bytes:
 
 
 def _add_runs_of_spaces(model: sentencepiece_model_pb2.ModelProto) -> None:
-  """Makes pieces of all runs of spaces, at the expense of the least likely other pieces.
+  """Replaces the least likely pieces by those runs of spaces that training did not choose.
 
-  Training picks some lengths only. The others are then put together from these in an order that is
-  as good as its reverse, of which every release of SentencePiece chooses another. A run scores
-  better than any two shorter ones for it, and not more than it has to.
+  Without them a run is made of two shorter ones, in an order that depends on the release of
+  SentencePiece. The score of a run is slightly better than that of any two shorter ones.
   """
   ordinary = [piece for piece in model.pieces if piece.type == _ORDINARY]
   learned = {len(piece.piece): piece for piece in ordinary if not piece.piece.strip(" ")}

@@ -1,8 +1,8 @@
-"""What rows of tokens spell: which tokens make up a word, and with which token a sentence ends.
+"""Finds words and the ends of sentences in rows of tokens.
 
-A token may hold a part of a character only (a byte), or several words. So the tokens of a row are
-put together again, words and sentences are found among the characters, as Unicode classifies them,
-and the answer is given for the tokens.
+A token may be a part of a character (a byte) or several words. So the text of a row is restored,
+words and sentences are found in it by the Unicode classes of its characters, and the result is
+given per token.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from t5x_style.data.tokenizers import special_tokens, token_text
 
-# Classes of characters. Of the patterns the first that matches decides; _OTHER is what none does.
+# Classes of characters: the first pattern that matches decides; _OTHER where none does.
 _OTHER, _APART, _LINE, _SPACE, _EXTEND = range(5)
 _IDEOGRAPH, _APOSTROPHE, _NUMBER, _LETTER, _FLAG, _PICTURE = range(5, 11)
 _FULL_STOP, _TERMINAL, _QUOTE, _CLOSING = range(11, 15)
@@ -52,21 +52,22 @@ _ZERO_WIDTH_JOINER = 0x200D
 
 
 class _Text(NamedTuple):
-  """All rows as one text of N characters, a NUL before each row; places are in bytes."""
+  """All rows as one text of N characters, with a NUL before each row; places are in bytes."""
 
-  characters: tf.Tensor  # int32 [N]; bytes that are no UTF-8 are U+FFFD
+  characters: tf.Tensor  # int32 [N]; bytes that are not UTF-8 are U+FFFD
   classes: tf.Tensor  # int32 [N]
   starts: tf.Tensor  # int32 [N]
   token_starts: tf.Tensor  # int32 [B L]
   token_ends: tf.Tensor  # int32 [B L]
 
   def where(self, kept: tf.Tensor) -> _Text:
+    """Returns the text with only the characters of `kept`, bool [N]."""
     characters, classes, starts = (tf.boolean_mask(x, kept) for x in self[:3])
     return self._replace(characters=characters, classes=classes, starts=starts)
 
 
 class WordsAndSentences:
-  """The words and sentences of rows of a vocabulary's tokens."""
+  """Finds the words and sentences in rows of tokens of a vocabulary."""
 
   def __init__(self, vocabulary: seqio.Vocabulary):
     pieces = _pieces(vocabulary)
@@ -78,20 +79,19 @@ class WordsAndSentences:
 
     A word is a run of letters, digits and underscores with their combining marks, and with
     apostrophes between letters (Unicode's UAX #29, without full stops and colons). As in BERT each
-    ideograph is a word, and in other scripts without spaces (Thai, kana) all up to the next space
-    or punctuation. Tokens are of one word where no word begins between them.
+    ideograph is a word; in other scripts without spaces (Thai, kana) a word goes up to the next
+    space or punctuation. Consecutive tokens belong to one word unless a word begins between them.
     """
     starts = _word_starts(self._read(tokens, _classes_of_words()))
     starts = tf.reshape(starts, tf.shape(tokens))[:, 1:]
     return tf.cumsum(tf.pad(tf.cast(starts, tf.int32), [[0, 0], [1, 0]]), axis=1)
 
   def sentence_ends(self, tokens: tf.Tensor) -> tf.Tensor:
-    """Bool [B, L]: the tokens of int32 [B, L] with which a sentence or a line ends, EOS included.
+    """Marks the tokens at which a sentence or a line ends, EOS included: int32 -> bool [B, L].
 
-    A sentence ends with a character that Unicode calls a Sentence_Terminal (. ? ! and those of
-    other scripts), with the closing quotes and brackets after it, or with the line. A full stop
-    must be followed by a space or the end of the line. Thai and Lao have no such character: only
-    their lines end.
+    A sentence ends with a Sentence_Terminal of Unicode (. ? ! and those of other scripts) and the
+    closing quotes and brackets after it, or with the line. After a full stop there must be a space
+    or the end of the line. Thai and Lao have no such characters: only their lines end.
     """
     ends = _sentence_ends(self._read(tokens, _classes_of_sentences()))
     return tf.reshape(ends, tf.shape(tokens))
@@ -115,10 +115,10 @@ class WordsAndSentences:
 
 
 def _word_starts(text: _Text) -> tf.Tensor:
-  """Bool [B L]: whether a word, or a character between words, begins where a token does."""
+  """Whether a word, or a character between words, begins where a token does: bool [B L]."""
   before = _moved(text.classes, 1, _APART)
   extends = text.classes == _EXTEND
-  # With nothing before it that could carry it, a mark is as a letter.
+  # A combining mark without a character before it counts as a letter.
   alone = extends & ((before == _APART) | (before == _LINE) | (before == _SPACE))
   text = text._replace(classes=tf.where(alone, _LETTER, text.classes))
   joined = (text.classes == _PICTURE) & (_moved(text.characters, 1, 0) == _ZERO_WIDTH_JOINER)
@@ -131,25 +131,25 @@ def _word_starts(text: _Text) -> tf.Tensor:
   word = (text.classes == _LETTER) | (text.classes == _NUMBER) | apostrophe
   joined |= (word & _moved(word, 1, False)) | ((text.classes == _FLAG) & (before == _FLAG))
   at = tf.searchsorted(text.starts, text.token_starts)
-  # A token that begins inside a character, or with a mark, is of the same word as the one before.
+  # A token that begins inside a character, or with a mark, belongs to the word of the one before.
   at = tf.minimum(at, tf.size(text.starts) - 1)
   return (tf.gather(text.starts, at) == text.token_starts) & ~tf.gather(joined, at)
 
 
 def _sentence_ends(text: _Text) -> tf.Tensor:
-  """Bool [B L]: whether what a token adds to the text ends a sentence; spaces may follow in it."""
+  """Whether a token ends a sentence, apart from spaces at the end of the token: bool [B L]."""
   text = text.where(text.classes != _EXTEND)
   classes, after = text.classes, _moved(text.classes, -1, _APART)
   line, space = classes == _LINE, classes == _SPACE
   stop = (classes == _TERMINAL) | (classes == _FULL_STOP)
-  # A quote that may open or close opens where text follows at once.
+  # A quote that may open or close opens where text follows it directly.
   closing = (classes == _CLOSING) | ((classes == _QUOTE) & (after != _OTHER))
   of = tf.gather(tf.boolean_mask(classes, ~closing), tf.cumsum(tf.cast(~closing, tf.int32)) - 1)
   ended = (of == _TERMINAL) | (
     (of == _FULL_STOP) & ((after == _SPACE) | (after == _LINE) | (after == _APART))
   )
   ended &= ~_moved(closing | stop, -1, False)
-  # Of a stop and the line that ends with it, and of several empty lines, the last is the end.
+  # Where a stop ends a line, and where several empty lines follow, only the last one is the end.
   seen = tf.cumsum(tf.cast(~space, tf.int32))
   visible = tf.concat([tf.boolean_mask(classes, ~space), [_APART]], axis=0)
   ended = (ended | line) & ~space & (tf.gather(visible, seen) != _LINE)
@@ -163,7 +163,7 @@ def _sentence_ends(text: _Text) -> tf.Tensor:
 
 
 def _moved(values: tf.Tensor, by: int, fill: int | bool) -> tf.Tensor:
-  """[N] -> [N]: of each place the value before it (1) or after it (-1), `fill` where none is."""
+  """The value before (by = 1) or after (-1) each place, `fill` where there is none: [N] -> [N]."""
   end = tf.fill([1], tf.cast(fill, values.dtype))
   parts = [end, values[:-1]] if by == 1 else [values[1:], end]
   return tf.concat(parts, axis=0)
@@ -180,7 +180,7 @@ def _classes_of_sentences() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ranges(patterns: Mapping[int, str]) -> tuple[np.ndarray, np.ndarray]:
-  """int32 [R] first code points of ranges, ascending, and int32 [R] the class of each."""
+  """Returns the first code points of ranges, ascending, and the class of each: int32 [R] both."""
   codes = np.concatenate([np.arange(0xD800), np.arange(0xE000, 0x110000)]).astype(np.int32)
   every = "".join(map(chr, codes.tolist()))
   classes = np.full(len(codes), _OTHER, np.int32)
@@ -192,7 +192,7 @@ def _ranges(patterns: Mapping[int, str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pieces(vocabulary: seqio.Vocabulary) -> list[bytes]:
-  """What each id adds to a row's text, [V]: EOS a line end, special tokens and sentinels a NUL."""
+  """Returns the text of each id, [V]: a line end for EOS, NUL for special tokens and sentinels."""
   pieces = token_text.id_bytes(vocabulary)
   for i in special_tokens.marks(vocabulary):
     pieces[i] = b"\0"
@@ -200,8 +200,8 @@ def _pieces(vocabulary: seqio.Vocabulary) -> list[bytes]:
     pieces[vocabulary.unk_id] = "\ufffd".encode()
   pieces[vocabulary.eos_id] = b"\n"
   if not getattr(vocabulary, "keeps_text", True):
-    # These put a space before every token that does not continue a word: where the mark that ends a
-    # sentence and a bracket after it had none cannot be known, but it is the rule.
+    # WordPiece puts a space before every token that does not continue a word. Whether the text had
+    # one before a sentence terminal or a closing bracket is not known; usually it has none.
     closes = regex.compile(r" ([\p{Sentence_Terminal}\p{Pe}\p{Pf}]+)", regex.V1)
     pieces = [
       piece[1:] if closes.fullmatch(piece.decode(errors="replace")) else piece for piece in pieces

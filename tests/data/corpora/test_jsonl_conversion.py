@@ -45,7 +45,7 @@ def test_lines_that_are_no_documents_are_counted(write_lines, tmp_path):
   for part in (
     "2 are not JSON",
     "1 are nested too deeply",
-    "2 are no JSON objects",
+    "2 are not JSON objects",
     "1 have no field 'text'",
     "2 have no text in 'text'",
     "1 have only space in 'text'",
@@ -74,7 +74,7 @@ def test_what_is_changed_is_counted(write_lines, tmp_path):
   ]
   messages = warned(corpus)
   assert len(messages) == 3
-  for part, line in (("halves of characters", 1), ("no UTF-8", 2), ("several fields 'text'", 3)):
+  for part, line in (("halves of characters", 1), ("not UTF-8", 2), ("several fields 'text'", 3)):
     (message,) = (m for m in messages if part in m)
     assert message.startswith("1 JSON lines") and message.endswith(f"the first is {path}:{line}.")
 
@@ -107,7 +107,7 @@ def test_other_forms_are_refused(write_lines, tmp_path, content, advice):
   write_lines({"text": "good"})
   path = write_lines(content.encode(), name="b c.jsonl")
   message = error(f"{tmp_path}/*.jsonl")
-  assert message.startswith(f"{path}: ") and "lines are no JSON objects; line 1 is" in message
+  assert message.startswith(f"{path}: ") and "lines are not JSON objects; line 1 is" in message
   assert advice in message and ("b c.jsonl'" in message or "gin" in advice)
 
 
@@ -125,7 +125,7 @@ def test_a_field_that_is_not_there_is_noticed_early(write_lines, monkeypatch):
 
 def test_files_without_documents(write_lines):
   message = error(write_lines(b"plain text", b"more", name="a.txt"))
-  assert "2 of the first 2 lines are no JSON objects" in message and '{"text": "..."}' in message
+  assert "2 of the first 2 lines are not JSON objects" in message and '{"text": "..."}' in message
   assert "there are no lines" in error(write_lines(b"", name="b.txt"))
   assert "have no text in 'text'" in error(write_lines({"text": ["a", "b"]}, name="c.txt"))
 

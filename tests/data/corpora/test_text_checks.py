@@ -92,10 +92,10 @@ def test_wrong_bytes_are_told_once_with_file_and_place(read_documents, tmp_path,
     source = corpus.source()
   (message,) = (str(warning.message) for warning in caught)
   place = len(good) + 3
-  assert message.startswith(f"{tmp_path}/at_the_end.txt: byte {place:,} (0xe9) is no UTF-8")
+  assert message.startswith(f"{tmp_path}/at_the_end.txt: byte {place:,} (0xe9) is not UTF-8")
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     assert b"\n".join([*read_documents(source), b""]).count(b"ASCII") == 300 * 70 * 6
     read_documents(source)
   (message,) = (str(warning.message) for warning in caught)
-  assert message.startswith(f"{tmp_path}/deep_within.txt: byte {len(good):,} (0xff) is no UTF-8")
+  assert message.startswith(f"{tmp_path}/deep_within.txt: byte {len(good):,} (0xff) is not UTF-8")
