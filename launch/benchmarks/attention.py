@@ -53,6 +53,11 @@ class Shape(NamedTuple):
     products = 12.0 * self.rows * self.heads * self.length**2 * self.width
     return products / 2 if self.causal else products
 
+  def array_sizes(self) -> tuple[tuple[int, ...], ...]:
+    """Returns the shapes of query, key, value, the output's cotangent and the bias."""
+    B, L, N, K, H = self.rows, self.length, self.heads, self.key_heads, self.width
+    return (B, L, N, H), (B, L, K, H), (B, L, K, H), (B, L, N, H), (1, N, L, L)
+
   def __str__(self) -> str:
     marks = [word for word in ("causal", "packed", "bias") if getattr(self, word)]
     marks += [f"window {self.window}"] if self.window else []
@@ -122,18 +127,17 @@ def _report(shape, device, programs, seconds):
     yield row | compiled_programs.timing_columns(seconds, label, shape.flops)
 
 
-def _lower(shape, device):
+def _lower(shape: Shape, device: jax.Device | None) -> dict[str, jax.stages.Lowered]:
   """Returns {name: the lowered program of the output and all gradients}.
 
   Args:
     device: to compile for; None is this machine's.
   """
-  B, L, N, K, H = shape.rows, shape.length, shape.heads, shape.key_heads, shape.width
-  sizes = ((B, L, N, H), (B, L, K, H), (B, L, K, H), (B, L, N, H), (1, N, L, L))
   mesh = make_mesh({}, [device or jax.devices()[0]])
   sharding = NamedSharding(mesh, PartitionSpec())
+  sizes = shape.array_sizes()
   arrays = [jax.ShapeDtypeStruct(size, shape.dtype, sharding=sharding) for size in sizes]
-  segments = jax.ShapeDtypeStruct((B, L), jnp.int32, sharding=sharding)
+  segments = jax.ShapeDtypeStruct((shape.rows, shape.length), jnp.int32, sharding=sharding)
 
   def program(attention):
     def run(query, key, value, cotangent, bias, segments):
@@ -141,7 +145,7 @@ def _lower(shape, device):
       pattern = Pattern(ids, ids, causal=shape.causal, window=shape.window)
 
       def output(query, key, value, bias):
-        return attention(query, key, value, pattern, bias, H**-0.5)
+        return attention(query, key, value, pattern, bias, shape.width**-0.5)
 
       out, pull = jax.vjp(output, query, key, value, bias if shape.bias else None)
       return out, pull(cotangent)
@@ -155,10 +159,11 @@ def _lower(shape, device):
     return {"plain": program(plain)} | {name: program(by_kernel(name)) for name in able}
 
 
-def _inputs(shape):
+def _inputs(shape: Shape) -> tuple[jax.Array, ...]:
+  """Returns random arrays of array_sizes, and the segment ids of rows with several documents."""
   rng = np.random.default_rng(0)
-  B, L, N, K, H = shape.rows, shape.length, shape.heads, shape.key_heads, shape.width
-  sizes = ((B, L, N, H), (B, L, K, H), (B, L, K, H), (B, L, N, H), (1, N, L, L))
-  arrays = [jnp.asarray(rng.standard_normal(size, np.float32), shape.dtype) for size in sizes]
-  segments = 1 + np.arange(L, dtype=np.int32) * _DOCUMENTS // L
-  return *arrays, jnp.asarray(np.tile(segments, (B, 1)))
+  arrays = [
+    jnp.asarray(rng.standard_normal(size, np.float32), shape.dtype) for size in shape.array_sizes()
+  ]
+  segments = 1 + np.arange(shape.length, dtype=np.int32) * _DOCUMENTS // shape.length
+  return *arrays, jnp.asarray(np.tile(segments, (shape.rows, 1)))

@@ -28,12 +28,12 @@ class FlaxStep:
     self._batches = [prepared.partitioner.put(batch) for batch in batches]
 
   def step(self, number: int) -> Any:
-    """Starts training on batch `number`, without waiting; gives what `loss` reads."""
+    """Starts training on batch `number`, without waiting; returns what `loss` reads."""
     self.state, metrics = self._compiled(self.state, self._batches[number % len(self._batches)])
     return metrics
 
   def loss(self, metrics: Any) -> float:
-    """Waits for a step; its loss in nats per target token."""
+    """Waits for a step and returns its loss in nats per target token."""
     sums = jax.device_get(metrics.sums)
     return float(sums.loss / sums.weight)
 

@@ -40,7 +40,7 @@ def measure(
   losses: dict[str, Callable[..., LossSums]],
   z_loss: float,
 ) -> Iterator[dict[str, Any]]:
-  """Yields a row per loss with the temporary bytes of its step on each device, None: too many.
+  """Yields a row per loss: temporary bytes of its step on each device, None if it does not fit.
 
   Args:
     losses: {label: function} that replaces linear_cross_entropy.

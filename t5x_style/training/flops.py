@@ -12,36 +12,25 @@ def step_flops(
   decoder_length: int = 0,
   target_positions: int | None = None,
 ) -> float:
-  """FLOPs of one training step: three times the matrix products of the forward pass.
+  """Returns the FLOPs of one training step: three times the matrix products of the forward pass.
 
   A product [M, K] x [K, N] counts 2 M K N. Causal self-attention counts half of its square, and
-  layers with a window the pairs within it.
-  Recomputation (remat) and everything that is not a matrix product count nothing.
+  layers with a window count the pairs within it. Recomputation (remat) and everything that is not
+  a matrix product count nothing.
 
   Args:
+    batch_size: rows of the global batch.
     encoder_length, decoder_length: tokens per row on each side.
     target_positions: positions per row that reach the head; None is every position of the side
       that predicts.
   """
-  width = config.num_heads * config.head_dim
-  kv_width = config.kv_heads * config.head_dim
-  mlp = 2 * (len(config.mlp_activations) + 1) * config.emb_dim * config.mlp_dim
-
-  def attention(queries: int, keys: int, pairs: float) -> float:
-    projections = 2 * config.emb_dim * (2 * width * queries + 2 * kv_width * keys)
-    return projections + 4 * width * pairs
-
-  def layers(number: int, length: int, share: float = 1.0) -> float:
-    windows = itertools.islice(itertools.cycle(config.attention_windows), number)
-    return sum(
-      attention(length, length, share * _pairs(length, window)) + mlp * length for window in windows
-    )
-
-  row = layers(config.num_encoder_layers, encoder_length)
-  row += layers(config.num_decoder_layers, decoder_length, share=0.5)
+  row = _stack_flops(config, config.num_encoder_layers, encoder_length)
+  row += _stack_flops(config, config.num_decoder_layers, decoder_length, share=0.5)
   if config.architecture == "encoder_decoder":
-    cross = attention(decoder_length, encoder_length, decoder_length * encoder_length)
-    row += config.num_decoder_layers * cross
+    pairs = decoder_length * encoder_length
+    row += config.num_decoder_layers * _attention_flops(
+      config, decoder_length, encoder_length, pairs
+    )
   if config.factorized_dim is not None:
     row += 2 * config.factorized_dim * config.emb_dim * (encoder_length + decoder_length)
   if config.pooled_classes and config.num_encoder_layers:
@@ -55,7 +44,32 @@ def step_flops(
   return 3.0 * batch_size * row
 
 
+def _stack_flops(config: TransformerConfig, layers: int, length: int, share: float = 1.0) -> float:
+  """Returns the FLOPs of self-attention and MLPs for a row.
+
+  Args:
+    share: of the pairs of positions that attend to each other; 0.5 for causal attention.
+  """
+  mlp = 2 * (len(config.mlp_activations) + 1) * config.emb_dim * config.mlp_dim
+  windows = itertools.islice(itertools.cycle(config.attention_windows), layers)
+  return sum(
+    _attention_flops(config, length, length, share * _pairs(length, window)) + mlp * length
+    for window in windows
+  )
+
+
+def _attention_flops(config: TransformerConfig, queries: int, keys: int, pairs: float) -> float:
+  """Returns the FLOPs of one layer's attention for a row, projections included.
+
+  Args:
+    pairs: number of pairs of a query and a key that are multiplied.
+  """
+  width, kv_width = config.num_heads * config.head_dim, config.kv_heads * config.head_dim
+  projections = 2 * config.emb_dim * (2 * width * queries + 2 * kv_width * keys)
+  return projections + 4 * width * pairs
+
+
 def _pairs(length: int, window: int | None) -> int:
-  """How many pairs of positions lie at most `window` apart."""
+  """Returns how many pairs of positions are at most `window` apart; None: all pairs."""
   reach = length - 1 if window is None else min(window, length - 1)
   return length * (2 * reach + 1) - reach * (reach + 1)
