@@ -3,6 +3,7 @@
 from t5x_style.models.config import RotaryScaling, TransformerConfig
 from t5x_style.models.stack import layer_path
 from t5x_style.models.transformer import (
+  Batch,
   Outputs,
   Transformer,
   decoder_pattern,
@@ -10,6 +11,7 @@ from t5x_style.models.transformer import (
 )
 
 __all__ = [
+  "Batch",
   "Outputs",
   "RotaryScaling",
   "Transformer",

@@ -12,12 +12,10 @@ from t5x_style.losses import (
   linear_cross_entropy,
   pair_classification_loss,
 )
-from t5x_style.models import Outputs, Transformer
+from t5x_style.models import Batch, Outputs, Transformer
 from t5x_style.ranges import FractionBelowOne, NonNegativeFloat, PositiveFloat
 from t5x_style.training.dataset import predicted_side
 from t5x_style.training.metrics import Sums
-
-Batch = dict[str, jax.Array]
 
 Normalizer = Literal["NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"]
 

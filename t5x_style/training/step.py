@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from t5x_style.training.loss import Batch, TrainingLoss
+from t5x_style.models import Batch
+from t5x_style.training.loss import TrainingLoss
 from t5x_style.training.metrics import Metrics
 from t5x_style.training.schedules import Schedule
 from t5x_style.training.setup import Prepared
