@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -152,28 +152,27 @@ class Partitioner:
   def replicated(self) -> NamedSharding:
     return NamedSharding(self.mesh, PartitionSpec())
 
-  def check_batch(self, batch_size: int, microbatches: int, length: dict[str, int]) -> None:
-    """Raises UserError if a batch does not divide over the mesh and the microbatches.
-
-    Args:
-      length: {feature: tokens per row}.
-    """
-    spec = self.batch().spec
-    parts = self._size(spec[0])
+  def check_batch(self, batch_size: int, microbatches: int) -> None:
+    """Raises UserError if the rows do not divide over the mesh and the microbatches."""
+    axes = self.batch().spec[0]
+    parts = self._size(axes)
     if batch_size % (parts * microbatches):
       step = parts * microbatches
       near = max(step, round(batch_size / step) * step)
       raise UserError(
         f"BATCH_SIZE = {batch_size} does not divide by {parts} data-parallel device"
-        f"{'s' * (parts != 1)} ({spec[0]}) x NUM_MICROBATCHES = {microbatches}; "
+        f"{'s' * (parts != 1)} ({axes}) x NUM_MICROBATCHES = {microbatches}; "
         f"set BATCH_SIZE = {near}, or change MESH_SHAPE."
       )
-    parts = self._size(spec[1])
-    for name, size in length.items():
-      if size % parts:
+
+  def check_lengths(self, features: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+    """Raises UserError if the tokens of a row do not divide over the mesh."""
+    parts = self._size(self.batch().spec[1])
+    for name, x in features.items():
+      if x.ndim > 1 and x.shape[1] % parts:
         raise UserError(
-          f"The feature {name} has {size} tokens, which do not divide over sequence = {parts}; "
-          "set TASK_FEATURE_LENGTHS or MESH_SHAPE."
+          f"The feature {name} has {x.shape[1]} tokens, which do not divide over sequence = "
+          f"{parts}; set TASK_FEATURE_LENGTHS or MESH_SHAPE."
         )
 
   def data_share(self) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from t5x_style.partitioning import Partitioner, default_mesh_shape, hardware, ma
 from t5x_style.training import finite, flops
 from t5x_style.training.dataset import Dataset, microbatch_shapes, tokens_per_row
 from t5x_style.training.loss import TrainingLoss
-from t5x_style.training.state import TrainState, make_state, state_bytes
+from t5x_style.training.state import TrainState, plan_state, state_bytes
 from t5x_style.training.train_config import TrainConfig
 
 # Rows of the embedding that no id of the data uses are padding up to here, and probably a mistake
@@ -36,9 +36,8 @@ class Prepared:
   partitioner: Partitioner
   loss: TrainingLoss
   optimizer: optax.GradientTransformation
-  init: Any  # seed -> TrainState
-  abstract: TrainState
-  shardings: TrainState
+  init: Callable[[int], TrainState]  # seed -> a new state
+  abstract: TrainState  # shapes, dtypes and shardings
   mesh_reason: str = ""  # why the mesh is what it is, where the run left it open
   attention: Mapping[str, KernelChoice] = dataclasses.field(default_factory=dict)
 
@@ -53,6 +52,10 @@ class Prepared:
       name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.partitioner.batch(len(x.shape)))
       for name, x in self.dataset.feature_shapes.items()
     }
+
+  @property
+  def shardings(self) -> TrainState:
+    return jax.tree.map(lambda x: x.sharding, self.abstract)
 
   @functools.cached_property
   def find_not_finite(self) -> Callable[[TrainState], list[str]]:
@@ -105,14 +108,52 @@ def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
   Raises:
     UserError: parts do not fit together; the message names the setting to change.
   """
-  model = Transformer(config.model)
-  optimizer = config.optimizer(config.schedule)
-  if config.clip_gradient_norm is not None:
-    optimizer = optax.chain(optax.clip_by_global_norm(config.clip_gradient_norm), optimizer)
-  partitioner, mesh_reason = _partition(config, model, optimizer, devices)
-  partitioner.check_batch(config.batch_size, config.num_microbatches, {})
+  model, optimizer = Transformer(config.model), _optimizer(config)
+  partitioner, mesh_reason = _partition(config, optimizer, devices)
+  partitioner.check_batch(config.batch_size, config.num_microbatches)
   if config.model.fp8:
     _warn_without_fp8(partitioner.mesh.devices.flat[0])
+  dataset = _open_dataset(config, partitioner)
+  features = dataset.feature_shapes
+  partitioner.check_lengths(features)
+  init, abstract = plan_state(model, optimizer, partitioner, features)
+  loss = TrainingLoss(
+    model,
+    config.loss,
+    max_targets=dataset.max_targets,
+    token_bytes=dataset.token_bytes,
+    num_components=len(dataset.component_names),
+  )
+  microbatch = microbatch_shapes(features, config.num_microbatches)
+  attention = attention_choices(model, abstract.params, microbatch, partitioner)
+  return Prepared(
+    config, dataset, partitioner, loss, optimizer, init, abstract, mesh_reason, attention
+  )
+
+
+def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
+  optimizer = config.optimizer(config.schedule)
+  if config.clip_gradient_norm is None:
+    return optimizer
+  return optax.chain(optax.clip_by_global_norm(config.clip_gradient_norm), optimizer)
+
+
+def _partition(
+  config: TrainConfig,
+  optimizer: optax.GradientTransformation,
+  devices: Sequence[jax.Device] | None,
+) -> tuple[Partitioner, str]:
+  """The partitioner, and why its mesh was chosen where the configuration leaves it open."""
+  devices = jax.devices() if devices is None else list(devices)
+  shape, reason = config.mesh_shape, ""
+  if shape is None and len(devices) > 1:
+    shape, reason = default_mesh_shape(state_bytes(config.model, optimizer), devices)
+  mesh = make_mesh(shape, devices, config.dcn_mesh_shape)
+  return Partitioner(mesh, config.sharding_rules or ()), reason
+
+
+def _open_dataset(config: TrainConfig, partitioner: Partitioner) -> Dataset:
+  """The dataset of this process' rows; its vocabulary and features fit the model."""
   index, count = partitioner.data_share()
   dataset = config.dataset(
     architecture=config.model.architecture,
@@ -127,31 +168,7 @@ def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
       "The objective asks about pairs of sentences, but the model has no head for them: set "
       "config.TransformerConfig.pooled_classes = 2 (and num_token_types = 2, to tell them apart)."
     )
-  lengths = {name: x.shape[1] for name, x in dataset.feature_shapes.items() if x.shape[1:]}
-  partitioner.check_batch(config.batch_size, config.num_microbatches, lengths)
-  init, abstract, shardings = make_state(model, optimizer, partitioner, dataset.feature_shapes)
-  loss = TrainingLoss(
-    model,
-    config.loss,
-    max_targets=dataset.max_targets,
-    token_bytes=dataset.token_bytes,
-    num_components=len(dataset.component_names),
-  )
-  prepared = Prepared(
-    config, dataset, partitioner, loss, optimizer, init, abstract, shardings, mesh_reason
-  )
-  part = microbatch_shapes(dataset.feature_shapes, config.num_microbatches)
-  attention = attention_choices(model, abstract.params, part, partitioner)
-  return dataclasses.replace(prepared, attention=attention)
-
-
-def _partition(config, model, optimizer, devices) -> tuple[Partitioner, str]:
-  devices = jax.devices() if devices is None else list(devices)
-  shape, reason = config.mesh_shape, ""
-  if shape is None and len(devices) > 1:
-    shape, reason = default_mesh_shape(state_bytes(model, optimizer), devices)
-  mesh = make_mesh(shape, devices, config.dcn_mesh_shape)
-  return Partitioner(mesh, config.sharding_rules or ()), reason
+  return dataset
 
 
 def check_vocabulary(config: TrainConfig, data_size: int) -> None:

@@ -1,6 +1,7 @@
 """The one pytree that training carries from step to step, made sharded from the start."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import flax.struct
@@ -8,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from t5x_style.models import Transformer
-from t5x_style.models.parameter_shapes import abstract_parameters
+from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.models.parameter_shapes import abstract_parameters, boxed_parameters
 from t5x_style.partitioning import Partitioner
 from t5x_style.training.dataset import FeatureShapes
 
@@ -23,63 +24,63 @@ class TrainState(flax.struct.PyTreeNode):
   rng: jax.Array  # uint32 [2]; the rng of a step is folded from it and the step, never advanced
 
 
-def state_bytes(model: Transformer, optimizer: optax.GradientTransformation) -> int:
+class StatePlan(NamedTuple):
+  """The state of a run before any of its arrays exists."""
+
+  init: Callable[[int], TrainState]  # seed -> a new state, each part made where it belongs
+  abstract: TrainState  # shapes, dtypes and shardings
+
+
+def state_bytes(config: TransformerConfig, optimizer: optax.GradientTransformation) -> int:
   """Bytes of parameters, their gradients and the optimizer's state, all devices together."""
-  params = abstract_parameters(model.config)
+  params = abstract_parameters(config)
   opt_state = jax.eval_shape(optimizer.init, params)
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((params, params, opt_state)))
 
 
-def make_state(
+def plan_state(
   model: Transformer,
   optimizer: optax.GradientTransformation,
   partitioner: Partitioner,
-  batch: FeatureShapes,
-):
+  features: FeatureShapes,
+) -> StatePlan:
   """Plans the state of a run without making any array.
 
   Args:
-    batch: shapes and dtypes of the features of a global batch.
-
-  Returns:
-    init(seed) -> TrainState, compiled to make each part where it belongs;
-    the TrainState of abstract arrays; the TrainState of shardings.
+    features: of a global batch.
   """
-  # Parameters do not depend on the size of a batch: a sliver keeps tracing and memory small.
-  sliver = {name: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for name, x in batch.items()}
-
-  def init_boxed(rng):
-    zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in sliver.items()}
-    return model.init(rng, zeros)["params"]
 
   def begin(params, rng):
     step = jnp.zeros((), jnp.int32)
     return TrainState(step=step, params=params, opt_state=optimizer.init(params), rng=rng)
 
   def init(seed):
-    rng = jax.random.PRNGKey(seed)
-    init_rng, run_rng = jax.random.split(rng)
-    return begin(nn.meta.unbox(init_boxed(init_rng)), run_rng)
+    # Parameters do not depend on the size of a batch: one row keeps tracing and memory small.
+    row = {name: jnp.zeros((1, *x.shape[1:]), x.dtype) for name, x in features.items()}
+    init_rng, run_rng = jax.random.split(jax.random.PRNGKey(seed))
+    return begin(nn.meta.unbox(model.init(init_rng, row)["params"]), run_rng)
 
-  rng = jax.eval_shape(jax.random.PRNGKey, jax.ShapeDtypeStruct((), jnp.uint32))
-  boxed = jax.eval_shape(init_boxed, rng)
-  shapes = jax.eval_shape(begin, nn.meta.unbox(boxed), rng)
-  params = partitioner.params(boxed)
-  replicated = partitioner.replicated()
-  shardings = TrainState(
-    step=replicated,
-    params=params,
-    opt_state=partitioner.like_params(shapes.opt_state, shapes.params, params),
-    rng=replicated,
-  )
-
-  def jitted_init(seed: int) -> TrainState:
+  def init_on_devices(seed: int) -> TrainState:
     with partitioner.context():
       return jax.jit(init, out_shardings=shardings)(jnp.uint32(seed))
 
+  boxed = boxed_parameters(model.config)
+  rng = jax.eval_shape(jax.random.PRNGKey, jax.ShapeDtypeStruct((), jnp.uint32))
+  shapes = jax.eval_shape(begin, nn.meta.unbox(boxed), rng)
+  shardings = _shardings(partitioner, boxed, shapes)
   abstract = jax.tree.map(
     lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
     shapes,
     shardings,
   )
-  return jitted_init, abstract, shardings
+  return StatePlan(init_on_devices, abstract)
+
+
+def _shardings(partitioner: Partitioner, boxed: Any, shapes: TrainState) -> TrainState:
+  params, replicated = partitioner.params(boxed), partitioner.replicated()
+  return TrainState(
+    step=replicated,
+    params=params,
+    opt_state=partitioner.like_params(shapes.opt_state, shapes.params, params),
+    rng=replicated,
+  )

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import numpy as np
 import pytest
 
 from t5x_style.partitioning import Partitioner, device_bytes, make_mesh
@@ -39,9 +40,10 @@ def test_few_key_heads_are_copied():
 
 def test_batch_that_does_not_divide_is_refused_with_the_next_size():
   with pytest.raises(ValueError, match=r"BATCH_SIZE = 12 .* 8 data-parallel .*BATCH_SIZE = 16"):
-    fake_mesh(data=8).check_batch(12, 1, {})
+    fake_mesh(data=8).check_batch(12, 1)
   with pytest.raises(ValueError, match="encoder_input_tokens has 114 tokens"):
-    fake_mesh(sequence=4).check_batch(8, 1, {"encoder_input_tokens": 114})
+    odd = jax.ShapeDtypeStruct((8, 114), np.int32)
+    fake_mesh(sequence=4).check_lengths({"encoder_input_tokens": odd})
 
 
 @pytest.mark.parametrize(
