@@ -156,7 +156,7 @@ def _define_running(values: flags.FlagValues) -> None:
 
 
 def _as_binding(argument: str) -> str:
-  """--gin.NAME=VALUE -> --gin_bindings=NAME = VALUE"""
+  """Turns --gin.NAME=VALUE into --gin_bindings=NAME = VALUE."""
   found = re.fullmatch(r"--?gin\.([^=\s]+)(=?)(.*)", argument, re.DOTALL)
   if not found:
     return argument

@@ -75,7 +75,7 @@ def check_scopes(every: Collection[Bound]) -> None:
 def check_circles(macros: Macros, parameters: Iterable[Bound]) -> None:
   """Checks that no macro needs its own value, and that no call needs its own result."""
   parameters = list(parameters)
-  path: dict[Any, str] = {}  # what is being followed, from the outside in: {key: as it is written}
+  path: dict[Any, str] = {}  # {key: name as written} on the way to the current one
   done: set[Any] = set()
 
   def follow(key: Any, written: str, inside: Iterable[Bound], scope: str, place: Place) -> None:

@@ -39,7 +39,7 @@ class Binding:
 
 
 class _FileNames:
-  """What the import statements of one file bind, and what former names in it are called today."""
+  """The names that one file imports; former names are translated to those of today."""
 
   def __init__(self, import_module: Callable[[Any, Place], Imports]):
     self._import_module = import_module
@@ -64,7 +64,7 @@ class _FileNames:
       self.imports.update(self._import_module(statement, place))
       return selector
     module, name = found
-    alias = module.replace(".", "_")  # no name of the file's own
+    alias = module.replace(".", "_")  # no name that the file itself uses
     statement = statement._replace(module=module, is_from=True, alias=alias)
     self.imports.update(self._import_module(statement, place))
     return f"{alias}.{name}"
@@ -139,7 +139,7 @@ class GinFiles:
 
 
 def _text(path: epath.Path) -> str:
-  """Returns the content of a gin file, with line ends of Unix.
+  """Returns the content of a gin file, with Unix line ends.
 
   Raises:
     ConfigurationError: it is not text in UTF-8.

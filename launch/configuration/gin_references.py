@@ -43,7 +43,7 @@ def _returned(target: Any) -> Any:
 
 
 def fits(given: Any, wanted: Any) -> bool:
-  """Whether a value of type `given` is allowed where `wanted` is annotated; if unknown, it is."""
+  """Whether a value of type `given` is allowed where `wanted` is annotated; unknown types are."""
   if typing.get_origin(wanted) is Annotated:
     wanted = typing.get_args(wanted)[0]
   if typing.get_origin(given) is Annotated:

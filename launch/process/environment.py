@@ -36,9 +36,9 @@ XLA_FLAGS = {
     # Collectives start early and are waited for late, so that they overlap with the matrix products
     # around them.
     "xla_gpu_enable_latency_hiding_scheduler": "true",
-    # Products of the same input (query, key and value; the gates of T5) are not merged: copying the
-    # parts out, and their gradients together, took an eighth of the memory traffic of a step of T5
-    # 1.1 large outside of products and attention.
+    # Products of the same input (query, key and value; the gates of T5) are not merged. The parts
+    # of a merged product are copied apart, and their gradients together: in T5 1.1 large that was
+    # an eighth of a step's memory traffic outside of products and attention.
     "xla_gpu_dot_merger_threshold_mb": "0",
   },
   # Kernels sharded along fsdp are gathered whole before the product that needs them. By default the
