@@ -1,4 +1,4 @@
-"""The command that measures: its flags, its table, its lines of JSON."""
+"""The command launch.benchmark: its flags, its table, its lines of JSON."""
 
 import json
 import subprocess

@@ -1,8 +1,8 @@
-"""The runs of gin_configs/pods: each fits its TPU, needs no more memory than it did, sends no more.
+"""The runs of gin_configs/pods: each fits its TPU and needs no more memory and traffic than before.
 
-What they need is recorded in hbm_per_chip.json, for a version of the compiler, libtpu; with another
-one it is not compared. Each JAX wants one of its own: pip install -e '.[tpu]'. To record it anew,
-after a change that is worth it:
+The memory is recorded in hbm_per_chip.json per version of the compiler, libtpu; other versions are
+not compared. Each JAX needs its own: pip install -e '.[tpu]'. To record it again, after a change
+that is worth more memory:
 
     RECORD_HBM=1 pytest -n0 -m slow tests/launch/test_pods.py
 """
@@ -51,9 +51,11 @@ def test_every_pod_is_named_after_its_topology():
 
 @pytest.mark.parametrize("name", PODS)
 def test_every_host_prepares_its_own_rows_only(name):
-  """As many data streams as hosts or a multiple, so that no host makes rows that it drops."""
+  """The data streams are a multiple of the hosts, so that no host makes rows that it drops."""
   config = reader.read([f"pods/{name}.gin"], (), (), precompile.DATA_OVERRIDES)
-  hosts = topologies.parse(PODS[name]).chips // 4  # A host has 4 chips in all slices of several.
+  hosts = (
+    topologies.parse(PODS[name]).chips // 4
+  )  # A host has 4 chips in every slice of several hosts.
   streams = config.macro("DATA_STREAMS")
   assert streams % hosts == 0, (streams, hosts)
   assert config.macro("BATCH_SIZE") % streams == 0
@@ -83,7 +85,7 @@ def test_ul2_20b_announces_its_denoisers_as_published():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PODS)
 def test_fits_by_formula(name):
-  """Before anything is compiled; the formula's own margin is left."""
+  """Nothing is compiled; the estimate may fill all of the memory."""
   topology, config = topologies.parse(PODS[name]), read(name)
   dataset = config.dataset(
     architecture=config.model.architecture,
@@ -123,7 +125,7 @@ def test_compiles_fits_and_grows_by_no_more_than_two_percent(name):
 
 
 def check_what_is_sent(prepared, sent):
-  """No activations are gathered, no stacks of kernels, no logits."""
+  """Checks that no activations, no stacks of kernels and no logits are gathered."""
   model, layout = prepared.config.model, layouts.layout_of_prepared(prepared)
   fsdp, chips = layout.mesh["fsdp"], math.prod(layout.mesh.values())
   microbatches = prepared.config.num_microbatches
@@ -137,7 +139,7 @@ def check_what_is_sent(prepared, sent):
       assert size <= (kernel if in_layers else max(table, kernel)), one
       if one.kind == "all-gather" and dtype in ("bf16", "f32") and size > 2**16:
         assert fsdp > 1, one
-  # Over all chips at once libtpu sums where it is asked to scatter, by psum_scatter too; and it
-  # sums the gradients of kernels whose last axis is split.
+  # Over all chips at once libtpu sums instead of scattering, also for psum_scatter; and it sums the
+  # gradients of kernels whose last axis is split.
   if 1 < fsdp < chips:
     assert any(one.kind == "reduce-scatter" and one.in_loop for one in sent)

@@ -1,4 +1,4 @@
-"""The command that compiles for TPUs: its mistakes, and that it reads no data."""
+"""The command launch.precompile: its mistakes, and that it reads no data."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_mistakes(arguments, message, monkeypatch):
 
 
 def test_batches_have_their_true_shapes_and_nothing_is_read(tmp_path):
-  """The vocabulary's file and the corpus are nowhere; span corruption makes 114 targets of 512."""
+  """Neither the vocabulary's file nor the corpus exists; 512 inputs give 114 targets."""
   files = ["runs/pretrain.gin", "models/encoder_decoder_mini.gin", "data/c4.gin"]
   bindings = [f"MODEL_DIR = '{tmp_path}/untouched'", "VOCAB_SIZE = 32128", "DATA_STREAMS = 4"]
   settings = reader.read(

@@ -1,4 +1,4 @@
-"""Devices that are not here, as far as meshes look at them."""
+"""Fake devices with the attributes that meshes read."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-  """What meshes ask of a device that is not here."""
+  """The attributes that meshes read of a device."""
 
   id: int
   process_index: int
@@ -21,6 +21,6 @@ def nodes(count, each=4, per_process=4):
 
 
 def groups(mesh, attribute="slice_index"):
-  """Slices or processes in the place of devices."""
+  """The mesh as an array of slices or processes instead of devices, without axes of size 1."""
   flat = [getattr(device, attribute) for device in mesh.devices.flat]
   return np.reshape(flat, [size for size in mesh.devices.shape if size > 1])

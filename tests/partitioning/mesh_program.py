@@ -1,4 +1,4 @@
-"""Run by test_equivalence.py on eight simulated devices: trains on meshes, a line of JSON a mesh.
+"""Run by test_equivalence.py on eight simulated devices: trains on meshes, prints JSON for each.
 
 Arguments: an architecture, and a JSON list of MESH_SHAPEs, the first of which is compared with.
 """
@@ -18,7 +18,7 @@ from t5x_style.training import schedules, setup, synthetic, train_config
 from t5x_style.training.step import compile_step
 
 STEPS = 20
-ROWS, INPUTS, TARGETS = 16, 24, 16  # The two lengths differ, and divide by four.
+ROWS, INPUTS, TARGETS = 16, 24, 16  # The two lengths differ, and are multiples of four.
 LAYERS, EMB_DIM, MLP_DIM, VOCAB_SIZE = 2, 40, 56, 120
 
 FAMILIES = {
@@ -32,7 +32,7 @@ COLLECTIVE = re.compile(
 
 
 class Packed:
-  """Random tokens in rows of two documents and padding, as packing makes them."""
+  """Returns random tokens in rows of two documents and padding, as packing makes them."""
 
   def __init__(self, dataset):
     self._dataset = dataset
@@ -84,8 +84,8 @@ def prepare(architecture, mesh, folder):
   config = train_config.TrainConfig(
     model=model,
     dataset=load,
-    # Adam divides by the gradient's own size: where that is next to nothing, float32 noise decides
-    # the sign of a whole step. With momentum alone parameters differ as little as gradients do.
+    # Adam divides by the gradient's own size: where that is almost zero, float32 noise decides the
+    # sign of a whole step. With only momentum, parameters differ by no more than gradients do.
     optimizer=functools.partial(optax.sgd, momentum=0.9),
     schedule=schedules.constant(0.02),
     model_dir=folder,
@@ -98,7 +98,7 @@ def prepare(architecture, mesh, folder):
 
 
 def collectives(hlo):
-  """[operation, sizes of each array that it makes, where in the program]."""
+  """Returns [operation, sizes of each array of its result, where in the program] of each."""
   found = []
   for shapes, operation, rest in COLLECTIVE.findall(hlo):
     arrays = [
@@ -110,13 +110,13 @@ def collectives(hlo):
 
 
 def held(tree):
-  """Bytes of the first device over those of all the tree's arrays."""
+  """Returns the bytes on the first device over those of all the tree's arrays."""
   leaves = jax.tree.leaves(tree)
   return sum(x.addressable_shards[0].data.nbytes for x in leaves) / sum(x.nbytes for x in leaves)
 
 
 def difference(params, start, expected):
-  """Of the parameter that differs most: how much, over how far training has moved it."""
+  """Returns how much the parameter that differs most differs, over how far training moved it."""
   worst = jax.tree.map(
     lambda x, a, b: float(np.abs(x - b).max() / np.abs(b - a).max()), params, start, expected
   )
@@ -131,7 +131,7 @@ def main():
   for mesh in meshes:
     with tempfile.TemporaryDirectory() as folder:
       prepared = prepare(architecture, mesh, folder)
-    # Made on the first mesh and, to be compared, on the last.
+    # Compiled on the first mesh and, for comparison, on the last.
     compared = expected is not None and mesh == meshes[-1]
     state = (
       prepared.init(0)

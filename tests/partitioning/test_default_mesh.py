@@ -16,7 +16,7 @@ GIB = 2**30
     ("TPU v5 lite", 8, {"data": -1}),
     ("TPU v5 lite", 9, {"data": -1, "fsdp": 2}),
     ("TPU v5 lite", 17, {"data": -1, "fsdp": 4}),
-    ("TPU v5 lite", 1000, {"data": -1, "fsdp": 4}),  # As far as a slice goes.
+    ("TPU v5 lite", 1000, {"data": -1, "fsdp": 4}),  # The whole slice.
     ("TPU v4", 17, {"data": -1, "fsdp": 2}),
     ("cpu", 1000, {"data": -1}),
   ],

@@ -1,4 +1,4 @@
-"""Training on eight simulated devices is training on one: the same numbers, a share on each."""
+"""Training on eight simulated devices gives the numbers of one, with a share of memory on each."""
 
 import json
 import math
@@ -25,7 +25,7 @@ MESHES = (
 
 
 def reports(on_eight_devices, architecture, meshes):
-  """The report of one device, and those of the meshes; see mesh_program.py."""
+  """Returns the report of one device, and those of the meshes; see mesh_program.py."""
   arguments = (architecture, json.dumps([{"data": 1}, *meshes]))
   lines = on_eight_devices(PROGRAM, *arguments, timeout=1800)
   return [json.loads(line) for line in lines if line.startswith("{")]
@@ -35,8 +35,8 @@ def check(one, other):
   mesh = other["mesh"]
   # Dropout, two documents a row, microbatches and rematerialisation included.
   assert other["losses"] == pytest.approx(one["losses"], rel=1e-5), mesh
-  # Over how far 20 steps have moved a parameter: float32 knows each gradient to about 1e-6 of
-  # the largest, and 20 steps of momentum add that up.
+  # Relative to how far 20 steps have moved a parameter: float32 has each gradient to about 1e-6 of
+  # the largest, and 20 steps of momentum add these errors.
   assert other["apart"] < 1e-4, (mesh, other["where"])
   split = mesh.get("fsdp", 1) * mesh.get("tensor", 1)
   for kind in ("params", "opt_state"):
@@ -54,7 +54,7 @@ def check_collectives(report):
   rows = ROWS // (mesh.get("data", 1) * mesh.get("fsdp", 1))
   split = mesh.get("sequence", 1) > 1
   heads = report["kv_heads"]
-  # Where a model has fewer of these than query heads, gathered queries are seen to be too many.
+  # If a model has fewer key heads than query heads, gathered queries are too large for this bound.
   keys = {rows * n * heads * 4 // parts for n in LENGTHS for parts in (1, mesh.get("tensor", 1))}
   for operation, arrays, where in report["collectives"]:
     for shape in arrays if operation == "all-gather" else ():

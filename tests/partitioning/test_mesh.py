@@ -17,7 +17,7 @@ def test_minus_one_is_what_is_left():
     "tensor": 2,
   }
   assert mesh_sizes(None, 8)["data"] == 8
-  # An axis that only lies across slices need not be named twice.
+  # An axis that is only split over slices need not be named twice.
   assert mesh_sizes({"fsdp": -1}, 8, {"data": 2})["fsdp"] == 4
 
 
@@ -33,7 +33,7 @@ def test_minus_one_is_what_is_left():
     ({"data": -1}, {"data": 1}, [0] * 4 + [1] * 4),
   ],
 )
-def test_slices_split_the_axes_asked_for_or_the_first(shape, dcn_shape, expected):
+def test_slices_split_the_requested_axes_or_the_first(shape, dcn_shape, expected):
   mesh = make_mesh(shape, nodes(2), dcn_shape)
   np.testing.assert_array_equal(groups(mesh), expected)
   assert "on 8 NVIDIA H100 devices in 2 slices" in describe_mesh(mesh)

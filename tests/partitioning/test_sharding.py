@@ -1,4 +1,4 @@
-"""Shardings: which rule takes which axis, mistakes refused."""
+"""Shardings: which rule takes which axis; mistakes are refused."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from tests.partitioning.fake_devices import Device, groups
 
 
 def fake_mesh(**shape):
-  """A partitioner of a mesh that only has a shape: for rules that make no array."""
+  """Returns a partitioner of a mesh that only has a shape, for tests that make no array."""
   from jax.sharding import AbstractMesh, AxisType
 
   sizes = {axis: shape.get(axis, 1) for axis in ("data", "fsdp", "sequence", "tensor")}
@@ -70,7 +70,7 @@ def test_rules_come_before_the_default_ones():
   assert tuple(both.sharding(*table).spec) == (("fsdp", "tensor"), None)
 
 
-def test_optimizer_state_lies_as_its_parameter_does():
+def test_optimizer_state_is_split_as_its_parameter():
   partitioner = fake_mesh(fsdp=4, tensor=2)
   shape = lambda *sizes: jax.ShapeDtypeStruct(sizes, "float32")
   params = {"mlp": {"kernel": shape(64, 128)}, "norm": shape(64)}
@@ -95,7 +95,7 @@ def test_one_process_reads_the_whole_batch():
 
 
 def shares(mesh, monkeypatch, processes):
-  """The rows of a batch of 16 that each process reads, in the order of the batch they make."""
+  """Returns {process: the rows of a batch of 16 that it reads}."""
   found = {}
   for process in range(processes):
     monkeypatch.setattr("jax.process_index", lambda process=process: process)

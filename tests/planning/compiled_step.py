@@ -35,7 +35,7 @@ def a_config(architecture, mesh, remat, folder):
 
 
 def collectives_on(on_eight_devices, architecture, mesh, remat, folder):
-  """The collectives of a step, which this file compiles in a process with eight devices."""
+  """Returns the collectives of a step that a process with eight devices compiles."""
   arguments = (architecture, json.dumps(mesh), remat, str(folder))
   lines = on_eight_devices(__file__, *arguments)
   found = [collectives.Collective(**one) for one in json.loads(lines[-1])]

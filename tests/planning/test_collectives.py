@@ -1,4 +1,4 @@
-"""Collectives are read from programs as they are: kinds, bytes, groups, loops; and few are made."""
+"""Collectives are read from programs: kinds, bytes, groups, loops. A step has no needless one."""
 
 import math
 import types
@@ -11,7 +11,7 @@ from tests.planning.tpu_program import PROGRAM
 
 
 def chips(slices=1):
-  """Eight chips of a 2 x 4 slice, in rows, and as many in each further slice."""
+  """Returns the eight chips of each 2 x 4 slice, row by row."""
   return [
     types.SimpleNamespace(platform="tpu", slice_index=s, coords=[i // 4, i % 4, 0])
     for s in range(slices)
@@ -24,7 +24,7 @@ def test_program_of_a_tpu():
   of = {(one.kind, one.network): one for one in found}
   assert len(of) == len(found) == 4
   gather = of["all-gather", "ici"]
-  # Four trips, from 1 to 5; both pieces are one collective; along the second axis of the torus.
+  # Four trips, from 1 to 5; both pieces are one collective, along the second axis of the torus.
   assert (gather.times, gather.bytes, gather.group, gather.torus_axes) == (4, 128, 4, (1,))
   assert gather.in_loop and gather.shapes == (("bf16", (8, 8)),)
   assert gather.wire_bytes == 4 * 128 * 3 / 4
@@ -69,7 +69,7 @@ def test_groups_spelt_in_a_new_way_are_no_silent_guess():
 
 
 def test_fsdp_gathers_kernels_layer_by_layer_and_never_activations(on_eight_devices, tmp_path):
-  """Bytes by hand: 4 D N H + 3 D F parameters of a layer, gathered forwards and backwards."""
+  """A layer has 4 D N H + 3 D F parameters, gathered in the forward and the backward pass."""
   found = compiled_step.collectives_on(
     on_eight_devices, "decoder_only", {"data": 2, "fsdp": 4}, "full", tmp_path
   )
@@ -79,12 +79,12 @@ def test_fsdp_gathers_kernels_layer_by_layer_and_never_activations(on_eight_devi
   gathers = [one for one in found if one.kind == "all-gather"]
   kernels = [one for one in gathers if one.in_loop and len(one.shapes[0][1]) > 1]
   assert sum(one.bytes * one.times for one in kernels) == 2 * layer * compiled_step.LAYERS
-  # Outside of the layers: the table, once, for the loss; ids and their mask, to be looked up.
+  # Outside the layers: the table, once, for the loss; ids and their mask for the look-up.
   outside = [one for one in gathers if not one.in_loop and len(one.shapes[0][1]) > 1]
   floats = [one for one in outside if one.shapes[0][0] == "f32"]
   assert [one.shapes for one in floats] == [(("f32", (c["vocab_size"], c["emb_dim"])),)]
   assert all(one.bytes <= 1024 for one in outside if one not in floats)
-  # What was looked up changes places with other rows' columns; nothing else does.
+  # Only the embeddings that were looked up are exchanged, rows for columns.
   exchanged = [one for one in found if one.kind == "all-to-all"]
   rows = compiled_step.ROWS * compiled_step.LENGTH * c["emb_dim"] * 4 // 8
   assert [one.bytes for one in exchanged] == [rows, rows]

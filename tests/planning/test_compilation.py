@@ -10,7 +10,7 @@ needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is 
 
 
 def test_libtpu_of_another_jax_is_named_where_compiling_fails(monkeypatch):
-  """Whether the compiler reports the failure or Pallas."""
+  """Both the compiler and Pallas may report the failure."""
   monkeypatch.setattr(topologies, "version_mismatch", lambda: "pip install 'libtpu==0.0.42.*'")
   for error in (jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure"), RuntimeError("a month")):
 

@@ -1,4 +1,4 @@
-"""Formulas against what compiled steps need and send."""
+"""Formulas are compared with what compiled steps need and send."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is 
 
 
 def compiled(tmp_path, model, device, topology, batch_size):
-  """(what the compiler sets aside, what the formula says) of a step on one device."""
+  """Returns (memory of a step compiled for one device, bytes of its state, its estimate)."""
   load = functools.partial(
     synthetic.load, feature_lengths={"targets": 256}, vocab_size=model.vocab_size
   )
@@ -35,7 +35,7 @@ def compiled(tmp_path, model, device, topology, batch_size):
   "remat", ["full", *(pytest.param(x, marks=pytest.mark.slow) for x in ("none", "dots"))]
 )
 def test_memory_is_what_a_compiled_step_takes(remat, tmp_path):
-  """The state to the byte but for the step's number and the rng; of the rest not too little."""
+  """The state is exact except for the step's number and the rng; the rest is not too small."""
   model = dataclasses.replace(MODEL, remat=remat)
   memory, state, formula = compiled(tmp_path, model, jax.devices("cpu")[0], "v5e:1x1", 16)
   assert 0 <= state - formula.state_bytes < 64
@@ -44,7 +44,7 @@ def test_memory_is_what_a_compiled_step_takes(remat, tmp_path):
 
 
 def test_logits_of_a_chunk_are_counted_and_of_a_masked_lm_the_chosen_positions_only(tmp_path):
-  """1.5 GiB beside a kernel and activations of a quarter of it; a fortieth of 512 positions."""
+  """A chunk takes 1.5 GiB, the kernel and activations a fourth of it; six positions take little."""
   large = dataclasses.replace(MODEL, vocab_size=2**17, emb_dim=64, num_decoder_layers=1)
   plan = a_planner(tmp_path, "v5e:1x1", model=large)
   chunk = chunks_of_device(64 * 256, 2**17, "bfloat16", "tpu").bytes
@@ -59,7 +59,7 @@ def test_logits_of_a_chunk_are_counted_and_of_a_masked_lm_the_chosen_positions_o
 @needs_libtpu
 @pytest.mark.slow
 def test_logits_take_what_the_loss_sets_aside_for_them(tmp_path):
-  """16,384 tokens of 131,072 logits: the loss cuts them into chunks; XLA may keep less of one."""
+  """16,384 tokens have 131,072 logits each: the loss computes them in chunks."""
   model = dataclasses.replace(
     MODEL, vocab_size=2**17, emb_dim=128, num_heads=2, mlp_dim=256, num_decoder_layers=1
   )
@@ -71,7 +71,7 @@ def test_logits_take_what_the_loss_sets_aside_for_them(tmp_path):
 # A mesh, and the bounds of formula / compiled program without remat and with remat "full".
 MESHES = {
   "data": ({"data": 8}, (0.99, 1.01), (0.99, 1.01)),
-  # With remat the formula gathers a third time; this CPU's compiler uses the second gather again.
+  # With remat the formula gathers a third time; the compiler for CPUs reuses the second gather.
   "fsdp": ({"fsdp": 8}, (0.95, 1.1), (1.1, 1.4)),
   "tensor": ({"data": 4, "tensor": 2}, (0.6, 1.1), (0.6, 1.1)),
 }

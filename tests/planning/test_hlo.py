@@ -1,4 +1,4 @@
-"""Texts of programs are parsed: instructions, loops and what they hold."""
+"""Texts of programs are parsed: instructions, loops and how often they run."""
 
 from t5x_style.planning import hlo
 from tests.planning.tpu_program import PROGRAM

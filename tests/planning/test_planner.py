@@ -10,7 +10,7 @@ from tests.planning.small_run import MODEL, a_layout, a_planner
 needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is not installed")
 
 
-def test_remat_and_microbatches_cost_time_and_give_memory(tmp_path):
+def test_remat_and_microbatches_save_memory_and_cost_time(tmp_path):
   plan = a_planner(tmp_path)
   of = {remat: plan.estimate(a_layout(plan, remat, data=16)) for remat in ("none", "dots", "full")}
   assert of["none"].bytes > of["dots"].bytes > of["full"].bytes
@@ -21,7 +21,7 @@ def test_remat_and_microbatches_cost_time_and_give_memory(tmp_path):
 
 
 @needs_libtpu
-def test_which_kernel_attends_is_asked_for_each_mesh(tmp_path):
+def test_attention_kernels_depend_on_the_mesh(tmp_path):
   model = dataclasses.replace(MODEL, positions="relative")
   plan = a_planner(tmp_path, model=model)
   devices = topologies.devices(topologies.parse("v5e:4x4"))

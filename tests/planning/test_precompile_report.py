@@ -16,8 +16,8 @@ needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is 
 
 
 @needs_libtpu
-def test_too_large_is_an_answer_with_three_settings_that_fit(tmp_path):
-  """14 GB of parameters and their moments on a v5e of 16 GiB, before any activation."""
+def test_a_step_that_is_too_large_gets_three_settings_that_fit(tmp_path):
+  """Parameters and their moments need more than the 16 GiB of a v5e, without any activation."""
   wide = dataclasses.replace(MODEL, emb_dim=4096, mlp_dim=16384, num_decoder_layers=5)
   config = a_config(tmp_path, model=wide, mesh_shape={"data": 4})
   topology = topologies.parse("v5e:2x2")

@@ -16,7 +16,7 @@ def test_seconds_of_a_collective():
   wide, small = topologies.parse("v5e:16x16"), topologies.parse("v5e:4x4")
   wire = 3 * 16e6 * 15 / 16
   assert collective("all-gather", 16, (0,)).wire_bytes == wire
-  # The 16 chips of an axis of 16 are a ring; of a 4 x 4 slice, two lines of 4.
+  # The 16 chips of an axis of 16 are a ring; those of a 4 x 4 slice are lines of 4 along two axes.
   assert collective_seconds(collective("all-gather", 16, (0,)), wide) == wire / 9e10
   assert collective_seconds(collective("all-gather", 16, (0, 1)), small) == wire / 9e10
   assert collective_seconds(collective("all-gather", 4, (0,)), small) == 36e6 / 4.5e10

@@ -57,8 +57,8 @@ def test_libtpu_of_another_jax_is_named(monkeypatch):
 
 @needs_libtpu
 @pytest.mark.slow
-def test_programs_are_compiled_beside_each_other():
-  """One process has libtpu's lock file; another that was told to take it needs none."""
+def test_two_processes_compile_at_the_same_time():
+  """One process has libtpu's lock file; another one that only compiles needs none."""
   program = "from t5x_style.planning import topologies as t; print(len(t.devices('v5e:2x2')))"
   holder = """
 import contextlib, sys

@@ -1,7 +1,7 @@
 """The text of a program for a TPU, shortened."""
 
-# What libtpu makes of collectives: one in pieces that share a chain_id, one as a fusion, one handed
-# to the host to leave the slice, in a loop of which the first trip stands outside.
+# How libtpu writes collectives: one in pieces that share a chain_id, one as a fusion, one that the
+# host sends to another slice. The loop's counter starts at 1, as its first trip is outside.
 PROGRAM = """HloModule step, is_scheduled=true
 
 %body (p: (s32[], bf16[2,8])) -> (s32[], bf16[2,8]) {

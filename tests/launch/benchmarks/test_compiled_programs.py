@@ -30,7 +30,7 @@ def test_programs_run_in_turns_and_in_reverse_order_every_other_round(monkeypatc
 
 
 def test_temporary_memory_holds_what_is_neither_argument_nor_output():
-  """A product of 512 x 512 numbers in float32, summed from its sorted rows: at least 1 MiB."""
+  """The product has 512 x 512 numbers in float32: 1 MiB."""
   program = jax.jit(lambda x: jnp.sort(x @ x.T, axis=0)[0])
   compiled = program.lower(jax.ShapeDtypeStruct((512, 4), "float32")).compile()
   assert compiled_programs.temporary_bytes(compiled) >= 2**20

@@ -1,4 +1,4 @@
-"""Models that transformers does not have are refused (test_huggingface_step.py: the others)."""
+"""Models that transformers does not have are refused. The others: test_huggingface_step.py."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from launch.benchmarks.step_cases import shipped_model
 from launch.configuration.errors import ConfigurationError
 
 
-def test_a_model_that_transformers_has_not_is_refused():
+def test_a_model_that_transformers_does_not_have_is_refused():
   gpt2 = shipped_model("gpt2/small")
   with pytest.raises(ConfigurationError, match="scale_logits True"):
     huggingface_models.family(dataclasses.replace(gpt2, scale_logits=True))

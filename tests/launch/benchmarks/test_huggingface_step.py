@@ -10,7 +10,7 @@ from tests.launch.benchmarks.tiny_cases import FAMILIES, prepared_case
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_peer_is_the_same_model(name):
-  """The same loss from the same weights, every parameter away from its initial value."""
+  """It has the same loss with the same weights, all of them away from their initial values."""
   pytest.importorskip("torch")
   pytest.importorskip("transformers")
   prepared, batches = prepared_case(name, scan_layers=False)
@@ -30,7 +30,7 @@ def test_the_peer_is_the_same_model(name):
 
 
 def test_the_peer_learns_the_same():
-  """AdamW, its decay, the clipping: after two steps at a high rate the third loss is the same."""
+  """With AdamW, its decay and clipping, the third loss is the same after two steps."""
   pytest.importorskip("torch")
   pytest.importorskip("transformers")
   prepared, batches = prepared_case("gpt2", layers=2)
@@ -39,4 +39,4 @@ def test_the_peer_learns_the_same():
   peer = huggingface_step.TorchStep("", prepared, weights, batches, step_cases.LEARNING_RATE)
   losses = [ours.loss(ours.step(i)) for i in range(3)]
   assert [peer.loss(peer.step(i)) for i in range(3)] == pytest.approx(losses, rel=1e-5)
-  assert losses[2] < losses[0] - 1e-3  # The first batch again, better known.
+  assert losses[2] < losses[0] - 1e-3  # The first batch again.

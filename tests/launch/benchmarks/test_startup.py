@@ -1,4 +1,4 @@
-"""The startup benchmark: real starts, compilations that no cache serves, saves that block."""
+"""The startup benchmark: real starts, compilations without the cache, saves that block."""
 
 import time
 
@@ -61,7 +61,7 @@ def programs(folder):
 
 @pytest.fixture
 def cache(tmp_path):
-  """A compilation cache of this test alone, of all programs, however small."""
+  """A compilation cache only for this test, which also stores small programs."""
   names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
   before = [getattr(jax.config, name) for name in names]
   set_cache(names, (str(tmp_path), 0.0))
@@ -85,7 +85,7 @@ def test_layers_are_compiled_each_time_without_the_cache(cache):
   assert few["ratio"] == 1
   assert many["ratio"] == many["rounds"][0] / few["rounds"][0]
   jax.jit(lambda x: x + 1)(1.0)
-  assert any("lambda" in name for name in programs(cache))  # On again afterwards.
+  assert any("lambda" in name for name in programs(cache))  # The cache is on again.
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_a_save_is_what_the_loop_waits_for(monkeypatch):
   monkeypatch.setattr(Checkpoints, "save", slow_save)
   monkeypatch.setattr(Checkpoints, "wait", slow_wait)
   row = startup.saves(CASE, rounds=2)
-  assert steps == [2, 4]  # One step before all, one before each save, one beside each.
+  assert steps == [2, 4]  # One step at first, one before each save, one during each.
   assert row["state_bytes"] == pytest.approx(12 * row["num_parameters"], abs=100)
   assert row["save_seconds"] >= 0.3
   assert row["written_seconds"] >= row["save_seconds"] + row["next_step_seconds"] + 0.4 - 0.05
@@ -125,7 +125,7 @@ def test_a_second_start_finds_the_step_compiled(tmp_path, capsys):
   for row in rows:
     parts = row["before_seconds"] + row["compile_seconds"] + row["first_step_seconds"]
     assert row["total_seconds"] == pytest.approx(parts)
-    assert row["before_seconds"] > 1  # JAX alone takes as long to import.
+    assert row["before_seconds"] > 1  # Importing JAX takes longer.
   benchmark.show(startup, rows)
   assert "to step 1 s" in capsys.readouterr().out
 

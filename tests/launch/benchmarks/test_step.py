@@ -1,4 +1,4 @@
-"""The training step's benchmark: what it measures, and that its peer trains the same thing."""
+"""The step benchmark: its rows, its rounds in turns, its mistakes."""
 
 import json
 import os
@@ -25,14 +25,14 @@ def test_losses_that_differ_end_the_comparison():
 PROGRAM = """
 import sys
 for name in ("tensorflow", "seqio", "tensorboardX", "torch", "transformers", "matplotlib"):
-  sys.modules[name] = None  # As where it is not installed.
+  sys.modules[name] = None  # As if it were not installed.
 from launch import benchmark
 benchmark.main(sys.argv)
 """
 
 
 def run_bare(*arguments):
-  """The command where neither TensorFlow nor any other library beyond JAX's can be imported."""
+  """Runs the command where TensorFlow and other libraries cannot be imported."""
   return subprocess.run(
     [sys.executable, "-c", PROGRAM, *arguments],
     cwd=ROOT,
@@ -70,7 +70,7 @@ def test_without_torch_the_peer_says_what_to_install():
 
 
 class Clock:
-  """Takes as long as it says: seconds of one step, and on GPUs twice as long after a rest."""
+  """A contestant whose step takes `seconds`, and on GPUs twice as long after a rest."""
 
   def __init__(self, label, seconds, now):
     self.label, self._seconds, self._now, self.rests = label, seconds, now, 0

@@ -7,7 +7,7 @@ from launch.benchmarks.step_cases import shipped_model
 
 SMALL = {"emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_dim": 48, "vocab_size": 96}
 T5_LENGTHS = {"inputs": 16, "targets": 8}
-FAMILIES = {  # a function that returns the model, tokens a row
+FAMILIES = {  # {name: (function that returns the model, tokens per row)}
   "t5": (step_cases.t5_for_cpus, T5_LENGTHS),
   "t5 untied": (lambda: shipped_model("t5_1_1/small"), T5_LENGTHS),
   "bert": (lambda: shipped_model("bert/base"), {"inputs": 16}),
@@ -20,7 +20,7 @@ FAMILIES = {  # a function that returns the model, tokens a row
 
 
 def prepared_case(name, **changes):
-  """A tiny model of the family, prepared, and two batches."""
+  """Returns a prepared run of a tiny model of the family, and two batches."""
   make_model, lengths = FAMILIES[name]
   model = make_model()
   most = changes.pop("layers", 1)
