@@ -1,4 +1,4 @@
-"""The plain loss, which holds all logits, in NumPy and float64: what the kernels must equal."""
+"""A plain loss with all logits, in NumPy and float64, that the kernels must equal."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def plain(
   label_smoothing=0.0,
   logit_soft_cap=None,
 ):
-  """The fields of LossSums and the gradients, by the definitions.
+  """Returns the fields of LossSums and the gradients, computed from their definitions.
 
   The gradients are by hidden, kernel and, where there is one, bias.
   """
@@ -61,7 +61,7 @@ def reference():
 
 @pytest.fixture(scope="session")
 def random_inputs():
-  """(hidden, kernel, bias, targets, weights) in float32; the logits have about this spread."""
+  """Makes float32 (hidden, kernel, bias, targets, weights); logits have a deviation of `spread`."""
 
   def make(leading, emb_dim, vocab_size, seed=0, spread=3.0):
     rng = np.random.default_rng(seed)
@@ -76,7 +76,7 @@ def random_inputs():
 
 @pytest.fixture(scope="session")
 def assert_near():
-  """Of two arrays, the largest difference against the largest value (and `slack`)."""
+  """Compares the largest difference of two arrays with tolerance * largest value + slack."""
 
   def check(ours, theirs, tolerance, name="", slack=0.0):
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)

@@ -51,7 +51,7 @@ def make_inputs():
 
 
 def collectives(hlo):
-  """[operation, sizes of each array that it makes, whether inside of the scan]."""
+  """Returns [operation, shapes of its results, whether it is in the scan] of each collective."""
   found = []
   for shapes, operation, rest in COLLECTIVE.findall(hlo):
     arrays = [

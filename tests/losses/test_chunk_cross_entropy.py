@@ -1,4 +1,4 @@
-"""The size of chunks: within the budget, even, and told to the user."""
+"""The size of chunks: within the memory budget, even, and printed for the user."""
 
 import math
 
@@ -38,7 +38,7 @@ def test_a_small_head():
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 100, 1000])
-def test_a_size_that_is_asked_for(chunk_size):
+def test_a_requested_size(chunk_size):
   chunks = plan_chunks((10, 10, 4), 50, jnp.float32, chunk_size)
   assert chunks.chunk_size == min(chunk_size, 100)
   assert chunks.num_chunks == math.ceil(100 / chunk_size)

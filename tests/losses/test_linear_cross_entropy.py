@@ -17,7 +17,7 @@ BFLOAT16 = 2.0**-7
 
 
 def evaluate(hidden, kernel, bias, targets, weights, **options):
-  """The sums, then the gradients by hidden, kernel and, where there is one, bias."""
+  """Returns the sums and the gradients of hidden, kernel and, if there is one, bias."""
 
   def loss(hidden, kernel, bias):
     sums = linear_cross_entropy(
@@ -34,7 +34,7 @@ def compare(inputs, reference, assert_near, tolerance=FLOAT32, **options):
   sums, grads = evaluate(*inputs, **options)
   options.pop("chunk_size", None)
   true_sums, true_grads = reference(*inputs, **options)
-  # Where large terms cancel, the rounding of each of them remains.
+  # If large terms cancel, their rounding errors remain.
   hidden, kernel, weights = (np.abs(inputs[i]) for i in (0, 1, 4))
   rounding = np.float64(2.0**-22) * np.array(
     [weights.max() * kernel.max(), weights.sum() * hidden.max(), weights.sum()]
@@ -68,7 +68,7 @@ OPTIONS = [
 
 
 def test_the_reference_by_differences(reference, random_inputs):
-  """Its gradients are written out: they must be those of its values."""
+  """The gradients of the reference are those of its values."""
   hidden, kernel, bias, targets, weights = random_inputs((3, 2), 4, 7)
   options = {"z_loss": 0.1, "label_smoothing": 0.2, "logit_soft_cap": 4.0}
   _, grads = reference(hidden, kernel, bias, targets, weights, **options)
@@ -145,9 +145,9 @@ def test_property_values_and_gradients(
   random_inputs,
   assert_near,
 ):
-  """Any number of tokens and ids, any share of them weighted, from equal to far apart logits.
+  """Any number of tokens and ids, any share of weights that are 0, logits from equal to far apart.
 
-  Hidden states and kernel have few bits, so that the logits are exact and the loss alone is tried.
+  Hidden states and kernel have few bits: the logits are exact, and only the loss has errors.
   """
   hidden, kernel, *inputs, weights = random_inputs((tokens,), 8, vocab_size, seed, spread)
   inputs = (
@@ -183,7 +183,7 @@ def test_bfloat16_within_its_own_rounding(chunk_size, reference, random_inputs, 
 
 
 def test_gradient_of_a_float32_kernel_keeps_float32(reference, random_inputs, assert_near):
-  """bfloat16 hidden states meet the kernel in bfloat16; many chunks add up in float32."""
+  """Products with bfloat16 hidden states are in bfloat16; the sum over chunks is in float32."""
   hidden, _, _, _, _ = random_inputs((256,), 16, 8)
   _, kernel, bias, targets, weights = random_inputs((256,), 16, 8)
   hidden = jnp.asarray(hidden, jnp.bfloat16)
@@ -193,7 +193,7 @@ def test_gradient_of_a_float32_kernel_keeps_float32(reference, random_inputs, as
 
 
 def test_logits_of_ten_thousand(reference, assert_near):
-  """Hidden states pick columns of the kernel, so that the logits themselves are exact."""
+  """Hidden states select rows of the kernel, so that the logits themselves are exact."""
   rng = np.random.default_rng(0)
   hidden = np.eye(6, dtype=np.float32)
   kernel = rng.choice([-1e4, -9999.0, 0.0, 9999.0, 1e4], (6, 40)).astype(np.float32)
@@ -244,7 +244,7 @@ def test_weights(name, chunk_size, reference, random_inputs, assert_near):
 @pytest.mark.parametrize("planted", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("chunk_size", [None, 4])
 def test_positions_of_zero_weight_do_nothing(planted, chunk_size, random_inputs):
-  """Not even where hidden states are not numbers and targets are no ids."""
+  """Also if hidden states are NaN or infinite and targets are not ids."""
   hidden, kernel, bias, targets, weights = random_inputs((3, 6), 8, 20)
   weights[1, 2:5] = 0.0
   targets[1, 2] = -100
@@ -258,14 +258,14 @@ def test_positions_of_zero_weight_do_nothing(planted, chunk_size, random_inputs)
   assert np.all(np.asarray(sums.per_token.loss)[1, 2:5] == 0.0)
 
 
-def test_hidden_states_that_are_no_numbers_are_not_hidden_where_they_count(random_inputs):
+def test_hidden_states_that_are_nan_make_the_loss_nan(random_inputs):
   hidden, kernel, bias, targets, weights = random_inputs((3, 6), 8, 20)
   hidden[1, 2] = np.nan
   assert np.isnan(linear_cross_entropy(hidden, kernel, targets, weights, bias=bias).loss_sum)
 
 
 @pytest.mark.parametrize("target", [-1, 20, 2**30])
-def test_a_target_that_is_no_id_makes_the_loss_nan(target, random_inputs):
+def test_a_target_that_is_not_an_id_makes_the_loss_nan(target, random_inputs):
   hidden, kernel, bias, targets, weights = random_inputs((3, 6), 8, 20)
   targets[2, 1] = target
   sums, grads = evaluate(hidden, kernel, bias, targets, weights, chunk_size=4)
@@ -289,7 +289,7 @@ def test_a_perfect_prediction_of_smoothed_targets_costs_nothing():
 
 
 def test_of_equal_logits_the_first_is_the_prediction():
-  """As numpy.argmax does: a model that knows nothing is not right everywhere."""
+  """As in numpy.argmax: a model with equal logits is not right everywhere."""
   hidden, kernel = np.ones((4, 2), np.float32), np.zeros((2, 4), np.float32)
   sums = linear_cross_entropy(hidden, kernel, np.arange(4), np.ones(4), chunk_size=3)
   assert sums.correct_sum == 1.0

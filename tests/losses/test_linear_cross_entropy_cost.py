@@ -1,4 +1,4 @@
-"""Gradients of more than loss_sum, transformations around the loss, and what it all costs."""
+"""Gradients of more than loss_sum, JAX transformations of the loss, its memory and products."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def with_options(hidden, kernel, targets, weights, **options):
 
 @pytest.mark.parametrize("chunk_size", [None, 5])
 def test_gradients_of_single_tokens_losses(chunk_size, random_inputs, assert_near):
-  """loss_sum made up of its parts has the gradient of loss_sum."""
+  """The sum of its parts has the gradient of loss_sum."""
   hidden, kernel, _, targets, weights = random_inputs((3, 7), 8, 20)
   weights[0, :3] = 0.0
 
@@ -58,7 +58,7 @@ def test_counts_have_no_gradient(random_inputs):
 
 
 def test_inside_scan_remat_and_vmap(random_inputs, assert_near):
-  """As microbatches, rematerialised blocks and ensembles would call it."""
+  """As microbatches, recomputed blocks and ensembles call it."""
   hidden, kernel, _, targets, weights = random_inputs((4, 9), 8, 20)
 
   def loss(kernel, hidden, targets, weights):
@@ -76,7 +76,7 @@ def test_inside_scan_remat_and_vmap(random_inputs, assert_near):
 
 
 def compiled(loss, tokens, emb_dim, vocab_size, dtype=jnp.float32):
-  """The program of the loss and its gradients, without arrays."""
+  """Returns the compiled program of the loss and its gradients."""
   shapes = [((tokens, emb_dim), dtype), ((emb_dim, vocab_size), dtype)]
   shapes += [((tokens,), jnp.int32), ((tokens,), jnp.float32)]
   arguments = [jax.ShapeDtypeStruct(*shape) for shape in shapes]

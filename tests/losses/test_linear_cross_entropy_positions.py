@@ -1,4 +1,4 @@
-"""Positions that carry loss: found, in order, a static number of them."""
+"""Positions that carry loss: all are found, in order, padded to a static number."""
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ def test_example_of_the_docstring():
 
 @settings(max_examples=50, deadline=None)
 @given(st.data())
-def test_all_chosen_positions_in_order_then_others(data):
+def test_all_positions_with_loss_in_order_then_others(data):
   length = data.draw(st.integers(1, 12))
   most = data.draw(st.integers(1, 14))
   row = st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=length, max_size=length)
@@ -30,8 +30,8 @@ def test_all_chosen_positions_in_order_then_others(data):
     assert len(set(chosen)) == len(chosen)
 
 
-def test_the_loss_on_chosen_positions_is_the_loss(random_inputs, assert_near):
-  """Values and gradients: what is left out carries none."""
+def test_the_loss_on_positions_with_loss_is_the_loss(random_inputs, assert_near):
+  """Values and gradients are the same: positions that are left out carry no loss."""
   hidden, kernel, bias, targets, weights = random_inputs((4, 40), 8, 30)
   weights *= np.random.default_rng(0).random(weights.shape) < 0.15
 

@@ -1,4 +1,4 @@
-"""The same values on every mesh of eight devices, and what travels between the devices."""
+"""The same values on every mesh of eight devices, and what the devices send to each other."""
 
 import itertools
 import json
@@ -35,7 +35,7 @@ def check(report):
       for shape in arrays:
         where = f"{operation} of {shape} on {report['mesh']}"
         if shape[-1:] in ([columns], [VOCAB_SIZE]) and len(shape) > 1:
-          # The kernel, gathered, or its gradient, added up: never logits, never chunk by chunk.
+          # Only the gathered kernel or its summed gradient: never logits, never once per chunk.
           assert shape[-2] in (EMB_DIM, EMB_DIM // fsdp), where
           assert not in_scan, where
         elif in_scan:

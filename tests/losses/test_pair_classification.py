@@ -1,4 +1,4 @@
-"""The loss of sentence pairs, on the conventions of the token loss."""
+"""The loss of sentence pairs follows the conventions of the token loss."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def make(pairs=9, classes=2):
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_same_sums_as_of_tokens(classes):
-  """Logits are hidden states that meet the identity."""
+  """Logits are hidden states times an identity kernel."""
   logits, labels, weights = make(classes=classes)
   pairs = pair_classification_loss(logits, labels, weights)
   tokens = linear_cross_entropy(logits, jnp.eye(classes), labels, weights, return_per_token=True)
@@ -40,7 +40,7 @@ def test_rows_of_zero_weight_do_nothing():
   assert np.all(grads[3] == 0)
 
 
-def test_a_label_that_is_no_class_makes_the_loss_nan():
+def test_a_label_that_is_not_a_class_makes_the_loss_nan():
   logits, labels, weights = make()
   labels[1] = 2
   assert np.isnan(pair_classification_loss(logits, labels, weights).loss_sum)

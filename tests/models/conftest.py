@@ -27,7 +27,7 @@ FAMILIES = {
     "embedding_init_std": 0.02,
   },
   "modernbert": {
-    "num_encoder_layers": 4,  # One alone, and a cycle of three.
+    "num_encoder_layers": 4,  # One, and a cycle of three.
     "positions": "rotary",
     "rotary_base": 160_000.0,
     "rotary_base_local": 100.0,
@@ -83,7 +83,7 @@ FAMILIES = {
 
 
 def make_batch(config, length=12, rows=2, seed=0):
-  """Random tokens in the inputs of the architecture."""
+  """Returns random tokens [rows, length] as the inputs of the architecture."""
   keys = jax.random.split(jax.random.key(seed), 2)
   tokens = [jax.random.randint(key, (rows, length), 2, config.vocab_size) for key in keys]
   batch = {}
@@ -101,7 +101,7 @@ def family(request):
 
 @pytest.fixture
 def built(family):
-  """(model, params, batch) of each family."""
+  """Gives (model, params, batch) of each family."""
   return build(family)
 
 

@@ -16,7 +16,7 @@ from t5x_style.models import TransformerConfig, layers
 from t5x_style.partitioning import Partitioner, active_mesh, make_mesh
 
 CONFIG = TransformerConfig(64, 32, 1, 32, 32, num_decoder_layers=1)
-ROWS = 64, 2  # Many, summed within rows first, and so few that they are one product.
+ROWS = 64, 2  # Many rows, and so few that the gradient is one product.
 COLLECTIVE = r"= (?:\()?(\w+)\[([\d,]*)\]\S* (all-gather|all-reduce|all-to-all)(?:-start)?\("
 cotangent = np.random.default_rng(1).normal(size=(16, 300, 32)).astype(np.float32)
 

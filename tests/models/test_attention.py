@@ -13,7 +13,7 @@ from t5x_style.models.attention_kernels.select import attention_inputs
 
 
 def reference(query, key, value, mask, bias, scale):
-  """Attention in float64, head by head, row by row."""
+  """Returns attention in float64, computed head by head and row by row."""
   query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
   out = np.zeros(query.shape)
   groups = query.shape[2] // key.shape[2]
@@ -75,14 +75,14 @@ def test_rotary_keeps_length_and_depends_on_distance_only():
 
 
 def test_rotary_scaling_stretches_long_wavelengths_only():
-  """Llama 3.1: the second of two pairs turns so slowly that it becomes 8 times slower."""
+  """Llama 3.1: of two pairs, the second rotates so slowly that it becomes 8 times slower."""
   x = jnp.array([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 1, 4)
   scaling = RotaryScaling(factor=8.0, original_length=1000)
   # Wavelengths 2 pi and 2 pi 10^4 tokens; 1000 tokens hold 159 and 0.016 of them.
   got = attention.rotate(x, jnp.array([[5]]), 1e8, scaling).reshape(4)
   angles = np.array([5.0, 5.0 / 1e4 / 8])
   np.testing.assert_allclose(got, [*np.cos(angles), *np.sin(angles)], atol=1e-6)
-  # Of a wavelength that 1000 tokens hold 2.5 times, halfway from 1 to 4, half is stretched.
+  # A wavelength that fits 2.5 times into 1000 tokens, halfway from 1 to 4, is scaled half.
   base = (2.5 * 2 * np.pi / 1000) ** -2
   got = attention.rotate(x, jnp.array([[5]]), base, scaling).reshape(4)
   angle = 5 * base**-0.5 * (0.5 + 0.5 / 8)

@@ -1,4 +1,4 @@
-"""Products in 8 bits: near those in float32, whatever the scale; a model learns as in bfloat16."""
+"""Products in 8 bits are near those in float32 at any scale; a model learns as in bfloat16."""
 
 import functools
 
@@ -28,8 +28,8 @@ def test_near_float32(scale, shape):
   exact = jax.vjp(jnp.matmul, x.astype(jnp.float32), kernel.astype(jnp.float32))
   gradients = found[1](cotangent), exact[1](cotangent.astype(jnp.float32))
   assert [y.dtype for y in (found[0], *gradients[0])] == [jnp.bfloat16] * 3
-  # 3 and 2 bits behind the leading one, rounded: relative errors of at most 1/16 and 1/8, about
-  # a third of that on average; and not less than a hundredth, which would be no 8 bits.
+  # 3 and 2 bits after the leading one, rounded: relative errors of at most 1/16 and 1/8, about a
+  # third of that on average. Less than a hundredth would mean that these are not 8 bits.
   assert 0.01 < error(found[0], exact[0]) < 0.05
   for a, b in zip(*gradients, strict=True):
     assert 0.01 < error(a, b) < 0.08
@@ -42,7 +42,7 @@ def test_zeros():
 
 
 def losses(model, params, steps):
-  """Of a model that learns to continue x -> 5 x + 3 modulo 61."""
+  """Returns the losses of a model that learns to continue x -> 5 x + 3 modulo 61."""
   optimizer = optax.adam(3e-3)
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))

@@ -1,4 +1,4 @@
-"""What a run says about its attention, and refuses, before it compiles."""
+"""The kernels that a model will use, and those that are refused, before anything is compiled."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Gradients that are written out, against JAX's own; what is kept for them."""
+"""Operations with their own gradients, against JAX's gradients; what they keep for them."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def gradients(function, arguments, cotangent):
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_norms(centred, dtype, with_bias):
   rng = np.random.default_rng(0)
-  # Far from zero, where a deviation taken in one pass loses most.
+  # Far from zero, where a deviation computed in one pass loses most.
   x = jnp.asarray(3 + rng.normal(size=(2, 5, 64)), dtype)
   scale, bias = (jnp.asarray(rng.normal(size=64), jnp.float32) for _ in range(2))
   arguments = (x, scale, bias if with_bias else None)
@@ -58,7 +58,7 @@ def test_variances_in_one_pass_far_from_zero():
 
 
 def kept(function, *arguments):
-  """{(shape, dtype)} of the arrays that a function's gradient needs."""
+  """Returns (shape, dtype) of the arrays that a function keeps for its gradient."""
   _, pull = jax.vjp(function, *arguments)
   return sorted((x.shape, x.dtype.name) for x in jax.tree.leaves(pull) if x.ndim)
 
@@ -129,12 +129,12 @@ def test_tables_on_gpus(on_platform, length, rows, size):
   np.testing.assert_allclose(pull(cotangent)[0], expected, atol=1e-4)
 
 
-def test_tables_on_gpus_send_sums_of_their_columns_alone(on_eight_devices):
-  """Under fsdp each device sums the columns that it holds, of all rows of its part of the data."""
+def test_tables_on_gpus_send_only_sums_of_their_columns(on_eight_devices):
+  """Under fsdp each device sums its own columns, over all rows of its part of the data."""
   program = Path(__file__).with_name("table_program.py")
   lines = [json.loads(line) for line in on_eight_devices(program)]
   assert max(error for error, _ in lines) < 2e-6  # of the largest
-  # Ids apart: over data 2 x fsdp 4, fsdp 8 and data 8, tables of 64 rows and of 2.
+  # Apart from ids: on data 2 x fsdp 4, fsdp 8 and data 8, for tables of 64 rows and of 2.
   floats = [[one for one in sent if one[0].startswith("f")] for _, sent in lines]
   assert floats == [
     sent
@@ -152,7 +152,7 @@ def test_tables_on_gpus_sum_in_float32(on_platform, size):
   on_platform("gpu")
   ids, table = jnp.zeros((4, 512), jnp.int32), jnp.zeros((size, 3), jnp.bfloat16)
   _, pull = jax.vjp(lambda table: ops.look_up(table, ids), table)
-  # 2048 ones: a sum in bfloat16 stays at 256, to which 1 adds nothing.
+  # 2048 ones: a sum in bfloat16 would stay at 256, because 256 + 1 rounds to 256.
   np.testing.assert_array_equal(
     pull(jnp.ones((4, 512, 3), jnp.bfloat16))[0].astype(jnp.float32),
     [[2048.0] * 3] + [[0.0] * 3] * (size - 1),
@@ -171,7 +171,7 @@ def test_relative_biases():
 
 
 def test_the_gradient_of_a_bias_is_the_sum_over_rows():
-  """Also where XLA for CPUs is given it as a product."""
+  """Also as the product with ones that CPUs use."""
   rng = np.random.default_rng(0)
   logits, weights = rng.standard_normal((2, 3, 2, 4, 5), np.float32)
   bias = jnp.zeros((1, 2, 4, 5))

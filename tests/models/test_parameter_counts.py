@@ -1,4 +1,4 @@
-"""The shipped models of known families have the published numbers of parameters, all of them."""
+"""The models in gin_configs/models have exactly the published numbers of parameters."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from t5x_style.models import Transformer, TransformerConfig
 FOLDER = Path(__file__).parents[2] / "gin_configs" / "models"
 
 # Checked against models that transformers builds from the configurations on the Hugging Face hub.
-# transformers 5 counts the head of T5 1.1, mT5, ByT5 and UL2 as tied, which it is not in what was
-# published: these have vocabulary x width more here. BART's final_logits_bias is a constant zero
-# and no parameter. Encoders are those with the masked-LM head (BertForMaskedLM and so on), which is
-# tied to the embeddings.
+# transformers 5 counts the head of T5 1.1, mT5, ByT5 and UL2 as tied, but the published models have
+# a separate one: vocabulary x width more parameters here. BART's final_logits_bias is a constant
+# zero, not a parameter. Encoders have the masked-LM head (BertForMaskedLM and so on), which is tied
+# to the embeddings.
 PUBLISHED = {
   "t5/small": 60_506_624,
   "t5/base": 222_903_552,

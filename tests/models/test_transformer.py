@@ -1,8 +1,6 @@
-"""The three architectures: who sees whom, layouts that must agree, sizes that are published."""
+"""Models of the three architectures: who sees whom, positions, tables, the head, dropout."""
 
 import dataclasses
-import functools
-import re
 
 import flax.linen as nn
 import jax
@@ -10,16 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.models import Transformer, TransformerConfig, layer_path
+from t5x_style.models import Transformer
 
 DECODERS = ("t5", "llama", "gpt2")
 
 
 def embed_gradient(model, params, batch, side, position):
-  """|d logits[0, position] / d embedded token| for every token of the side, by position [L].
+  """Returns |d logits[0, position] / d embedded token| of all tokens of a side, by position [L].
 
-  A table with one row per position stands in for the tokens, so each position's influence is seen
-  on its own.
+  Each position has a row of the table of its own, so that their influences are separate.
   """
   tokens = batch[f"{side}_input_tokens"]
   length = tokens.shape[1]
@@ -42,7 +39,7 @@ def embed_gradient(model, params, batch, side, position):
 @pytest.mark.parametrize("name", DECODERS)
 def test_decoders_are_causal(build_family, name):
   model, params, batch = build_family(name)
-  if name == "t5":  # The encoder's tokens share the table: hold them apart from the decoder's.
+  if name == "t5":  # The encoder's tokens share the table: they must differ from the decoder's.
     batch["encoder_input_tokens"] = jnp.full_like(batch["encoder_input_tokens"], 60)
   influence = embed_gradient(model, params, batch, "decoder", position=5)
   assert (influence[:6] > 0).all()
@@ -65,7 +62,7 @@ def test_segments_do_not_see_each_other(build_family, name):
   np.testing.assert_array_equal(np.nonzero(influence)[0], seen)
 
 
-def test_packed_rows_equal_their_documents_alone(build_family):
+def test_packed_rows_equal_their_documents(build_family):
   """Two documents in one row give exactly what each gives in a row of its own."""
   model, params, batch = build_family("llama")
   a, b = batch["decoder_input_tokens"][:, :5], batch["decoder_input_tokens"][:, 5:]
@@ -132,82 +129,6 @@ def test_local_layers_have_a_rotary_base_of_their_own(build_family):
     assert (np.abs(found - expected).max() > 1e-3) == differs, name
 
 
-def unrolled_params(config, params):
-  """The same parameters in the layout of scan_layers = False."""
-  unrolled = dataclasses.replace(config, scan_layers=False)
-
-  def unroll(tree, num_layers):
-    rest = {k: v for k, v in tree.items() if "layers" not in k}
-    for i in range(num_layers):
-      rest[layer_path(unrolled, num_layers, i)[0][0]] = layer_params(config, tree, num_layers, i)
-    return rest
-
-  sizes = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
-  return {k: unroll(v, sizes[k]) if k in sizes else v for k, v in nn.meta.unbox(params).items()}
-
-
-def layer_params(config, tree, num_layers, layer):
-  path, index = layer_path(config, num_layers, layer)
-  tree = functools.reduce(lambda node, key: node[key], path, tree)
-  return tree if index is None else jax.tree.map(lambda x: x[index], tree)
-
-
-def test_scanned_and_unrolled_stacks_agree(family, build_family):
-  model, params, batch = build_family(family)
-  unrolled = Transformer(dataclasses.replace(model.config, scan_layers=False))
-  shapes = jax.eval_shape(unrolled.init, jax.random.key(0), batch)["params"]
-  split = unrolled_params(model.config, params)
-  assert jax.tree.structure(split) == jax.tree.structure(nn.meta.unbox(shapes))
-  expected = jax.jit(model.apply)({"params": params}, batch)
-  got = jax.jit(unrolled.apply)({"params": split}, batch)
-  np.testing.assert_allclose(got.hidden, expected.hidden, atol=1e-5)
-
-
-def test_layers_of_one_kind_are_stacked_whole(build_family):
-  """The layout that checkpoints without windows have."""
-  _, params, _ = build_family("llama")
-  assert set(params["decoder"]) == {"layers", "final_norm"}
-  assert params["decoder"]["layers"]["mlp"]["wo"]["kernel"].value.shape == (2, 48, 32)
-  _, params, _ = build_family("modernbert")
-  assert set(params["encoder"]) == {"layers_0", "layers", "final_norm"}
-  assert set(params["encoder"]["layers"]) == {"block_0", "block_1", "block_2"}
-
-
-def test_where_layers_are():
-  """Layers that are alike are stacked cycle by cycle; those that are over come first."""
-
-  def paths(num_layers, **changes):
-    sizes = {"vocab_size": 8, "emb_dim": 8, "num_heads": 1, "head_dim": 8, "mlp_dim": 8}
-    config = TransformerConfig(**sizes, num_decoder_layers=num_layers, **changes)
-    found = [layer_path(config, num_layers, i) for i in range(num_layers)]
-    return ["/".join(path) + ("" if index is None else f" {index}") for path, index in found]
-
-  two = ["layers/block_0 0", "layers/block_1 0", "layers/block_0 1", "layers/block_1 1"]
-  assert paths(2) == ["layers 0", "layers 1"]
-  assert paths(2, scan_layers=False) == ["layers_0", "layers_1"]
-  assert paths(2, first_attention_norm=False) == ["layers_0", "layers 0"]
-  assert paths(4, attention_windows=(None, 4)) == two
-  assert paths(5, attention_windows=(None, 4)) == ["layers_0", *two]
-  assert paths(4, attention_windows=(None, 4), first_attention_norm=False) == [
-    "layers_0",
-    "layers_1",
-    *two[:2],
-  ]
-  assert paths(2, share_layers=True) == ["shared_layers"] * 2
-  assert paths(2, share_layers=True, scan_layers=False) == ["shared_layers"] * 2
-
-
-def test_shared_layers_are_one_layer_applied_again(build_family):
-  model, params, batch = build_family("albert")
-  apart, _, _ = build_family("albert", share_layers=False, scan_layers=False)
-  params = nn.meta.unbox(params)
-  assert set(params["encoder"]) == {"shared_layers"}
-  copies = {f"layers_{i}": params["encoder"]["shared_layers"] for i in range(3)}
-  got = jax.jit(apart.apply)({"params": {**params, "encoder": copies}}, batch)
-  expected = jax.jit(model.apply)({"params": params}, batch)
-  np.testing.assert_allclose(got.hidden, expected.hidden, atol=1e-5)
-
-
 def test_factorized_tables_and_the_tied_head_are_narrow(build_family):
   model, params, batch = build_family("albert")
   for table in ("token_embed", "position_embed"):
@@ -215,13 +136,6 @@ def test_factorized_tables_and_the_tied_head_are_narrow(build_family):
   out = jax.eval_shape(model.apply, {"params": params}, batch)
   assert out.hidden.shape == (2, 12, 16)
   assert out.kernel.shape == (16, 64)
-
-
-def test_the_first_norm_can_be_absent(build_family):
-  _, params, _ = build_family("modernbert")
-  stack = params["encoder"]
-  assert set(stack["layers_0"]) == {"self_attention", "mlp", "mlp_norm"}
-  assert "self_attention_norm" in stack["layers"]["block_0"]
 
 
 def test_positions_begin_after_the_offset_in_each_stack(build_family):
@@ -251,65 +165,7 @@ def test_another_padding_id_is_hidden(build_family):
   assert np.abs(seen - expected).max() > 1e-4
 
 
-def gradients(model, params, batch):
-  loss = lambda params: jnp.square(model.apply({"params": params}, batch).hidden).sum()
-  return jax.jit(jax.grad(loss))(params)
-
-
-def assert_near(found, expected):
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4), found, expected)
-
-
-@pytest.mark.parametrize(
-  ("family", "remat"),
-  [
-    ("t5", "dots"),
-    pytest.param("t5", "full", marks=pytest.mark.slow),
-    pytest.param("modernbert", "full", marks=pytest.mark.slow),
-  ],
-)
-def test_remat_changes_no_gradient(build_family, family, remat):
-  model, params, batch = build_family(family)
-  again, _, _ = build_family(family, remat=remat)
-  assert_near(gradients(again, params, batch), gradients(model, params, batch))
-
-
-@pytest.mark.parametrize(
-  ("family", "changes"),
-  [
-    ("bert", {}),
-    pytest.param("bert", {"scan_layers": False, "remat": "full"}, marks=pytest.mark.slow),
-    pytest.param("t5", {"scan_layers": False, "remat": "dots"}, marks=pytest.mark.slow),
-  ],
-)
-def test_layers_as_gpus_have_them_change_no_gradient(build_family, on_platform, family, changes):
-  model, params, batch = build_family(family, **changes)
-  expected = gradients(model, params, batch)
-  on_platform("gpu")
-  assert_near(gradients(model, params, batch), expected)
-
-
-@pytest.mark.parametrize(
-  ("family", "changes", "barriers"),
-  [
-    ("modernbert", {}, [True] * 2 + [False] * 6),  # One layer alone, three in the loop.
-    ("modernbert", {"scan_layers": False}, [True] * 8),
-    ("albert", {}, [False] * 2 + [True]),  # The last is the head's.
-    ("albert", {"scan_layers": False}, [True] * 3),  # Its loop is unrolled.
-  ],
-)
-def test_what_is_recomputed_is_kept_apart_outside_of_loops_only(
-  build_family, on_platform, family, changes, barriers
-):
-  """In a loop the compiler cannot merge the two forward passes, and a barrier would only cost."""
-  model, params, batch = build_family(family, remat="full", **changes)
-  on_platform("gpu")
-  program = str(jax.make_jaxpr(model.apply)({"params": nn.meta.unbox(params)}, batch))
-  found = sorted(re.findall(r"prevent_cse=(\w+)", program))
-  assert found == sorted(str(barrier) for barrier in barriers)
-
-
-def test_target_positions_reach_the_head_alone(build_family):
+def test_only_target_positions_reach_the_head(build_family):
   model, params, batch = build_family("bert")
   positions = jnp.array([[0, 3, 7], [11, 2, 2]])
   logits = jax.jit(lambda *args: model.apply({"params": params}, batch, *args).logits())
@@ -318,7 +174,7 @@ def test_target_positions_reach_the_head_alone(build_family):
   np.testing.assert_allclose(chosen, expected, atol=1e-6)
 
 
-def test_dropout_is_on_with_an_rng_alone(build_family):
+def test_dropout_is_on_only_with_an_rng(build_family):
   model, params, batch = build_family("t5", dropout_rate=0.5)
   apply = jax.jit(lambda **kw: model.apply({"params": params}, batch, **kw).hidden)
   np.testing.assert_array_equal(apply(), apply())
@@ -331,29 +187,6 @@ def test_every_parameter_names_its_axes(family, build_family):
   boxes = jax.tree.leaves(params, is_leaf=lambda x: isinstance(x, nn.Partitioned))
   assert all(isinstance(box, nn.Partitioned) for box in boxes)
   assert all(len(box.names) == box.value.ndim for box in boxes)
-
-
-@pytest.mark.parametrize(
-  ("changes", "message"),
-  [
-    ({"num_decoder_layers": 0, "num_encoder_layers": 0}, "has no layers"),
-    ({"norm": "batch"}, "norm = 'batch' is not one of 'rms', 'layer'"),
-    ({"num_kv_heads": 3}, "num_kv_heads = 3 must divide num_heads = 4"),
-    ({"emb_dim": 0}, "emb_dim = 0 must be a positive integer"),
-    ({"dropout_rate": 1.0}, "dropout_rate = 1.0 must lie in"),
-    ({"attention_windows": (None, 0)}, "attention_windows = .None, 0. holds 0: a window is"),
-    ({"share_layers": True, "first_attention_norm": False}, "share_layers needs layers that are"),
-    ({"share_layers": True, "attention_windows": (None, 4)}, "1 layers do not divide by the 2"),
-    ({"first_attention_norm": False, "norm_position": "post"}, "norm_position = 'post' has none"),
-    ({"factorized_dim": 8}, "factorized_dim = 8: a tied head needs head_transform = True"),
-    ({"attention_windows": ()}, "must be a tuple with one entry"),
-    ({"positions": "rotary", "head_dim": 7}, "head_dim = 7 must be even"),
-  ],
-)
-def test_impossible_configurations_are_refused(changes, message):
-  sizes = {"vocab_size": 64, "emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_dim": 48}
-  with pytest.raises(ValueError, match=message):
-    TransformerConfig(**{**sizes, "num_decoder_layers": 1, **changes})
 
 
 def test_rows_longer_than_the_learned_positions_are_refused(build_family):
