@@ -80,7 +80,7 @@ def test_components_of_a_mixture_are_added_up(texts, vocabulary):
   assert f"{total['short']:,} with too little text" in batches.skipped()
 
 
-def test_counts_go_on_after_a_restart(texts, vocabulary):
+def test_counts_resume_after_a_restart(texts, vocabulary):
   dataset = load(texts, vocabulary, SpanCorruption())
   whole = dataset.train()
   for _ in range(12):

@@ -42,7 +42,7 @@ def parameters(model_dir, step):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["quickstart", "quickstart_causal_lm", "quickstart_masked_lm"])
-def test_killed_run_goes_on_bit_identically(name, tmp_path):
+def test_killed_run_resumes_bit_identically(name, tmp_path):
   import jax
   import numpy as np
 
@@ -75,7 +75,7 @@ def test_killed_run_goes_on_bit_identically(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
   arguments = ("--gin_file=quickstart.gin", *SMALL, "--gin.TRAIN_STEPS=100000")
   process = subprocess.Popen(
     command(*arguments, f"--gin.MODEL_DIR='{tmp_path}'"), stdout=subprocess.PIPE, text=True

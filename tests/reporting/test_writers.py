@@ -53,7 +53,7 @@ def test_values_that_json_does_not_have(tmp_path):
   ]
 
 
-def test_going_on_drops_later_records_and_a_torn_line(tmp_path):
+def test_resuming_drops_later_records_and_a_torn_line(tmp_path):
   path = tmp_path / "m.jsonl"
   out = JsonLines(path)
   for step in (5, 10, 15):
@@ -75,7 +75,7 @@ def test_going_on_drops_later_records_and_a_torn_line(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ["m.jsonl"]
 
 
-def test_going_on_without_loss_leaves_the_file_alone(tmp_path):
+def test_resuming_without_loss_leaves_the_file_alone(tmp_path):
   path = tmp_path / "m.jsonl"
   path.write_text('{"step": 5, "loss": 1.0}\n')
   before = path.stat().st_ino

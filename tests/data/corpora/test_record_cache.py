@@ -97,14 +97,14 @@ DAMAGES = (
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_damage_is_noticed_and_mended(tmp_path, damage):
+def test_damage_is_noticed_and_repaired(tmp_path, damage):
   records = open_quietly(tmp_path, build=build)
   expected = texts(records)
   damage(tmp_path / "c")
   with pytest.warns(UserWarning, match="is damaged"):
-    mended = record_cache.open_or_build(tmp_path, "c", SHARDS, build)
-  assert mended == records
-  assert texts(mended) == expected
+    repaired = record_cache.open_or_build(tmp_path, "c", SHARDS, build)
+  assert repaired == records
+  assert texts(repaired) == expected
   open_quietly(tmp_path)
   assert not list(tmp_path.glob(".c.*.tmp"))
 

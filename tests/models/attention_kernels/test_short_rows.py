@@ -56,7 +56,7 @@ def test_documents_are_apart(inputs, pattern, check_documents_are_apart):
 
 
 @pytest.mark.parametrize(("policy", "calls"), [("dots", 2), ("full", 3)])
-def test_what_is_computed_again(inputs, pattern, policy, calls):
+def test_what_is_recomputed(inputs, pattern, policy, calls):
   query, key, value, *_ = inputs()
 
   def loss(query, key, value):
