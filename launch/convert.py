@@ -201,7 +201,7 @@ def _export(values: Any, source: Path, target: Path) -> None:
 
 
 def _unused_of(origin: Path | None, origin_json: Any, correspondence: Any) -> dict[str, Any]:
-  """The imported model's tensors that have no place here, if the export is of its family."""
+  """Returns the imported model's tensors that have no place here, for exports of its family."""
   from t5x_style.interop.huggingface import family_registry, model_folder
 
   if not origin or family_registry.family_of(origin_json) is not correspondence.family:
@@ -240,7 +240,7 @@ def _bytes(text: str) -> int:
 
 
 def _described(config_json: Mapping[str, Any]) -> str:
-  """ "bert (BertForMaskedLM)" """
+  """Returns a text such as "bert (BertForMaskedLM)"."""
   classes = config_json.get("architectures") or ["no class"]
   return f"{config_json['model_type']} ({', '.join(classes)})"
 

@@ -10,7 +10,7 @@ PIECE_BYTES = 1 << 26  # 64 MiB
 
 
 def pieces(shape: Sequence[int], piece: Sequence[int]) -> Iterator[Index]:
-  """The indices of the pieces that an array is cut into; the last ones may be smaller."""
+  """Yields the indices of the pieces that an array is cut into; the last may be smaller."""
   steps = [
     [slice(begin, min(begin + size, n)) for begin in range(0, n, size)]
     for n, size in zip(shape, piece, strict=True)
@@ -19,7 +19,7 @@ def pieces(shape: Sequence[int], piece: Sequence[int]) -> Iterator[Index]:
 
 
 def piece_shape(shape: Sequence[int], itemsize: int, axis: int) -> tuple[int, ...]:
-  """The shape of pieces of at most PIECE_BYTES, cut along one axis.
+  """Returns the shape of pieces of at most PIECE_BYTES, cut along one axis.
 
   Args:
     itemsize: bytes of one number.

@@ -32,7 +32,7 @@ class ArrayWriter:
   def create(
     self, keys: tuple[str, ...], shape: tuple[int, ...], chunk: Sequence[int], dtype: Any
   ) -> Any:
-    """An array to be filled piece by piece: array[index] = values.
+    """Creates an array, to be filled piece by piece: array[index] = values.
 
     Args:
       keys: its path in the tree.

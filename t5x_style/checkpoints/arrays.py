@@ -33,25 +33,25 @@ class LazyArray:
 
   @classmethod
   def in_memory(cls, array: np.ndarray) -> "LazyArray":
-    """The same interface to an array that is in memory already."""
+    """Returns the same interface to an array that is in memory already."""
     return cls(array.shape, array.dtype, lambda index: array[index])
 
   def read(self) -> np.ndarray:
-    """All of its values."""
+    """Returns all of its values."""
     return self.fetch(())
 
   def chunks(self) -> Iterator[Index]:
-    """The indices of the parts that are stored on their own: each is best read as a whole."""
+    """Yields the indices of the parts that are stored on their own; read each as a whole."""
     return pieces(self.shape, self.chunk or self.shape)
 
   def layer(self, i: int, axis: int = 0) -> "LazyArray":
-    """The part at index i of `axis`; nothing else is read."""
+    """Returns the part at index i of `axis`; nothing else will be read."""
     shape = self.shape[:axis] + self.shape[axis + 1 :]
     before = (slice(None),) * axis
     return LazyArray(shape, self.dtype, lambda index: self.fetch((*before, i))[index])
 
   def reshape(self, shape: tuple[int, ...]) -> "LazyArray":
-    """The same values in another shape; reading a part of it reads all."""
+    """Returns the same values in another shape; reading a part of it reads all."""
     return LazyArray(shape, self.dtype, lambda index: self.read().reshape(shape)[index])
 
 
@@ -86,7 +86,7 @@ def orbax_arrays(
 
 
 def _paths(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-  """The keys of every array in a tree of dictionaries."""
+  """Yields the keys of every array in a tree of dictionaries."""
   if isinstance(node, Mapping):
     for key, child in node.items():
       yield from _paths(child, (*path, str(key)))
@@ -119,7 +119,7 @@ def open_arrays(places: Mapping[str, Any]) -> dict[str, LazyArray]:
 
 
 def tensorstore_url(path: epath.PathLike) -> str:
-  """The URL of a folder, file:///... or gs://...; characters such as "%" are escaped.
+  """Returns the URL of a folder, file:///... or gs://..., with "%" and the like escaped.
 
   Raises:
     UserError: TensorStore cannot use the path.

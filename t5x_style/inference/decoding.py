@@ -95,7 +95,7 @@ def decode(
 
 
 def _encode(model, params, tokens, segments):
-  """What `Transformer.decode_step` needs to know about an encoder's input [B, S]."""
+  """Returns what `Transformer.decode_step` needs to know about an encoder's input [B, S]."""
   batch = {"encoder_input_tokens": tokens}
   if segments is not None:
     batch["encoder_segment_ids"] = segments

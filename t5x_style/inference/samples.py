@@ -41,7 +41,7 @@ def sample(
 
 
 def _infill(model, params, row, to_text, special_ids, max_tokens):
-  """The encoder's input, the greedily decoded targets, and the true ones."""
+  """Returns the encoder's input, the greedily decoded targets, and the true ones."""
   targets = row["decoder_target_tokens"][0][:max_tokens]
   written = decode(
     model,
@@ -60,7 +60,7 @@ def _infill(model, params, row, to_text, special_ids, max_tokens):
 
 
 def _continue(model, params, row, to_text, special_ids, max_tokens):
-  """The first tokens of the row, and their continuation."""
+  """Returns the first tokens of the row, the model's continuation, and the true one."""
   tokens = row["decoder_target_tokens"][0]
   given = tokens[: min(len(tokens) // 2, max_tokens // 2)]
   length = len(given) + max_tokens // 2
@@ -75,7 +75,7 @@ def _continue(model, params, row, to_text, special_ids, max_tokens):
 
 
 def _unmask(model, params, row, to_text, special_ids, max_tokens):
-  """The masked text, the likeliest token at every position with loss, and the truth."""
+  """Returns the masked text, the text with the likeliest tokens filled in, and the truth."""
   out = model.apply({"params": params}, {k: jnp.asarray(v) for k, v in row.items()})
   logits = out.logits()[0]  # A soft cap would not change their order.
   inputs, targets = row["encoder_input_tokens"][0], row["encoder_target_tokens"][0]

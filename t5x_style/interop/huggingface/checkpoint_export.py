@@ -87,7 +87,7 @@ class _Plan(NamedTuple):
   copies: dict[str, str]  # {name: the tensor that it repeats}
 
   def files(self, correspondence: Correspondence) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """{name in the files: (shape, dtype)}; tensors of zeros have the most frequent dtype."""
+    """Returns {name in the files: (shape, dtype)}; zeros get the most frequent dtype."""
     dtypes = [self.dtypes[name] for name in correspondence.tensors]
     most = max(dtypes, key=dtypes.count)
     return {
@@ -166,7 +166,7 @@ def _copy(source: Tensor, target: Tensor, name: str) -> None:
 def _dtypes(
   arrays: Mapping[Keys, LazyArray], correspondence: Correspondence, dtype: str | None
 ) -> dict[str, np.dtype]:
-  """{tensor: dtype} of those that hold parameters."""
+  """Returns {tensor: dtype} of the tensors that hold parameters."""
   return {
     rule.tensor: np.dtype(dtype or arrays[keys].dtype)
     for keys, parts in correspondence.places.items()

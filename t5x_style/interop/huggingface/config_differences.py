@@ -28,7 +28,7 @@ def differences(a: TransformerConfig, b: TransformerConfig) -> list[str]:
 
 
 def _effective_fields(config: TransformerConfig) -> dict[str, Any]:
-  """The fields that change what a trained model computes; those without effect here are None."""
+  """Returns the fields that change what a model computes; fields without effect are None."""
   free = fields_about("training", "numerics", "compilation")
   values = {name: x for name, x in dataclasses.asdict(config).items() if name not in free}
   values["num_kv_heads"] = config.kv_heads

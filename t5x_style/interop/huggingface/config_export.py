@@ -56,7 +56,7 @@ def choose_family(
 
 
 def _no_family(reasons: Mapping[str, Sequence[str]], only: str | None) -> UserError:
-  """The error that no family has the model, with the two nearest."""
+  """Returns the error that no family has the model; it names the two nearest."""
   nearest = sorted(reasons, key=lambda candidate: len(reasons[candidate]))[:2]
   lines = [f"  {kind}: {'; '.join(shortened([*dict.fromkeys(reasons[kind])]))}" for kind in nearest]
   return UserError(
@@ -68,7 +68,7 @@ def _no_family(reasons: Mapping[str, Sequence[str]], only: str | None) -> UserEr
 def _differences(
   config: TransformerConfig, family: ModuleType, config_json: Mapping[str, Any]
 ) -> list[str]:
-  """In what the model that would be read back from config.json differs from this one."""
+  """Lists in what the model that would be read back from config.json differs from this one."""
   rules = list(family.rules(config))
   tensors = {rule.tensor: None for rule in rules}
   back = TransformerConfig(**family.from_config_json(ConfigJson(config_json), tensors))
@@ -81,7 +81,7 @@ def _differences(
 
 
 def _token_ids(config: TransformerConfig) -> dict[str, Any]:
-  """The special ids of this package's models: padding 0, EOS 1, a decoder's first input 0."""
+  """Returns the special ids of models here: padding 0, EOS 1, a decoder's first input 0."""
   decoder_only = config.architecture == "decoder_only"
   ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 0 if decoder_only else None}
   if config.architecture == "encoder_decoder":
@@ -118,7 +118,7 @@ def _with_origin(
 def _describes(
   config_json: Mapping[str, Any], config: TransformerConfig, family: ModuleType
 ) -> bool:
-  """Whether a config.json describes exactly this model."""
+  """Returns whether a config.json describes exactly this model."""
   try:
     return not _differences(config, family, config_json)
   except UserError:
@@ -126,5 +126,5 @@ def _describes(
 
 
 def _headless(classes: Sequence[str]) -> bool:
-  """Whether the transformers class is a model without a head, as BertModel is."""
+  """Returns whether the transformers class is a model without a head, as BertModel is."""
   return not re.search("For|LMHead", classes[0])

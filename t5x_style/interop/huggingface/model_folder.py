@@ -115,7 +115,7 @@ def not_finite_error(names: Sequence[str], folder: str) -> UserError:
 
 
 def _canonical(tensors: Mapping[str, Tensor], family: ModuleType) -> dict[str, Tensor]:
-  """The tensors by the names that they have in a model with a head."""
+  """Returns the tensors by the names that they have in a model with a head."""
   base = family.BASE_PREFIX
   bare = base and not any(name.startswith(base) for name in tensors)
   found = {}
@@ -129,7 +129,7 @@ def _canonical(tensors: Mapping[str, Tensor], family: ModuleType) -> dict[str, T
 
 
 def _unused(model: Correspondence, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-  """The tensors that have no place in models here, if they are of the model's size."""
+  """Returns the tensors that have no place in models here, if they are of the model's size."""
   return {
     name: tensors[name]
     for name, layout in getattr(model.family, "UNUSED_TENSORS", {}).items()
@@ -142,7 +142,7 @@ def _unused(model: Correspondence, tensors: Mapping[str, Tensor]) -> dict[str, T
 def _check(
   folder: str, config_json: ConfigJson, model: Correspondence, tensors: Mapping[str, Tensor]
 ) -> dict[str, str]:
-  """{name: why it is not needed} of tensors that hold no parameter.
+  """Returns {name: why it is not needed} of the tensors that hold no parameter.
 
   Raises:
     UserError: the tensors are not those of the model.
@@ -171,7 +171,7 @@ def _check(
 
 
 def _not_needed(name: str, model: Correspondence, tensors: Mapping[str, Tensor]) -> str | None:
-  """Why a tensor that holds no parameter may be left out; None if it may not."""
+  """Returns why a tensor that holds no parameter may be left out; None if it may not."""
   tensor, other = tensors[name], model.repeated.get(name)
   if any(re.fullmatch(pattern, name) for pattern in model.family.BUFFERS):
     return "a buffer, not a parameter"
@@ -185,7 +185,7 @@ def _not_needed(name: str, model: Correspondence, tensors: Mapping[str, Tensor])
 
 
 def _misfit(name: str, model: Correspondence, tensors: Mapping[str, Tensor]) -> str:
-  """What is wrong with a tensor that holds no parameter and may not be left out."""
+  """Says what is wrong with a tensor that holds no parameter and may not be left out."""
   if name in model.copies:
     return f"{name} differs from {model.repeated[name]}; models here have one parameter for both"
   if name in model.repeated:
@@ -194,7 +194,7 @@ def _misfit(name: str, model: Correspondence, tensors: Mapping[str, Tensor]) -> 
 
 
 def _hint(config_json: ConfigJson, model: Correspondence) -> str:
-  """What may be the reason that the tensors are not those of the model."""
+  """Says what may be the reason that the tensors are not those of the model."""
   hint = ""
   if sizes := config_json.defaulted_sizes(keys_of(config_json)):
     hint += f"\nconfig.json leaves out, so transformers' defaults are used: {', '.join(sizes)}."

@@ -120,7 +120,7 @@ def rotary_fields_by_kind(config_json: ConfigJson, keys: RotaryKeys, defaults: M
 
 
 def _read_table(table: ConfigJson, llama3: bool) -> tuple[float, RotaryScaling | None]:
-  """The base and the stretching of a table; `llama3` allows stretched positions."""
+  """Returns the base and the stretching of a table; `llama3` allows stretched positions."""
   kind = table.values.setdefault("rope_type", table.values.get("type", "default"))
   table.parse(_KindOrLlama3 if llama3 else _Kind)
   if kind == "default":

@@ -51,14 +51,14 @@ class TensorRule:
   skip: int = 0
 
   def shapes(self, sizes: Mapping[str, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shape of the tensor and that of the parameter."""
+    """Returns the shape of the tensor and that of the parameter."""
     sizes = {**sizes, "P": self.parts}
     of_tensor, of_parameter = self.layout.split(" -> ")
     rows, *rest = (math.prod(sizes[x] for x in group) for group in _groups(of_tensor))
     return (rows - self.skip, *rest), tuple(sizes[x] for x in of_parameter.split())
 
   def view(self, tensor: np.ndarray, sizes: Mapping[str, int]) -> np.ndarray:
-    """The tensor, or the part of it, in the parameter's shape without the rows to skip.
+    """Returns the tensor, or the part of it, in the parameter's shape without rows to skip.
 
     Nothing is copied.
     """
@@ -89,7 +89,7 @@ def _groups(side: str) -> Iterator[list[str]]:
 
 
 def letter_sizes(config: TransformerConfig) -> dict[str, int]:
-  """{letter: size} of the letters that layouts use."""
+  """Returns {letter: size} of the letters that layouts use."""
   return {
     "V": config.vocab_size,
     "D": config.emb_dim,
@@ -109,7 +109,7 @@ def letter_sizes(config: TransformerConfig) -> dict[str, int]:
 def dense(
   parameter: str, tensor: str, layout: str, bias: bool, part: int = 0, parts: int = 1
 ) -> Iterator[TensorRule]:
-  """The kernel of a linear map and, if `bias`, its bias.
+  """Yields the rules of the kernel of a linear map and, if `bias`, its bias.
 
   The bias has the dimensions of the output.
   """
@@ -131,7 +131,7 @@ def _bias_layout(layout: str) -> str:
 def norm(
   parameter: str, tensor: str, bias: bool, letter: str = "D", factor: float = 1.0
 ) -> Iterator[TensorRule]:
-  """The scale of a norm and, if `bias`, its bias."""
+  """Yields the rules of the scale of a norm and, if `bias`, its bias."""
   layout = f"{letter} -> {letter}"
   yield TensorRule(f"{parameter}/scale", f"{tensor}.weight", layout, factor=factor)
   if bias:
@@ -139,13 +139,13 @@ def norm(
 
 
 def logit_factor(config: TransformerConfig) -> float:
-  """The factor of the last norm: models here may divide the last states by sqrt(D) instead."""
+  """Returns the factor of the last norm, for models here that divide its output by sqrt(D)."""
   return config.emb_dim**-0.5 if config.tie_embeddings and config.scale_logits else 1.0
 
 
 def in_layer(
   stack: str, layer: int, prefix: str, rules: Iterator[TensorRule]
 ) -> Iterator[TensorRule]:
-  """Rules of one layer; `prefix` begins the names of its tensors."""
+  """Yields the rules of one layer; `prefix` begins the names of its tensors."""
   for rule in rules:
     yield dataclasses.replace(rule, tensor=prefix + rule.tensor, stack=stack, layer=layer)

@@ -98,7 +98,7 @@ def write(target: Path, vocabulary: RunVocabulary, architecture: str) -> dict[st
 
 
 def _roles(architecture: str, specials: Sequence[str]) -> dict[str, str]:
-  """{role in transformers: special token}, such as {"pad_token": "<pad>", ...}."""
+  """Returns {role in transformers: special token}, such as {"pad_token": "<pad>", ...}."""
   roles = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
   if architecture == "decoder_only":
     roles["bos_token"] = "<pad>"
@@ -162,7 +162,7 @@ def _parse(content: bytes) -> Any:
 
 
 def _own_sentinels(model: Any) -> bool:
-  """Whether a model ends with sentinels, as data.tokenizers.sentencepiece_models decides it."""
+  """Returns whether a model ends with sentinels, as data.tokenizers.sentencepiece_models."""
   return bool(model.pieces) and model.pieces[-1].piece.removeprefix("\u2581") == "<extra_id_0>"
 
 
@@ -198,7 +198,7 @@ def _sentencepiece(content: bytes) -> tuple[Any, list[str], int]:
 
 
 def _scores(model: Any) -> list[tuple[str, float]]:
-  """The pieces with the scores by which SentencePiece chooses among them.
+  """Returns the pieces with the scores by which SentencePiece chooses among them.
 
   A user-defined piece has the best score of all pieces for each of its characters (`PopulateNodes`
   in SentencePiece's unigram_model.cc). Special pieces and the names of bytes, such as <0x41>, are
@@ -216,9 +216,10 @@ def _scores(model: Any) -> list[tuple[str, float]]:
 
 
 def _kept_by_normalization(model: Any) -> dict[str, str]:
-  """{user-defined piece: a character that replaces it} of pieces that normalisation would change.
+  """Returns {piece: stand-in} of the user-defined pieces that normalisation would change.
 
-  SentencePiece does not normalise them: a line end, for example, would become a space.
+  SentencePiece does not normalise these pieces in a text. Here each is replaced by a character that
+  is in no text before normalisation: otherwise a line end, for example, would become a space.
   """
   from tokenizers import normalizers
 
@@ -280,7 +281,7 @@ def _check_same(tokenizer: Any, content: bytes, specials: Sequence[str]) -> None
 
 
 def _samples_of_symbols(content: bytes, specials: Sequence[str]) -> Iterator[str]:
-  """Texts with each user-defined piece: by itself, as a word, and in a word."""
+  """Yields texts with each user-defined piece: by itself, as a word, and in a word."""
   model = _parse(content)
   for piece in model.pieces:
     if piece.type == piece.USER_DEFINED and piece.piece not in specials:

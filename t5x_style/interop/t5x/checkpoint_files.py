@@ -82,7 +82,7 @@ def arrays(folder: epath.Path) -> dict[str, LazyArray]:
 
 
 def _is_orbax(folder: epath.Path) -> bool:
-  """Whether Orbax saved a tree there with T5X's key "target"."""
+  """Returns whether Orbax saved a tree there with T5X's key "target"."""
   metadata = folder / "_METADATA"
   return metadata.is_file() and "('target'" in metadata.read_text()
 

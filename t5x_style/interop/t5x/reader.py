@@ -107,7 +107,7 @@ def _renamed(name, array, config, wanted):
 
 
 def _layer_axis(shape, layers, wanted):
-  """The axis along which layers are stacked, T5X's default being 1; None if there is none."""
+  """Returns the axis along which layers are stacked (T5X's default is 1), or None."""
   for axis in (1, 0):
     rest = shape[:axis] + shape[axis + 1 :]
     if (

@@ -159,13 +159,13 @@ def aliases(config: TransformerConfig) -> dict[str, str]:
 
 
 def copies(config: TransformerConfig) -> dict[str, str]:
-  """Untied models hold the table three times: once for each side."""
+  """Returns the tables of both sides, which repeat the shared one if the head is not tied."""
   tables = [f"model.{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
   return {} if config.tie_embeddings else dict.fromkeys(tables, EMBEDDING)
 
 
 def zeros(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-  """The bias of the head where the model here has none."""
+  """Returns the bias of the head if the model here has none."""
   return {} if config.head_bias else {BIAS: (1, config.vocab_size)}
 
 

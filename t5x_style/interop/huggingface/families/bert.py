@@ -92,7 +92,7 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
 
 
 def encoder_fields(config_json: ConfigJson, keys: BertKeys) -> dict[str, Any]:
-  """The fields of a TransformerConfig that BERT, RoBERTa and ALBERT set by the same keys."""
+  """Returns the fields of a TransformerConfig that BERT, RoBERTa and ALBERT have in common."""
   return {
     "vocab_size": keys.vocab_size,
     "emb_dim": keys.hidden_size,
@@ -119,7 +119,7 @@ def encoder_fields(config_json: ConfigJson, keys: BertKeys) -> dict[str, Any]:
 
 
 def encoder_config_json(config: TransformerConfig) -> dict[str, Any]:
-  """The values of a config.json that `encoder_fields` reads."""
+  """Returns the values of a config.json that `encoder_fields` reads."""
   return {
     "vocab_size": config.vocab_size,
     "hidden_size": config.emb_dim,
@@ -161,12 +161,12 @@ def aliases(config: TransformerConfig) -> dict[str, str]:
 
 
 def copies(config: TransformerConfig) -> dict[str, str]:
-  """Untied models have the bias of the head twice."""
+  """Returns the second bias of the head, which files of untied models hold."""
   return {_BIASES[0]: _BIASES[1]} if config.head_bias and not config.tie_embeddings else {}
 
 
 def embedding_rules(base: str, skip: int = 0) -> Iterator[TensorRule]:
-  """The tables of tokens, positions (without the first `skip` rows) and types, and their norm."""
+  """Yields the rules of the tables (positions without the first `skip`) and of their norm."""
   yield TensorRule(
     "token_embed/embedding", f"{base}embeddings.word_embeddings.weight", "V E -> V E"
   )
@@ -178,7 +178,7 @@ def embedding_rules(base: str, skip: int = 0) -> Iterator[TensorRule]:
 
 
 def encoder_rules(config: TransformerConfig, base: str, skip: int = 0) -> Iterator[TensorRule]:
-  """The embeddings (see `embedding_rules`) and the layers of BERT and RoBERTa."""
+  """Yields the rules of the embeddings and of the layers, as in BERT and RoBERTa."""
   yield from embedding_rules(base, skip)
   for i in range(config.num_encoder_layers):
     yield from in_layer("encoder", i, f"{base}encoder.layer.{i}.", _layer())

@@ -169,7 +169,7 @@ def aliases(config: TransformerConfig) -> dict[str, str]:
 
 
 def _windows(config_json: ConfigJson, keys: Qwen3Keys) -> tuple[int | None, ...]:
-  """How many tokens before itself a token sees, by layer; transformers counts the token too."""
+  """Returns how far back each layer sees; transformers counts the token itself too."""
   window, layers = keys.sliding_window if keys.use_sliding_window else None, keys.num_hidden_layers
   kinds: Sequence[str] | None = keys.layer_types
   if kinds is None:

@@ -123,7 +123,7 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
 
 
 def _windows(config_json: ConfigJson, keys: ModernBertKeys) -> tuple[int | None, ...]:
-  """How many tokens to either side each layer sees."""
+  """Returns how many tokens to either side each layer sees."""
   layers, every = keys.num_hidden_layers, keys.global_attn_every_n_layers
   kinds: Sequence[str] = keys.layer_types or [LOCAL if i % every else FULL for i in range(layers)]
   window = keys.sliding_window or keys.local_attention // 2

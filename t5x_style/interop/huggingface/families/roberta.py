@@ -97,5 +97,5 @@ def aliases(config: TransformerConfig) -> dict[str, str]:
 
 
 def copies(config: TransformerConfig) -> dict[str, str]:
-  """Untied models have the bias of the head twice."""
+  """Returns the second bias of the head, which files of untied models hold."""
   return {_BIASES[0]: _BIASES[1]} if config.head_bias and not config.tie_embeddings else {}

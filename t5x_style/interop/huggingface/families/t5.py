@@ -95,7 +95,7 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
 
 
 def _activations(config_json: ConfigJson, keys: T5Keys) -> tuple[str, ...]:
-  """The activations of the MLP; dense_act_fn and is_gated_act win over feed_forward_proj."""
+  """Returns the MLP's activations; dense_act_fn and is_gated_act win over feed_forward_proj."""
   form = keys.feed_forward_proj
   gated, first = form.startswith("gated-"), form.removeprefix("gated-")
   if form == "gated-gelu":
@@ -110,7 +110,7 @@ def _activations(config_json: ConfigJson, keys: T5Keys) -> tuple[str, ...]:
 
 
 def _head(config_json: ConfigJson, keys: T5Keys, tensors: Mapping[str, Any]) -> tuple[bool, bool]:
-  """Whether the head is tied to the embeddings, and whether hidden states are scaled before it.
+  """Returns whether the head is tied, and whether hidden states are scaled before it.
 
   T5 1.0 ties and scales; T5 1.1 does neither and says so by tie_word_embeddings. Files of
   transformers 5 say whether to scale in scale_decoder_outputs, for tied heads and others.
