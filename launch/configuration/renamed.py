@@ -1,7 +1,7 @@
 """Former names of what gin files bind, and today's: files of earlier versions can still be read.
 
-A MODEL_DIR's config.gin names functions and classes, and so do users' own files. When one of them is
-renamed or moved, add a line to FORMER_NAMES.
+A MODEL_DIR's config.gin names functions and classes, and so do users' own files. When one of them
+is renamed or moved, add a line to FORMER_NAMES.
 """
 
 from collections.abc import Iterable
