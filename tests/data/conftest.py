@@ -8,7 +8,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import iterator, tf_data
+from t5x_style.data import iterator, loader, tf_data
 from t5x_style.data.tokenizers import token_text, vocabularies
 
 
@@ -102,3 +102,20 @@ def corpus(tmp_path_factory):
   files = sorted(Path(dataclasses.__file__).parent.glob("*.py"))[:40]
   texts = [file.read_bytes()[:8000] for file in files]
   return write_corpus(tmp_path_factory.mktemp("corpus"), texts[4:], texts[:4])
+
+
+@pytest.fixture(scope="session")
+def load(corpus, vocabulary):
+  """Opens the data of a run: an objective on the small corpus, in rows of 64 tokens."""
+
+  def run(architecture, objective, batch_size=4, seed=0, *process, **kwargs):
+    settings = {
+      "corpus": corpus,
+      "vocabulary": vocabulary,
+      "objective": objective,
+      "feature_lengths": {"inputs": 64},
+      "shuffle_buffer_size": 32,
+    }
+    return loader.load(architecture, batch_size, seed, *process, **{**settings, **kwargs})
+
+  return run
