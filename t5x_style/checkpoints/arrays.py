@@ -133,7 +133,7 @@ def tensorstore_url(path: epath.PathLike) -> str:
 
 
 def check_path(path: epath.PathLike) -> None:
-  """Raises UserError where TensorStore, which reads and writes all arrays, cannot use a path."""
+  """Raises UserError if TensorStore, which reads and writes all arrays, cannot use a path."""
   scheme, separator, rest = str(path).partition("://")
   if separator and (scheme != "gs" or not rest.strip("/")):
     raise UserError(

@@ -1,4 +1,4 @@
-"""Checkpoints through Orbax: the state, the place in the data, and what the run was."""
+"""Checkpoints through Orbax: the state, the place in the data, and the identity of the run."""
 
 import contextlib
 import dataclasses
@@ -13,14 +13,14 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from t5x_style.training.state import TrainState
 
-# What of an array is stored, and later read, on its own: by default a whole stack of layers is one
-# part, and who wants one layer of it has to hold all of them.
+# Stores arrays in chunks of at most 64 MiB, so that one layer of a stack can be read without the
+# others: by default a whole stack of layers is one chunk.
 _CHUNKED = ocp.SaveArgs(chunk_byte_size=1 << 26)
 
 
 @dataclasses.dataclass
 class Restored:
-  """What a run needs to go on as if it had never stopped."""
+  """What a run needs to resume as if it had never stopped."""
 
   state: TrainState
   streams: dict[str, bytes]
@@ -28,19 +28,19 @@ class Restored:
 
 
 class Checkpoints:
-  """The checkpoints of one run, saved in the background, the newest and the best kept.
+  """The checkpoints of one run. They are saved in the background; the newest and the best stay.
 
-  Layout: DIRECTORY/STEP/{state, data, run}. A checkpoint appears under its name only when it is
-  complete, so a process killed while it saves leaves the older ones untouched.
+  Layout: DIRECTORY/STEP/{state, data, run}. A checkpoint gets its name only when it is complete, so
+  a process that is killed while it saves leaves the older ones untouched.
   """
 
   def __init__(self, directory: str | epath.Path, keep: int = 3, keep_best: int = 1):
-    """Opens the directory, making it at the first save.
+    """Opens the directory, which the first save makes.
 
     Args:
       directory: local or gs:// path.
       keep: how many of the newest checkpoints stay.
-      keep_best: how many with the lowest validation loss stay besides.
+      keep_best: how many with the lowest validation loss stay in addition.
     """
     policy = managers.AnyPreservationPolicy(
       [
@@ -97,7 +97,7 @@ class Checkpoints:
     )
 
   def identity(self, step: int) -> dict[str, Any]:
-    """What the run that saved this step was, as it described itself."""
+    """Returns Prepared.identity() of the run that saved this step."""
     return self._run(step)["identity"]
 
   def restore(self, step: int, abstract: TrainState) -> Restored:
@@ -132,7 +132,7 @@ class Checkpoints:
 
 
 def restore_params(step_dir: epath.Path, abstract: Any) -> Any:
-  """The parameters alone of the checkpoint in `step_dir`, of the very shapes of `abstract`."""
+  """Reads only the parameters of a step, whose shapes have to be those of `abstract`."""
   # Only the parameters are read: the optimizer's state may be another optimizer's.
   args = ocp.args.PyTreeRestore(
     {"params": abstract},
@@ -145,11 +145,10 @@ def restore_params(step_dir: epath.Path, abstract: Any) -> Any:
 
 @contextlib.contextmanager
 def _only_the_first_failure() -> Iterator[None]:
-  """Keeps the reads that are under way when another one fails from printing tracebacks.
+  """Prevents tracebacks of the reads that are still running when one has failed.
 
-  Orbax gives up at the first array that it cannot read. The threads that still read others then
-  find no event loop to report to, or fail as well, and Python prints that; the first failure, which
-  is raised, says all of it.
+  Orbax raises an error at the first array that it cannot read. The threads that read other arrays
+  then fail as well, or find no event loop, and Python would print that.
   """
   previous = sys.unraisablehook
 
@@ -164,7 +163,7 @@ def _only_the_first_failure() -> Iterator[None]:
 
 
 def find_step(path: epath.Path) -> epath.Path | None:
-  """The newest complete step of a MODEL_DIR or its checkpoints folder, or the step it is."""
+  """Returns the newest complete step of a MODEL_DIR or checkpoints folder; a step's own path."""
   if (path / "state").exists():
     return path
   for folder in [folder for folder in (path / "checkpoints", path) if folder.is_dir()]:
@@ -177,7 +176,7 @@ def find_step(path: epath.Path) -> epath.Path | None:
 
 
 class _StreamsHandler(ocp.CheckpointHandler):
-  """The places in the data: one small file a stream, each process writing those it reads."""
+  """The places in the data: a small file per stream, which each process that reads it writes."""
 
   def save(self, directory: epath.Path, args: "_SaveStreams") -> None:
     for name, place in args.item.items():

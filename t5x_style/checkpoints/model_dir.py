@@ -1,4 +1,4 @@
-"""MODEL_DIR before a run: that it can be written, and that what lies there is of the right kind."""
+"""Checks MODEL_DIR before a run: it can be written, and nothing in it is of the wrong kind."""
 
 import os
 
@@ -8,17 +8,17 @@ from etils import epath
 from t5x_style.checkpoints import arrays
 from t5x_style.errors import UserError
 
-# What a run writes there, by patterns: everything else in the folder is left alone.
+# Patterns of what a run writes there; anything else in the folder does not matter.
 _FILES = ("config.gin", "model-info.txt", "metrics.jsonl", "wandb-id.txt", "profile-*.txt")
 _FOLDERS = ("checkpoints", "checkpoints/[0-9]*", "tensorboard", "tensorboard/*")
 
 
 def check(path: epath.PathLike) -> None:
-  """Makes the folder where it is not there yet.
+  """Checks that a run can write to MODEL_DIR, and makes the folder.
 
   Raises:
-    UserError: nothing can be written there, or a file has the name of a folder that the run needs,
-      or the other way round.
+    UserError: the folder cannot be written, or a file has the name of a folder that the run needs,
+      or a folder the name of a file.
   """
   arrays.check_path(path)
   path = epath.Path(path).expanduser()

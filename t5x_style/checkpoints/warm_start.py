@@ -1,7 +1,7 @@
-"""Parameters to start from: those of another run, of another layout or vocabulary, or of T5X.
+"""Parameters to start from: of another run, layout or vocabulary, or in another program's format.
 
-Whatever they come from, they are brought to one form first, {name: array} as in a model of ours
-with unrolled layers, and put from there into the layout and the shardings of the new model.
+All of them are first read as {name: array} of this package's model with unrolled layers, and then
+converted to the layout and the shardings of the new model.
 """
 
 import contextlib
@@ -20,33 +20,34 @@ from t5x_style.errors import UserError, first_line, shortened
 from t5x_style.models import TransformerConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
-# (path, the model, names and shapes of its unrolled parameters) -> what is stored there under the
-# same names; None where the path holds no checkpoint of the reader's kind.
+# (path, model, names and shapes of its unrolled parameters) -> the stored arrays by name; None if
+# the path holds no checkpoint of the reader's format.
 Reader = Callable[[str, TransformerConfig, Shapes], Mapping[str, LazyArray] | None]
 
 # The parameters with a row for each id of the vocabulary, and the axis of the rows.
 _VOCABULARY_AXIS = {"token_embed/embedding": 0, "head/kernel": 1, "head/bias": 0}
 _SCANNED = re.compile(r"(?P<stack>.*/)layers/(?:block_(?P<block>\d+)/)?(?P<rest>.*)")
-_ALONE = re.compile(r"(?P<stack>.*/)layers_(?P<layer>\d+)/.*")
+_UNROLLED = re.compile(r"(?P<stack>.*/)layers_(?P<layer>\d+)/.*")
 
 
 def initial_params(
   path: str, config: TransformerConfig, abstract: Any, readers: Sequence[Reader] = ()
 ) -> Any:
-  """The parameters at `path`, in the shapes and shardings of `abstract`.
+  """Reads the parameters at `path` into the shapes and shardings of `abstract`.
 
-  Layers may have been scanned there and unrolled here, or the other way round. Where the model has
-  more ids than the checkpoint, the new rows of its embedding and head are the mean of the old ones.
+  The layers of the checkpoint may be scanned and those of the model unrolled, or the other way
+  round. If the model has more ids than the checkpoint, the new rows of its embedding and head are
+  the mean of the old ones.
 
   Args:
     path: a MODEL_DIR, its checkpoints/ folder, one step in it, or what one of `readers` reads.
     config: of the model.
     abstract: its parameters as abstract arrays with shardings.
-    readers: of checkpoints of other programs, asked in this order.
+    readers: of other programs' checkpoints; the first one that knows the format reads it.
 
   Raises:
-    UserError: there is no complete checkpoint, or its parameters are not those of this model; all
-      that differ are named.
+    UserError: there is no complete checkpoint, or its parameters are not those of this model; the
+      message names all that differ.
   """
   with _damage_is_named(path):
     return _read(path, _open(path, config, abstract, readers), abstract)
@@ -54,7 +55,7 @@ def initial_params(
 
 @contextlib.contextmanager
 def _damage_is_named(path: str) -> Iterator[None]:
-  """Whatever fails when the checkpoint is read becomes a UserError that names it."""
+  """Turns any failure to read the checkpoint into a UserError that names it."""
   try:
     yield
   except UserError:
@@ -86,23 +87,23 @@ def _read(path: str, found: "_Opened | epath.Path", abstract: Any) -> Any:
 def check_initial(
   path: str, config: TransformerConfig, abstract: Any, readers: Sequence[Reader] = ()
 ) -> None:
-  """Raises what `initial_params` would raise about names and shapes, and reads nothing else."""
+  """Raises what `initial_params` would raise about names and shapes; reads no values."""
   with _damage_is_named(path):
     _open(path, config, abstract, readers)
 
 
 class _Opened(NamedTuple):
-  """A checkpoint whose parameters have to be put together, found to fit the model."""
+  """A checkpoint that fits the model, whose parameters have to be assembled."""
 
   stored: Mapping[str, LazyArray]
-  parts: Mapping[str, list[str]]  # names there of what each parameter of the model is made of
-  grown: tuple[int, int] | None  # ids there and here, where the vocabulary has grown
+  parts: Mapping[str, list[str]]  # parameter of the model -> names in the checkpoint
+  grown: tuple[int, int] | None  # ids of the checkpoint and of the model, if they differ
 
 
 def _open(
   path: str, config: TransformerConfig, abstract: Any, readers: Sequence[Reader]
 ) -> _Opened | epath.Path:
-  """Opens a checkpoint and compares names and shapes; a step of the very same ones is its path."""
+  """Opens a checkpoint and compares names and shapes; if all are equal, returns the step's path."""
   if "://" in path:
     check_path(path)
   names, leaves, _ = _flat(abstract)
@@ -132,19 +133,19 @@ def _open(
 
 
 def unrolled_names(shapes: Shapes, shared: bool = False) -> dict[str, list[str]]:
-  """The parameters of single layers that each parameter of a model is made of, along axis 0.
+  """Returns, for each parameter of a model, the parameters of single layers stacked along axis 0.
 
-  layers/x [2, ...] is layers_0/x and layers_1/x. Scanned in cycles of three behind a layer that
-  stands alone, layers_0/x is itself and layers/block_2/x [2, ...] is layers_3/x and layers_6/x.
+  layers/x [2, ...] is layers_0/x and layers_1/x. With one unrolled layer before cycles of three
+  scanned ones, layers_0/x is itself and layers/block_2/x [2, ...] is layers_3/x and layers_6/x.
 
   Args:
-    shared: the layers are one and the same, and nothing is stacked.
+    shared: all layers share their parameters, so nothing is stacked.
   """
   lead: dict[str, set] = {}
   blocks: dict[str, set] = {}
   for name in shapes:
-    if alone := _ALONE.fullmatch(name):
-      lead.setdefault(alone["stack"], set()).add(alone["layer"])
+    if unrolled := _UNROLLED.fullmatch(name):
+      lead.setdefault(unrolled["stack"], set()).add(unrolled["layer"])
     elif scanned := _SCANNED.fullmatch(name):
       blocks.setdefault(scanned["stack"], set()).add(scanned["block"])
 
@@ -161,7 +162,7 @@ def unrolled_names(shapes: Shapes, shared: bool = False) -> dict[str, list[str]]
 
 
 def _unrolled(arrays: Mapping[str, LazyArray], shared: bool) -> dict[str, LazyArray]:
-  """The parameters of single layers."""
+  """Returns the parameters of single layers."""
   result = {}
   for name, parts in unrolled_names({k: x.shape for k, x in arrays.items()}, shared).items():
     if parts == [name]:
@@ -172,14 +173,14 @@ def _unrolled(arrays: Mapping[str, LazyArray], shared: bool) -> dict[str, LazyAr
 
 
 def _flat(abstract):
-  """Names, leaves and structure of a tree of parameters."""
+  """Returns names, leaves and structure of a tree of parameters."""
   paths, treedef = jax.tree_util.tree_flatten_with_path(abstract)
   names = [jax.tree_util.keystr(keys, simple=True, separator="/") for keys, _ in paths]
   return names, [leaf for _, leaf in paths], treedef
 
 
 def _check(path: str, saved: Shapes, wanted: Shapes) -> tuple[int, int] | None:
-  """Refuses parameters that do not fit; (ids there, ids here) where the vocabulary has grown."""
+  """Refuses parameters that do not fit; returns (old ids, new ids) if the vocabulary has grown."""
   wrong, grown = [], set()
   for name in sorted(saved.keys() | wanted.keys(), key=_natural):
     there, here = saved.get(name), wanted.get(name)
@@ -208,18 +209,18 @@ def _grew(there, here, axis):
 
 
 def _natural(name):
-  """layers_2 before layers_10."""
+  """A sort key that puts layers_2 before layers_10."""
   return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def _assemble(name: str, leaf: Any, parts: Sequence[LazyArray]) -> jax.Array:
-  """One parameter of the model, read on the host and put where its shards belong."""
+  """Reads one parameter of the model on the host, and copies it to the devices of its shards."""
   stacked = len(leaf.shape) > len(parts[0].shape)
   whole = np.stack([part.read() for part in parts]) if stacked else parts[0].read()
   axis = _VOCABULARY_AXIS.get(name)
   if axis is not None and whole.shape != leaf.shape:
     whole = _enlarge(whole, leaf.shape[axis], axis)
-  # A copy for each device: the first training step writes its result into this very memory.
+  # Each device needs a copy, because the first training step writes its result into this memory.
   return jax.make_array_from_callback(
     leaf.shape, leaf.sharding, lambda index: np.array(whole[index], leaf.dtype)
   )

@@ -1,1 +1,1 @@
-"""What a run shows and writes: the terminal, metrics, the description of a run, profiles."""
+"""What a run shows and writes: terminal, metrics, description, profiles, summary."""

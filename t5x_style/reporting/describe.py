@@ -1,4 +1,4 @@
-"""What a run is, in words and tables: the header, model-info.txt and the dry run."""
+"""Describes a run in words and tables: for the header, model-info.txt and the dry run."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ _SIDES = {
 
 
 def facts(prepared: Prepared) -> dict[str, str]:
-  """The header of a run: a name and a line each."""
+  """Returns the lines of the header: {name: text}."""
   config, model = prepared.config, prepared.config.model
   layers = "+".join(str(n) for n in (model.num_encoder_layers, model.num_decoder_layers) if n)
   lengths = _lengths(prepared)
@@ -39,7 +39,7 @@ def facts(prepared: Prepared) -> dict[str, str]:
 
 
 def model_info(prepared: Prepared) -> str:
-  """Every array of the state: its name, shape, dtype and sharding, and the sums."""
+  """Returns a table of the parameters, their shapes and shardings, and the size of the state."""
   boxed_names = _logical_names(prepared)
   lines = [f"{'parameter':<52} {'shape':<22} {'logical axes':<34} partition"]
   leaves = jax.tree_util.tree_flatten_with_path(prepared.abstract.params)[0]
@@ -66,7 +66,7 @@ def model_info(prepared: Prepared) -> str:
 
 
 def batch_info(prepared: Prepared) -> str:
-  """The features of a global batch, and the beginning of one example of each kind of token."""
+  """Returns a table of the features of a global batch, and the beginning of its first row."""
   lines = [f"{'feature':<28} {'shape':<16} {'dtype':<10} partition"]
   for name, x in prepared.batch.items():
     shape = " x ".join(map(str, x.shape))
@@ -110,7 +110,7 @@ def _spec(sharding) -> str:
 
 
 def _bytes(tree, prepared: Prepared) -> tuple[int, int]:
-  """Bytes of all arrays, and of the shards that one device holds."""
+  """Returns the bytes of all arrays, and of the shards on one device."""
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)), device_bytes(tree)
 
 

@@ -1,6 +1,6 @@
-"""Profiles on request: a trace of some steps for XProf or TensorBoard, and where their time went.
+"""Profiles: a trace of some steps for XProf or TensorBoard, and a summary of where the time went.
 
-The trace lies in MODEL_DIR/tensorboard (tensorboard --logdir, with the package xprof installed, or
+The trace is in MODEL_DIR/tensorboard (tensorboard --logdir, with the package xprof installed, or
 ui.perfetto.dev for the trace.json.gz in it); the summary in MODEL_DIR/profile-FIRST-LAST.txt.
 """
 
@@ -23,7 +23,7 @@ _OPERATION = re.compile(r'^\s*(?:ROOT )?%?([\w.\-]+) = .*op_name="([^"]*)"', re.
 
 
 class Profiler:
-  """Traces the steps from the first to the last of `steps`, both included; nothing where None."""
+  """Traces the steps from the first to the last of `steps`, both included; None traces nothing."""
 
   def __init__(self, steps: tuple[int, int] | None, model_dir: epath.Path):
     self._steps, self._model_dir = steps, model_dir
@@ -33,21 +33,21 @@ class Profiler:
     return self
 
   def __exit__(self, *_: Any) -> None:
-    self._stop()  # Where training ends between the two.
+    self._stop()  # Training may end between the two steps.
 
   def before(self, step: int) -> None:
     if self._steps and step == self._steps[0]:
       options = jax.profiler.ProfileOptions()
-      options.python_tracer_level = 0  # What matters is the device; it makes large files.
+      options.python_tracer_level = 0  # Only the device matters, and Python's trace is large.
       jax.profiler.start_trace(self._model_dir / "tensorboard", profiler_options=options)
       self._running = True
 
   def after(self, step: int, metrics: Any, compiled: jax.stages.Compiled) -> str:
-    """The summary, after the last of the steps; else "".
+    """Returns the summary after the last of the steps, and "" after all others.
 
     Args:
       metrics: of the step; this waits for them.
-      compiled: the step's program, which knows what its operations are part of.
+      compiled: the step's program, which says to which layer an operation belongs.
     """
     if not self._running or self._steps is None or step != self._steps[1]:
       return ""
@@ -83,7 +83,7 @@ def check(steps: tuple[int, int] | None) -> None:
 
 
 def newest_trace(folder: epath.Path) -> list[dict[str, Any]]:
-  """The events of the trace that JAX wrote last, as Chrome's trace format has them."""
+  """Returns the events of the newest trace, in Chrome's trace format."""
   paths = sorted((folder / "plugins" / "profile").glob("*/*.trace.json.gz"))
   if not paths:
     return []
@@ -91,17 +91,17 @@ def newest_trace(folder: epath.Path) -> list[dict[str, Any]]:
 
 
 def operations(program: str) -> dict[str, str]:
-  """{operation of a compiled program: what it is part of}, from the program's text.
+  """Returns {operation: the part of the model it belongs to}, from the text of a compiled program.
 
   fusion.3 -> "encoder/layers/mlp/wo/dot_general, backward"
   """
   parts = {name: _part(path) for name, path in _OPERATION.findall(program)}
-  # GPUs have kernels, which are named without dots.
+  # The names of kernels on GPUs have no dots.
   return {re.sub(r"\W", "_", name): part for name, part in parts.items()} | parts
 
 
 def _part(path: str) -> str:
-  """JAX's path of an operation without what tells nothing: loops, jits, methods."""
+  """JAX's path of an operation without words that say nothing: loops, jits, methods."""
   words = [
     word
     for word in path.split("/")
@@ -113,14 +113,16 @@ def _part(path: str) -> str:
 
 
 def summary(events: Iterable[Mapping[str, Any]], parts: Mapping[str, str], steps: int) -> str:
-  """A table of what took longest. Times are sums over all devices and threads.
+  """Returns a table of what took longest. Times are sums over all devices and threads.
 
   Args:
-    events: of a trace; parts: what operations belong to; steps: how many were traced.
+    events: of a trace.
+    parts: {operation: the part of the model it belongs to}.
+    steps: how many were traced.
   """
   seconds: dict[str, float] = collections.defaultdict(float)
   for name, duration in _operation_times(list(events)):
-    # Kernels of libraries (cuBLAS, cuDNN) stand under their own names, which can be very long.
+    # Kernels of libraries (cuBLAS, cuDNN) have their own names, which can be very long.
     seconds[parts.get(name) or re.sub(r"([._]\d+)+$", "", name)[:60]] += duration / 1e6
   total = sum(seconds.values())
   if not total:
@@ -136,8 +138,11 @@ def summary(events: Iterable[Mapping[str, Any]], parts: Mapping[str, str], steps
 
 
 def _operation_times(events: list[Mapping[str, Any]]) -> Iterable[tuple[str, float]]:
-  """(operation, microseconds). Devices have a line for operations beside other views of the same;
-  on CPUs operations stand among what the threads do."""
+  """Yields (operation, microseconds).
+
+  A device has one line of operations, beside lines that show the same time in other ways. On CPUs
+  operations are among the other events of the threads.
+  """
   threads = {
     (event["pid"], event["tid"]): event["args"]["name"]
     for event in events

@@ -1,4 +1,4 @@
-"""What a run shows in the terminal: a header, progress, a summary. Plain values in, text out."""
+"""What a run shows in the terminal: a header, progress, a summary, all from plain values."""
 
 import contextlib
 import math
@@ -12,15 +12,15 @@ from rich.text import Text
 
 Values = Mapping[str, float]
 
-_QUIET_SECONDS = 10.0  # Where there is no bar, at most one line in so many seconds,
-_SILENT_SECONDS = 60.0  # and at least one in so many, however slow a step is.
+_QUIET_SECONDS = 10.0  # Without a bar there is at most one line in this time,
+_SILENT_SECONDS = 60.0  # and at least one line in this time, even if a step takes longer.
 _SAMPLE_LINES = 10
-_WORTH_SAYING = 0.01  # Of the time, spent waiting for data.
+_REPORTED_WAIT = 0.01  # A smaller share of time spent waiting for data is not shown.
 _WIDTH = 96
 
 
 class Terminal:
-  """Shows one run. On a TTY a progress bar, elsewhere (a file, a job's log) a line now and then."""
+  """Shows one run: with a progress bar on a TTY, with lines in a file or the log of a job."""
 
   def __init__(
     self,
@@ -28,10 +28,10 @@ class Terminal:
     console: Console | None = None,
     clock: Callable[[], float] = time.monotonic,
   ):
-    """Shows nothing yet.
+    """Opens the console and shows nothing yet.
 
     Args:
-      enabled: False in all processes but the first: they stay silent.
+      enabled: False in all processes but the first, which print nothing.
       console: the standard output if None.
       clock: seconds.
     """
@@ -46,14 +46,14 @@ class Terminal:
     self._latest: dict[str, float] = {}
 
   def header(self, title: str, facts: Mapping[str, str]) -> None:
-    """What the run is, before it begins: one line for each fact (model, data, mesh, ...)."""
+    """Shows what the run is: one line for each fact (model, data, mesh, ...)."""
     self._print(title, "bold")
     self._facts(facts)
 
   def started(self, step: int, baseline: float) -> None:
-    """Compilation begins. `baseline` is the unigram entropy of the held-out targets, in nats."""
+    """Shows that compilation begins. `baseline` is the unigram entropy of the held-out targets."""
     if step:
-      self._print(f"Going on from step {step:,}.")
+      self._print(f"Resuming from step {step:,}.")
     self._print(f"A model that knows only how frequent tokens are has a loss of {baseline:.3f}.")
     self._begun = self._clock()
     if self._enabled and self._console.is_terminal:
@@ -65,7 +65,7 @@ class Terminal:
 
   @contextlib.contextmanager
   def progress(self, first: int, last: int) -> Iterator[None]:
-    """Around the loop that goes from step `first` to step `last`."""
+    """The context of the loop from step `first` to step `last`."""
     self._first, self._last = first, last
     self._begun, self._last_line = self._clock(), -math.inf
     if not (self._enabled and self._console.is_terminal):
@@ -82,14 +82,14 @@ class Terminal:
     self._bar = None
 
   def step(self, step: int) -> None:
-    """A step has been dispatched."""
+    """Shows that a step has been dispatched."""
     if self._bar:
       self._bar.update(self._task, completed=step, status=self._status_line(step))
     elif self._clock() - max(self._last_line, self._begun) >= _SILENT_SECONDS:
       self._line(step, self._status_line(step))
 
   def record(self, step: int, split: str, values: Values) -> None:
-    """A record, as it is written to metrics.jsonl."""
+    """Shows a record, as it is written to metrics.jsonl."""
     if split != "train":
       self._line(step, f"{split}  {describe(values)}", "green")
       return
@@ -110,14 +110,14 @@ class Terminal:
     facts: Mapping[str, str],
     sample: Mapping[str, str],
   ) -> None:
-    """How a run ended.
+    """Shows how a run ended.
 
     Args:
       title: one line or more.
       train, validation: the last records. Losses are in nats per target token.
       baseline: unigram entropy of the held-out targets, nats per token.
-      facts: what else there is to say: speed, where things are.
-      sample: title -> text of something the model wrote.
+      facts: {name: text} of other facts, such as the speed and the folder of the run.
+      sample: {title: text} that the model wrote.
     """
     self._print(f"\n{title}", "bold")
     for line in loss_table(train, validation, baseline):
@@ -130,7 +130,7 @@ class Terminal:
         self._print(f"    {line}")
 
   def note(self, text: str) -> None:
-    """A line of its own."""
+    """Shows a line."""
     self._print(text)
 
   def _facts(self, facts: Mapping[str, str]) -> None:
@@ -160,7 +160,7 @@ class Terminal:
 
 
 def describe(values: Values) -> str:
-  """The main values of a record in one line."""
+  """Returns the main values of a record in one line."""
   parts = [f"loss {values['loss']:.3f}"] if "loss" in values else []
   if "bits_per_byte" in values:
     parts.append(f"{values['bits_per_byte']:.3f} bits/byte")
@@ -173,17 +173,17 @@ def describe(values: Values) -> str:
 
 
 def speed(values: Values) -> str:
-  """ "12,345 tokens/s", the share of the hardware's peak where known, and of waiting for data."""
+  """Returns "12,345 tokens/s", MFU where it is known, and the share of time waiting for data."""
   text = f"{values['tokens_per_second']:,.0f} tokens/s"
   if "mfu" in values:
     text += f"  {values['mfu']:.1%} MFU"
-  if values.get("data_wait", 0) >= _WORTH_SAYING:
+  if values.get("data_wait", 0) >= _REPORTED_WAIT:
     text += f"  {values['data_wait']:.1%} waiting for data"
   return text
 
 
 def loss_table(train: Values, validation: Values, baseline: float) -> list[str]:
-  """The losses beside each other, columns that nothing fills left out."""
+  """Returns the lines of a table of losses, without empty columns."""
   rows = {
     "unigram entropy": {"loss": baseline},
     "validation": dict(validation),
@@ -207,7 +207,7 @@ def loss_table(train: Values, validation: Values, baseline: float) -> list[str]:
 
 
 def shown_text(text: str) -> list[str]:
-  """Lines of a text that somebody else wrote: wrapped, cut, and harmless to a terminal."""
+  """Returns the lines of a text from data or a model: wrapped, cut, without control characters."""
   lines: list[str] = []
   for line in text.splitlines():
     safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line.expandtabs(4))
@@ -216,7 +216,7 @@ def shown_text(text: str) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-  """ "0.4 s", "12 s", "3 min 05 s", "2 h 10 min"."""
+  """Returns "0.4 s", "12 s", "3 min 05 s", or "2 h 10 min"."""
   if seconds < 10:
     return f"{seconds:.1f} s"
   whole = round(seconds)

@@ -1,4 +1,4 @@
-"""Where metrics are written: metrics.jsonl, TensorBoard events and, where asked for, W&B."""
+"""Writes metrics to metrics.jsonl, to TensorBoard events and, on request, to W&B."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from t5x_style.errors import UserError
 
 
 class Writer(Protocol):
-  """One place where records go."""
+  """One place that records are written to."""
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None: ...
 
@@ -24,18 +24,18 @@ class Writer(Protocol):
 
 
 class MetricWriters:
-  """All the places of one run. Only the first process writes; in the others nothing happens.
+  """All places that the records of one run are written to; only the first process writes.
 
-  A run that goes on from step k first takes back every record of a later step, so the logs read as
-  if it had never stopped.
+  A run that resumes from step k first removes every record of a later step, so the logs read as if
+  it had never stopped.
   """
 
   def __init__(self, model_dir: str | os.PathLike, first_step: int = 0):
-    """Opens them.
+    """Opens all writers.
 
     Args:
       model_dir: where metrics.jsonl and tensorboard/ are.
-      first_step: the step the run goes on from, 0 for a new one.
+      first_step: the step that the run resumes from, 0 for a new one.
 
     Raises:
       UserError: WANDB_PROJECT is set and wandb is not installed.
@@ -49,7 +49,7 @@ class MetricWriters:
         self._writers.append(WeightsAndBiases(path))
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-    """Adds one record: its values after `step` steps on `split` ("train", "validation")."""
+    """Adds a record: the values after `step` steps on `split` ("train", "validation")."""
     for writer in self._writers:
       writer.write(step, split, values)
 
@@ -76,19 +76,19 @@ class JsonLines:
   """
 
   def __init__(self, path: str | os.PathLike, first_step: int = 0):
-    """Opens the file behind its last record of step `first_step` or earlier.
+    """Opens the file after its last record of step `first_step` or earlier.
 
     Records of later steps, and a line that a killed process left unfinished, are dropped: the file
-    is written anew beside the old one and then takes its place.
+    is rewritten under another name, which then replaces the old one.
     """
     self._path = epath.Path(path)
-    # What is no text in it is no record, and goes with the lines that are none.
+    # Bytes that are not text are in no record: such lines are dropped as well.
     text = self._path.read_bytes().decode(errors="replace") if self._path.exists() else ""
     lines = [line for line in text.splitlines() if _step_of(line) <= first_step]
     self._text = "".join(f"{line}\n" for line in lines)
     if self._text != text:
       self._replace()
-    # Buckets have no appending: there the file is small enough to be written whole.
+    # Files in buckets cannot be appended to: the file is small enough to be written as a whole.
     self._file = open(path, "a") if _is_local(self._path) else None
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
@@ -128,8 +128,8 @@ class TensorBoard:
     self._first_step = first_step
     self._writers: dict[str, Any] = {}
     for path in self._folder.iterdir() if self._folder.exists() else ():
-      if path.name != "plugins":  # That is where profiles lie.
-        self._writer(path.name)  # Purges splits that may not get a record for long.
+      if path.name != "plugins":  # The profiler writes there.
+        self._writer(path.name)  # Purges also splits whose next record is far away.
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
     for name, value in values.items():
@@ -144,23 +144,23 @@ class TensorBoard:
       writer.close()
 
   def _writer(self, split: str) -> Any:
-    from tensorboardX import SummaryWriter  # Here: only this needs it.
+    from tensorboardX import SummaryWriter  # Only this function needs it.
 
     if split not in self._writers:
       self._writers[split] = SummaryWriter(
         str(self._folder / split),
         purge_step=self._first_step + 1,
         flush_secs=30,
-        # The name tells seconds only: a run that goes on within one must not write over the file.
+        # The name ends in a second: a run that resumes within it must not overwrite the file.
         filename_suffix=f".{self._first_step}",
       )
     return self._writers[split]
 
 
 class WeightsAndBiases:
-  """Records as `train/loss`, ... of a run of the project WANDB_PROJECT names.
+  """Sends records as `train/loss`, ... to the project that WANDB_PROJECT names.
 
-  The run's id stands in MODEL_DIR/wandb-id.txt, so that a run that goes on is the same run there.
+  MODEL_DIR/wandb-id.txt holds the id of the run, so that a resumed run is the same run there.
   """
 
   def __init__(self, model_dir: str | os.PathLike):
@@ -180,7 +180,7 @@ class WeightsAndBiases:
       resume="allow",
       dir=str(model_dir) if _is_local(epath.Path(model_dir)) else None,
     )
-    # W&B's own step only grows; with one of ours, a run that goes on draws over its last records.
+    # W&B's own step only grows; with this one a resumed run replaces its last records.
     self._run.define_metric("*", step_metric="step")
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
@@ -194,7 +194,7 @@ class WeightsAndBiases:
 
 
 def _step_of(line: str) -> float:
-  """The step of a record; infinity for what is not a record."""
+  """Returns the step of a record; infinity for a line that is no record."""
   try:
     return float(json.loads(line)["step"])
   except (ValueError, TypeError, KeyError):
@@ -202,7 +202,7 @@ def _step_of(line: str) -> float:
 
 
 def _number(value: Any) -> int | float:
-  """A Python number of a NumPy or JAX scalar."""
+  """Converts a NumPy or JAX scalar to a Python number."""
   return value if isinstance(value, int | float) else float(value)
 
 

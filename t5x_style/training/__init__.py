@@ -1,1 +1,1 @@
-"""What trains: the configuration of a run, its state, the loss, the step, the loop, evaluation."""
+"""Training: the configuration of a run, its state, the loss, the step, the loop, evaluation."""

@@ -11,16 +11,16 @@ FeatureShapes = Mapping[str, jax.ShapeDtypeStruct]
 
 
 class BatchIterator(Protocol):
-  """An endless stream of this process' rows of each batch, whose place can be saved."""
+  """An endless stream of this process' rows of each batch. Its place in the data can be saved."""
 
   def __next__(self) -> Batch: ...
 
   def skipped(self) -> str:
-    """What of the text was left out or repaired so far, in a line; "" for nothing."""
+    """Returns one line about the text that was skipped or repaired so far, or ""."""
     ...
 
   def get_state(self) -> dict[str, bytes]:
-    """The place after the last batch handed out: one entry per stream of the data."""
+    """Returns the place after the last batch: one entry per stream of the data."""
     ...
 
   def set_state(self, state: Mapping[str, bytes]) -> None: ...
@@ -30,27 +30,27 @@ class Dataset(Protocol):
   """Batches for one architecture, as `load` of t5x_style.data.loader builds them."""
 
   vocab_size: int
-  special_ids: tuple[int, int, int]  # of padding (-1: there is none), the end and the start
+  special_ids: tuple[int, int, int]  # of padding (-1 if there is none), end and start
   feature_shapes: dict[str, jax.ShapeDtypeStruct]  # of the global batch, without shardings
-  max_targets: int | None  # positions with loss per row at most, where they are few and static
-  token_bytes: np.ndarray | None  # [V] UTF-8 bytes of each id, where bits per byte is defined
-  component_names: tuple[str, ...]  # names of the ids in *_component_ids, for a mixture
+  max_targets: int | None  # the most positions with loss per row, if they are few
+  token_bytes: np.ndarray | None  # [V] UTF-8 bytes of each id; None: no bits per byte
+  component_names: tuple[str, ...]  # of the ids in *_component_ids, for a mixture
 
   def train(self) -> BatchIterator: ...
 
   def evaluation(self, max_batches: int) -> Iterable[Batch]:
-    """The first batches of the held-out split: the same every time it is called."""
+    """Returns the first batches of the held-out split: the same at every call."""
     ...
 
   def decode(self, ids: Any) -> str: ...
 
   def identity(self) -> dict[str, Any]:
-    """JSON that is equal exactly when the batches are."""
+    """Returns JSON that is equal for two datasets only if their batches are equal."""
     ...
 
 
 class LoadDataset(Protocol):
-  """The dataset function `train` is given."""
+  """The function that opens a dataset; TrainConfig.dataset is one."""
 
   def __call__(
     self, architecture: str, batch_size: int, seed: int, process_index: int, process_count: int

@@ -1,4 +1,4 @@
-"""Held-out loss: the same batches every time, summed over all of them, divided once."""
+"""The loss on held-out batches: summed over all of them, then divided once."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -34,10 +34,10 @@ def make_evaluate(prepared: Prepared) -> Callable[[Any, Iterable[Batch]], dict[s
 
 
 def compile_evaluation(prepared: Prepared) -> jax.stages.Compiled:
-  """(params, batch) -> sums over the batch, compiled before its first use.
+  """Compiles (params, batch) -> Sums of the batch.
 
-  A batch is taken in as many microbatches as in training. Its activations, which no gradient
-  keeps, then need less memory than those of the training step: where that fits, this does.
+  A batch is divided into as many microbatches as in training. No gradient keeps the activations, so
+  evaluation fits in memory where the training step fits.
   """
   loss = TrainingLoss(
     prepared.loss.model,
@@ -60,10 +60,10 @@ def compile_evaluation(prepared: Prepared) -> jax.stages.Compiled:
 
 
 def unigram_entropy(batches: Iterable[Batch], side: str) -> float:
-  """Entropy, in nats per token, of the target tokens that carry loss, of all processes together.
+  """Returns the entropy, in nats per token, of the target tokens of all processes that carry loss.
 
-  No model that ignores its input can reach a lower loss on these batches: a model that learnt
-  anything from context must go below it.
+  No model that ignores its input can reach a lower loss on these batches: a model that has learnt
+  anything from context has a lower loss.
   """
   counts = np.zeros(0, np.int64)
   for batch in batches:
@@ -71,7 +71,7 @@ def unigram_entropy(batches: Iterable[Batch], side: str) -> float:
     new = np.bincount(ids)
     counts = np.pad(counts, (0, max(0, len(new) - len(counts))))
     counts[: len(new)] += new
-  if jax.process_count() > 1:  # Each has rows of its own, or as many others have the same.
+  if jax.process_count() > 1:  # Each row is on one process, or each is on equally many.
     size = int(multihost_utils.process_allgather(np.int32(len(counts))).max())
     counts = np.pad(counts, (0, size - len(counts)))
     counts = multihost_utils.process_allgather(counts.astype(np.int32)).astype(np.int64).sum(0)

@@ -1,4 +1,4 @@
-"""Losses, gradients and states that are no longer finite: found in every step and before a save."""
+"""Finds losses, gradients and states that are not finite: after every step and before a save."""
 
 import math
 from collections.abc import Callable
@@ -14,10 +14,10 @@ _ADVICE = (
 
 
 def check_values(step: int, values: dict[str, float], saved_step: int | None) -> None:
-  """Raises FloatingPointError where a value of a step is infinite or not a number.
+  """Raises FloatingPointError if a value of a step is infinite or not a number.
 
   Args:
-    saved_step: that of the newest checkpoint, which is named as the one to resume from.
+    saved_step: of the newest checkpoint, which the message names; None if there is none.
   """
   for name, value in values.items():
     if not math.isfinite(value):
@@ -25,7 +25,7 @@ def check_values(step: int, values: dict[str, float], saved_step: int | None) ->
 
 
 def check_state(step: int, names: list[str], saved_step: int | None) -> None:
-  """Raises FloatingPointError where `names`, as `make_find_not_finite` finds them, is not empty."""
+  """Raises FloatingPointError if there are names of arrays that are not finite."""
   if names:
     raise FloatingPointError(
       f"The state after step {step} holds numbers that are not finite or overflow, in "
@@ -34,7 +34,7 @@ def check_state(step: int, names: list[str], saved_step: int | None) -> None:
 
 
 def listed(names: list[str]) -> str:
-  """The first few names, and how many more there are."""
+  """Returns the first few names, and how many more there are."""
   more = len(names) - _NAMED
   return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
@@ -42,8 +42,8 @@ def listed(names: list[str]) -> str:
 def make_find_not_finite(abstract: Any) -> Callable[[Any], list[str]]:
   """Compiles a function from a tree to the names of its arrays that are not finite.
 
-  An array counts as finite if the sum of its squares is. One of huge numbers does not: the norms
-  and gradients that the next step takes of it would overflow.
+  An array counts as finite if the sum of its squares is finite. An array of huge numbers does not
+  count: its norms and gradients would overflow in the next step.
 
   Args:
     abstract: the tree's shapes, dtypes and shardings. Integers are always finite.
@@ -70,4 +70,4 @@ def make_find_not_finite(abstract: Any) -> Callable[[Any], list[str]]:
 
 
 def _saved(step: int | None) -> str:
-  return f"the last checkpoint is that of step {step}." if step else "none was saved."
+  return f"the last checkpoint is of step {step}." if step else "none was saved."

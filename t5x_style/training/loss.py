@@ -1,4 +1,4 @@
-"""The loss of a model on a batch, normalised, and the sums that are reported."""
+"""The normalised loss of a model on a batch, and the sums that are reported."""
 
 import dataclasses
 from typing import Any, Literal, NamedTuple
@@ -25,7 +25,7 @@ class LossOptions:
   """How target tokens turn into the number that is minimised.
 
   Attributes:
-    z_loss: weight of log(Z)^2, which keeps the logits near normalised (T5X: 1e-4).
+    z_loss: weight of log(Z)^2, which keeps the logits almost normalised (T5X: 1e-4).
     label_smoothing: probability spread over the vocabulary.
     normalizing_factor: what the summed loss is divided by, with T5X's names: the weight of the
       target tokens that carry loss (None or NUM_REAL_TARGET_TOKENS), the number of all target
@@ -61,10 +61,10 @@ class TrainingLoss:
   """The loss of a model on the features of a batch; the same for every objective.
 
   Attributes:
-    max_targets: how many positions of a row carry loss at most, where they are few (masked LM):
-      only those are projected on the vocabulary. None projects all.
-    token_bytes: UTF-8 bytes of each id [V], to report bits per byte; None where not defined.
-    num_components: how many parts of a mixture to report on, by the ids in *_component_ids.
+    max_targets: the most positions of a row that carry loss, where they are few (masked LM): only
+      these are projected on the vocabulary. None projects all.
+    token_bytes: UTF-8 bytes of each id [V], to report bits per byte; None if it is not defined.
+    num_components: how many parts a mixture has, whose ids are in *_component_ids.
   """
 
   model: Transformer
@@ -160,12 +160,12 @@ class TrainingLoss:
     return sums
 
   def _pair_weights(self, batch):
-    """[B]: 1 for rows that hold a pair. Label -1 says there is none; padding has no loss."""
+    """Returns [B], 1 for rows that hold a pair. Label -1 means no pair; padding has no loss."""
     used = batch[f"{self.side}_loss_weights"].sum(-1) > 0
     return (used & (batch["pair_labels"] >= 0)).astype(jnp.float32)
 
   def _weights(self, batch):
-    """[B, L]: the weights of the loss that is minimised."""
+    """Returns [B, L], the weights of the loss that is minimised."""
     weights = batch[f"{self.side}_loss_weights"].astype(jnp.float32)
     if self.options.normalizing_factor != "AVERAGE_PER_SEQUENCE":
       return weights
@@ -186,7 +186,7 @@ class TrainingLoss:
 
 
 def _tokens_read(batch: Batch) -> jax.Array:
-  """The tokens of the batch that are not padding; segments tell that better than ids."""
+  """Returns how many tokens are not padding: by segments if there are any, else by ids."""
   read = [
     batch.get(f"{side}_segment_ids", batch[f"{side}_{kind}_tokens"])
     for side, kind in (("encoder", "input"), ("decoder", "target"))
@@ -196,7 +196,7 @@ def _tokens_read(batch: Batch) -> jax.Array:
 
 
 def averaging_weights(weights: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
-  """Weights that sum to 1 over each sequence whose tokens carry loss, as T5X's losses.py has them.
+  """Returns weights that sum to 1 over each sequence with loss, as T5X's losses.py does.
 
   weights      [[2, 2, 0, 1, 0]]
   segment_ids  [[1, 1, 1, 2, 0]]

@@ -35,7 +35,7 @@ def adafactor(
   Every layer of a scanned stack is treated as the matrix it is, [D, N, H] as [D, N * H], so that
   factoring, clipping and parameter scale are those of T5's own two-dimensional kernels.
 
-  As in the other optimizers here a step takes learning_rate * weight_decay of a kernel away. (What
+  As in the other optimizers here, a step subtracts learning_rate * weight_decay of a kernel. (What
   optax.adafactor calls weight_decay_rate is not multiplied by the learning rate.)
   """
 
@@ -76,7 +76,7 @@ def lion(
   weight_decay: NonNegativeFloat = 1.0,
   mu_dtype: DType | None = None,
 ) -> optax.GradientTransformation:
-  """Lion (Chen 2023): wants a rate 3 to 10 times smaller than AdamW and as much more decay."""
+  """Lion (Chen 2023): a rate 3 to 10 times smaller than AdamW's, and 3 to 10 times the decay."""
   return optax.lion(
     learning_rate, b1, b2, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=decayed
   )
@@ -106,7 +106,7 @@ def muon(
 
 
 def decayed(params: Any) -> Any:
-  """True for kernels and embeddings; norms, biases and position biases are not decayed."""
+  """Returns True for kernels and embeddings; norms, biases and position biases do not decay."""
 
   def decay(path, _):
     names = _names(path)
@@ -116,7 +116,7 @@ def decayed(params: Any) -> Any:
 
 
 def per_layer_matrices(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-  """Shows `inner` every kernel as a matrix, and every layer of a scanned stack on its own."""
+  """Applies `inner` to each kernel as a matrix, and to each layer of a stack separately."""
 
   def view(tree):
     return jax.tree_util.tree_map_with_path(lambda path, x: x.reshape(_matrix(path, x)), tree)
@@ -127,7 +127,7 @@ def per_layer_matrices(inner: optax.GradientTransformation) -> optax.GradientTra
     )
 
   def over_layers(function):
-    # Unrolled models have no stacks: what optax then passes holds no arrays to map over.
+    # Unrolled models have no stacks: optax then passes trees without arrays to map over.
     return lambda tree, *rest: (jax.vmap(function) if jax.tree.leaves(tree) else function)(
       tree, *rest
     )
@@ -154,7 +154,7 @@ def _is_stacked(path) -> bool:
 
 
 def _matrix_axes(path, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-  """(input axes, output axes) of a block's kernel, negative; None for anything else."""
+  """Returns the input and the output axes of a block's kernel, negative; None for other arrays."""
   names = _names(path)
   if names[-1] != "kernel" or ndim - _is_stacked(path) < 2:
     return None
@@ -177,7 +177,7 @@ def _muon_dimensions(params):
   def dimensions(path, x):
     names = _names(path)
     axes = _matrix_axes(path, jnp.ndim(x))
-    if axes is None or names[0] == "head":  # The head is an embedding in all but name.
+    if axes is None or names[0] == "head":  # The head is used as an embedding is.
       return None
     inputs, outputs = (tuple(x.ndim + i for i in group) for group in axes)
     return optax.contrib.MuonDimensionNumbers(reduction_axis=inputs, output_axis=outputs)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: asked for once, training saves and stops; asked twice, it stops."""
+"""Ctrl-C and SIGTERM: the first one saves and stops the training, a second one ends it at once."""
 
 import signal
 import threading
@@ -9,11 +9,11 @@ from jax.experimental import multihost_utils
 
 
 class StopSignal:
-  """Turns the first Ctrl-C or SIGTERM into a request the loop reads; the second one is obeyed.
+  """Turns the first Ctrl-C or SIGTERM into a request for the loop; a second one acts at once.
 
-  Of several processes one may be asked alone, as when its machine is taken away. All then stop
-  behind the same step: JAX carries the request from process to process in the background, and what
-  the loop asks at each step is answered without waiting.
+  Of several processes only one may get the signal, for example when its machine is taken away. All
+  of them then stop after the same step: JAX sends the request to the other processes in the
+  background, and `at` does not wait for it.
   """
 
   def __init__(self):
@@ -34,7 +34,7 @@ class StopSignal:
       signal.signal(number, handler)
 
   def at(self, step: int) -> str | None:
-    """The signal that asks to stop behind this step; to be called at every step, by all."""
+    """Returns the signal that requests a stop after this step; all processes call it every step."""
     if not self._several:
       return self.name
     if not multihost_utils.reached_preemption_sync_point(step):

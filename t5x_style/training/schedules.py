@@ -1,4 +1,4 @@
-"""Learning-rate schedules: each returns a function from the number of steps taken to the rate.
+"""Learning-rate schedules: functions from the number of steps taken to the rate.
 
 A linear warm-up starts at a rate of 0: the first step of a run fills the optimizer's moments and
 leaves the parameters as they are, and the peak is reached by step warmup_steps + 1.
@@ -18,7 +18,7 @@ Schedule = Callable[[jax.Array], jax.Array]  # The number of steps taken -> the 
 
 def _check(warmup_steps: int, total_steps: int | None = None) -> None:
   if total_steps is not None and warmup_steps >= total_steps:
-    # Right for a trial of a few steps, a slip where it is all there is to be.
+    # This is right for a trial of a few steps, and a mistake in a real run.
     warnings.warn(
       f"The run ends within its warm-up: TRAIN_STEPS = {total_steps}, "
       f"WARMUP_STEPS = {warmup_steps}.",
@@ -27,7 +27,7 @@ def _check(warmup_steps: int, total_steps: int | None = None) -> None:
 
 
 def rsqrt(base: NonNegativeFloat = 1.0, warmup_steps: NonNegativeInt = 10_000) -> Schedule:
-  """T5's base / sqrt(max(step, warmup_steps)) (Raffel 2019, section 3.1.2): flat, then falling."""
+  """T5's base / sqrt(max(step, warmup_steps)): constant, then falling (Raffel 2019, 3.1.2)."""
   _check(warmup_steps)
 
   def schedule(step):
@@ -92,7 +92,7 @@ def wsd(
 
 
 def constant(peak: NonNegativeFloat, warmup_steps: NonNegativeInt = 0) -> Schedule:
-  """Linear warm-up, then `peak` for good."""
+  """Linear warm-up, then `peak` to the end."""
   _check(warmup_steps)
   return optax.join_schedules(
     [optax.linear_schedule(0.0, peak, warmup_steps), optax.constant_schedule(peak)], [warmup_steps]

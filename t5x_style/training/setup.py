@@ -1,4 +1,4 @@
-"""A run: what the user chose, checked and built, before anything is compiled."""
+"""Builds and checks all parts of a run before anything is compiled."""
 
 import dataclasses
 import functools
@@ -22,14 +22,14 @@ from t5x_style.training.loss import TrainingLoss
 from t5x_style.training.state import TrainState, plan_state, state_bytes
 from t5x_style.training.train_config import TrainConfig
 
-# Rows of the embedding that no id of the data uses are padding up to here, and probably a mistake
-# beyond, unless they come from a checkpoint.
+# Up to this many rows of the embedding that no id of the data uses are padding; more are probably
+# a mistake, unless they come from a checkpoint.
 _VOCABULARY_SLACK = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-  """A run with all its parts built and checked; nothing is compiled and nothing trained yet."""
+  """A run with all its parts built and checked; nothing is compiled or trained yet."""
 
   config: TrainConfig
   dataset: Dataset
@@ -38,7 +38,7 @@ class Prepared:
   optimizer: optax.GradientTransformation
   init: Callable[[int], TrainState]  # seed -> a new state
   abstract: TrainState  # shapes, dtypes and shardings
-  mesh_reason: str = ""  # why the mesh is what it is, where the run left it open
+  mesh_reason: str = ""  # why the mesh was chosen, where MESH_SHAPE is None
   attention: Mapping[str, KernelChoice] = dataclasses.field(default_factory=dict)
 
   @property
@@ -47,7 +47,7 @@ class Prepared:
 
   @property
   def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of the features of a global batch, with their shardings."""
+    """The features of a global batch, with their shardings."""
     return {
       name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.partitioner.batch(len(x.shape)))
       for name, x in self.dataset.feature_shapes.items()
@@ -84,7 +84,7 @@ class Prepared:
     return peak * devices.size if peak else None
 
   def identity(self) -> dict[str, Any]:
-    """What makes two runs the same run: continuing a checkpoint needs all of it equal."""
+    """Returns what must be equal for a run to resume from a checkpoint."""
     model = dataclasses.asdict(self.config.model)
     for name in fields_about("compilation"):
       del model[name]
@@ -99,7 +99,7 @@ class Prepared:
 
 
 def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Prepared:
-  """Builds and checks every part of a run. All of a user's mistakes surface here.
+  """Builds and checks every part of a run; finds all mistakes in a configuration.
 
   Args:
     devices: what the mesh is made of; JAX's own if None. Those of a topology that this machine
@@ -174,8 +174,8 @@ def _open_dataset(config: TrainConfig, partitioner: Partitioner) -> Dataset:
 def check_vocabulary(config: TrainConfig, data_size: int) -> None:
   """Raises UserError unless every id of the data has a row, and few rows have no id.
 
-  A checkpoint to start from may have any number of rows more than its tokenizer has tokens:
-  published models are padded, some by thousands of rows.
+  A checkpoint to start from may have any number of additional rows: published models are padded,
+  some by thousands of rows.
   """
   rows, path = config.model.vocab_size, config.initial_checkpoint_path
   if data_size > rows:

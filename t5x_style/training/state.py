@@ -1,4 +1,4 @@
-"""The one pytree that training carries from step to step, made sharded from the start."""
+"""The state of training: one pytree, whose arrays are sharded from the start."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from t5x_style.training.dataset import FeatureShapes
 
 
 class TrainState(flax.struct.PyTreeNode):
-  """Everything a run is, apart from its place in the data."""
+  """Everything that a step changes, and its random key. The place in the data is saved apart."""
 
   step: jax.Array  # int32 scalar, steps taken
   params: Any
@@ -32,7 +32,7 @@ class StatePlan(NamedTuple):
 
 
 def state_bytes(config: TransformerConfig, optimizer: optax.GradientTransformation) -> int:
-  """Bytes of parameters, their gradients and the optimizer's state, all devices together."""
+  """Returns the bytes of parameters, gradients and optimizer state on all devices together."""
   params = abstract_parameters(config)
   opt_state = jax.eval_shape(optimizer.init, params)
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((params, params, opt_state)))

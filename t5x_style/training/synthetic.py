@@ -1,4 +1,4 @@
-"""Random batches of any shape: for benchmarks, and for machines without TensorFlow."""
+"""Random batches of any shape, for benchmarks and for machines without TensorFlow."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from t5x_style.training.dataset import Batch, predicted_side
 class SyntheticDataset:
   """Uniform random tokens in the features of an architecture; batch n is a function of (seed, n).
 
-  Attributes are those of `t5x_style.training.dataset.Dataset`.
+  It has the attributes of `t5x_style.training.dataset.Dataset`.
   """
 
   token_bytes = None
@@ -41,7 +41,7 @@ class SyntheticDataset:
     if missing:
       raise UserError(
         f"TASK_FEATURE_LENGTHS = {dict(feature_lengths)} gives no length for {missing[0]}; write "
-        "e.g. {'inputs': 512, 'targets': 114} ('targets' alone for a decoder-only model)."
+        "e.g. {'inputs': 512, 'targets': 114} (only 'targets' for a decoder-only model)."
       )
     side = predicted_side(architecture)
     weights = f"{side}_loss_weights"
@@ -53,11 +53,11 @@ class SyntheticDataset:
     )
 
   def batch(self, number: int) -> Batch:
-    """This process' rows of batch `number`, and no others: they do not depend on the processes."""
+    """Returns this process' rows of batch `number`, which does not depend on the processes."""
     features, before = {}, 0
     for name, feature in self.feature_shapes.items():
       (rows, length), dtype = feature.shape, feature.dtype
-      # One draw a position, so that the generator can be put at the first row of this process.
+      # Each position is one draw, so the generator can skip to the first row of this process.
       bits = np.random.PCG64((self._seed, number)).advance(before + self._rows.start * length)
       before += rows * length
       draw = np.random.Generator(bits).random((len(self._rows), length))
@@ -73,7 +73,7 @@ class SyntheticDataset:
     return SyntheticIterator(self)
 
   def evaluation(self, max_batches: int) -> Iterable[Batch]:
-    # From the far end of the numbers, where training never gets to.
+    # The numbers count down from the largest one, which training never reaches.
     return [self.batch(2**31 - 1 - number) for number in range(max_batches)]
 
   def decode(self, ids: Any) -> str:
@@ -85,7 +85,7 @@ class SyntheticDataset:
 
 
 class SyntheticIterator:
-  """Counts; the count is its whole state."""
+  """Counts the batches; the count is its whole state."""
 
   def __init__(self, dataset: SyntheticDataset):
     self._dataset, self._next = dataset, 0
@@ -115,10 +115,10 @@ def load(
   vocab_size: PositiveInt,
   masked_share: OpenFraction = 0.15,
 ) -> SyntheticDataset:
-  """A dataset function for `TrainConfig.dataset`.
+  """Opens random batches; a function for `TrainConfig.dataset`.
 
   Args:
-    feature_lengths: tokens a row, "inputs" and "targets" as in TASK_FEATURE_LENGTHS.
+    feature_lengths: tokens per row, "inputs" and "targets" as in TASK_FEATURE_LENGTHS.
     masked_share: for encoder-only models, the share of positions that carry loss.
   """
   return SyntheticDataset(

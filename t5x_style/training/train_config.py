@@ -16,20 +16,20 @@ from t5x_style.training.schedules import Schedule
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-  """What a gin file says about a run. Times are in steps, sizes of batches in rows.
+  """The configuration of a run. Times are in steps, sizes of batches in rows.
 
   Attributes:
     model: the Transformer's configuration.
     dataset: called with (architecture, batch_size, seed, process_index, process_count).
     optimizer: called with the schedule.
-    model_dir: where everything the run writes goes.
+    model_dir: the folder of everything that the run writes.
     initial_checkpoint_path: parameters to start from, None for random ones.
-    mesh_shape: devices along data, fsdp, sequence and tensor; None has it chosen by the size of the
-      model (t5x_style.partitioning.default_mesh).
-    dcn_mesh_shape: slices or nodes along these axes, where there are several.
-    sharding_rules: what comes before DEFAULT_RULES of t5x_style.partitioning.sharding.
-    profile_steps: the first and the last step of which a profile is written, None for none.
-    clip_gradient_norm: gradients with a larger global norm are scaled down to it; None never.
+    mesh_shape: devices along data, fsdp, sequence and tensor; if None, the size of the model
+      decides (t5x_style.partitioning.default_mesh).
+    dcn_mesh_shape: slices or nodes along these axes, if there are several.
+    sharding_rules: rules that come before DEFAULT_RULES of t5x_style.partitioning.sharding.
+    profile_steps: the first and the last step to profile; None profiles nothing.
+    clip_gradient_norm: gradients with a larger global norm are scaled down to it; None: never.
   """
 
   model: TransformerConfig

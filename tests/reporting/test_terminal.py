@@ -108,7 +108,7 @@ def test_start():
   clock.now += 12.3
   out.compiled()
   assert file.getvalue() == (
-    "Going on from step 1,200.\n"
+    "Resuming from step 1,200.\n"
     "A model that knows only how frequent tokens are has a loss of 6.210.\n"
     "Compiled the training step in 12 s.\n"
   )

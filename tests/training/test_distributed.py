@@ -175,7 +175,7 @@ def test_a_run_moves_from_mesh_to_mesh(tmp_path, alone):
   ):
     arguments = (f"--gin.TRAIN_STEPS={steps}", f"--gin.MESH_SHAPE={mesh}", "--gin.SAVE_PERIOD=1")
     text = finish(tmp_path, *arguments, processes=processes, devices=devices)[0]
-    assert steps == 1 or f"Going on from step {steps - 1}." in text
+    assert steps == 1 or f"Resuming from step {steps - 1}." in text
   whole, got = losses(alone[0]), losses(tmp_path)
   for step in whole:
     assert got[step] == pytest.approx(whole[step], rel=1e-5), step
