@@ -1,4 +1,4 @@
-"""Attention and its gradients in float64, written out, and patterns of every kind."""
+"""Attention and its gradients in float64, patterns of every kind, and checks of a kernel."""
 
 import json
 import types
@@ -49,7 +49,7 @@ def make_pattern(name):
 
 
 def reference(query, key, value, cotangent, mask, bias, scale, soft_cap):
-  """(output, gradients by query, key, value and bias) in float64; rows that see nothing give 0."""
+  """Returns the output and all gradients in float64; queries that see no key give zeros."""
   query, key, value, cotangent = (np.asarray(x, np.float64) for x in (query, key, value, cotangent))
   groups, key_heads = query.shape[2] // key.shape[2], key.shape[2]
   key, value = (np.repeat(x, groups, axis=2) for x in (key, value))
@@ -90,7 +90,7 @@ def pattern():
 
 @pytest.fixture
 def inputs():
-  """inputs(query_length, ...) -> query, key, value, the output's cotangent, bias in float32."""
+  """Makes query, key, value, the output's cotangent and bias, in float32."""
 
   def make(L=LENGTH, S=LENGTH, N=4, K=2, H=16, rows=2):
     rng = np.random.default_rng(0)
@@ -101,7 +101,7 @@ def inputs():
 
 
 def compute(kernel, pattern, inputs, with_bias=False, soft_cap=None, dtype="float32"):
-  """What a kernel makes of the inputs, in the form of `reference`."""
+  """Returns what a kernel computes, with the same fields as `reference`."""
   *arrays, bias = (x.astype(dtype) for x in inputs)
   lengths = arrays[0].shape[1], arrays[1].shape[1]
 
@@ -127,7 +127,7 @@ def compute(kernel, pattern, inputs, with_bias=False, soft_cap=None, dtype="floa
 
 @pytest.fixture
 def check():
-  """Holds a kernel against float64: the output, and every gradient."""
+  """Compares a kernel with float64: the output and every gradient."""
 
   def run(kernel, pattern, inputs, *, with_bias=False, soft_cap=None, dtype="float32", atol=1e-5):
     got = compute(kernel, pattern, inputs, with_bias, soft_cap, dtype)
@@ -143,7 +143,7 @@ def check():
 
 @pytest.fixture
 def check_documents_are_apart():
-  """Exactly zero gradient between documents, and none at all of queries that stand in padding."""
+  """Gradients between documents are exactly zero, and so are those of queries in padding."""
 
   def run(kernel, pattern, inputs, with_bias=False, dtype="float32"):
     for document in (0, 2):
@@ -160,7 +160,7 @@ def check_documents_are_apart():
 
 @pytest.fixture
 def errors_on_meshes(on_eight_devices):
-  """errors_on_meshes(kernel): of the output and each gradient, on three meshes of 8 devices."""
+  """Gives the errors of a kernel's output and gradients on three meshes of 8 devices."""
 
   def run(kernel):
     program = Path(__file__).with_name("mesh_program.py")

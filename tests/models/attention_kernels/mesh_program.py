@@ -1,4 +1,4 @@
-"""Run on eight simulated devices: a kernel on meshes against float64. Argument: its name.
+"""A kernel on meshes of eight simulated devices, against float64. The argument is its name.
 
 Prints, for each mesh, the largest error of the output and of each gradient as a fraction of its
 largest entry. The output itself is compared, not its sum: terms of both signs cancel there.
@@ -22,7 +22,7 @@ from tests.models.attention_kernels.conftest import reference
 B, L, N, K, H = 8, 40, 4, 1, 64  # One key head for two devices.
 SCALE = 0.1
 short_rows.attend = functools.partial(short_rows.attend, interpret=True)
-short_rows._MOST_QUERIES = 32  # Two blocks, the second of which is padded.
+short_rows._MOST_QUERIES = 32  # Two blocks; the second one is padded.
 cpu_blocks._FEWEST_QUERIES, cpu_blocks._MOST_UNROLLED = 16, 0  # Parts, and loops.
 rng = np.random.default_rng(0)
 arrays = tuple(  # query, key, value, and the output's cotangent
@@ -34,7 +34,7 @@ NAMES = ("batch", "length", None, None)
 
 
 def run(kernel, partitioner):
-  """The output, and the gradients by query, key, value and bias."""
+  """Returns the output and the gradients of query, key, value and bias."""
 
   def compute(query, key, value, bias, segments, cotangent):
     pattern = Pattern(segments, segments, causal=True)

@@ -15,7 +15,7 @@ in_every_form = pytest.mark.usefixtures("form")
 
 @pytest.fixture(params=["heads", pytest.param("rows", marks=pytest.mark.slow), "unrolled"])
 def form(request, monkeypatch):
-  """Blocks of a head, of all heads of a row or of two rows, and rows of 200 in three parts."""
+  """Blocks of one head, or of all heads of one or two rows; rows of 200 tokens in three parts."""
   head = 4 * 200 * 200 * 2  # the bytes of a key head's logits
   sizes = {"heads": (head, 0), "rows": (4 * head, 0), "unrolled": (head, 8)}[request.param]
   monkeypatch.setattr(cpu_blocks, "_BLOCK_BYTES", sizes[0])

@@ -1,4 +1,4 @@
-"""cuDNN's kernel without a GPU: the calls it is lowered to, and what their arguments mean."""
+"""cuDNN's kernel without a GPU: the calls it is lowered to, and the meaning of their arguments."""
 
 import functools
 import re
@@ -20,7 +20,7 @@ BIAS, MASK, LENGTHS = f"1x{N}x{L}x{L}xbf16", f"{B}x1x{L}x{L}xbf16", f"{B}xi32"
 
 
 def calls(pattern, bias):
-  """[(name, mask type, window, shapes of operands)] of the forward and the backward program."""
+  """Yields (name, mask type, window, shapes of operands) of the forward and the backward call."""
   shapes = ((B, L, N, H), (B, L, K, H), (B, L, K, H), (1, N, L, L))
   arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in shapes]
   if not bias:
@@ -30,7 +30,7 @@ def calls(pattern, bias):
     shared = attention_inputs(pattern, L, L, bias, KernelChoice("cudnn"))
     return attend(query, key, value, shared).astype(jnp.float32).sum()
 
-  # What JAX asks of the machine before it lowers: a GPU of compute capability 9 with cuDNN 9.10.
+  # JAX checks the machine before it lowers: a GPU of compute capability 9 with cuDNN 9.10.
   patch = functools.partial(mock.patch.object, fused_attention_stablehlo)
   with (
     patch("check_cudnn_version", lambda: 91000),
@@ -73,7 +73,7 @@ def test_calls(pattern, name, bias, call, mask_type, window, extra):
 
 @pytest.fixture
 def by_xla(monkeypatch):
-  """The same call of jax.nn.dot_product_attention, computed by XLA."""
+  """Has XLA compute the same call of jax.nn.dot_product_attention."""
   original = jax.nn.dot_product_attention
 
   def call(*args, implementation, **kwargs):

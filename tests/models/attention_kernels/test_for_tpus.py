@@ -1,4 +1,4 @@
-"""Kernels compiled for TPUs that are not here: that they compile, and what they hold."""
+"""Kernels compile for absent TPUs and hold no logits."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not topologies.available(), reason="libtpu is no
 
 
 def compiled(topology, mesh_shape, sizes, kernel, bias=False, key_length=None, **pattern):
-  """The program of loss and gradients of packed rows; sizes are B, L, N, K, H."""
+  """Returns the compiled loss and gradients of packed rows; sizes are B, L, N, K, H."""
   devices = topologies.devices(topology)
   B, L, N, K, H = sizes
   S = key_length or L
@@ -47,7 +47,7 @@ def test_no_logits_are_held(kernel, L, bias):
   sizes = B, L, N, _, _ = (2, L, 4, 2 if kernel == "splash" else 4, 64)
   program = compiled("v5e:2x2", {}, sizes, kernel, bias)
   assert "tpu_custom_call" in program.as_text()
-  # The logits alone are B N L^2 numbers; what is held is a few arrays of the queries' size.
+  # The logits are B N L^2 numbers; the program holds only a few arrays of the queries' size.
   held = program.memory_analysis().temp_size_in_bytes
   assert held < 0.25 * 2 * B * N * L**2, held
 

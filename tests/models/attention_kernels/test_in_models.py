@@ -1,4 +1,4 @@
-"""Whole models on every kernel: as on XLA's, and no document of a packed row influences another."""
+"""Models agree on all kernels, and no document of a packed row influences another."""
 
 import functools
 
@@ -15,7 +15,7 @@ LENGTH, SPLIT = 12, 7
 
 @pytest.fixture
 def on(monkeypatch, on_platform):
-  """on(kernel): models see the devices it runs on; it is interpreted, or its call left to XLA."""
+  """Makes models run a kernel of other devices: it is interpreted, or XLA computes its call."""
 
   def patch(kernel):
     on_platform({"splash": "tpu", "short": "tpu", "cudnn": "gpu"}.get(kernel, "cpu"))
@@ -46,7 +46,7 @@ def packed(config):
 
 
 def run(model, params, batch):
-  """Hidden states, and the gradient of the second document's by the table of embeddings."""
+  """Returns hidden states, and the gradient of the second document's on the embedding table."""
 
   weights = jax.random.normal(jax.random.key(2), (model.config.emb_dim,))
 
@@ -67,7 +67,7 @@ def run(model, params, batch):
 @pytest.mark.parametrize("kernel", ["splash", "short", "blocked", "cudnn"])
 @pytest.mark.parametrize("family", ["llama", "bert", "t5"])
 def test_models_on_other_kernels(build_family, on, kernel, family):
-  # cuDNN's kernel is taken in bfloat16 alone.
+  # cuDNN's kernel is chosen in bfloat16 only.
   changes = {"cudnn": {"dtype": "bfloat16"}, "blocked": {"remat": "dots"}}.get(kernel, {})
   model, params, _ = build_family(family, **changes)
   params, batch = nn.meta.unbox(params), packed(model.config)
@@ -84,4 +84,4 @@ def test_models_on_other_kernels(build_family, on, kernel, family):
     assert (found[2 : 2 + SPLIT] == 0).all()
     assert (np.abs(found[21 : 21 + LENGTH - SPLIT]).sum(-1) > 0).all()
   if kernel != "cudnn":
-    assert (gradient != expected_gradient).any()  # It was another kernel.
+    assert (gradient != expected_gradient).any()  # The kernel was another one.

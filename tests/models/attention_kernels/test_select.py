@@ -1,4 +1,4 @@
-"""Who computes what: never a kernel that cannot, and never without a reason."""
+"""Only a kernel that can compute an attention is chosen, and always with a reason."""
 
 import jax.numpy as jnp
 import pytest
@@ -71,12 +71,12 @@ def test_older_gpus(on_platform, monkeypatch):
     ("tpu", "splash", "has no bias, which relative positions need. Set ATTENTION = 'auto', which"),
   ],
 )
-def test_what_is_asked_for_in_vain_is_refused(on_platform, platform, asked, message):
+def test_a_kernel_that_cannot_is_refused(on_platform, platform, asked, message):
   on_platform(platform)
   with pytest.raises(ValueError, match=message):
     choose_kernel(asked, "the decoder's self-attention", spec(bias=True))
 
 
-def test_xla_can_be_asked_for_anywhere(on_platform):
+def test_xla_can_be_requested_anywhere(on_platform):
   on_platform("tpu")
   assert choose_kernel("xla", "it", spec()) == ("xla", "requested by ATTENTION")

@@ -43,7 +43,7 @@ def test_parts(monkeypatch):
   lengths = (114, 512, 600, 2048)
   fitting = [short_rows._fitting(2, 64, S, "bfloat16") for S in lengths]
   blocks = [short_rows._block(L, count) for L, count in zip(lengths, fitting, strict=True)]
-  assert blocks[:3] == [114, 512, 304]  # The last is cut in two.
+  assert blocks[:3] == [114, 512, 304]  # The last one is in two parts.
   assert blocks[3] % 16 == 0 and short_rows._FEWEST_QUERIES <= blocks[3] <= fitting[3]
 
 
@@ -68,6 +68,6 @@ def test_what_is_recomputed(inputs, pattern, policy, calls):
 
 
 def test_on_meshes(errors_on_meshes):
-  """Rows and heads split: the bias' gradient is summed over all rows, wherever they lie."""
+  """With rows and heads split, the bias' gradient is summed over the rows of all devices."""
   # 32 roundings of float32; up to 160 terms are summed.
   assert max(errors_on_meshes("short")) < 2.0**-19

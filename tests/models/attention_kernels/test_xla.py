@@ -1,4 +1,4 @@
-"""The XLA kernel against float64, and who has no influence on whom."""
+"""The XLA kernel against float64, and that documents have no influence on each other."""
 
 import pytest
 
