@@ -53,7 +53,7 @@ class Shape(NamedTuple):
     products = 12.0 * self.rows * self.heads * self.length**2 * self.width
     return products / 2 if self.causal else products
 
-  def array_sizes(self) -> tuple[tuple[int, ...], ...]:
+  def array_sizes(self) -> tuple[tuple[int, int, int, int], ...]:
     """Returns the shapes of query, key, value, the output's cotangent and the bias."""
     B, L, N, K, H = self.rows, self.length, self.heads, self.key_heads, self.width
     return (B, L, N, H), (B, L, K, H), (B, L, K, H), (B, L, N, H), (1, N, L, L)
@@ -112,11 +112,11 @@ def measure() -> Iterator[dict[str, Any]]:
   if topologies.available():
     device = topologies.devices("v5e:2x2")[0]
     for shape in ON_ACCELERATORS:
-      programs = {
+      fitting = {
         name: compiled_programs.compile_if_it_fits(lowered.compile)
         for name, lowered in _lower(shape, device).items()
       }
-      yield from _report(shape, "TPU v5e, compiled ahead of time", programs, {})
+      yield from _report(shape, "TPU v5e, compiled ahead of time", fitting, {})
 
 
 def _report(shape, device, programs, seconds):
