@@ -34,7 +34,7 @@ class PlaceholderCorpus:
 
 
 class _AnyToken(list):
-  """A list that appends every token it is asked for, so that it contains all of them."""
+  """A list that contains every token: it appends those that are looked up."""
 
   def __contains__(self, token: Any) -> bool:
     if not super().__contains__(token):

@@ -1,4 +1,4 @@
-"""Stateless draws: uniform, exact in number, and favouring no position."""
+"""Stateless draws are uniform, exact in number, and favour no position."""
 
 import collections
 import itertools

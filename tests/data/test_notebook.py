@@ -1,4 +1,4 @@
-"""The notebook's door: strings in, model features out."""
+"""The function for notebooks: texts in, model features out."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is skipped or repaired is counted, whatever is shuffled, mixed or started again."""
+"""Skipped and repaired documents are counted, also when shuffled, mixed and resumed."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_counts_are_cumulative_and_exact(texts, vocabulary):
   examples = dataset.pipeline.examples(0, "train", 0, training=False)
   counts = np.array([e["counts"] for e in examples.as_numpy_iterator()])
   # A window knows of the documents read when its last token was; the tail reads to the end, but
-  # an empty document behind the last one with text is in no window.
+  # an empty document after the last one with text is in no window.
   newest = skip_counts.total(counts.max(axis=0))
   assert newest["repaired"] == 2
   assert newest["documents"] - newest["short"] == 6
@@ -49,7 +49,7 @@ def test_counts_are_cumulative_and_exact(texts, vocabulary):
 
 
 @pytest.mark.parametrize("streams", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_training_tells_what_it_skipped(texts, vocabulary, streams):
+def test_training_reports_what_it_skipped(texts, vocabulary, streams):
   batches = load(texts, vocabulary, SpanCorruption(), streams=streams).train()
   assert "counts" not in next(batches)
   for _ in range(30):  # some epochs
@@ -61,7 +61,7 @@ def test_training_tells_what_it_skipped(texts, vocabulary, streams):
   assert short == pytest.approx(documents / 3, rel=0.3)
 
 
-def test_nothing_to_tell_of_clean_text(corpus, vocabulary):
+def test_nothing_is_reported_of_clean_text(corpus, vocabulary):
   batches = load(corpus, vocabulary, SpanCorruption()).train()
   next(batches)
   assert batches.skipped() == ""

@@ -1,4 +1,4 @@
-"""Tasks: tokenising anything, epochs with noise of their own, the registry and its errors."""
+"""Tasks: any text is tokenised, each epoch has other noise, the registry and its errors."""
 
 import dataclasses
 

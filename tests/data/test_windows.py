@@ -1,4 +1,4 @@
-"""Windows hold every token once, in order, whatever the batch they are cut in."""
+"""Windows hold every token once and in order, for any number of windows at once."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_segment_ids():
   assert ids.numpy().tolist() == [[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 2, 2]]
 
 
-def test_eos_stands_behind_each_rows_own_tokens():
+def test_eos_follows_the_tokens_of_each_row():
   tokens = tf.constant([[7, 8, 9], [7, 0, 0]])
   rows = windows.with_eos(tokens, tf.constant([3, 1]), 1, 5)
   assert rows.numpy().tolist() == [[7, 8, 9, 1, 0], [7, 1, 0, 0, 0]]

@@ -123,7 +123,7 @@ def open_or_build(
     name: of the cache's folder; must contain a key of all that the content depends on.
     shards: {split: number of files}.
     build: adds the documents, always in the same order; its result is stored as `facts`. It must
-      not raise OSError, which stands for an error of writing.
+      not raise OSError, which is taken for an error of writing.
 
   Raises:
     UserError: the folder cannot be written.

@@ -27,7 +27,7 @@ class PrefixLM(Objective):
     suffix_share: mean share of the window that is predicted. The suffix has 1 to
       2 * suffix_share * L - 1 tokens, all equally likely: at .5 the cut is uniform in [1, L-1], at
       .25 (UL2's S-denoiser) it is in the second half.
-    mode: special token in front of the prefix that tells the model the denoiser (UL2), or None.
+    mode: special token in front of the prefix, which names the denoiser (UL2), or None.
   """
 
   name = "prefix_lm"

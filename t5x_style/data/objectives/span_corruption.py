@@ -97,7 +97,7 @@ class SpanCorruption(Objective):
     span_lengths: "composition" (T5's), or "normal" or "uniform" around the mean (UL2's words).
     t5_mask: False draws uniformly from all masks. True draws T5's masks, which never hide the first
       token and always hide the last one, to reproduce published runs.
-    mode: special token in front of the inputs that tells the model the denoiser (UL2), or None.
+    mode: special token in front of the inputs, which names the denoiser (UL2), or None.
   """
 
   name = "span_corruption"

@@ -1,4 +1,4 @@
-"""What files hold is told from their bytes: no text is taken for data, and no data for text."""
+"""Formats are recognised by bytes: text is not taken for data, nor data for text."""
 
 import bz2
 import gzip
@@ -165,7 +165,7 @@ def test_encodings_of_seven_bits():
 
 
 def test_a_few_wrong_bytes_are_no_other_encoding():
-  """Their place is told; it counts bytes."""
+  """Their place is reported, in bytes."""
   content = FRENCH.encode() + b"caf\xe9 \xff" + ENGLISH.encode()
   place = content.index(b"\xe9 \xff")
   assert judge(content) == (place, 0xE9)

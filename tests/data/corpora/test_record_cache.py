@@ -1,4 +1,4 @@
-"""A cache of records is whole or not there, whatever happened to its files."""
+"""A cache of records is complete or absent, whatever happened to its files."""
 
 import json
 import multiprocessing
@@ -211,7 +211,7 @@ def test_without_locks_the_last_of_two_builders_keeps_the_first_ones_cache(tmp_p
   assert not list(tmp_path.glob(".c.*.tmp"))
 
 
-def test_large_caches_are_checked_by_size_alone(tmp_path, monkeypatch):
+def test_large_caches_are_checked_by_size_only(tmp_path, monkeypatch):
   open_quietly(tmp_path, build=build)
   monkeypatch.setattr(record_cache, "_CHECKSUM_BYTES", 0)
   flip_a_bit(tmp_path / "c")

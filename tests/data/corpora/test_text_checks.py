@@ -64,7 +64,7 @@ def test_files_of_other_kinds_are_all_named_before_training(error_of, tmp_path, 
   assert len(lines) == 13 and lines[-1] == "and 4 more files."
 
 
-def test_what_is_no_text_at_the_end_or_in_gzip_data(error_of, packed, tmp_path):
+def test_other_data_at_the_end_or_in_gzip_data(error_of, packed, tmp_path):
   (tmp_path / "a.txt").write_bytes(b"text\n" * 50_000 + "some text\n".encode("utf-16-le") * 9000)
   assert (
     "a.txt: it is " in (message := error_of(tmp_path / "a.txt")) and "from about byte" in message
@@ -81,7 +81,7 @@ def test_what_is_no_text_at_the_end_or_in_gzip_data(error_of, packed, tmp_path):
 
 
 @pytest.mark.parametrize("documents", ["line", "file"])
-def test_wrong_bytes_are_told_once_with_file_and_place(read_documents, tmp_path, documents):
+def test_wrong_bytes_are_reported_once_with_file_and_place(read_documents, tmp_path, documents):
   good = (b"text in ASCII " * 70 + b"\n") * 300
   (tmp_path / "at_the_end.txt").write_bytes(good + b"caf\xe9\n")
   (tmp_path / "deep_within.txt").write_bytes(good + b"\xff" + good * 3)

@@ -1,4 +1,4 @@
-"""Causal LM: full windows of the joined text, documents apart unless asked otherwise."""
+"""Causal LM: full windows of the joined text, documents separate by default."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""FIM: rearranged windows go back to the text, at the rates asked for."""
+"""FIM: rearranged windows restore the text; their shares are as set."""
 
 import numpy as np
 import pytest

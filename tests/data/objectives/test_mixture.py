@@ -37,7 +37,7 @@ def test_errors(vocabulary):
     Mixture([CausalLM(), PrefixLM()], names=["a", "a"]).components()
 
 
-def test_identity_tells_the_parts():
+def test_the_identity_names_the_parts():
   described = Mixture([CausalLM(), PrefixLM(suffix_share=0.25)], [1, 2]).identity()
   assert described["objectives"][1] == {
     "objective": "prefix_lm",

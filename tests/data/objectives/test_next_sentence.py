@@ -108,7 +108,7 @@ def test_a_stream_of_one_document_is_refused_and_of_two_holds_true_pairs(new_cor
     load(streams=2)
 
 
-def test_how_the_second_segment_begins_does_not_tell_the_label(pairs, examples, vocabulary):
+def test_the_beginning_of_the_second_segment_does_not_show_the_label(pairs, examples, vocabulary):
   """Both kinds begin with a sentence."""
   docs = [
     np.array(vocabulary.encode("".join(f" {word} is number {i}." for i in range(300))))

@@ -65,7 +65,7 @@ def test_rates_are_exact(examples, vocabulary):
     assert row[np.isin(row, sentinels)].tolist() == sentinels[:28].tolist()
 
 
-def test_span_lengths_have_the_mean_asked_for(examples, vocabulary):
+def test_span_lengths_have_the_drawn_means(examples, vocabulary):
   objective = SpanCorruption(noise_density=0.15, mean_span=3, mean_span_to=8)
   out = examples(objective, "encoder_decoder", {"inputs": 512})
   sentinels = special_tokens.sentinel_ids(vocabulary)

@@ -1,4 +1,4 @@
-"""UL2: seven denoisers at their rates, each behind its mode token, each with its own lengths."""
+"""UL2: seven denoisers at their rates, each after its mode token, each with its own lengths."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tokenizers of Hugging Face: the library's own ids, padding that is no token, saved positions."""
+"""Hugging Face's tokenizers: the library's ids, padding without a token, saved positions."""
 
 import json
 import pickle
@@ -229,7 +229,7 @@ def test_characters_cut_by_byte_level_pieces_are_whole_in_words(files):
   assert sentences == ["हिन्दी भाषा।", " naïve cafe\u0301s 中国。", ""]
 
 
-def test_the_same_vocabulary_is_told_by_its_content(files):
+def test_the_same_content_is_the_same_vocabulary(files):
   vocabulary = huggingface_tokenizers.hf_tokenizer(files["roberta"])
   again = pickle.loads(pickle.dumps(vocabulary))
   assert again == vocabulary and again.encode("a fox") == vocabulary.encode("a fox")
@@ -342,7 +342,7 @@ def test_a_run_is_repeatable_and_its_place_is_saved(
   assert max(batch[f"{side}_target_tokens"].max(), 0) < data.vocab_size
 
 
-def test_documents_are_the_same_in_batches_and_alone(files):
+def test_documents_are_the_same_in_batches_and_one_by_one(files):
   vocabulary = huggingface_tokenizers.hf_tokenizer(files["unigram"])
   texts = [t.encode() for t in TEXTS[:35]] + [b"\xff bad"]
   documents = tf.data.Dataset.from_tensor_slices(texts).map(

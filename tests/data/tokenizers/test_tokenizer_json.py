@@ -1,4 +1,4 @@
-"""tokenizer.json files: those that fail at some text, special tokens in texts, odd numbers."""
+"""tokenizer.json files: texts they cannot encode, special tokens in texts, odd numbers."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What of a text is unknown or dropped is measured, said in words, and warned of."""
+"""Unknown and dropped text is measured, described, and warned of."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Training of vocabularies: the same for the same text, exact on any text."""
+"""Trained vocabularies: the same for the same text, exact on any text."""
 
 import dataclasses
 import functools
