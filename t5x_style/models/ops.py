@@ -150,7 +150,7 @@ def _look_up_backward(kept, gradient):
   """Sums the gradients of equal ids with a product, then adds the sums to the table, in float32.
 
   A GPU adds to the same row of the table one token after the other, and padding, token types and
-  frequent words repeat: one id stands a hundred times in a row of BERT's.
+  frequent words repeat: one id occurs a hundred times in a row of BERT's.
   """
   table, ids = kept
   if ids.shape[0] > 1:  # Split as the vectors are: see Embed.

@@ -187,38 +187,12 @@ def _attend_backward(soft_cap, parts, residuals, by_out):
   mean = (by_out.astype(jnp.float32) * out).sum(-1, keepdims=True)
   cut = _cut(static, arrays | {"by_out": by_out, "mean": mean})
 
-  def block(by_bias, inputs):
-    by_query, by_keys, by_values, by_biases = [], [], [], []
-    for part, (share, *rest) in zip(static.parts, inputs["kept"], strict=True):
-      if static.unrolled:
-        weights, raw = rest
-      else:
-        logits, raw = _logits(static, part, inputs)
-        weights = jnp.exp(logits - rest[0])
-      query, by_out, mean = (
-        inputs[name][..., part.queries, :] for name in ("query", "by_out", "mean")
-      )
-      key, value = (inputs[name][..., part.keys, :] for name in ("key", "value"))
-      # The weights are not divided by their sum; instead, what they are multiplied with is.
-      by_out = (by_out * share).astype(by_out.dtype)
-      by_logits = weights * (_products(by_out, value) - mean * share)
-      by_biases.append(by_logits)
-      if raw is not None:
-        by_logits *= soft_cap_slope(raw, static.soft_cap)
-      by_query.append(_mean(by_logits, key))
-      by_keys.append(_sum(by_logits, query))
-      by_values.append(_sum(weights, by_out))
-    S = inputs["key"].shape[-2]
-    by_key, by_value = (_added(static, S, x) for x in (by_keys, by_values))
-    if by_bias is not None:
-      rows = [x.sum(0) for x in by_biases]
-      by_bias += jnp.concatenate([_padded(S, *x) for x in zip(static.parts, rows, strict=True)], -2)
-    return by_bias, (jnp.concatenate(by_query, -2), by_key, by_value)
-
   def zeros(inputs):
     return jnp.zeros(inputs["bias"].shape, jnp.float32) if "bias" in inputs else None
 
-  by_bias, found = _over_blocks(static, block, zeros, cut, kept)
+  by_bias, found = _over_blocks(
+    static, functools.partial(_block_gradients, static), zeros, cut, kept
+  )
   by_query, by_key, by_value = (_stacked(i, found) for i in range(3))
   gradients = {
     "query": _whole(by_query),
@@ -231,6 +205,36 @@ def _attend_backward(soft_cap, parts, residuals, by_out):
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _block_gradients(static, by_bias, inputs):
+  """Returns the bias' gradient plus that of a block, and those of its queries, keys and values."""
+  by_query, by_keys, by_values, by_biases = [], [], [], []
+  for part, (share, *rest) in zip(static.parts, inputs["kept"], strict=True):
+    if static.unrolled:
+      weights, raw = rest
+    else:
+      logits, raw = _logits(static, part, inputs)
+      weights = jnp.exp(logits - rest[0])
+    query, by_out, mean = (
+      inputs[name][..., part.queries, :] for name in ("query", "by_out", "mean")
+    )
+    key, value = (inputs[name][..., part.keys, :] for name in ("key", "value"))
+    # The weights are not divided by their sum; instead, what they are multiplied with is.
+    by_out = (by_out * share).astype(by_out.dtype)
+    by_logits = weights * (_products(by_out, value) - mean * share)
+    by_biases.append(by_logits)
+    if raw is not None:
+      by_logits *= soft_cap_slope(raw, static.soft_cap)
+    by_query.append(_mean(by_logits, key))
+    by_keys.append(_sum(by_logits, query))
+    by_values.append(_sum(weights, by_out))
+  S = inputs["key"].shape[-2]
+  by_key, by_value = (_added(static, S, x) for x in (by_keys, by_values))
+  if by_bias is not None:
+    rows = [x.sum(0) for x in by_biases]
+    by_bias += jnp.concatenate([_padded(S, *x) for x in zip(static.parts, rows, strict=True)], -2)
+  return by_bias, (jnp.concatenate(by_query, -2), by_key, by_value)
 
 
 def _cut(static: _Static, arrays: _Arrays) -> _Arrays:
