@@ -14,7 +14,7 @@ GIN = """
 from __gin__ import dynamic_registration
 from t5x_style.models import config
 from t5x_style.training import optimizers
-from t5x_style.training import setup
+from t5x_style.training import train_config
 from t5x_style.training import schedules
 from t5x_style.training import synthetic
 
@@ -140,7 +140,7 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_one_goes_on_alone(tmp_path, alone):
+def test_two_processes_train_as_one_and_one_resumes(tmp_path, alone):
   """Also: all save, one writes the logs, and the held-out tokens of both are counted."""
   first, second = finish(tmp_path, "--gin.TRAIN_STEPS=4", processes=2)
   whole = losses(alone[0])
@@ -183,7 +183,7 @@ def test_a_run_moves_from_mesh_to_mesh(tmp_path, alone):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 3])
-def test_a_killed_process_ends_the_others_and_the_job_goes_on(tmp_path, alone, killed):
+def test_a_killed_process_ends_the_others_and_the_job_resumes(tmp_path, alone, killed):
   """Process 0 also coordinates the others: they learn of its end in another way."""
   job = Job(tmp_path, "--gin.TRAIN_STEPS=1000000", processes=4)
   until(lambda: len(saved(tmp_path)) > 1 or ended(job))
@@ -207,9 +207,9 @@ def test_a_killed_process_ends_the_others_and_the_job_goes_on(tmp_path, alone, k
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_one_process_stops_all_behind_the_same_step(tmp_path, number):
+def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, number):
   job = Job(tmp_path, "--gin.TRAIN_STEPS=1000000", "--gin.SAVE_PERIOD=1000000", processes=2)
-  # Process 0 writes this behind a step that all have taken: all listen to signals by then.
+  # Process 0 writes this after a step that all have taken: all listen to signals by then.
   log = tmp_path / "model/metrics.jsonl"
   until(lambda: '"train"' in (log.read_text() if log.exists() else "") or ended(job))
   job.processes[1].send_signal(number)

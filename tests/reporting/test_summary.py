@@ -1,0 +1,46 @@
+"""The summary of a run that has ended, as it is printed."""
+
+import io
+
+from rich.console import Console
+
+from t5x_style.checkpoints import restoring
+from t5x_style.reporting import reporter, summary, terminal
+from t5x_style.training import loop, setup
+
+COMMAND = ["python -m launch.train", "--gin_file=a.gin", "--gin.TRAIN_STEPS=3"]
+
+
+def shown(config, **changes):
+  """What is printed at the end of a run, whose result is changed."""
+  out = io.StringIO()
+  silent = terminal.Terminal(enabled=False)
+  job = restoring.open_run(setup.prepare(config))
+  result = loop.train(job, reporter.RunReporter(job.prepared, job.first_step, silent))
+  printed = terminal.Terminal(console=Console(file=out, width=200))
+  summary.show(printed, job, result._replace(**changes), COMMAND)
+  return out.getvalue()
+
+
+def test_how_a_run_ended_and_how_to_resume_it(tiny_config, tmp_path):
+  config = tiny_config("decoder_only", tmp_path, train_steps=3)
+  text = shown(config)
+  assert text.startswith("\nTrained 3 steps.\n")
+  assert f"{tmp_path}/checkpoints/3" in text and "tokens/s" in text
+  assert "python -m launch.train --gin_file=a.gin --gin.TRAIN_STEPS=6\n" in text
+  assert "continuation" in text  # a sample of a decoder
+  text = shown(config)
+  assert text.startswith("\nNothing to do: MODEL_DIR is at step 3 of 3 already.\n")
+  text = shown(config, stopped_by="SIGTERM")
+  assert text.startswith("\nStopped by SIGTERM at step 3 of 3; all is saved.\n")
+  assert "resume with" in text and " ".join(COMMAND) in text
+  assert "continuation" not in text
+
+
+def test_a_sample_that_fails_does_not_end_the_run(tiny_config, tmp_path, monkeypatch):
+  def fail(*_):
+    raise ValueError("no text")
+
+  monkeypatch.setattr("t5x_style.training.synthetic.SyntheticDataset.decode", fail)
+  text = shown(tiny_config("decoder_only", tmp_path, train_steps=1))
+  assert "no sample could be made" in text and "ValueError: no text" in text
