@@ -195,7 +195,7 @@ def _warn_without_fp8(device: Any) -> None:
   capability = str(getattr(device, "compute_capability", "0"))
   if tuple(map(int, capability.split("."))) < (8, 9):
     warnings.warn(
-      f"FP8 = True: {device.device_kind} multiplies nothing in 8 bits; results are rounded as if "
-      "it did, and nothing is faster. GPUs of compute capability 8.9 and above do.",
+      f"FP8 = True: {device.device_kind} does not multiply in 8 bits; results are rounded as "
+      "if it did, and training is no faster. GPUs of compute capability 8.9 and above do.",
       stacklevel=3,
     )

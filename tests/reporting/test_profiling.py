@@ -1,4 +1,4 @@
-"""A profile is written when asked for, and its summary adds up what a trace holds."""
+"""A profile is written on request, and its summary adds up what a trace holds."""
 
 import dataclasses
 

@@ -82,7 +82,7 @@ class Repeated:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_one_batch_is_learnt_by_heart(architecture, tiny_config, tmp_path):
+def test_one_batch_is_memorised(architecture, tiny_config, tmp_path):
   config = tiny_config(
     architecture,
     tmp_path,
