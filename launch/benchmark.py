@@ -19,8 +19,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from .configuration import errors, flags
-from .process import command, environment
+from .configuration import flags
+from .process import command, environment, errors
 
 EXAMPLES = """\
 python -m launch.benchmark loss

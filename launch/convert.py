@@ -15,9 +15,10 @@ from absl import flags as absl_flags
 from t5x_style.errors import UserError
 from t5x_style.interop.huggingface import PREFIX
 
-from .configuration import errors, flags
-from .configuration.errors import ConfigurationError
-from .process import command, environment, output_folder
+from .configuration import flags
+from .conversion import output_folder
+from .process import command, environment, errors
+from .process.errors import ConfigurationError
 
 EXAMPLES = """\
 python -m launch.convert --from hf:bert-base-uncased --to imported
@@ -103,7 +104,7 @@ def _import(values: Any, folder: Path, target: Path) -> None:
   from t5x_style.checkpoints import arrays
   from t5x_style.interop.huggingface import conversion_report, model_folder
 
-  from .configuration import model_gin
+  from .conversion import model_gin
 
   output_folder.check_new("--to", target)
   arrays.check_path(target.resolve())
@@ -139,7 +140,7 @@ def _write_imported(
   """
   from t5x_style.interop.huggingface import checkpoint_import, tokenizer_export
 
-  from .configuration import model_gin
+  from .conversion import model_gin
 
   report = checkpoint_import.import_folder(source, part, dtype)
   kept = part / model_gin.KEPT_FOLDER
@@ -161,11 +162,11 @@ def _export(values: Any, source: Path, target: Path) -> None:
   from t5x_style.interop.huggingface import checkpoint_export, config_export
   from t5x_style.interop.huggingface.config_json import ConfigJson
 
-  from .configuration import model_gin
+  from .conversion import model_gin
 
   limit = _bytes(values.max_shard_size)
   output_folder.check_new("--to", target)
-  step = model_gin.find_step(source)
+  step = model_gin.step_to_convert(source)
   if step.name.isdigit() and step.resolve().parent in target.resolve().parents:
     raise ConfigurationError(
       f"--to {target} is among the checkpoints of {source}, where training deletes old ones. "
@@ -215,7 +216,7 @@ def _write_tokenizer(
   """Writes the tokenizer; returns what to print about it, and special ids for config.json."""
   from t5x_style.interop.huggingface import tokenizer_export
 
-  from .configuration import model_gin
+  from .conversion import model_gin
 
   vocabulary = model_gin.vocabulary_of_run(gin)
   if vocabulary is None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from absl import flags as absl_flags
 
-from .configuration import errors, flags
-from .process import command, environment
+from .configuration import flags
+from .process import command, environment, errors
 
 if TYPE_CHECKING:
   from t5x_style.training import train_config

@@ -15,8 +15,8 @@ import numpy as np
 from absl import flags as absl_flags
 from rich.console import Console
 
-from .configuration import errors, flags, reader
-from .process import command, environment
+from .configuration import flags, reader
+from .process import command, environment, errors
 
 EXAMPLES = """\
 python -m launch.preview --gin_file=quickstart.gin

@@ -7,8 +7,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from .configuration import errors, flags, reader
-from .process import command, environment
+from .configuration import flags, reader
+from .process import command, environment, errors
 
 EXAMPLES = """\
 python -m launch.tokenizer                              (on Python's standard library)

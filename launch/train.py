@@ -5,8 +5,8 @@ Starts a new run, or resumes from the newest checkpoint in MODEL_DIR.
 
 from collections.abc import Sequence
 
-from .configuration import errors, flags
-from .process import command, distributed, environment
+from .configuration import flags
+from .process import command, distributed, environment, errors
 
 EXAMPLES = """\
 python -m launch.train --gin_file=quickstart.gin

@@ -14,7 +14,7 @@ import numpy as np
 
 from t5x_style.models import TransformerConfig
 
-from ..configuration.errors import ConfigurationError
+from ..process.errors import ConfigurationError
 
 Arrays = dict[str, Any]  # of numpy
 

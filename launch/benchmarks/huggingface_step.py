@@ -11,7 +11,7 @@ import numpy as np
 
 from t5x_style.training import setup
 
-from ..configuration.errors import ConfigurationError
+from ..process.errors import ConfigurationError
 from . import huggingface_models
 
 Batch = dict[str, np.ndarray]

@@ -13,7 +13,7 @@ from typing import Any
 
 from t5x_style.partitioning.hardware import find_accelerator
 
-from ..configuration.errors import ConfigurationError
+from ..process.errors import ConfigurationError
 
 _BYTES_PER_PARAMETER = 4 * 2 * 4  # float32, read and written: parameter, gradient, two moments.
 

@@ -30,8 +30,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from t5x_style.checkpoints.manager import Checkpoints
 from t5x_style.training.step import compile_step
 
-from ..configuration.errors import ConfigurationError
 from ..process import environment
+from ..process.errors import ConfigurationError
 from . import step_cases, train_starts
 from .flax_step import FlaxStep
 

@@ -26,7 +26,7 @@ import jax
 from t5x_style.training import setup
 from t5x_style.training.dataset import tokens_per_row
 
-from ..configuration.errors import ConfigurationError, did_you_mean
+from ..process.errors import ConfigurationError, did_you_mean
 from . import huggingface_step, roofline_plot, step_cases
 from .flax_step import FlaxStep
 

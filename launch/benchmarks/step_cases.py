@@ -14,7 +14,7 @@ from t5x_style.span_lengths import lengths_for_inputs
 from t5x_style.training import loss, optimizers, schedules, setup, synthetic, train_config
 
 from ..configuration import reader
-from ..configuration.errors import ConfigurationError
+from ..process.errors import ConfigurationError
 
 # Found but not imported: a machine with JAX only need not have TensorFlow.
 _DATA_SPEC = importlib.util.find_spec("t5x_style.data")

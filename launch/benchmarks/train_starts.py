@@ -16,8 +16,8 @@ from rich.console import Console
 
 from t5x_style.reporting.terminal import Terminal
 
-from ..configuration.errors import ConfigurationError
 from ..process import environment
+from ..process.errors import ConfigurationError
 
 
 class Start(NamedTuple):

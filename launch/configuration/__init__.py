@@ -4,8 +4,9 @@
   reader.py       gin files and bindings -> a Configuration: names imported, every value checked
   gin_values.py   the same files -> GinValues: nothing is imported, only what is asked is checked
   renamed.py      former names of functions and classes
-  model_gin.py    the gin files that launch.convert reads and writes
 Both readers share gin_files.py (files, includes, bindings) and gin_text.py (gin's syntax). A
 Configuration also needs gin_names.py (what names mean) and gin_checks.py, gin_types.py and
 gin_references.py (whether values are right).
+
+Imports launch.process, never the other way round.
 """

@@ -11,8 +11,8 @@ from typing import Any
 from absl import flags
 
 from ..process import environment
+from ..process.errors import ConfigurationError, did_you_mean
 from . import reader
-from .errors import ConfigurationError, did_you_mean
 
 _GIN = "--gin.NAME=VALUE"
 _TFDS_DATA_DIR = "t5x_style.data.corpora.Tfds.data_dir"

@@ -5,8 +5,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from ..process.errors import ConfigurationError, did_you_mean, nearest
 from . import gin_references, gin_types
-from .errors import ConfigurationError, did_you_mean, nearest
 from .gin_files import COMMAND_LINE, shipped_files
 from .gin_names import ResolvedReference, Target, listed
 from .gin_text import Macro, Place, Verbatim, find, join, replace

@@ -15,8 +15,8 @@ from typing import Any
 from etils import epath
 from gin import config_parser
 
+from ..process.errors import ConfigurationError, did_you_mean, nearest
 from . import renamed
-from .errors import ConfigurationError, did_you_mean, nearest
 from .gin_names import Imports, import_module
 from .gin_text import Place, Reference, parse_text, replace
 

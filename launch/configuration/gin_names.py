@@ -12,7 +12,7 @@ from typing import Any
 
 from gin import config_parser
 
-from .errors import ConfigurationError, did_you_mean
+from ..process.errors import ConfigurationError, did_you_mean
 from .gin_text import Place
 
 Imports = dict[str, types.ModuleType]

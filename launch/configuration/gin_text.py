@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from gin import config_parser
 
-from .errors import ConfigurationError
+from ..process.errors import ConfigurationError
 
 _WIDTH = 92
 _WIDEST = 300  # of a line that a message quotes

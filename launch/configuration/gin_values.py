@@ -7,8 +7,8 @@ from typing import Any
 
 from gin import config_parser
 
+from ..process.errors import ConfigurationError
 from . import gin_references, gin_types
-from .errors import ConfigurationError
 from .gin_files import Binding, GinFiles, parse_binding
 from .gin_names import Imports
 from .gin_text import Macro, Place, Reference, replace

@@ -11,8 +11,8 @@ import gin
 from gin import config_parser
 
 from ..process import environment
+from ..process.errors import ConfigurationError, did_you_mean
 from . import gin_checks
-from .errors import ConfigurationError, did_you_mean
 from .gin_checks import Bound
 from .gin_files import (
   COMMAND_LINE,

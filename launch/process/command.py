@@ -7,9 +7,9 @@ from typing import NoReturn
 
 from t5x_style.errors import UserError
 
-from ..configuration.errors import ConfigurationError, plain_message
 from . import watchdog
 from .environment import as_started
+from .errors import ConfigurationError, plain_message
 
 
 def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> NoReturn:

@@ -7,9 +7,9 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from ..configuration.errors import ConfigurationError
 from . import watchdog
 from .environment import accelerator
+from .errors import ConfigurationError
 
 _FLAGS = ("coordinator_address", "process_count", "process_index")
 # Launchers of jobs with several processes set one of these; JAX recognises their jobs by itself.

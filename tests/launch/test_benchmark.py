@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launch import benchmark
-from launch.configuration.errors import ConfigurationError
+from launch.process.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
 ROWS = [

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from launch import convert
-from launch.configuration.errors import ConfigurationError
+from launch.process.errors import ConfigurationError
 
 D, V, F, LAYERS = 8, 32, 12, 3
 SETTINGS = {
@@ -106,8 +106,8 @@ def test_shards_and_dtypes(published, tmp_path):
 
 def test_the_gin_file_is_complete(published, tmp_path):
   """It sets every field, whatever another model file set before it."""
-  from launch.configuration import model_gin
   from launch.configuration.gin_values import GinValues
+  from launch.conversion import model_gin
   from t5x_style.interop.huggingface import model_folder
 
   run("--from=hf:published", "--to=imported")
@@ -119,8 +119,8 @@ def test_the_gin_file_is_complete(published, tmp_path):
 
 def test_numerics_are_left_to_the_run(published, tmp_path):
   """FP8 as well: it changes neither an import nor an export."""
-  from launch.configuration import model_gin
   from launch.configuration.gin_values import GinValues
+  from launch.conversion import model_gin
   from t5x_style.interop import checkpoint_formats
   from t5x_style.interop.huggingface import correspondence
 
@@ -137,8 +137,9 @@ def test_numerics_are_left_to_the_run(published, tmp_path):
 
 
 def test_the_gin_file_of_scaled_positions(published):
-  from launch.configuration import model_gin, reader
+  from launch.configuration import reader
   from launch.configuration.gin_values import GinValues
+  from launch.conversion import model_gin
   from t5x_style.interop.huggingface import model_folder
   from t5x_style.models import TransformerConfig
 

@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from launch import convert
-from launch.configuration.errors import ConfigurationError
 from launch.configuration.gin_values import GinValues
+from launch.process.errors import ConfigurationError
 
 D, V = 8, 32
 SETTINGS = {

@@ -7,7 +7,7 @@ import pytest
 
 from launch import tokenizer
 from launch.configuration import gin_files, reader
-from launch.configuration.errors import ConfigurationError
+from launch.process.errors import ConfigurationError
 from t5x_style.data import corpora, loader
 
 LENGTHS = 'TASK_FEATURE_LENGTHS = {"inputs": 32}'

@@ -5,7 +5,7 @@ import pytest
 from launch import precompile
 from launch.benchmarks import step_cases
 from launch.configuration import reader
-from launch.configuration.errors import ConfigurationError
+from launch.process.errors import ConfigurationError
 from t5x_style.training import train_config
 
 

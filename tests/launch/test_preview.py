@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from launch import preview
-from launch.configuration.errors import ConfigurationError
+from launch.process.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from launch import tokenizer
-from launch.configuration.errors import ConfigurationError
+from launch.process.errors import ConfigurationError
 from t5x_style.data.tokenizers import special_tokens, vocabularies
 
 

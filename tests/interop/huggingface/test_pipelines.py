@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from launch import convert
-from launch.configuration import model_gin
 from launch.configuration.gin_values import GinValues
+from launch.conversion import model_gin
 from t5x_style.checkpoints.array_writer import ArrayWriter
 
 RUNS = {

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.configuration import model_gin
 from launch.configuration.gin_values import GinValues
+from launch.conversion import model_gin
 from t5x_style.errors import UserError
 from t5x_style.interop.huggingface import config_export
 from t5x_style.models import RotaryScaling

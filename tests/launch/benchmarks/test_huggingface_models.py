@@ -6,7 +6,7 @@ import pytest
 
 from launch.benchmarks import huggingface_models
 from launch.benchmarks.step_cases import shipped_model
-from launch.configuration.errors import ConfigurationError
+from launch.process.errors import ConfigurationError
 
 
 def test_a_model_that_transformers_does_not_have_is_refused():

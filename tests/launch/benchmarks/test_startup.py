@@ -7,7 +7,7 @@ import pytest
 
 from launch import benchmark
 from launch.benchmarks import startup, step_cases
-from launch.configuration.errors import ConfigurationError
+from launch.process.errors import ConfigurationError
 from t5x_style.checkpoints.manager import Checkpoints
 
 TINY = step_cases.TransformerConfig(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launch.benchmarks import step
-from launch.configuration.errors import ConfigurationError
+from launch.process.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[3]
 

@@ -9,8 +9,9 @@ import warnings
 
 import pytest
 
-from launch.configuration import errors, gin_files, gin_references, gin_types, reader
-from launch.configuration.errors import ConfigurationError
+from launch.configuration import gin_files, gin_references, gin_types, reader
+from launch.process import errors
+from launch.process.errors import ConfigurationError
 from t5x_style.training import train_config
 
 VALUES = [

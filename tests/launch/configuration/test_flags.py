@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from launch.configuration import flags
-from launch.configuration.errors import ConfigurationError
+from launch.process.errors import ConfigurationError
 from t5x_style.data import corpora
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from launch.configuration.errors import ConfigurationError
 from launch.configuration.gin_values import Function, GinValues
+from launch.process.errors import ConfigurationError
 
 PREFACE = "from __gin__ import dynamic_registration\nfrom restaurant import kitchen\n"
 OVEN = "restaurant.kitchen.Oven"

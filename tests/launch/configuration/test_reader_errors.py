@@ -3,7 +3,7 @@
 import pytest
 
 from launch.configuration import gin_files, reader
-from launch.configuration.errors import ConfigurationError
+from launch.process.errors import ConfigurationError
 
 PREFACE = "from __gin__ import dynamic_registration\nfrom restaurant import kitchen\n"
 

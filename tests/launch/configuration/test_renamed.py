@@ -4,9 +4,10 @@ import importlib
 
 import pytest
 
-from launch.configuration import model_gin, reader, renamed
-from launch.configuration.errors import ConfigurationError
+from launch.configuration import reader, renamed
 from launch.configuration.gin_values import GinValues
+from launch.conversion import model_gin
+from launch.process.errors import ConfigurationError
 from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.training.loss import LossOptions
 from t5x_style.training.train_config import TrainConfig

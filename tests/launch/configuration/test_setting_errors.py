@@ -3,7 +3,7 @@
 import pytest
 
 from launch.configuration import reader
-from launch.configuration.errors import ConfigurationError
+from launch.process.errors import ConfigurationError
 
 RUN = """from __gin__ import dynamic_registration
 from t5x_style.models import config

@@ -2,8 +2,8 @@
 
 import pytest
 
-from launch.configuration.errors import ConfigurationError
 from launch.process import command
+from launch.process.errors import ConfigurationError
 from t5x_style.errors import UserError
 
 

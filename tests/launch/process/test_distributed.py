@@ -4,8 +4,8 @@ import types
 
 import pytest
 
-from launch.configuration.errors import ConfigurationError
 from launch.process import distributed
+from launch.process.errors import ConfigurationError
 
 
 def arguments(coordinator_address=None, process_count=None, process_index=None, **environ):

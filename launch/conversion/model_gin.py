@@ -16,9 +16,9 @@ from t5x_style.interop.huggingface.tokenizer_export import RunVocabulary
 from t5x_style.models import RotaryScaling, TransformerConfig
 from t5x_style.models.config import fields_about
 
-from .errors import ConfigurationError
-from .gin_text import Verbatim
-from .gin_values import Function, GinValues
+from ..configuration.gin_text import Verbatim
+from ..configuration.gin_values import Function, GinValues
+from ..process.errors import ConfigurationError
 
 KEPT_FOLDER = "huggingface"  # in an imported model: config.json and the tokenizer's files
 # The defaults of data.tokenizers.vocabularies, which needs TensorFlow; a test compares them.
@@ -31,7 +31,7 @@ _MACROS = {"vocab_size": "VOCAB_SIZE", "dropout_rate": "DROPOUT_RATE"}
 _LEFT_TO_RUN = fields_about("numerics", "compilation")
 
 
-def find_step(source: Path) -> Path:
+def step_to_convert(source: Path) -> Path:
   """Returns the newest step of a MODEL_DIR or of its checkpoints folder, or `source` if it is one.
 
   Raises:
@@ -126,7 +126,7 @@ def imported_folder(step: Path, gin: GinValues) -> Path | None:
       folder = Path(os.path.expanduser(path.removeprefix(PREFIX)))
       return folder if (folder / "config.json").is_file() else None
     try:
-      step = find_step(Path(os.path.expanduser(path)))
+      step = step_to_convert(Path(os.path.expanduser(path)))
     except ConfigurationError:
       return None
     configs = [f / "config.gin" for f in (step, step.parent.parent)]

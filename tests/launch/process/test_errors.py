@@ -2,8 +2,8 @@
 
 import pytest
 
-from launch.configuration import errors
-from launch.configuration.errors import ConfigurationError, did_you_mean, nearest
+from launch.process import errors
+from launch.process.errors import ConfigurationError, did_you_mean, nearest
 from t5x_style.errors import UserError
 
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..configuration.errors import ConfigurationError
+from ..process.errors import ConfigurationError
 
 
 def check_new(flag: str, target: Path) -> None:

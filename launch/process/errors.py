@@ -1,4 +1,4 @@
-"""Mistakes in a configuration: shown without a traceback, with what to write instead."""
+"""ConfigurationError: a wrong flag or setting; and what messages about it have in common."""
 
 import contextlib
 import difflib

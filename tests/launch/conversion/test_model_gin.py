@@ -4,9 +4,9 @@ import inspect
 
 import pytest
 
-from launch.configuration import model_gin
-from launch.configuration.errors import ConfigurationError
 from launch.configuration.gin_values import GinValues
+from launch.conversion import model_gin
+from launch.process.errors import ConfigurationError
 
 
 def test_padding_of_another_tokenizer_has_to_be_given():
