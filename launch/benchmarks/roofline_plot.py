@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from t5x_style.partitioning.hardware import find_accelerator
+from t5x_style.hardware import find_accelerator
 
 from ..process.errors import ConfigurationError
 

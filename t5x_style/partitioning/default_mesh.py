@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import jax
 
-from t5x_style.partitioning.hardware import GIB, device_memory
+from t5x_style.hardware import GIB, device_memory
 from t5x_style.partitioning.mesh import slow_groups
 
 # Share of a device's memory for parameters, gradients and optimizer state; the rest is for

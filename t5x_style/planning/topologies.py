@@ -12,7 +12,7 @@ import jax
 from jax.experimental import topologies
 
 from t5x_style.errors import UserError
-from t5x_style.partitioning.hardware import TPU_CHIPS, TpuChip
+from t5x_style.hardware import TPU_CHIPS, TpuChip
 
 # libtpu lets only one process at a time use a TPU, and fails if another one has its lock file.
 # Compiling uses no TPU, so any number of processes may do it at the same time.

@@ -10,12 +10,13 @@ import jax
 import optax
 from etils import epath
 
+from t5x_style import hardware
 from t5x_style.errors import UserError
 from t5x_style.models import Transformer
 from t5x_style.models.attention_kernels.pattern import KernelChoice
 from t5x_style.models.config import fields_about
 from t5x_style.models.kernel_choices import attention_choices
-from t5x_style.partitioning import Partitioner, default_mesh_shape, hardware, make_mesh
+from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
 from t5x_style.training import finite, flops
 from t5x_style.training.dataset import Dataset, microbatch_shapes, tokens_per_row
 from t5x_style.training.loss import TrainingLoss

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from t5x_style.partitioning import hardware
+from t5x_style import hardware
 
 
 @pytest.mark.parametrize(
