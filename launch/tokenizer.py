@@ -107,7 +107,7 @@ def _texts(values: Any) -> tuple[str, Sequence[str], Texts]:
   if values.task:
     return _task(values.task, values.module)
   from t5x_style.data import corpora
-  from t5x_style.data.corpora import file_patterns
+  from t5x_style.data.corpora.reading import file_patterns
   from t5x_style.data.tokenizers import vocabulary_training
 
   corpus: Any = corpora.PythonStdlib()

@@ -4,7 +4,7 @@
   text_files.py      TextFiles: text files of the user
   jsonl.py           Jsonl: JSON lines of the user
   tfds.py            Tfds: a prepared dataset of TensorFlow Datasets
-The other files are readers that several of them share.
+reading/ has what several of them share.
 """
 
 from t5x_style.data.corpora.jsonl import Jsonl

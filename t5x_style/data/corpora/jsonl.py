@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import seqio
 
-from t5x_style.data.corpora import file_patterns, jsonl_conversion, record_cache
 from t5x_style.data.corpora.base import Patterns
+from t5x_style.data.corpora.reading import file_patterns, jsonl_conversion, record_cache
 from t5x_style.ranges import FractionBelowOne, Text
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import seqio
 
-from t5x_style.data.corpora import record_cache
+from t5x_style.data.corpora.reading import record_cache
 from t5x_style.errors import UserError
 from t5x_style.ranges import Text
 

@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 
 import seqio
 
-from t5x_style.data.corpora import file_patterns, text_checks, text_reading, text_sources
 from t5x_style.data.corpora.base import Patterns
+from t5x_style.data.corpora.reading import file_patterns, text_checks, text_reading, text_sources
 from t5x_style.errors import UserError
 from t5x_style.ranges import FractionBelowOne
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t5x_style.data import corpora
-from t5x_style.data.corpora import file_patterns, text_files, text_reading
+from t5x_style.data.corpora import text_files
+from t5x_style.data.corpora.reading import file_patterns, text_reading
 from t5x_style.errors import UserError
 
 

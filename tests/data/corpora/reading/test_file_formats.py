@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t5x_style.data.corpora import file_formats, python_stdlib
+from t5x_style.data.corpora import python_stdlib
+from t5x_style.data.corpora.reading import file_formats
 
 ENGLISH = (
   "The quick brown fox jumps over the lazy dog.\nHow vexingly quick daft zebras jump!\n" * 30

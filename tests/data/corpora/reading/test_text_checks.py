@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from t5x_style.data import corpora, iterator
-from t5x_style.data.corpora import text_checks
+from t5x_style.data.corpora.reading import text_checks
 from t5x_style.errors import UserError
 
 

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from t5x_style.data import corpora
-from t5x_style.data.corpora import text_reading
+from t5x_style.data.corpora.reading import text_reading
 from t5x_style.errors import UserError
 
 # Within a line: what Python, Unicode or a terminal may take for the end of one, and what others do

@@ -8,7 +8,7 @@ import warnings
 import pytest
 import tensorflow as tf
 
-from t5x_style.data.corpora import record_cache
+from t5x_style.data.corpora.reading import record_cache
 from t5x_style.errors import UserError
 
 SHARDS = {"train": 3, "validation": 2}

@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from t5x_style.data import corpora
-from t5x_style.data.corpora import jsonl_conversion
+from t5x_style.data.corpora.reading import jsonl_conversion
 
 
 def texts(corpus, split="train", silent=True):

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from t5x_style.data import corpora, iterator
-from t5x_style.data.corpora import text_checks, text_sources
+from t5x_style.data.corpora.reading import text_checks, text_sources
 from t5x_style.errors import UserError
 
 

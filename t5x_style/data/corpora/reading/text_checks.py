@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent import futures
 
-from t5x_style.data.corpora import file_formats, file_patterns, text_reading
+from t5x_style.data.corpora.reading import file_formats, file_patterns, text_reading
 from t5x_style.errors import UserError
 
 _CHECKED_FILES = 10_000

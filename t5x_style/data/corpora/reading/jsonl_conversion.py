@@ -14,8 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from t5x_style.data.corpora import file_formats, file_patterns, record_cache, text_reading
-from t5x_style.data.corpora.record_cache import Records
+from t5x_style.data.corpora.reading import file_formats, file_patterns, record_cache, text_reading
+from t5x_style.data.corpora.reading.record_cache import Records
 from t5x_style.errors import UserError
 
 # Increase it when the same files give other text, so that no run reads an old cache.

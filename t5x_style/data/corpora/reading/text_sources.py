@@ -14,7 +14,7 @@ import seqio
 import tensorflow as tf
 
 from t5x_style.data import python_calls, tf_data
-from t5x_style.data.corpora import text_checks, text_reading
+from t5x_style.data.corpora.reading import text_checks, text_reading
 
 # Increase it when the same files give other text, so that no run resumes with other text.
 VERSION = 2

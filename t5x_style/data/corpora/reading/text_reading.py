@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import tensorflow as tf
 
-from t5x_style.data.corpora import file_formats, file_patterns
+from t5x_style.data.corpora.reading import file_formats, file_patterns
 from t5x_style.errors import UserError
 
 # All sizes are in bytes.

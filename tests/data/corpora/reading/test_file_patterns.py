@@ -5,7 +5,7 @@ import os
 import pytest
 
 from t5x_style.data import corpora
-from t5x_style.data.corpora import file_patterns
+from t5x_style.data.corpora.reading import file_patterns
 from t5x_style.errors import UserError
 
 
