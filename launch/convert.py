@@ -13,7 +13,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from t5x_style.errors import UserError
-from t5x_style.interop.huggingface import PREFIX
+from t5x_style.interop.huggingface.path_prefix import PREFIX
 
 from .configuration import flags
 from .conversion import output_folder

@@ -9,22 +9,23 @@ from typing import Any
 
 from etils import epath
 
-import t5x_style
 from t5x_style.checkpoints import manager
-from t5x_style.interop.huggingface import PREFIX, tokenizer_export
+from t5x_style.interop.huggingface import tokenizer_export
+from t5x_style.interop.huggingface.path_prefix import PREFIX
 from t5x_style.interop.huggingface.tokenizer_export import RunVocabulary
 from t5x_style.models import RotaryScaling, TransformerConfig
 from t5x_style.models.config import fields_about
+from t5x_style.shipped_vocabulary import (
+  DEFAULT_EXTRA_IDS,
+  DEFAULT_VOCABULARY_FILE,
+  VOCABULARY_FOLDER,
+)
 
 from ..configuration.gin_text import Verbatim
 from ..configuration.gin_values import Function, GinValues
 from ..process.errors import ConfigurationError
 
 KEPT_FOLDER = "huggingface"  # in an imported model: config.json and the tokenizer's files
-# The defaults of data.tokenizers.vocabularies, which needs TensorFlow; a test compares them.
-VOCABULARY_PATH = "python_stdlib.model"
-EXTRA_IDS = 128
-SHIPPED_VOCABULARIES = Path(t5x_style.__file__).parent / "data" / "tokenizers" / "vocabulary_files"
 
 # Fields of the model that base.gin binds to a macro and that an import sets.
 _MACROS = {"vocab_size": "VOCAB_SIZE", "dropout_rate": "DROPOUT_RATE"}
@@ -151,12 +152,12 @@ def vocabulary_of_run(gin: GinValues) -> RunVocabulary | None:
   name = reference.name.rpartition(".")[2]
   if name not in ("sentencepiece", "byte_vocabulary"):
     return None
-  given: dict[str, Any] = {"extra_ids": EXTRA_IDS, "specials_from_extra_ids": ()}
+  given: dict[str, Any] = {"extra_ids": DEFAULT_EXTRA_IDS, "specials_from_extra_ids": ()}
   given |= gin.parameters(reference.name)
   content = None
   if name == "sentencepiece":
-    path = given.get("path", VOCABULARY_PATH)
-    shipped = SHIPPED_VOCABULARIES / path
+    path = given.get("path", DEFAULT_VOCABULARY_FILE)
+    shipped = VOCABULARY_FOLDER / path
     file = shipped if "/" not in path and shipped.is_file() else Path(os.path.expanduser(path))
     if not file.is_file():
       raise ConfigurationError(

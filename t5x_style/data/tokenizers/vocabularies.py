@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import seqio
@@ -19,8 +18,12 @@ from t5x_style.data.tokenizers.base import ExternalVocabulary, SpecialsFromExtra
 from t5x_style.data.tokenizers.special_tokens import SPECIAL_TOKENS
 from t5x_style.errors import UserError
 from t5x_style.ranges import SentinelCount, Text
+from t5x_style.shipped_vocabulary import (
+  DEFAULT_EXTRA_IDS,
+  DEFAULT_VOCABULARY_FILE,
+  VOCABULARY_FOLDER,
+)
 
-SHIPPED = Path(__file__).parent / "vocabulary_files"
 # Pieces of these names stand for no text, even where a model's author defined them as symbols.
 _RESERVED = (*SPECIAL_TOKENS, "[NLU]", "[NLG]", "[S2S]")
 
@@ -66,8 +69,8 @@ class ByteVocabulary(SpecialsFromExtraIds, seqio.ByteVocabulary):
 
 
 def sentencepiece(
-  path: Text = "python_stdlib.model",
-  extra_ids: SentinelCount = 128,
+  path: Text = DEFAULT_VOCABULARY_FILE,
+  extra_ids: SentinelCount = DEFAULT_EXTRA_IDS,
   specials_from_extra_ids: Sequence[Text] = (),
 ) -> SentencePieceVocabulary:
   """Returns a SentencePiece vocabulary: the ids of the file, then the extra ids.
@@ -91,7 +94,7 @@ def sentencepiece(
 
 
 def byte_vocabulary(
-  extra_ids: SentinelCount = 128, specials_from_extra_ids: Sequence[Text] = ()
+  extra_ids: SentinelCount = DEFAULT_EXTRA_IDS, specials_from_extra_ids: Sequence[Text] = ()
 ) -> ByteVocabulary:
   """Returns a vocabulary of UTF-8 bytes, ids 3 to 258; special tokens can only be extra ids."""
   vocabulary = ByteVocabulary(extra_ids)
@@ -116,11 +119,11 @@ def identity(vocabulary: seqio.Vocabulary) -> dict[str, Any]:
 
 
 def _find(path: str) -> str:
-  shipped = SHIPPED / path
+  shipped = VOCABULARY_FOLDER / path
   if "/" not in path and shipped.is_file():
     return str(shipped)
   file = os.path.expanduser(path)
-  names = sorted(p.name for p in SHIPPED.glob("*.model"))
+  names = sorted(p.name for p in VOCABULARY_FOLDER.glob("*.model"))
   try:
     found = tf.io.gfile.exists(file) and not tf.io.gfile.isdir(file)
     reason = ""

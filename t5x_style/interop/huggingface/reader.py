@@ -9,9 +9,9 @@ from pathlib import Path
 from t5x_style.checkpoints.arrays import LazyArray
 from t5x_style.checkpoints.warm_start import Shapes
 from t5x_style.errors import UserError, shortened
-from t5x_style.interop.huggingface import PREFIX
 from t5x_style.interop.huggingface.config_differences import differences
 from t5x_style.interop.huggingface.model_folder import finite, open_folder
+from t5x_style.interop.huggingface.path_prefix import PREFIX
 from t5x_style.interop.huggingface.tensor_rules import TensorRule
 from t5x_style.models import TransformerConfig
 

@@ -1,6 +1,6 @@
 """The gin side of launch.convert: the model and the vocabulary that gin files describe."""
 
-import inspect
+from pathlib import Path
 
 import pytest
 
@@ -19,21 +19,17 @@ def test_padding_of_another_tokenizer_has_to_be_given():
   assert model_gin.transformer_config(GinValues(files, given)).padding_id == 1
 
 
-def test_defaults_of_vocabularies_are_those_of_the_data():
-  """They are repeated there, because the data needs TensorFlow."""
+def test_the_default_vocabulary_is_that_of_the_data():
+  """It is found without being named, and without TensorFlow."""
   from t5x_style.data.tokenizers import vocabularies
 
-  for function in (vocabularies.sentencepiece, vocabularies.byte_vocabulary):
-    parameters = inspect.signature(function).parameters
-    assert parameters["extra_ids"].default == model_gin.EXTRA_IDS
-    assert parameters["specials_from_extra_ids"].default == ()
-  path = inspect.signature(vocabularies.sentencepiece).parameters["path"].default
-  assert path == model_gin.VOCABULARY_PATH
-  assert vocabularies.SHIPPED == model_gin.SHIPPED_VOCABULARIES
-
-
-def test_the_shipped_vocabulary_is_found_without_being_named():
   binding = "VOCABULARY = @vocabularies.sentencepiece()"
   found = model_gin.vocabulary_of_run(GinValues([], [binding]))
-  shipped = model_gin.SHIPPED_VOCABULARIES / model_gin.VOCABULARY_PATH
-  assert (found.model, found.extra_ids) == (shipped.read_bytes(), model_gin.EXTRA_IDS)
+  wanted = vocabularies.sentencepiece()
+  assert found.model == Path(wanted.sentencepiece_model_file).read_bytes()
+  assert (found.extra_ids, list(found.specials)) == (wanted.extra_ids, list(wanted.borrowed))
+  found = model_gin.vocabulary_of_run(
+    GinValues([], ["VOCABULARY = @vocabularies.byte_vocabulary()"])
+  )
+  wanted = vocabularies.byte_vocabulary()
+  assert (found.model, found.extra_ids) == (None, wanted.extra_ids)
