@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from absl import flags as absl_flags
 
-from .configuration import flags
+from .configuration import data_parameters, flags
 from .process import command, environment, errors
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ python -m launch.precompile --gin_file=my_run.gin --topology=v6e:8x8 --search --
 python -m launch.precompile --gin_file=my_run.gin --topology=v5e:16x16 --slices=2"""
 
 # Read neither the corpus nor the vocabulary: without_data puts placeholders there.
-_LOAD = "t5x_style.data.loader.load"  # Not imported here, as that takes TensorFlow.
-DATA_OVERRIDES = {f"{_LOAD}.corpus": None, f"{_LOAD}.vocabulary": None}
+DATA_OVERRIDES = {data_parameters.CORPUS: None, data_parameters.VOCABULARY: None}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -96,7 +95,6 @@ def without_data(config: "train_config.TrainConfig") -> "train_config.TrainConfi
 
   from t5x_style.data import loader, placeholders
 
-  assert f"{loader.load.__module__}.{loader.load.__name__}" == _LOAD
   if inspect.unwrap(config.dataset) is not loader.load:
     return config
   dataset = functools.partial(

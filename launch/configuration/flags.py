@@ -13,9 +13,9 @@ from absl import flags
 from ..process import environment
 from ..process.errors import ConfigurationError, did_you_mean
 from . import reader
+from .data_parameters import TFDS_DATA_DIR
 
 _GIN = "--gin.NAME=VALUE"
-_TFDS_DATA_DIR = "t5x_style.data.corpora.Tfds.data_dir"
 
 
 def parse(
@@ -90,7 +90,7 @@ def read_configuration(
   """Reads the configuration that the flags request; `overrides` are those of reader.read."""
   overrides = dict(overrides or {})
   if values.tfds_data_dir:
-    overrides[_TFDS_DATA_DIR] = values.tfds_data_dir
+    overrides[TFDS_DATA_DIR] = values.tfds_data_dir
     os.environ["TFDS_DATA_DIR"] = values.tfds_data_dir  # Read by SeqIO tasks of the user.
   with environment.quiet_imports():
     return reader.read(values.gin_file, values.gin_bindings, values.gin_search_paths, overrides)

@@ -3,6 +3,7 @@
 import pytest
 
 from launch.configuration import reader
+from launch.configuration.data_parameters import TFDS_DATA_DIR
 from t5x_style.data import corpora, loader
 
 
@@ -13,7 +14,7 @@ def test_c4_from_its_gin_file_to_batches(write_tfds, tmp_path):
     files,
     # Its own vocabulary lies in the cloud.
     ["TASK_FEATURE_LENGTHS = {'inputs': 16}", "VOCABULARY_FILE = 'python_stdlib.model'"],
-    overrides={"t5x_style.data.corpora.Tfds.data_dir": str(tmp_path)},
+    overrides={TFDS_DATA_DIR: str(tmp_path)},
   )
   dataset = config.configured(loader.load)("encoder_decoder", 2, 0)
   assert dataset.identity()["corpus"]["name"] == "c4_en:3.0.1"
