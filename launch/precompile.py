@@ -44,11 +44,11 @@ def main(argv: Sequence[str]) -> None:
   os.environ["JAX_PLATFORMS"] = "cpu"
   environment.prepare()
   environment.set_xla_flags(os.environ, "tpu")
+
+  from t5x_style.planning import topologies
+
   with errors.as_configuration_errors():
-    _check(values)
-
-    from t5x_style.planning import topologies
-
+    _check(values, topologies.EXAMPLES)
     topology = topologies.parse(values.topology, values.slices)
     devices = topologies.devices(topology)
     settings = flags.read_configuration(values, DATA_OVERRIDES)
@@ -69,12 +69,11 @@ def main(argv: Sequence[str]) -> None:
     _print(precompile_report, precompile_report.examine(prepared, topology), values.json)
 
 
-def _check(values: absl_flags.FlagValues) -> None:
+def _check(values: absl_flags.FlagValues, examples: str) -> None:
   """Raises ConfigurationError for flags that are missing or that do not belong together."""
   if not values.topology:
     raise errors.ConfigurationError(
-      "--topology is missing: which TPU to compile for, such as v4:2x2x4, v5e:4x4, v5p:4x4x8 or "
-      "v6e:8x8."
+      f"--topology is missing: which TPU to compile for, such as {examples}."
     )
   if values.write and not values.search:
     raise errors.ConfigurationError("--write is for what --search finds; add --search.")

@@ -10,6 +10,13 @@ import dataclasses
 import jax
 
 GIB = 2**30
+TPU_HOST = (2, 2)  # chips of a host along the first two axes of a slice
+TPU_LANES = 128  # numbers side by side in a TPU's vector unit
+TPU_VECTOR_MEMORY = 16 * 2**20  # bytes that a program may use of a TPU's on-chip vector memory
+_SLICES = {  # usual shapes of slices, by the dimensions of the torus
+  2: "1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16",
+  3: "2x2x1, 2x2x4, 4x4x4, 4x4x8, 8x8x8",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,20 +47,29 @@ class TpuChip(Accelerator):
   Attributes:
     name: the generation, as in "v5e:4x4".
     dimensions: of the torus.
+    example: the shape of one slice, for messages.
     largest: the most chips along an axis of a slice.
     usable_hbm_bytes: what the compiler lets a program use of the high-bandwidth memory.
     link_bandwidth: bytes per second each way over one link between chips (ICI); two links per axis.
     dcn_bandwidth: bytes per second of a chip's share in its host's network card, to other slices.
     wraps_at: an axis closes to a ring where its length is a multiple of this.
+    megacore: whether the two cores of a chip act as one device.
   """
 
   name: str = dataclasses.field(kw_only=True)
   dimensions: int = dataclasses.field(kw_only=True)
+  example: str = dataclasses.field(kw_only=True)
   largest: int = dataclasses.field(kw_only=True)
   usable_hbm_bytes: int = dataclasses.field(kw_only=True)
   link_bandwidth: float = dataclasses.field(kw_only=True)
   dcn_bandwidth: float = dataclasses.field(kw_only=True)
   wraps_at: int = dataclasses.field(kw_only=True)
+  megacore: bool = dataclasses.field(kw_only=True)
+
+  @property
+  def slices(self) -> str:
+    """The usual shapes of slices, for messages."""
+    return _SLICES[self.dimensions]
 
 
 TPU_CHIPS = {
@@ -66,11 +82,13 @@ TPU_CHIPS = {
       memory_bytes=32 * GIB,
       name="v4",
       dimensions=3,
+      example="2x2x4",
       largest=16,
       usable_hbm_bytes=int(30.75 * GIB),
       link_bandwidth=4.5e10,
       dcn_bandwidth=3.125e9,
       wraps_at=4,
+      megacore=True,
     ),
     TpuChip(
       kinds=("TPU v5 lite", "TPU v5e"),
@@ -79,11 +97,13 @@ TPU_CHIPS = {
       memory_bytes=16 * GIB,
       name="v5e",
       dimensions=2,
+      example="4x4",
       largest=16,
       usable_hbm_bytes=int(15.75 * GIB),
       link_bandwidth=4.5e10,
       dcn_bandwidth=3.125e9,
       wraps_at=16,
+      megacore=False,
     ),
     TpuChip(
       kinds=("TPU v5", "TPU v5p"),
@@ -92,11 +112,13 @@ TPU_CHIPS = {
       memory_bytes=95 * GIB,
       name="v5p",
       dimensions=3,
+      example="4x4x8",
       largest=28,
       usable_hbm_bytes=int(95.73 * GIB),
       link_bandwidth=9e10,
       dcn_bandwidth=6.25e9,
       wraps_at=4,
+      megacore=True,
     ),
     TpuChip(
       kinds=("TPU v6 lite", "TPU v6e"),
@@ -105,11 +127,13 @@ TPU_CHIPS = {
       memory_bytes=32 * GIB,
       name="v6e",
       dimensions=2,
+      example="8x8",
       largest=16,
       usable_hbm_bytes=int(31.24 * GIB),
       link_bandwidth=9e10,
       dcn_bandwidth=1.25e10,
       wraps_at=16,
+      megacore=False,
     ),
   )
 }
@@ -149,3 +173,9 @@ def device_memory(device: jax.Device) -> int | None:
   stats = jax.local_devices()[0].memory_stats() or {}
   limit = stats.get("bytes_limit")
   return limit and round(limit / GIB) * GIB
+
+
+def compute_capability(device: jax.Device) -> tuple[int, ...] | None:
+  """Returns what NVIDIA calls a GPU's generation, e.g. (9, 0); None if it is no such GPU."""
+  capability = getattr(device, "compute_capability", None)
+  return None if capability is None else tuple(int(x) for x in str(capability).split("."))

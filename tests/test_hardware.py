@@ -29,3 +29,10 @@ def test_a_gpu_reports_its_own_memory(monkeypatch):
   monkeypatch.setattr("jax.local_devices", lambda: [reporting])
   device = types.SimpleNamespace(device_kind="NVIDIA H200", platform="gpu")
   assert hardware.device_memory(device) == 2**37
+
+
+@pytest.mark.parametrize(("reported", "expected"), [("8.9", (8, 9)), ("10.0", (10, 0))])
+def test_compute_capability(reported, expected):
+  device = types.SimpleNamespace(compute_capability=reported)
+  assert hardware.compute_capability(device) == expected
+  assert hardware.compute_capability(types.SimpleNamespace(device_kind="TPU v4")) is None

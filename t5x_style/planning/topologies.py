@@ -12,7 +12,7 @@ import jax
 from jax.experimental import topologies
 
 from t5x_style.errors import UserError
-from t5x_style.hardware import TPU_CHIPS, TpuChip
+from t5x_style.hardware import TPU_CHIPS, TPU_HOST, TpuChip
 
 # libtpu lets only one process at a time use a TPU, and fails if another one has its lock file.
 # Compiling uses no TPU, so any number of processes may do it at the same time.
@@ -23,7 +23,8 @@ _ENVIRONMENT = {
   "TPU_ACCELERATOR_TYPE": "v5p-8",
   "TPU_WORKER_HOSTNAMES": "localhost",
 }
-EXAMPLES = "v4:2x2x4, v5e:4x4, v5p:4x4x8 or v6e:8x8"
+_NAMES = [f"{chip.name}:{chip.example}" for chip in TPU_CHIPS.values()]
+EXAMPLES = f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,20 +67,16 @@ def parse(text: str, slices: int = 1) -> Topology:
       f"chips along each axis, such as {EXAMPLES}."
     )
   chip, shape = TPU_CHIPS[found[1]], tuple(map(int, found[2].split("x")))
-  examples = {
-    2: "1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16",
-    3: "2x2x1, 2x2x4, 4x4x4, 4x4x8, 8x8x8",
-  }
   if len(shape) != chip.dimensions:
     raise UserError(
       f"The topology {text!r} has {len(shape)} axes, a {chip.name} has {chip.dimensions}: "
-      f"{examples[chip.dimensions]}."
+      f"{chip.slices}."
     )
-  by_hosts = shape == (1, 1) or all(length % 2 == 0 for length in shape[:2])
+  by_hosts = shape == (1, 1) or all(n % host == 0 for n, host in zip(shape, TPU_HOST, strict=False))
   if not by_hosts or any(not 1 <= length <= chip.largest for length in shape):
     raise UserError(
-      f"There is no {chip.name} slice of {found[2]}: its hosts hold 2x2 chips, and an axis at most "
-      f"{chip.largest}. There are {examples[chip.dimensions]} and more."
+      f"There is no {chip.name} slice of {found[2]}: its hosts hold {'x'.join(map(str, TPU_HOST))} "
+      f"chips, and an axis at most {chip.largest}. There are {chip.slices} and more."
     )
   if slices < 1:
     raise UserError(f"slices = {slices}: there is at least one.")
@@ -139,8 +136,8 @@ def devices(topology: Topology | str) -> list[jax.Device]:
 def _options(topology: Topology) -> dict[str, object]:
   """Returns the options of libtpu for a topology."""
   options: dict[str, object] = {}
-  if topology.chip.name in ("v4", "v5p"):
-    options["chip_config_name"] = "megacore"  # The two cores of a chip act as one device.
+  if topology.chip.megacore:
+    options["chip_config_name"] = "megacore"
   if topology.shape == (1, 1):
     options["chips_per_host_bounds"] = (1, 1, 1)
   if topology.slices > 1:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from t5x_style.hardware import TPU_CHIPS
 from t5x_style.planning import topologies
 
 needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is not installed")
@@ -20,6 +21,12 @@ def test_topology(text, chips):
   assert topology.chips == chips
   assert topology.name == text.lower()
   assert topologies.parse(text, slices=3).chips == 3 * chips
+
+
+@pytest.mark.parametrize("chip", TPU_CHIPS.values(), ids=TPU_CHIPS)
+def test_examples_of_messages_are_topologies(chip):
+  for shape in (chip.example, *chip.slices.split(", ")):
+    assert topologies.parse(f"{chip.name}:{shape}").name == f"{chip.name}:{shape}"
 
 
 @pytest.mark.parametrize(

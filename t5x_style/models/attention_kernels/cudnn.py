@@ -11,6 +11,7 @@ of cuDNN silently return zero gradients for biases that differ between rows: XLA
 import jax
 import jax.numpy as jnp
 
+from t5x_style import hardware
 from t5x_style.models.attention_kernels.head_sharding import heads_error, repeat_key_heads
 from t5x_style.models.attention_kernels.pattern import AttentionInputs, AttentionSpec, Pattern
 from t5x_style.partitioning.active_mesh import num_shards, on_each_device
@@ -23,7 +24,8 @@ _HEADS = ("batch", None, "heads", "kv")  # of queries, keys and values
 def reason_against(spec: AttentionSpec) -> str | None:
   """Returns why cuDNN cannot compute this, or None if it can."""
   H = spec.queries[3]
-  capability = _compute_capability()
+  # None if no GPU is here: the program is only compiled.
+  capability = hardware.compute_capability(jax.devices()[0])
   widest = 256 if capability is None or capability >= (9, 0) else 128
   if capability is not None and capability < (8, 0):
     return f"cuDNN needs compute capability 8.0, the GPU has {'.'.join(map(str, capability))}"
@@ -103,9 +105,3 @@ def _needs_mask(pattern: Pattern, square: bool) -> bool:
     or (pattern.window is not None and not pattern.causal)
     or (pattern.causal and not square)
   )
-
-
-def _compute_capability() -> tuple[int, ...] | None:
-  """Returns that of this machine's GPU, e.g. (9, 0); None if there is none, when only compiling."""
-  capability = getattr(jax.devices()[0], "compute_capability", None)
-  return None if capability is None else tuple(int(x) for x in str(capability).split("."))

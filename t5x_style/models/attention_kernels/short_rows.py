@@ -20,6 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from t5x_style.hardware import TPU_LANES, TPU_VECTOR_MEMORY
 from t5x_style.models.attention_kernels.head_sharding import heads_error
 from t5x_style.models.attention_kernels.pattern import (
   OUTPUT_NAME,
@@ -32,10 +33,9 @@ from t5x_style.partitioning.active_mesh import num_shards, on_each_device
 
 PLATFORM, TITLE = "tpu", "the kernel for short rows"
 
-_LANES = 128  # the width of a TPU's vector unit
 _ROWS = 16  # rows of a bfloat16 tile: blocks of queries are multiples of it
 _MOST_QUERIES, _FEWEST_QUERIES = 512, 96  # of a block
-_CHIP_BYTES = 13 * 2**20  # used here of the 16 MiB of a TPU's vector memory that a program may have
+_CHIP_BYTES = TPU_VECTOR_MEMORY * 13 // 16  # The rest is left to the compiler.
 _FLAT = ("batch", None, "heads")
 _PARAMETERS = pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary"))
 
@@ -145,7 +145,7 @@ def _marks(pattern: Pattern, rows: int, L: int, S: int) -> _Arrays | None:
 
 def _fitting(together: int, width: int, S: int, dtype: Any) -> int:
   """Returns how many queries fit on the chip at once, by the memory of the backward pass."""
-  wide, size = -(-together * width // _LANES) * _LANES, jnp.dtype(dtype).itemsize
+  wide, size = -(-together * width // TPU_LANES) * TPU_LANES, jnp.dtype(dtype).itemsize
   # Keys, values, queries, output and their gradients, each twice: one step computes while the next
   # one is being loaded.
   for_keys, for_query = 8 * S * wide * size, 8 * wide * size
@@ -165,8 +165,8 @@ def _block(L: int, fitting: int) -> int:
 
 def _together(heads: int, width: int) -> int:
   """Returns how many heads fill whole lanes; all heads if no smaller number does."""
-  together = max(1, _LANES // width)
-  return heads if heads % together or together * width % _LANES else together
+  together = max(1, TPU_LANES // width)
+  return heads if heads % together or together * width % TPU_LANES else together
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -194,7 +194,7 @@ def _attend_backward(static, inputs, by_out):
   shapes["key"] = shapes["value"] = jax.ShapeDtypeStruct((blocks, *key.shape), key.dtype)
   specs = grid.specs | {"key": grid.specs["part"], "value": grid.specs["part"]}
   wanted = [name for name in ("query", "key", "value", "bias") if name in inputs]
-  sums = grid.bias_shape if "bias" in inputs else (8, _LANES)  # the latter is not used
+  sums = grid.bias_shape if "bias" in inputs else (8, TPU_LANES)  # the latter is not used
   gradients = pl.pallas_call(
     functools.partial(_backward_kernel, static),
     grid=grid.sizes,

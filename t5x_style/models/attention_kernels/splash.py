@@ -8,6 +8,7 @@ from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 from jax.sharding import NamedSharding
 
+from t5x_style.hardware import TPU_LANES
 from t5x_style.models.attention_kernels.head_sharding import heads_error, repeat_key_heads
 from t5x_style.models.attention_kernels.pattern import (
   OUTPUT_NAME,
@@ -23,7 +24,6 @@ from t5x_style.partitioning.active_mesh import (
 
 PLATFORM, TITLE = "tpu", "splash attention"
 
-_LANES = 128  # The width of a TPU's vector unit: lengths are padded to a multiple of it.
 _BLOCK_SIZES = (512, 384, 256, 128)
 _QUERIES = ("batch", "heads", "length", "kv")
 _KEYS = ("batch", "heads", None, "kv")  # If the length is split, keys are gathered.
@@ -34,8 +34,8 @@ def reason_against(spec: AttentionSpec) -> str | None:
   if spec.bias:
     return "splash attention has no bias, which relative positions need"
   shards, length = num_shards(("batch", "length"))[1], spec.queries[1]
-  if shards > 1 and length % (shards * _LANES):
-    return f"{length} queries are not a multiple of {_LANES} on each of {shards} devices"
+  if shards > 1 and length % (shards * TPU_LANES):
+    return f"{length} queries are not a multiple of {TPU_LANES} on each of {shards} devices"
   return heads_error(spec)
 
 
@@ -115,7 +115,7 @@ def _block_mask(pattern, shape):
 def _segment_ids(pattern, rows, lengths):
   """Returns padded segment ids of queries [B, L] and keys [B, S]; None if every key is seen."""
   queries, keys = pattern.query_segments, pattern.key_segments
-  if keys is None and lengths[1] % _LANES == 0:
+  if keys is None and lengths[1] % TPU_LANES == 0:
     return None
   if queries is None:
     queries = jnp.ones((rows, lengths[0]), jnp.int32)
@@ -125,9 +125,9 @@ def _segment_ids(pattern, rows, lengths):
 
 
 def _padded(x, axis, value):
-  """Pads an axis to a multiple of _LANES."""
+  """Pads an axis to a multiple of TPU_LANES."""
   pad = [(0, 0)] * x.ndim
-  pad[axis] = (0, -x.shape[axis] % _LANES)
+  pad[axis] = (0, -x.shape[axis] % TPU_LANES)
   return jnp.pad(x, pad, constant_values=value) if pad[axis][1] else x
 
 

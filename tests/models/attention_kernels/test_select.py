@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
-from t5x_style.models.attention_kernels import cudnn
+from t5x_style import hardware
 from t5x_style.models.attention_kernels.pattern import AttentionSpec, Pattern
 from t5x_style.models.attention_kernels.select import choose_kernel
 
@@ -53,10 +53,10 @@ def test_automatic(on_platform, platform, asked, kernel, reason):
 
 def test_older_gpus(on_platform, monkeypatch):
   on_platform("gpu")
-  monkeypatch.setattr(cudnn, "_compute_capability", lambda: (8, 6))
+  monkeypatch.setattr(hardware, "compute_capability", lambda device: (8, 6))
   assert choose_kernel("auto", "it", spec()).name == "cudnn"
   assert "up to 128, not 192" in choose_kernel("auto", "it", spec(width=192)).reason
-  monkeypatch.setattr(cudnn, "_compute_capability", lambda: (7, 5))
+  monkeypatch.setattr(hardware, "compute_capability", lambda device: (7, 5))
   assert (
     "needs compute capability 8.0, the GPU has 7.5" in choose_kernel("auto", "it", spec()).reason
   )
