@@ -8,9 +8,13 @@ Because an array has one scale, the other rows of a batch change the last bits o
 causal model later tokens change those of earlier ones.
 """
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 from flax.linen import fp8_ops
+
+from t5x_style import hardware
 
 
 @jax.custom_vjp
@@ -50,3 +54,13 @@ def _backward(kept, gradient):
 
 
 project.defvjp(_forward, _backward)
+
+
+def warn_if_emulated(device: jax.Device) -> None:
+  """Warns, at the caller's caller, if a device only rounds as if it multiplied in 8 bits."""
+  if (hardware.compute_capability(device) or (0,)) < (8, 9):
+    warnings.warn(
+      f"FP8 = True: {device.device_kind} does not multiply in 8 bits; results are rounded as "
+      "if it did, and training is no faster. GPUs of compute capability 8.9 and above do.",
+      stacklevel=3,
+    )

@@ -19,7 +19,7 @@ from t5x_style.planning import collectives, compilation, estimates, layouts
 from t5x_style.planning.layouts import Layout
 from t5x_style.planning.roofline import Roofline, roofline
 from t5x_style.planning.topologies import Topology
-from t5x_style.training import flops, train_config
+from t5x_style.training import flops, setup, train_config
 from t5x_style.training.dataset import Dataset, microbatch_shapes, tokens_per_row
 
 _REMAT: tuple[Remat, ...] = ("none", "dots", "full")
@@ -61,7 +61,7 @@ class Planner:
     self._lengths = tokens_per_row(dataset.feature_shapes)
     self._boxed = boxed_parameters(config.model)
     self._params = nn.meta.unbox(self._boxed)
-    self._opt_state = jax.eval_shape(config.optimizer(config.schedule).init, self._params)
+    self._opt_state = jax.eval_shape(setup.make_optimizer(config).init, self._params)
     sizes = jax.tree_util.tree_flatten_with_path(self._params)[0]
     in_layers = [x.size for path, x in sizes if "layers" in jax.tree_util.keystr(path)]
     self._layer_parameters = sum(in_layers)

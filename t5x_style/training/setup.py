@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from etils import epath
 
 from t5x_style import hardware
 from t5x_style.errors import UserError
-from t5x_style.models import Transformer
+from t5x_style.models import Transformer, fp8
 from t5x_style.models.attention_kernels.pattern import KernelChoice
 from t5x_style.models.config import fields_about
 from t5x_style.models.kernel_choices import attention_choices
@@ -109,11 +108,11 @@ def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
   Raises:
     UserError: parts do not fit together; the message names the setting to change.
   """
-  model, optimizer = Transformer(config.model), _optimizer(config)
+  model, optimizer = Transformer(config.model), make_optimizer(config)
   partitioner, mesh_reason = _partition(config, optimizer, devices)
   partitioner.check_batch(config.batch_size, config.num_microbatches)
   if config.model.fp8:
-    _warn_without_fp8(partitioner.mesh.devices.flat[0])
+    fp8.warn_if_emulated(partitioner.mesh.devices.flat[0])
   dataset = _open_dataset(config, partitioner)
   features = dataset.feature_shapes
   partitioner.check_lengths(features)
@@ -132,7 +131,8 @@ def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
   )
 
 
-def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+  """Returns the optimizer of a run, with its clipping of gradients."""
   optimizer = config.optimizer(config.schedule)
   if config.clip_gradient_norm is None:
     return optimizer
@@ -189,14 +189,4 @@ def check_vocabulary(config: TrainConfig, data_size: int) -> None:
       f"The vocabulary of the data has {data_size} ids, smaller than the model's {rows}: "
       f"{rows - data_size} rows would never be trained. Set VOCAB_SIZE = "
       f"{-(-data_size // 128) * 128}, or a vocabulary that fits the model."
-    )
-
-
-def _warn_without_fp8(device: Any) -> None:
-  capability = str(getattr(device, "compute_capability", "0"))
-  if tuple(map(int, capability.split("."))) < (8, 9):
-    warnings.warn(
-      f"FP8 = True: {device.device_kind} does not multiply in 8 bits; results are rounded as "
-      "if it did, and training is no faster. GPUs of compute capability 8.9 and above do.",
-      stacklevel=3,
     )

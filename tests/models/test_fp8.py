@@ -1,6 +1,8 @@
 """Products in 8 bits are near those in float32 at any scale; a model learns as in bfloat16."""
 
 import functools
+import types
+import warnings
 
 import flax.linen as nn
 import jax
@@ -84,3 +86,17 @@ def test_a_model_learns_as_in_bfloat16(build_family):
 def test_float32_is_refused():
   with pytest.raises(ValueError, match=r"FP8 = True with DTYPE = 'float32'.*DTYPE = \"bfloat16\""):
     TransformerConfig(8, 4, 1, 4, 4, num_decoder_layers=1, fp8=True)
+
+
+@pytest.mark.parametrize(
+  ("capability", "multiplies"), [(None, False), ("8.0", False), ("8.9", True), ("10.0", True)]
+)
+def test_a_device_that_does_not_multiply_in_8_bits_is_named(capability, multiplies):
+  device = types.SimpleNamespace(device_kind="TPU v5e")
+  if capability:
+    device = types.SimpleNamespace(device_kind="NVIDIA X", compute_capability=capability)
+  with warnings.catch_warnings(record=True) as found:
+    fp8.warn_if_emulated(device)
+  messages = [str(each.message) for each in found]
+  expected = f"FP8 = True: {device.device_kind} does not multiply in 8 bits; results are rounded"
+  assert [message[: len(expected)] for message in messages] == ([] if multiplies else [expected])
