@@ -9,7 +9,7 @@ from ..process.errors import ConfigurationError, did_you_mean, nearest
 from . import gin_references, gin_types
 from .gin_files import COMMAND_LINE, shipped_files
 from .gin_names import ResolvedReference, Target, listed
-from .gin_text import Macro, Place, Verbatim, find, join, replace
+from .gin_text import Macro, SourceLocation, Verbatim, find, join, replace
 
 _MOST_MISTAKES = 12
 _LONGEST_VALUE = 120
@@ -23,7 +23,7 @@ class Bound:
   target: Target | None
   name: str
   value: Any
-  place: Place
+  location: SourceLocation
 
 
 Macros = Mapping[str, Bound]
@@ -31,21 +31,21 @@ Macros = Mapping[str, Bound]
 
 def check_macros(macros: Macros, every: Collection[Bound]) -> None:
   """Checks that every used macro is set, and that no macro of the command line is unused."""
-  used: dict[str, Place] = {}
+  used: dict[str, SourceLocation] = {}
   for bound in every:
     for macro in find(bound.value, Macro):
-      used.setdefault(macro.name, bound.place)
+      used.setdefault(macro.name, bound.location)
   mistakes, explained = [], set()
-  for name, place in used.items():
+  for name, location in used.items():
     if name not in macros and name != "gin.REQUIRED":
       slips = [other for other in macros if _one_slip_apart(name, other)]
       near = nearest(name, macros.keys() - used.keys(), 1) or slips
       explained.update(near[:1])
-      mistakes.append(_unset_macro(name, place, near))
+      mistakes.append(_unset_macro(name, location, near))
   for bound in every:
     if Macro("gin.REQUIRED") in find(bound.value, Macro):
       name = f"{bound.target.written}.{bound.name}" if bound.target else bound.name
-      mistakes.append(_unset_macro(name, bound.place))
+      mistakes.append(_unset_macro(name, bound.location))
   for name, bound in macros.items():
     if bound.value != Macro("gin.REQUIRED") and name not in used.keys() | explained:
       mistakes.append(_unused_macro(bound, used))
@@ -67,7 +67,7 @@ def check_scopes(every: Collection[Bound]) -> None:
       advice = did_you_mean(unknown[0], entered - {""})
       mistakes.append(
         f"No reference enters the scope {unknown[0]!r}, so this has no effect.{advice} Write "
-        f"@{bound.scope}/name() where it should hold, or remove the scope.{bound.place.quoted()}"
+        f"@{bound.scope}/name() where it should hold, or remove the scope.{bound.location.quoted()}"
       )
   _report(mistakes)
 
@@ -78,24 +78,26 @@ def check_circles(macros: Macros, parameters: Iterable[Bound]) -> None:
   path: dict[Any, str] = {}  # {key: name as written} on the way to the current one
   done: set[Any] = set()
 
-  def follow(key: Any, written: str, inside: Iterable[Bound], scope: str, place: Place) -> None:
+  def follow(
+    key: Any, written: str, inside: Iterable[Bound], scope: str, location: SourceLocation
+  ) -> None:
     if key in path:
       circle = " -> ".join([*list(path.values())[list(path).index(key) :], written])
-      raise ConfigurationError(f"{written} needs its own value: {circle}.{place.quoted()}")
+      raise ConfigurationError(f"{written} needs its own value: {circle}.{location.quoted()}")
     if key in done:
       return
     path[key] = written
     for bound in inside:
       for macro in find(bound.value, Macro):
         if macro.name in macros:
-          follow(macro.name, f"%{macro.name}", [macros[macro.name]], scope, bound.place)
+          follow(macro.name, f"%{macro.name}", [macros[macro.name]], scope, bound.location)
       for reference in find(bound.value, ResolvedReference):
         if reference.evaluate:
-          call(reference.scope or scope, reference.target, bound.place)
+          call(reference.scope or scope, reference.target, bound.location)
     del path[key]
     done.add(key)
 
-  def call(scope: str, target: Target, place: Place) -> None:
+  def call(scope: str, target: Target, location: SourceLocation) -> None:
     inside = [
       bound
       for bound in parameters
@@ -103,26 +105,27 @@ def check_circles(macros: Macros, parameters: Iterable[Bound]) -> None:
       and bound.target.object is target.object
       and (not bound.scope or f"{scope}/".startswith(f"{bound.scope}/"))
     ]
-    follow((scope, id(target.object)), f"@{join(scope, target.written)}()", inside, scope, place)
+    follow((scope, id(target.object)), f"@{join(scope, target.written)}()", inside, scope, location)
 
   for bound in parameters:
     if bound.target:
-      call(bound.scope, bound.target, bound.place)
+      call(bound.scope, bound.target, bound.location)
   for name, bound in macros.items():
-    follow(name, f"%{name}", [bound], "", bound.place)
+    follow(name, f"%{name}", [bound], "", bound.location)
 
 
 def check_values(macros: Macros, parameters: Iterable[Bound]) -> None:
   """Checks that the value of every parameter is what its annotation says."""
-  mistakes: dict[tuple[Place, str], str] = {}  # one for a value that several parameters have
+  # A value that several parameters have counts once.
+  mistakes: dict[tuple[SourceLocation, str], str] = {}
   for bound in parameters:
-    if bound.target is None or bound.target.absent:
+    if bound.target is None or bound.target.missing:
       continue
     annotation = gin_references.annotations(bound.target.object).get(bound.name, Any)
     for problem in gin_types.problems(annotation, _without_macros(bound.value, macros)):
       blamed = _blamed(macros, bound, problem.path)
       message = _wrong_value(macros, bound, blamed, problem)
-      mistakes.setdefault((blamed.place, problem.wanted), message)
+      mistakes.setdefault((blamed.location, problem.wanted), message)
   _report(mistakes.values())
 
 
@@ -171,8 +174,8 @@ def _wrong_value(macros: Macros, bound: Bound, blamed: Bound, problem: gin_types
   parameter = f"{bound.target.written}.{bound.name}"
   name, about = (parameter, "") if blamed is bound else (blamed.name, f" (for {parameter})")
   part, also = "", ""
-  if blamed is not bound and bound.place.source == COMMAND_LINE:
-    also = bound.place.quoted()
+  if blamed is not bound and bound.location.source == COMMAND_LINE:
+    also = bound.location.quoted()
   if problem.path:
     value = _without_macros(bound.value, macros)
     for key in problem.path[:-1]:
@@ -180,7 +183,7 @@ def _wrong_value(macros: Macros, bound: Bound, blamed: Bound, problem: gin_types
     last = problem.path[-1]
     part = f": the key {_shown(last)}" if problem.is_key else f": {_shown(value[last])}"
   message = f"{name} = {_shown(blamed.value)}{part} should {problem.wanted}{about}."
-  return f"{message}{blamed.place.quoted()}{also}"
+  return f"{message}{blamed.location.quoted()}{also}"
 
 
 def _shown(value: Any) -> str:
@@ -193,7 +196,7 @@ def _shown(value: Any) -> str:
   return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
-def _unset_macro(name: str, place: Place, near: Sequence[str] = ()) -> str:
+def _unset_macro(name: str, location: SourceLocation, near: Sequence[str] = ()) -> str:
   files = shipped_files(rf"{re.escape(name)}\s*=")
   if near:
     advice = f". Did you mean {near[0]}, which is set?"
@@ -201,26 +204,28 @@ def _unset_macro(name: str, place: Place, near: Sequence[str] = ()) -> str:
     advice = f". Include one of {', '.join(files)}, or set it: --gin.{name}=..."
   else:
     advice = f". Set it: --gin.{name}=..."
-  return f"{name} is not set{advice}{place.quoted()}"
+  return f"{name} is not set{advice}{location.quoted()}"
 
 
-def _unused_macro(bound: Bound, used: Mapping[str, Place]) -> str:
+def _unused_macro(bound: Bound, used: Mapping[str, SourceLocation]) -> str:
   """Returns a message about a macro that nothing uses, or "" if that is no mistake.
 
   On the command line it always is one. Files may set more than a run uses: there it is a mistake
   only if the name is a single typing error away from one that is used.
   """
-  if bound.place.source == COMMAND_LINE:
+  if bound.location.source == COMMAND_LINE:
     advice = did_you_mean(bound.name, used) or f" They use {listed(used)}."
-    return f"The gin files use no macro {bound.name}.{advice}{bound.place.quoted()}"
+    return f"The gin files use no macro {bound.name}.{advice}{bound.location.quoted()}"
   slips = [name for name in used if len(name) > 4 and _one_slip_apart(bound.name, name)]
   if not slips:
     return ""
-  return f"{bound.name} is set, but nothing uses it. Did you mean {slips[0]}?{bound.place.quoted()}"
+  return (
+    f"{bound.name} is set, but nothing uses it. Did you mean {slips[0]}?{bound.location.quoted()}"
+  )
 
 
 def _one_slip_apart(a: str, b: str) -> bool:
-  """Whether one letter is missing, added or different, or two neighbours are swapped."""
+  """Returns whether one letter is missing, added or different, or two neighbours are swapped."""
   a, b = sorted((a, b), key=len)
   i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
   if len(a) < len(b):

@@ -1,4 +1,4 @@
-"""Reads gin files: where they are, what they include, and every binding with its place.
+"""Reads gin files: where they are, what they include, and every binding with its location.
 
 gin can read them itself, but when a name is misspelt it does not suggest the right one and does
 not always say the line, and on the command line it does not know what the files import. So the
@@ -18,7 +18,7 @@ from gin import config_parser
 from ..process.errors import ConfigurationError, did_you_mean, nearest
 from . import renamed
 from .gin_names import Imports, import_module
-from .gin_text import Place, Reference, parse_text, replace
+from .gin_text import Reference, SourceLocation, parse_text, replace
 
 COMMAND_LINE = "command line"
 _MOST_OPEN = 50  # gin files that include each other
@@ -34,39 +34,39 @@ class Binding:
   selector: str
   argument: str
   value: Any
-  place: Place
+  location: SourceLocation
   imports: Imports  # of its file
 
 
 class _FileNames:
   """The names that one file imports; former names are translated to those of today."""
 
-  def __init__(self, import_module: Callable[[Any, Place], Imports]):
+  def __init__(self, import_module: Callable[[Any, SourceLocation], Imports]):
     self._import_module = import_module
-    self._former: dict[str, tuple[config_parser.ImportStatement, Place]] = {}
+    self._former: dict[str, tuple[config_parser.ImportStatement, SourceLocation]] = {}
     self.imports: Imports = {}
 
-  def add(self, statement: config_parser.ImportStatement, place: Place) -> None:
+  def add(self, statement: config_parser.ImportStatement, location: SourceLocation) -> None:
     self._former.pop(statement.bound_name(), None)
     if statement.module in renamed.FORMER_MODULES and (statement.is_from or statement.alias):
-      self._former[statement.bound_name()] = (statement, place)
+      self._former[statement.bound_name()] = (statement, location)
     else:
-      self.imports.update(self._import_module(statement, place))
+      self.imports.update(self._import_module(statement, location))
 
   def today(self, selector: str) -> str:
     """Returns a selector of the file under its name of today, and imports its module."""
     first, _, name = selector.partition(".")
     if first not in self._former:
       return selector
-    statement, place = self._former[first]
+    statement, location = self._former[first]
     found = renamed.today(statement.module, name)
     if not found:
-      self.imports.update(self._import_module(statement, place))
+      self.imports.update(self._import_module(statement, location))
       return selector
     module, name = found
     alias = module.replace(".", "_")  # no name that the file itself uses
     statement = statement._replace(module=module, is_from=True, alias=alias)
-    self.imports.update(self._import_module(statement, place))
+    self.imports.update(self._import_module(statement, location))
     return f"{alias}.{name}"
 
   def reference_today(self, reference: Reference) -> Reference:
@@ -79,7 +79,7 @@ class GinFiles:
   def __init__(
     self,
     search_paths: Sequence[str] = (),
-    import_module: Callable[[Any, Place], Imports] = import_module,
+    import_module: Callable[[Any, SourceLocation], Imports] = import_module,
   ):
     self._import_module = import_module
     self.bindings: list[Binding] = []
@@ -87,7 +87,7 @@ class GinFiles:
     self._search_paths = [epath.Path(path).expanduser() for path in search_paths]
     self._open: list[epath.Path] = []
 
-  def read(self, name: str, included_at: Place | None = None) -> None:
+  def read(self, name: str, included_at: SourceLocation | None = None) -> None:
     """Reads a file; an include is read at its line.
 
     Raises:
@@ -101,20 +101,20 @@ class GinFiles:
       raise ConfigurationError(f"Gin files include each other: {chain}.")
     self._open.append(path)
     names = _FileNames(self._import_module)
-    for statement, place in parse_text(_text(path), shown(path)):
+    for statement, location in parse_text(_text(path), shown(path)):
       if isinstance(statement, config_parser.IncludeStatement):
-        self.read(statement.filename, place)
+        self.read(statement.filename, location)
       elif isinstance(statement, config_parser.ImportStatement):
-        names.add(statement, place)
+        names.add(statement, location)
       elif isinstance(statement, config_parser.BindingStatement):
         scope, selector, argument, value, _ = statement
         selector = names.today(selector) if argument else selector
         value = replace(value, Reference, names.reference_today)
-        self.bindings.append(Binding(scope, selector, argument, value, place, names.imports))
+        self.bindings.append(Binding(scope, selector, argument, value, location, names.imports))
     self.imports |= names.imports
     self._open.pop()
 
-  def _find(self, name: str, included_at: Place | None) -> epath.Path:
+  def _find(self, name: str, included_at: SourceLocation | None) -> epath.Path:
     """Returns the path of a gin file in the first folder that has it.
 
     The folders are the working directory, --gin_search_paths and the shipped files (their names may
@@ -157,7 +157,7 @@ def _text(path: epath.Path) -> str:
   return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _not_found(name: str, folders: Sequence[epath.Path], included_at: Place | None) -> str:
+def _not_found(name: str, folders: Sequence[epath.Path], included_at: SourceLocation | None) -> str:
   # Of two files with the same name the one nearer to the top: that is the one that people start.
   files = {Path(file).name: file for file in sorted(shipped_files(), key=lambda f: -f.count("/"))}
   same = files.get(Path(name).name)
@@ -206,17 +206,17 @@ def parse_binding(text: str, known: Sequence[Binding], imports: Imports) -> Bind
   name, equals, value = (part.strip() for part in text.partition("="))
   if not (name and equals and value):
     raise ConfigurationError(f"--gin.{text.strip()} sets nothing; write --gin.NAME=value.")
-  place = Place(COMMAND_LINE, None, f"--gin.{name}={value}")
+  location = SourceLocation(COMMAND_LINE, None, f"--gin.{name}={value}")
   try:
     ((statement, _),) = parse_text(f"{name} = {value}", COMMAND_LINE)
     scope, selector, argument, parsed, _ = statement
   except ValueError as error:  # Not gin, more than one statement, or one of another kind.
     is_string = {b.selector: isinstance(b.value, str) for b in known if not b.argument}
     if is_string.get(name) and not re.search(r"[\"'\[\](){}@%]", value):
-      return Binding("", name, "", value, place, imports)
+      return Binding("", name, "", value, location, imports)
     raise ConfigurationError(
       f"gin cannot read the value {value}; a string is written --gin.{name}=\"'text'\"."
-      f"{place.quoted()}{did_you_mean(value, ['True', 'False', 'None'])}"
+      f"{location.quoted()}{did_you_mean(value, ['True', 'False', 'None'])}"
     ) from error
   bound = {b.selector for b in known if b.argument}
 
@@ -226,4 +226,4 @@ def parse_binding(text: str, known: Sequence[Binding], imports: Imports) -> Bind
 
   if argument:
     selector = renamed.today_on_command_line(selector, bound)
-  return Binding(scope, selector, argument, replace(parsed, Reference, today), place, imports)
+  return Binding(scope, selector, argument, replace(parsed, Reference, today), location, imports)

@@ -13,7 +13,7 @@ from typing import Any
 from gin import config_parser
 
 from ..process.errors import ConfigurationError, did_you_mean
-from .gin_text import Place
+from .gin_text import SourceLocation
 
 Imports = dict[str, types.ModuleType]
 
@@ -35,8 +35,8 @@ class Target:
     return f"{self.module.rpartition('.')[2]}.{self.path}"
 
   @property
-  def absent(self) -> bool:
-    """Whether its module was not imported: see Absent."""
+  def missing(self) -> bool:
+    """Whether a MissingModule stands for its module."""
     return getattr(self.object, "left_out", False)
 
   @property
@@ -53,13 +53,13 @@ class Target:
       and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     ]
 
-  def check_parameter(self, name: str, place: Place) -> None:
+  def check_parameter(self, name: str, location: SourceLocation) -> None:
     """Raises ConfigurationError if it has no such parameter."""
     parameters = self.parameters
     if name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
       return
     advice = did_you_mean(name, parameters) or f" It has {listed(parameters)}."
-    raise ConfigurationError(f"{self.path} has no parameter {name!r}.{advice}{place.quoted()}")
+    raise ConfigurationError(f"{self.path} has no parameter {name!r}.{advice}{location.quoted()}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class ResolvedReference:
   evaluate: bool
 
 
-def resolve(selector: str, imports: Imports, place: Place) -> Target | None:
+def resolve(selector: str, imports: Imports, location: SourceLocation) -> Target | None:
   """Returns the function or class that a dotted name means; None if its first part is not imported.
 
   Raises:
@@ -86,7 +86,8 @@ def resolve(selector: str, imports: Imports, place: Place) -> Target | None:
     if not hasattr(value, attribute):
       known = [name for name in dir(value) if not name.startswith("_")]
       raise ConfigurationError(
-        f"{_describe(value)} has no {attribute!r}.{did_you_mean(attribute, known)}{place.quoted()}"
+        f"{_describe(value)} has no {attribute!r}.{did_you_mean(attribute, known)}"
+        f"{location.quoted()}"
       )
     value = getattr(value, attribute)
     path.append(attribute)
@@ -94,7 +95,7 @@ def resolve(selector: str, imports: Imports, place: Place) -> Target | None:
       module, path = value, []
   if not callable(value):
     raise ConfigurationError(
-      f"{selector} is neither a function nor a class; gin binds only those.{place.quoted()}"
+      f"{selector} is neither a function nor a class; gin binds only those.{location.quoted()}"
     )
   return Target(value, module.__name__, ".".join(path))
 
@@ -105,28 +106,28 @@ def _describe(value: Any) -> str:
   return str(getattr(value, "__qualname__", value))
 
 
-class Absent(types.ModuleType):
+class MissingModule(types.ModuleType):
   """Stands for a module that is not imported: every name in it is a function of any parameters."""
 
   def __getattr__(self, name: str) -> Any:
     if name.startswith("__"):
       raise AttributeError(name)
 
-    def absent(**_: Any) -> None:
+    def missing(**_: Any) -> None:
       raise RuntimeError(f"{self.__name__}.{name} was left out.")
 
-    absent.left_out = True  # type: ignore[attr-defined]
-    self.__dict__[name] = absent  # The next access returns the same function.
-    return absent
+    missing.left_out = True  # type: ignore[attr-defined]
+    self.__dict__[name] = missing  # The next access returns the same function.
+    return missing
 
 
 def import_module(
-  statement: config_parser.ImportStatement, place: Place, without: Sequence[str] = ()
+  statement: config_parser.ImportStatement, location: SourceLocation, without: Sequence[str] = ()
 ) -> Imports:
   """Returns the one name that an import statement of a gin file binds, and its module.
 
   Args:
-    without: packages that are not imported; an Absent takes the place of their modules.
+    without: packages that are not imported; a MissingModule takes the place of their modules.
 
   Raises:
     ConfigurationError: there is no such module, or it cannot be imported.
@@ -134,19 +135,19 @@ def import_module(
   if statement.is_from and statement.module.startswith("__gin__."):
     return {}  # Dynamic registration: every file has it here.
   if any(f"{statement.module}.".startswith(f"{package}.") for package in without):
-    return {statement.bound_name(): _absent(statement.module)}
+    return {statement.bound_name(): _missing_module(statement.module)}
   try:
     module = importlib.import_module(statement.module)
   except SyntaxError as error:
     raise ConfigurationError(
       f"{statement.module} cannot be imported: {error.msg} ({error.filename}, line {error.lineno})."
-      f"{place.quoted()}"
+      f"{location.quoted()}"
     ) from error
   except ImportError as error:
     if error.name and f"{statement.module}.".startswith(f"{error.name}."):
-      raise ConfigurationError(_no_module(statement.module) + place.quoted()) from error
+      raise ConfigurationError(_no_module(statement.module) + location.quoted()) from error
     raise ConfigurationError(
-      f"{statement.module} cannot be imported: {error}.{place.quoted()}"
+      f"{statement.module} cannot be imported: {error}.{location.quoted()}"
     ) from error
   name = statement.bound_name()
   # `import a.b` binds a, the other forms bind the module itself.
@@ -154,8 +155,8 @@ def import_module(
 
 
 @functools.cache
-def _absent(module: str) -> Absent:
-  return Absent(module)
+def _missing_module(module: str) -> MissingModule:
+  return MissingModule(module)
 
 
 def _no_module(module: str) -> str:

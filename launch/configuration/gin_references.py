@@ -43,7 +43,10 @@ def _returned(target: Any) -> Any:
 
 
 def fits(given: Any, wanted: Any) -> bool:
-  """Whether a value of type `given` is allowed where `wanted` is annotated; unknown types are."""
+  """Returns whether a value of type `given` is allowed where `wanted` is annotated.
+
+  Unknown types are always allowed.
+  """
   if typing.get_origin(wanted) is Annotated:
     wanted = typing.get_args(wanted)[0]
   if typing.get_origin(given) is Annotated:

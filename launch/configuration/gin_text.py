@@ -15,7 +15,7 @@ _WIDEST = 300  # of a line that a message quotes
 _LARGEST_BITS = 10_000  # of a whole number; Python prints at most 4,300 digits
 
 
-class Place(NamedTuple):
+class SourceLocation(NamedTuple):
   """Where something is written: a line of a file, or the command line."""
 
   source: str
@@ -26,7 +26,7 @@ class Place(NamedTuple):
     return f"{self.source}:{self.line}" if self.line else self.source
 
   def quoted(self) -> str:
-    """Returns the place and what is written there, as the last line of an error message."""
+    """Returns the location and its text, as the last line of an error message."""
     text = self.text.strip()
     return f"\n  {self}: {text[:_WIDEST]}{' ...' * (len(text) > _WIDEST)}"
 
@@ -71,7 +71,7 @@ class _Leaves(config_parser.ParserDelegate):
     return Macro(macro_name)
 
 
-def parse_text(text: str, source: str) -> Iterator[tuple[Any, Place]]:
+def parse_text(text: str, source: str) -> Iterator[tuple[Any, SourceLocation]]:
   """Yields the statements of a gin text, each with the line in which it begins.
 
   Raises:
@@ -79,23 +79,25 @@ def parse_text(text: str, source: str) -> Iterator[tuple[Any, Place]]:
   """
   lines = text.split("\n")
 
-  def place(line: int | None) -> Place:
+  def location_of(line: int | None) -> SourceLocation:
     line = min(line or 1, len(lines))
-    return Place(source, line, lines[line - 1] if lines else "")
+    return SourceLocation(source, line, lines[line - 1] if lines else "")
 
   try:
     for statement in config_parser.ConfigParser(text, _Leaves()):
-      here = place(statement.location.line_num)
-      _check_printable(getattr(statement, "value", None), here)
-      yield statement, here
+      location = location_of(statement.location.line_num)
+      _check_printable(getattr(statement, "value", None), location)
+      yield statement, location
   except ConfigurationError:
     raise
   except SyntaxError as error:
     message = " ".join((error.msg or "").split())
-    raise ConfigurationError(f"gin syntax: {message}{place(error.lineno).quoted()}") from error
+    raise ConfigurationError(
+      f"gin syntax: {message}{location_of(error.lineno).quoted()}"
+    ) from error
   except tokenize.TokenError as error:
     message, (line, _) = error.args
-    raise ConfigurationError(f"gin syntax: {message}.{place(line).quoted()}") from error
+    raise ConfigurationError(f"gin syntax: {message}.{location_of(line).quoted()}") from error
   except (ValueError, TypeError) as error:  # [1] as a key, a number of 5,000 digits
     message = str(error).splitlines()[0].partition(";")[0]
     raise ConfigurationError(f"gin syntax: {source}: {message}.") from error
@@ -103,11 +105,11 @@ def parse_text(text: str, source: str) -> Iterator[tuple[Any, Place]]:
     raise ConfigurationError(f"gin syntax: {source} nests values too deep.") from error
 
 
-def _check_printable(value: Any, place: Place) -> None:
+def _check_printable(value: Any, location: SourceLocation) -> None:
   if any(number.bit_length() > _LARGEST_BITS for number in find(value, int)):
-    raise ConfigurationError(f"A number has too many digits.{place.quoted()}")
+    raise ConfigurationError(f"A number has too many digits.{location.quoted()}")
   if any("\0" in text for text in find(value, str)):
-    raise ConfigurationError(f"A text holds the character NUL (\\0).{place.quoted()}")
+    raise ConfigurationError(f"A text holds the character NUL (\\0).{location.quoted()}")
 
 
 def find(value: Any, kind: type) -> Iterator[Any]:

@@ -157,7 +157,7 @@ def _open(annotation: Any, checked: Any) -> Any:
   def validate(value, handler):
     if not isinstance(value, ResolvedReference):
       return handler(value)
-    if not value.target.absent and not fits(given_type(value), annotation):
+    if not value.target.missing and not fits(given_type(value), annotation):
       raise _should(mismatch(value, annotation))
     return value
 

@@ -11,7 +11,7 @@ from ..process.errors import ConfigurationError
 from . import gin_references, gin_types
 from .gin_files import Binding, GinFiles, parse_binding
 from .gin_names import Imports
-from .gin_text import Macro, Place, Reference, replace
+from .gin_text import Macro, Reference, SourceLocation, replace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ class GinValues:
         for problem in gin_types.problems(annotations.get(b.argument, Any), value):
           raise ConfigurationError(
             f"{name.rpartition('.')[2]}.{b.argument} = {value!r} should {problem.wanted}."
-            f"{b.place.quoted()}"
+            f"{b.location.quoted()}"
           )
     return values
 
@@ -89,7 +89,7 @@ class GinValues:
     return replace(value, Macro, meaning)
 
 
-def _named_module(statement: config_parser.ImportStatement, place: Place) -> Imports:
+def _named_module(statement: config_parser.ImportStatement, location: SourceLocation) -> Imports:
   """Returns an empty module of the right name: importing those of the data loads TensorFlow."""
   name = statement.bound_name()
   own = statement.module if statement.is_from or statement.alias else name
@@ -103,7 +103,10 @@ def _full_name(selector: str, binding: Binding) -> str:
 
 
 def _may_mean(given: str, name: str) -> bool:
-  """Whether `given` is the function or class `name`, written shorter or as a package exports it."""
+  """Returns whether `given` may be the function or class `name`.
+
+  It may be written with a shorter module, or with the package that exports it.
+  """
   module, _, last = given.rpartition(".")
   own, _, wanted = name.rpartition(".")
   exported = not module or f"{own}.".startswith(f"{module}.") or own.endswith(f".{module}")

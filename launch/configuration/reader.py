@@ -31,8 +31,8 @@ from .gin_names import (
 )
 from .gin_text import (
   Macro,
-  Place,
   Reference,
+  SourceLocation,
   Verbatim,
   binding_text,
   find,
@@ -41,7 +41,7 @@ from .gin_text import (
   replace,
 )
 
-_DEFAULT = Place("default", None, "")
+_DEFAULT = SourceLocation("default", None, "")
 
 
 def read(
@@ -76,10 +76,10 @@ def read(
   given = [parse_binding(text, files.bindings, files.imports) for text in bindings]
   for dotted, value in (overrides or {}).items():
     module, name, parameter = dotted.rsplit(".", 2)
-    place = Place(COMMAND_LINE, None, f"{name}.{parameter} = {value!r}")
+    location = SourceLocation(COMMAND_LINE, None, f"{name}.{parameter} = {value!r}")
     alias = next((a for a, m in files.imports.items() if m.__name__ == module), None)
     if alias:
-      given.append(Binding("", f"{alias}.{name}", parameter, value, place, files.imports))
+      given.append(Binding("", f"{alias}.{name}", parameter, value, location, files.imports))
   return Configuration([*files.bindings, *given])
 
 
@@ -96,16 +96,16 @@ class Configuration:
     for binding in bindings:
       self._bind(binding)
     every = [*self._macros.values(), *self._bound.values()]
-    references = [(ref, b.place) for b in every for ref in find(b.value, ResolvedReference)]
+    references = [(ref, b.location) for b in every for ref in find(b.value, ResolvedReference)]
     targets = [b.target for b in self._bound.values()] + [ref.target for ref, _ in references]
     self._targets = {id(target.object): target for target in targets if target}
     gin_checks.check_macros(self._macros, every)
     gin_checks.check_scopes(every)
     gin_checks.check_circles(self._macros, self._bound.values())
     gin_checks.check_values(self._macros, self._bound.values())
-    for reference, place in references:
+    for reference, location in references:
       if reference.evaluate:
-        self._check_required(reference.target, place)
+        self._check_required(reference.target, location)
     gin.clear_config()
     gin.parse_config(self._text(self._bound.values(), comments=False))
 
@@ -142,8 +142,8 @@ class Configuration:
   def operative(self) -> str:
     """Returns a complete gin text that repeats the run.
 
-    It holds everything that was set, with the place where it was set, and the defaults of what was
-    called so far: if a default changes later, the repeated run does not change.
+    It holds everything that was set, with where it was set, and the defaults of what was called so
+    far: if a default changes later, the repeated run does not change.
     """
     return (
       "# The configuration of this run. To repeat it somewhere else:\n"
@@ -158,35 +158,35 @@ class Configuration:
       Reference,
       lambda reference: ResolvedReference(
         reference.scope,
-        self._resolve(reference.selector, binding.imports, binding.place),
+        self._resolve(reference.selector, binding.imports, binding.location),
         reference.evaluate,
       ),
     )
     if not binding.argument:
       name = join(binding.scope, binding.selector)
-      self._macros[name] = Bound("", None, name, value, binding.place)
+      self._macros[name] = Bound("", None, name, value, binding.location)
       return
-    target = self._resolve(binding.selector, binding.imports, binding.place)
-    target.check_parameter(binding.argument, binding.place)
+    target = self._resolve(binding.selector, binding.imports, binding.location)
+    target.check_parameter(binding.argument, binding.location)
     self._bound[binding.scope, id(target.object), binding.argument] = Bound(
-      binding.scope, target, binding.argument, value, binding.place
+      binding.scope, target, binding.argument, value, binding.location
     )
 
-  def _resolve(self, selector: str, imports: Imports, place: Place) -> Target:
+  def _resolve(self, selector: str, imports: Imports, location: SourceLocation) -> Target:
     """Resolves a dotted selector in the scope of the file that it is in.
 
     A selector of the command line may be what any file could write, or the last parts of a name
     that the files bind.
     """
-    target = resolve(selector, imports, place)
+    target = resolve(selector, imports, location)
     if target:
       return target
-    if place.source != COMMAND_LINE:
+    if location.source != COMMAND_LINE:
       first = selector.split(".")[0]
       raise ConfigurationError(
         f"This file imports nothing called {first!r}.{did_you_mean(first, imports)} Modules are "
         "imported, and what is in them is named after a dot: `from t5x_style.models import "
-        f"config`, then `config.TransformerConfig`.{place.quoted()}"
+        f"config`, then `config.TransformerConfig`.{location.quoted()}"
       )
     known = {str(b.target): b.target for b in self._bound.values() if b.target}
     found = [target for name, target in known.items() if f".{name}".endswith(f".{selector}")]
@@ -195,15 +195,15 @@ class Configuration:
     if found:
       several = " or ".join(map(str, found))
       raise ConfigurationError(
-        f"{selector!r} may mean {several}: write more of it.{place.quoted()}"
+        f"{selector!r} may mean {several}: write more of it.{location.quoted()}"
       )
     names = [target.path for target in known.values()]
     advice = did_you_mean(selector, names) or f" They bind {listed(names)}."
     raise ConfigurationError(
-      f"The gin files bind nothing called {selector!r}.{advice}{place.quoted()}"
+      f"The gin files bind nothing called {selector!r}.{advice}{location.quoted()}"
     )
 
-  def _check_required(self, target: Target, place: Place | None) -> None:
+  def _check_required(self, target: Target, location: SourceLocation | None) -> None:
     """Checks that all required parameters of a target are bound: @name() passes no arguments."""
     given = {b.name for b in self._bound.values() if b.target and b.target.object is target.object}
     missing = [name for name in target.required if name not in given]
@@ -213,7 +213,7 @@ class Configuration:
         f"{target.path} needs {', '.join(missing)}, which nothing sets; "
         f"bind {target.path}.{missing[0]}"
         + (f", or include one of {', '.join(files)}." if files else ".")
-        + (place.quoted() if place else "")
+        + (location.quoted() if location else "")
       )
 
   def _defaults(self) -> list[Bound]:
@@ -243,19 +243,19 @@ class Configuration:
       return f"{_alias(target.module, names)}.{target.path}"
 
     def reference(ref: ResolvedReference) -> Verbatim | None:
-      if ref.target.absent:
+      if ref.target.missing:
         return None
       return Verbatim(f"@{join(ref.scope, name_of(ref.target))}{'()' if ref.evaluate else ''}")
 
     def line(name: str, item: Bound) -> str:
       value = replace(item.value, ResolvedReference, reference)
-      return binding_text(name, value, str(item.place) if comments else "")
+      return binding_text(name, value, str(item.location) if comments else "")
 
     macros = [line(name, item) for name, item in sorted(self._macros.items())]
     blocks: dict[str, list[str]] = {}
     for item in bound:
       assert item.target is not None
-      if item.target.absent:
+      if item.target.missing:
         continue
       key = join(item.scope, name_of(item.target))
       blocks.setdefault(key, []).append(line(f"{key}.{item.name}", item))

@@ -33,7 +33,7 @@ FORMER_NAMES = {
   f"{_DATA}.vocabularies.byte_vocabulary": f"{_DATA}.tokenizers.vocabularies.byte_vocabulary",
   f"{_DATA}.vocabularies.sentencepiece": f"{_DATA}.tokenizers.vocabularies.sentencepiece",
 }
-# Modules that exist no more under these names, or no longer hold what they held.
+# Modules that no longer exist under these names, or no longer contain what they did.
 FORMER_MODULES = {name.rpartition(".")[0] for name in FORMER_NAMES}
 
 

@@ -15,7 +15,7 @@ _FLAGS = ("coordinator_address", "process_count", "process_index")
 # Launchers of jobs with several processes set one of these; JAX recognises their jobs by itself.
 _CLUSTER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "JAX_NUM_PROCESSES")
 
-# A process that was silent for this time is taken for dead. JAX's default is 100 s: a long wait.
+# A process is considered dead after this many seconds without a heartbeat. JAX's default is 100.
 _HEARTBEAT_SECONDS = 40
 # Processes wait this long for each other at the end, or at an error.
 _SHUTDOWN_SECONDS = 30

@@ -55,7 +55,7 @@ _IMPORT_NOTICES = re.compile(rb"WARNING: All log messages before absl::Initializ
 
 
 def is_plain(environ: Mapping[str, str] = os.environ) -> bool:
-  """Whether the process is to be left as it is: see launch/process/__init__.py."""
+  """Returns whether the process must not be modified: see launch/process/__init__.py."""
   return environ.get("T5X_STYLE_PLAIN_PROCESS", "") not in ("", "0")
 
 
@@ -88,7 +88,7 @@ def take_large_pages(environ: Mapping[str, str] = os.environ) -> None:
 
 
 def _has_large_pages() -> bool:
-  """Whether the kernel and the C library give large pages to a program that requests them."""
+  """Returns whether kernel and C library give large pages to a program that requests them."""
   setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
   library, version = platform.libc_ver()
   try:

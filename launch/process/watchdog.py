@@ -47,7 +47,7 @@ def watch() -> None:
 
 
 def connected() -> bool:
-  """Whether this process is one of several."""
+  """Returns whether this process is one of several."""
   return bool(_finished)
 
 
