@@ -18,7 +18,7 @@ from t5x_style.data.objectives.base import ARCHITECTURES, Objective
 from t5x_style.data.tokenizers import model_ids, token_text, vocabularies, vocabulary_coverage
 from t5x_style.data.tokenizers.base import name_of
 from t5x_style.errors import UserError
-from t5x_style.ranges import PositiveInt, Text
+from t5x_style.setting_types import PositiveInt, Text
 
 _EVALUATION_SEED = 0
 

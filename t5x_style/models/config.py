@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 from annotated_types import Ge, Interval, MinLen
 
 from t5x_style.errors import UserError
-from t5x_style.ranges import (
+from t5x_style.setting_types import (
   DType,
   FractionBelowOne,
   NonNegativeFloat,

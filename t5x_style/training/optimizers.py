@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
-from t5x_style.ranges import (
+from t5x_style.setting_types import (
   DType,
   FractionBelowOne,
   NonNegativeFloat,

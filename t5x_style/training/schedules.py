@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from t5x_style.ranges import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
+from t5x_style.setting_types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 Schedule = Callable[[jax.Array], jax.Array]  # The number of steps taken -> the rate.
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from t5x_style.errors import UserError
-from t5x_style.ranges import OpenFraction, PositiveInt
+from t5x_style.setting_types import OpenFraction, PositiveInt
 from t5x_style.training.dataset import Batch, predicted_side
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from t5x_style.errors import UserError
 from t5x_style.models import TransformerConfig
 from t5x_style.partitioning.sharding import Rules
-from t5x_style.ranges import NonNegativeInt, PositiveFloat, PositiveInt, Seed, Text
+from t5x_style.setting_types import NonNegativeInt, PositiveFloat, PositiveInt, Seed, Text
 from t5x_style.training.dataset import LoadDataset
 from t5x_style.training.loss import LossOptions
 from t5x_style.training.optimizers import Optimizer

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import seqio
 
-from t5x_style.ranges import Text
+from t5x_style.setting_types import Text
 
 Patterns = Text | Sequence[Text]  # one or several of path, "/my/*.txt", "gs://bucket/*.txt"
 

@@ -10,7 +10,7 @@ import seqio
 
 from t5x_style.data.corpora.base import Patterns
 from t5x_style.data.corpora.reading import file_patterns, jsonl_conversion, record_cache
-from t5x_style.ranges import FractionBelowOne, Text
+from t5x_style.setting_types import FractionBelowOne, Text
 
 
 @dataclasses.dataclass(frozen=True)

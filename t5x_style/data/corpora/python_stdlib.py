@@ -15,7 +15,7 @@ import seqio
 
 from t5x_style.data.corpora.reading import record_cache
 from t5x_style.errors import UserError
-from t5x_style.ranges import Text
+from t5x_style.setting_types import Text
 
 # Increase it when the cached text changes, so that no run reads an old cache.
 _VERSION = 1

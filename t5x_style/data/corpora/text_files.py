@@ -13,7 +13,7 @@ import seqio
 from t5x_style.data.corpora.base import Patterns
 from t5x_style.data.corpora.reading import file_patterns, text_checks, text_reading, text_sources
 from t5x_style.errors import UserError
-from t5x_style.ranges import FractionBelowOne
+from t5x_style.setting_types import FractionBelowOne
 
 # A fingerprint reads samples of so many files at most; of more files it takes only the sizes.
 _SAMPLED_FILES = 10_000

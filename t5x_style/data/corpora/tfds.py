@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from t5x_style.errors import UserError
-from t5x_style.ranges import Text
+from t5x_style.setting_types import Text
 
 
 @dataclasses.dataclass(frozen=True)

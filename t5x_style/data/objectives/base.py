@@ -12,7 +12,7 @@ import seqio
 import tensorflow as tf
 
 from t5x_style.errors import UserError
-from t5x_style.ranges import PositiveInt
+from t5x_style.setting_types import PositiveInt
 
 Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
 # As TransformerConfig.architecture names them.

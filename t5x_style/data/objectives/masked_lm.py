@@ -14,7 +14,7 @@ from t5x_style.data.objectives.base import Objective, Preprocessor
 from t5x_style.data.tokenizers import special_tokens, token_text
 from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
 from t5x_style.errors import UserError
-from t5x_style.ranges import Fraction, OpenFraction
+from t5x_style.setting_types import Fraction, OpenFraction
 
 Corrupter = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 

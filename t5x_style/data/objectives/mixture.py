@@ -9,7 +9,7 @@ import seqio
 
 from t5x_style.data.objectives.base import Objective, Preprocessor
 from t5x_style.errors import UserError
-from t5x_style.ranges import PositiveFloat, Text
+from t5x_style.setting_types import PositiveFloat, Text
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from t5x_style.data import noise, windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
 from t5x_style.data.tokenizers import special_tokens
 from t5x_style.errors import UserError
-from t5x_style.ranges import OpenFraction, Text
+from t5x_style.setting_types import OpenFraction, Text
 
 
 @dataclasses.dataclass(frozen=True)

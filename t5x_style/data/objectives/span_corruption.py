@@ -14,7 +14,7 @@ from t5x_style.data import converters, noise, windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
 from t5x_style.data.tokenizers import special_tokens
 from t5x_style.errors import UserError
-from t5x_style.ranges import OpenFraction, Text
+from t5x_style.setting_types import OpenFraction, Text
 from t5x_style.span_lengths import DenoiserLengths, lengths_for_inputs, lengths_for_total
 
 MeanSpan = Annotated[float, Interval(ge=1, lt=2**31)]  # tokens

@@ -16,7 +16,7 @@ from t5x_style.data import noise, windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
 from t5x_style.data.tokenizers import special_tokens
 from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
-from t5x_style.ranges import OpenFraction
+from t5x_style.setting_types import OpenFraction
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from t5x_style.data.objectives.mixture import Mixture
 from t5x_style.data.objectives.prefix_lm import PrefixLM
 from t5x_style.data.objectives.span_corruption import MeanSpan, SpanCorruption, SpanLengths
 from t5x_style.errors import UserError
-from t5x_style.ranges import NonNegativeFloat, OpenFraction, PositiveInt, Text
+from t5x_style.setting_types import NonNegativeFloat, OpenFraction, PositiveInt, Text
 
 
 @dataclasses.dataclass(frozen=True)

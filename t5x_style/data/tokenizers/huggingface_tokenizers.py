@@ -22,7 +22,7 @@ import tensorflow as tf
 from t5x_style.data.tokenizers import tokenizer_json, vocabularies
 from t5x_style.data.tokenizers.base import ExternalVocabulary
 from t5x_style.errors import UserError
-from t5x_style.ranges import SentinelCount, Text
+from t5x_style.setting_types import SentinelCount, Text
 
 # How many documents are encoded at once, on all cores. The ids do not depend on it.
 _DOCUMENTS = 16

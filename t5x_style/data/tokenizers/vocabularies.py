@@ -17,7 +17,7 @@ from t5x_style.data.tokenizers import sentencepiece_models
 from t5x_style.data.tokenizers.base import ExternalVocabulary, SpecialsFromExtraIds, name_of
 from t5x_style.data.tokenizers.special_tokens import SPECIAL_TOKENS
 from t5x_style.errors import UserError
-from t5x_style.ranges import SentinelCount, Text
+from t5x_style.setting_types import SentinelCount, Text
 from t5x_style.shipped_vocabulary import (
   DEFAULT_EXTRA_IDS,
   DEFAULT_VOCABULARY_FILE,
