@@ -1,4 +1,8 @@
-"""The losses that all architectures and objectives share: arrays in, sums over tokens out."""
+"""The losses that all architectures and objectives share: arrays in, sums over tokens out.
+
+Gin binds none of this: the options of a run are training.loss.LossOptions. CrossEntropyOptions, in
+chunk_cross_entropy.py, is what the code of linear_cross_entropy passes on to its parts.
+"""
 
 from t5x_style.losses.chunk_cross_entropy import Chunking, chunks_of_device, plan_chunks
 from t5x_style.losses.linear_cross_entropy import (

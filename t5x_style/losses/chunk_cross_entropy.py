@@ -28,8 +28,8 @@ _TILE = 128
 Axes = tuple[str, ...]  # of the mesh
 
 
-class LossConfig(NamedTuple):
-  """The options of the loss and the size of the whole vocabulary. Hashable: known when tracing."""
+class CrossEntropyOptions(NamedTuple):
+  """What linear_cross_entropy is called with, and the size of the whole vocabulary; hashable."""
 
   vocab_size: int
   z_loss: float
@@ -213,7 +213,7 @@ def chunk_losses(
   kernel: jax.Array,
   bias: jax.Array | None,
   targets: jax.Array,
-  config: LossConfig,
+  options: CrossEntropyOptions,
   num_columns: int,
   axes: Axes = (),
 ) -> tuple[TokenLosses, Softmax]:
@@ -237,19 +237,19 @@ def chunk_losses(
   top, before, at = jax.lax.pmax(tops, axes) if axes else tops
   # Compared before the soft cap, which rounds large logits to the same number.
   correct = ((at == top) & (before < top)).astype(jnp.float32)
-  capped, top, at = (config.capped(x) for x in (logits, top, at))
+  capped, top, at = (options.capped(x) for x in (logits, top, at))
   # From here on relative to the largest logit: exact where logits are far from zero.
   sums = [jnp.exp(capped - top[:, None]).sum(-1)]
-  if config.label_smoothing:
+  if options.label_smoothing:
     sums.append((capped - top[:, None]).sum(-1))
   if axes:
     sums = jax.lax.psum(sums, axes)
   total = sums[0]
   log_total = jnp.log(total)
-  loss = log_total - (1.0 - config.label_smoothing - config.low) * (at - top)
-  if config.label_smoothing:
-    loss -= config.low * sums[1] + config.entropy
-  z_loss = config.z_loss * jnp.square(top + log_total)
+  loss = log_total - (1.0 - options.label_smoothing - options.low) * (at - top)
+  if options.label_smoothing:
+    loss -= options.low * sums[1] + options.entropy
+  z_loss = options.z_loss * jnp.square(top + log_total)
   return TokenLosses(loss, z_loss, correct), Softmax(logits, columns == column[:, None], top, total)
 
 
@@ -260,13 +260,13 @@ def chunk_gradients(
   softmax: Softmax,
   loss_scale: jax.Array,
   z_scale: jax.Array,
-  config: LossConfig,
+  options: CrossEntropyOptions,
   axes: Axes = (),
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
   """Returns the gradients of sum(loss_scale * loss + z_scale * z_loss).
 
   Args:
-    hidden, kernel, bias, config, axes: as of chunk_losses.
+    hidden, kernel, bias, options, axes: as of chunk_losses.
     loss_scale, z_scale: [C].
 
   Returns:
@@ -275,12 +275,12 @@ def chunk_gradients(
   """
   logits, at_target, top, total = softmax
   log_z = top + jnp.log(total)
-  scale = (loss_scale + z_scale * (2.0 * config.z_loss) * log_z) / total
-  wanted = jnp.where(at_target, 1.0 - config.label_smoothing, config.low)
-  capped = config.capped(logits)
+  scale = (loss_scale + z_scale * (2.0 * options.z_loss) * log_z) / total
+  wanted = jnp.where(at_target, 1.0 - options.label_smoothing, options.low)
+  capped = options.capped(logits)
   grads = jnp.exp(capped - top[:, None]) * scale[:, None] - loss_scale[:, None] * wanted
-  if config.logit_soft_cap is not None:
-    grads *= soft_cap_slope(logits, config.logit_soft_cap)
+  if options.logit_soft_cap is not None:
+    grads *= soft_cap_slope(logits, options.logit_soft_cap)
   bias_grad = None if bias is None else grads.sum(0)
   padding = kernel.shape[1] - grads.shape[1]
   grads = jnp.pad(grads.astype(hidden.dtype), ((0, 0), (0, padding)))

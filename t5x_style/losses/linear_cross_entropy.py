@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 from t5x_style.errors import UserError
 from t5x_style.losses.chunk_cross_entropy import (
   Chunking,
-  LossConfig,
+  CrossEntropyOptions,
   MeshSplit,
   TokenLosses,
   chunk_gradients,
@@ -107,7 +107,7 @@ def linear_cross_entropy(
   _check(hidden, kernel, targets, weights, bias, label_smoothing)
   vocab_size = kernel.shape[1]
   plan = LossPlan(
-    LossConfig(vocab_size, float(z_loss), float(label_smoothing), logit_soft_cap),
+    CrossEntropyOptions(vocab_size, float(z_loss), float(label_smoothing), logit_soft_cap),
     plan_chunks(hidden.shape, vocab_size, hidden.dtype, chunk_size),
     current_split(hidden.shape, vocab_size),
   )
@@ -177,7 +177,7 @@ def gather_targets(
 class LossPlan(NamedTuple):
   """Everything about a loss that is known when tracing; hashable."""
 
-  config: LossConfig
+  options: CrossEntropyOptions
   chunks: Chunking
   split: MeshSplit | None  # None where arrays are not split over devices
 
@@ -317,9 +317,9 @@ def _chunk(plan, kernel, bias, sums, inputs):
   # chunk out once instead of inside each product, which its model of TPUs estimates a fifth slower.
   hidden = jax.lax.optimization_barrier(jnp.where(counted[:, None], hidden, 0))
   tokens, softmax = chunk_losses(
-    hidden, kernel, bias, targets, plan.config, plan.chunks.vocab_size, axes
+    hidden, kernel, bias, targets, plan.options, plan.chunks.vocab_size, axes
   )
-  known = (targets >= 0) & (targets < plan.config.vocab_size)
+  known = (targets >= 0) & (targets < plan.options.vocab_size)
   fault = jnp.where(known, 0.0, jnp.nan)
   tokens = tokens._replace(loss=tokens.loss + fault)
   tokens = jax.tree.map(lambda x: jnp.where(counted, x, 0.0), tokens)
@@ -327,7 +327,7 @@ def _chunk(plan, kernel, bias, sums, inputs):
     return None, (tokens, None)
   by_loss, by_z_loss = (jnp.where(counted, x + fault, 0.0) for x in scales)
   by_hidden, *new = chunk_gradients(
-    hidden, kernel, bias, softmax, by_loss, by_z_loss, plan.config, axes
+    hidden, kernel, bias, softmax, by_loss, by_z_loss, plan.options, axes
   )
   sums = tuple(new) if sums is None else jax.tree.map(jnp.add, sums, tuple(new))
   return sums, (tokens, by_hidden)

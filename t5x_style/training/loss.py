@@ -13,7 +13,7 @@ from t5x_style.losses import (
   pair_classification_loss,
 )
 from t5x_style.models import Batch, Outputs, Transformer
-from t5x_style.ranges import FractionBelowOne, NonNegativeFloat, PositiveFloat
+from t5x_style.setting_types import FractionBelowOne, NonNegativeFloat, PositiveFloat
 from t5x_style.training.dataset import predicted_side
 from t5x_style.training.metrics import Sums
 
@@ -39,7 +39,7 @@ class LossOptions:
   normalizing_factor: PositiveFloat | Normalizer | None = None
 
 
-class Scales(NamedTuple):
+class LossScales(NamedTuple):
   """What the summed losses are multiplied by: one over the global counts that normalise them."""
 
   tokens: jax.Array
@@ -78,7 +78,7 @@ class TrainingLoss:
     """The half of the model whose tokens are predicted."""
     return predicted_side(self.model.config.architecture)
 
-  def scales(self, batch: Batch) -> Scales:
+  def scales(self, batch: Batch) -> LossScales:
     """Returns the scales of a global batch, which all its microbatches share."""
     factor = self.options.normalizing_factor
     if factor in (None, "NUM_REAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"):
@@ -90,10 +90,10 @@ class TrainingLoss:
     tokens, pairs = 1.0 / jnp.maximum(count, 1e-9), None
     if "pair_labels" in batch:
       pairs = 1.0 / jnp.maximum(self._pair_weights(batch).sum(), 1e-9)
-    return Scales(tokens, pairs)
+    return LossScales(tokens, pairs)
 
   def __call__(
-    self, params: Any, batch: Batch, scales: Scales, rng: jax.Array | None = None
+    self, params: Any, batch: Batch, scales: LossScales, rng: jax.Array | None = None
   ) -> tuple[jax.Array, Sums]:
     """Returns the normalised loss to differentiate and the sums to report.
 
