@@ -106,9 +106,8 @@ def _texts(values: Any) -> tuple[str, Sequence[str], Texts]:
     raise errors.ConfigurationError("--module registers the task that --task names; give --task.")
   if values.task:
     return _task(values.task, values.module)
-  from t5x_style.data import corpora
+  from t5x_style.data import corpora, text_samples
   from t5x_style.data.corpora.reading import file_patterns
-  from t5x_style.data.tokenizers import vocabulary_training
 
   corpus: Any = corpora.PythonStdlib()
   if values.gin_file:
@@ -120,21 +119,20 @@ def _texts(values: Any) -> tuple[str, Sequence[str], Texts]:
   source = corpus.source()
 
   def texts(split: str, max_bytes: int) -> Iterator[str]:
-    return vocabulary_training.texts(source, split, max_bytes)
+    return text_samples.of_source(source, split, max_bytes)
 
   return corpus.name, tuple(source.splits), texts
 
 
 def _task(name: str, module: str | None) -> tuple[str, Sequence[str], Texts]:
-  from t5x_style.data import tasks
-  from t5x_style.data.tokenizers import vocabulary_training
+  from t5x_style.data import tasks, text_samples
 
   parts = [task for task, _ in tasks.parts(tasks.lookup(name, module))]
 
   def texts(split: str, max_bytes: int) -> Iterator[str]:
     for task in parts:
       if split in task.splits:
-        yield from vocabulary_training.task_texts(task, split, max_bytes // len(parts))
+        yield from text_samples.of_task(task, split, max_bytes // len(parts))
 
   return name, sorted({split for task in parts for split in task.splits}), texts
 

@@ -121,6 +121,25 @@ def test_imports_point_one_way():
   assert not wrong, listed(wrong)
 
 
+# Files of t5x_style/data/ itself that each of its folders imports; the other files are above them.
+BELOW_DATA = {
+  "tokenizers": set(),
+  "corpora": {"map_options", "python_calls"},
+  "objectives": {"converters", "noise", "skip_counts", "windows", "tokenizers"},
+}
+
+
+def test_folders_of_data_import_one_way():
+  """preview, notebook -> loader -> pipeline, tasks -> objectives -> tokenizers; corpora aside."""
+  wrong = []
+  for module, targets in graph().items():
+    for folder, allowed in BELOW_DATA.items():
+      if module.startswith(f"t5x_style.data.{folder}."):
+        inner = [x.split(".")[2] for x in targets if x.startswith("t5x_style.data.")]
+        wrong += [f"{module} -> {x}" for x in inner if x not in {folder, *allowed}]
+  assert not wrong, listed(wrong)
+
+
 def test_every_folder_is_a_room():
   """A new room needs its place in the layers above."""
   found = {path.parent.name for path in (ROOT / "t5x_style").glob("*/*.py")}

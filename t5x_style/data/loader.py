@@ -12,10 +12,10 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import iterator, packing, pipeline, skip_counts, tasks
+from t5x_style.data import iterator, model_ids, packing, pipeline, skip_counts, tasks, text_samples
 from t5x_style.data.corpora.base import Corpus
 from t5x_style.data.objectives.base import ARCHITECTURES, Objective
-from t5x_style.data.tokenizers import model_ids, token_text, vocabularies, vocabulary_coverage
+from t5x_style.data.tokenizers import token_text, vocabularies, vocabulary_coverage
 from t5x_style.data.tokenizers.base import name_of
 from t5x_style.errors import UserError
 from t5x_style.setting_types import PositiveInt, Text
@@ -221,8 +221,10 @@ class Dataset:
   @functools.cached_property
   def coverage(self) -> vocabulary_coverage.Coverage | None:
     """How much of the first documents the vocabulary covers; None where that is not known."""
-    parts = [task for task, _ in self.pipeline.parts]
-    return vocabulary_coverage.measure_tasks(parts, self.vocabulary)
+    if vocabulary_coverage.covers_everything(self.vocabulary):
+      return vocabulary_coverage.measure(self.vocabulary, ())
+    texts = text_samples.first_of_tasks([task for task, _ in self.pipeline.parts])
+    return None if texts is None else vocabulary_coverage.measure(self.vocabulary, texts)
 
   def train(self) -> iterator.BatchIterator:
     """Returns a new iterator over the training batches, from their start."""

@@ -8,9 +8,8 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import iterator, pipeline, skip_counts, tasks
+from t5x_style.data import iterator, model_ids, pipeline, skip_counts, tasks
 from t5x_style.data.objectives.base import Objective
-from t5x_style.data.tokenizers import model_ids
 from t5x_style.errors import UserError
 
 _ROWS = 64  # that are converted at once; the result does not depend on it

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from t5x_style.data import converters, tf_data
+from t5x_style.data import converters, map_options
 
 # How many examples are packed together. The last rows of a group are not full; more examples make
 # them a smaller share, but take longer to collect and more memory.
@@ -18,7 +18,7 @@ DESCRIPTION = f"best fit decreasing, {_GROUP} examples"
 _ALIGNED = {"loss_weights": tf.float32, "component_ids": tf.int32}
 
 
-@tf_data.as_written
+@map_options.as_written
 def pack(
   examples: tf.data.Dataset, architecture: str, lengths: Mapping[str, int]
 ) -> tf.data.Dataset:
@@ -54,10 +54,10 @@ def pack(
       tf.debugging.assert_equal(tf.size(kept[name]), size, f"{name} are fewer than targets.")
     return kept
 
-  examples = examples.map(cut, **tf_data.IN_ORDER)
+  examples = examples.map(cut, **map_options.IN_ORDER)
   if architecture == "decoder_only" and "inputs" in names:
     names, lengths = ["targets"], {"targets": sum(lengths[name] for name in names)}
-    examples = examples.map(converters.join_example, **tf_data.IN_ORDER)
+    examples = examples.map(converters.join_example, **map_options.IN_ORDER)
   beside = sorted(set(examples.element_spec) - set(names))
   widths = {name: lengths[name] for name in names}
   # One group at a time: groups that were prepared ahead would be part of a saved position.

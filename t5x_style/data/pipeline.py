@@ -22,7 +22,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import converters, packing, skip_counts, tasks, tf_data
+from t5x_style.data import converters, map_options, packing, skip_counts, tasks
 
 _TASK_FEATURES = ("inputs", "targets", "loss_weights")
 # Features that rows carry beside those of the model.
@@ -85,7 +85,7 @@ class Pipeline:
       return self._convert(each[0].batch(rows, drop_remainder=full))
     each = [self._convert(r.batch(_CONVERT_ROWS)).unbatch() for r in each]
     specs = {name: spec for r in each for name, spec in r.element_spec.items()}
-    each = [r.map(functools.partial(_complete, names=specs), **tf_data.IN_ORDER) for r in each]
+    each = [r.map(functools.partial(_complete, names=specs), **map_options.IN_ORDER) for r in each]
     rates = np.array([rate for _, rate in self.parts])
     mixed = tf.data.Dataset.sample_from_datasets(
       each,
@@ -130,7 +130,7 @@ class Pipeline:
     task = self.parts[index][0]
     windows = isinstance(task, tasks.PretrainingTask)
 
-    @tf_data.as_written
+    @map_options.as_written
     def prepare(example):
       if windows:
         example = {name: self._pad(name, value) for name, value in example.items()}
@@ -144,7 +144,7 @@ class Pipeline:
       return example
 
     if not windows or task.objective.budget or len(self.parts) > 1:
-      examples = examples.map(prepare, **tf_data.IN_ORDER)
+      examples = examples.map(prepare, **map_options.IN_ORDER)
     if windows:
       return examples
     if self.packs(task):
@@ -161,13 +161,13 @@ class Pipeline:
     missing = self.lengths[side] - value.shape[0]
     return tf.pad(value, [[0, missing]]) if missing else value
 
-  @tf_data.as_written
+  @map_options.as_written
   def _convert(self, batches: tf.data.Dataset) -> tf.data.Dataset:
     def convert(batch):
       features = converters.convert(batch, self.architecture, self.lengths)
       return features | {name: batch[name] for name in NOT_FOR_MODEL if name in batch}
 
-    return batches.map(convert, **tf_data.IN_ORDER)
+    return batches.map(convert, **map_options.IN_ORDER)
 
 
 def derived_seed(*parts: object) -> int:
@@ -176,7 +176,7 @@ def derived_seed(*parts: object) -> int:
   return int.from_bytes(digest[:8], "little") >> 2
 
 
-@tf_data.as_written
+@map_options.as_written
 def _complete(row: converters.Features, names: Mapping[str, tf.TensorSpec]) -> converters.Features:
   """Adds to a row the optional features `names` that only other components have."""
   row = dict(row)

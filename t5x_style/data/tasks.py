@@ -13,7 +13,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import noise, tf_data
+from t5x_style.data import map_options, noise
 from t5x_style.data.objectives.base import Objective
 from t5x_style.data.tokenizers.base import ExternalVocabulary
 from t5x_style.errors import UserError
@@ -23,7 +23,7 @@ from t5x_style.errors import UserError
 _EXAMPLES_PER_DOCUMENT = 4
 
 
-@tf_data.as_written
+@map_options.as_written
 def tokenize(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
   """{"text": string} -> {"targets": int32 [n], "repaired": bool}; other features are kept.
 
@@ -38,7 +38,7 @@ def tokenize(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.dat
     tokens = tf.cast(vocabulary.encode_tf(text), tf.int32)
     return {"targets": tokens, "repaired": text != document["text"], **kept}
 
-  return documents.map(encode, **tf_data.IN_ORDER)
+  return documents.map(encode, **map_options.IN_ORDER)
 
 
 class PretrainingTask(seqio.Task):
@@ -63,7 +63,7 @@ class PretrainingTask(seqio.Task):
     self.architecture = architecture
     feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
 
-    @tf_data.as_written
+    @map_options.as_written
     def corrupt(dataset: tf.data.Dataset, sequence_length: Mapping[str, int]) -> tf.data.Dataset:
       lengths = objective.own_lengths(sequence_length, architecture)
       return objective.preprocessor(vocabulary, lengths, architecture)(dataset)
@@ -82,7 +82,7 @@ class PretrainingTask(seqio.Task):
     task._keep_raw = True
     return task
 
-  @tf_data.as_written
+  @map_options.as_written
   def get_dataset(
     self,
     sequence_length: Mapping[str, int] | None = None,

@@ -8,7 +8,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import iterator, loader, tf_data
+from t5x_style.data import iterator, loader, map_options
 from t5x_style.data.tokenizers import token_text, vocabularies
 
 
@@ -35,7 +35,7 @@ def examples(vocabulary, documents):
   """Runs an objective over token documents: {feature: array [examples, ...]}."""
   shared = tf.ragged.constant(documents, tf.int32)
 
-  @tf_data.as_written
+  @map_options.as_written
   def run(
     objective, architecture, feature_lengths, docs=documents, seed=0, epoch=0, keep_counts=False
   ):

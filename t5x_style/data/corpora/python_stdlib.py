@@ -74,7 +74,7 @@ def open_records(cache_dir: str | None = None) -> record_cache.Records:
     key.update(f"{path}\0{(base / path).stat().st_size}\n".encode())
   name = f"python_stdlib-{platform.python_version()}-{key.hexdigest()[:12]}"
 
-  def build(writer: record_cache.Writer) -> dict[str, list[str]]:
+  def build(writer: record_cache.RecordWriter) -> dict[str, list[str]]:
     skipped = []
     for path in sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest()):
       content = (base / path).read_bytes()

@@ -38,7 +38,7 @@ class Example(NamedTuple):
 
 
 @dataclasses.dataclass
-class Sums:
+class PreviewSums:
   """Sums over rows; `+` adds two of them, `*` multiplies all by a weight."""
 
   rows: float = 0.0
@@ -50,18 +50,20 @@ class Sums:
   positions: float = 0.0  # of both sides
   spans: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(1))  # number, by length
 
-  def __add__(self, other: Sums) -> Sums:
+  def __add__(self, other: PreviewSums) -> PreviewSums:
     sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in _PLAIN}
     spans = np.zeros(max(len(self.spans), len(other.spans)))
     for part in (self.spans, other.spans):
       spans[: len(part)] += part
-    return Sums(**sums, spans=spans)
+    return PreviewSums(**sums, spans=spans)
 
-  def __mul__(self, weight: float) -> Sums:
-    return Sums(**{f.name: getattr(self, f.name) * weight for f in dataclasses.fields(Sums)})
+  def __mul__(self, weight: float) -> PreviewSums:
+    return PreviewSums(
+      **{f.name: getattr(self, f.name) * weight for f in dataclasses.fields(PreviewSums)}
+    )
 
 
-_PLAIN = [field for field in dataclasses.fields(Sums) if field.name != "spans"]
+_PLAIN = [field for field in dataclasses.fields(PreviewSums) if field.name != "spans"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Preview:
 
   name: str
   rate: float
-  sums: Sums
+  sums: PreviewSums
   seconds: float
   counts: Mapping[str, int]
   examples: Sequence[Example]
@@ -145,7 +147,7 @@ def preview(
   if len(parts) == 1:
     return parts[0]
   # A component counts with its rate, its share of the rows.
-  sums = functools.reduce(Sums.__add__, (p.sums * (p.rate / p.sums.rows) for p in parts))
+  sums = functools.reduce(PreviewSums.__add__, (p.sums * (p.rate / p.sums.rows) for p in parts))
   took = sum(p.seconds * p.rate / p.sums.rows for p in parts)
   counts = {k: sum(p.counts.get(k, 0) for p in parts) for k in parts[0].counts}
   shown = [example for part in parts for example in part.examples]
@@ -161,7 +163,7 @@ def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds
   single: pipeline.Pipeline = dataclasses.replace(whole, parts=((task, 1.0),))
   batches = single.batches("train", _ROWS, dataset.seed, training=True, shard=(0, dataset.streams))
   kinds = np.array(token_kinds(dataset.vocabulary))
-  sums, counts = Sums(), np.zeros(len(skip_counts.KINDS), np.int64)
+  sums, counts = PreviewSums(), np.zeros(len(skip_counts.KINDS), np.int64)
   shown: list[Example] = []
   start = elapsed = 0.0
   number = 0
@@ -188,7 +190,7 @@ def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds
   )
 
 
-def count(batch: Mapping[str, np.ndarray]) -> Sums:
+def count(batch: Mapping[str, np.ndarray]) -> PreviewSums:
   """Counts the tokens of a batch of rows."""
   side = converters.target_side(batch)
   weights = batch[f"{side}_loss_weights"] > 0
@@ -199,7 +201,7 @@ def count(batch: Mapping[str, np.ndarray]) -> Sums:
   hidden = batch.get("raw_hidden")
   if hidden is None:  # Sentence pairs are framed before masking; other tasks hide nothing.
     hidden = weights if side == "encoder" else np.zeros_like(weights)
-  return Sums(
+  return PreviewSums(
     rows=len(weights),
     raw=int((raw > 0).sum()) if raw is not None else filled,
     inputs=read,

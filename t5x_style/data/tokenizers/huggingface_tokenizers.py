@@ -2,8 +2,8 @@
 
 Inside t5x_style.data id 0 is padding and the sentinels are the highest ids. A tokenizer may have
 "!" at 0 (GPT-2), padding at 1 (RoBERTa) or no padding. So tokens are renumbered for the objectives,
-and t5x_style.data.tokenizers.model_ids gives the model the tokenizer's own numbers. For BERT's and
-T5's tokenizers the two are the same.
+and t5x_style.data.model_ids gives the model the tokenizer's own numbers. For BERT's and T5's
+tokenizers the two are the same.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import itertools
 import re
@@ -11,15 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
-import tensorflow as tf
 
-from t5x_style.data import tasks
-from t5x_style.data.tokenizers import sentencepiece_models, vocabulary_training
+from t5x_style.data.tokenizers import sentencepiece_models
 from t5x_style.data.tokenizers.huggingface_tokenizers import HuggingFaceVocabulary, piece_reader
 
-# Measured before training: so many documents, or so many characters in total; of long documents the
-# beginning and the middle.
-_DOCUMENTS, _CHARACTERS, _EXCERPT = 1000, 100_000, 4000
 _SHARE_TO_WARN_OF = 0.01
 _EXAMPLES, _EXAMPLE_LENGTH = 5, 16
 
@@ -29,7 +23,9 @@ Missing = tuple[str, int, bool]
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-  """How much of some documents a vocabulary covers. Normalisation, as to lower case, is no loss.
+  """How much of some documents a vocabulary covers.
+
+  Lower-casing and other normalisation do not count as loss.
 
   Attributes:
     documents: how many were measured.
@@ -75,27 +71,14 @@ class Coverage:
     )
 
 
-def measure_tasks(parts: Sequence[seqio.Task], vocabulary: seqio.Vocabulary) -> Coverage | None:
-  """Measures the first documents of tasks; None where their text cannot be taken or measured."""
-  if _covers_everything(vocabulary):
-    return Coverage(0, "characters", 0, 0, 0, ())
-  sources: dict[int, tuple[tf.data.Dataset, Sequence[str]]] = {}
-  for task in parts:
-    try:
-      if isinstance(task, tasks.PretrainingTask):  # The parts of a mixture read the same corpus.
-        shuffle = isinstance(task.source, seqio.FileDataSource)
-        documents = task.source.get_dataset("train", shuffle=shuffle, seed=0)
-        sources[id(task.source)] = documents, ("text",)
-      else:
-        sources[id(task)] = vocabulary_training.untokenized(task, "train", shuffle=False)
-    except ValueError:  # The task is not of text.
-      return None
-  limit = _CHARACTERS // len(sources)
-  texts = [text for source in sources.values() for text in _first(*source, limit)]
-  return measure_texts(vocabulary, texts)
+def covers_everything(vocabulary: seqio.Vocabulary) -> bool:
+  """Returns whether bytes spell what no piece covers."""
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    return sentencepiece_models.byte_pieces(vocabulary.sp_model) == 256
+  return isinstance(vocabulary, seqio.ByteVocabulary)
 
 
-def measure_texts(vocabulary: seqio.Vocabulary, texts: Sequence[str]) -> Coverage | None:
+def measure(vocabulary: seqio.Vocabulary, texts: Sequence[str]) -> Coverage | None:
   """Measures texts; None where it is not known how the vocabulary encodes."""
   unit, total = "characters", sum(map(len, texts))
   if isinstance(vocabulary, HuggingFaceVocabulary):
@@ -118,13 +101,6 @@ def measure_texts(vocabulary: seqio.Vocabulary, texts: Sequence[str]) -> Coverag
     for text, _ in found.most_common(_EXAMPLES)
   ]
   return Coverage(len(texts), unit, total, sums[False], sums[True], examples)
-
-
-def _covers_everything(vocabulary: seqio.Vocabulary) -> bool:
-  """Whether bytes spell what no piece covers."""
-  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    return sentencepiece_models.byte_pieces(vocabulary.sp_model) == 256
-  return isinstance(vocabulary, seqio.ByteVocabulary)
 
 
 def _sentencepiece(
@@ -208,19 +184,3 @@ def _of_model(tokenizer: Any, model: Mapping[str, Any]) -> Callable[[str], Itera
         yield content[begin:end].decode()
 
   return find
-
-
-def _first(documents: tf.data.Dataset, features: Sequence[str], limit: int) -> Iterator[str]:
-  """Yields excerpts of the first documents, about `limit` characters in total."""
-  size = 0
-  with contextlib.suppress(tf.errors.OpError):  # Training reads them again and raises the error.
-    for document in documents.take(_DOCUMENTS).as_numpy_iterator():
-      for content in (document[name] for name in features if document.get(name)):
-        text = content.decode("utf-8", errors="replace")
-        if len(text) > _EXCERPT:
-          half, middle = _EXCERPT // 2, len(text) // 2
-          text = f"{text[:half]} {text[middle : middle + half]}"
-        size += len(text)
-        yield text
-      if size >= limit:
-        return

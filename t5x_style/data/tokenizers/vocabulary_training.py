@@ -9,10 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import sentencepiece as spm
 import seqio
-import tensorflow as tf
 from sentencepiece import sentencepiece_model_pb2
 
-from t5x_style.data import iterator
 from t5x_style.data.tokenizers.special_tokens import SPECIAL_TOKENS
 from t5x_style.errors import UserError
 
@@ -78,7 +76,7 @@ def train(documents: Iterable[str], vocab_size: int = 8192) -> bytes:
 
 
 @dataclasses.dataclass
-class Fit:
+class EncodingCounts:
   """How a vocabulary encodes some documents; `exact` of them are restored unchanged."""
 
   documents: int = 0
@@ -91,59 +89,16 @@ class Fit:
     return self.text_bytes / max(1, self.tokens)
 
 
-def measure(vocabulary: seqio.Vocabulary, documents: Iterable[str]) -> Fit:
-  """Encodes and decodes every document and returns the counts."""
-  fit = Fit()
+def measure(vocabulary: seqio.Vocabulary, documents: Iterable[str]) -> EncodingCounts:
+  """Encodes and decodes every document and counts."""
+  counts = EncodingCounts()
   for document in documents:
     ids = vocabulary.encode(document)
-    fit.documents += 1
-    fit.text_bytes += len(document.encode())
-    fit.tokens += len(ids)
-    fit.exact += vocabulary.decode(ids) == document
-  return fit
-
-
-def texts(source: seqio.DataSource, split: str, most_bytes: int) -> Iterator[str]:
-  """Yields shuffled documents of a source of {"text": string}, about `most_bytes` in total."""
-  return _texts(source.get_dataset(split, shuffle=True, seed=0), ("text",), most_bytes)
-
-
-def task_texts(task: seqio.Task, split: str, most_bytes: int) -> Iterator[str]:
-  """Yields the texts that the tokeniser of a SeqIO task gets, about `most_bytes` in total."""
-  return _texts(*untokenized(task, split, shuffle=True), most_bytes)
-
-
-def untokenized(
-  task: seqio.Task, split: str, *, shuffle: bool
-) -> tuple[tf.data.Dataset, tuple[str, ...]]:
-  """Returns the examples that the tokeniser of a SeqIO task gets, and the names of its texts.
-
-  Raises:
-    UserError: the task has no tokeniser.
-  """
-  steps = list(task.preprocessors)
-  tokenizers = (seqio.preprocessors.tokenize, seqio.preprocessors.tokenize_and_append_eos)
-  places = [i for i, s in enumerate(steps) if getattr(s, "func", s) in tokenizers]
-  if not places:
-    raise UserError(
-      f"the task {task.name} has no step seqio.preprocessors.tokenize, before which its text could "
-      "be taken; give the text itself with --input or --gin_file."
-    )
-  text = seqio.Feature(seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.string, rank=0)
-  features = dict.fromkeys(task.output_features, text)
-  before = task.replace(preprocessors=steps[: places[0]], output_features=features)
-  dataset = before.get_dataset(None, split, shuffle=shuffle, seed=0, trim_output_features=False)
-  return dataset, tuple(features)
-
-
-def _texts(dataset: tf.data.Dataset, features: tuple[str, ...], most_bytes: int) -> Iterator[str]:
-  size = 0
-  for example in iterator.arrays(dataset):
-    for content in (example[name] for name in features if example.get(name)):
-      size += len(content)
-      yield content.decode("utf-8", errors="replace")
-    if size >= most_bytes:
-      return
+    counts.documents += 1
+    counts.text_bytes += len(document.encode())
+    counts.tokens += len(ids)
+    counts.exact += vocabulary.decode(ids) == document
+  return counts
 
 
 def _chunks(documents: Iterable[str]) -> Iterator[str]:

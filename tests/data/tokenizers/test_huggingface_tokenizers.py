@@ -8,11 +8,10 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import iterator, loader, notebook
+from t5x_style.data import iterator, loader, model_ids, notebook
 from t5x_style.data.objectives import causal_lm, masked_lm, text_infilling
 from t5x_style.data.tokenizers import (
   huggingface_tokenizers,
-  model_ids,
   special_tokens,
   token_text,
   vocabularies,

@@ -5,11 +5,8 @@ import re
 
 import pytest
 
-from t5x_style.data.tokenizers import (
-  huggingface_tokenizers,
-  model_ids,
-  special_tokens,
-)
+from t5x_style.data import model_ids
+from t5x_style.data.tokenizers import huggingface_tokenizers, special_tokens
 
 tokenizers = pytest.importorskip("tokenizers")
 LETTERS = [*"</s>abc", "\u2581"]

@@ -6,7 +6,6 @@ import json
 import pytest
 import sentencepiece
 import seqio
-import tensorflow as tf
 
 from t5x_style.data import loader
 from t5x_style.data.objectives.causal_lm import CausalLM
@@ -62,7 +61,7 @@ WORDS = {"vocab_size": 200, "show_progress": False, "special_tokens": ["</s>", "
 
 
 def test_sentencepiece(trained):
-  coverage = vocabulary_coverage.measure_texts(trained(), [RUSSIAN, "words"])
+  coverage = vocabulary_coverage.measure(trained(), [RUSSIAN, "words"])
   assert (coverage.total, coverage.unknown, coverage.documents) == (23, 9, 2)
   assert coverage.examples == ["Привет", "мир"] and not coverage.dropped
   assert coverage.remark() == (
@@ -76,23 +75,23 @@ def test_sentencepiece(trained):
 def test_normalisation_loses_nothing(trained, huggingface):
   """Full-width letters, capitals and spaces become others, which are known."""
   text = "  ｌｉｎｅ   number  "
-  assert vocabulary_coverage.measure_texts(trained(), [text]).share == 0
+  assert vocabulary_coverage.measure(trained(), [text]).share == 0
   bert = huggingface(
     models.WordPiece(unk_token="[UNK]"),
     trainers.WordPieceTrainer(**WORDS | {"special_tokens": ["</s>", "[UNK]"]}),
     splitting.BertPreTokenizer(),
     tokenizers.normalizers.BertNormalizer(),
   )
-  coverage = vocabulary_coverage.measure_texts(bert, ["LINE\x00 Numbér\u200b \t of", "the мир"])
+  coverage = vocabulary_coverage.measure(bert, ["LINE\x00 Numbér\u200b \t of", "the мир"])
   assert (coverage.unknown, coverage.examples, coverage.dropped) == (3, ["мир"], 0)
 
 
 def test_bytes_cover_everything(trained, vocabulary):
   fallback = trained(byte_fallback=True, vocab_size=330)
   for covering in (fallback, vocabulary, vocabularies.byte_vocabulary()):
-    coverage = vocabulary_coverage.measure_texts(covering, [RUSSIAN])
+    coverage = vocabulary_coverage.measure(covering, [RUSSIAN])
     assert coverage.share == 0 and not coverage.remark() and not coverage.warning("x")
-  assert vocabulary_coverage.measure_texts(seqio.PassThroughVocabulary(9), [RUSSIAN]) is None
+  assert vocabulary_coverage.measure(seqio.PassThroughVocabulary(9), [RUSSIAN]) is None
 
 
 @pytest.mark.parametrize("unknown", [None, "<unk>"])
@@ -100,7 +99,7 @@ def test_bpe(huggingface, unknown):
   bpe = huggingface(
     models.BPE(unk_token=unknown), trainers.BpeTrainer(**WORDS), splitting.Whitespace()
   )
-  coverage = vocabulary_coverage.measure_texts(bpe, [RUSSIAN])
+  coverage = vocabulary_coverage.measure(bpe, [RUSSIAN])
   assert (coverage.total, coverage.unknown + coverage.dropped) == (18, 9)
   assert (coverage.dropped == 9) == (unknown is None)
   assert coverage.examples == ["Привет", "мир"]
@@ -110,12 +109,12 @@ def test_bpe(huggingface, unknown):
 def test_bpe_of_bytes_without_all_of_them(huggingface):
   """Trained without the alphabet of all bytes: what the text did not have is dropped."""
   some = huggingface(models.BPE(), trainers.BpeTrainer(**WORDS), splitting.ByteLevel())
-  coverage = vocabulary_coverage.measure_texts(some, [RUSSIAN])
+  coverage = vocabulary_coverage.measure(some, [RUSSIAN])
   assert (coverage.unit, coverage.total, coverage.dropped) == ("bytes", 27, 18)
   assert coverage.examples == ["Привет", "мир"]
   every = WORDS | {"initial_alphabet": splitting.ByteLevel.alphabet(), "vocab_size": 300}
   whole = huggingface(models.BPE(), trainers.BpeTrainer(**every), splitting.ByteLevel())
-  assert vocabulary_coverage.measure_texts(whole, [RUSSIAN]).share == 0
+  assert vocabulary_coverage.measure(whole, [RUSSIAN]).share == 0
 
 
 def test_unigram_and_words(huggingface):
@@ -125,13 +124,13 @@ def test_unigram_and_words(huggingface):
     splitting.Metaspace(),
     change=lambda tokenizer: tokenizer.add_tokens(["мир"]),  # An added token is known.
   )
-  coverage = vocabulary_coverage.measure_texts(unigram, [RUSSIAN])
+  coverage = vocabulary_coverage.measure(unigram, [RUSSIAN])
   assert (coverage.unknown, coverage.examples) == (6, ["Привет"])
-  assert vocabulary_coverage.measure_texts(unigram, ["line\nof\nline"]).examples == ["\n"]
+  assert vocabulary_coverage.measure(unigram, ["line\nof\nline"]).examples == ["\n"]
   words = huggingface(
     models.WordLevel(unk_token="<unk>"), trainers.WordLevelTrainer(**WORDS), splitting.Whitespace()
   )
-  coverage = vocabulary_coverage.measure_texts(words, ["of other words"])
+  coverage = vocabulary_coverage.measure(words, ["of other words"])
   assert (coverage.unknown, coverage.examples) == (5, ["other"])
 
 
@@ -140,7 +139,7 @@ def test_what_a_pre_tokenizer_drops(huggingface):
   signs = splitting.Sequence([splitting.Whitespace(), splitting.Punctuation(behavior="removed")])
   bpe = huggingface(models.BPE(), trainers.BpeTrainer(**WORDS), signs, unk_token="<unk>")
   assert bpe.unk_id is not None
-  coverage = vocabulary_coverage.measure_texts(bpe, ["some (ordinary) words. мир"])
+  coverage = vocabulary_coverage.measure(bpe, ["some (ordinary) words. мир"])
   assert (coverage.unknown, coverage.dropped) == (0, 6)
   assert {*coverage.examples} == {"(", ")", ".", "мир"}
 
@@ -171,23 +170,3 @@ def test_no_warning_where_little_is_unknown(trained, new_corpus, tmp_path, recwa
   dataset = load(corpus, trained())
   assert 0 < dataset.coverage.share < 0.01
   assert not [w for w in recwarn if "unknown token" in str(w.message)]
-
-
-def test_tasks_of_the_users_own(trained):
-  """Their text is taken before it becomes tokens; without a tokeniser there is none."""
-
-  def register(name, *steps):
-    def documents(split, shuffle_files, seed=None):
-      return tf.data.Dataset.from_tensor_slices({"targets": [RUSSIAN] * 50})
-
-    return seqio.TaskRegistry.add(
-      name,
-      source=seqio.FunctionDataSource(documents, splits=("train",)),
-      preprocessors=list(steps),
-      output_features={"targets": seqio.Feature(vocabulary, add_eos=True)},
-    )
-
-  vocabulary = trained()
-  task = register("unknown_text_own", seqio.preprocessors.tokenize)
-  assert vocabulary_coverage.measure_tasks([task], vocabulary).share == pytest.approx(0.5)
-  assert vocabulary_coverage.measure_tasks([register("unknown_text_ids")], vocabulary) is None

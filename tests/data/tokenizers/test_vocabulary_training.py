@@ -6,10 +6,7 @@ import inspect
 import json.decoder
 
 import pytest
-import seqio
-import tensorflow as tf
 
-from t5x_style.data import corpora
 from t5x_style.data.tokenizers import special_tokens, vocabularies, vocabulary_training
 
 DOCUMENTS = [inspect.getsource(module) for module in (dataclasses, functools, json.decoder)]
@@ -43,10 +40,12 @@ def test_pieces(vocabulary):
 
 
 def test_text_it_was_not_trained_on_comes_back(vocabulary):
-  fit = vocabulary_training.measure(vocabulary, ["Привет\x00 \u2581 [MASK]\r\n   12", "", "a  b"])
-  assert (fit.documents, fit.exact) == (3, 3)
-  assert fit.text_bytes == len("Привет\x00 \u2581 [MASK]\r\n   12".encode()) + 4
-  assert 0 < fit.bytes_per_token < 4
+  counts = vocabulary_training.measure(
+    vocabulary, ["Привет\x00 \u2581 [MASK]\r\n   12", "", "a  b"]
+  )
+  assert (counts.documents, counts.exact) == (3, 3)
+  assert counts.text_bytes == len("Привет\x00 \u2581 [MASK]\r\n   12".encode()) + 4
+  assert 0 < counts.bytes_per_token < 4
 
 
 def test_chunks_are_the_text():
@@ -59,37 +58,3 @@ def test_chunks_are_the_text():
 def test_too_little_text_for_so_many_pieces():
   with pytest.raises(ValueError, match="no vocabulary of 8192 pieces.*--vocab_size"):
     vocabulary_training.train(["a b c"], 8192)
-
-
-def test_texts_of_a_source_stop_at_the_limit(tmp_path):
-  for i in range(20):
-    (tmp_path / f"{i}.txt").write_bytes(b"x" * 99 + b"\xff")
-  source = corpora.TextFiles(f"{tmp_path}/*.txt", validation_fraction=0).source()
-  texts = list(vocabulary_training.texts(source, "train", 500))
-  assert texts == ["x" * 99 + "\ufffd"] * 5
-
-
-def test_texts_of_a_task_are_those_before_its_tokenizer(tmp_path, vocabulary):
-  (tmp_path / "pairs.tsv").write_text("one\tuno\ntwo\tdos\n")
-  feature = seqio.Feature(vocabulary)
-
-  def split(dataset):
-    def columns(line):
-      parts = tf.strings.split(line, "\t")
-      return {"inputs": parts[0], "targets": parts[1], "note": parts[0]}
-
-    return dataset.map(columns)
-
-  def make(name, preprocessors):
-    return seqio.Task(
-      name,
-      source=seqio.TextLineDataSource({"train": str(tmp_path / "pairs.tsv")}),
-      preprocessors=preprocessors,
-      output_features={"inputs": feature, "targets": feature},
-    )
-
-  task = make("pairs_for_a_vocabulary", [split, seqio.preprocessors.tokenize])
-  texts = list(vocabulary_training.task_texts(task, "train", 10**6))
-  assert sorted(texts) == ["dos", "one", "two", "uno"]
-  with pytest.raises(ValueError, match="raw_pairs has no step seqio.preprocessors.tokenize"):
-    list(vocabulary_training.task_texts(make("raw_pairs", [split]), "train", 10**6))

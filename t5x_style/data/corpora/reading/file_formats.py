@@ -74,7 +74,7 @@ _CHARACTERS = 2048  # enough to recognise UTF-16
 _NO_TEXT = ("Cc", "Cs", "Co", "Cn")  # Unicode: controls, surrogates, private and unassigned
 
 
-class Fault(NamedTuple):
+class FileProblem(NamedTuple):
   """Why a file is refused: what it is and what to do; {} in the advice stands for its name."""
 
   what: str
@@ -88,7 +88,7 @@ class WrongByte(NamedTuple):
   value: int
 
 
-def find_fault(sample: bytes, start: bool = True) -> Fault | WrongByte | None:
+def find_problem(sample: bytes, start: bool = True) -> FileProblem | WrongByte | None:
   """Checks whether unpacked bytes of a file are text in UTF-8.
 
   Args:
@@ -96,13 +96,13 @@ def find_fault(sample: bytes, start: bool = True) -> Fault | WrongByte | None:
     start: whether they are the first bytes of the file.
 
   Returns:
-    a Fault where the file is something else, a WrongByte where only a few bytes are not UTF-8, or
+    a FileProblem if the file is something else, a WrongByte if only a few bytes are not UTF-8, or
     None.
   """
   if start:
     for pattern, name, advice in _FORMATS:
       if pattern.match(sample):
-        return Fault(name, advice)
+        return FileProblem(name, advice)
     for mark, name in _MARKS:
       if sample.startswith(mark):
         return _encoded(name)
@@ -122,16 +122,18 @@ def find_fault(sample: bytes, start: bool = True) -> Fault | WrongByte | None:
   return first
 
 
-_BINARY = Fault("binary data and not text", "Write its text to a file in UTF-8")
+_BINARY = FileProblem("binary data and not text", "Write its text to a file in UTF-8")
 
 
-def _encoded(name: str) -> Fault:
-  return Fault(f"text in {name} and not in UTF-8", f"Convert it: iconv -f {name} -t UTF-8 {{}}")
+def _encoded(name: str) -> FileProblem:
+  return FileProblem(
+    f"text in {name} and not in UTF-8", f"Convert it: iconv -f {name} -t UTF-8 {{}}"
+  )
 
 
-def _other_encoding(first: WrongByte | None) -> Fault:
+def _other_encoding(first: WrongByte | None) -> FileProblem:
   byte = f" (byte {first.place:,} is 0x{first.value:02x})" if first else ""
-  return Fault(
+  return FileProblem(
     f"not in UTF-8{byte}",
     "Convert it from its encoding, e.g. iconv -f WINDOWS-1252 -t UTF-8 {}",
   )

@@ -58,7 +58,7 @@ def open_records(
   train = min(_MOST_SHARDS, max(16, total // _BYTES_PER_SHARD))
   shards = {"train": train, "validation": max(4, train // 16)}
 
-  def build(writer: record_cache.Writer) -> dict[str, Any]:
+  def build(writer: record_cache.RecordWriter) -> dict[str, Any]:
     conversion = _Conversion(writer, field)
     for split, names in sorted(files.items()):
       for name in names:
@@ -120,7 +120,7 @@ def _is_json(line: bytes) -> bool:
 class _Conversion:
   """Writes the texts of objects as records; counts what is left out or changed, by reason."""
 
-  writer: record_cache.Writer
+  writer: record_cache.RecordWriter
   field: str
   lines: int = 0
   objects: int = 0

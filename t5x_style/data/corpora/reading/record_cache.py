@@ -28,7 +28,7 @@ _CHECKSUM_BYTES = 2 * 2**30
 _STALE_SECONDS = 86_400
 
 
-class Writer:
+class RecordWriter:
   """Writes documents to the shards of their split, in turn."""
 
   def __init__(self, folder: Path, shards: dict[str, int]):
@@ -114,7 +114,7 @@ def open_or_build(
   root: str | os.PathLike[str] | None,
   name: str,
   shards: dict[str, int],
-  build: Callable[[Writer], Any],
+  build: Callable[[RecordWriter], Any],
 ) -> Records:
   """Opens the cache `name`; builds it first where it is absent or damaged.
 
@@ -145,7 +145,7 @@ def open_or_build(
     ) from error
 
 
-def _build(folder: Path, shards: dict[str, int], build: Callable[[Writer], Any]) -> Records:
+def _build(folder: Path, shards: dict[str, int], build: Callable[[RecordWriter], Any]) -> Records:
   """Writes the cache to a temporary folder and renames that."""
   for old in folder.parent.glob(f".{folder.name}.*.tmp"):
     if time.time() - old.stat().st_mtime > _STALE_SECONDS:  # its process was killed
@@ -153,7 +153,7 @@ def _build(folder: Path, shards: dict[str, int], build: Callable[[Writer], Any])
   temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
   temporary.mkdir()
   try:
-    writer = Writer(temporary, shards)
+    writer = RecordWriter(temporary, shards)
     writer.close(build(writer))
     _replace(temporary, folder)
   finally:

@@ -176,8 +176,8 @@ def check_sample(
   Raises:
     UserError: the sample is not text, or in another encoding.
   """
-  found = file_formats.find_fault(sample, start=place == 0)
-  if isinstance(found, file_formats.Fault):
+  found = file_formats.find_problem(sample, start=place == 0)
+  if isinstance(found, file_formats.FileProblem):
     where = f" from about byte {place:,} on" if place else ""
     advice, name = found.advice, file
     if packed and "{}" in advice:

@@ -13,7 +13,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import python_calls, tf_data
+from t5x_style.data import map_options, python_calls
 from t5x_style.data.corpora.reading import text_checks, text_reading
 
 # Increase it when the same files give other text, so that no run resumes with other text.
@@ -45,7 +45,7 @@ class WholeFiles(seqio.FileDataSource):
     counts = {split: len(names) for split, names in files.items()}
     super().__init__(_not_by_name, self._files, num_input_examples=counts)
 
-  @tf_data.as_written
+  @map_options.as_written
   def get_dataset(
     self,
     split: str = "train",
@@ -109,7 +109,7 @@ class Lines(seqio.FileDataSource):
     self._blocks = _LineBlocks(file_warnings)
     super().__init__(_not_by_name, self._files)
 
-  @tf_data.as_written
+  @map_options.as_written
   def get_dataset(
     self,
     split: str = "train",

@@ -26,7 +26,7 @@ CYRILLIC = "Съешь же ещё этих мягких французских 
 
 
 def judge(content, **options):
-  return file_formats.find_fault(content[:65_536], **options)
+  return file_formats.find_problem(content[:65_536], **options)
 
 
 def test_text_is_text():
@@ -126,7 +126,7 @@ def database(folder):
 )
 def test_data_is_not_text(make, name, tmp_path):
   fault = judge(make(tmp_path))
-  assert isinstance(fault, file_formats.Fault) and name in fault.what
+  assert isinstance(fault, file_formats.FileProblem) and name in fault.what
   assert fault.advice.format("'a b'")
 
 

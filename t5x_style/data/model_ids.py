@@ -16,7 +16,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import converters, tf_data
+from t5x_style.data import converters, map_options
 from t5x_style.data.tokenizers import token_text
 from t5x_style.data.tokenizers.base import ExternalVocabulary
 
@@ -71,7 +71,7 @@ def from_model(ids: np.ndarray, vocabulary: seqio.Vocabulary) -> np.ndarray:
   return ids
 
 
-@tf_data.as_written
+@map_options.as_written
 def to_model(batches: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
   """Converts batches of model features to the model's ids, where these differ."""
   if not renumbers(vocabulary):

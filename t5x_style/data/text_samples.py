@@ -1,0 +1,96 @@
+"""Texts of corpora and SeqIO tasks as Python strings, to train and to measure vocabularies."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import seqio
+import tensorflow as tf
+
+from t5x_style.data import iterator, tasks
+from t5x_style.errors import UserError
+
+# First texts: so many documents, or so many characters in total; of long documents the beginning
+# and the middle.
+_DOCUMENTS, _CHARACTERS, _EXCERPT = 1000, 100_000, 4000
+
+
+def of_source(source: seqio.DataSource, split: str, most_bytes: int) -> Iterator[str]:
+  """Yields shuffled documents of a source of {"text": string}, about `most_bytes` in total."""
+  return _decoded(source.get_dataset(split, shuffle=True, seed=0), ("text",), most_bytes)
+
+
+def of_task(task: seqio.Task, split: str, most_bytes: int) -> Iterator[str]:
+  """Yields the texts that the tokeniser of a SeqIO task gets, about `most_bytes` in total.
+
+  Raises:
+    UserError: the task has no tokeniser.
+  """
+  return _decoded(*_untokenized(task, split, shuffle=True), most_bytes)
+
+
+def first_of_tasks(parts: Sequence[seqio.Task]) -> list[str] | None:
+  """Returns excerpts of the first training documents of tasks; None where a task is not of text."""
+  sources: dict[int, tuple[tf.data.Dataset, Sequence[str]]] = {}
+  for task in parts:
+    try:
+      if isinstance(task, tasks.PretrainingTask):  # The parts of a mixture read the same corpus.
+        shuffle = isinstance(task.source, seqio.FileDataSource)
+        documents = task.source.get_dataset("train", shuffle=shuffle, seed=0)
+        sources[id(task.source)] = documents, ("text",)
+      else:
+        sources[id(task)] = _untokenized(task, "train", shuffle=False)
+    except ValueError:  # The task is not of text.
+      return None
+  limit = _CHARACTERS // len(sources)
+  return [text for source in sources.values() for text in _excerpts(*source, limit)]
+
+
+def _untokenized(
+  task: seqio.Task, split: str, *, shuffle: bool
+) -> tuple[tf.data.Dataset, tuple[str, ...]]:
+  """Returns the examples that the tokeniser of a SeqIO task gets, and the names of its texts.
+
+  Raises:
+    UserError: the task has no tokeniser.
+  """
+  steps = list(task.preprocessors)
+  tokenizers = (seqio.preprocessors.tokenize, seqio.preprocessors.tokenize_and_append_eos)
+  places = [i for i, s in enumerate(steps) if getattr(s, "func", s) in tokenizers]
+  if not places:
+    raise UserError(
+      f"the task {task.name} has no step seqio.preprocessors.tokenize, before which its text could "
+      "be taken; give the text itself with --input or --gin_file."
+    )
+  text = seqio.Feature(seqio.PassThroughVocabulary(0), add_eos=False, dtype=tf.string, rank=0)
+  features = dict.fromkeys(task.output_features, text)
+  before = task.replace(preprocessors=steps[: places[0]], output_features=features)
+  dataset = before.get_dataset(None, split, shuffle=shuffle, seed=0, trim_output_features=False)
+  return dataset, tuple(features)
+
+
+def _decoded(dataset: tf.data.Dataset, features: Sequence[str], most_bytes: int) -> Iterator[str]:
+  size = 0
+  for example in iterator.arrays(dataset):
+    for content in (example[name] for name in features if example.get(name)):
+      size += len(content)
+      yield content.decode("utf-8", errors="replace")
+    if size >= most_bytes:
+      return
+
+
+def _excerpts(documents: tf.data.Dataset, features: Sequence[str], limit: int) -> Iterator[str]:
+  """Yields excerpts of the first documents, about `limit` characters in total."""
+  size = 0
+  with contextlib.suppress(tf.errors.OpError):  # Training reads them again and raises the error.
+    for document in documents.take(_DOCUMENTS).as_numpy_iterator():
+      for content in (document[name] for name in features if document.get(name)):
+        text = content.decode("utf-8", errors="replace")
+        if len(text) > _EXCERPT:
+          half, middle = _EXCERPT // 2, len(text) // 2
+          text = f"{text[:half]} {text[middle : middle + half]}"
+        size += len(text)
+        yield text
+      if size >= limit:
+        return
