@@ -3,6 +3,7 @@
 Starts a new run, or resumes from the newest checkpoint in MODEL_DIR.
 """
 
+import contextlib
 from collections.abc import Sequence
 
 from .configuration import flags
@@ -26,28 +27,30 @@ def main(argv: Sequence[str]) -> None:
 
     from t5x_style.checkpoints import model_dir, restoring
     from t5x_style.interop.checkpoint_formats import READERS
-    from t5x_style.reporting import describe, profiling, reporter, summary, terminal
+    from t5x_style.reporting import profiling, reporter, run_description, summary, terminal
     from t5x_style.training import loop, setup, train_config
 
     config = settings.build(train_config.TrainConfig)
     model_dir.check(config.model_dir)
     profiling.check(config.profile_steps)
     prepared = setup.prepare(config)
-    info = describe.model_info(prepared)
+    info = run_description.model_info(prepared)
     first_process = jax.process_index() == 0
     out = terminal.Terminal(enabled=first_process)
-    out.header("t5x_style", describe.facts(prepared) | environment.xla_facts())
+    out.header("t5x_style", run_description.facts(prepared) | environment.xla_facts())
     if values.dry_run:
       restoring.check_start(prepared, READERS)
-      out.note(
-        f"\n{info}\n{describe.batch_info(prepared)}\nThis was a dry run: nothing was trained."
-      )
+      batch_info = run_description.batch_info(prepared)
+      out.note(f"\n{info}\n{batch_info}\nThis was a dry run: nothing was trained.")
       return
     job = restoring.open_run(prepared, READERS)
-    reports = reporter.RunReporter(prepared, job.first_step, out)
-    if first_process:
-      (prepared.model_dir / "config.gin").write_text(settings.operative())
-      (prepared.model_dir / "model-info.txt").write_text(info)
+    with contextlib.ExitStack() as opened:  # Closed again if the run cannot start.
+      opened.enter_context(job.checkpoints)
+      reports = reporter.RunReporter(prepared, job.first_step, out)
+      if first_process:
+        (prepared.model_dir / "config.gin").write_text(settings.operative())
+        (prepared.model_dir / "model-info.txt").write_text(info)
+      opened.pop_all()
   environment.freeze_objects()
   result = loop.train(job, reports)
   command_line = [f"python -m {environment.PACKAGE}.train", *map(flags.quoted, argv[1:])]

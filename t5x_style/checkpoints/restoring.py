@@ -10,7 +10,7 @@ from typing import Any
 from t5x_style.checkpoints.manager import Checkpoints, find_step
 from t5x_style.checkpoints.warm_start import Reader, check_initial, initial_params
 from t5x_style.errors import UserError, first_line, shortened
-from t5x_style.training import finite
+from t5x_style.training import finite_checks
 from t5x_style.training.dataset import BatchIterator
 from t5x_style.training.job import Job
 from t5x_style.training.setup import Prepared
@@ -82,10 +82,10 @@ def _initial_state(prepared: Prepared, readers: Sequence[Reader]) -> TrainState:
   state = prepared.init(prepared.config.seed)
   if path := prepared.config.initial_checkpoint_path:
     params = initial_params(path, prepared.config.model, prepared.abstract.params, readers)
-    if names := finite.make_find_not_finite(prepared.abstract.params)(params):
+    if names := finite_checks.make_find_not_finite(prepared.abstract.params)(params):
       raise UserError(
         f"INITIAL_CHECKPOINT_PATH = {path!r} holds numbers that are not finite, in "
-        f"{finite.listed(names)}; give an earlier checkpoint."
+        f"{finite_checks.listed(names)}; give an earlier checkpoint."
       )
     state = state.replace(params=params)
   return state
@@ -102,7 +102,9 @@ def _restored(
     restored = checkpoints.restore(step, prepared.abstract)
     iterator.set_state(restored.streams)
     if names := prepared.find_not_finite(restored.state):
-      raise FloatingPointError(f"it holds numbers that are not finite, in {finite.listed(names)}.")
+      raise FloatingPointError(
+        f"it holds numbers that are not finite, in {finite_checks.listed(names)}."
+      )
   return restored.state, restored.progress
 
 

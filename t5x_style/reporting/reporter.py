@@ -47,3 +47,7 @@ class RunReporter:
   def record(self, step: int, split: str, values: Mapping[str, float]) -> None:
     self._writers.write(step, split, values)
     self._terminal.record(step, split, values)
+
+  def before_save(self, step: int) -> None:
+    """Makes every record until now durable: a killed run loses none that its checkpoint covers."""
+    self._writers.flush()

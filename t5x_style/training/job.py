@@ -39,7 +39,7 @@ class Checkpoints(AbstractContextManager, Protocol):
 
 
 class Reporter(Protocol):
-  """What hears of a run: a terminal, files of metrics, a profiler."""
+  """What the loop reports to: a terminal, files of metrics, a profiler."""
 
   def started(self, step: int, baseline: float) -> None:
     """Compilation begins. `baseline` is the unigram entropy of the held-out targets, in nats."""
@@ -59,6 +59,10 @@ class Reporter(Protocol):
 
   def record(self, step: int, split: str, values: dict[str, float]) -> None:
     """Values after `step` steps on `split` ("train", "validation")."""
+    ...
+
+  def before_save(self, step: int) -> None:
+    """The run is about to be saved: a run that resumes there has no other copy of its records."""
     ...
 
 

@@ -3,7 +3,7 @@
 import functools
 from typing import NamedTuple
 
-from t5x_style.training import finite
+from t5x_style.training import finite_checks
 from t5x_style.training.evaluation import make_evaluate, unigram_entropy
 from t5x_style.training.job import Job, Reporter
 from t5x_style.training.meter import Meter
@@ -111,10 +111,13 @@ class _Loop:
     return values["loss"]
 
   def _save(self, step: int, validation_loss: float | None, evaluation_due: bool) -> None:
-    finite.check_state(step, self._find_not_finite(self.state), self._job.checkpoints.latest())
+    finite_checks.check_state(
+      step, self._find_not_finite(self.state), self._job.checkpoints.latest()
+    )
     if validation_loss is None:  # One batch shows whether the parameters are still of use.
       values = self._evaluate(self.state.params, self._job.eval_batches[:1])
       self._check(step, {"validation loss": values["loss"]})
+    self._reporter.before_save(step)
     self._job.checkpoints.save(
       self.state,
       self._job.iterator.get_state(),
@@ -128,4 +131,4 @@ class _Loop:
     self._reporter.record(step, split, values)
 
   def _check(self, step: int, values: dict[str, float]) -> None:
-    finite.check_values(step, values, self._job.checkpoints.latest())
+    finite_checks.check_values(step, values, self._job.checkpoints.latest())

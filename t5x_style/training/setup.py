@@ -16,7 +16,7 @@ from t5x_style.models.attention_kernels.pattern import KernelChoice
 from t5x_style.models.config import fields_about
 from t5x_style.models.kernel_choices import attention_choices
 from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
-from t5x_style.training import finite, flops
+from t5x_style.training import finite_checks, flops
 from t5x_style.training.dataset import Dataset, microbatch_shapes, tokens_per_row
 from t5x_style.training.loss import TrainingLoss
 from t5x_style.training.state import TrainState, plan_state, state_bytes
@@ -60,7 +60,7 @@ class Prepared:
   @functools.cached_property
   def find_not_finite(self) -> Callable[[TrainState], list[str]]:
     """Finds the arrays of a state that are not finite; compiled once, for restoring and saving."""
-    return finite.make_find_not_finite(self.abstract)
+    return finite_checks.make_find_not_finite(self.abstract)
 
   @property
   def num_parameters(self) -> int:

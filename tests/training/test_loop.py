@@ -1,8 +1,7 @@
-"""The loop: interrupted runs, learning, values that are not finite, stops."""
+"""The loop: runs that resume, learning, microbatches, a run that is complete."""
 
 import dataclasses
 import functools
-import signal
 
 import jax
 import numpy as np
@@ -138,49 +137,6 @@ def uneven(load, **kw):
 
   dataset.batch = batch
   return dataset
-
-
-@pytest.mark.parametrize("save_period", [1, 2, 5])
-def test_what_is_not_finite_stops_the_run_and_is_not_saved(save_period, tiny_config, tmp_path):
-  """Step 4 makes the parameters useless; no record is due, and the run has few steps left."""
-  spoil = lambda step: jax.numpy.where(step == 3, 1e30, 1e-3)
-  settings = {"train_steps": 5, "log_period": 50, "save_period": save_period}
-  with pytest.raises(FloatingPointError, match="step [45](.*)Lower the learning rate"):
-    tiny.train(tiny_config("decoder_only", tmp_path, schedule=spoil, **settings))
-  saved = sorted(int(p.name) for p in (tmp_path / "checkpoints").glob("[0-9]*"))
-  assert saved == [step for step in (1, 2, 3) if step % save_period == 0]
-  sane = tiny.train(tiny_config("decoder_only", tmp_path, **settings))
-  assert sane.first_step == max(saved, default=0)
-  assert sane.validation["loss"] < 6
-
-
-class Stopping(Repeated):
-  """Asks the process to stop while the second batch is fetched, as a cluster would."""
-
-  def __init__(self, dataset):
-    super().__init__(dataset)
-    self._number = 0
-
-  def __next__(self):
-    self._number += 1
-    if self._number == 2:
-      signal.raise_signal(signal.SIGTERM)
-    return super().__next__()
-
-  def set_state(self, state):
-    self._number = 2
-
-
-def test_a_stop_saves_before_a_due_evaluation_and_the_next_start_evaluates(tiny_config, tmp_path):
-  config = tiny_config("decoder_only", tmp_path, train_steps=4, eval_period=2, log_period=50)
-  load = config.dataset
-  config = dataclasses.replace(config, dataset=lambda **kw: Stopping(load(**kw)))
-  stopped = tiny.train(config)
-  assert (stopped.stopped_by, int(stopped.state.step)) == ("SIGTERM", 2)
-  assert (tmp_path / "checkpoints" / "2").exists()
-  assert tiny.records(tmp_path, "validation") == []
-  assert tiny.train(config).stopped_by is None
-  assert [record["step"] for record in tiny.records(tmp_path, "validation")] == [2, 4]
 
 
 def test_a_finished_run_is_evaluated_without_compiling_its_step(tiny_config, tmp_path, monkeypatch):

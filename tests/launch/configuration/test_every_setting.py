@@ -185,7 +185,7 @@ def write_run(tmp_path, monkeypatch):
 def build(gin_file, *bindings):
   """Builds what a dry run builds; returns the error message, or None."""
   from t5x_style.checkpoints import model_dir, restoring
-  from t5x_style.reporting import describe
+  from t5x_style.reporting import run_description
   from t5x_style.training import setup
 
   try:
@@ -194,8 +194,8 @@ def build(gin_file, *bindings):
       config = reader.read([gin_file], bindings).build(train_config.TrainConfig)
       model_dir.check(config.model_dir)
       prepared = setup.prepare(config)
-      describe.model_info(prepared)
-      describe.facts(prepared)
+      run_description.model_info(prepared)
+      run_description.facts(prepared)
       restoring.check_start(prepared)
   except ConfigurationError as error:
     return str(error)

@@ -1,4 +1,4 @@
-"""The loss of a step: what each normalizing factor divides by, and what is reported beside it."""
+"""The loss: what each normalizing factor divides by, and what is reported in addition."""
 
 import dataclasses
 

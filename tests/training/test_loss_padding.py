@@ -1,4 +1,4 @@
-"""A whole training step pays no heed to positions without loss, whatever they hold."""
+"""A whole training step ignores positions without loss, whatever their hidden states are."""
 
 import dataclasses
 
@@ -34,8 +34,10 @@ class Planted:
 @pytest.mark.parametrize(
   "architecture", ["encoder_only", pytest.param("encoder_decoder", marks=pytest.mark.slow)]
 )
-def test_hidden_states_of_padding_that_are_no_numbers(architecture, tiny_config, tmp_path):
-  """In masked LM some rows have fewer chosen positions than there is room for."""
+def test_hidden_states_of_padding_that_are_not_finite_change_nothing(
+  architecture, tiny_config, tmp_path
+):
+  """In masked LM some rows have fewer masked positions than the loss has room for."""
   prepared = setup.prepare(tiny_config(architecture, tmp_path))
   batch = dict(next(prepared.dataset.train()))
   name = "encoder_loss_weights" if architecture == "encoder_only" else "decoder_loss_weights"
