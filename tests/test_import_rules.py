@@ -24,7 +24,15 @@ LAYER = {room: depth for depth, layer in enumerate(LAYERS) for room in layer}
 CORE = tuple(room for layer in LAYERS[1:] for room in layer)  # runs without the packages of data
 ROOMS = (*LAYER, "data")  # data stands aside: it imports no other room, and only launch imports it
 # Files that every room may import.
-SHARED = ("errors", "hardware", "setting_types", "shipped_vocabulary", "soft_cap", "span_lengths")
+SHARED = (
+  "architectures",
+  "errors",
+  "hardware",
+  "setting_types",
+  "shipped_vocabulary",
+  "soft_cap",
+  "span_lengths",
+)
 DATA_AND_GIN = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio", "gin", "clu"}
 TERMINAL_AND_FLAGS = {"rich", "tensorboardX", "absl"}
 

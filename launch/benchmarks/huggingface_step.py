@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from t5x_style.architectures import predicted_side
 from t5x_style.training import setup
 
 from ..process.errors import ConfigurationError
@@ -89,10 +90,11 @@ class TorchStep:
     self._autocast = config.dtype == "bfloat16"
     self._clip = prepared.config.clip_gradient_norm
     max_targets = prepared.loss.max_targets if target_positions_only else None
+    side = predicted_side(config.architecture)
     self._batches = [
       {
         name: torch.as_tensor(value, device=self._device)
-        for name, value in _features(batch, max_targets).items()
+        for name, value in _features(batch, side, max_targets).items()
       }
       for batch in batches
     ]
@@ -129,13 +131,13 @@ class TorchStep:
       self._torch.cuda.empty_cache()
 
 
-def _features(batch: Batch, max_targets: int | None) -> Batch:
+def _features(batch: Batch, side: str, max_targets: int | None) -> Batch:
   """Returns tokens of each side, targets and weights, and the positions with loss if they are few.
 
   Args:
+    side: the one that predicts.
     max_targets: how many positions of a row have loss at most; None takes all positions.
   """
-  side = "decoder" if "decoder_target_tokens" in batch else "encoder"
   features = {
     name: batch[f"{name}_input_tokens"].astype(np.int64)
     for name in ("encoder", "decoder")

@@ -12,7 +12,7 @@ Where examples share a row, also *_segment_ids (from 1, 0 is padding) and *_posi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -22,11 +22,6 @@ Features = dict[str, tf.Tensor]
 
 # The feature of each side whose zeros are padding. A decoder's inputs start with another 0.
 PADDED_TOKENS = {"encoder": "encoder_input_tokens", "decoder": "decoder_target_tokens"}
-
-
-def target_side(features: Iterable[str]) -> str:
-  """The side that predicts: "decoder", or "encoder" in batches of an encoder-only model."""
-  return "decoder" if PADDED_TOKENS["decoder"] in features else "encoder"
 
 
 def model_lengths(lengths: Mapping[str, int], architecture: str) -> dict[str, int]:

@@ -12,9 +12,10 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from t5x_style.architectures import ARCHITECTURES
 from t5x_style.data import iterator, model_ids, packing, pipeline, skip_counts, tasks, text_samples
 from t5x_style.data.corpora.base import Corpus
-from t5x_style.data.objectives.base import ARCHITECTURES, Objective
+from t5x_style.data.objectives.base import Objective
 from t5x_style.data.tokenizers import token_text, vocabularies, vocabulary_coverage
 from t5x_style.data.tokenizers.base import name_of
 from t5x_style.errors import UserError

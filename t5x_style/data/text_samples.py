@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import seqio
 import tensorflow as tf
@@ -73,7 +74,8 @@ def _untokenized(
 def _decoded(dataset: tf.data.Dataset, features: Sequence[str], most_bytes: int) -> Iterator[str]:
   size = 0
   for example in iterator.arrays(dataset):
-    for content in (example[name] for name in features if example.get(name)):
+    contents: Mapping[str, Any] = example  # a scalar string is bytes and not an array
+    for content in (contents[name] for name in features if contents.get(name)):
       size += len(content)
       yield content.decode("utf-8", errors="replace")
     if size >= most_bytes:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Interval, MinLen
 
+from t5x_style.architectures import Architecture
 from t5x_style.errors import UserError
 from t5x_style.setting_types import (
   DType,
@@ -214,8 +215,8 @@ class TransformerConfig:
       )
 
   @property
-  def architecture(self) -> str:
-    """Returns "encoder_decoder", "decoder_only" or "encoder_only"."""
+  def architecture(self) -> Architecture:
+    """Returns which sides the model has."""
     if self.num_encoder_layers and self.num_decoder_layers:
       return "encoder_decoder"
     return "encoder_only" if self.num_encoder_layers else "decoder_only"

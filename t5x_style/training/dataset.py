@@ -72,8 +72,3 @@ def microbatch_shapes(features: FeatureShapes, count: int) -> dict[str, jax.Shap
     name: jax.ShapeDtypeStruct((x.shape[0] // count, *x.shape[1:]), x.dtype)
     for name, x in features.items()
   }
-
-
-def predicted_side(architecture: str) -> str:
-  """The half of the model whose tokens are predicted, which prefixes the names of features."""
-  return "encoder" if architecture == "encoder_only" else "decoder"

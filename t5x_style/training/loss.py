@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from t5x_style.architectures import predicted_side
 from t5x_style.losses import (
   LossSums,
   gather_targets,
@@ -14,7 +15,6 @@ from t5x_style.losses import (
 )
 from t5x_style.models import Batch, Outputs, Transformer
 from t5x_style.setting_types import FractionBelowOne, NonNegativeFloat, PositiveFloat
-from t5x_style.training.dataset import predicted_side
 from t5x_style.training.metrics import Sums
 
 Normalizer = Literal["NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"]

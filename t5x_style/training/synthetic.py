@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from t5x_style.architectures import predicted_side
 from t5x_style.errors import UserError
 from t5x_style.setting_types import OpenFraction, PositiveInt
-from t5x_style.training.dataset import Batch, predicted_side
+from t5x_style.training.dataset import Batch
 
 
 class SyntheticDataset:

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from t5x_style.training.dataset import microbatch_shapes, predicted_side, tokens_per_row
+from t5x_style.training.dataset import microbatch_shapes, tokens_per_row
 
 FEATURES = {
   "encoder_input_tokens": jax.ShapeDtypeStruct((8, 512), np.int32),
@@ -27,8 +27,3 @@ def test_a_microbatch_has_a_part_of_the_rows():
     "decoder_loss_weights": ((2, 114), "float32"),
     "pair_labels": ((2,), "int32"),
   }
-
-
-def test_only_encoders_predict_in_the_encoder():
-  sides = [predicted_side(x) for x in ("encoder_only", "decoder_only", "encoder_decoder")]
-  assert sides == ["encoder", "decoder", "decoder"]

@@ -15,8 +15,6 @@ from t5x_style.errors import UserError
 from t5x_style.setting_types import PositiveInt
 
 Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
-# As TransformerConfig.architecture names them.
-ARCHITECTURES = ("encoder_decoder", "decoder_only", "encoder_only")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import seqio
 
+from t5x_style.architectures import predicted_side
 from t5x_style.data import converters, iterator, loader, pipeline, skip_counts
 from t5x_style.data.tokenizers import special_tokens, vocabulary_coverage
 
@@ -165,17 +166,18 @@ def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds
   kinds = np.array(token_kinds(dataset.vocabulary))
   sums, counts = PreviewSums(), np.zeros(len(skip_counts.KINDS), np.int64)
   shown: list[Example] = []
+  side = predicted_side(whole.architecture)
   start = elapsed = 0.0
   number = 0
   for batch in iterator.arrays(batches.prefetch(2)):
     number += 1
     start = start or time.perf_counter()  # The first batch waited for the shuffle buffers to fill.
     elapsed = time.perf_counter() - start
-    sums += count(batch)
+    sums += _count(batch, side)
     if skip_counts.KEY in batch:
       counts = skip_counts.newest(batch[skip_counts.KEY], counts)
     for row in range(min(_ROWS, examples - len(shown))):
-      shown.append(_example({k: v[row] for k, v in batch.items()}, kinds))
+      shown.append(_example({k: v[row] for k, v in batch.items()}, kinds, side))
     if number > 1 and (sums.rows >= rows or elapsed >= seconds):
       break
   name = getattr(task, "component", task.name) if len(whole.parts) > 1 else dataset.name
@@ -190,9 +192,8 @@ def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds
   )
 
 
-def count(batch: Mapping[str, np.ndarray]) -> PreviewSums:
-  """Counts the tokens of a batch of rows."""
-  side = converters.target_side(batch)
+def _count(batch: Mapping[str, np.ndarray], side: str) -> PreviewSums:
+  """Counts the tokens of a batch of rows; `side` predicts."""
   weights = batch[f"{side}_loss_weights"] > 0
   sides = [batch[name] for name in converters.PADDED_TOKENS.values() if name in batch]
   filled = sum(int((tokens > 0).sum()) for tokens in sides)
@@ -220,8 +221,7 @@ def span_lengths(mask: np.ndarray) -> np.ndarray:
   return np.bincount(ends[:, 1] - starts[:, 1], minlength=1).astype(float)
 
 
-def _example(row: dict[str, np.ndarray], kinds: np.ndarray) -> Example:
-  side = converters.target_side(row)
+def _example(row: dict[str, np.ndarray], kinds: np.ndarray, side: str) -> Example:
   targets, weights = row[f"{side}_target_tokens"], row[f"{side}_loss_weights"]
   raw = None
   if "raw" in row:
