@@ -202,7 +202,7 @@ def _export(values: Any, source: Path, target: Path) -> None:
 
 
 def _unused_of(origin: Path | None, origin_json: Any, correspondence: Any) -> dict[str, Any]:
-  """Returns the imported model's tensors that have no place here, for exports of its family."""
+  """Returns the imported model's tensors that are no parameters, for exports of its family."""
   from t5x_style.interop.huggingface import family_registry, model_folder
 
   if not origin or family_registry.family_of(origin_json) is not correspondence.family:
@@ -255,7 +255,7 @@ def _lines(report: Sequence[Any]) -> list[str]:
 
 
 def _write_report(path: Path, report: Sequence[Any]) -> None:
-  title = "# Every tensor of the Hugging Face model, its dtype and shape, and what it is here.\n"
+  title = "# Every tensor of the Hugging Face model, its dtype and shape, and its parameters.\n"
   path.write_text(title + "\n".join(_lines(report)) + "\n")
 
 

@@ -133,7 +133,7 @@ def import_module(
     ConfigurationError: there is no such module, or it cannot be imported.
   """
   if statement.is_from and statement.module.startswith("__gin__."):
-    return {}  # Dynamic registration: every file has it here.
+    return {}  # Dynamic registration, which every file has.
   if any(f"{statement.module}.".startswith(f"{package}.") for package in without):
     return {statement.bound_name(): _missing_module(statement.module)}
   try:

@@ -65,7 +65,7 @@ class GinValues:
     for b in self._bindings:
       if b.argument and not b.scope and _may_mean(_full_name(b.selector, b), name):
         value = values[b.argument] = self._resolved(b)
-        if isinstance(value, Function):  # What it returns is not known here.
+        if isinstance(value, Function):  # What it returns is not known.
           continue
         for problem in gin_types.problems(annotations.get(b.argument, Any), value):
           raise ConfigurationError(

@@ -103,7 +103,7 @@ def _check_padding(gin: GinValues, values: dict[str, Any]) -> None:
   if folder and values.get("position_offset") and "padding_id" not in values:
     raise ConfigurationError(
       f"The run reads its text with the tokenizer in {folder}, and its gin files do not say which "
-      "id is padding there, which the exported model has to know. Add it, for example "
+      "id is padding, which the exported model has to know. Add it, for example "
       "--gin_bindings='config.TransformerConfig.padding_id = 1'."
     )
 
@@ -161,7 +161,7 @@ def vocabulary_of_run(gin: GinValues) -> RunVocabulary | None:
     file = shipped if "/" not in path and shipped.is_file() else Path(os.path.expanduser(path))
     if not file.is_file():
       raise ConfigurationError(
-        f"The vocabulary of the run, {path!r}, is not there; set --gin.VOCABULARY_FILE to it."
+        f"The vocabulary of the run, {path!r}, does not exist; set --gin.VOCABULARY_FILE to it."
       )
     content = file.read_bytes()
   return RunVocabulary(content, given["extra_ids"], tuple(given["specials_from_extra_ids"]))

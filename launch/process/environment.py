@@ -67,7 +67,7 @@ def prepare(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def as_started(text: str) -> str:
-  """Returns the text with every `python -m launch.X` as it has to be typed here."""
+  """Returns the text with the `python -m launch.X` in it as this installation needs them."""
   return text.replace("python -m launch.", f"python -m {PACKAGE}.")
 
 

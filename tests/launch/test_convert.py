@@ -220,7 +220,7 @@ def pointer(folder):
     (
       alter(three_wrong),
       ["3 differ", "missing: model.norm.weight [8]", "left over: model.layers.9.extra [3]"]
-      + ["lm_head.weight: [33, 8] there, [32, 8] by config.json"],
+      + ["lm_head.weight: [33, 8] in the file, [32, 8] by config.json"],
     ),
     (alter(integers), ["model.norm.weight: holds int8"]),
     (edit(tie_word_embeddings=True), ["lm_head.weight differs from model.embed_tokens.weight"]),

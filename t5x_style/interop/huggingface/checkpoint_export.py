@@ -36,8 +36,8 @@ def export_step(
     target: an existing folder.
     dtype: of the tensors; None keeps the dtype that each parameter has in the checkpoint.
     max_shard_size: bytes of a file.
-    unused: tensors of the imported model that have no place in models here; they are written
-      unchanged.
+    unused: tensors of the imported model that are no parameters of a Transformer; they are
+      written unchanged.
 
   Returns:
     The report on every tensor.
@@ -97,7 +97,7 @@ class _Plan(NamedTuple):
 
   def report_others(self, unused: Mapping[str, Tensor]) -> list[ReportLine]:
     """Reports the tensors that hold no parameter."""
-    imported = "no parameter here: as in the imported model, whatever was trained since"
+    imported = "not a parameter of this package: as in the imported model, not trained since"
     where = {name: f"the same as {other}" for name, other in self.copies.items()}
     where |= dict.fromkeys(unused, imported)
     return [

@@ -47,7 +47,7 @@ def import_folder(source: ModelFolder, step: Path, dtype: str | None = None) -> 
 
 
 def keep_unused(source: ModelFolder, target: Path, dtype: str | None = None) -> None:
-  """Writes the tensors that have no place in models here to TARGET/unused.safetensors.
+  """Writes the tensors that are no parameters of a Transformer to TARGET/unused.safetensors.
 
   A later export writes them again.
   """

@@ -61,7 +61,8 @@ def _no_family(reasons: Mapping[str, Sequence[str]], only: str | None) -> UserEr
   lines = [f"  {kind}: {'; '.join(shortened([*dict.fromkeys(reasons[kind])]))}" for kind in nearest]
   return UserError(
     "transformers has no such model, so it cannot be written. "
-    f"{'What differs' if only else 'The nearest are'} (here, in transformers):\n" + "\n".join(lines)
+    f"{'What differs' if only else 'The nearest are'} (in this package, in transformers):\n"
+    + "\n".join(lines)
   )
 
 
@@ -81,7 +82,7 @@ def _differences(
 
 
 def _token_ids(config: TransformerConfig) -> dict[str, Any]:
-  """Returns the special ids of models here: padding 0, EOS 1, a decoder's first input 0."""
+  """Returns this package's special ids: padding 0, EOS 1, a decoder's first input 0."""
   decoder_only = config.architecture == "decoder_only"
   ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 0 if decoder_only else None}
   if config.architecture == "encoder_decoder":

@@ -1,4 +1,4 @@
-"""The values of a config.json: read and checked; what models here cannot be is refused by name."""
+"""Reads and checks config.json; what TransformerConfig cannot express is refused by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from t5x_style.interop.huggingface.config_keys import Activation, ConfigKeys
 
 KeysClass = TypeVar("KeysClass", bound=pydantic.BaseModel)
 
-# {transformers' name of an activation: the name here}; transformers has several names for some.
+# {transformers' name of an activation: this package's name}; transformers has several for some.
 ACTIVATIONS: dict[Activation, str] = {
   "gelu": "gelu_exact",
   "gelu_python": "gelu_exact",
@@ -116,10 +116,10 @@ class ConfigJson:
   def refusal(
     self, name: str, value: Any, supported: Iterable[Any], quoted: bool = False
   ) -> UserError:
-    """Returns the error for a value that models here cannot express.
+    """Returns the error for a value that TransformerConfig cannot express.
 
     Args:
-      supported: the values that they can.
+      supported: the values that it can express.
       quoted: whether `supported` holds texts to be shown as they are.
     """
     words = supported if quoted else map(repr, supported)

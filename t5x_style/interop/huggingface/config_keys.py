@@ -43,14 +43,14 @@ def absent() -> Any:
   return Field(default=None)
 
 
-_COMPOSITE = "it describes one part of a model of several, which models here are not"
+_COMPOSITE = "the model consists of several models, and only a single one can be converted"
 
 
 class ConfigKeys(pydantic.BaseModel):
   """The keys of one family's config.json, with transformers' defaults.
 
-  The type of a field allows what models here can express; other values are refused. Null is refused
-  where transformers refuses it. Keys without a field are ignored, as transformers ignores them.
+  The type of a field allows what TransformerConfig can express; other values are refused. Null is
+  refused where transformers refuses it. Keys without a field are ignored, as in transformers.
   """
 
   model_config = pydantic.ConfigDict(strict=True, frozen=True, allow_inf_nan=False)

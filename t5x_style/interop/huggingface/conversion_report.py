@@ -1,4 +1,4 @@
-"""The report of a conversion: every tensor of the Hugging Face model, and what it is here."""
+"""The report of a conversion: every tensor of the Hugging Face model, and its parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from t5x_style.interop.huggingface.model_folder import ModelFolder
 
 @dataclasses.dataclass(frozen=True)
 class ReportLine:
-  """A tensor of the Hugging Face model, and what it is here.
+  """A tensor of the Hugging Face model, and the parameters that hold it.
 
   Attributes:
     shape: None where the tensor is left out.

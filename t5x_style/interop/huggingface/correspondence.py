@@ -50,7 +50,7 @@ class Correspondence:
 
   @property
   def zeros(self) -> dict[str, tuple[int, ...]]:
-    """{name: shape} of tensors that are no parameters here and hold zeros only."""
+    """{name: shape} of tensors that hold only zeros and are no parameters of a Transformer."""
     has = hasattr(self.family, "zeros") and not self.bare
     return self.family.zeros(self.config) if has else {}
 

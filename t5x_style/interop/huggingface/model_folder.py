@@ -26,7 +26,7 @@ from t5x_style.interop.huggingface.safetensors_files import (
 from t5x_style.interop.huggingface.tensor_rules import TensorRule
 from t5x_style.models import TransformerConfig
 
-UNUSED_FILE = "unused.safetensors"  # where an import keeps tensors that have no place here
+UNUSED_FILE = "unused.safetensors"  # where an import keeps tensors that are no parameters
 _FLOATS = ("float32", "float64", "float16", "bfloat16")
 # TensorFlow's names, which the files of the first BERTs have.
 _OLD_NAMES = ((".gamma", ".weight"), (".beta", ".bias"))
@@ -39,7 +39,7 @@ class ModelFolder:
   Attributes:
     tensors: by the names that the rules use.
     left_out: {name in the file: why it is not needed}.
-    unused: those left out that have no place in models here, to be exported again.
+    unused: those of them that are no parameters of a Transformer and are exported again.
   """
 
   config_json: ConfigJson
@@ -60,9 +60,9 @@ def open_folder(folder: str | Path, **changes: Any) -> ModelFolder:
     changes: fields of the TransformerConfig that do not alter the model, such as scan_layers.
 
   Raises:
-    UserError: a file is missing or damaged, or config.json has a value that models here cannot
-      express, or the tensors are not those of the model; then all that are missing, left over or
-      of another shape are listed.
+    UserError: a file is missing or damaged, or config.json has a value that TransformerConfig
+      cannot express, or the tensors are not those of the model; then all that are missing, left
+      over or of another shape are listed.
   """
   config_json = ConfigJson.read(folder)
   family = family_of(config_json)
@@ -78,7 +78,7 @@ def open_folder(folder: str | Path, **changes: Any) -> ModelFolder:
 
 
 def read_unused(folder: Path, correspondence: Correspondence) -> dict[str, Tensor]:
-  """Returns the tensors that have no place in models here.
+  """Returns the tensors that are no parameters of a Transformer.
 
   Args:
     folder: a Hugging Face folder, or the one in which an import kept them.
@@ -129,7 +129,7 @@ def _canonical(tensors: Mapping[str, Tensor], family: ModuleType) -> dict[str, T
 
 
 def _unused(model: Correspondence, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-  """Returns the tensors that have no place in models here, if they are of the model's size."""
+  """Returns the tensors that are no parameters of a Transformer and have the model's sizes."""
   return {
     name: tensors[name]
     for name, layout in getattr(model.family, "UNUSED_TENSORS", {}).items()
@@ -152,7 +152,9 @@ def _check(
     if name not in tensors:
       wrong.append(f"  missing: {name} {list(shape)}")
     elif tensors[name].shape != shape:
-      wrong.append(f"  {name}: {list(tensors[name].shape)} there, {list(shape)} by config.json")
+      wrong.append(
+        f"  {name}: {list(tensors[name].shape)} in the file, {list(shape)} by config.json"
+      )
     elif tensors[name].dtype.name not in _FLOATS:
       wrong.append(f"  {name}: holds {tensors[name].dtype.name}, not floating-point numbers")
   for name in tensors:
@@ -178,16 +180,16 @@ def _not_needed(name: str, model: Correspondence, tensors: Mapping[str, Tensor])
   if other is not None and same_bits(tensor, tensors.get(other)):
     return f"the same as {other}"
   if name in getattr(model.family, "UNUSED_TENSORS", {}):
-    return "has no place in the model here"
+    return "not a parameter of this package's model"
   if name in model.zeros and tensor.shape == model.zeros[name] and not tensor.map().any():
-    return "zeros, and no parameter here"
+    return "zeros, and not a parameter of this package's model"
   return None
 
 
 def _misfit(name: str, model: Correspondence, tensors: Mapping[str, Tensor]) -> str:
   """Says what is wrong with a tensor that holds no parameter and may not be left out."""
   if name in model.copies:
-    return f"{name} differs from {model.repeated[name]}; models here have one parameter for both"
+    return f"{name} differs from {model.repeated[name]}; this package has one parameter for both"
   if name in model.repeated:
     return f"{name} differs from {model.repeated[name]}, which config.json ties it to"
   return f"left over: {name} {list(tensors[name].shape)}"

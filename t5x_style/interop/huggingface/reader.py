@@ -39,13 +39,13 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Lazy
     return None
   folder = path.removeprefix(PREFIX)
   source = open_folder(folder, scan_layers=False)
-  there = dataclasses.replace(source.correspondence.config, vocab_size=config.vocab_size)
-  wrong = differences(config, there)
+  stored = dataclasses.replace(source.correspondence.config, vocab_size=config.vocab_size)
+  wrong = differences(config, stored)
   if wrong:
     raise UserError(
-      f"INITIAL_CHECKPOINT_PATH = {path!r} holds another model than the one configured (here, "
-      f"there): {'; '.join(shortened(wrong))}. A model file that fits is written by `python -m "
-      f"launch.convert --from {path} --to NEW_FOLDER`."
+      f"INITIAL_CHECKPOINT_PATH = {path!r} holds another model than the one configured "
+      f"(configured, in the folder): {'; '.join(shortened(wrong))}. A model file that fits is "
+      f"written by `python -m launch.convert --from {path} --to NEW_FOLDER`."
     )
 
   def lazy_array(rule: TensorRule) -> LazyArray:

@@ -20,7 +20,7 @@ class RotaryKeys(ConfigKeys):
   """The keys of families with rotary positions.
 
   transformers 5 writes rope_parameters. transformers 4 wrote rope_theta, and rope_scaling for
-  stretched positions. Both are read.
+  scaled positions. Both are read.
   """
 
   rope_parameters: dict[str, Any] | None = None
@@ -31,7 +31,7 @@ class RotaryKeys(ConfigKeys):
 
 
 class _Plain(pydantic.BaseModel):
-  """A table of positions that are not stretched; anything else in it has no effect."""
+  """A table of positions that are not scaled; other keys in it have no effect."""
 
   model_config = pydantic.ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
@@ -40,7 +40,7 @@ class _Plain(pydantic.BaseModel):
 
 
 class _Llama3(_Plain):
-  """A table of positions that are stretched as Llama 3.1 does it."""
+  """A table of positions that are scaled as in Llama 3.1."""
 
   factor: Positive
   low_freq_factor: Positive
@@ -78,7 +78,7 @@ def layer_windows(
 def rotary_fields(
   config_json: ConfigJson, keys: RotaryKeys, max_positions: int
 ) -> tuple[float, RotaryScaling | None]:
-  """Returns the base and the stretching of positions that are the same in all layers.
+  """Returns the base and the scaling of positions that are the same in all layers.
 
   As in transformers 5, rope_scaling wins over rope_parameters, and the key rope_theta is the
   default of the table's.
@@ -120,7 +120,7 @@ def rotary_fields_by_kind(config_json: ConfigJson, keys: RotaryKeys, defaults: M
 
 
 def _read_table(table: ConfigJson, llama3: bool) -> tuple[float, RotaryScaling | None]:
-  """Returns the base and the stretching of a table; `llama3` allows stretched positions."""
+  """Returns the base and the scaling of a table; `llama3` says whether it may be scaled."""
   kind = table.values.setdefault("rope_type", table.values.get("type", "default"))
   table.parse(_KindOrLlama3 if llama3 else _Kind)
   if kind == "default":

@@ -1,4 +1,4 @@
-"""Rules as data: which tensor of a Hugging Face model is which parameter of a model here.
+"""Rules as data: which tensor of a Hugging Face model is which parameter of a Transformer.
 
 A rule's layout names the dimensions of the tensor and, after the arrow, those of the parameter:
 
@@ -35,8 +35,8 @@ class TensorRule:
     parts: how many parameters the tensor holds.
     stack: "encoder" or "decoder" where `parameter` is a path in a layer; "" otherwise.
     layer: the index of that layer.
-    factor: the tensor is the parameter times this. It is not 1 where models here have a step that
-      Hugging Face's lack.
+    factor: the tensor is the parameter times this. It is not 1 where this package's models have a
+      step that Hugging Face's lack.
     skip: the first rows of the parameter that the tensor lacks.
   """
 
@@ -139,7 +139,7 @@ def norm(
 
 
 def logit_factor(config: TransformerConfig) -> float:
-  """Returns the factor of the last norm, for models here that divide its output by sqrt(D)."""
+  """Returns the factor of the last norm: 1/sqrt(D) where this package scales its output, else 1."""
   return config.emb_dim**-0.5 if config.tie_embeddings and config.scale_logits else 1.0
 
 

@@ -1,1 +1,1 @@
-"""T5X checkpoints: the arrays of their folders, and their parameters under the names here."""
+"""T5X checkpoints: the arrays of their folders, and their parameters under this package's names."""

@@ -1,8 +1,8 @@
-"""Reads T5X's T5 checkpoints (T5 1.0, T5 1.1, mT5, ByT5) under the names of parameters here.
+"""Reads T5X's T5 checkpoints (T5 1.0, T5 1.1, mT5, ByT5) under this package's parameter names.
 
 It knows T5X's minimal and scalable networks (examples/t5, examples/scalable_t5) and the scanned
-layers of flaxformer. As here with `scale_attention = False`, the weights of the queries contain the
-1/sqrt(head width) of the attention; a tied head divides by sqrt(width).
+layers of flaxformer. As in this package with `scale_attention = False`, the weights of the queries
+contain the 1/sqrt(head width) of the attention; a tied head divides by sqrt(width).
 """
 
 import math
@@ -59,7 +59,7 @@ def read(
     wanted: {name: shape} of its parameters with unrolled layers.
 
   Returns:
-    {name: array}; parameters that models here do not have keep T5X's name. None where `path` is
+    {name: array}; parameters that this package's models lack keep T5X's name. None where `path` is
     not one of T5X's.
 
   Raises:
@@ -74,7 +74,7 @@ def read(
   if each:
     raise UserError(
       f"INITIAL_CHECKPOINT_PATH = {path!r} has a relative position bias in every layer ({each[0]}, "
-      "as umT5 and T5X's scalable example have); the models here share one among the layers."
+      "as umT5 and T5X's scalable example have); this package's models share one among the layers."
     )
   result: dict[str, LazyArray] = {}
   for name, array in found.items():
@@ -87,7 +87,7 @@ def read(
 
 
 def _renamed(name, array, config, wanted):
-  """Yields (name here, array) of each layer that a parameter of T5X holds."""
+  """Yields (this package's name, array) of each layer that a parameter of T5X holds."""
   if name in _WHOLE:
     yield _WHOLE[name], array
   elif layer := _LAYER.fullmatch(name):

@@ -1,4 +1,4 @@
-"""Small random models of transformers, and inputs for them and for the same models here."""
+"""Small random models of transformers, and inputs for them and for this package's."""
 
 import functools
 import json
@@ -74,7 +74,7 @@ MODELS = {
     "LlamaForCausalLM",
     LLAMA | {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
   ),
-  "llama_stretched": (
+  "llama_scaled": (
     "LlamaForCausalLM",
     LLAMA | {"max_position_embeddings": 64, "rope_parameters": LLAMA3_ROPE},
   ),
@@ -179,7 +179,7 @@ def tree(arrays):
 
 
 def random_parameters(config, seed=0):
-  """Random parameters {keys: array} of a model here, none of them 0 or 1."""
+  """Random parameters {keys: array} of this package's model, none of them 0 or 1."""
   draw = np.random.default_rng(seed)
   arrays = {}
   for keys, x in correspondence.abstract_params(config).items():
@@ -206,7 +206,7 @@ def make_inputs(config, seed=0):
 
 
 def outputs_here(config, arrays, inputs):
-  """The logits (hidden states without a head) of a model here, and those of pairs or None."""
+  """This package's logits (hidden states without a head), and those of pairs or None."""
   batch = {"decoder_input_tokens": inputs["tokens"]}
   if config.num_encoder_layers:
     batch = {"encoder_input_tokens": inputs["tokens"], "encoder_segment_ids": inputs["mask"]}
@@ -249,7 +249,7 @@ def where_it_counts(scores, config, inputs):
 
 @pytest.fixture
 def run_here():
-  """An opened folder -> the outputs of the model here."""
+  """An opened folder -> the outputs of this package's model."""
 
   def run(folder):
     config = folder.correspondence.config

@@ -1,4 +1,4 @@
-"""Families of Hugging Face models, one file each: what config.json and the tensors mean here.
+"""Families of Hugging Face models, one file each: their config.json and tensors.
 
 A family is a module that is listed in ../family_registry.py and defines:
 
@@ -15,8 +15,8 @@ A family is a module that is listed in ../family_registry.py and defines:
 
 and, where a family needs it:
 
-  UNUSED_TENSORS        {name: layout} of tensors that have no place in models here
+  UNUSED_TENSORS        {name: layout} of tensors that are no parameters of a Transformer
   copies(config)        {name: another} of tensors that have to repeat another one
-  zeros(config)         {name: shape} of tensors that are zeros and no parameters here
+  zeros(config)         {name: shape} of tensors of zeros that are no parameters of a Transformer
   as_written(config)    the model that is read back from what `to_config_json` writes
 """

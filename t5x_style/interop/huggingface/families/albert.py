@@ -51,7 +51,7 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
   if not masked:
     raise UserError(
       f"{config_json.source} is of an ALBERT without the head for masked tokens ({_TRANSFORM}), "
-      "which is needed here: through it hidden states come back to the width of the table."
+      "which this package needs: it maps hidden states back to the width of the embedding table."
     )
   return bert.encoder_fields(config_json, keys) | {
     # A group of n layers is a cycle of n windows.

@@ -74,12 +74,12 @@ KEYS: dict[str, type[ConfigKeys]] = {"bart": BartKeys}
 def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
   keys = config_json.parse(BartKeys)
   heads, mlp = keys.encoder_attention_heads, keys.encoder_ffn_dim
-  for name, there, here in (
+  for name, of_decoder, of_encoder in (
     ("decoder_attention_heads", keys.decoder_attention_heads, heads),
     ("decoder_ffn_dim", keys.decoder_ffn_dim, mlp),
   ):
-    if there != here:
-      raise config_json.refusal(name, there, [here])
+    if of_decoder != of_encoder:
+      raise config_json.refusal(name, of_decoder, [of_encoder])
   # Files always have this bias; it is zeros unless it was trained.
   bias = BIAS in tensors and (tensors[BIAS] is None or bool(tensors[BIAS].map().any()))
   return {
@@ -165,7 +165,7 @@ def copies(config: TransformerConfig) -> dict[str, str]:
 
 
 def zeros(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-  """Returns the bias of the head if the model here has none."""
+  """Returns the bias of the head, a tensor of zeros, if `config` has no such bias."""
   return {} if config.head_bias else {BIAS: (1, config.vocab_size)}
 
 
@@ -173,11 +173,11 @@ def _layer(stack: str, factor: float) -> Iterator[TensorRule]:
   parts = [("self_attention", "self_attn")]
   if stack == "decoder":
     parts.append(("cross_attention", "encoder_attn"))
-  for here, there in parts:
+  for module, tensor in parts:
     for name in ("query", "key", "value"):
-      yield from dense(f"{here}/{name}", f"{there}.{name[0]}_proj", "(N H) D -> D N H", True)
-    yield from dense(f"{here}/out", f"{there}.out_proj", "D (N H) -> N H D", True)
-    yield from norm(f"{here}_norm", f"{there}_layer_norm", True)
+      yield from dense(f"{module}/{name}", f"{tensor}.{name[0]}_proj", "(N H) D -> D N H", True)
+    yield from dense(f"{module}/out", f"{tensor}.out_proj", "D (N H) -> N H D", True)
+    yield from norm(f"{module}_norm", f"{tensor}_layer_norm", True)
   yield from dense("mlp/wi", "fc1", "F D -> D F", True)
   yield from dense("mlp/wo", "fc2", "D F -> F D", True)
   yield from norm("mlp_norm", "final_layer_norm", True, factor=factor)

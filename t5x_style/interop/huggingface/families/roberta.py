@@ -42,7 +42,7 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
   keys = config_json.parse(RobertaKeys)
   padding, masked = keys.pad_token_id, _TRANSFORM in tensors
   if masked and ACTIVATIONS[keys.hidden_act] != "gelu_exact":
-    # The head's activation is always GELU; models here have one activation for head and layers.
+    # The head's activation is always GELU; this package has one activation for head and layers.
     raise config_json.refusal("hidden_act", keys.hidden_act, ["gelu"])
   if keys.max_position_embeddings <= padding + 1:
     raise config_json.refusal(

@@ -126,7 +126,7 @@ def _head(config_json: ConfigJson, keys: T5Keys, tensors: Mapping[str, Any]) -> 
   if own and scaled:
     raise UserError(
       f"{config_json.source}: {HEAD} is not {EMBEDDING}, and as the file does not say otherwise, "
-      "transformers divides the hidden states by sqrt(d_model) before it; models here do that "
+      "transformers divides the hidden states by sqrt(d_model) before it; this package does that "
       'with a shared table only. If it is a T5 1.1, write "tie_word_embeddings": false there.'
     )
   return not own, scaled
@@ -153,7 +153,7 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     "relative_attention_num_buckets": config.relative_buckets,
     "relative_attention_max_distance": config.relative_max_distance,
     "tie_word_embeddings": config.tie_embeddings,
-    # transformers 5 scales before any head if this says so; models here before tied ones only.
+    # If this is true, transformers 5 scales before every head; this package only before a tied one.
     "scale_decoder_outputs": config.tie_embeddings and config.scale_logits,
     "is_encoder_decoder": True,
   }
@@ -183,11 +183,11 @@ def _layer(config: TransformerConfig, stack: str) -> Iterator[TensorRule]:
   parts = [("self_attention", "SelfAttention")]
   if stack == "decoder":
     parts.append(("cross_attention", "EncDecAttention"))
-  for i, (here, there) in enumerate(parts):
-    yield from norm(f"{here}_norm", f"{i}.layer_norm", False)
+  for i, (module, tensor) in enumerate(parts):
+    yield from norm(f"{module}_norm", f"{i}.layer_norm", False)
     for name, letter in (("query", "q"), ("key", "k"), ("value", "v")):
-      yield from dense(f"{here}/{name}", f"{i}.{there}.{letter}", "(N H) D -> D N H", False)
-    yield from dense(f"{here}/out", f"{i}.{there}.o", "D (N H) -> N H D", False)
+      yield from dense(f"{module}/{name}", f"{i}.{tensor}.{letter}", "(N H) D -> D N H", False)
+    yield from dense(f"{module}/out", f"{i}.{tensor}.o", "D (N H) -> N H D", False)
   mlp = f"{len(parts)}.DenseReluDense"
   yield from norm("mlp_norm", f"{len(parts)}.layer_norm", False)
   gates = ("wi_0", "wi_1") if len(config.mlp_activations) > 1 else ("wi",)
