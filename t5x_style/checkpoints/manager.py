@@ -66,7 +66,7 @@ class Checkpoints:
     )
 
   def latest(self) -> int | None:
-    """The step of the newest complete checkpoint."""
+    """Returns the step of the newest complete checkpoint, None if there is none."""
     return self._manager.latest_step()
 
   def steps(self) -> list[int]:
@@ -132,7 +132,7 @@ class Checkpoints:
 
 
 def restore_params(step_dir: epath.Path, abstract: Any) -> Any:
-  """Reads only the parameters of a step, whose shapes have to be those of `abstract`."""
+  """Reads only the parameters of a step; their shapes must be those of `abstract`."""
   # Only the parameters are read: the optimizer's state may be another optimizer's.
   args = ocp.args.PyTreeRestore(
     {"params": abstract},
@@ -163,7 +163,10 @@ def _only_the_first_failure() -> Iterator[None]:
 
 
 def find_step(path: epath.Path) -> epath.Path | None:
-  """Returns the newest complete step of a MODEL_DIR or checkpoints folder; a step's own path."""
+  """Returns the newest complete step of a MODEL_DIR or checkpoints folder, None if there is none.
+
+  If `path` is a step, returns it.
+  """
   if (path / "state").exists():
     return path
   for folder in [folder for folder in (path / "checkpoints", path) if folder.is_dir()]:

@@ -4,12 +4,13 @@ import contextlib
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from t5x_style.checkpoints.damage import damage_is_named
 from t5x_style.checkpoints.manager import Checkpoints, find_step
 from t5x_style.checkpoints.warm_start import Reader, check_initial, initial_params
-from t5x_style.errors import UserError, first_line, shortened
+from t5x_style.errors import UserError, shortened
 from t5x_style.training import finite_checks
 from t5x_style.training.dataset import BatchIterator
 from t5x_style.training.job import Job
@@ -94,11 +95,16 @@ def _initial_state(prepared: Prepared, readers: Sequence[Reader]) -> TrainState:
 def _restored(
   prepared: Prepared, checkpoints: Checkpoints, iterator: BatchIterator, step: int
 ) -> tuple[TrainState, dict[str, Any]]:
-  """The state and the progress of a step; the iterator is set to its place in the data."""
-  with _damage_is_named(prepared, checkpoints, step):
+  """Returns the state and the progress of a step; sets the iterator to its place in the data."""
+  folder = prepared.model_dir / "checkpoints"
+  older = [other for other in checkpoints.steps() if other != step]
+  then = f"resume from step {older[-1]}" if older else "start from the beginning"
+  label = f"The newest checkpoint, {str(folder / str(step))!r}, cannot be used"
+  advice = f"\nMove that folder away (out of {str(folder)!r}) to {then}."
+  with damage_is_named(label, advice):
     identity = checkpoints.identity(step)
   check_same_run(prepared, identity)
-  with _damage_is_named(prepared, checkpoints, step):
+  with damage_is_named(label, advice):
     restored = checkpoints.restore(step, prepared.abstract)
     iterator.set_state(restored.streams)
     if names := prepared.find_not_finite(restored.state):
@@ -106,18 +112,3 @@ def _restored(
         f"it holds numbers that are not finite, in {finite_checks.listed(names)}."
       )
   return restored.state, restored.progress
-
-
-@contextlib.contextmanager
-def _damage_is_named(prepared: Prepared, checkpoints: Checkpoints, step: int) -> Iterator[None]:
-  """Turns any failure to read a checkpoint into a UserError that names it and says what to do."""
-  try:
-    yield
-  except Exception as error:
-    folder = prepared.model_dir / "checkpoints"
-    older = [other for other in checkpoints.steps() if other != step]
-    then = f"resume from step {older[-1]}" if older else "start from the beginning"
-    raise UserError(
-      f"The newest checkpoint, {str(folder / str(step))!r}, cannot be used: "
-      f"{first_line(error)}\nMove that folder away (out of {str(folder)!r}) to {then}."
-    ) from error

@@ -4,10 +4,9 @@ All of them are first read as {name: array} of this package's model with unrolle
 converted to the layout and the shardings of the new model.
 """
 
-import contextlib
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,14 +15,17 @@ from etils import epath
 
 from t5x_style.checkpoints import manager
 from t5x_style.checkpoints.arrays import LazyArray, check_path, orbax_arrays
-from t5x_style.errors import UserError, first_line, shortened
+from t5x_style.checkpoints.damage import damage_is_named
+from t5x_style.errors import UserError, shortened
 from t5x_style.models import TransformerConfig
+from t5x_style.training.state import named_leaves
 
 Shapes = Mapping[str, tuple[int, ...]]
 # (path, model, names and shapes of its unrolled parameters) -> the stored arrays by name; None if
 # the path holds no checkpoint of the reader's format.
 Reader = Callable[[str, TransformerConfig, Shapes], Mapping[str, LazyArray] | None]
 
+_UNREADABLE = "INITIAL_CHECKPOINT_PATH = {!r} cannot be read"
 # The parameters with a row for each id of the vocabulary, and the axis of the rows.
 _VOCABULARY_AXIS = {"token_embed/embedding": 0, "head/kernel": 1, "head/bias": 0}
 _SCANNED = re.compile(r"(?P<stack>.*/)layers/(?:block_(?P<block>\d+)/)?(?P<rest>.*)")
@@ -49,21 +51,8 @@ def initial_params(
     UserError: there is no complete checkpoint, or its parameters are not those of this model; the
       message names all that differ.
   """
-  with _damage_is_named(path):
+  with damage_is_named(_UNREADABLE.format(path)):
     return _read(path, _open(path, config, abstract, readers), abstract)
-
-
-@contextlib.contextmanager
-def _damage_is_named(path: str) -> Iterator[None]:
-  """Turns any failure to read the checkpoint into a UserError that names it."""
-  try:
-    yield
-  except UserError:
-    raise
-  except Exception as error:
-    raise UserError(
-      f"INITIAL_CHECKPOINT_PATH = {path!r} cannot be read: {first_line(error)}"
-    ) from error
 
 
 def _read(path: str, found: "_Opened | epath.Path", abstract: Any) -> Any:
@@ -76,19 +65,18 @@ def _read(path: str, found: "_Opened | epath.Path", abstract: Any) -> Any:
       "old rows.",
       stacklevel=2,
     )
-  names, leaves, treedef = _flat(abstract)
   arrays = [
     _assemble(name, leaf, [found.stored[part] for part in found.parts[name]])
-    for name, leaf in zip(names, leaves, strict=True)
+    for name, leaf in named_leaves(abstract).items()
   ]
-  return jax.tree.unflatten(treedef, arrays)
+  return jax.tree.unflatten(jax.tree.structure(abstract), arrays)
 
 
 def check_initial(
   path: str, config: TransformerConfig, abstract: Any, readers: Sequence[Reader] = ()
 ) -> None:
   """Raises what `initial_params` would raise about names and shapes; reads no values."""
-  with _damage_is_named(path):
+  with damage_is_named(_UNREADABLE.format(path)):
     _open(path, config, abstract, readers)
 
 
@@ -106,13 +94,12 @@ def _open(
   """Opens a checkpoint and compares names and shapes; if all are equal, returns the step's path."""
   if "://" in path:
     check_path(path)
-  names, leaves, _ = _flat(abstract)
-  shapes = {name: tuple(leaf.shape) for name, leaf in zip(names, leaves, strict=True)}
+  shapes = {name: tuple(leaf.shape) for name, leaf in named_leaves(abstract).items()}
   shared = getattr(config, "share_layers", False)
   parts = unrolled_names(shapes, shared)
   wanted = {
     part: shapes[name] if part == name else shapes[name][1:]
-    for name in names
+    for name in shapes
     for part in parts[name]
   }
   each = (read(path, config, wanted) for read in readers)
@@ -170,13 +157,6 @@ def _unrolled(arrays: Mapping[str, LazyArray], shared: bool) -> dict[str, LazyAr
     else:
       result |= {part: arrays[name].layer(i) for i, part in enumerate(parts)}
   return result
-
-
-def _flat(abstract):
-  """Returns names, leaves and structure of a tree of parameters."""
-  paths, treedef = jax.tree_util.tree_flatten_with_path(abstract)
-  names = [jax.tree_util.keystr(keys, simple=True, separator="/") for keys, _ in paths]
-  return names, [leaf for _, leaf in paths], treedef
 
 
 def _check(path: str, saved: Shapes, wanted: Shapes) -> tuple[int, int] | None:

@@ -274,6 +274,16 @@ class Dataset:
     own = model_ids.from_model(np.asarray(ids), self.vocabulary)
     return token_text.decode_visible(self.vocabulary, own)
 
+  @property
+  def description(self) -> str:
+    """Names the corpus, or the user's own task or mixture, and the objectives."""
+    name = self._source.get("mixture_or_task_name") or self._source["corpus"]["name"]
+    objectives = [
+      task.objective.name if hasattr(task, "objective") else task.name
+      for task, _ in self.pipeline.parts
+    ]
+    return f"{name}, {', '.join(dict.fromkeys(objectives))}"
+
   def identity(self) -> dict[str, Any]:
     """Returns what decides on the batches: a run resumes only if it is the same."""
     return {

@@ -2,7 +2,7 @@
 
 from t5x_style.partitioning.default_mesh import default_mesh_shape
 from t5x_style.partitioning.mesh import MESH_AXES, describe_mesh, make_mesh
-from t5x_style.partitioning.sharding import Partitioner, device_bytes
+from t5x_style.partitioning.sharding import Partitioner, device_bytes, total_bytes
 
 __all__ = [
   "MESH_AXES",
@@ -11,4 +11,5 @@ __all__ = [
   "describe_mesh",
   "device_bytes",
   "make_mesh",
+  "total_bytes",
 ]

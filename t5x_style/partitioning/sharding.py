@@ -223,6 +223,11 @@ class Partitioner:
     return math.prod(self.mesh.shape[axis] for axis in as_tuple(axes))
 
 
+def total_bytes(arrays: Any) -> int:
+  """Returns the bytes of a tree of arrays, which may be abstract, without copies on devices."""
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(arrays))
+
+
 def device_bytes(arrays: Any, shardings: Any = None) -> int:
   """Returns the bytes that one device holds of a tree of arrays, which may be abstract.
 

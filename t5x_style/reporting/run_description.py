@@ -3,14 +3,14 @@
 from typing import Any
 
 import flax.linen as nn
-import jax
 
 from t5x_style.losses import plan_chunks
 from t5x_style.models.kernel_choices import format_choices
 from t5x_style.models.parameter_shapes import boxed_parameters
-from t5x_style.partitioning import describe_mesh, device_bytes
+from t5x_style.partitioning import describe_mesh, device_bytes, total_bytes
 from t5x_style.training.dataset import tokens_per_row
 from t5x_style.training.setup import Prepared
+from t5x_style.training.state import named_leaves
 
 _SIDES = {
   "encoder_decoder": "encoder-decoder",
@@ -27,7 +27,7 @@ def facts(prepared: Prepared) -> dict[str, str]:
   return {
     "model": f"{_SIDES[model.architecture]}, {prepared.num_parameters:,} parameters, "
     f"{layers} layers, width {model.emb_dim}, {model.dtype}",
-    "data": _data(prepared.dataset.identity()),
+    "data": prepared.dataset.description,
     "batch": f"{config.batch_size} x {lengths} tokens"
     + (f" in {config.num_microbatches} microbatches" if config.num_microbatches > 1 else ""),
     "devices": describe_mesh(prepared.partitioner.mesh)
@@ -42,23 +42,20 @@ def model_info(prepared: Prepared) -> str:
   """Returns a table of the parameters, their shapes and shardings, and the size of the state."""
   boxed_names = _logical_names(prepared)
   lines = [f"{'parameter':<52} {'shape':<22} {'logical axes':<34} partition"]
-  leaves = jax.tree_util.tree_flatten_with_path(prepared.abstract.params)[0]
-  for path, leaf in leaves:
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
+  for name, leaf in named_leaves(prepared.abstract.params).items():
     shape = " x ".join(map(str, leaf.shape))
     lines.append(
       f"{name:<52} {shape:<22} {', '.join(boxed_names[name]):<34} {_spec(leaf.sharding)}"
     )
-  parameters = _bytes(prepared.abstract.params, prepared)
-  optimizer = _bytes(prepared.abstract.opt_state, prepared)
+  parameters, optimizer = prepared.abstract.params, prepared.abstract.opt_state
   lines += [""]
   for name, choice in prepared.attention.items():
     lines.append(f"{name:<52} {choice.name:<22} {choice.reason}")
   lines += [
     "",
     f"parameters            {prepared.num_parameters:>16,}",
-    f"parameters, bytes     {parameters[0]:>16,}  ({parameters[1]:,} a device)",
-    f"optimizer, bytes      {optimizer[0]:>16,}  ({optimizer[1]:,} a device)",
+    f"parameters, bytes     {_bytes(parameters)}",
+    f"optimizer, bytes      {_bytes(optimizer)}",
     f"FLOPs of a step       {prepared.step_flops:>16.4g}  (3 x forward matrix products)",
     f"head and loss         {_chunks(prepared)} a device",
   ]
@@ -85,23 +82,10 @@ def _lengths(prepared: Prepared) -> str:
   return " + ".join(map(str, tokens_per_row(prepared.dataset.feature_shapes).values()))
 
 
-def _data(identity: dict[str, Any]) -> str:
-  if "synthetic" in identity:
-    return "random tokens"
-  name = identity.get("mixture_or_task_name") or identity["corpus"]["name"]
-  objectives = [part.get("objective", part["name"]) for part in identity.get("components", [])]
-  return f"{name}, {', '.join(dict.fromkeys(objectives))}"
-
-
 def _logical_names(prepared: Prepared) -> dict[str, tuple[str, ...]]:
   boxed = boxed_parameters(prepared.loss.model.config)
-  leaves = jax.tree_util.tree_flatten_with_path(
-    boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned)
-  )[0]
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(map(str, box.names))
-    for path, box in leaves
-  }
+  boxes = named_leaves(boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned))
+  return {name: tuple(map(str, box.names)) for name, box in boxes.items()}
 
 
 def _spec(sharding) -> str:
@@ -109,9 +93,8 @@ def _spec(sharding) -> str:
   return " x ".join(axes) if any(x != "-" for x in axes) else "replicated"
 
 
-def _bytes(tree, prepared: Prepared) -> tuple[int, int]:
-  """Returns the bytes of all arrays, and of the shards on one device."""
-  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree)), device_bytes(tree)
+def _bytes(arrays: Any) -> str:
+  return f"{total_bytes(arrays):>16,}  ({device_bytes(arrays):,} a device)"
 
 
 def _chunks(prepared: Prepared) -> str:

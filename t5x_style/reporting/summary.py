@@ -7,6 +7,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from t5x_style.inference.samples import sample
+from t5x_style.partitioning import total_bytes
 from t5x_style.reporting.terminal import Terminal, duration, speed
 from t5x_style.training.job import Job
 from t5x_style.training.loop import Result
@@ -43,7 +44,7 @@ def _title(job: Job, result: Result) -> str:
 
 
 def _facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
-  """How fast the run was, where its files are, how to resume it."""
+  """Returns how fast the run was, where its files are, and how to resume it."""
   config, step = job.prepared.config, int(result.state.step)
   facts = {}
   if "tokens_per_second" in result.train:
@@ -63,14 +64,14 @@ def _facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
 
 
 def _sample(job: Job, params: Any) -> dict[str, str]:
-  """Text of the trained model on a held-out example; only the first process writes it.
+  """Returns text that the trained model writes on a held-out example, in the first process.
 
-  Empty if the model spans several processes and is too large to be gathered in one.
+  Returns {} if the model spans several processes and is too large to be gathered in one.
   """
   if jax.process_count() == 1:
     with job.prepared.partitioner.context():
       return _sample_or_reason(job, params)
-  if sum(x.nbytes for x in jax.tree.leaves(params)) > _GATHERED_BYTES:
+  if total_bytes(params) > _GATHERED_BYTES:
     return {}
   params = multihost_utils.process_allgather(params, tiled=True)
   written = {}
@@ -82,7 +83,7 @@ def _sample(job: Job, params: Any) -> dict[str, str]:
 
 
 def _sample_or_reason(job: Job, params: Any) -> dict[str, str]:
-  """A sample, or why there is none: the run is trained and saved, so an error must not end it."""
+  """Returns a sample, or why there is none: an error must not end a run that is complete."""
   prepared = job.prepared
   model, dataset = prepared.loss.model, prepared.dataset
   try:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from t5x_style.training.metrics import SHOWN
+
 Values = Mapping[str, float]
 
 _QUIET_SECONDS = 10.0  # Without a bar there is at most one line in this time,
@@ -161,13 +163,11 @@ class Terminal:
 
 def describe(values: Values) -> str:
   """Returns the main values of a record in one line."""
-  parts = [f"loss {values['loss']:.3f}"] if "loss" in values else []
-  if "bits_per_byte" in values:
-    parts.append(f"{values['bits_per_byte']:.3f} bits/byte")
-  if "accuracy" in values:
-    parts.append(f"accuracy {values['accuracy']:.1%}")
-  if "pair_accuracy" in values:
-    parts.append(f"pairs {values['pair_accuracy']:.1%}")
+  parts = [
+    shown.phrase.format(f"{values[name]:{shown.spec}}")
+    for name, shown in SHOWN.items()
+    if name in values
+  ]
   parts += [f"{name[5:]} {x:.3f}" for name, x in values.items() if name.startswith("loss/")]
   return "  ".join([*parts, *([speed(values)] if "tokens_per_second" in values else [])])
 
@@ -189,19 +189,11 @@ def loss_table(train: Values, validation: Values, baseline: float) -> list[str]:
     "validation": dict(validation),
     "training": dict(train),
   }
-  columns = {
-    "loss": ("nats/token", ".3f"),
-    "bits_per_byte": ("bits/byte", ".3f"),
-    "accuracy": ("accuracy", ".1%"),
-    "pair_accuracy": ("pairs right", ".1%"),
-  }
-  used = {
-    name: column for name, column in columns.items() if any(name in row for row in rows.values())
-  }
-  lines = [" " * 16 + "".join(f"{title:>13}" for title, _ in used.values())]
+  used = {name: x for name, x in SHOWN.items() if any(name in row for row in rows.values())}
+  lines = [" " * 16 + "".join(f"{shown.title:>13}" for shown in used.values())]
   for label, row in rows.items():
     if row:
-      cells = [f"{row[name]:{form}}" if name in row else "" for name, (_, form) in used.items()]
+      cells = [f"{row[name]:{x.spec}}" if name in row else "" for name, x in used.items()]
       lines.append(f"{label:<16}" + "".join(f"{cell:>13}" for cell in cells).rstrip())
   return lines
 

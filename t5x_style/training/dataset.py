@@ -36,6 +36,11 @@ class Dataset(Protocol):
   token_bytes: np.ndarray | None  # [V] UTF-8 bytes of each id; None: no bits per byte
   component_names: tuple[str, ...]  # of the ids in *_component_ids, for a mixture
 
+  @property
+  def description(self) -> str:
+    """Names the data and the objectives, for the header of a run."""
+    ...
+
   def train(self) -> BatchIterator: ...
 
   def evaluation(self, max_batches: int) -> Iterable[Batch]:
@@ -58,7 +63,7 @@ class LoadDataset(Protocol):
 
 
 def tokens_per_row(features: FeatureShapes) -> dict[str, int]:
-  """{"encoder_length": ..., "decoder_length": ...}: tokens in a row of each side of the model."""
+  """Returns the tokens in a row: {"encoder_length": ..., "decoder_length": ...} of those it has."""
   return {
     f"{side}_length": features[f"{side}_input_tokens"].shape[1]
     for side in ("encoder", "decoder")
@@ -67,7 +72,7 @@ def tokens_per_row(features: FeatureShapes) -> dict[str, int]:
 
 
 def microbatch_shapes(features: FeatureShapes, count: int) -> dict[str, jax.ShapeDtypeStruct]:
-  """The features of one of `count` equal parts of the batch, without shardings."""
+  """Returns the shapes of one of `count` equal parts of the batch, without shardings."""
   return {
     name: jax.ShapeDtypeStruct((x.shape[0] // count, *x.shape[1:]), x.dtype)
     for name, x in features.items()

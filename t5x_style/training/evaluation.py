@@ -1,5 +1,6 @@
 """The loss on held-out batches: summed over all of them, then divided once."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from t5x_style.training.dataset import Batch
-from t5x_style.training.loss import LossOptions, TrainingLoss
+from t5x_style.training.loss import LossOptions
 from t5x_style.training.metrics import Sums, add, means
 from t5x_style.training.setup import Prepared
 from t5x_style.training.step import sum_over_microbatches
@@ -39,13 +40,7 @@ def compile_evaluation(prepared: Prepared) -> jax.stages.Compiled:
   A batch is divided into as many microbatches as in training. No gradient keeps the activations, so
   evaluation fits in memory where the training step fits.
   """
-  loss = TrainingLoss(
-    prepared.loss.model,
-    LossOptions(),
-    prepared.loss.max_targets,
-    prepared.loss.token_bytes,
-    prepared.loss.num_components,
-  )
+  loss = dataclasses.replace(prepared.loss, options=LossOptions())
 
   def sums(_, batch, params):
     return loss(params, batch, loss.scales(batch))[1]

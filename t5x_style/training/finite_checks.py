@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from t5x_style.training.state import named_leaves
+
 _NAMED = 3  # arrays in a message
 _ADVICE = (
   "Lower the learning rate, clip the gradients (CLIP_GRADIENT_NORM = 1.0) or add Z_LOSS = 1e-4."
@@ -48,11 +50,8 @@ def make_find_not_finite(abstract: Any) -> Callable[[Any], list[str]]:
   Args:
     abstract: the tree's shapes, dtypes and shardings. Integers are always finite.
   """
-  names = [
-    jax.tree_util.keystr(path, simple=True, separator="/")
-    for path, x in jax.tree_util.tree_leaves_with_path(abstract)
-    if jnp.issubdtype(x.dtype, jnp.inexact)
-  ]
+  named = named_leaves(abstract)
+  names = [name for name, x in named.items() if jnp.issubdtype(x.dtype, jnp.inexact)]
 
   def finite(leaves):
     return jnp.stack([jnp.isfinite(jnp.square(x.astype(jnp.float32)).sum()) for x in leaves])

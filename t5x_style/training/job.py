@@ -16,7 +16,7 @@ class Checkpoints(AbstractContextManager, Protocol):
   """Where a run is saved. Leaving the context waits until everything saved so far is complete."""
 
   def latest(self) -> int | None:
-    """The step of the newest complete checkpoint."""
+    """Returns the step of the newest complete checkpoint, None if there is none."""
     ...
 
   def save(

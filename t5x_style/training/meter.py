@@ -76,7 +76,7 @@ class Meter:
     """The context in which the loop waits for a batch; data_wait is its share of the period.
 
     The device is idle for at most that share: except for the first batch, and the first one after a
-    pause, it computes the step before in the meantime.
+    pause, it is still computing the previous step.
     """
     start = time.perf_counter()
     yield

@@ -10,8 +10,25 @@ import numpy as np
 Array = jax.Array | np.ndarray
 
 
+class MetricFormat(NamedTuple):
+  """How people read a metric."""
+
+  spec: str  # format of the number
+  phrase: str  # of a line; {} is the number
+  title: str  # of a table's column
+
+
+# The metrics of `means` that are shown, in this order; metrics.jsonl has all of them.
+SHOWN = {
+  "loss": MetricFormat(".3f", "loss {}", "nats/token"),
+  "bits_per_byte": MetricFormat(".3f", "{} bits/byte", "bits/byte"),
+  "accuracy": MetricFormat(".1%", "accuracy {}", "accuracy"),
+  "pair_accuracy": MetricFormat(".1%", "pairs {}", "pairs right"),
+}
+
+
 class Sums(NamedTuple):
-  """Sums over a batch; None where the data has no such thing.
+  """Sums over a batch; None if not defined for this data.
 
   They add up over microbatches and steps, and do not depend on the normalizing factor.
   """
@@ -49,7 +66,7 @@ def add(totals: Sums | None, sums: Sums) -> Sums:
 
 
 def means(totals: Sums, component_names: Sequence[str] = ()) -> dict[str, float]:
-  """Returns what is reported of sums.
+  """Returns the metrics that are reported, by name.
 
   Returns:
     loss: nats per target token that carries loss; accuracy: the share predicted right;

@@ -30,13 +30,13 @@ def adafactor(
   multiply_by_parameter_scale: bool = True,
   min_dim_size_to_factor: PositiveInt = 128,
 ) -> optax.GradientTransformation:
-  """Adafactor (Shazeer & Stern 2018) with T5's settings.
+  """Returns Adafactor (Shazeer & Stern 2018) with T5's settings.
 
-  Every layer of a scanned stack is treated as the matrix it is, [D, N, H] as [D, N * H], so that
-  factoring, clipping and parameter scale are those of T5's own two-dimensional kernels.
+  Every kernel is treated as one matrix per layer, also in a scanned stack: [D, N, H] as [D, N * H].
+  So factoring, clipping and parameter scale are those of T5's own two-dimensional kernels.
 
-  As in the other optimizers here, a step subtracts learning_rate * weight_decay of a kernel. (What
-  optax.adafactor calls weight_decay_rate is not multiplied by the learning rate.)
+  As with the other optimizers, a step subtracts learning_rate * weight_decay * kernel. (optax's own
+  weight_decay_rate of Adafactor is not multiplied by the learning rate.)
   """
 
   def decay(count):
@@ -63,7 +63,10 @@ def adamw(
   weight_decay: NonNegativeFloat = 0.1,
   mu_dtype: DType | None = None,
 ) -> optax.GradientTransformation:
-  """AdamW (Loshchilov & Hutter 2017); mu_dtype="bfloat16" halves the first moment's memory."""
+  """Returns AdamW (Loshchilov & Hutter 2017).
+
+  mu_dtype="bfloat16" halves the memory of the first moment.
+  """
   return optax.adamw(
     learning_rate, b1, b2, eps, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=decayed
   )
@@ -76,7 +79,10 @@ def lion(
   weight_decay: NonNegativeFloat = 1.0,
   mu_dtype: DType | None = None,
 ) -> optax.GradientTransformation:
-  """Lion (Chen 2023): a rate 3 to 10 times smaller than AdamW's, and 3 to 10 times the decay."""
+  """Returns Lion (Chen 2023).
+
+  Its rate should be 3 to 10 times smaller than AdamW's, and its weight decay 3 to 10 times larger.
+  """
   return optax.lion(
     learning_rate, b1, b2, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=decayed
   )
@@ -89,7 +95,7 @@ def muon(
   adam_b1: FractionBelowOne = 0.9,
   adam_b2: FractionBelowOne = 0.95,
 ) -> optax.GradientTransformation:
-  """Muon (Jordan 2024) for the kernels of the blocks; Adam, undecayed, for the rest.
+  """Returns Muon (Jordan 2024) for the kernels of the blocks, Adam without decay for the rest.
 
   Updates are scaled to AdamW's size (Liu 2025, section 2.2), so that one rate serves both.
   """

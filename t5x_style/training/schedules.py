@@ -27,7 +27,7 @@ def _check(warmup_steps: int, total_steps: int | None = None) -> None:
 
 
 def rsqrt(base: NonNegativeFloat = 1.0, warmup_steps: NonNegativeInt = 10_000) -> Schedule:
-  """T5's base / sqrt(max(step, warmup_steps)): constant, then falling (Raffel 2019, 3.1.2)."""
+  """Returns T5's base / sqrt(max(step, warmup_steps)) (Raffel 2019, section 3.1.2)."""
   _check(warmup_steps)
 
   def schedule(step):
@@ -42,7 +42,7 @@ def linear(
   warmup_steps: NonNegativeInt = 0,
   final_fraction: Fraction = 0.0,
 ) -> Schedule:
-  """Linear to `peak` over warmup_steps, then linear to final_fraction * peak at total_steps."""
+  """Returns a linear warm-up to `peak`, then a linear decay to final_fraction * peak at the end."""
   _check(warmup_steps, total_steps)
   return optax.join_schedules(
     [
@@ -59,7 +59,7 @@ def cosine(
   warmup_steps: NonNegativeInt = 0,
   final_fraction: Fraction = 0.1,
 ) -> Schedule:
-  """Linear warm-up, then half a cosine to final_fraction * peak (Loshchilov & Hutter 2016)."""
+  """Returns a warm-up, then half a cosine to final_fraction * peak (Loshchilov & Hutter 2016)."""
   _check(warmup_steps, total_steps)
   return optax.join_schedules(
     [
@@ -77,8 +77,11 @@ def wsd(
   decay_fraction: Fraction = 0.2,
   final_fraction: Fraction = 0.0,
 ) -> Schedule:
-  """Warm-up, stable, decay (Hu 2024, section 4.1): constant until the last decay_fraction, then
-  linear to final_fraction * peak."""
+  """Returns the schedule warm-up, stable, decay (Hu 2024, section 4.1).
+
+  The rate is constant until the last decay_fraction of the run, then falls linearly to
+  final_fraction * peak.
+  """
   decay_steps = max(round(total_steps * decay_fraction), 1)
   _check(warmup_steps, total_steps)
   return optax.join_schedules(
@@ -92,7 +95,7 @@ def wsd(
 
 
 def constant(peak: NonNegativeFloat, warmup_steps: NonNegativeInt = 0) -> Schedule:
-  """Linear warm-up, then `peak` to the end."""
+  """Returns a linear warm-up, then `peak` to the end."""
   _check(warmup_steps)
   return optax.join_schedules(
     [optax.linear_schedule(0.0, peak, warmup_steps), optax.constant_schedule(peak)], [warmup_steps]

@@ -102,8 +102,8 @@ def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
   """Builds and checks every part of a run; finds all mistakes in a configuration.
 
   Args:
-    devices: what the mesh is made of; JAX's own if None. Those of a topology that this machine
-      does not have serve to compile for it.
+    devices: of the mesh; JAX's own if None. With those of a topology that this machine does not
+      have, the run can only be compiled.
 
   Raises:
     UserError: parts do not fit together; the message names the setting to change.
@@ -144,7 +144,7 @@ def _partition(
   optimizer: optax.GradientTransformation,
   devices: Sequence[jax.Device] | None,
 ) -> tuple[Partitioner, str]:
-  """The partitioner, and why its mesh was chosen where the configuration leaves it open."""
+  """Returns the partitioner, and why its mesh was chosen if the configuration sets none."""
   devices = jax.devices() if devices is None else list(devices)
   shape, reason = config.mesh_shape, ""
   if shape is None and len(devices) > 1:
@@ -154,7 +154,7 @@ def _partition(
 
 
 def _open_dataset(config: TrainConfig, partitioner: Partitioner) -> Dataset:
-  """The dataset of this process' rows; its vocabulary and features fit the model."""
+  """Opens the dataset of this process' rows; checks that its vocabulary and features fit."""
   index, count = partitioner.data_share()
   dataset = config.dataset(
     architecture=config.model.architecture,

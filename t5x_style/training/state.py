@@ -11,7 +11,7 @@ import optax
 
 from t5x_style.models import Transformer, TransformerConfig
 from t5x_style.models.parameter_shapes import abstract_parameters, boxed_parameters
-from t5x_style.partitioning import Partitioner
+from t5x_style.partitioning import Partitioner, total_bytes
 from t5x_style.training.dataset import FeatureShapes
 
 
@@ -31,11 +31,17 @@ class StatePlan(NamedTuple):
   abstract: TrainState  # shapes, dtypes and shardings
 
 
+def named_leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+  """Returns the leaves of a tree by their path, such as "decoder/final_norm/scale"."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
+  return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
 def state_bytes(config: TransformerConfig, optimizer: optax.GradientTransformation) -> int:
   """Returns the bytes of parameters, gradients and optimizer state on all devices together."""
   params = abstract_parameters(config)
   opt_state = jax.eval_shape(optimizer.init, params)
-  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((params, params, opt_state)))
+  return total_bytes((params, params, opt_state))
 
 
 def plan_state(

@@ -52,7 +52,7 @@ def make_train_step(
 
 
 def compile_step(prepared: Prepared) -> jax.stages.Compiled:
-  """The training step, compiled before its first batch; it reuses the memory of the old state."""
+  """Compiles the training step for the shapes of a run; it reuses the memory of the old state."""
   config = prepared.config
   step = make_train_step(
     prepared.loss, prepared.optimizer, config.schedule, config.num_microbatches
@@ -71,7 +71,7 @@ def sum_over_microbatches(
 ) -> Any:
   """Returns the sum of function(number, part) over `count` equal parts of the rows, one by one.
 
-  Rows are dealt out like cards, so that every device keeps the rows it already holds.
+  Row i goes to part i % count, so that every device keeps the rows it already holds.
   """
 
   def one(total, numbered):

@@ -80,6 +80,10 @@ class SyntheticDataset:
   def decode(self, ids: Any) -> str:
     return " ".join(map(str, ids))
 
+  @property
+  def description(self) -> str:
+    return "random tokens"
+
   def identity(self) -> dict[str, Any]:
     shapes = {name: list(x.shape) for name, x in self.feature_shapes.items()}
     return {"synthetic": shapes, "vocab_size": self.vocab_size, "seed": self._seed}

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from t5x_style.partitioning import Partitioner, device_bytes, make_mesh
+from t5x_style.partitioning import Partitioner, device_bytes, make_mesh, total_bytes
 from tests.partitioning.fake_devices import Device, groups
 
 
@@ -131,3 +131,4 @@ def test_bytes_on_a_device():
     jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=partitioner.replicated()) for x in arrays
   ]
   assert device_bytes(placed) == 2 * (64 * 128 + 64)
+  assert total_bytes(placed) == 2 * (64 * 128 + 64)

@@ -91,7 +91,7 @@ class Job:
         )
 
   def wait(self, timeout=500):
-    """Exit codes."""
+    """Returns the exit codes of the processes; kills those that are left."""
     deadline = time.monotonic() + timeout
     try:
       return [p.wait(max(1, deadline - time.monotonic())) for p in self.processes]
@@ -132,18 +132,18 @@ def saved(folder):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def uninterrupted(tmp_path_factory):
   """The run that all others are compared with: one process, one device, no interruption."""
-  folder = tmp_path_factory.mktemp("alone")
+  folder = tmp_path_factory.mktemp("uninterrupted")
   (output,) = finish(folder)
   return folder, output
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_one_resumes(tmp_path, alone):
-  """Also: all save, one writes the logs, and the held-out tokens of both are counted."""
+def test_two_processes_train_as_one_and_one_resumes(tmp_path, uninterrupted):
+  """All save, only one writes the logs, and the held-out tokens of both are counted."""
   first, second = finish(tmp_path, "--gin.TRAIN_STEPS=4", processes=2)
-  whole = losses(alone[0])
+  whole = losses(uninterrupted[0])
   assert whole["train", 4] != whole["train", 1]
   got = losses(tmp_path)
   del got["validation", 4]  # Only this run ended there.
@@ -152,7 +152,7 @@ def test_two_processes_train_as_one_and_one_resumes(tmp_path, alone):
   assert "data=2 on 2 cpu devices in 2 processes" in first and "filled in" not in second
   assert "Trained 4 steps." in first
   assert "Trained" not in second and "error" not in second
-  baseline = [line for line in alone[1].splitlines() if "how frequent tokens are" in line]
+  baseline = [line for line in uninterrupted[1].splitlines() if "how frequent tokens are" in line]
   assert baseline and baseline[0] in first
   assert len(list((tmp_path / "model/tensorboard/train").iterdir())) == 1
 
@@ -163,8 +163,8 @@ def test_two_processes_train_as_one_and_one_resumes(tmp_path, alone):
 
 
 @pytest.mark.slow
-def test_a_run_moves_from_mesh_to_mesh(tmp_path, alone):
-  """Eight devices, four processes, two devices, two processes of two devices, one device."""
+def test_a_run_moves_from_mesh_to_mesh(tmp_path, uninterrupted):
+  """Each step is trained on another number of devices, processes and mesh axes."""
   for steps, processes, devices, mesh in (
     (1, 1, 8, {"fsdp": 8}),
     (2, 4, 1, {"data": 2, "fsdp": 2}),
@@ -176,15 +176,15 @@ def test_a_run_moves_from_mesh_to_mesh(tmp_path, alone):
     arguments = (f"--gin.TRAIN_STEPS={steps}", f"--gin.MESH_SHAPE={mesh}", "--gin.SAVE_PERIOD=1")
     text = finish(tmp_path, *arguments, processes=processes, devices=devices)[0]
     assert steps == 1 or f"Resuming from step {steps - 1}." in text
-  whole, got = losses(alone[0]), losses(tmp_path)
+  whole, got = losses(uninterrupted[0]), losses(tmp_path)
   for step in whole:
     assert got[step] == pytest.approx(whole[step], rel=1e-5), step
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 3])
-def test_a_killed_process_ends_the_others_and_the_job_resumes(tmp_path, alone, killed):
-  """Process 0 also coordinates the others: they learn of its end in another way."""
+def test_a_killed_process_ends_the_others_and_the_job_resumes(tmp_path, uninterrupted, killed):
+  """Process 0 also coordinates the others, so they notice its end in another way."""
   job = Job(tmp_path, "--gin.TRAIN_STEPS=1000000", processes=4)
   until(lambda: len(saved(tmp_path)) > 1 or ended(job))
   job.processes[killed].send_signal(signal.SIGKILL)
@@ -200,7 +200,7 @@ def test_a_killed_process_ends_the_others_and_the_job_resumes(tmp_path, alone, k
 
   steps = saved(tmp_path)[-1] + 2
   finish(tmp_path, f"--gin.TRAIN_STEPS={steps}", processes=4)
-  whole, got = losses(alone[0]), losses(tmp_path)
+  whole, got = losses(uninterrupted[0]), losses(tmp_path)
   assert got["train", 2] == pytest.approx(whole["train", 2], rel=1e-5)
   assert {step for split, step in got if split == "train"} == set(range(1, steps + 1))
 
@@ -209,7 +209,7 @@ def test_a_killed_process_ends_the_others_and_the_job_resumes(tmp_path, alone, k
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, number):
   job = Job(tmp_path, "--gin.TRAIN_STEPS=1000000", "--gin.SAVE_PERIOD=1000000", processes=2)
-  # Process 0 writes this after a step that all have taken: all listen to signals by then.
+  # Process 0 writes this after a step that all have taken: all handle signals by then.
   log = tmp_path / "model/metrics.jsonl"
   until(lambda: '"train"' in (log.read_text() if log.exists() else "") or ended(job))
   job.processes[1].send_signal(number)
@@ -221,12 +221,12 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, number)
 
 
 @pytest.mark.slow
-def test_slurm_introduces_the_processes_to_each_other(tmp_path):
-  """What srun sets, as far as a machine without SLURM can: JAX finds its peers in it."""
+def test_processes_of_slurm_find_each_other(tmp_path):
+  """JAX finds the other processes in the variables that srun sets; SLURM is not needed."""
 
   def slurm(index, port):
     return {
-      "SLURM_JOB_ID": str(port),  # JAX makes a port of it.
+      "SLURM_JOB_ID": str(port),  # JAX computes a port from it.
       "SLURM_STEP_NODELIST": "localhost",
       "SLURM_NTASKS": "2",
       "SLURM_PROCID": str(index),
