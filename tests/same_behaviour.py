@@ -8,6 +8,8 @@ A record holds losses and a hash of every parameter and optimizer array of seven
 the preview of every objective, and the help text of every command. Losses, arrays and previews
 have to be equal to the bit; differences between help texts are only printed. With --resume, runs
 also resume from step 10 of the earlier record, which shows that its checkpoints can be restored.
+The memory of the runs of gin_configs/pods/ is not recorded: tests/launch/test_pods.py compares it
+with tests/launch/hbm_per_chip.json.
 
 Run it from the root of the working tree that is recorded. Make both records on the same machine
 with the same packages; a record takes about five minutes on two cores.

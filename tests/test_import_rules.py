@@ -1,8 +1,7 @@
-"""The rules about imports, folders, files and words. Each test lists every offender of its rule."""
+"""The rules about imports, folders and files. Each test lists every offender of its rule."""
 
 import ast
 import functools
-import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +21,7 @@ LAYERS = (
 )
 LAYER = {room: depth for depth, layer in enumerate(LAYERS) for room in layer}
 CORE = tuple(room for layer in LAYERS[1:] for room in layer)  # runs without the packages of data
-ROOMS = (*LAYER, "data")  # data stands aside: it imports no other room, and only launch imports it
+ROOMS = (*LAYER, "data")  # data is separate: it imports no other room, and only launch imports it
 # Files that every room may import.
 SHARED = (
   "architectures",
@@ -32,6 +31,37 @@ SHARED = (
   "shipped_vocabulary",
   "soft_cap",
   "span_lengths",
+)
+# The same inside a room, for folders and for files that have a layer of their own. A module belongs
+# to the longest name that it begins with.
+LAYERS_INSIDE = (
+  (
+    ("launch",),
+    ("launch.benchmarks", "launch.conversion"),
+    ("launch.configuration",),
+    ("launch.process",),
+  ),
+  (
+    ("interop",),
+    ("interop.huggingface", "interop.t5x"),
+    ("interop.huggingface.families",),
+    tuple(
+      f"interop.huggingface.{file}"
+      for file in ("config_json", "config_keys", "rotary_keys", "safetensors_files", "tensor_rules")
+    ),
+  ),
+  (("models",), ("models.attention_kernels",), ("models.config", "models.fp8", "models.ops")),
+  (
+    ("data.preview",),
+    ("data",),
+    ("data.corpora", "data.objectives"),
+    ("data.corpora.reading",),
+    ("data.tokenizers",),
+    tuple(
+      f"data.{file}"
+      for file in ("converters", "map_options", "noise", "python_calls", "skip_counts", "windows")
+    ),
+  ),
 )
 DATA_AND_GIN = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "seqio", "gin", "clu"}
 TERMINAL_AND_FLAGS = {"rich", "tensorboardX", "absl"}
@@ -99,6 +129,36 @@ def circles(edges: Mapping[str, set[str]]) -> list[list[str]]:
   return sorted(sorted(group) for group in groups)
 
 
+def folder_of(module: str, packages: Iterable[str]) -> str:
+  return module if module in packages else module.rpartition(".")[0]
+
+
+def folder_graph(edges: Mapping[str, set[str]], packages: Iterable[str]) -> dict[str, set[str]]:
+  """{folder: those that its files import from}, without those that contain it or are inside it."""
+  folders: dict[str, set[str]] = {folder_of(module, packages): set() for module in edges}
+  for module, targets in edges.items():
+    for target in targets:
+      a, b = folder_of(module, packages), folder_of(target, packages)
+      if not f"{a}.".startswith(f"{b}.") and not f"{b}.".startswith(f"{a}."):
+        folders[a].add(b)
+  return folders
+
+
+def part_of(module: str, layers: Iterable[Iterable[str]]) -> tuple[int, str] | None:
+  """(layer, folder) of the part of a room that a module belongs to; None for other rooms."""
+  module = module.removeprefix("t5x_style.")
+  found = [
+    (len(name), depth, name)
+    for depth, layer in enumerate(layers)
+    for name in layer
+    if f"{module}.".startswith(f"{name}.")
+  ]
+  if not found:
+    return None
+  _, depth, name = max(found)
+  return depth, name if (ROOT / "t5x_style" / name.replace(".", "/")).is_dir() else ""
+
+
 def listed(offenders: Iterable[object]) -> str:
   return "\n" + "\n".join(sorted(map(str, offenders)))
 
@@ -110,6 +170,31 @@ def test_no_files_import_each_other():
 def test_a_circle_is_found_wherever_it_closes():
   edges = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"e_2"}, "e_2": {"a", "e"}}
   assert circles(edges) == [["b", "c"], ["e", "e_2"]]
+
+
+def test_no_folders_import_each_other():
+  """A folder and those inside it may: LAYERS_INSIDE says which of their files are below others."""
+  packages = {name for name, path in modules().items() if path.name == "__init__.py"}
+  assert circles(folder_graph(graph(), packages)) == []
+
+
+def test_a_circle_of_folders_is_found_without_one_of_files():
+  packages = {"a", "b", "c", "a.inside"}
+  edges = {"a.x": {"b.x"}, "a.y": {"a.inside.z"}, "a.inside.z": {"a.x", "c"}, "b.x": {"c.x"}}
+  edges |= {"b.y": {"a.y"}, "c": set(), "c.x": {"c"}}
+  assert circles(edges) == []
+  assert circles(folder_graph(edges, packages)) == [["a", "b"]]
+
+
+def test_imports_inside_a_room_point_one_way():
+  wrong = []
+  for layers in LAYERS_INSIDE:
+    for module, targets in graph().items():
+      for target in targets:
+        here, there = part_of(module, layers), part_of(target, layers)
+        if here and there and here != there and here[0] >= there[0]:
+          wrong.append(f"{module} -> {target}")
+  assert not wrong, listed(wrong)
 
 
 def test_imports_point_one_way():
@@ -129,29 +214,15 @@ def test_imports_point_one_way():
   assert not wrong, listed(wrong)
 
 
-# Files of t5x_style/data/ itself that each of its folders imports; the other files are above them.
-BELOW_DATA = {
-  "tokenizers": set(),
-  "corpora": {"map_options", "python_calls"},
-  "objectives": {"converters", "noise", "skip_counts", "windows", "tokenizers"},
-}
-
-
-def test_folders_of_data_import_one_way():
-  """preview, notebook -> loader -> pipeline, tasks -> objectives -> tokenizers; corpora aside."""
-  wrong = []
-  for module, targets in graph().items():
-    for folder, allowed in BELOW_DATA.items():
-      if module.startswith(f"t5x_style.data.{folder}."):
-        inner = [x.split(".")[2] for x in targets if x.startswith("t5x_style.data.")]
-        wrong += [f"{module} -> {x}" for x in inner if x not in {folder, *allowed}]
-  assert not wrong, listed(wrong)
-
-
 def test_every_folder_is_a_room():
   """A new room needs its place in the layers above."""
-  found = {path.parent.name for path in (ROOT / "t5x_style").glob("*/*.py")}
-  assert found | {"launch"} == set(ROOMS)
+  packages = (name for name, path in modules().items() if path.name == "__init__.py")
+  folders = {name.removeprefix("t5x_style.") for name in packages} - {"t5x_style"}
+  assert {name for name in folders if "." not in name} == set(ROOMS)
+  parts = {name for layers in LAYERS_INSIDE for layer in layers for name in layer}
+  assert {name for name in folders if "." in name} <= parts
+  known = {name.removeprefix("t5x_style.") for name in modules()}
+  assert parts <= known
 
 
 def test_the_core_names_no_tensorflow_seqio_or_gin():
@@ -250,63 +321,4 @@ def test_mistakes_of_a_person_are_user_errors():
     if room_of(module) in (*CORE, "data") and not module.startswith(FAULTS)
     if plain & set(raised(path))
   ]
-  assert not wrong, listed(wrong)
-
-
-# Tests of a whole subject, which no single file computes.
-SUBJECTS = {
-  "interop/huggingface/test_pipelines.py",
-  "interop/huggingface/test_shipped_models.py",
-  "interop/huggingface/test_training_step.py",
-  "launch/configuration/test_every_setting.py",
-  "launch/configuration/test_setting_errors.py",
-  "launch/test_data_files.py",
-  "launch/test_pods.py",
-  "models/attention_kernels/test_for_tpus.py",
-  "models/attention_kernels/test_in_models.py",
-  "models/attention_kernels/test_soft_cap.py",
-  "models/test_parameter_counts.py",
-  "partitioning/test_equivalence.py",
-  "training/test_distributed.py",
-}
-
-
-def test_tests_are_where_the_file_they_test_is():
-  """tests/models/test_stack.py or tests/models/test_stack_sharing.py tests models/stack.py."""
-  wrong = [place for place in SUBJECTS if not (ROOT / "tests" / place).exists()]
-  for path in sorted((ROOT / "tests").glob("*/**/test_*.py")):
-    place = path.relative_to(ROOT / "tests")
-    if place.as_posix() in SUBJECTS:
-      continue
-    folder = (ROOT if place.parts[0] == "launch" else ROOT / "t5x_style") / place.parent
-    known = {x.stem for x in folder.glob("*.py")} | {x.name for x in folder.glob("*/")}
-    tested = path.stem.removeprefix("test_")
-    if not any(f"{tested}_".startswith(f"{name}_") for name in (*known, folder.name)):
-      wrong.append(str(place))
-  assert not wrong, listed(wrong)
-
-
-# Words that are not the field's, and what to write instead.
-DIALECT = {
-  r"(go|goes|going|went) on(?! (the|a|an|each|every)\b)": "resume, continue",
-  r"mend(s|ed|ing)?": "fix, repair",
-  r"(made|make|makes|computed) again": "recompute",
-  r"anew": "again, new",
-  r"whoever": "the caller, the user",
-  r"of (ours|theirs)": "this package's, Hugging Face's",
-  r"in want of": "without",
-}
-
-
-def test_the_words_are_the_fields():
-  """Code, gin files and documents use the words that a reader searches for."""
-  tops = (ROOT / top for top in ("t5x_style", "launch", "gin_configs", "tests"))
-  files = [x for top in tops for x in top.rglob("*") if x.suffix in (".py", ".gin", ".md")]
-  wrong = []
-  for path in {*files, ROOT / "README.md", ROOT / "CONTRIBUTING.md"} - {Path(__file__)}:
-    text = path.read_text().replace("_", " ")
-    for words, better in DIALECT.items():
-      for match in re.finditer(rf"\b{words}\b", text, re.IGNORECASE):
-        number = text.count("\n", 0, match.start()) + 1
-        wrong.append(f"{relative(path)}:{number}: {match.group()}; write: {better}")
   assert not wrong, listed(wrong)

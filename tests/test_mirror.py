@@ -1,0 +1,101 @@
+"""Tests are where the file they test is, and every file has a test there or in the table below."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
+
+# Tests of a whole subject, which no single file computes.
+SUBJECTS = {
+  "interop/huggingface/test_pipelines.py",
+  "interop/huggingface/test_shipped_models.py",
+  "interop/huggingface/test_training_step.py",
+  "launch/configuration/test_every_setting.py",
+  "launch/configuration/test_setting_errors.py",
+  "launch/test_data_files.py",
+  "launch/test_pods.py",
+  "models/attention_kernels/test_for_tpus.py",
+  "models/attention_kernels/test_in_models.py",
+  "models/attention_kernels/test_soft_cap.py",
+  "models/test_parameter_counts.py",
+  "partitioning/test_equivalence.py",
+  "training/test_distributed.py",
+}
+# Files without a test of their own name, and the test that runs them.
+TESTED_BY = {
+  "checkpoints/damage.py": "checkpoints/test_restoring.py",
+  "data/map_options.py": "data/test_pipeline.py",
+  "data/model_ids.py": "data/tokenizers/test_huggingface_tokenizers.py",
+  "data/objectives/base.py": "test_gin_files.py",
+  "data/placeholders.py": "launch/test_precompile.py",
+  "errors.py": "launch/process/test_errors.py",
+  "interop/checkpoint_formats.py": "launch/test_convert.py",
+  "interop/huggingface/checkpoint_import.py": "interop/huggingface/test_checkpoint_export.py",
+  "interop/huggingface/conversion_report.py": "launch/test_convert.py",
+  "interop/huggingface/correspondence.py": "interop/huggingface/test_families.py",
+  "interop/huggingface/family_registry.py": "interop/huggingface/test_config_keys.py",
+  "interop/huggingface/path_prefix.py": "launch/test_convert.py",
+  "interop/huggingface/rotary_keys.py": "interop/huggingface/test_config_keys.py",
+  "interop/t5x/checkpoint_files.py": "interop/t5x/test_reader.py",
+  "launch/benchmarks/flax_step.py": "launch/benchmarks/test_step.py",
+  "launch/benchmarks/roofline_plot.py": "launch/benchmarks/test_step.py",
+  "launch/benchmarks/train_starts.py": "launch/benchmarks/test_startup.py",
+  "launch/configuration/gin_checks.py": "launch/configuration/test_setting_errors.py",
+  "launch/configuration/gin_files.py": "launch/configuration/test_reader_errors.py",
+  "launch/configuration/gin_names.py": "launch/configuration/test_reader_errors.py",
+  "launch/configuration/gin_references.py": "launch/configuration/test_every_setting.py",
+  "launch/configuration/gin_text.py": "launch/configuration/test_reader_errors.py",
+  "launch/configuration/gin_types.py": "launch/configuration/test_every_setting.py",
+  "launch/conversion/output_folder.py": "launch/test_convert_folders.py",
+  "models/attention_kernels/head_sharding.py": "models/attention_kernels/test_short_rows.py",
+  "models/layers.py": "models/test_transformer.py",
+  "reporting/run_description.py": "launch/test_train.py",
+  "setting_types.py": "launch/configuration/test_every_setting.py",
+  "shipped_vocabulary.py": "interop/huggingface/test_tokenizer_export.py",
+  "training/job.py": "training/test_loop.py",
+  "training/step.py": "training/test_loss.py",
+}
+# Files that only measure, for a person who compares machines.
+MEASURING = {
+  f"launch/benchmarks/{name}.py" for name in ("attention", "data", "loss", "step_memory")
+}
+
+
+def mirrored_files() -> list[str]:
+  """All files of t5x_style/ and launch/, named as in tests/: models/stack.py, launch/train.py."""
+  files = [path.relative_to(ROOT / "t5x_style") for path in (ROOT / "t5x_style").rglob("*.py")]
+  files += [path.relative_to(ROOT) for path in (ROOT / "launch").rglob("*.py")]
+  return sorted(path.as_posix() for path in files if path.name != "__init__.py")
+
+
+def begins_with(name: str, start: str) -> bool:
+  return f"{name}_".startswith(f"{start}_")
+
+
+def test_tests_are_where_the_file_they_test_is():
+  """tests/models/test_stack.py or tests/models/test_stack_sharing.py tests models/stack.py."""
+  wrong = [place for place in SUBJECTS if not (TESTS / place).exists()]
+  for path in sorted(TESTS.glob("*/**/test_*.py")):
+    place = path.relative_to(TESTS)
+    if place.as_posix() in SUBJECTS:
+      continue
+    folder = (ROOT if place.parts[0] == "launch" else ROOT / "t5x_style") / place.parent
+    known = {x.stem for x in folder.glob("*.py")} | {x.name for x in folder.glob("*/")}
+    tested = path.stem.removeprefix("test_")
+    if not any(begins_with(tested, name) for name in (*known, folder.name)):
+      wrong.append(str(place))
+  assert wrong == []
+
+
+def test_every_file_has_a_test():
+  """Under its name, or that of its folder (families/bert.py: test_families.py), or in the table."""
+  untested = set()
+  for file in mirrored_files():
+    path = Path(file)
+    own = [x.stem.removeprefix("test_") for x in (TESTS / path.parent).glob("test_*.py")]
+    folder = TESTS / path.parent.parent / f"test_{path.parent.name}.py"
+    if not folder.exists() and not any(begins_with(name, path.stem) for name in own):
+      untested.add(file)
+  listed = TESTED_BY.keys() | MEASURING
+  assert (sorted(untested - listed), sorted(listed - untested)) == ([], [])
+  assert [test for test in TESTED_BY.values() if not (TESTS / test).exists()] == []

@@ -1,0 +1,30 @@
+"""The rule about words: code and documents use those of the field."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# Words that are not the field's, and what to write instead.
+DIALECT = {
+  r"(go|goes|going|went) on(?! (the|a|an|each|every)\b)": "resume, continue",
+  r"mend(s|ed|ing)?": "fix, repair",
+  r"(made|make|makes|computed) again": "recompute",
+  r"anew": "again, new",
+  r"whoever": "the caller, the user",
+  r"of (ours|theirs)": "this package's, Hugging Face's",
+  r"in want of": "without",
+}
+
+
+def test_the_words_are_the_fields():
+  """Code, gin files and documents use the words that a reader searches for."""
+  tops = (ROOT / top for top in ("t5x_style", "launch", "gin_configs", "tests"))
+  files = [x for top in tops for x in top.rglob("*") if x.suffix in (".py", ".gin", ".md")]
+  wrong = []
+  for path in {*files, ROOT / "README.md", ROOT / "CONTRIBUTING.md"} - {Path(__file__)}:
+    text = path.read_text().replace("_", " ")
+    for words, better in DIALECT.items():
+      for match in re.finditer(rf"\b{words}\b", text, re.IGNORECASE):
+        number = text.count("\n", 0, match.start()) + 1
+        wrong.append(f"{path.relative_to(ROOT)}:{number}: {match.group()}; write: {better}")
+  assert not wrong, "\n" + "\n".join(sorted(wrong))
