@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 from jax.sharding import AxisType, PartitionSpec
 
-from t5x_style.partitioning.sharding import DEFAULT_RULES, as_tuple
+from t5x_style.partitioning.sharding import DEFAULT_RULES, as_tuple, without_unit_axes
 
 Names = Sequence[str | None]
 
@@ -31,11 +31,8 @@ def partition_spec(names: Names) -> PartitionSpec | None:
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1 or any(kind != AxisType.Auto for kind in mesh.axis_types):
     return None
-  rules = []
-  for name, axes in nn.get_logical_axis_rules() or DEFAULT_RULES:
-    axes = tuple(axis for axis in as_tuple(axes) if mesh.shape.get(axis, 1) > 1)
-    rules.append((name, axes or None))
-  return nn.logical_to_mesh_axes(names, [*rules, *((name, None) for name in names if name)])
+  rules = without_unit_axes(nn.get_logical_axis_rules() or DEFAULT_RULES, mesh.shape)
+  return nn.logical_to_mesh_axes(names, rules)
 
 
 def mesh_axes(names: Names) -> tuple[tuple[str, ...], ...] | None:

@@ -79,13 +79,9 @@ class Partitioner:
             f"{axis!r}; the mesh has {', '.join(self.mesh.shape)}."
           )
 
-  def active_rules(self) -> list[tuple[str, Any]]:
-    """Returns the rules without mesh axes of size one, so that None means "not split"."""
-    active = []
-    for name, axes in (*(self.rules or ()), *DEFAULT_RULES):
-      axes = tuple(axis for axis in as_tuple(axes) if self.mesh.shape[axis] > 1)
-      active.append((name, axes if len(axes) > 1 else axes[0] if axes else None))
-    return active + [(name, None) for name in _REPLICATED]
+  def active_rules(self) -> Rules:
+    """Returns all rules, the user's first, without mesh axes of size one."""
+    return without_unit_axes((*(self.rules or ()), *DEFAULT_RULES), self.mesh.shape)
 
   @contextlib.contextmanager
   def context(self) -> Iterator[None]:
@@ -240,6 +236,16 @@ def device_bytes(arrays: Any, shardings: Any = None) -> int:
     math.prod(sharding.shard_shape(x.shape)) * x.dtype.itemsize
     for x, sharding in zip(leaves, split, strict=True)
   )
+
+
+def without_unit_axes(rules: Rules, sizes: Mapping[str, int]) -> Rules:
+  """Returns rules without mesh axes of size one, so that None means "not split".
+
+  Args:
+    sizes: of the mesh axes; those that are missing have size one.
+  """
+  split = {name for name, size in sizes.items() if size > 1}
+  return [(name, tuple(x for x in as_tuple(axes) if x in split) or None) for name, axes in rules]
 
 
 def as_tuple(axes: str | Sequence[str] | None) -> tuple[str, ...]:
