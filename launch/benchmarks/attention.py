@@ -113,7 +113,7 @@ def measure() -> Iterator[dict[str, Any]]:
     device = topologies.devices("v5e:2x2")[0]
     for shape in ON_ACCELERATORS:
       fitting = {
-        name: compiled_programs.compile_if_it_fits(lowered.compile)
+        name: compiled_programs.compile_or_none(lowered.compile)
         for name, lowered in _lower(shape, device).items()
       }
       yield from _report(shape, "TPU v5e, compiled ahead of time", fitting, {})

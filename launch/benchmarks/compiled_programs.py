@@ -13,7 +13,7 @@ from t5x_style.planning import compilation
 MOST_SECONDS, FEWEST, MOST = 30.0, 5, 31
 
 
-def compile_if_it_fits(
+def compile_or_none(
   compile_program: Callable[[], jax.stages.Compiled],
 ) -> jax.stages.Compiled | None:
   """Returns the compiled program, None if it needs more memory than the device has."""

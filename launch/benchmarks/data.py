@@ -48,7 +48,7 @@ Batch = Mapping[str, np.ndarray]
 Count = Callable[[Batch], int]
 
 
-class Case(NamedTuple):
+class DataCase(NamedTuple):
   """An objective with an architecture and the tokens per row that are given to it."""
 
   objective: Objective
@@ -57,11 +57,11 @@ class Case(NamedTuple):
 
 
 CASES = {
-  "span corruption": Case(SpanCorruption(), "encoder_decoder", {"inputs": 512}),
-  "UL2": Case(UL2(), "encoder_decoder", {"inputs": 512}),
-  "UL2, decoder-only": Case(UL2(), "decoder_only", {"targets": 1024}),
-  "masked LM": Case(MaskedLM(), "encoder_only", {"inputs": 512}),
-  "causal LM": Case(CausalLM(), "decoder_only", {"targets": 1024}),
+  "span corruption": DataCase(SpanCorruption(), "encoder_decoder", {"inputs": 512}),
+  "UL2": DataCase(UL2(), "encoder_decoder", {"inputs": 512}),
+  "UL2, decoder-only": DataCase(UL2(), "decoder_only", {"targets": 1024}),
+  "masked LM": DataCase(MaskedLM(), "encoder_only", {"inputs": 512}),
+  "causal LM": DataCase(CausalLM(), "decoder_only", {"targets": 1024}),
 }
 _FROM_TEXT = "span corruption, from text"
 
@@ -110,7 +110,7 @@ def _tokens(corpus: Corpus, vocabulary: vocabularies.SentencePieceVocabulary) ->
 
 
 def _batches(
-  case: Case, vocabulary: Any, corpus: Corpus, tokens: Any
+  case: DataCase, vocabulary: Any, corpus: Corpus, tokens: Any
 ) -> tuple[tf.data.Dataset, Count]:
   """Returns endless batches and a function that counts the raw tokens of one.
 

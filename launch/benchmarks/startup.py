@@ -117,7 +117,7 @@ def compilations(
   with _without_cache():
     compile_step(prepared[0])  # The first of a process takes longer.
     taken = [[_seconds(compile_step, each) for each in prepared] for _ in range(rounds)]
-  group = f"Compiling scanned layers, {step_cases.describe(case)} ({_device()})"
+  group = f"Compiling scanned layers, {case.title} ({_device()})"
   for index, count in enumerate(layers):
     yield {
       "group": group,
@@ -151,7 +151,7 @@ def saves(case: step_cases.StepCase, rounds: int = _SAVES) -> dict[str, Any]:
   millions = prepared.num_parameters / 1e6
   return {
     "group": f"Saving {millions:.0f}M parameters and AdamW's moments, {size / 2**20:,.0f} MiB, "
-    f"{step_cases.describe(case)} ({_device()})",
+    f"{case.title} ({_device()})",
     "label": _SAVE,
     "num_parameters": prepared.num_parameters,
     "state_bytes": size,

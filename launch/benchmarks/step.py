@@ -184,7 +184,7 @@ def _row(
   rate, peak = prepared.step_flops / median, prepared.peak_flops
   peak_bytes = flax_step.peak_bytes()
   return {
-    "group": f"{step_cases.describe(case)} ({count} x {device.device_kind}, jax {jax.__version__})",
+    "group": f"{case.title} ({count} x {device.device_kind}, jax {jax.__version__})",
     "label": flax_step.label,
     "case": case.name,
     "device": device.device_kind,

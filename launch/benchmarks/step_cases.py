@@ -35,6 +35,17 @@ class StepCase(NamedTuple):
   config: train_config.TrainConfig
   lengths: Mapping[str, int]
 
+  @property
+  def title(self) -> str:
+    """The name and sizes, e.g. "BERT-base: 8 x 128 tokens, float32"."""
+    model = self.config.model
+    names = ["inputs"] if model.architecture == "encoder_only" else ["targets"]
+    if model.architecture == "encoder_decoder":
+      names = ["inputs", "targets"]
+    tokens = " + ".join(f"{self.lengths[name]:,}" for name in names)
+    tokens = f"({tokens})" if len(names) > 1 else tokens
+    return f"{self.name}: {self.config.batch_size} x {tokens} tokens, {model.dtype}"
+
 
 # Not a published model: Llama's layers in a size that a GPU trains beside its PyTorch peer.
 DECODER_1B = TransformerConfig(
@@ -171,17 +182,6 @@ def prepare(case: StepCase) -> setup.Prepared:
   """Builds and checks the run. Nothing is written to its MODEL_DIR."""
   with tempfile.TemporaryDirectory() as folder:
     return setup.prepare(dataclasses.replace(case.config, model_dir=folder))
-
-
-def describe(case: StepCase) -> str:
-  """Returns e.g. "BERT-base: 8 x 128 tokens, float32"."""
-  config, lengths = case.config, case.lengths
-  names = ["inputs"] if config.model.architecture == "encoder_only" else ["targets"]
-  if config.model.architecture == "encoder_decoder":
-    names = ["inputs", "targets"]
-  tokens = " + ".join(f"{lengths[name]:,}" for name in names)
-  tokens = f"({tokens})" if len(names) > 1 else tokens
-  return f"{case.name}: {config.batch_size} x {tokens} tokens, {config.model.dtype}"
 
 
 def _complete(lengths: Mapping[str, int], architecture: str) -> dict[str, int]:

@@ -14,7 +14,7 @@ from t5x_style.planning import topologies
 from t5x_style.training import loss, optimizers, schedules, setup, synthetic, train_config
 from t5x_style.training.step import compile_step
 
-from .compiled_programs import compile_if_it_fits, temporary_bytes
+from .compiled_programs import compile_or_none, temporary_bytes
 
 # The sizes of Gemma 3 1B (Gemma 3 Technical Report 2025, table 1), where a third of the parameters
 # belongs to the vocabulary.
@@ -55,7 +55,7 @@ def measure(
   )
   for label, function in losses.items():
     with mock.patch.object(loss, "linear_cross_entropy", function):
-      compiled = compile_if_it_fits(functools.partial(compile_step, prepared))
+      compiled = compile_or_none(functools.partial(compile_step, prepared))
     yield {"group": group, "label": label, "temporary_bytes": temporary_bytes(compiled)}
 
 

@@ -41,6 +41,6 @@ def test_a_program_that_does_not_fit_is_none():
   def fail():
     raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 20G of 16G hbm")
 
-  assert compiled_programs.compile_if_it_fits(fail) is None
+  assert compiled_programs.compile_or_none(fail) is None
   with pytest.raises(ValueError, match="other"):
-    compiled_programs.compile_if_it_fits(lambda: (_ for _ in ()).throw(ValueError("other")))
+    compiled_programs.compile_or_none(lambda: (_ for _ in ()).throw(ValueError("other")))

@@ -46,7 +46,7 @@ def test_shapes_are_those_of_the_notes(monkeypatch, backend, expected):
   """Names, rows, tokens and types as in NOTES.md; parameters as published."""
   monkeypatch.setattr("jax.default_backend", lambda: backend)
   cases = step_cases.known(alone=True)
-  assert [step_cases.describe(case) for case in cases] == [text for text, _ in expected]
+  assert [case.title for case in cases] == [text for text, _ in expected]
   batch = {
     name: jax.ShapeDtypeStruct((1, 8), "int32")
     for name in ("encoder_input_tokens", "decoder_input_tokens")
