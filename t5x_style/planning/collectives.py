@@ -167,7 +167,7 @@ def _first_group(instruction: hlo.Instruction, devices: Sequence[Any]) -> list[A
 
 
 def _first_of_iota(rest: str) -> list[int] | None:
-  """Returns the first group of replica_groups=[2,2]<=[4] or [2,2]<=[2,2]T(1,0), None of others.
+  """Returns the first group of replica_groups=[2,2]<=[4] or [2,2]<=[2,2]T(1,0), else None.
 
   The numbers 0, 1, ... are arranged in the second shape, transposed by T, and reshaped to the
   first, whose rows are the groups.
@@ -181,7 +181,7 @@ def _first_of_iota(rest: str) -> list[int] | None:
 
 
 def _first_of_mesh(rest: str) -> list[int] | None:
-  """Returns the first group of replica_groups=mesh['a'=2,'b'=2] {'b'}, None of others.
+  """Returns the first group of replica_groups=mesh['a'=2,'b'=2] {'b'}, else None.
 
   Groups are along the axes in braces. 'b':(2)4 is a part of size 4 of the axis b, where 2 is the
   product of the sizes of the parts before it. device_ids gives the mesh's devices in another order.
