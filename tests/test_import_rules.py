@@ -27,6 +27,7 @@ SHARED = (
   "architectures",
   "errors",
   "hardware",
+  "sentinels",
   "setting_types",
   "shipped_vocabulary",
   "soft_cap",

@@ -9,10 +9,11 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 
+from t5x_style import sentinels
 from t5x_style.errors import UserError
+from t5x_style.sentinels import SPACE
 
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
-SPACE = "\u2581"  # how most models write a space
 _LOADING = threading.Lock()  # SentencePiece must not load models on several threads at once.
 
 
@@ -57,12 +58,7 @@ def check(file: str, content: bytes) -> None:
 
 def own_sentinels(content: bytes) -> int:
   """Returns how many sentinels a model ends with: "<extra_id_1>", "<extra_id_0>" are two."""
-  count = 0
-  for piece in reversed(parse(content).pieces):
-    if piece.piece.removeprefix(SPACE) != f"<extra_id_{count}>":
-      break
-    count += 1
-  return count
+  return sentinels.own_sentinels(piece.piece for piece in reversed(parse(content).pieces))
 
 
 class Model(NamedTuple):
@@ -90,11 +86,11 @@ def _load(content: bytes, appended: int, reserved: tuple[str, ...]) -> Model:
   model = sentencepiece_model_pb2.ModelProto.FromString(content)
   for k in reversed(range(appended)):
     model.pieces.add(piece=f"{SPACE}<extra_id_{k}>", score=0.0, type=_PIECE.USER_DEFINED)
-  sentinels = appended or own_sentinels(content)
+  count = appended or own_sentinels(content)
   for piece in model.pieces:
     if piece.type == _PIECE.USER_DEFINED and piece.piece.strip(SPACE) in reserved:
       piece.type = _PIECE.CONTROL
-  for piece in model.pieces[len(model.pieces) - sentinels :]:
+  for piece in model.pieces[len(model.pieces) - count :]:
     piece.type = _PIECE.CONTROL
   serialized = model.SerializeToString(deterministic=True)
   tokenizer = SentencePieceProcessor(model_proto=serialized)

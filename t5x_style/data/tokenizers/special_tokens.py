@@ -11,6 +11,7 @@ from sentencepiece import sentencepiece_model_pb2
 from t5x_style.data.tokenizers import sentencepiece_models
 from t5x_style.data.tokenizers.base import ExternalVocabulary, name_of
 from t5x_style.errors import UserError
+from t5x_style.sentinels import SPACE
 
 # The tokens that objectives use beside padding, EOS and UNK; launch.tokenizer adds them to a model.
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[MASK]", "[R]", "[S]", "[X]", "[PRE]", "[MID]", "[SUF]")
@@ -67,9 +68,7 @@ def marks(vocabulary: seqio.Vocabulary) -> dict[int, str]:
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     special = (_PIECE.CONTROL, _PIECE.UNKNOWN, _PIECE.UNUSED)
     for i, piece in enumerate(sentencepiece_models.parse(vocabulary.sp_model).pieces):
-      named = piece.type == _PIECE.USER_DEFINED and _MARKUP.fullmatch(
-        piece.piece.strip(sentencepiece_models.SPACE)
-      )
+      named = piece.type == _PIECE.USER_DEFINED and _MARKUP.fullmatch(piece.piece.strip(SPACE))
       if i > 2 and (piece.type in special or named):
         found[i] = piece.piece
   first = vocabulary.vocab_size - vocabulary.extra_ids - len(getattr(vocabulary, "borrowed", ()))

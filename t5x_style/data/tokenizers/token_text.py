@@ -12,6 +12,7 @@ from t5x_style.data.tokenizers import sentencepiece_models
 from t5x_style.data.tokenizers.base import ExternalVocabulary
 from t5x_style.data.tokenizers.special_tokens import marks
 from t5x_style.errors import UserError
+from t5x_style.sentinels import SPACE
 
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 
@@ -22,7 +23,7 @@ def id_bytes(vocabulary: seqio.Vocabulary) -> list[bytes]:
     table = [
       bytes([int(p.piece[1:-1], 16)])
       if p.type == _PIECE.BYTE
-      else p.piece.replace(sentencepiece_models.SPACE, " ").encode()
+      else p.piece.replace(SPACE, " ").encode()
       for p in sentencepiece_models.parse(vocabulary.sp_model).pieces
     ]
   elif isinstance(vocabulary, seqio.ByteVocabulary):

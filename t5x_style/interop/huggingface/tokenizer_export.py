@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from t5x_style.errors import UserError
+from t5x_style.sentinels import SPACE, own_sentinels
 
 # The files of a transformers tokenizer, and how to generate with the model.
 NAMES = (
@@ -113,7 +114,8 @@ def appended_sentinels(folder: Path) -> int:
 
   It appends none if the model ends with its own, as mT5's does, and 100 if no file says how many.
   """
-  if _own_sentinels(_parse((folder / "spiece.model").read_bytes())):
+  model = _parse((folder / "spiece.model").read_bytes())
+  if own_sentinels(piece.piece for piece in reversed(model.pieces)):
     return 0
   try:
     tokenizer_config = json.loads((folder / "tokenizer_config.json").read_text())
@@ -161,11 +163,6 @@ def _parse(content: bytes) -> Any:
   return sentencepiece_model_pb2.ModelProto.FromString(content)
 
 
-def _own_sentinels(model: Any) -> bool:
-  """Returns whether a model ends with sentinels, as data.tokenizers.sentencepiece_models."""
-  return bool(model.pieces) and model.pieces[-1].piece.removeprefix("\u2581") == "<extra_id_0>"
-
-
 def _sentencepiece(content: bytes) -> tuple[Any, list[str], int]:
   from tokenizers import Tokenizer, decoders, models
 
@@ -183,7 +180,7 @@ def _sentencepiece(content: bytes) -> tuple[Any, list[str], int]:
   tokenizer.normalizer = _normalizer(spec, kept)
   steps: list[Any] = [decoders.ByteFallback(), decoders.Fuse()]
   if spec.escape_whitespaces:
-    steps.insert(0, decoders.Replace("\u2581", " "))
+    steps.insert(0, decoders.Replace(SPACE, " "))
     if spec.add_dummy_prefix:
       steps.append(decoders.Strip(" ", left=1))
   steps += [decoders.Replace(stand_in, piece) for piece, stand_in in kept.items()]
@@ -228,7 +225,7 @@ def _kept_by_normalization(model: Any) -> dict[str, str]:
     return {}
   change = normalizers.Precompiled(spec.precompiled_charsmap).normalize_str
   own = [p.piece for p in model.pieces if p.type == types.USER_DEFINED and p.piece not in _SPECIAL]
-  changed = [piece for piece in own if "\u2581" not in piece and change(piece) != piece]
+  changed = [piece for piece in own if SPACE not in piece and change(piece) != piece]
   changed.sort(key=len, reverse=True)  # The longest are to be found first.
   return {piece: chr(_PRIVATE_USE + i) for i, piece in enumerate(changed)}
 
@@ -247,8 +244,8 @@ def _normalizer(spec: Any, kept: Mapping[str, str]) -> Any:
     ]
   if spec.escape_whitespaces:
     if spec.add_dummy_prefix:
-      steps.append(normalizers.Prepend("\u2581"))
-    steps.append(normalizers.Replace(" ", "\u2581"))
+      steps.append(normalizers.Prepend(SPACE))
+    steps.append(normalizers.Replace(" ", SPACE))
   return normalizers.Sequence(steps)
 
 
@@ -285,5 +282,5 @@ def _samples_of_symbols(content: bytes, specials: Sequence[str]) -> Iterator[str
   model = _parse(content)
   for piece in model.pieces:
     if piece.type == piece.USER_DEFINED and piece.piece not in specials:
-      text = piece.piece.replace("\u2581", " ")
+      text = piece.piece.replace(SPACE, " ")
       yield from (text, f"a {text} b", f"The{text}end {text}{text}")
