@@ -1,5 +1,8 @@
 """What the terminal shows of an error, and how the process ends."""
 
+import subprocess
+import sys
+
 import pytest
 
 from launch.process import command
@@ -47,3 +50,43 @@ def test_a_programming_error_is_not_a_mistake():
 def test_a_mistake_found_late_shows_without_traceback(capsys):
   assert run(fail(UserError("x.jsonl is damaged"))) == 1
   assert capsys.readouterr().err == "\nerror: x.jsonl is damaged\n"
+
+
+@pytest.mark.parametrize(
+  "main",
+  [
+    "print('x' * 100_000)",
+    "print('x')",  # Python keeps so little until the end.
+    "print('x'), sys.exit(0)",  # as --help does
+    "rich.print('x')",
+  ],
+)
+def test_a_reader_that_has_ended_ends_the_command_quietly(main):
+  program = f"""
+import sys, rich
+from launch.process import command
+sys.stdin.read()
+command.run(lambda argv: ({main}))
+"""
+  pipe = subprocess.PIPE
+  with subprocess.Popen(
+    [sys.executable, "-c", program], stdin=pipe, stdout=pipe, stderr=pipe
+  ) as process:
+    process.stdout.close()
+    _, errors = process.communicate(timeout=200)
+  assert (process.returncode, errors) == (141, b"")
+
+
+def test_a_broken_connection_is_not_a_closed_output():
+  program = """
+import os
+from launch.process import command
+def main(argv):
+  reading, writing = os.pipe()
+  os.close(reading)
+  os.write(writing, b"x")
+command.run(main)
+"""
+  found = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=200)
+  assert found.returncode == 1
+  assert b"BrokenPipeError" in found.stderr
