@@ -32,13 +32,13 @@ def with_options(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def arrays(dataset: tf.data.Dataset) -> Iterator[Batch]:
-  """Yields the elements of a dataset; UserError where the data cannot be read."""
+  """Yields the elements of a dataset; raises UserError if the data cannot be read."""
   with python_calls.plain_errors():
     yield from with_options(dataset).as_numpy_iterator()
 
 
 def owned(process_index: int, process_count: int, streams: int) -> range:
-  """The streams that rows of this process come from."""
+  """Returns the streams that the rows of this process come from."""
   first = process_index * streams // process_count
   last = -(-(process_index + 1) * streams // process_count)
   return range(first, last)
@@ -99,7 +99,7 @@ class BatchIterator:
     return {k: np.concatenate([part[k] for part in parts])[self._rows] for k in parts[0]}
 
   def skipped(self) -> str:
-    """Says what the streams of this process have skipped or repaired so far, "" where nothing."""
+    """Says what the streams of this process have skipped or repaired so far; "" if nothing."""
     return skip_counts.summary(self._counts.values())
 
   def _next(self, index: int) -> Batch:

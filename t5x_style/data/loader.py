@@ -61,36 +61,21 @@ def load(
     UserError: a setting cannot work, or the data has no example.
   """
   _check_sizes(architecture, batch_size, streams, process_count)
-  if process_count > streams and process_index == 0:
-    warnings.warn(
-      f"DATA_STREAMS = {streams} and {process_count} processes with rows of their own: each "
-      "prepares more of every batch than it keeps. A new run may share the work with "
-      f"DATA_STREAMS = {process_count}.",
-      stacklevel=1,  # The caller may be gin, whose warnings are not shown.
-    )
+  if process_index == 0:
+    _warn_of_repeated_work(streams, process_count)
   if mixture_or_task_name:
-    name = mixture_or_task_name
-    opened = _open_task(name, mixture_or_task_module, architecture, feature_lengths)
+    source = _open_task(mixture_or_task_name, mixture_or_task_module, architecture, feature_lengths)
   else:
-    opened = _compose(corpus, vocabulary, objective, architecture, feature_lengths)
-    assert objective is not None
-    name = objective.name
+    source = _compose(corpus, vocabulary, objective, architecture, feature_lengths)
+  parts = tuple(tasks.parts(source.provider))
+  batches = pipeline.Pipeline(parts, architecture, source.lengths, pack, shuffle_buffer_size)
+  process = (process_index, process_count)
   dataset = Dataset(
-    name,
-    pipeline.Pipeline(
-      tuple(tasks.parts(opened.provider)), architecture, opened.lengths, pack, shuffle_buffer_size
-    ),
-    opened.vocabulary,
-    batch_size=batch_size,
-    seed=seed,
-    streams=streams,
-    process=(process_index, process_count),
-    source=opened.identity,
+    source, batches, batch_size=batch_size, seed=seed, streams=streams, process=process
   )
   dataset.check_not_empty()
-  if process_index == 0 and dataset.coverage:
-    if text := dataset.coverage.warning(name_of(opened.vocabulary)):
-      warnings.warn(text, stacklevel=1)
+  if process_index == 0:
+    _warn_of_unknown_text(dataset)
   return dataset
 
 
@@ -102,13 +87,31 @@ def _check_sizes(architecture: str, batch_size: int, streams: int, process_count
       raise UserError(f"BATCH_SIZE = {batch_size} does not divide into {count} {what}.")
 
 
-class _Opened(NamedTuple):
+def _warn_of_repeated_work(streams: int, process_count: int) -> None:
+  """Warns if several processes prepare the same rows."""
+  if process_count > streams:
+    warnings.warn(
+      f"DATA_STREAMS = {streams} and {process_count} processes with rows of their own: each "
+      "prepares more of every batch than it keeps. A new run may share the work with "
+      f"DATA_STREAMS = {process_count}.",
+      stacklevel=1,  # The caller may be gin, whose warnings are not shown.
+    )
+
+
+def _warn_of_unknown_text(dataset: Dataset) -> None:
+  """Warns if the vocabulary does not cover much of the text."""
+  if dataset.coverage and (text := dataset.coverage.warning(name_of(dataset.vocabulary))):
+    warnings.warn(text, stacklevel=1)
+
+
+class Source(NamedTuple):
   """What a run trains on, with the lengths of its features in tokens."""
 
+  name: str  # of the objective, or of the user's own task or mixture
   provider: seqio.Task | seqio.Mixture
   lengths: dict[str, int]
   vocabulary: seqio.Vocabulary
-  identity: dict[str, Any]  # of the source, for the identity of the run
+  identity: dict[str, Any]  # its part of the identity of the run
 
 
 def _open_task(
@@ -116,12 +119,12 @@ def _open_task(
   module: str | None,
   architecture: str,
   feature_lengths: Mapping[str, int] | None,
-) -> _Opened:
+) -> Source:
   """Opens a SeqIO task or mixture of the user's own."""
   provider = tasks.lookup(name, module)
   lengths = tasks.lengths(provider, architecture, feature_lengths)
   vocabulary = provider.output_features["targets"].vocabulary
-  return _Opened(provider, lengths, vocabulary, {"mixture_or_task_name": name})
+  return Source(name, provider, lengths, vocabulary, {"mixture_or_task_name": name})
 
 
 def _compose(
@@ -130,7 +133,7 @@ def _compose(
   objective: Objective | None,
   architecture: str,
   feature_lengths: Mapping[str, int] | None,
-) -> _Opened:
+) -> Source:
   """Registers a SeqIO task or mixture of a corpus and an objective."""
   for value, macro, folder in (
     (corpus, "CORPUS", "data"),
@@ -145,7 +148,7 @@ def _compose(
   objective.check(vocabulary, lengths, architecture)
   provider = tasks.register(corpus, vocabulary, objective, architecture)
   identity = {"corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint()}}
-  return _Opened(provider, lengths, vocabulary, identity)
+  return Source(objective.name, provider, lengths, vocabulary, identity)
 
 
 class Dataset:
@@ -167,26 +170,24 @@ class Dataset:
 
   def __init__(
     self,
-    name: str,
+    source: Source,
     pipeline_: pipeline.Pipeline,
-    vocabulary: seqio.Vocabulary,
     *,
     batch_size: int,
     seed: int,
     streams: int,
     process: tuple[int, int],
-    source: Mapping[str, Any],
   ):
-    self.name = name
+    self.name = source.name
     self.pipeline = pipeline_
-    self.vocabulary = vocabulary
+    self.vocabulary = vocabulary = source.vocabulary
     self.vocab_size = model_ids.vocab_size(vocabulary)
     self.special_ids = model_ids.special_ids(vocabulary)
     self.batch_size = batch_size
     self.seed = seed
     self.streams = streams
     self._process_index, self._process_count = process
-    self._source = dict(source)
+    self._source = source.identity
 
     self.component_names = tasks.component_names(pipeline_.parts)
     self.max_targets = self._max_targets()
@@ -202,7 +203,7 @@ class Dataset:
     }
 
   def _max_targets(self) -> int | None:
-    """The largest bound of the components, None where one has none."""
+    """Returns the largest bound of the components; None if one has none."""
     lengths, architecture = self.pipeline.lengths, self.pipeline.architecture
     bounds = []
     for task, _ in self.pipeline.parts:
@@ -214,14 +215,14 @@ class Dataset:
     return None if None in bounds else max(bounds)
 
   def _stream(self, index: int) -> tf.data.Dataset:
-    """The training batches of one data stream, with the model's ids."""
+    """Returns the training batches of one data stream, with the model's ids."""
     rows, shard = self.batch_size // self.streams, (index, self.streams)
     batches = self.pipeline.batches("train", rows, self.seed, training=True, shard=shard)
     return model_ids.to_model(batches, self.vocabulary)
 
   @functools.cached_property
   def coverage(self) -> vocabulary_coverage.Coverage | None:
-    """How much of the first documents the vocabulary covers; None where that is not known."""
+    """How much of the first documents the vocabulary covers; None if unknown."""
     if vocabulary_coverage.covers_everything(self.vocabulary):
       return vocabulary_coverage.measure(self.vocabulary, ())
     texts = text_samples.first_of_tasks([task for task, _ in self.pipeline.parts])
@@ -305,7 +306,7 @@ class Dataset:
     }
 
   def check_not_empty(self) -> None:
-    """UserError where a component has no example in an epoch of a stream of this process."""
+    """Raises UserError if a component has no example in an epoch of a stream of this process."""
     for stream in self._owned():
       where = f" in data stream {stream} of {self.streams}" if self.streams > 1 else ""
       for index, (task, _) in enumerate(self.pipeline.parts):

@@ -1,9 +1,9 @@
-"""Maps the ids in here, of which 0 is padding, to those of the model, and back.
+"""Maps the internal ids of t5x_style.data, of which 0 is padding, to the model's, and back.
 
 They differ where a vocabulary of another library numbers its tokens differently. Batches then get
 its numbers, and segment ids, since padding can no longer be recognised by its id:
 
-    in here      decoder_target_tokens  [[5, 6, 1, 0]]   decoder_input_tokens  [[0, 5, 6, 0]]
+    internal     decoder_target_tokens  [[5, 6, 1, 0]]   decoder_input_tokens  [[0, 5, 6, 0]]
     RoBERTa-like decoder_target_tokens  [[5, 6, 0, 1]]   decoder_input_tokens  [[2, 5, 6, 1]]
     (padding 1, start 2)                decoder_segment_ids    [[1, 1, 1, 0]]
 """
@@ -26,13 +26,13 @@ Features = dict[str, tf.Tensor]
 class SpecialIds(NamedTuple):
   """The model's ids of padding and of the end and the start of a sequence."""
 
-  pad: int  # -1 where the vocabulary has none
+  pad: int  # -1 if the vocabulary has none
   eos: int
   start: int
 
 
 def renumbers(vocabulary: seqio.Vocabulary) -> bool:
-  """Whether the model's ids differ from those in here."""
+  """Returns whether the model's ids differ from the internal ones."""
   return isinstance(vocabulary, ExternalVocabulary) and vocabulary.renumbered
 
 
@@ -52,7 +52,7 @@ def vocab_size(vocabulary: seqio.Vocabulary) -> int:
 
 
 def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray | None:
-  """`token_text.token_bytes` of the model's ids; None where tokens do not keep the text."""
+  """`token_text.token_bytes` of the model's ids; None if tokens do not keep the text."""
   sizes = token_text.token_bytes(vocabulary)
   if not isinstance(vocabulary, ExternalVocabulary):
     return sizes
@@ -65,7 +65,7 @@ def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray | None:
 
 
 def from_model(ids: np.ndarray, vocabulary: seqio.Vocabulary) -> np.ndarray:
-  """Converts the model's ids to those in here."""
+  """Converts the model's ids to the internal ones."""
   if isinstance(vocabulary, ExternalVocabulary):
     return vocabulary.own_ids(ids)
   return ids

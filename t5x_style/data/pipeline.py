@@ -121,7 +121,7 @@ class Pipeline:
     )
 
   def packs(self, task: seqio.Task) -> bool:
-    """Whether examples of the component `task` share rows."""
+    """Returns whether examples of the component `task` share rows."""
     own = not isinstance(task, tasks.PretrainingTask)
     return own and self.pack and self.architecture != "encoder_only"
 

@@ -147,7 +147,7 @@ class PretrainingTask(seqio.Task):
     return documents.map(read)
 
   def _shards_evenly(self, split: str, count: int) -> bool:
-    """Whether shards of whole files are about equal; else every shard reads all files."""
+    """Returns whether shards of whole files are about equal; else every shard reads all files."""
     files = len(self.source.list_shards(split))
     return files % count == 0 or files >= 8 * count
 
@@ -155,10 +155,12 @@ class PretrainingTask(seqio.Task):
 def register(
   corpus: Any, vocabulary: seqio.Vocabulary, objective: Objective, architecture: str
 ) -> seqio.Task | seqio.Mixture:
-  """Registers <corpus>_<objective> with SeqIO: a task, or a Mixture where it has several parts.
+  """Registers <corpus>_<objective> with SeqIO: a task, or a Mixture if it has several parts.
 
-  A name that is registered already is replaced, for notebooks; but UserError where it is a task of
-  the user's own.
+  A name that is registered already is replaced, for notebooks.
+
+  Raises:
+    UserError: the name is that of a task of the user's own.
   """
   name = f"{corpus.name}_{objective.name}"
   parts = objective.components()
@@ -193,7 +195,7 @@ def _add(registry: Any, name: str, provider: Any) -> None:
 
 
 def lookup(name: str, module: str | None = None) -> seqio.Task | seqio.Mixture:
-  """Returns the registered task or mixture `name`; imports `module` before, where there is one."""
+  """Returns the registered task or mixture `name`; imports `module` before, if there is one."""
   if module:
     try:
       importlib.import_module(module)
@@ -237,7 +239,7 @@ def lengths(
   architecture: str,
   feature_lengths: Mapping[str, int] | None,
 ) -> dict[str, int]:
-  """Returns the length of each feature of the task; UserError where one is missing or too short."""
+  """Returns the length of each feature of the task; raises UserError if missing or too short."""
   given = dict(feature_lengths or {})
   for task, _ in parts(provider):
     if isinstance(task, PretrainingTask):

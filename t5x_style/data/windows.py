@@ -12,7 +12,7 @@ from t5x_style.data import noise, skip_counts
 # quickly and to keep saved positions small. The examples do not depend on it.
 AT_ONCE = 16
 
-Corrupter = Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]
+CorruptWindow = Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]
 
 
 def windows(
@@ -69,7 +69,7 @@ def windows(
 
 
 def examples(
-  documents: tf.data.Dataset, length: int, corrupt: Corrupter, *, eos_id: int
+  documents: tf.data.Dataset, length: int, corrupt: CorruptWindow, *, eos_id: int
 ) -> tf.data.Dataset:
   """Cuts documents into windows of two tokens or more and returns them corrupted, one by one.
 
@@ -83,7 +83,7 @@ def examples(
   return corrupted(cut, corrupt, keep_raw="keep_raw" in documents.element_spec)
 
 
-def corrupted(cut: tf.data.Dataset, corrupt: Corrupter, *, keep_raw: bool) -> tf.data.Dataset:
+def corrupted(cut: tf.data.Dataset, corrupt: CorruptWindow, *, keep_raw: bool) -> tf.data.Dataset:
   """Corrupts windows, several at once, and returns examples, one by one, with their counts.
 
   Args:
@@ -127,5 +127,5 @@ def with_eos(tokens: tf.Tensor, n: tf.Tensor, eos_id: int, length: int) -> tf.Te
 
 
 def repeated(ids: Sequence[int], rows: tf.Tensor) -> tf.Tensor:
-  """The same ids for each row, int32 [rows, len(ids)]: a mode token in front of the inputs."""
+  """Returns the same ids, e.g. of a mode token, for each row: int32 [rows, len(ids)]."""
   return tf.tile(tf.constant([ids], tf.int32, shape=[1, len(ids)]), [rows, 1])

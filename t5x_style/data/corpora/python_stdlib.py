@@ -49,12 +49,12 @@ class PythonStdlib:
 
 
 def folder() -> Path:
-  """The folder of the standard library."""
+  """Returns the folder of the standard library."""
   return Path(sysconfig.get_path("stdlib"))
 
 
 def split_of(path: str) -> str:
-  """The split of a file, by its path below the library's folder; the same on every Python."""
+  """Returns the split of a file, by its path in the library; the same on every Python."""
   share = int.from_bytes(hashlib.sha256(path.encode()).digest()[:4], "big") * 100 >> 32
   return "validation" if share < _VALIDATION_PERCENT else "train"
 

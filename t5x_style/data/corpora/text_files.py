@@ -112,7 +112,7 @@ def whole_files(files: Mapping[str, Sequence[str]], held_out: float | None) -> d
 
 
 def _held_out(files: Sequence[str], share: float) -> set[str]:
-  """The files that are held out: about `share` of two or more, at least one and not all."""
+  """Returns the files that are held out: about `share` of two or more, at least one and not all."""
   base = _common_folder(files)
   hashes = {
     file: hashlib.sha256(os.fsencode(file[len(base) :].replace(os.sep, "/"))).digest()
@@ -142,7 +142,7 @@ def digest(files: Mapping[str, Sequence[str]], *settings: object) -> str:
 
 
 def _common_folder(files: Iterable[str]) -> str:
-  """The longest folder that all files are in, with a / at its end."""
+  """Returns the longest folder that all files are in, with a / at its end."""
   folders = [os.path.dirname(file) + "/" for file in files]
   first, last = min(folders), max(folders)
   same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))

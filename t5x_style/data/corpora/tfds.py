@@ -69,7 +69,7 @@ class FieldSource(seqio.TfdsDataSource):
 
 
 def check(name: str, data_dir: str | None, field: str, splits: Mapping[str, str]) -> None:
-  """Raises UserError where the dataset, the field or a split does not exist, naming those that do.
+  """Raises UserError if the dataset, the field or a split does not exist; it names those that do.
 
   Args:
     name: the TFDS name.
@@ -121,7 +121,7 @@ def digest(name: str, data_dir: str | None, field: str, splits: Mapping[str, str
 
 
 def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-  """Opens the prepared dataset; UserError, with the names of those on disk, where it is absent."""
+  """Opens the prepared dataset; the UserError if it is absent names those on disk."""
   place = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
   try:
     builder = tfds.builder(name, data_dir=data_dir)

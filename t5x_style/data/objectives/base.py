@@ -50,17 +50,17 @@ class Objective:
     raise NotImplementedError
 
   def own_lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
-    """Returns `lengths` for the budget, where there is one, else for `feature_lengths`."""
+    """Returns `lengths` for the budget if there is one, else for `feature_lengths`."""
     return self.lengths(self.budget or feature_lengths, architecture)
 
   def check(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> None:
-    """UserError, with what to change, where the objective cannot work."""
+    """Raises UserError, which says what to change, if the objective cannot work."""
     self.check_architecture(architecture)
 
   def check_documents(self, documents: Callable[[], tf.data.Dataset], where: str) -> None:
-    """UserError where the objective cannot use the documents of an epoch.
+    """Raises UserError if the objective cannot use the documents of an epoch.
 
     Args:
       documents: opens the tokenised documents of an epoch, in the order of the files.
@@ -74,15 +74,15 @@ class Objective:
     raise NotImplementedError
 
   def features(self, architecture: str) -> tuple[str, ...]:
-    """The token features of an example; decoder-only: one sequence, any prefix included."""
+    """Returns the token features of an example; decoder-only: one sequence, any prefix included."""
     return ("targets",) if architecture == "decoder_only" else ("inputs", "targets")
 
   def max_targets(self, lengths: Mapping[str, int], architecture: str) -> int | None:
-    """The most positions of a row that carry loss; None where all of them may."""
+    """Returns the most positions of a row that carry loss; None if all of them may."""
     return None
 
   def components(self) -> tuple[tuple[str, Objective, float], ...]:
-    """(name, objective, rate) of each part; an objective that is no mixture is its only part."""
+    """Returns (name, objective, rate) of each part; what is not a mixture is its only part."""
     return ((self.name, self, 1.0),)
 
   def identity(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Objective:
     return {"objective": self.name, **_plain(self)}
 
   def check_architecture(self, architecture: str) -> None:
-    """UserError, naming objectives that fit, where the model has another architecture."""
+    """Raises UserError, which names objectives that fit, if `architecture` is not supported."""
     if architecture in self.architectures:
       return
     fitting = sorted({o.name for o in known() if architecture in _fits(o)})
@@ -104,7 +104,7 @@ class Objective:
   def required_length(
     self, feature_lengths: Mapping[str, int], feature: str, minimum: int, why: str
   ) -> int:
-    """Returns the user's length of `feature`; UserError where it is missing or below `minimum`."""
+    """Returns the user's length of `feature`; raises UserError if missing or below `minimum`."""
     given = dict(feature_lengths or {})
     if feature not in given:
       raise UserError(
@@ -129,7 +129,7 @@ class Objective:
     return self.required_length({"targets": sum(given.values())}, "targets", minimum, why)
 
   def targets_length(self, feature_lengths: Mapping[str, int], needed: int, why: str) -> int:
-    """Returns the user's length of "targets", by default `needed`; UserError where it is below.
+    """Returns the user's length of "targets", by default `needed`; raises UserError if below.
 
     Args:
       feature_lengths: TASK_FEATURE_LENGTHS.
@@ -145,7 +145,7 @@ class Objective:
     return targets
 
   def check_number(self, field: str, low: float, high: float) -> None:
-    """UserError unless the value of `field` is between `low` and `high`, both excluded."""
+    """Raises UserError unless the value of `field` is between `low` and `high`, both excluded."""
     value = getattr(self, field)
     if not low < value < high:
       raise UserError(
@@ -186,5 +186,5 @@ def known() -> list[type[Objective]]:
 
 
 def _fits(objective: type[Objective]) -> tuple[str, ...]:
-  """The architectures of a class; a mixture has none before its parts are known."""
+  """Returns the architectures of a class; a mixture has none before its parts are known."""
   return objective.architectures if isinstance(objective.architectures, tuple) else ()

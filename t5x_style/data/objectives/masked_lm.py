@@ -16,7 +16,7 @@ from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
 from t5x_style.errors import UserError
 from t5x_style.setting_types import Fraction, OpenFraction
 
-Corrupter = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+CorruptTokens = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 
 def mask_tokens(
@@ -123,7 +123,7 @@ class MaskedLM(Objective):
 
     return preprocess
 
-  def corrupter(self, vocabulary: seqio.Vocabulary, bound: int) -> Corrupter:
+  def corrupter(self, vocabulary: seqio.Vocabulary, bound: int) -> CorruptTokens:
     """Returns (tokens int32 [B, L] with special tokens, seeds uint64 [B]) -> features of examples.
 
     Args:

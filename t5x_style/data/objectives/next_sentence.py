@@ -85,12 +85,12 @@ def _with_other(documents: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _part(document: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-  """The features that are added to other documents."""
+  """Returns the features that are added to other documents."""
   return {name: document[name] for name in ("targets", "ends") if name in document}
 
 
 def _same(one: dict[str, tf.Tensor], other: dict[str, tf.Tensor]) -> tf.Tensor:
-  """Whether two documents are copies, or parts of one document."""
+  """Returns whether two documents are copies, or parts of one document."""
   a, b = one["targets"], other["targets"]
   n = tf.minimum(tf.size(a), tf.size(b))
   copies = tf.equal(tf.size(a), tf.size(b)) & tf.reduce_all(tf.equal(a[:n], b[:n]))

@@ -208,7 +208,7 @@ class SpanCorruption(Objective):
 def check_sentinels(
   name: str, plan: DenoiserLengths, lengths: Mapping[str, int], vocabulary: seqio.Vocabulary
 ) -> None:
-  """UserError where a window has more spans than the vocabulary has sentinels."""
+  """Raises UserError if a window has more spans than the vocabulary has sentinels."""
   if plan.spans > vocabulary.extra_ids:
     raise UserError(
       f"{name} at TASK_FEATURE_LENGTHS = {dict(lengths)} hides {plan.spans} spans in a window "

@@ -15,7 +15,7 @@ from t5x_style.architectures import predicted_side
 from t5x_style.data import converters, iterator, loader, pipeline, skip_counts
 from t5x_style.data.tokenizers import special_tokens, vocabulary_coverage
 
-# What a token is to somebody who looks at it.
+# Kinds of tokens, for display.
 KINDS = ("kept", "hidden", "masked", "randomised", "sentinel", "mode", "special", "padding")
 _MODES = ("[R]", "[S]", "[X]", "[NLU]", "[S2S]", "[NLG]")
 _ROWS = 16

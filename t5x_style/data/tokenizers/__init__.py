@@ -1,12 +1,18 @@
-"""Vocabularies: text to token ids and back. Where to find what:
+"""Tokenizers: text to token ids and back. SeqIO and the gin files call them vocabularies.
 
-  vocabularies.py             SentencePiece models and bytes; what gin binds
-  huggingface_tokenizers.py   a tokenizer.json of Hugging Face; what gin binds
-  base.py                     what the tokenizer of another library has to provide
-  special_tokens.py, token_text.py, words_and_sentences.py   questions that objectives ask
-  model_ids.py                the ids of a model, where they differ from those in here
-  vocabulary_coverage.py      how much of a text a vocabulary cannot spell
+Kinds, each with the function that gin binds:
+  vocabularies.py             sentencepiece (SentencePiece models) and byte_vocabulary
+  huggingface_tokenizers.py   hf_tokenizer (a tokenizer.json of Hugging Face)
+To add a kind, write a subclass of base.ExternalVocabulary and the function that gin binds in a new
+file, and include it in a new file of gin_configs/data/.
+
+  base.py                     what a tokenizer of another library has to provide
+  sentencepiece_models.py     checks and reads the content of .model files
+  tokenizer_json.py           checks and reads the content of tokenizer.json files
+  special_tokens.py           the ids of special tokens and sentinels
+  token_text.py               the text and the bytes of each id
+  words_and_sentences.py      where words begin and sentences end
+  vocabulary_coverage.py      how much of some texts a vocabulary cannot spell
   vocabulary_training.py      trains SentencePiece models
-To add a tokenizer, write a subclass of base.ExternalVocabulary in a file of its own, and beside it
-the function that gin binds.
+t5x_style/data/model_ids.py maps the ids of a vocabulary to those that the model gets.
 """

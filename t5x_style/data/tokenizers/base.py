@@ -26,7 +26,7 @@ class SpecialsFromExtraIds(seqio.Vocabulary):
     return self._extra_ids - len(self.borrowed)
 
   def borrow(self, tokens: Sequence[str]) -> None:
-    """Gives each of `tokens` one of the extra ids; UserError where there are too few."""
+    """Gives each of `tokens` one of the extra ids; raises UserError if there are too few."""
     if isinstance(tokens, str):
       raise UserError(
         f"specials_from_extra_ids = {tokens!r} is one text; write a tuple: ({tokens!r},)."
@@ -70,7 +70,7 @@ class ExternalVocabulary(SpecialsFromExtraIds):
     raise NotImplementedError
 
   def own_ids(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Converts the tokenizer's numbers to the ids in here; negative numbers are padding."""
+    """Converts the tokenizer's numbers to SeqIO's ids; negative numbers are padding."""
     raise NotImplementedError
 
   def tokenize(self, documents: tf.data.Dataset) -> tf.data.Dataset:
@@ -79,13 +79,13 @@ class ExternalVocabulary(SpecialsFromExtraIds):
 
   @property
   def renumbered(self) -> bool:
-    """Whether the tokenizer's numbers differ from the ids in here, or its start token from 0."""
+    """Whether the tokenizer's numbers differ from SeqIO's ids, or its start token from 0."""
     same = np.array_equal(self.model_ids, np.arange(len(self.model_ids)))
     return not same or self.start_id != 0
 
 
 def name_of(vocabulary: seqio.Vocabulary) -> str:
-  """The name of a vocabulary in messages and in the identity of a run."""
+  """Returns the name of a vocabulary in messages and in the identity of a run."""
   if isinstance(vocabulary, ExternalVocabulary):
     return os.path.basename(vocabulary.name)
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):

@@ -95,7 +95,7 @@ class HuggingFaceVocabulary(ExternalVocabulary):
     return len(self.model_ids)
 
   def own_ids(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Converts the tokenizer's numbers to the ids in here; negative numbers are padding."""
+    """Converts the tokenizer's numbers to SeqIO's ids; negative numbers are padding."""
     ids = np.asarray(ids, np.int64)
     inside = (ids >= 0) & (ids < len(self._own))
     return np.where(inside, self._own[np.where(inside, ids, 0)], 0)
@@ -242,7 +242,7 @@ def _remade(content, name, tokens, extra_ids, borrowed):
 
 
 def _numbering(size: int, pad: int | None, own: Sequence[int], extra: int) -> np.ndarray:
-  """Returns the tokenizer's numbers in the order of the ids in here, int32 [V].
+  """Returns the tokenizer's numbers in the order of SeqIO's ids, int32 [V].
 
   pad is 1, of 4 tokens:       [1, 0, 2, 3]            0 and padding change places
   no padding, 2 extra ids:     [-1, 1, 2, 3, 0, 4, 5]  0 moves to the end
@@ -266,7 +266,7 @@ def _byte_of() -> dict[str, int]:
 
 
 def is_byte_level(settings: Mapping[str, Any]) -> bool:
-  """Whether the tokens of a tokenizer.json consist of bytes."""
+  """Returns whether the tokens of a tokenizer.json consist of bytes."""
   steps = json.dumps([settings.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")])
   return '"type": "ByteLevel"' in steps
 

@@ -24,7 +24,7 @@ def parse(content: bytes) -> sentencepiece_model_pb2.ModelProto:
 
 
 def check(file: str, content: bytes) -> None:
-  """UserError unless the content of the file is a model that can be used here."""
+  """Raises UserError unless the content of the file is a model that can be used."""
   try:
     model = sentencepiece_model_pb2.ModelProto.FromString(content)
   except DecodeError:

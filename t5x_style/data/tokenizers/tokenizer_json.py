@@ -67,7 +67,7 @@ def load(content: str, name: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _check_every_text(tokenizer: Any, name: str, kind: str) -> None:
-  """UserError where the tokenizer fails at some text.
+  """Raises UserError if the tokenizer fails at some text.
 
   A tokenizer without an unknown token does; it would end a run at the first unknown character.
   """
@@ -95,7 +95,10 @@ def _first_failing(tokenizer: Any, texts: Iterable[str]) -> str:
 
 
 def _characters() -> Iterator[str]:
-  """Yields characters of nearly all scripts; tokenizers that know all of these know every one."""
+  """Yields characters of nearly all scripts.
+
+  A tokenizer that encodes all of these is assumed to encode any text.
+  """
   yield from map(chr, range(0x20, 0x7F))
   for code in range(0xA1, 0x20000, 37):
     if unicodedata.category(chr(code))[0] in "LNPS":
@@ -201,7 +204,7 @@ class SpecialTokens:
     return [found[k] for k in range(len(found)) if k in found]
 
   def _known(self, role: str, token: str | int) -> int:
-    """Returns the number of a token; UserError where the tokenizer does not have it."""
+    """Returns the number of a token; raises UserError if the tokenizer lacks it."""
     if isinstance(token, int):
       i = token if 0 <= token < self._size else None
     else:

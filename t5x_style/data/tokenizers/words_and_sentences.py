@@ -52,7 +52,7 @@ _ZERO_WIDTH_JOINER = 0x200D
 
 
 class _Text(NamedTuple):
-  """All rows as one text of N characters, with a NUL before each row; places are in bytes."""
+  """All rows as one text of N characters, with a NUL before each row; offsets are in bytes."""
 
   characters: tf.Tensor  # int32 [N]; bytes that are not UTF-8 are U+FFFD
   classes: tf.Tensor  # int32 [N]
@@ -115,7 +115,7 @@ class WordsAndSentences:
 
 
 def _word_starts(text: _Text) -> tf.Tensor:
-  """Whether a word, or a character between words, begins where a token does: bool [B L]."""
+  """Returns whether a word, or a character between words, begins where a token does: bool [B L]."""
   before = _moved(text.classes, 1, _APART)
   extends = text.classes == _EXTEND
   # A combining mark without a character before it counts as a letter.
@@ -137,7 +137,7 @@ def _word_starts(text: _Text) -> tf.Tensor:
 
 
 def _sentence_ends(text: _Text) -> tf.Tensor:
-  """Whether a token ends a sentence, apart from spaces at the end of the token: bool [B L]."""
+  """Returns whether a token, without spaces at its end, ends a sentence: bool [B L]."""
   text = text.where(text.classes != _EXTEND)
   classes, after = text.classes, _moved(text.classes, -1, _APART)
   line, space = classes == _LINE, classes == _SPACE
@@ -163,7 +163,7 @@ def _sentence_ends(text: _Text) -> tf.Tensor:
 
 
 def _moved(values: tf.Tensor, by: int, fill: int | bool) -> tf.Tensor:
-  """The value before (by = 1) or after (-1) each place, `fill` where there is none: [N] -> [N]."""
+  """Returns the value before (by = 1) or after (-1) each one, else `fill`: [N] -> [N]."""
   end = tf.fill([1], tf.cast(fill, values.dtype))
   parts = [end, values[:-1]] if by == 1 else [values[1:], end]
   return tf.concat(parts, axis=0)

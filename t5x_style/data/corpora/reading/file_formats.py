@@ -15,7 +15,7 @@ _FORMATS = tuple(
   (re.compile(magic, re.DOTALL), name, advice)
   for magic, name, advice in (
     (rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", "Zstandard data", "Unpack it: zstd -d {}"),
-    (rb"\x1f\x8b", "gzip data, packed twice", "Unpack it once with gzip -d"),
+    (rb"\x1f\x8b", "gzip data, compressed twice", "Unpack it once with gzip -d"),
     (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", "bzip2 data", "Unpack it: bzip2 -dk {}"),
     (rb"\xfd7zXZ\x00", "xz data", "Unpack it: xz -dk {}"),
     (rb"\x5d\x00\x00.{2}", "LZMA data", "Unpack it: xz -dk {}"),
@@ -82,9 +82,9 @@ class FileProblem(NamedTuple):
 
 
 class WrongByte(NamedTuple):
-  """The first byte that is not UTF-8: its place in the sample and its value."""
+  """The first byte that is not UTF-8: its offset in the sample and its value."""
 
-  place: int
+  offset: int
   value: int
 
 
@@ -132,7 +132,7 @@ def _encoded(name: str) -> FileProblem:
 
 
 def _other_encoding(first: WrongByte | None) -> FileProblem:
-  byte = f" (byte {first.place:,} is 0x{first.value:02x})" if first else ""
+  byte = f" (byte {first.offset:,} is 0x{first.value:02x})" if first else ""
   return FileProblem(
     f"not in UTF-8{byte}",
     "Convert it from its encoding, e.g. iconv -f WINDOWS-1252 -t UTF-8 {}",

@@ -12,7 +12,7 @@ from t5x_style.errors import UserError
 
 
 def check_fraction(fraction: float) -> None:
-  """UserError unless `fraction` can be the share of the documents that is held out."""
+  """Raises UserError unless `fraction` can be the share of documents that is held out."""
   if not 0 <= fraction < 1:
     raise UserError(
       f"VALIDATION_FRACTION = {fraction} is not a share of at least 0 and less than 1; 0.05 holds "
@@ -68,7 +68,7 @@ def _identity(file: str) -> str:
 
 
 def is_remote(path: str) -> bool:
-  """Whether only TensorFlow can open the path, as gs://bucket/file."""
+  """Returns whether only TensorFlow can open the path, as gs://bucket/file."""
   return "://" in path
 
 
@@ -119,5 +119,5 @@ def _check_readable(file: str, macro: str) -> None:
 
 
 def size(file: str) -> int:
-  """The size of a file in bytes."""
+  """Returns the size of a file in bytes."""
   return tf.io.gfile.stat(file).length if is_remote(file) else os.path.getsize(file)

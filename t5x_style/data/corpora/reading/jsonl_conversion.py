@@ -82,7 +82,7 @@ class _File:
   first_malformed: tuple[int, bytes] = (0, b"")
 
   def check(self) -> None:
-    """UserError where most lines are not JSON objects: the file has another format."""
+    """Raises UserError if most lines are not JSON objects: the file has another format."""
     if 2 * self.malformed <= self.lines:
       return
     number, line = self.first_malformed
@@ -94,7 +94,7 @@ class _File:
 
 
 def _advice(file: str, line: bytes) -> str:
-  """How to turn a file into JSON lines, by the first line that is not a JSON object."""
+  """Advises how to convert a file, judging by its first invalid line."""
   quoted = shlex.quote(file)
   if line.startswith(b"["):
     return f"If the file is a JSON array, write an object a line: jq -c '.[]' {quoted}"
@@ -214,7 +214,7 @@ class _Conversion:
     self.changed[reason] = (count + 1, first)
 
   def check_found(self, where: str) -> None:
-    """UserError, with the names of the fields, where there is no document to train on."""
+    """Raises UserError, which names the fields, if there is no document to train on."""
     if self.writer.documents["train"]:
       return
     if self.documents:

@@ -104,7 +104,7 @@ class Records:
 
 
 def default_root() -> Path:
-  """The default folder of caches: $T5X_STYLE_CACHE, or one in the user's cache folder."""
+  """Returns the default folder of caches: $T5X_STYLE_CACHE, or one in the user's cache folder."""
   if folder := os.environ.get("T5X_STYLE_CACHE"):
     return Path(os.path.expanduser(folder))
   return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "t5x_style" / "text"

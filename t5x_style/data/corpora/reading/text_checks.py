@@ -12,7 +12,7 @@ from t5x_style.data.corpora.reading import file_formats, file_patterns, text_rea
 from t5x_style.errors import UserError
 
 _CHECKED_FILES = 10_000
-_UNPACKED_BYTES = 2**27  # of gzip data that is unpacked completely, packed size
+_UNPACKED_BYTES = 2**27  # of gzip data that is unpacked completely, compressed size
 _THREADS = 16  # a check mostly waits for the disk or the network
 _SHOWN = 12
 
@@ -20,7 +20,7 @@ _SHOWN = 12
 def check_files(files: Sequence[str], file_warnings: FileWarnings) -> None:
   """Checks the first bytes, some in the middle and the last ones of each file, within seconds.
 
-  Gzip data is unpacked completely where it is not too large.
+  Gzip data is unpacked completely if it is not too large.
 
   Raises:
     UserError: some files are not UTF-8 text, are damaged or cannot be read.
@@ -45,32 +45,32 @@ class FileWarnings:
   def __init__(self) -> None:
     self._warned: dict[str, set[str]] = {"wrong": set(), "long": set()}
 
-  def check_bytes(self, file: str, place: int, text: bytes) -> None:
-    """Warns of the first byte of `text` that is not UTF-8; `text` begins at `place` of the file."""
+  def check_bytes(self, file: str, offset: int, text: bytes) -> None:
+    """Warns of the first byte of `text` that is not UTF-8; `text` is at `offset` of the file."""
     warned = self._warned["wrong"]
     if file in warned or len(warned) > _SHOWN:
       return
     try:
       text.decode()
     except UnicodeDecodeError as error:
-      self.wrong_byte(file, file_formats.WrongByte(place + error.start, text[error.start]))
+      self.wrong_byte(file, file_formats.WrongByte(offset + error.start, text[error.start]))
 
   def wrong_byte(self, file: str, found: file_formats.WrongByte) -> None:
     """Warns of a byte that is not UTF-8."""
     self._warn(
       "wrong",
       file,
-      f"byte {found.place:,} (0x{found.value:02x}) is not UTF-8; such bytes are read as U+FFFD, "
+      f"byte {found.offset:,} (0x{found.value:02x}) is not UTF-8; such bytes are read as U+FFFD, "
       "and their documents are counted in the run's summary",
     )
 
-  def long_document(self, file: str, place: int) -> None:
-    """Warns of a document that is cut into parts; `place` is that of one of its bytes."""
+  def long_document(self, file: str, offset: int) -> None:
+    """Warns of a document that is cut into parts; `offset` is that of one of its bytes."""
     size = f"{text_reading.LONGEST_DOCUMENT / 2**20:.3g} MiB"
     self._warn(
       "long",
       file,
-      f"the document that has byte {place:,} is longer than {size} and read as several of them",
+      f"the document that has byte {offset:,} is longer than {size} and read as several of them",
     )
 
   def _warn(self, kind: str, file: str, what: str) -> None:
@@ -97,17 +97,17 @@ class _Budget:
 
 
 def _check_file(file: str, budget: _Budget) -> UserError | file_formats.WrongByte | None:
-  """The error of a file, or else its first byte that is not UTF-8, or None."""
+  """Returns the error of a file, else its first byte that is not UTF-8, else None."""
   try:
     with text_reading.naming(file), text_reading.open_text(file) as stream:
-      if text_reading.is_packed(stream):
+      if text_reading.is_compressed(stream):
         samples = [(0, stream.read(text_reading.SAMPLE_BYTES))]
         unpack = not file_patterns.is_remote(file) and budget.take(os.path.getsize(file))
         while unpack and stream.read(text_reading.CHUNK):
           pass
       else:
         samples = text_reading.samples(file)
-      wrong = [text_reading.check_sample(file, sample, place) for place, sample in samples]
+      wrong = [text_reading.check_sample(file, sample, offset) for offset, sample in samples]
   except UserError as error:
     return error
   return next((found for found in wrong if found), None)

@@ -1,4 +1,4 @@
-"""Reads text files, packed with gzip or not; every error names the file and what to do."""
+"""Reads text files, compressed with gzip or not; every error names the file and what to do."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _NEAR = 8192  # a cut looks for white space in so many bytes, then cuts between 
 _LEAVE_OUT = "or leave it out of CORPUS_FILES and VALIDATION_FILES"
 
 
-def open_text(file: str, place: int = 0) -> io.BufferedReader:
-  """Opens `file` at `place` and unpacks gzip data; place 0 is after a byte order mark.
+def open_text(file: str, offset: int = 0) -> io.BufferedReader:
+  """Opens `file` at `offset` and unpacks gzip data; offset 0 is after a byte order mark.
 
   Args:
     file: a path, or a URL that TensorFlow can read.
-    place: in unpacked bytes.
+    offset: in unpacked bytes.
 
   Raises:
     UserError: the file is not UTF-8 text.
@@ -52,25 +52,25 @@ def open_text(file: str, place: int = 0) -> io.BufferedReader:
       raise UserError(
         f"{file}: it is named .gz but {what}. Get it again, rename it if it is text, {_LEAVE_OUT}."
       )
-    if place == 0:
+    if offset == 0:
       head = stream.read(SAMPLE_BYTES)
-      check_sample(file, head, packed=is_packed(stream))
+      check_sample(file, head, compressed=is_compressed(stream))
       mark = file_formats.BYTE_ORDER_MARK
-      place = len(mark) if head.startswith(mark) else 0
-    stream.seek(place)
+      offset = len(mark) if head.startswith(mark) else 0
+    stream.seek(offset)
   except BaseException:
     stream.close()
     raise
   return stream
 
 
-def is_packed(stream: io.BufferedReader) -> bool:
-  """Whether a stream of `open_text` unpacks gzip data."""
+def is_compressed(stream: io.BufferedReader) -> bool:
+  """Returns whether a stream of `open_text` unpacks gzip data."""
   return isinstance(stream.raw, _Unpacked)
 
 
 def reopens_cheaply(stream: io.BufferedReader) -> bool:
-  """Whether opening the same file again at another place costs little."""
+  """Returns whether opening the same file again at another offset costs little."""
   return isinstance(stream.raw, io.FileIO)
 
 
@@ -95,7 +95,7 @@ def naming(file: str) -> Iterator[None]:
 
 
 def read_document(file: str) -> bytes:
-  """Returns the whole text of a file; UserError where it is too large for one document."""
+  """Returns the whole text of a file, at most LARGEST_DOCUMENT bytes."""
   chunks, size = [], 0
   with naming(file), open_text(file) as stream:
     while chunk := stream.read(CHUNK):
@@ -136,12 +136,16 @@ def rest_of_line(stream: io.BufferedReader) -> bytes:
 
 
 def _within(byte: bytes) -> bool:
-  """Whether a UTF-8 byte is not the first byte of its character."""
+  """Returns whether a UTF-8 byte is not the first byte of its character."""
   return b"\x80" <= byte < b"\xc0"
 
 
 def read_line(stream: io.BufferedReader, file: str) -> bytes:
-  """Reads a line with its line feed, b"" after the last line; UserError where it is too long."""
+  """Reads a line with its line feed; b"" after the last line.
+
+  Raises:
+    UserError: the line is longer than LARGEST_DOCUMENT.
+  """
   found = stream.readline(LARGEST_DOCUMENT + 1)
   if len(found) > LARGEST_DOCUMENT:
     raise UserError(
@@ -152,7 +156,7 @@ def read_line(stream: io.BufferedReader, file: str) -> bytes:
 
 
 def samples(file: str) -> list[tuple[int, bytes]]:
-  """Returns (place, bytes) from the start, the middle and the end of a file, packed or not."""
+  """Returns (offset, bytes) of the start, the middle and the end of a file as it is on disk."""
   remote = file_patterns.is_remote(file)
   with tf.io.gfile.GFile(file, "rb") if remote else open(file, "rb") as f:
     last = max(0, file_patterns.size(file) - SAMPLE_BYTES)
@@ -164,29 +168,29 @@ def samples(file: str) -> list[tuple[int, bytes]]:
 
 
 def check_sample(
-  file: str, sample: bytes, place: int = 0, *, packed: bool = False
+  file: str, sample: bytes, offset: int = 0, *, compressed: bool = False
 ) -> file_formats.WrongByte | None:
   """Returns the first byte of a sample that is not UTF-8, or None.
 
   Args:
     file: for messages.
-    sample: some of its unpacked bytes, from `place` on.
-    packed: whether the file is gzip data.
+    sample: some of its unpacked bytes, from `offset` on.
+    compressed: whether the file is gzip data.
 
   Raises:
     UserError: the sample is not text, or in another encoding.
   """
-  found = file_formats.find_problem(sample, start=place == 0)
+  found = file_formats.find_problem(sample, start=offset == 0)
   if isinstance(found, file_formats.FileProblem):
-    where = f" from about byte {place:,} on" if place else ""
+    where = f" from about byte {offset:,} on" if offset else ""
     advice, name = found.advice, file
-    if packed and "{}" in advice:
+    if compressed and "{}" in advice:
       where += ", inside gzip data"
       name = file.removesuffix(".gz") if file.endswith(".gz") else f"{file}.unpacked"
       advice = f"gzip -dc {shlex.quote(file)} > {shlex.quote(name)}, then: {advice}"
     advice = advice.format(shlex.quote(name))
     raise UserError(f"{file}: it is {found.what}{where}. {advice}; {_LEAVE_OUT}.")
-  return found and found._replace(place=place + found.place)
+  return found and found._replace(offset=offset + found.offset)
 
 
 def _gibibytes() -> str:
@@ -196,13 +200,13 @@ def _gibibytes() -> str:
 class _Unpacked(gzip.GzipFile):
   """The unpacked content of gzip data, of all its members."""
 
-  def __init__(self, packed: io.BufferedReader):
-    super().__init__(fileobj=packed, mode="rb")
-    self._packed = packed
+  def __init__(self, compressed: io.BufferedReader):
+    super().__init__(fileobj=compressed, mode="rb")
+    self._compressed = compressed
 
   def close(self) -> None:
     super().close()
-    self._packed.close()
+    self._compressed.close()
 
 
 class _Remote(io.RawIOBase):

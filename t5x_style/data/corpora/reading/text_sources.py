@@ -23,7 +23,7 @@ _BUCKETS = 1_000_000
 # Lines are read in blocks of about so many bytes: enough to hide the cost of a call, few enough to
 # keep saved positions small, which contain the rest of a block.
 _BLOCK_BYTES = 65_536
-# Packed files are kept open, up to so many, since finding a place in them again takes time. SeqIO
+# Compressed files are kept open, up to so many, since seeking in them takes time. SeqIO
 # reads 16 at once, for every stream and every part of a mixture.
 _KEPT_OPEN = 512
 
@@ -36,9 +36,11 @@ class WholeFiles(seqio.FileDataSource):
   """
 
   def __init__(self, files: Mapping[str, Sequence[str]], file_warnings: text_checks.FileWarnings):
-    """Args:
-    files: {split: paths}.
-    file_warnings: warns of text that is not read as it is.
+    """Creates a source; it reads nothing yet.
+
+    Args:
+      files: {split: paths}.
+      file_warnings: warns of text that is not read as it is.
     """
     self._files = {split: list(names) for split, names in files.items()}
     self._warnings = file_warnings
@@ -98,11 +100,13 @@ class Lines(seqio.FileDataSource):
     file_warnings: text_checks.FileWarnings,
     held_out: float | None = None,
   ):
-    """Args:
-    files: {split: paths}.
-    file_warnings: warns of text that is not read as it is.
-    held_out: where both splits have the same files, the share of the lines that belongs to
-      "validation" and not to "train". A hash decides, so equal lines stay together.
+    """Creates a source; it reads nothing yet.
+
+    Args:
+      files: {split: paths}.
+      file_warnings: warns of text that is not read as it is.
+      held_out: where both splits have the same files, the share of the lines that belongs to
+        "validation" and not to "train". A hash decides, so equal lines stay together.
     """
     self._held_out = held_out
     self._files = {split: list(names) for split, names in files.items()}
@@ -147,7 +151,7 @@ class Lines(seqio.FileDataSource):
 
 
 class _LineBlocks:
-  """Reads lines of files in blocks; what a block holds depends only on the place it starts at.
+  """Reads lines of files in blocks; a block depends only on the offset it starts at.
 
   TensorFlow's own reader of lines drops all carriage returns, and does not notice that the end of
   gzip data is missing.
@@ -163,12 +167,12 @@ class _LineBlocks:
   def lines(self, files: Sequence[str], number: tf.Tensor) -> tf.data.Dataset:
     """Returns a dataset of {"text": string}, the lines of file `number`."""
 
-    def read(number: np.int64, place: np.int64) -> tuple[np.ndarray, np.int64]:
-      lines, after = self.read(files[int(number)], int(place))
+    def read(number: np.int64, offset: np.int64) -> tuple[np.ndarray, np.int64]:
+      lines, after = self.read(files[int(number)], int(offset))
       return np.array(lines, object), np.int64(after)
 
-    def step(place, _):
-      lines, after = python_calls.call(read, [number, place], [tf.string, tf.int64])
+    def step(offset, _):
+      lines, after = python_calls.call(read, [number, offset], [tf.string, tf.int64])
       lines.set_shape([None])
       after.set_shape([])
       return after, lines
@@ -177,14 +181,14 @@ class _LineBlocks:
     filled = blocks.take_while(lambda lines: tf.size(lines) > 0)
     return filled.unbatch().map(lambda line: {"text": line})
 
-  def read(self, file: str, place: int) -> tuple[list[bytes], int]:
-    """Reads a block of lines from byte `place` on.
+  def read(self, file: str, offset: int) -> tuple[list[bytes], int]:
+    """Reads a block of lines from byte `offset` on.
 
     Returns:
-      its lines that are not blank, none at the end of the file, and the place after the block.
+      its lines that are not blank, none at the end of the file, and the offset after the block.
     """
     with text_reading.naming(file):
-      stream = self._at(file, place)
+      stream = self._at(file, offset)
       lines: list[bytes] = []
       try:
         while not lines and (block := stream.read(_BLOCK_BYTES)):
@@ -195,27 +199,27 @@ class _LineBlocks:
           self._warnings.check_bytes(file, stream.tell() - len(block), block)
           ended = block.replace(b"\r\n", b"\n").split(b"\n")
           lines = [line for line in ended if line.strip()]
-        place = stream.tell()
+        offset = stream.tell()
       except BaseException:
         stream.close()
         raise
-      self._put_back(file, place, stream, done=not lines)
-    return lines, place
+      self._put_back(file, offset, stream, done=not lines)
+    return lines, offset
 
-  def _at(self, file: str, place: int) -> io.BufferedReader:
+  def _at(self, file: str, offset: int) -> io.BufferedReader:
     with self._lock:
-      stream = self._open.pop((file, place), None)
+      stream = self._open.pop((file, offset), None)
     if stream is None:
-      stream = text_reading.open_text(file, place)
+      stream = text_reading.open_text(file, offset)
     return stream
 
-  def _put_back(self, file: str, place: int, stream: io.BufferedReader, done: bool) -> None:
+  def _put_back(self, file: str, offset: int, stream: io.BufferedReader, done: bool) -> None:
     if done or text_reading.reopens_cheaply(stream):
       stream.close()
       return
     with self._lock:
-      closing = [self._open.pop((file, place), None)]
-      self._open[file, place] = stream
+      closing = [self._open.pop((file, offset), None)]
+      self._open[file, offset] = stream
       if len(self._open) > _KEPT_OPEN:
         closing.append(self._open.popitem(last=False)[1])
     for other in filter(None, closing):

@@ -72,7 +72,7 @@ def test_other_data_at_the_end_or_in_gzip_data(error_of, packed, tmp_path):
   (tmp_path / "b.tgz").write_bytes(gzip.compress(b"PK\x03\x04" + bytes(99)))
   assert "b.tgz: it is a ZIP archive" in error_of(tmp_path / "b.tgz", "file")
   (tmp_path / "c.gz").write_bytes(gzip.compress(packed(["text"])))
-  assert "c.gz: it is gzip data, packed twice. Unpack it once" in error_of(tmp_path / "c.gz")
+  assert "c.gz: it is gzip data, compressed twice. Unpack it once" in error_of(tmp_path / "c.gz")
   (tmp_path / "d.gz").write_bytes(gzip.compress("some text\n".encode("utf-16")))
   convert = f"gzip -dc {tmp_path}/d.gz > {tmp_path}/d, then: Convert it: iconv -f UTF-16 -t UTF-8"
   assert f"{convert} {tmp_path}/d; or leave" in error_of(tmp_path / "d.gz")
