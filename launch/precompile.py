@@ -28,7 +28,7 @@ python -m launch.precompile --gin_file=my_run.gin --topology=v5p:4x4x8 --json | 
 python -m launch.precompile --gin_file=my_run.gin --topology=v6e:8x8 --search --write=winner.gin
 python -m launch.precompile --gin_file=my_run.gin --topology=v5e:16x16 --slices=2"""
 
-# Read neither the corpus nor the vocabulary: without_data puts placeholders there.
+# Neither the corpus nor the vocabulary is read: without_data replaces both by placeholders.
 DATA_OVERRIDES = {data_parameters.CORPUS: None, data_parameters.VOCABULARY: None}
 
 
