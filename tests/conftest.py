@@ -39,13 +39,13 @@ def keep_modules():
 
 @pytest.fixture
 def on_platform(monkeypatch):
-  """on_platform("gpu"): without a mesh, programs are built as for a GPU; they run here."""
+  """on_platform("gpu") builds programs without a mesh as for a GPU, and runs them on the CPU."""
   return lambda name: monkeypatch.setattr(jax, "default_backend", lambda: name)
 
 
 @pytest.fixture(scope="session")
 def on_eight_devices():
-  """on_eight_devices(program, *arguments): runs a Python file on eight simulated CPU devices.
+  """on_eight_devices(program, *arguments) runs a Python file on eight simulated CPU devices.
 
   Returns the lines that it prints; fails if it fails. `timeout` is in seconds.
   """
@@ -72,5 +72,5 @@ def on_eight_devices():
 
 @pytest.fixture
 def tiny_config():
-  """tiny_config(architecture, model_dir, **changes): the configuration of a tiny run."""
+  """tiny_config(architecture, model_dir, **changes) returns the configuration of a tiny run."""
   return tiny.config

@@ -1,4 +1,4 @@
-"""The documents are true: paths exist, and the worked example of CONTRIBUTING.md works."""
+"""Paths that README.md and CONTRIBUTING.md name exist, and the worked example works."""
 
 import os
 import re
@@ -41,7 +41,7 @@ def test_tests_that_continuous_integration_runs_exist():
 
 @pytest.mark.slow
 def test_the_example_objective_feeds_a_model_and_passes_its_tests(tmp_path):
-  """The objective is in a package of the user's own; all else is as written."""
+  """As written, but the objective's file is in another folder, as a user's own package is."""
   objective, tests = blocks("python")
   (gin,) = blocks("gin")
   place = "t5x_style.data.objectives.deshuffling"

@@ -77,7 +77,7 @@ def test_objectives_feed_a_model_they_name(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_models_of_known_families_go_with_runs_data_and_objectives(name, tmp_path):
+def test_models_of_known_families_combine_with_runs_data_and_objectives(name, tmp_path):
   """A model file combines with other files, and has the macros of every model."""
   given = ["DTYPE = 'bfloat16'", "REMAT = 'full'", f"MODEL_DIR = '{tmp_path}'"]
   fitting = {"encoder_decoder": "span_corruption", "encoder_only": "masked_lm"}
@@ -109,7 +109,7 @@ SCHEDULES = {
 
 
 def with_recipe(recipe, *bindings):
-  """The configuration of a run with a file of runs/optimizers/ or runs/schedules/ after it."""
+  """Returns the configuration of a run that includes a file of optimizers/ or schedules/."""
   files = ["runs/pretrain.gin", MODELS["decoder_only"], recipe]
   given = ["MODEL_DIR = '/nowhere'", *bindings]
   return reader.read(files, given).build(train_config.TrainConfig)
@@ -134,7 +134,7 @@ def test_every_optimizer_and_schedule_has_a_recipe():
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_recipes_of_optimizers(name):
-  """The default settings are written out, so they change nothing; the peak is a sensible one."""
+  """A file writes out the defaults of its optimizer, so it changes none of them."""
   config = with_recipe(f"runs/optimizers/{name}.gin", "WARMUP_STEPS = 0")
   assert config.schedule(0) == pytest.approx(OPTIMIZERS[name])
   params = {"decoder": {"layers_0": {"mlp": {"wi": {"kernel": jnp.ones((128, 256))}}}}}

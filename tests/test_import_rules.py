@@ -1,4 +1,4 @@
-"""The rules about imports, folders and files. Each test lists every offender of its rule."""
+"""The rules about imports, folders and files. A test that fails lists all that break its rule."""
 
 import ast
 import functools
@@ -131,6 +131,7 @@ def circles(edges: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def folder_of(module: str, packages: Iterable[str]) -> str:
+  """The package that a module is in; a package is in itself."""
   return module if module in packages else module.rpartition(".")[0]
 
 
@@ -237,7 +238,7 @@ def test_the_core_names_no_tensorflow_seqio_or_gin():
 
 
 def test_what_trains_names_no_terminal_writer_or_flag():
-  """Rooms from training down are given what they report to; checkpoints print nothing either."""
+  """training and the rooms below it get a reporter as an argument; checkpoints print nothing."""
   quiet = {room for layer in LAYERS[3:] for room in layer} | {"checkpoints"}
   wrong = [
     f"{module} -> {name}"
@@ -250,7 +251,7 @@ def test_what_trains_names_no_terminal_writer_or_flag():
 
 
 def test_the_core_loads_no_tensorflow_seqio_or_gin():
-  """In a new process: nor do the packages that it imports."""
+  """Nor do the packages that it imports: all are imported in a new process."""
   core = [module for module in modules() if room_of(module) in CORE]
   program = f"""
 import importlib, sys
@@ -278,7 +279,7 @@ def test_every_folder_of_python_says_what_it_holds():
 
 
 def test_files_of_launch_are_commands():
-  """One file each, whose docstring says how it is started; all else is in folders."""
+  """Each is one file, whose docstring says how to start it; all other code is in folders."""
   commands = {x.stem: x for x in (ROOT / "launch").glob("*.py") if x.stem != "__init__"}
   assert set(commands) == set(COMMANDS)
   says = {name: ast.get_docstring(tree_of(path)) or "" for name, path in commands.items()}
@@ -294,7 +295,7 @@ def test_files_are_short_and_say_what_they_are():
   assert not wrong, listed(wrong)
 
 
-# What goes wrong there is no mistake of a person: shapes that do not fit, a text of XLA's.
+# Errors there are never a user's mistake: shapes that do not fit, or HLO that cannot be parsed.
 FAULTS = ("t5x_style.losses.", "t5x_style.planning.collectives")
 
 

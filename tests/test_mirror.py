@@ -55,7 +55,7 @@ TESTED_BY = {
   "training/job.py": "training/test_loop.py",
   "training/step.py": "training/test_loss.py",
 }
-# Files that only measure, for a person who compares machines.
+# Benchmarks without a test: they only measure.
 MEASURING = {
   f"launch/benchmarks/{name}.py" for name in ("attention", "data", "loss", "step_memory")
 }
@@ -73,7 +73,7 @@ def begins_with(name: str, start: str) -> bool:
 
 
 def test_tests_are_where_the_file_they_test_is():
-  """tests/models/test_stack.py or tests/models/test_stack_sharing.py tests models/stack.py."""
+  """training/test_loss.py and training/test_loss_padding.py test training/loss.py."""
   wrong = [place for place in SUBJECTS if not (TESTS / place).exists()]
   for path in sorted(TESTS.glob("*/**/test_*.py")):
     place = path.relative_to(TESTS)

@@ -1,4 +1,4 @@
-"""The rule about words: code and documents use those of the field."""
+"""Code and documents use the words of the field."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ DIALECT = {
 
 
 def test_the_words_are_the_fields():
-  """Code, gin files and documents use the words that a reader searches for."""
+  """A reader finds these words in papers and in the documentation of JAX."""
   tops = (ROOT / top for top in ("t5x_style", "launch", "gin_configs", "tests"))
   files = [x for top in tops for x in top.rglob("*") if x.suffix in (".py", ".gin", ".md")]
   wrong = []

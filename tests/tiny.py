@@ -1,4 +1,4 @@
-"""Tiny runs on random tokens: seconds on one core, for tests of everything around a model."""
+"""Tiny runs on random tokens, for tests of everything around a model. They take seconds."""
 
 import functools
 import json
@@ -61,7 +61,7 @@ def train(config, show=False):
 
 
 def records(model_dir, split="train"):
-  """What metrics.jsonl holds, without measured times."""
+  """Returns the records of metrics.jsonl, without measured times."""
   lines = (model_dir / "metrics.jsonl").read_text().splitlines()
   timed = ("seconds", "tokens_per_second", "data_wait")
   parsed = [json.loads(line) for line in lines]

@@ -1,4 +1,4 @@
-"""Pieces cover an array once, and none is larger than what memory is set aside for."""
+"""Pieces cover an array exactly once, and none is larger than the limit."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What is written piece by piece is a checkpoint to Orbax itself."""
+"""Orbax itself restores a checkpoint that was written piece by piece."""
 
 import jax
 import ml_dtypes
@@ -15,7 +15,7 @@ DRAW = np.random.default_rng(0)
 TREE = {
   "head": {"bias": DRAW.normal(size=7).astype(ml_dtypes.bfloat16)},
   "layers": {"mlp": {"kernel": DRAW.normal(size=(3, 5, 4)).astype(np.float32)}},
-  "zeros": np.zeros((2, 3), np.float32),  # equal to what is read where nothing is written
+  "zeros": np.zeros((2, 3), np.float32),  # also what is read of a piece that was never written
 }
 
 

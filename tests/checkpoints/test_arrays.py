@@ -1,4 +1,4 @@
-"""Arrays in the files of a checkpoint: opened by name, read in parts."""
+"""Arrays of a checkpoint are opened by name and read in parts."""
 
 import jax
 import jax.numpy as jnp

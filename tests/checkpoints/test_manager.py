@@ -8,7 +8,7 @@ from tests import tiny
 
 
 def test_newest_and_best_checkpoints_are_kept(tiny_config, tmp_path):
-  rising = schedules.linear(3.0, total_steps=6)  # So large that later losses are worse.
+  rising = schedules.linear(3.0, total_steps=6)  # So large a rate that later losses are worse.
   tiny.train(
     tiny_config(
       "decoder_only",
@@ -28,7 +28,7 @@ def test_newest_and_best_checkpoints_are_kept(tiny_config, tmp_path):
 
 def test_the_newest_complete_step_is_found(tiny_config, tmp_path):
   tiny.train(tiny_config("decoder_only", tmp_path, train_steps=2, save_period=1))
-  (tmp_path / "checkpoints" / "7").mkdir()  # Begun and never filled.
+  (tmp_path / "checkpoints" / "7").mkdir()  # A checkpoint that was begun and never written.
   (tmp_path / "checkpoints" / "9.orbax-checkpoint-tmp-1" / "state").mkdir(parents=True)
   newest = manager.find_step(epath.Path(tmp_path))
   assert newest == epath.Path(tmp_path) / "checkpoints" / "2"

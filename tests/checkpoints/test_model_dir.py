@@ -1,4 +1,4 @@
-"""MODEL_DIR: what lies there is of the right kind, before anything is compiled."""
+"""MODEL_DIR is checked before anything is compiled: files are files, folders are folders."""
 
 import pytest
 

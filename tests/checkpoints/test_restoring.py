@@ -1,4 +1,4 @@
-"""Opening a run: restored, new, of other parameters, or refused."""
+"""A run is restored, started from random or other parameters, or refused."""
 
 import json
 import shutil

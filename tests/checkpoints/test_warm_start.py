@@ -1,4 +1,4 @@
-"""Parameters to start from: other layouts of the layers, larger vocabularies, what is refused."""
+"""Starting from other parameters: layouts of the layers, larger vocabularies, what is refused."""
 
 import warnings
 from pathlib import Path
@@ -29,7 +29,7 @@ def abstract(config):
 
 
 def save(folder, **model):
-  """A checkpoint of random parameters, which it returns."""
+  """Saves random parameters as a checkpoint, and returns them."""
   random = np.random.default_rng(0)
   params = jax.tree.map(
     lambda x: jnp.asarray(random.normal(size=x.shape), x.dtype),
@@ -144,7 +144,7 @@ def test_parameters_are_read_in_the_dtype_of_the_model(tmp_path):
 
 
 def test_on_eight_devices_each_has_its_part(on_eight_devices, tmp_path):
-  """In a process of its own: the vocabulary in four parts, the width in two."""
+  """The vocabulary is in four parts and the width in two. It runs in a process of its own."""
   params = save(tmp_path / "a", **UNTIED)
   np.savez(tmp_path / "one.npz", embedding=params["token_embed"]["embedding"])
   program = Path(__file__).with_name("sharded_warm_start_program.py")

@@ -33,7 +33,9 @@ def test_summary_of_a_cpu():
     name(1, 1, "tf_XLAEigen/1"),
     event(1, 1, "fusion.3", 3000, hlo_op="fusion.3"),
     event(1, 1, "end: fusion.3", 3000, hlo_op="fusion.3"),
-    event(1, 1, "while.2", 9000, hlo_op="while.2"),  # Holds what is counted already.
+    event(
+      1, 1, "while.2", 9000, hlo_op="while.2"
+    ),  # It contains operations that are counted themselves.
     event(1, 1, "ThunkExecutor::Execute", 9000),
     event(1, 2, "copy.1", 1000, hlo_op="copy.1"),
   ]
@@ -71,7 +73,7 @@ def test_summary_of_a_gpu_looks_into_its_graphs():
 
 @pytest.fixture
 def safe():
-  """The profiler ends the process where libtpu is, but no TPU: a run refuses then."""
+  """Skips if libtpu is installed without a TPU: the profiler would end the process."""
   if topologies.available():
     pytest.skip("another test of this process may have loaded libtpu")
   try:
@@ -89,7 +91,7 @@ def test_a_run_writes_a_profile(tiny_config, tmp_path, capsys, safe):
   assert text.startswith("Steps 2 to 3: ") and text.splitlines()[1].strip() in shown
   assert "mlp" in text
   assert list((tmp_path / "tensorboard/plugins/profile").glob("*/*.xplane.pb"))
-  # Other folders beside those of the records do not disturb a run that resumes.
+  # A run resumes although its folder of records now has other folders, too.
   again = dataclasses.replace(config, train_steps=5, profile_steps=None)
   assert tiny.train(again).first_step == 4
   assert not list((tmp_path / "tensorboard/plugins").glob("events*"))

@@ -1,4 +1,4 @@
-"""What a run reports to while it trains: which records are in the files, and when."""
+"""Which records are in the files while a run trains, and when."""
 
 import json
 
@@ -8,7 +8,7 @@ from t5x_style.training import loop, setup
 
 
 class ReadingReporter(reporter.RunReporter):
-  """Reads before each step which records a process killed at this moment would leave."""
+  """Before each step, reads the records that a process killed at this moment would leave."""
 
   def before_step(self, step):
     lines = self.path.read_text().splitlines() if self.path.exists() else []
@@ -17,7 +17,7 @@ class ReadingReporter(reporter.RunReporter):
 
 
 def test_in_a_bucket_every_save_writes_the_records(tiny_config, tmp_path, monkeypatch):
-  """Files there cannot be appended to: the local file is written as one of a bucket would be."""
+  """A file of a bucket cannot be appended to; here a local file is written in the same way."""
   monkeypatch.setattr(writers, "_is_local", lambda path: False)
   config = tiny_config("decoder_only", tmp_path, train_steps=5, save_period=2, eval_period=2)
   job = restoring.open_run(setup.prepare(config))

@@ -12,7 +12,7 @@ COMMAND = ["python -m launch.train", "--gin_file=a.gin", "--gin.TRAIN_STEPS=3"]
 
 
 def shown(config, **changes):
-  """What is printed at the end of a run, whose result is changed."""
+  """Returns the text that is printed at the end of a run, whose result is changed."""
   out = io.StringIO()
   silent = terminal.Terminal(enabled=False)
   job = restoring.open_run(setup.prepare(config))

@@ -17,7 +17,7 @@ class Clock:
 
 
 def log():
-  """A terminal that writes into a file, the file, and its clock."""
+  """Returns a terminal that writes into a file, the file, and the terminal's clock."""
   file, clock = io.StringIO(), Clock()
   return Terminal(console=Console(file=file), clock=clock), file, clock
 

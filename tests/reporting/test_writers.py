@@ -13,7 +13,7 @@ from t5x_style.reporting.writers import JsonLines, MetricWriters, TensorBoard
 
 
 def strict(line):
-  """JSON as the standard has it: NaN raises."""
+  """Reads JSON of the standard, in which NaN is an error."""
 
   def refuse(name):
     raise ValueError(name)
@@ -28,7 +28,7 @@ def records(path):
 def test_one_object_a_record(tmp_path):
   with MetricWriters(tmp_path / "new" / "run") as all_of_them:
     all_of_them.write(1, "train", {"loss": 2.5, "accuracy": np.float32(0.5)})
-    # It is there before anything is closed.
+    # The record is in the file before anything is closed.
     assert len(records(tmp_path / "new/run/metrics.jsonl")) == 1
     all_of_them.write(2, "validation", {"loss": 2.0})
   assert (tmp_path / "new/run/metrics.jsonl").read_text() == (
