@@ -21,7 +21,7 @@ from t5x_style.models.attention_kernels.select import KERNELS, attention_inputs,
 from t5x_style.partitioning import make_mesh
 from t5x_style.planning import topologies
 
-from . import compiled_programs
+from . import compiled_programs, step_cases
 
 COLUMNS = {
   "milliseconds": ("ms", ",.1f"),
@@ -73,13 +73,18 @@ ON_CPU = (
   Shape("more rows", 16, 512, 8, 8, 64, "float32", bias=True),
   Shape("long rows", 2, 2048, 8, 8, 64, "float32"),
 )
-ON_ACCELERATORS = (
-  Shape("T5 1.1 large's encoder", 16, 512, 16, 16, 64, "bfloat16", bias=True),
-  Shape("a decoder", 4, 2048, 16, 16, 128, "bfloat16", causal=True),
-  Shape("a packed decoder", 4, 2048, 16, 16, 128, "bfloat16", causal=True, packed=True),
-  Shape("grouped queries", 1, 8192, 32, 8, 128, "bfloat16", causal=True),
-  Shape("a window", 1, 8192, 8, 4, 256, "bfloat16", causal=True, window=1024),
-)
+
+
+def on_accelerators() -> tuple[Shape, ...]:
+  t5 = step_cases.shipped_model("t5_1_1/large")
+  heads = (t5.num_heads, t5.kv_heads, t5.head_dim)
+  return (
+    Shape("T5 1.1 large's encoder", 16, 512, *heads, "bfloat16", bias=True),
+    Shape("a decoder", 4, 2048, 16, 16, 128, "bfloat16", causal=True),
+    Shape("a packed decoder", 4, 2048, 16, 16, 128, "bfloat16", causal=True, packed=True),
+    Shape("grouped queries", 1, 8192, 32, 8, 128, "bfloat16", causal=True),
+    Shape("a window", 1, 8192, 8, 4, 256, "bfloat16", causal=True, window=1024),
+  )
 
 
 def plain(query, key, value, pattern, bias, scale):
@@ -105,13 +110,13 @@ def by_kernel(name: str) -> Callable[..., jax.Array]:
 
 def measure() -> Iterator[dict[str, Any]]:
   """Yields a row per shape and kernel: time and memory here, then memory on a TPU with libtpu."""
-  for shape in ON_CPU if jax.default_backend() == "cpu" else ON_ACCELERATORS:
+  for shape in ON_CPU if jax.default_backend() == "cpu" else on_accelerators():
     programs = {name: lowered.compile() for name, lowered in _lower(shape, None).items()}
     seconds = compiled_programs.seconds_in_turns(programs, _inputs(shape))
     yield from _report(shape, jax.devices()[0].device_kind, programs, seconds)
   if topologies.available():
     device = topologies.devices("v5e:2x2")[0]
-    for shape in ON_ACCELERATORS:
+    for shape in on_accelerators():
       fitting = {
         name: compiled_programs.compile_or_none(lowered.compile)
         for name, lowered in _lower(shape, device).items()

@@ -24,7 +24,7 @@ from t5x_style.losses import LossSums, gather_targets, linear_cross_entropy, pla
 from t5x_style.partitioning import make_mesh
 from t5x_style.planning import topologies
 
-from . import compiled_programs, step_memory
+from . import compiled_programs, step_cases, step_memory
 
 COLUMNS = {
   "milliseconds": ("ms", ",.1f"),
@@ -70,11 +70,16 @@ ON_CPU = (
   USUAL,
   Shape("narrow states", 4, 1024, 128, 32_768, "float32"),
 )
-ON_ACCELERATORS = (
-  Shape("T5 large's targets", 128, 114, 1024, 32_128, "bfloat16"),
-  Shape("M 8192, D 4096, V 131k", 4, 2048, 4096, 131_072, "bfloat16"),
-  LARGE,
-)
+
+
+def on_accelerators() -> tuple[Shape, ...]:
+  t5 = step_cases.shipped_model("t5/large")
+  return (
+    Shape("T5 large's targets", 128, 114, t5.emb_dim, t5.vocab_size, "bfloat16"),
+    Shape("M 8192, D 4096, V 131k", 4, 2048, 4096, 131_072, "bfloat16"),
+    LARGE,
+  )
+
 
 Loss = Callable[..., tuple[jax.Array, jax.Array]]  # (loss_sum, correct_sum)
 
@@ -162,7 +167,7 @@ LABELS = (*VARIANTS, *PLAINS, *CHUNKED, _CHOSEN)
 def measure() -> Iterator[dict[str, Any]]:
   """Yields a row per shape and variant: time and memory here, then memory on TPUs with libtpu."""
   on_cpu = jax.default_backend() == "cpu"
-  for shape in ON_CPU if on_cpu else ON_ACCELERATORS:
+  for shape in ON_CPU if on_cpu else on_accelerators():
     yield from _compare(shape, VARIANTS)
   yield from _compare(USUAL._replace(name="sizes of chunks"), {"plain": plain} | CHUNKED)
   yield from _compare(BERT, MASKED)

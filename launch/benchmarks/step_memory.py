@@ -17,7 +17,7 @@ from t5x_style.training.step import compile_step
 from .compiled_programs import compile_or_none, temporary_bytes
 
 # The sizes of Gemma 3 1B (Gemma 3 Technical Report 2025, table 1), where a third of the parameters
-# belongs to the vocabulary.
+# belongs to the vocabulary. They are written out because gin_configs/models/ has no Gemma.
 MODEL = TransformerConfig(
   vocab_size=262_144,
   emb_dim=1152,
