@@ -1,4 +1,4 @@
-"""Rooflines and seconds of collectives, computed by hand."""
+"""Rooflines and seconds of collectives: worked examples of a book, and sums done by hand."""
 
 import pytest
 
@@ -11,19 +11,44 @@ def collective(kind, group, axes, network="ici", size=16_000_000, times=3):
   return Collective(kind, network, (), size, group, axes, times, True, "")
 
 
+def seconds(kind, group, axes, topology, **sizes):
+  return collective_seconds(collective(kind, group, axes, **sizes), topologies.parse(topology))
+
+
+def test_worked_examples_of_the_book():
+  """ "How to Scale Your Model" (Austin et al. 2025), part 3: quiz 2, question 2 and its table.
+
+  Question 2 counts all V bytes of an array; a ring of g devices sends only V (g - 1) / g of them.
+  """
+  # 2048 x 8192 numbers in bfloat16 over an axis of 4, which is not a ring on a v5e.
+  found = seconds("all-gather", 4, (1,), "v5e:8x4", size=2 * 2048 * 8192, times=1)
+  assert found == pytest.approx(560e-6, rel=0.01)
+  # 1024 x 4096 numbers on a v4 of 4x4x4, where every axis is a ring.
+  array = 2 * 1024 * 4096
+  along_x = seconds("all-gather", 4, (0,), "v4:4x4x4", size=array // 4, times=1)
+  assert along_x == pytest.approx(3 / 4 * 23e-6, rel=0.02)
+  along_x_and_y = seconds("all-gather", 16, (0, 1), "v4:4x4x4", size=array, times=1)
+  assert along_x_and_y == pytest.approx(15 / 16 * 46e-6, rel=0.02)
+  # An all-reduce takes twice as long; an all-to-all, which begins with a part, a quarter.
+  summed = seconds("all-reduce", 4, (0,), "v4:4x4x4", size=array // 4, times=1)
+  assert summed == pytest.approx(2 * along_x)
+  exchanged = seconds("all-to-all", 4, (0,), "v4:4x4x4", size=array // 16, times=1)
+  assert exchanged == pytest.approx(along_x / 4)
+
+
 def test_seconds_of_a_collective():
   """16 MB three times among 16 chips: 45 MB leave each chip, over links of 45 GB/s each way."""
-  wide, small = topologies.parse("v5e:16x16"), topologies.parse("v5e:4x4")
-  wire = 3 * 16e6 * 15 / 16
-  assert collective("all-gather", 16, (0,)).wire_bytes == wire
+  assert collective("all-gather", 16, (0,)).wire_bytes == 45e6
   # The 16 chips of an axis of 16 are a ring; those of a 4 x 4 slice are lines of 4 along two axes.
-  assert collective_seconds(collective("all-gather", 16, (0,)), wide) == wire / 9e10
-  assert collective_seconds(collective("all-gather", 16, (0, 1)), small) == wire / 9e10
-  assert collective_seconds(collective("all-gather", 4, (0,)), small) == 36e6 / 4.5e10
-  assert collective_seconds(collective("all-reduce", 16, (0,)), wide) == 2 * wire / 9e10
-  assert collective_seconds(collective("all-to-all", 16, (0,)), wide) == 4 * wire / 9e10
+  assert seconds("all-gather", 16, (0,), "v5e:16x16") == pytest.approx(0.5e-3)
+  assert seconds("all-gather", 16, (0, 1), "v5e:4x4") == pytest.approx(0.5e-3)
+  assert seconds("all-gather", 4, (0,), "v5e:4x4") == pytest.approx(0.8e-3)
+  assert seconds("all-reduce", 16, (0,), "v5e:16x16") == pytest.approx(1e-3)
+  assert seconds("all-to-all", 16, (0,), "v5e:16x16") == pytest.approx(2e-3)
+  # Between two slices each chip sends 48 MB over its share of 3.125 GB/s.
   across = collective("all-reduce", 2, (), "dcn")
-  assert collective_seconds(across, topologies.parse("v5e:4x4", 2)) == 48e6 / 3.125e9
+  found = collective_seconds(across, topologies.parse("v5e:4x4", 2))
+  assert found == pytest.approx(15.36e-3)
 
 
 def test_roofline_is_its_slowest_part():
@@ -37,5 +62,5 @@ def test_roofline_is_its_slowest_part():
   )
   assert (line.seconds, line.bound_by) == (pytest.approx(0.5), "hbm")
   assert line.mfu_bound == pytest.approx(0.6)
-  assert line.ici == pytest.approx(36e6 / 4.5e10)
+  assert line.ici == pytest.approx(0.8e-3)
   assert line.dcn == 0
