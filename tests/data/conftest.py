@@ -19,7 +19,7 @@ def vocabulary():
 
 @pytest.fixture(scope="session")
 def ordinary(vocabulary):
-  """The ids that stand for text."""
+  """Returns the ids that stand for text."""
   return token_text.ordinary_ids(vocabulary)
 
 
@@ -55,7 +55,7 @@ def examples(vocabulary, documents):
 
 @pytest.fixture(scope="session")
 def cut(vocabulary, documents):
-  """The raw windows, written without TensorFlow: a list of arrays, the last one shorter."""
+  """Returns the raw windows, computed without TensorFlow; the last one is shorter."""
 
   def run(length, docs=documents):
     joined = [[*doc, vocabulary.eos_id] for doc in docs if len(doc)]

@@ -80,7 +80,7 @@ def masks(length, hidden, spans, rows, **kwargs):
 
 
 def valid_masks(length, hidden, spans):
-  """Every mask with that many hidden tokens in that many spans, by trying them all."""
+  """Returns every mask with that many hidden tokens and spans, found by trying all."""
   found = []
   for bits in itertools.product([0, 1], repeat=length):
     starts = sum(b and not a for a, b in zip((0, *bits), bits, strict=False))

@@ -44,6 +44,6 @@ def test_rows_of_a_mixture_are_those_of_its_parts(vocabulary):
   components = out["decoder_component_ids"][:, 0]
   assert set(components) == {0, 1}
   assert (components == 0).sum() > (components == 1).sum()
-  alone = corrupt(TEXTS[:1] * 8, parts[0], vocabulary, lengths)["encoder_input_tokens"]
+  single = corrupt(TEXTS[:1] * 8, parts[0], vocabulary, lengths)["encoder_input_tokens"]
   drawn = out["encoder_input_tokens"][components == 0]
-  np.testing.assert_array_equal(drawn, alone[: len(drawn)])
+  np.testing.assert_array_equal(drawn, single[: len(drawn)])

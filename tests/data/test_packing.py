@@ -193,7 +193,7 @@ def test_every_token_once_and_beside_its_own(data):
 
 
 def test_density():
-  """Pairs of some 300 and 60 tokens; filled one after the other, rows are at .67 and .57."""
+  """Pairs have about 300 and 60 tokens; filled in order, rows would be .67 and .57 full."""
   random = np.random.default_rng(0)
   room = np.array([512, 128])
   needs = np.minimum(1 + random.lognormal(np.log([250, 50]), 0.7, (2048, 2)).astype(int), room)

@@ -102,7 +102,7 @@ def test_documents_too_short_for_a_pair_are_counted(tmp_path, new_corpus, vocabu
 
 
 def test_windows_with_nothing_to_predict_are_counted(examples, vocabulary):
-  """Windows of special tokens alone."""
+  """Some windows have only special tokens."""
   empty = [np.array([special_tokens.special_id(vocabulary, "[SEP]")])] * 200 + [
     np.arange(300, 500)
   ] * 3

@@ -132,7 +132,7 @@ def _numbered(count, bits=400):
 
 
 @pytest.fixture
-def packed():
+def compressed():
   """Returns lines as gzip data."""
   return _packed
 

@@ -16,7 +16,7 @@ def text_files(folder, count=30):
   folder.mkdir()
   for i in range(count):
     (folder / f"{i:02d}.txt").write_text(f"file {i}\n\n  line two of {i} \r\nline three of {i}")
-  with gzip.open(folder / "packed.txt.gz", "wt") as file:
+  with gzip.open(folder / "compressed.txt.gz", "wt") as file:
     file.write("from a gzip\nfile")
   return str(folder / "*.txt*")
 

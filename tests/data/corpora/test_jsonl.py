@@ -1,4 +1,4 @@
-"""JSON lines as a corpus: fields, packed files, what is held out, and the cache of the texts."""
+"""JSON lines as a corpus: fields, compressed files, held-out documents, the cache of texts."""
 
 import os
 import warnings
@@ -33,8 +33,8 @@ def test_texts_are_read_exactly(write_lines):
 
 def test_another_field_and_packed_files(write_lines, tmp_path):
   write_lines({"body": "plain", "text": "no"})
-  write_lines({"body": "packed"}, name="b.jsonl.gz")
-  assert texts(everything(f"{tmp_path}/*.jsonl*", field="body")) == ["packed", "plain"]
+  write_lines({"body": "compressed"}, name="b.jsonl.gz")
+  assert texts(everything(f"{tmp_path}/*.jsonl*", field="body")) == ["compressed", "plain"]
 
 
 def test_a_share_of_the_texts_is_held_out(write_lines):
@@ -77,7 +77,7 @@ def test_a_damaged_packed_file(write_lines, tmp_path):
   content = (tmp_path / "a.jsonl.gz").read_bytes()
   (tmp_path / "a.jsonl.gz").write_bytes(content[: len(content) // 2])
   assert error(path).startswith(f"{path}: its gzip data ends too early")
-  (tmp_path / "a.jsonl.gz").write_bytes(b"not packed")
+  (tmp_path / "a.jsonl.gz").write_bytes(b"not compressed")
   assert error(path).startswith(f"{path}: it is named .gz but holds no gzip data")
   (tmp_path / "a.jsonl").write_bytes('{"text": "é"}\n'.encode("utf-16"))
   message = error(f"{tmp_path}/a.jsonl")

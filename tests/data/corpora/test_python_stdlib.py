@@ -24,7 +24,7 @@ def test_the_standard_library(read_documents, tmp_path):
 
 
 def test_a_file_of_the_standard_library_stays_in_its_split():
-  """On every machine and Python: these were computed once."""
+  """The split of a file is the same on every machine: these values are literal."""
   held_out = [i for i in range(150) if python_stdlib.split_of(f"test/test_{i}.py") == "validation"]
   assert held_out == [0, 1, 4, 21, 79, 102, 105, 116, 124]
 

@@ -12,7 +12,7 @@ def test_c4_from_its_gin_file_to_batches(write_tfds, tmp_path):
   files = ["data/loading.gin", "data/c4.gin", "objectives/span_corruption.gin"]
   config = reader.read(
     files,
-    # Its own vocabulary lies in the cloud.
+    # The vocabulary that the file names is in a cloud bucket.
     ["TASK_FEATURE_LENGTHS = {'inputs': 16}", "VOCABULARY_FILE = 'python_stdlib.model'"],
     overrides={TFDS_DATA_DIR: str(tmp_path)},
   )
@@ -31,9 +31,9 @@ def test_parts_of_a_tfds_split(read_documents, write_tfds, tmp_path):
   train, validation = (read_documents(source, split) for split in ("train", "validation"))
   assert (len(train), len(validation)) == (90, 10)
   assert not set(train) & set(validation)
-  alone = corpora.Tfds("mine/en:3.0.1", str(tmp_path), "body", validation_split=None)
-  assert set(alone.source().splits) == {"train"}
-  assert alone.fingerprint() != corpus.fingerprint()
+  without_validation = corpora.Tfds("mine/en:3.0.1", str(tmp_path), "body", validation_split=None)
+  assert set(without_validation.source().splits) == {"train"}
+  assert without_validation.fingerprint() != corpus.fingerprint()
 
 
 def test_mistakes_with_tfds(write_tfds, tmp_path):

@@ -13,7 +13,7 @@ def test_every_token_once_and_in_order(examples, cut):
   assert (out["targets"][:-1] > 0).all()  # density 1
 
 
-def test_segments_end_behind_eos(examples, vocabulary):
+def test_segments_end_after_eos(examples, vocabulary):
   docs = [[10, 11], [12], [13, 14, 15]]
   out = examples(CausalLM(), "decoder_only", {"targets": 6}, docs=docs)
   assert out["targets"].tolist() == [[10, 11, 1, 12, 1, 13], [14, 15, 1, 0, 0, 0]]

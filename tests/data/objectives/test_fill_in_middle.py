@@ -14,7 +14,7 @@ def marks(vocabulary):
 
 
 def restore(row, marks):
-  """(kind, window) of a row without padding."""
+  """Returns (kind, window) of a row without padding."""
   pre, mid, suf, eos = marks
   row = row[row > 0].tolist()
   if row[0] != pre:

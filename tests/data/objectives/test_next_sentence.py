@@ -30,7 +30,7 @@ def test_next_sentence_labels(pairs, examples, numbered, ordinary):
 
 
 def test_parts_of_one_document_are_not_another():
-  """A long file is read as several documents, which have its number."""
+  """The parts of a long file have the same number and count as one document."""
   numbers, ids = [7, 7, 7, 4, 4, 7], [11, 12, 13, 14, 15, 16]
   dataset = tf.data.Dataset.from_tensor_slices((numbers, ids)).map(
     lambda number, token: {"document": number, "targets": tf.fill([5 + number % 2], token)}
@@ -44,7 +44,7 @@ def test_parts_of_one_document_are_not_another():
 
 @pytest.mark.parametrize("order", ["A", "AAA", "AB", "ABBA", "AABBAB", "AAAB", "ABCCCBA"])
 def test_another_document_is_another(order):
-  """Copies are the same document, however they lie; with the next one, if there is none before."""
+  """Copies count as the same document; the next one is taken if there is no other before."""
   documents = [[ord(kind)] * (5 + ord(kind) % 2) for kind in order]
   dataset = tf.data.Dataset.from_generator(
     lambda: ({"targets": tokens} for tokens in documents),
@@ -74,8 +74,8 @@ def test_pairs_of_two_documents_over_many_epochs(pairs, examples, ordinary):
   assert n == 25 * len(docs) and abs(sum(labels) - n / 2) < 4 * 3.5 * np.sqrt(
     n / 4 / 4
   )  # four copies are alike
-  alone = examples(NextSentence(), "encoder_only", {"inputs": 43}, docs=docs[:1])
-  assert not alone["pair_label"].any()
+  single = examples(NextSentence(), "encoder_only", {"inputs": 43}, docs=docs[:1])
+  assert not single["pair_label"].any()
 
 
 def test_a_stream_of_one_document_is_refused_and_of_two_holds_true_pairs(new_corpus, tmp_path):
@@ -109,7 +109,7 @@ def test_a_stream_of_one_document_is_refused_and_of_two_holds_true_pairs(new_cor
 
 
 def test_the_beginning_of_the_second_segment_does_not_show_the_label(pairs, examples, vocabulary):
-  """Both kinds begin with a sentence."""
+  """Segments of both kinds begin at the start of a sentence."""
   docs = [
     np.array(vocabulary.encode("".join(f" {word} is number {i}." for i in range(300))))
     for word in ("This", "That", "What")

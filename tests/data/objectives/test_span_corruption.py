@@ -8,7 +8,7 @@ from t5x_style.data.tokenizers import special_tokens, vocabularies
 
 
 def restore(vocabulary, inputs, targets):
-  """The raw window: each sentinel of the inputs gives way to what follows it in the targets."""
+  """Restores the raw window: replaces each sentinel of the inputs by its span in the targets."""
   sentinels = set(special_tokens.sentinel_ids(vocabulary).tolist())
   hidden, current = {}, None
   for token in targets:

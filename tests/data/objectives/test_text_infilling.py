@@ -11,7 +11,7 @@ from t5x_style.data.tokenizers import special_tokens, token_text
 
 
 def fits(inputs, text, mask):
-  """Whether the text is the inputs with something (or nothing) in place of each mask."""
+  """Returns whether the text is the inputs with any tokens, or none, in place of each mask."""
   parts, part = [], []
   for token in inputs:
     if token == mask:
@@ -85,7 +85,7 @@ def test_permuted_sentences_hold_the_same_tokens(examples, vocabulary):
 
 
 def test_sentences_of_other_scripts_are_permuted(examples, vocabulary):
-  """Each ends with its own mark, a byte piece at a time."""
+  """Their full stop 。 consists of several byte tokens."""
   text = "".join(f"第{i}句话。" for i in range(12))
   tokens = np.array(vocabulary.encode(text))
   objective = TextInfilling(noise_density=0.01, permute_sentences=True)

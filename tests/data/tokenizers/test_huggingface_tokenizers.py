@@ -29,7 +29,7 @@ TEXTS = [
 
 
 def wordpiece(folder):
-  """BERT's."""
+  """Writes a WordPiece tokenizer like BERT's."""
   t = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
   t.normalizer = tokenizers.normalizers.BertNormalizer()
   t.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
@@ -45,7 +45,7 @@ def wordpiece(folder):
 
 
 def byte_level(folder, special=("<|endoftext|>",), **tokens):
-  """GPT-2's; RoBERTa's with its special tokens."""
+  """Writes a BPE tokenizer of bytes like GPT-2's, or RoBERTa's with its special tokens."""
   t = tokenizers.Tokenizer(tokenizers.models.BPE())
   t.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
   t.decoder = tokenizers.decoders.ByteLevel()
@@ -74,7 +74,7 @@ def bart(folder):
 
 
 def unigram(folder):
-  """T5's, with sentinels of its own."""
+  """Writes a Unigram tokenizer like T5's, which has sentinels."""
   t = tokenizers.Tokenizer(tokenizers.models.Unigram())
   t.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
   t.decoder = tokenizers.decoders.Metaspace()
@@ -118,7 +118,7 @@ def theirs(path):
 
 
 def plain(path, text):
-  """The library's ids, and whether special tokens are among them."""
+  """Returns the library's ids, and whether special tokens are among them."""
   ids = theirs(path).encode(text, add_special_tokens=False).ids
   special = {i for i, token in theirs(path).get_added_tokens_decoder().items() if token.special}
   return ids, bool(special & set(ids))
@@ -197,7 +197,7 @@ def test_what_special_tokens_are_called(files):
 
 
 def test_words_and_sentence_ends_of_wordpiece(files):
-  """Ideographs and punctuation are words; a bracket after a full stop is of its sentence."""
+  """Ideographs and punctuation are words; a bracket after a full stop belongs to its sentence."""
   vocabulary = huggingface_tokenizers.hf_tokenizer(files["wordpiece"])
   spelling = words_and_sentences.WordsAndSentences(vocabulary)
   ids = vocabulary.encode("jumps brownrown . ) 漢字 over .")
@@ -237,7 +237,7 @@ def test_the_same_content_is_the_same_vocabulary(files):
 
 
 def test_padding_is_hidden_where_it_is_a_token_elsewhere(files):
-  """BART's: padding is 1, a decoder starts with 2."""
+  """As in BART, padding is 1 and a decoder starts with 2."""
   vocabulary = huggingface_tokenizers.hf_tokenizer(files["bart"])
   text = "<s>!" + TEXTS[0] * 2
   batch = notebook.corrupt(
@@ -278,7 +278,7 @@ def test_special_tokens_are_never_masked_where_there_is_no_unknown(files):
 
 
 def test_a_causal_model_sees_the_librarys_ids(files):
-  """GPT-2's: 0 is "!", and there is no padding."""
+  """As in GPT-2, 0 is "!" and there is no padding."""
   vocabulary = huggingface_tokenizers.hf_tokenizer(files["byte_level"])
   end = vocabulary.model_vocab_size - 1
   batch = notebook.corrupt(["! !! a!", "!"], causal_lm.CausalLM(), vocabulary, {"targets": 16})

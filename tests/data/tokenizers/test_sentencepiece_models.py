@@ -10,7 +10,7 @@ from t5x_style.errors import UserError
 
 @pytest.mark.parametrize("space", ["\u2581", ""])
 def test_sentinels_that_are_the_models_own(with_pieces, foreign, space):
-  """As mT5's: the last pieces; none are appended."""
+  """As in mT5, they are the last pieces; none are appended."""
   path = with_pieces(foreign(), *(f"{space}<extra_id_{k}>" for k in (2, 1, 0)))
   with pytest.raises(ValueError, match="3 sentinels of its own, .* set EXTRA_IDS = 0"):
     vocabularies.sentencepiece(path)
@@ -29,7 +29,7 @@ def test_sentinels_that_are_the_models_own(with_pieces, foreign, space):
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])
 @pytest.mark.parametrize("kind", ["appended", "own"])
 def test_no_text_has_a_special_token(with_pieces, foreign, kind, model_type):
-  """Whatever is written in it, and wherever the token is defined."""
+  """No id of a special token or sentinel occurs, even if the text spells its name."""
   path = with_pieces(foreign(model_type=model_type), "[MASK]", "<n>")
   if kind == "own":
     with_pieces(path, "\u2581<extra_id_1>", "\u2581<extra_id_0>")

@@ -13,7 +13,7 @@ LETTERS = [*"</s>abc", "\u2581"]
 
 
 def opened(folder, tokenizer, change=None, **settings):
-  """The vocabulary of a tokenizer, its file changed before; settings of tokenizer_config.json."""
+  """Opens a tokenizer whose file was changed before, with settings of tokenizer_config.json."""
   content = json.loads(tokenizer.to_str())
   if change:
     change(content)
@@ -58,7 +58,7 @@ def test_one_that_fails_at_some_text_is_refused(tmp_path, tokenizer, setting):
 
 
 def test_one_that_fails_at_long_words_only_is_refused(tmp_path):
-  """WordPiece that knows every character: a word of a thousand letters is unknown to it."""
+  """Even if WordPiece knows every character, a word of a thousand letters is unknown."""
   known = [chr(c) for c in range(0x20, 0x20000) if not 0xD800 <= c < 0xE000]
   model = tokenizers.models.WordPiece(
     numbered("</s>", *known, *(f"##{c}" for c in known)), unk_token="[UNK]"
@@ -68,7 +68,7 @@ def test_one_that_fails_at_long_words_only_is_refused(tmp_path):
 
 
 def spelt(vocabulary, text):
-  """The tokens of a text, none of them special."""
+  """Returns the tokens of a text and checks that none of them is special."""
   numbers = vocabulary.model_ids[vocabulary.encode(text)].tolist()
   return [vocabulary.tokenizer.id_to_token(i) for i in numbers]
 
@@ -143,7 +143,7 @@ def test_a_token_with_a_role_is_in_no_text(tmp_path):
 
 
 def test_added_tokens_far_above_the_last_one(tmp_path):
-  """They follow it without a gap, in the library and in transformers; with a word about it."""
+  """They are renumbered without a gap, as the library and transformers do, with a warning."""
   tokenizer = of(tokenizers.models.BPE(numbered("</s>", "a", "b"), []))
   tokenizer.add_special_tokens(["<far>"])
 
@@ -159,7 +159,7 @@ def test_added_tokens_far_above_the_last_one(tmp_path):
 
 
 def test_sentinels_as_pieces_of_the_model(tmp_path):
-  """As transformers makes it of mT5's spiece.model."""
+  """mT5's tokenizer.json, converted by transformers, has such pieces."""
   pieces = ("<pad>", "</s>", "<unk>", "\u2581<extra_id_1>", "\u2581<extra_id_0>")
   vocabulary = opened(tmp_path, unigram(pieces, 2))
   assert vocabulary.extra_ids == 2

@@ -73,7 +73,7 @@ def test_sentencepiece(trained):
 
 
 def test_normalisation_loses_nothing(trained, huggingface):
-  """Full-width letters, capitals and spaces become others, which are known."""
+  """Full-width letters, capitals and spaces are normalised to known ones."""
   text = "  ｌｉｎｅ   number  "
   assert vocabulary_coverage.measure(trained(), [text]).share == 0
   bert = huggingface(
@@ -107,7 +107,7 @@ def test_bpe(huggingface, unknown):
 
 
 def test_bpe_of_bytes_without_all_of_them(huggingface):
-  """Trained without the alphabet of all bytes: what the text did not have is dropped."""
+  """Bytes that the training text did not have are dropped."""
   some = huggingface(models.BPE(), trainers.BpeTrainer(**WORDS), splitting.ByteLevel())
   coverage = vocabulary_coverage.measure(some, [RUSSIAN])
   assert (coverage.unit, coverage.total, coverage.dropped) == ("bytes", 27, 18)
@@ -135,7 +135,7 @@ def test_unigram_and_words(huggingface):
 
 
 def test_what_a_pre_tokenizer_drops(huggingface):
-  """And an unknown token that only tokenizer_config.json knows does not keep BPE from dropping."""
+  """BPE drops characters even if only tokenizer_config.json names an unknown token."""
   signs = splitting.Sequence([splitting.Whitespace(), splitting.Punctuation(behavior="removed")])
   bpe = huggingface(models.BPE(), trainers.BpeTrainer(**WORDS), signs, unk_token="<unk>")
   assert bpe.unk_id is not None

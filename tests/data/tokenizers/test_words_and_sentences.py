@@ -12,7 +12,7 @@ from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
 
 @pytest.fixture(scope="module", params=["bytes", "sentencepiece"])
 def spelled(request, vocabulary):
-  """Every byte a token; or pieces, and bytes for most characters that are not Latin."""
+  """Each byte is a token, or pieces are tokens with bytes for most non-Latin characters."""
   chosen = vocabularies.byte_vocabulary() if request.param == "bytes" else vocabulary
   return chosen, WordsAndSentences(chosen)
 
@@ -82,7 +82,7 @@ def test_sentences(parts, spelled):
 
 
 def test_rows_are_apart_and_special_tokens_are_no_text(spelled):
-  """A character cut by the end of a row is not completed by the next; padding is no word."""
+  """A character that a row cuts is not completed by the next row; padding is not a word."""
   vocabulary, spelling = spelled
   ids = vocabulary.encode("aé។")
   whole = np.array([ids, ids])

@@ -1,4 +1,4 @@
-"""Formats are recognised by bytes: text is not taken for data, nor data for text."""
+"""Formats are recognised by bytes: text is not mistaken for data, nor data for text."""
 
 import bz2
 import gzip
@@ -30,7 +30,7 @@ def judge(content, **options):
 
 
 def test_text_is_text():
-  """The texts of this Python's library, code, data of tests and documents of every language."""
+  """Returns the text files of Python's library: code, test data, documents in many languages."""
   count = 0
   for path in python_stdlib._paths(python_stdlib.folder()):
     content = (python_stdlib.folder() / path).read_bytes()
@@ -166,7 +166,7 @@ def test_encodings_of_seven_bits():
 
 
 def test_a_few_wrong_bytes_are_no_other_encoding():
-  """Their place is reported, in bytes."""
+  """Their offset in the file is reported."""
   content = FRENCH.encode() + b"caf\xe9 \xff" + ENGLISH.encode()
   place = content.index(b"\xe9 \xff")
   assert judge(content) == (place, 0xE9)

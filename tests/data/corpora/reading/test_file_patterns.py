@@ -1,4 +1,4 @@
-"""Patterns of file names: what they match, and every mistake one can make with them."""
+"""Patterns of file names: what they match, and the errors of wrong ones."""
 
 import os
 
@@ -71,7 +71,7 @@ def test_a_file_that_cannot_be_read(write, tmp_path, monkeypatch):
 
 
 def test_names_that_are_no_utf8(read_documents, tmp_path):
-  """On Linux names are bytes."""
+  """On Linux file names are bytes, not always UTF-8."""
   names = [os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9_%d" % i) for i in range(20)]
   for i, name in enumerate(names):
     with open(name, "w") as file:

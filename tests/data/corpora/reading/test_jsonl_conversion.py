@@ -58,7 +58,7 @@ def test_lines_that_are_no_documents_are_counted(write_lines, tmp_path):
 
 
 def test_what_is_changed_is_counted(write_lines, tmp_path):
-  """A text that UTF-8 cannot spell, or that is there twice, is read as far as it goes."""
+  """Texts that UTF-8 cannot spell and fields that occur twice are read, with a warning."""
   path = write_lines(
     b'{"text": "half \\ud83d, whole \\ud83d\\ude00"}',
     b'{"text": "caf\xe9"}',
@@ -80,7 +80,7 @@ def test_what_is_changed_is_counted(write_lines, tmp_path):
 
 
 def test_all_that_is_json_is_read(write_lines):
-  """Whatever stands beside the text: only that is wanted."""
+  """Other fields may hold anything: only the text is used."""
   path = write_lines(
     b'\xef\xbb\xbf{"n": ' + b"9" * 5000 + b', "text": "1"}\r',
     b'\xef\xbb\xbf{"n": [NaN, -Infinity, 1e999], "text": "2"}',
@@ -103,7 +103,7 @@ def test_all_that_is_json_is_read(write_lines):
   ],
 )
 def test_other_forms_are_refused(write_lines, tmp_path, content, advice):
-  """A few lines that happen to be objects are not what the file was written for."""
+  """A file in which only a few lines are objects is refused."""
   write_lines({"text": "good"})
   path = write_lines(content.encode(), name="b c.jsonl")
   message = error(f"{tmp_path}/*.jsonl")

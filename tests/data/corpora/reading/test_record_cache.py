@@ -195,7 +195,7 @@ def test_two_processes_at_once_build_it_once(tmp_path):
 
 
 def test_without_locks_the_last_of_two_builders_keeps_the_first_ones_cache(tmp_path, monkeypatch):
-  """As where two machines share a folder: both build, one finishes first."""
+  """Two machines may share a folder: both build, one finishes first."""
   first = []
 
   def build_while_another_finishes(writer):

@@ -31,10 +31,10 @@ def append(content):
 @pytest.mark.parametrize("documents", ["line", "file"])
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("damage", [cut, cut_in_the_trailer, flip, append])
-def test_damaged_gzip_data(packed, numbered, tmp_path, monkeypatch, damage, at_once, documents):
-  """At the start where it is small, else when it is read, through all that tf.data does to it."""
-  (tmp_path / "good.gz").write_bytes(packed(numbered(10)))
-  (tmp_path / "bad").write_bytes(damage(packed(numbered(5000))))
+def test_damaged_gzip_data(compressed, numbered, tmp_path, monkeypatch, damage, at_once, documents):
+  """Data within the limit is checked at the start, other data when tf.data reads it."""
+  (tmp_path / "good.gz").write_bytes(compressed(numbered(10)))
+  (tmp_path / "bad").write_bytes(damage(compressed(numbered(5000))))
   corpus = corpora.TextFiles(f"{tmp_path}/*d*", documents, validation_fraction=0)
   if at_once:
     with pytest.raises(UserError) as raised:
@@ -64,14 +64,14 @@ def test_files_of_other_kinds_are_all_named_before_training(error_of, tmp_path, 
   assert len(lines) == 13 and lines[-1] == "and 4 more files."
 
 
-def test_other_data_at_the_end_or_in_gzip_data(error_of, packed, tmp_path):
+def test_other_data_at_the_end_or_in_gzip_data(error_of, compressed, tmp_path):
   (tmp_path / "a.txt").write_bytes(b"text\n" * 50_000 + "some text\n".encode("utf-16-le") * 9000)
   assert (
     "a.txt: it is " in (message := error_of(tmp_path / "a.txt")) and "from about byte" in message
   )
   (tmp_path / "b.tgz").write_bytes(gzip.compress(b"PK\x03\x04" + bytes(99)))
   assert "b.tgz: it is a ZIP archive" in error_of(tmp_path / "b.tgz", "file")
-  (tmp_path / "c.gz").write_bytes(gzip.compress(packed(["text"])))
+  (tmp_path / "c.gz").write_bytes(gzip.compress(compressed(["text"])))
   assert "c.gz: it is gzip data, compressed twice. Unpack it once" in error_of(tmp_path / "c.gz")
   (tmp_path / "d.gz").write_bytes(gzip.compress("some text\n".encode("utf-16")))
   convert = f"gzip -dc {tmp_path}/d.gz > {tmp_path}/d, then: Convert it: iconv -f UTF-16 -t UTF-8"

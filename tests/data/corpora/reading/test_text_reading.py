@@ -49,9 +49,9 @@ def test_every_form_reads_the_same_text(read_documents, read_quietly, tmp_path):
   assert sorted(read_documents(records)) == sorted(text.encode() for text in filled)
 
 
-def test_gzip_data_is_known_by_its_bytes(read_quietly, packed, numbered, tmp_path):
+def test_gzip_data_is_known_by_its_bytes(read_quietly, compressed, numbered, tmp_path):
   lines = numbered(3000)
-  members = packed(lines[:1000]) + packed([]) + packed(lines[1000:]) + b"\0" * 512
+  members = compressed(lines[:1000]) + compressed([]) + compressed(lines[1000:]) + b"\0" * 512
   (tmp_path / "a.txt.gz").write_bytes(members)
   (tmp_path / "b.txt").write_bytes(members)
   expected = [line.encode() for line in lines]
@@ -67,17 +67,17 @@ def test_what_is_named_gz_and_is_none(error_of, tmp_path):
     assert f"a.txt.gz: it is named .gz but {what}" in error_of(tmp_path / "a.txt.gz")
 
 
-def test_remote_files_are_read_alike(read_quietly, error_of, packed, numbered, tmp_path):
-  """TensorFlow opens them by their URL, as it does those of buckets."""
+def test_remote_files_are_read_alike(read_quietly, error_of, compressed, numbered, tmp_path):
+  """TensorFlow opens them by URL, as it opens files of buckets."""
   lines = numbered(3000)
   (tmp_path / "a.txt").write_text("\ufeff" + "\r\n".join(lines))
-  (tmp_path / "b.txt.gz").write_bytes(packed(lines))
+  (tmp_path / "b.txt.gz").write_bytes(compressed(lines))
   expected = [line.encode() for line in lines]
   assert (
     read_quietly(f"file://{tmp_path}/a.txt") == read_quietly(f"file://{tmp_path}/b.*") == expected
   )
   assert len(read_quietly(f"file://{tmp_path}/*", "file")) == 2
-  (tmp_path / "b.txt.gz").write_bytes(packed(lines)[:-3])
+  (tmp_path / "b.txt.gz").write_bytes(compressed(lines)[:-3])
   assert "b.txt.gz: its gzip data ends too early" in error_of(f"file://{tmp_path}/b.*")
 
 
@@ -89,7 +89,7 @@ LONG = ["x y " * 100_000, "a\rb" * 100_000, "天\r" * 100_000, "ascii " + "é" *
 def test_long_texts_are_read_as_several_documents(
   read_documents, tmp_path, monkeypatch, documents, text
 ):
-  """Memory is in proportion to the longest document; nothing of the text is lost or changed."""
+  """Parts limit the memory; no text is lost or changed."""
   monkeypatch.setattr(text_reading, "LONGEST_DOCUMENT", 100_000)
   content = (json.dumps({"text": text}) if documents == "json" else text).encode()
   file = tmp_path / "a.txt"
@@ -111,9 +111,9 @@ def test_long_texts_are_read_as_several_documents(
   assert str(file) in message and "read as several" in message
 
 
-def test_texts_that_are_too_long_to_be_held(error_of, packed, tmp_path, monkeypatch):
+def test_texts_that_are_too_long_to_be_held(error_of, compressed, tmp_path, monkeypatch):
   monkeypatch.setattr(text_reading, "LARGEST_DOCUMENT", 100_000)
-  (tmp_path / "b.gz").write_bytes(packed(['{"text": "short"}', "x" * 200_000]))
+  (tmp_path / "b.gz").write_bytes(compressed(['{"text": "short"}', "x" * 200_000]))
   assert "b.gz: its text is larger than" in error_of(tmp_path / "b.gz", "file")
   with pytest.raises(UserError, match="b.gz: the line that begins before byte"):
     corpora.Jsonl(str(tmp_path / "b.gz")).source()

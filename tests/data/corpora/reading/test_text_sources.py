@@ -17,12 +17,14 @@ def test_the_state_of_an_iterator_over_many_files_is_small(tmp_path):
 
 
 @pytest.mark.parametrize("kept_open", [0, 2, 512])
-def test_a_position_in_lines_is_small_and_exact(packed, numbered, tmp_path, monkeypatch, kept_open):
-  """However many files are kept open, and whatever else reads them."""
+def test_a_position_in_lines_is_small_and_exact(
+  compressed, numbered, tmp_path, monkeypatch, kept_open
+):
+  """The number of files kept open and other readers do not matter."""
   monkeypatch.setattr(text_sources, "_KEPT_OPEN", kept_open)
   for i in range(6):
     lines = [f"{i} {line}" for line in numbered(400, bits=8000)]
-    (tmp_path / f"{i}.gz").write_bytes(packed(lines))
+    (tmp_path / f"{i}.gz").write_bytes(compressed(lines))
   source = corpora.TextFiles(f"{tmp_path}/*.gz", "line", validation_fraction=0).source()
 
   def new():
