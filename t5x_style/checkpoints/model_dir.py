@@ -8,7 +8,7 @@ from etils import epath
 from t5x_style.checkpoints import arrays
 from t5x_style.errors import UserError
 
-# Patterns of what a run writes there; anything else in the folder does not matter.
+# Patterns of the files that a run writes; all others in the folder are ignored.
 _FILES = ("config.gin", "model-info.txt", "metrics.jsonl", "wandb-id.txt", "profile-*.txt")
 _FOLDERS = ("checkpoints", "checkpoints/[0-9]*", "tensorboard", "tensorboard/*")
 

@@ -101,7 +101,7 @@ def operations(program: str) -> dict[str, str]:
 
 
 def _part(path: str) -> str:
-  """JAX's path of an operation without words that say nothing: loops, jits, methods."""
+  """Returns JAX's path of an operation without loops, jits and methods."""
   words = [
     word
     for word in path.split("/")
@@ -113,7 +113,7 @@ def _part(path: str) -> str:
 
 
 def summary(events: Iterable[Mapping[str, Any]], parts: Mapping[str, str], steps: int) -> str:
-  """Returns a table of what took longest. Times are sums over all devices and threads.
+  """Returns a table of the longest operations. Times are sums over all devices and threads.
 
   Args:
     events: of a trace.

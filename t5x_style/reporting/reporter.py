@@ -1,4 +1,4 @@
-"""What a run reports to while it trains: the terminal, the files of metrics, and the profiler."""
+"""Reports a run to the terminal, the files of metrics and the profiler while it trains."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -49,5 +49,5 @@ class RunReporter:
     self._terminal.record(step, split, values)
 
   def before_save(self, step: int) -> None:
-    """Makes every record until now durable: a killed run loses none that its checkpoint covers."""
+    """Writes all records to the files: a killed run loses only those after its last checkpoint."""
     self._writers.flush()

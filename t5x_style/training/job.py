@@ -1,4 +1,4 @@
-"""What the loop is given: a run that is opened, where it saves, and what it reports to."""
+"""What the training loop needs: an opened run, its checkpoints, and a reporter."""
 
 import dataclasses
 from contextlib import AbstractContextManager
@@ -62,7 +62,7 @@ class Reporter(Protocol):
     ...
 
   def before_save(self, step: int) -> None:
-    """The run is about to be saved: a run that resumes there has no other copy of its records."""
+    """Writes the records until now: a run that resumes from the checkpoint needs all of them."""
     ...
 
 

@@ -29,7 +29,7 @@ def train(job: Job, reporter: Reporter) -> Result:
   The state is taken out of `job`, because each step reuses the memory of its arrays.
 
   Raises:
-    FloatingPointError: the loss, a gradient or the state is not finite. Nothing of it is saved.
+    FloatingPointError: the loss, a gradient or the state is not finite. That state is not saved.
   """
   first, last = job.first_step, job.prepared.config.train_steps
   baseline = unigram_entropy(job.eval_batches, job.prepared.loss.side)
@@ -67,7 +67,7 @@ class _Loop:
     )
 
   def run(self, stop: StopSignal) -> str | None:
-    """Takes the steps that are left; returns the signal that stopped it, or None."""
+    """Trains the steps that are left; returns the signal that stopped it, or None."""
     first, last = self._job.first_step, self._config.train_steps
     stopped_by = None
     if self._job.progress.get("evaluation_due"):
@@ -79,7 +79,7 @@ class _Loop:
       if stopped_by:
         break
     self._meter.drain()
-    if first >= last and not self.last_records["validation"]:  # Of a run that was complete before.
+    if first >= last and not self.last_records["validation"]:  # The run was complete before.
       self.last_records["validation"] = self._evaluate(self.state.params, self._job.eval_batches)
     return stopped_by
 

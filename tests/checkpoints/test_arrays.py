@@ -21,7 +21,7 @@ def saved(request, tmp_path):
   return tmp_path / "state"
 
 
-def test_what_orbax_saved_is_read_whole_by_layer_and_by_chunk(saved):
+def test_arrays_of_orbax_are_read_whole_by_layer_and_by_chunk(saved):
   arrays = orbax_arrays(saved, "params")
   assert arrays.keys() == {"layers/kernel"}
   array = arrays["layers/kernel"]

@@ -25,7 +25,7 @@ def test_a_folder_where_a_file_has_to_be(name, epath_of, tmp_path):
     model_dir.check(epath_of)
 
 
-def test_what_a_run_leaves_and_what_is_not_its_own_may_be_there(epath_of, tmp_path):
+def test_the_folder_may_hold_an_earlier_run_and_other_files(epath_of, tmp_path):
   for folder in ("checkpoints/5", "tensorboard/train", "notes"):
     (tmp_path / folder).mkdir(parents=True)
   for file in ("config.gin", "metrics.jsonl", "tensorboard/events", "plan.txt"):
@@ -33,7 +33,7 @@ def test_what_a_run_leaves_and_what_is_not_its_own_may_be_there(epath_of, tmp_pa
   model_dir.check(epath_of)
 
 
-def test_what_cannot_be_written_is_refused(tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="MODEL_DIR = .* cannot be written"):
     model_dir.check(tmp_path / "file" / "run")

@@ -97,7 +97,7 @@ DAMAGES = {
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_a_damaged_checkpoint_is_named_and_older_ones_serve(tiny_config, tmp_path):
+def test_a_damaged_checkpoint_is_named_and_an_older_one_is_restored(tiny_config, tmp_path):
   settings = {"train_steps": 4, "save_period": 2}
   tiny.train(tiny_config("decoder_only", tmp_path / "run", **settings))
   for name, damage in DAMAGES.items():

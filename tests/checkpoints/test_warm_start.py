@@ -123,7 +123,7 @@ def test_a_smaller_vocabulary_is_refused(tmp_path):
     read(tmp_path, **UNTIED, vocab_size=88)
 
 
-def test_all_that_does_not_fit_is_named(tmp_path):
+def test_all_parameters_that_do_not_fit_are_named(tmp_path):
   save(tmp_path, num_encoder_layers=11)
   with pytest.raises(ValueError, match="9 parameters differ") as error:
     read(tmp_path, num_encoder_layers=12, scan_layers=False, vocab_size=128)

@@ -115,6 +115,14 @@ def test_evaluation_covers_the_split_and_pads_with_weight_zero(load):
   np.testing.assert_equal(batches[0], {k: np.concatenate([first[k], second[k]]) for k in first})
 
 
+def test_the_description_names_the_corpus_and_the_objectives(load):
+  single = load("decoder_only", CausalLM())
+  name = single.identity()["corpus"]["name"]
+  assert single.description == f"{name}, causal_lm"
+  mixture = load("decoder_only", Mixture([CausalLM(), PrefixLM(), CausalLM()], [1, 1, 1]))
+  assert mixture.description == f"{name}, causal_lm, prefix_lm"
+
+
 def test_bits_per_byte_are_offered_where_they_mean_something(load, vocabulary):
   data = load("decoder_only", CausalLM())
   assert data.token_bytes.shape == (vocabulary.vocab_size,)

@@ -1,4 +1,4 @@
-"""A profile is written on request, and its summary adds up what a trace holds."""
+"""A profile is written if requested, and its summary adds up the times of a trace."""
 
 import dataclasses
 

@@ -51,7 +51,7 @@ def test_a_log_has_a_line_every_ten_seconds_and_all_validation():
 
 
 @pytest.mark.parametrize("share, said", [(0.009, ""), (0.25, "  25.0% waiting for data")])
-def test_waiting_for_data_is_said_where_it_matters(share, said):
+def test_waiting_for_data_is_shown_if_it_is_much(share, said):
   assert terminal.speed(VALUES | {"data_wait": share}) == "12,345 tokens/s" + said
 
 

@@ -1,4 +1,4 @@
-"""Metrics in metrics.jsonl and TensorBoard: what is written, and what a resumed run takes back."""
+"""Metrics in metrics.jsonl and TensorBoard: what is written, and what a resumed run removes."""
 
 import json
 import math
@@ -75,7 +75,7 @@ def test_resuming_drops_later_records_and_a_torn_line(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ["m.jsonl"]
 
 
-def test_resuming_without_loss_leaves_the_file_alone(tmp_path):
+def test_resuming_after_the_last_record_does_not_rewrite_the_file(tmp_path):
   path = tmp_path / "m.jsonl"
   path.write_text('{"step": 5, "loss": 1.0}\n')
   before = path.stat().st_ino
@@ -103,7 +103,7 @@ def test_a_crash_while_the_log_is_cut_leaves_the_old_one(tmp_path, monkeypatch):
   assert path.read_text() == '{"step": 5}\n{"step": 6}\n'
 
 
-def test_in_a_bucket_the_log_is_written_whole(tmp_path, monkeypatch):
+def test_in_a_bucket_the_log_is_written_as_a_whole(tmp_path, monkeypatch):
   monkeypatch.setattr(writers, "_is_local", lambda path: False)
   path = tmp_path / "m.jsonl"
   path.write_text('{"step": 1, "split": "train"}\n')

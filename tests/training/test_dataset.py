@@ -1,4 +1,4 @@
-"""Shapes of features, as the rest of the program reads them."""
+"""Lengths and microbatches, from the shapes of a batch."""
 
 import jax
 import numpy as np

@@ -6,8 +6,8 @@ from t5x_style.training import evaluation, setup
 from t5x_style.training.step import compile_step
 
 
-def test_evaluation_takes_microbatches_too(tiny_config, tmp_path):
-  """A run that fits in memory only in parts must not fail at its first evaluation."""
+def test_evaluation_uses_microbatches(tiny_config, tmp_path):
+  """A run that fits in memory only with microbatches must not fail at its first evaluation."""
   values, temporaries = [], []
   for parts in (1, 8):
     prepared = setup.prepare(

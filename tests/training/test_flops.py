@@ -32,7 +32,7 @@ MODELS = {
 
 
 def traced_flops(jaxpr):
-  """2 M K N of every matrix product, those in a scan as often as it iterates."""
+  """Counts 2 M K N of every matrix product; one in a scan counts once for each iteration."""
   total = 0
   for equation in jaxpr.eqns:
     if equation.primitive.name == "dot_general":

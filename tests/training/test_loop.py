@@ -20,7 +20,7 @@ ARCHITECTURES = [
 
 @pytest.fixture
 def with_optimizations():
-  """Programs are compiled as in real runs: see compile_fast."""
+  """Compiles with all optimizations, as real runs do; other tests compile fast instead."""
   jax.config.update("jax_disable_most_optimizations", False)
   jax.clear_caches()
   yield
@@ -53,13 +53,13 @@ def test_interrupted_run_is_bit_identical(tiny_config, tmp_path):
 def test_interrupted_run_of_optimized_programs_is_bit_identical(
   architecture, tiny_config, tmp_path, with_optimizations
 ):
-  """Large enough for fused loops and for products on several threads."""
+  """The model is large enough for fused loops and for products on several threads."""
   sizes = {"emb_dim": 128, "mlp_dim": 512, "num_heads": 4, "head_dim": 32}
   check_interrupted_run(architecture, tiny_config, tmp_path, **sizes)
 
 
 class Repeated:
-  """A dataset that hands out its first batch again and again, as its own iterator."""
+  """A dataset that returns its first batch repeatedly, as its own iterator."""
 
   def __init__(self, dataset):
     self._dataset = dataset
@@ -100,10 +100,10 @@ def test_one_batch_is_memorised(architecture, tiny_config, tmp_path):
 
 
 def test_microbatches_change_no_gradient(tiny_config, tmp_path):
-  """Normalised once, globally: rows of very different weight, cut in 1, 2 or 4 parts.
+  """The loss is normalised over the whole batch, although its rows have very different weights.
 
-  A step takes the gradient itself away. (Adam divides an entry by its own size: where that is
-  nearly 0, a rounding changes the whole step.)
+  A step subtracts the gradient itself. (Adam divides an entry by its own size: if that is nearly 0,
+  a rounding error changes the whole step.)
   """
 
   def subtract_gradient(schedule):

@@ -30,7 +30,7 @@ def test_averaging_weights_sum_to_one_over_each_sequence():
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-  """A tiny decoder, its parameters, a packed batch, and its per-token losses by hand."""
+  """Returns a tiny decoder, its parameters, a packed batch, and losses per token by log_softmax."""
   prepared = setup.prepare(
     tiny.config("decoder_only", tmp_path_factory.mktemp("run"), batch_size=2)
   )
@@ -60,7 +60,7 @@ def packed(tmp_path_factory):
     (7.0, lambda x: (x * WEIGHTS).sum() / 7),
   ],
 )
-def test_a_normalizing_factor_scales_the_loss_and_no_report(factor, expected, packed):
+def test_a_normalizing_factor_scales_the_loss_but_not_what_is_reported(factor, expected, packed):
   prepared, params, batch, losses = packed
   loss = dataclasses.replace(
     prepared.loss,
@@ -75,7 +75,7 @@ def test_a_normalizing_factor_scales_the_loss_and_no_report(factor, expected, pa
 
 
 def test_sequences_are_averaged_the_same_in_microbatches(packed):
-  """Rows with one sequence and with two: the count that divides is of the whole batch."""
+  """Microbatches hold different numbers of sequences; the loss is divided by that of the batch."""
   prepared, _, batch, _ = packed
   options = LossOptions(normalizing_factor="AVERAGE_PER_SEQUENCE", z_loss=1e-3)
   loss = dataclasses.replace(prepared.loss, options=options)
@@ -87,8 +87,8 @@ def test_sequences_are_averaged_the_same_in_microbatches(packed):
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), *results)
 
 
-def test_few_chosen_positions_are_averaged_like_all_of_them(tiny_config, tmp_path):
-  """A masked LM projects only the positions with loss; that changes no number."""
+def test_only_positions_with_loss_give_the_same_average_as_all(tiny_config, tmp_path):
+  """A masked LM computes logits only where there is loss; that changes no result."""
   prepared = setup.prepare(tiny_config("encoder_only", tmp_path))
   batch = dict(next(prepared.dataset.train()))
   batch["encoder_loss_weights"] = batch["encoder_loss_weights"].copy()

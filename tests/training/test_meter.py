@@ -1,4 +1,4 @@
-"""The meter: how the time of a period is divided, and what an interruption leaves of its sums."""
+"""The meter: the share of time spent waiting, and sums that survive an interruption."""
 
 import json
 import types

@@ -1,4 +1,4 @@
-"""Optimizers on stacks, matrices and what is not decayed."""
+"""Optimizers: stacks of layers, kernels as matrices, parameters without decay."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from t5x_style.training import optimizers, schedules
 
 
 def tree(*leading):
-  """Kernels of one layer, or of a stack of `leading` layers, beside vectors and a table."""
+  """Returns kernels of one layer, or of a stack of `leading` layers, with vectors and a table."""
   keys = iter(jax.random.split(jax.random.key(3), 8))
   normal = lambda *shape: jax.random.normal(next(keys), (*leading, *shape))
   block = {
@@ -35,15 +35,15 @@ def steps(optimizer, params, count=3):
 
 
 def test_adafactor_treats_each_layer_of_a_stack_as_its_own():
-  """A scanned stack of three layers moves exactly as three unrolled ones do."""
+  """A scanned stack of three layers gets the same updates as three unrolled layers."""
   make = lambda: optimizers.adafactor(schedules.constant(0.01))
   stacked = tree(3)
   moved = steps(make(), stacked)["encoder"]["layers"]
   for i in range(3):
     layer = jax.tree.map(lambda x, i=i: x[i], stacked["encoder"]["layers"])
-    alone = steps(make(), {"encoder": {"layers_0": layer}})["encoder"]["layers_0"]
+    single = steps(make(), {"encoder": {"layers_0": layer}})["encoder"]["layers_0"]
     jax.tree.map(
-      lambda x, y, i=i: np.testing.assert_allclose(x[i], y, rtol=2e-5, atol=1e-6), moved, alone
+      lambda x, y, i=i: np.testing.assert_allclose(x[i], y, rtol=2e-5, atol=1e-6), moved, single
     )
 
 
@@ -78,7 +78,7 @@ def test_decay_spares_norms_biases_and_position_biases():
   "make", [optimizers.adafactor, optimizers.adamw, optimizers.lion, optimizers.muon]
 )
 def test_weight_decay_takes_the_same_share_of_kernels_only(make):
-  """The learning rate times weight_decay, whichever optimizer it is."""
+  """Every optimizer decays kernels by the learning rate times weight_decay."""
   params = tree()
   optimizer = make(schedules.constant(0.1), weight_decay=0.5)
   zeros = jax.tree.map(jnp.zeros_like, params)
@@ -91,7 +91,7 @@ def test_weight_decay_takes_the_same_share_of_kernels_only(make):
 
 
 def test_muon_orthogonalises_kernels():
-  """The update of a block's kernel, as a matrix, has singular values near each other."""
+  """The update of a block's kernel, as a matrix, has nearly equal singular values."""
   params = tree()
   optimizer = optimizers.muon(schedules.constant(1.0), weight_decay=0.0)
   updates, _ = optimizer.update(params, optimizer.init(params), params)

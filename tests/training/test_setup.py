@@ -1,4 +1,4 @@
-"""What a run is refused for before anything is compiled."""
+"""Mistakes in a configuration that are reported before anything is compiled."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from t5x_style.training.setup import check_vocabulary
 
 
 def test_rows_without_ids(tiny_config, tmp_path):
-  """Those of a checkpoint are its own matter: deepseek-llm-7b has 102,400 for 100,015 tokens."""
+  """Few are allowed, any number from a checkpoint: deepseek-llm-7b has 102,400 for 100,015 ids."""
 
   def sizes(rows, ids, path=None):
     config = tiny_config(

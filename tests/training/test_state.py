@@ -1,10 +1,10 @@
-"""The plan of a state says what the state then is."""
+"""A new state has the shapes, dtypes, shardings and bytes that were planned."""
 
 import jax
 import pytest
 
 from t5x_style.training import optimizers, setup
-from t5x_style.training.state import state_bytes
+from t5x_style.training.state import named_leaves, state_bytes
 
 
 @pytest.mark.parametrize("optimizer", [optimizers.adamw, optimizers.adafactor])
@@ -24,3 +24,9 @@ def test_the_seed_decides_the_parameters(tiny_config, tmp_path):
   assert all(jax.tree.leaves(equal))
   embedding = lambda params: params["token_embed"]["embedding"]
   assert not (embedding(first) == embedding(other)).any()
+
+
+def test_leaves_are_named_by_their_path_in_the_order_of_jax():
+  tree = {"b": [1, {"kernel": 2}], "a": {"scale": 3}}
+  assert named_leaves(tree) == {"a/scale": 3, "b/0": 1, "b/1/kernel": 2}
+  assert list(named_leaves(tree).values()) == jax.tree.leaves(tree)

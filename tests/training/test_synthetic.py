@@ -1,4 +1,4 @@
-"""Random batches: the same for any number of processes, each of which makes its own rows only."""
+"""Random batches: the same for any number of processes; each generates only its own rows."""
 
 import tracemalloc
 
@@ -17,7 +17,7 @@ def load(architecture, count=1, index=0, rows=64):
 
 
 @pytest.mark.parametrize("architecture", ["encoder_decoder", "decoder_only", "encoder_only"])
-def test_processes_together_make_the_batch_of_one(architecture):
+def test_rows_of_all_processes_are_the_batch_of_one_process(architecture):
   whole = load(architecture)
   parts = [load(architecture, 4, index) for index in range(4)]
   for number in (0, 7):
@@ -33,7 +33,7 @@ def test_processes_together_make_the_batch_of_one(architecture):
   assert not np.array_equal(whole.batch(0)[tokens], whole.batch(1)[tokens])
 
 
-def test_tokens_are_uniform_and_as_many_are_masked_as_said():
+def test_tokens_are_uniform_and_the_requested_share_is_masked():
   batch = load("encoder_only", rows=512).batch(0)
   tokens = batch["encoder_input_tokens"]
   assert tokens.min() == 1 and tokens.max() == 999
@@ -44,7 +44,7 @@ def test_tokens_are_uniform_and_as_many_are_masked_as_said():
   assert not np.array_equal(tokens, batch["encoder_target_tokens"])
 
 
-def test_a_process_makes_no_rows_of_others():
+def test_a_process_generates_only_its_own_rows():
   data = load("encoder_only", count=64, rows=4096)
   tracemalloc.start()
   rows = data.batch(0)
