@@ -28,6 +28,8 @@ def test_paths_in_documents_exist(document):
   paths = re.findall(r"`((?:[a-z_0-9]+/)[\w/.]*)`", text) + re.findall(r"[\w/]+\.gin", text)
   ours = [path for path in paths if not any(x in path for x in (*WRITTEN, INSTALLED))]
   assert [x for x in ours if not any((place / x).exists() for place in places)] == []
+  names = re.findall(r"`(\w+\.py)`", text)
+  assert [x for x in names if not any((ROOT / "t5x_style").rglob(x))] == []
 
 
 def test_tests_that_continuous_integration_runs_exist():
