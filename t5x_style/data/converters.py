@@ -4,7 +4,7 @@
                     decoder_target_tokens         targets
                     decoder_input_tokens          targets shifted right, 0 in front
                     decoder_loss_weights          1 where there is a target
-  decoder_only      the decoder_* features; inputs, where the task has them, are a prefix of the
+  decoder_only      the decoder_* features; inputs, if the task has them, are a prefix of the
                     targets: they carry no loss and are marked in decoder_causal_attention
   encoder_only      encoder_input_tokens, encoder_target_tokens, encoder_loss_weights
 Where examples share a row, also *_segment_ids (from 1, 0 is padding) and *_positions (from 0).

@@ -162,8 +162,8 @@ class Dataset:
     vocab_size: how many ids the model may get, extra ids included.
     special_ids: the model's ids of padding and of the end and the start of a sequence.
     feature_shapes: {feature: shape and dtype in the global batch}.
-    max_targets: the most positions of a row that carry loss, or None where all may.
-    token_bytes: int32 [V], the bytes of text that each id stands for; None where the loss is not
+    max_targets: the most positions of a row that carry loss, or None if all may.
+    token_bytes: int32 [V], the bytes of text that each id stands for; None if the loss is not
       that of the whole text, or tokens do not keep the text.
     component_names: of a mixture's parts, () for a single task.
   """

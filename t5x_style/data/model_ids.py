@@ -1,6 +1,6 @@
 """Maps the internal ids of t5x_style.data, of which 0 is padding, to the model's, and back.
 
-They differ where a vocabulary of another library numbers its tokens differently. Batches then get
+They differ if a vocabulary of another library numbers its tokens differently. Batches then get
 its numbers, and segment ids, since padding can no longer be recognised by its id:
 
     internal     decoder_target_tokens  [[5, 6, 1, 0]]   decoder_input_tokens  [[0, 5, 6, 0]]

@@ -31,7 +31,7 @@ def corrupt(
 
   Args:
     texts: one document each.
-    objective: where it is a mixture, rows are drawn at its rates until one part has no more text;
+    objective: if it is a mixture, rows are drawn at its rates until one part has no more text;
       *_component_ids are the indices in objective.components().
     vocabulary: see t5x_style.data.tokenizers.
     feature_lengths: TASK_FEATURE_LENGTHS in tokens; the objective computes those left out.

@@ -25,7 +25,7 @@ import tensorflow as tf
 from t5x_style.data import converters, map_options, packing, skip_counts, tasks
 
 _TASK_FEATURES = ("inputs", "targets", "loss_weights")
-# Features that rows carry beside those of the model.
+# Features of rows that the model does not get.
 NOT_FOR_MODEL = (skip_counts.KEY, "raw", "raw_hidden")
 # How many rows are converted at once before they are drawn; the batches do not depend on it.
 _CONVERT_ROWS = 16

@@ -23,7 +23,7 @@ def usable(documents: tf.data.Dataset, least: int = 1) -> tf.data.Dataset:
   """Leaves out documents of fewer than `least` tokens and gives the others their counts.
 
   Args:
-    documents: {"targets": int32 [n], ...} and, where it is known, "repaired", bool.
+    documents: {"targets": int32 [n], ...} and, if known, "repaired", bool.
     least: tokens.
   """
 

@@ -32,7 +32,7 @@ def of_task(task: seqio.Task, split: str, most_bytes: int) -> Iterator[str]:
 
 
 def first_of_tasks(parts: Sequence[seqio.Task]) -> list[str] | None:
-  """Returns excerpts of the first training documents of tasks; None where a task is not of text."""
+  """Returns excerpts of the first training documents of tasks; None if a task is not of text."""
   sources: dict[int, tuple[tf.data.Dataset, Sequence[str]]] = {}
   for task in parts:
     try:

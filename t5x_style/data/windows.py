@@ -74,7 +74,7 @@ def examples(
   """Cuts documents into windows of two tokens or more and returns them corrupted, one by one.
 
   Args:
-    documents: as in `windows`; where they have a feature "keep_raw" the examples hold their window.
+    documents: as in `windows`; if they have a feature "keep_raw", the examples hold their window.
     length: raw tokens of a window, L.
     corrupt: see `corrupted`.
     eos_id: put after each document.

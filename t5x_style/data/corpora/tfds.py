@@ -26,7 +26,7 @@ class Tfds:
     data_dir: the folder of the datasets; $TFDS_DATA_DIR or ~/tensorflow_datasets if None.
     field: the field of the examples that holds a document's text.
     train_split, validation_split: TFDS splits or parts of them, e.g. "train[1%:]" and "train[:1%]"
-      where the dataset has no validation split. None: no validation.
+      if the dataset has no validation split. None: no validation.
   """
 
   dataset: Text

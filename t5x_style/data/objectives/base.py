@@ -31,7 +31,7 @@ class Objective:
     inputs_segment_ids, targets_segment_ids  int32, optional: number the documents of an example
     token_types    int32 [I], pair_label int32 []: sentence pairs, encoder-only
     counts         int64 [4]: what has been skipped so far; see t5x_style.data.skip_counts
-    raw, raw_hidden  the window and its hidden tokens, where the documents have "keep_raw"
+    raw, raw_hidden  the window and its hidden tokens, if the documents have "keep_raw"
   All its randomness comes from t5x_style.data.noise, which is stateless.
 
   Attributes:

@@ -16,7 +16,7 @@ from t5x_style.errors import UserError
 class NextSentence(SentencePairs):
   """NSP (Devlin et al. 2018, section 3.1): B follows A (label 0) or is from another document (1).
 
-  The other document is the last different one before in the stream or, where there is none, the
+  The other document is the last different one before in the stream or, if there is none, the
   next one. Copies of a document are not different, and neither are the parts of a long one that is
   read as several. On average half of the pairs of a document have label 1. Where a stream has only
   one document, as may be in validation, all pairs have label 0; training refuses such a stream.

@@ -51,7 +51,7 @@ class ExternalVocabulary(SpecialsFromExtraIds):
     special_marks: {id: how it is shown} of ids that stand for no text, without the extra ids.
     piece_bytes: [V], the text that each id stands for.
     keeps_text: whether decoding gives back the exact text, spaces included.
-    model_ids: int32 [V], the tokenizer's number of each id; -1 for padding where it has none.
+    model_ids: int32 [V], the tokenizer's number of each id; -1 for padding if it has none.
     model_vocab_size: how many numbers the tokenizer has, appended extra ids included.
     start_id: the tokenizer's number of the token that a decoder starts with.
   """

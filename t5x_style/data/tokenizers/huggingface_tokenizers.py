@@ -207,12 +207,12 @@ def hf_tokenizer(
   """Returns the vocabulary of a tokenizer.json; a model needs a row for each of its tokens.
 
   tokenizer_config.json beside it says which tokens are padding, EOS, [CLS] ..., else the special
-  tokens in the file itself do. Documents end with EOS or, where there is none, with [SEP]. Decoders
+  tokens in the file itself do. Documents end with EOS or, if there is none, with [SEP]. Decoders
   start with config.json's decoder_start_token_id, else with BOS, padding or EOS.
 
   Args:
     path: the file or its folder; also gs://...
-    extra_ids: sentinels to append where the tokenizer has none; sentinel k is vocab_size - 1 - k.
+    extra_ids: sentinels to append if the tokenizer has none; sentinel k is vocab_size - 1 - k.
     specials_from_extra_ids: special tokens the file lacks; see vocabularies.sentencepiece.
     special_tokens: overrides what the files say: {"eos": "<|end|>", "pad": ..., "start": ...,
       "[MASK]": "<mask>", "[R]": "<denoise>"}.

@@ -13,7 +13,7 @@ from t5x_style.data.tokenizers.base import ExternalVocabulary, name_of
 from t5x_style.errors import UserError
 from t5x_style.sentinels import SPACE
 
-# The tokens that objectives use beside padding, EOS and UNK; launch.tokenizer adds them to a model.
+# Tokens of objectives besides padding, EOS and UNK; launch.tokenizer adds them to a model.
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[MASK]", "[R]", "[S]", "[X]", "[PRE]", "[MID]", "[SUF]")
 
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece

@@ -26,7 +26,7 @@ _USUAL = {
   "[MASK]": ("[MASK]", "<mask>"),
 }
 _SENTINEL = re.compile("\u2581?<extra_id_(\\d+)>")
-# The setting of a model that names its unknown token; "unk_token" where it is not listed.
+# The setting of a model that names its unknown token; "unk_token" if it is not listed.
 _UNKNOWN_SETTING = {"Unigram": '"unk_id"'}
 # A word longer than any model's limit, which WordPiece replaces by the unknown token.
 _LONG_WORD = "a" * 1000
@@ -218,7 +218,7 @@ class SpecialTokens:
 
 
 def _warn_of_other_numbers(name: str, declared: Iterable[Any], tokenizer: Any) -> None:
-  """Warns where the file gives added tokens other numbers than the library does.
+  """Warns if the file gives added tokens other numbers than the library does.
 
   The library, and so transformers, numbers added tokens from the model's last number on.
   """

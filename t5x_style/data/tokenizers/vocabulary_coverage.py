@@ -49,7 +49,7 @@ class Coverage:
     return (self.unknown + self.dropped) / max(self.total, 1)
 
   def remark(self) -> str:
-    """Says what is not covered; "" where everything is."""
+    """Says what is not covered; "" if everything is."""
     if not self.share:
       return ""
     examples = ", ".join(map(repr, self.examples))
@@ -61,7 +61,7 @@ class Coverage:
     )
 
   def warning(self, name: str) -> str:
-    """Returns a warning against the vocabulary `name`; "" where it covers enough of the text."""
+    """Returns a warning against the vocabulary `name`; "" if it covers enough of the text."""
     if self.share <= _SHARE_TO_WARN_OF:
       return ""
     return (
@@ -79,7 +79,7 @@ def covers_everything(vocabulary: seqio.Vocabulary) -> bool:
 
 
 def measure(vocabulary: seqio.Vocabulary, texts: Sequence[str]) -> Coverage | None:
-  """Measures texts; None where it is not known how the vocabulary encodes."""
+  """Measures texts; None if it is not known how the vocabulary encodes."""
   unit, total = "characters", sum(map(len, texts))
   if isinstance(vocabulary, HuggingFaceVocabulary):
     missing = _huggingface(vocabulary, texts)

@@ -23,7 +23,7 @@ def check_fraction(fraction: float) -> None:
 def splits(
   pattern: str | Sequence[str], validation_pattern: str | Sequence[str] | None
 ) -> dict[str, list[str]]:
-  """Returns the sorted files of "train" and, where it has a pattern, of "validation".
+  """Returns the sorted files of "train" and, if it has a pattern, of "validation".
 
   A file that matches both patterns belongs to "validation" only.
 

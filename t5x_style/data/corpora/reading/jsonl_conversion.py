@@ -40,7 +40,7 @@ def open_records(
   """Opens the cache of the texts of all documents; the first call writes it.
 
   Args:
-    files: of "train" and, where it has its own files, of "validation".
+    files: of "train" and, if it has its own files, of "validation".
     field: the name of the field with the text.
     held_out: the share of the "train" documents that becomes "validation", by a hash of their text.
     cache_dir: see record_cache.open_or_build.
@@ -166,7 +166,7 @@ class _Conversion:
       seen.first_malformed = seen.first_malformed if seen.malformed > 1 else (number, line)
 
   def _text(self, line: bytes, place: str) -> bytes:
-    """Returns the text of a line's object; raises _LeftOutError where there is none."""
+    """Returns the text of a line's object; raises _LeftOutError if there is none."""
     try:
       decoded, wrong = line.decode(), False
     except UnicodeDecodeError:
@@ -192,7 +192,7 @@ class _Conversion:
       return _HALF_CHARACTERS.sub("\ufffd", text).encode()
 
   def _field(self, example: Any, place: str) -> str:
-    """Returns the text of a decoded object; raises _LeftOutError where there is none."""
+    """Returns the text of a decoded object; raises _LeftOutError if there is none."""
     if not isinstance(example, dict):
       raise _LeftOutError("are not JSON objects", malformed=True)
     self.objects += 1
@@ -246,7 +246,7 @@ class _Conversion:
 
 
 class _LeftOutError(Exception):
-  """Why a line is left out; `malformed` where it is not a JSON object."""
+  """Why a line is left out; `malformed` if it is not a JSON object."""
 
   def __init__(self, reason: str, malformed: bool = False):
     super().__init__(reason)

@@ -116,7 +116,7 @@ def open_or_build(
   shards: dict[str, int],
   build: Callable[[RecordWriter], Any],
 ) -> Records:
-  """Opens the cache `name`; builds it first where it is absent or damaged.
+  """Opens the cache `name`; builds it first if it is absent or damaged.
 
   Args:
     root: a local folder; default_root() if None.
@@ -187,7 +187,7 @@ def _replace(temporary: Path, folder: Path) -> None:
 
 
 def _open(folder: Path, warn: bool = False) -> Records | None:
-  """Opens the cache; None where it is absent or differs from its manifest."""
+  """Opens the cache; None if it is absent or differs from its manifest."""
   if not folder.is_dir():
     return None
   try:

@@ -29,7 +29,7 @@ _KEPT_OPEN = 512
 
 
 class WholeFiles(seqio.FileDataSource):
-  """Each file is a document, or several where it is long; gzip data is unpacked.
+  """Each file is a document, or several if it is long; gzip data is unpacked.
 
   Documents of one file have the same number "document". The shuffled order of the files is computed
   from the seed, one file at a time, so saved positions are small even for millions of files.
