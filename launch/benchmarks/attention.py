@@ -76,6 +76,7 @@ ON_CPU = (
 
 
 def on_accelerators() -> tuple[Shape, ...]:
+  """Returns the shapes to measure on GPUs and TPUs."""
   t5 = step_cases.shipped_model("t5_1_1/large")
   heads = (t5.num_heads, t5.kv_heads, t5.head_dim)
   return (

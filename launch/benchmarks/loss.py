@@ -73,6 +73,7 @@ ON_CPU = (
 
 
 def on_accelerators() -> tuple[Shape, ...]:
+  """Returns the shapes to measure on GPUs and TPUs."""
   t5 = step_cases.shipped_model("t5/large")
   return (
     Shape("T5 large's targets", 128, 114, t5.emb_dim, t5.vocab_size, "bfloat16"),
