@@ -71,14 +71,7 @@ def decode(
 
   def step(carry, position):
     cache, token, done = carry
-    out, new = model.apply(
-      {"params": params, "cache": cache},
-      token[:, None],
-      position,
-      **inputs,
-      method=Transformer.decode_step,
-      mutable=["cache"],
-    )
+    out, cache = _run_step(model, params, cache, token, position, inputs)
     # The soft cap keeps the order of logits, but may round two large ones to the same number.
     logits = out.logits(model.config.logit_soft_cap if temperature else None)[:, 0]
     key = None if rng is None else jax.random.fold_in(rng, position)
@@ -86,7 +79,7 @@ def decode(
     chosen = jnp.where(given != pad_id, given, _choose(logits, key, temperature, top_k, pad_id))
     chosen = jnp.where(done, pad_id, chosen)
     done |= (chosen == eos_id) & (given == pad_id)
-    return (new["cache"], chosen, done), chosen
+    return (cache, chosen, done), chosen
 
   cache = make_cache(model, batch_size, length, encoder_length)
   start = jnp.full((batch_size,), start_id, jnp.int32)
@@ -101,6 +94,19 @@ def _encode(model, params, tokens, segments):
     batch["encoder_segment_ids"] = segments
   encoded = model.apply({"params": params}, batch, method=Transformer.encode)
   return {"encoded": encoded, "encoder_tokens": tokens if segments is None else segments}
+
+
+def _run_step(model, params, cache, token, position, inputs):
+  """Returns the outputs of tokens [B] at a position, and the cache with their keys and values."""
+  out, new = model.apply(
+    {"params": params, "cache": cache},
+    token[:, None],
+    position,
+    **inputs,
+    method=Transformer.decode_step,
+    mutable=["cache"],
+  )
+  return out, new["cache"]
 
 
 def _choose(logits, key, temperature, top_k, pad_id):

@@ -80,14 +80,8 @@ KEYS: dict[str, type[ConfigKeys]] = {"modernbert": ModernBertKeys}
 
 def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
   keys = config_json.parse(ModernBertKeys)
-  masked, bias = _TRANSFORM in tensors, keys.attention_bias
-  activation = ACTIVATIONS[keys.hidden_activation]
-  for name in ("mlp_bias", "norm_bias", *(["classifier_bias"] if masked else [])):
-    if getattr(keys, name) != bias:
-      raise config_json.refusal(name, not bias, [f"attention_bias = {bias}"])
-  if masked and ACTIVATIONS[keys.classifier_activation] != activation:
-    name = keys.classifier_activation
-    raise config_json.refusal("classifier_activation", name, ["the hidden_activation"])
+  masked = _TRANSFORM in tensors
+  _check_biases_and_activations(config_json, keys, masked)
   head_dim = head_width(config_json, keys.hidden_size, keys.num_attention_heads)
   if keys.head_dim not in (None, head_dim):
     raise config_json.refusal("head_dim", keys.head_dim, [head_dim])
@@ -101,11 +95,11 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
     "head_dim": head_dim,
     "mlp_dim": keys.intermediate_size,
     "num_encoder_layers": keys.num_hidden_layers,
-    "mlp_activations": (activation, "linear"),
+    "mlp_activations": (ACTIVATIONS[keys.hidden_activation], "linear"),
     "norm": "layer",
     "first_attention_norm": False,
     "norm_epsilon": keys.norm_eps,
-    "use_bias": bias,
+    "use_bias": keys.attention_bias,
     "dropout_rate": keys.mlp_dropout,
     "positions": "rotary",
     "rotary_base": bases[FULL],
@@ -120,6 +114,19 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
     "kernel_init_std": keys.initializer_range,
     "embedding_init_std": keys.initializer_range,
   }
+
+
+def _check_biases_and_activations(
+  config_json: ConfigJson, keys: ModernBertKeys, masked: bool
+) -> None:
+  """Raises UserError if layers differ in settings that TransformerConfig has only once."""
+  bias, activation = keys.attention_bias, ACTIVATIONS[keys.hidden_activation]
+  for name in ("mlp_bias", "norm_bias", *(["classifier_bias"] if masked else [])):
+    if getattr(keys, name) != bias:
+      raise config_json.refusal(name, not bias, [f"attention_bias = {bias}"])
+  if masked and ACTIVATIONS[keys.classifier_activation] != activation:
+    name = keys.classifier_activation
+    raise config_json.refusal("classifier_activation", name, ["the hidden_activation"])
 
 
 def _windows(config_json: ConfigJson, keys: ModernBertKeys) -> tuple[int | None, ...]:
