@@ -1,4 +1,7 @@
-"""Multi-head attention, and the position encodings: rotary and relative."""
+"""Multi-head attention, and the position encodings: rotary and relative.
+
+Which tokens see which is an attention_kernels.pattern.Pattern, built in transformer.py.
+"""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,8 @@
-"""The model: encoder-only, decoder-only and encoder-decoder Transformers from the same stack."""
+"""The model: encoder-only, decoder-only and encoder-decoder Transformers from the same stack.
+
+The patterns of attention are built here, from the features of a batch; attention_kernels/pattern.py
+defines what they mean.
+"""
 
 from typing import NamedTuple
 

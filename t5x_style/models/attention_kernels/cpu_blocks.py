@@ -38,6 +38,9 @@ _BY_HEADS = ("batch", None, "heads", None)
 _Arrays = dict[str, jax.Array]
 
 PLATFORM, TITLE = "cpu", "attention by blocks"
+PATTERN_FIELDS = frozenset(
+  {"query_segments", "key_segments", "prefix", "query_start", "causal", "window"}
+)
 
 make_mask = xla.make_mask
 
@@ -50,7 +53,7 @@ def reason_against(spec: AttentionSpec) -> str | None:
 
 
 def pays(spec: AttentionSpec) -> bool:
-  """Whether blocks are faster: logits do not fit the caches, and rows are long enough."""
+  """Returns whether blocks are faster: logits do not fit the caches and rows are long enough."""
   (B, L, N, _), (_, S, K, _) = spec.queries, spec.keys
   rows, heads = num_shards(("batch", "heads"))
   if 4 * B * N * L * S <= _CACHE_BYTES * rows * heads:
@@ -81,8 +84,9 @@ def attend(
   if mask is not None:
     arrays["mask"] = mask
     names["mask"] = ("batch" if mask.shape[0] > 1 else None, None, None, None)
-  run = functools.partial(_attend, soft_cap, _parts(pattern, L, S, query.shape[2] // key.shape[2]))
-  return on_each_device(run, (names,), _BY_HEADS)(arrays)
+  parts = _parts(pattern, L, S, query.shape[2] // key.shape[2])
+  on_device = functools.partial(_attend, soft_cap, parts)
+  return on_each_device(on_device, (names,), _BY_HEADS)(arrays)
 
 
 class _Part(NamedTuple):
@@ -156,11 +160,12 @@ def _divisor(number: int, most: int) -> int:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _attend(soft_cap: float | None, parts: tuple[_Part, ...], arrays: _Arrays) -> jax.Array:
-  """[B, L, N, H]."""
+  """Computes attention block by block on one device's arrays; returns [B, L, N, H]."""
   return _attend_forward(soft_cap, parts, arrays)[0]
 
 
 def _attend_forward(soft_cap, parts, arrays):
+  """Returns _attend's output, and what the backward pass needs."""
   static = _static(soft_cap, parts, arrays)
 
   def block(_, inputs):
@@ -182,17 +187,13 @@ def _attend_forward(soft_cap, parts, arrays):
 
 
 def _attend_backward(soft_cap, parts, residuals, by_out):
+  """Returns the gradients of _attend's arrays, given that of its output; None for the mask."""
   arrays, out, kept = residuals
   static = _static(soft_cap, parts, arrays)
   mean = (by_out.astype(jnp.float32) * out).sum(-1, keepdims=True)
   cut = _cut(static, arrays | {"by_out": by_out, "mean": mean})
-
-  def zeros(inputs):
-    return jnp.zeros(inputs["bias"].shape, jnp.float32) if "bias" in inputs else None
-
-  by_bias, found = _over_blocks(
-    static, functools.partial(_block_gradients, static), zeros, cut, kept
-  )
+  block = functools.partial(_block_gradients, static)
+  by_bias, found = _over_blocks(static, block, _zero_bias_gradient, cut, kept)
   by_query, by_key, by_value = (_stacked(i, found) for i in range(3))
   gradients = {
     "query": _whole(by_query),
@@ -205,6 +206,10 @@ def _attend_backward(soft_cap, parts, residuals, by_out):
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _zero_bias_gradient(inputs):
+  return jnp.zeros(inputs["bias"].shape, jnp.float32) if "bias" in inputs else None
 
 
 def _block_gradients(static, by_bias, inputs):

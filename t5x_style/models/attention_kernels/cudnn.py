@@ -17,6 +17,7 @@ from t5x_style.models.attention_kernels.pattern import AttentionInputs, Attentio
 from t5x_style.partitioning.active_mesh import num_shards, on_each_device
 
 PLATFORM, TITLE = "gpu", "cuDNN"
+PATTERN_FIELDS = frozenset({"query_segments", "key_segments", "prefix", "causal", "window"})
 
 _HEADS = ("batch", None, "heads", "kv")  # of queries, keys and values
 
@@ -72,7 +73,7 @@ def attend(
   causal = pattern.causal and pattern.prefix is None
   window = None if mask is not None or pattern.window is None else (pattern.window, 0)
 
-  def on_one(query, key, value, bias, mask, lengths):
+  def on_device(query, key, value, bias, mask, lengths):
     return jax.nn.dot_product_attention(
       query,
       key,
@@ -93,12 +94,12 @@ def attend(
     None if lengths is None else ("batch",),
   )
   key, value = (repeat_key_heads(x, query.shape[2]) for x in (key, value))
-  run = on_each_device(on_one, names, _HEADS)
-  return run(query, key, value, None if bias is None else bias.astype(query.dtype), mask, lengths)
+  bias = None if bias is None else bias.astype(query.dtype)
+  return on_each_device(on_device, names, _HEADS)(query, key, value, bias, mask, lengths)
 
 
 def _needs_mask(pattern: Pattern, square: bool) -> bool:
-  """Whether the pattern needs a mask, because cuDNN does not have it itself."""
+  """Returns whether the pattern needs a mask because cuDNN does not have it itself."""
   return (
     pattern.query_segments is not None
     or pattern.prefix is not None

@@ -1,5 +1,6 @@
 """The types that all attention kernels share: what they compute, and which one is chosen."""
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -13,6 +14,11 @@ OUTPUT_NAME = "attention"
 
 class Pattern(flax.struct.PyTreeNode):
   """Who may attend to whom, as a description: each kernel draws only the mask that it needs.
+
+  models/transformer.py builds patterns from the features of a batch; stack.py adds the window of a
+  layer and, when decoding, the first query's position. A new field belongs in `mask`, which the XLA
+  kernel applies whole, and in `sees_any_key` if it can hide every key. Other kernels are not chosen
+  for patterns that set it until they compute it and their PATTERN_FIELDS names it.
 
   A query at position i sees the key at position j if all of these hold:
     causal: j <= i, or both are in the bidirectional prefix at the start of their document (T5,
@@ -56,6 +62,11 @@ class Pattern(flax.struct.PyTreeNode):
       if self.query_segments is not None:
         conditions.append(keys == self.query_segments[:, None, :, None])
     return functools.reduce(jnp.logical_and, conditions) if conditions else None
+
+  def fields_in_use(self) -> frozenset[str]:
+    """Returns the names of the fields that differ from their default."""
+    fields = dataclasses.fields(self)
+    return frozenset(x.name for x in fields if getattr(self, x.name) is not x.default)
 
   def sees_any_key(self) -> jax.Array | None:
     """Returns a boolean [B, L or 1], false for queries that see no key; None if all see one."""

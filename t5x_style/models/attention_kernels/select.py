@@ -19,6 +19,7 @@ from t5x_style.partitioning import active_mesh
 # Each kernel is a module with
 #   PLATFORM: "cpu", "gpu" or "tpu"; None runs anywhere;
 #   TITLE: what error messages call the kernel;
+#   PATTERN_FIELDS: the fields of Pattern that the kernel computes;
 #   reason_against(spec): why the kernel cannot compute this on its platform, or None;
 #   make_mask(pattern, L, S): the mask that it needs, made once for all layers, or None;
 #   attend(query, key, value, inputs, scale, soft_cap): as attention.attend.
@@ -77,6 +78,9 @@ def reason_against(name: str, spec: AttentionSpec) -> str | None:
   if kernel.PLATFORM not in (None, platform):
     needed = _DEVICES[kernel.PLATFORM]
     return f"{kernel.TITLE} runs on {needed}, and the devices are {platform.upper()}s"
+  unknown = spec.pattern.fields_in_use() - kernel.PATTERN_FIELDS
+  if unknown:
+    return f"{kernel.TITLE} does not compute patterns with {' and '.join(sorted(unknown))}"
   return kernel.reason_against(spec)
 
 

@@ -32,6 +32,7 @@ from t5x_style.models.attention_kernels.xla import HIDDEN
 from t5x_style.partitioning.active_mesh import num_shards, on_each_device
 
 PLATFORM, TITLE = "tpu", "the kernel for short rows"
+PATTERN_FIELDS = frozenset({"query_segments", "key_segments", "prefix", "causal", "window"})
 
 _ROWS = 16  # rows of a bfloat16 tile: blocks of queries are multiples of it
 _MOST_QUERIES, _FEWEST_QUERIES = 512, 96  # of a block
@@ -96,8 +97,9 @@ def attend(
   if rest := -L % static.block:
     for name in arrays.keys() & {"query", "bias", "query_marks"}:
       arrays[name] = jnp.pad(arrays[name], ((0, 0), (0, rest), (0, 0)))
-  run = on_each_device(functools.partial(_attend, static), (names,), _FLAT)
-  out = checkpoint_name(run(arrays)[:, :L], OUTPUT_NAME)
+  on_device = functools.partial(_attend, static)
+  out = on_each_device(on_device, (names,), _FLAT)(arrays)
+  out = checkpoint_name(out[:, :L], OUTPUT_NAME)
   return out.reshape(B, L, N, H)
 
 
@@ -171,7 +173,7 @@ def _together(heads: int, width: int) -> int:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(static: _Static, inputs: _Arrays) -> jax.Array:
-  """[B, L, N H]."""
+  """Runs the kernel on one device's arrays; returns [B, L, N H]."""
   grid = _grid(static, inputs)
   query = inputs["query"]
   return pl.pallas_call(

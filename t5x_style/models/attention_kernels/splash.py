@@ -23,6 +23,7 @@ from t5x_style.partitioning.active_mesh import (
 )
 
 PLATFORM, TITLE = "tpu", "splash attention"
+PATTERN_FIELDS = frozenset({"query_segments", "key_segments", "prefix", "causal", "window"})
 
 _BLOCK_SIZES = (512, 384, 256, 128)
 _QUERIES = ("batch", "heads", "length", "kv")
@@ -63,19 +64,19 @@ def attend(
   )
   shape = (query.shape[2], key.shape[2])
   ids = _segment_ids(pattern, query.shape[0], (L, S))
-  run = functools.partial(_run, query, key, value, soft_cap=soft_cap, interpret=interpret)
-  out = run(ids, _block_mask(pattern, shape))
+  compute = functools.partial(_compute, query, key, value, soft_cap=soft_cap, interpret=interpret)
+  out = compute(ids, _block_mask(pattern, shape))
   if pattern.prefix is not None:
     # A prefix starts its document, so its queries see the prefix in both directions, nothing else.
     prefix = _padded(pattern.prefix.astype(bool), 1, False)
     queries, keys = ids or (jnp.ones_like(prefix, jnp.int32),) * 2
     both_ways = _block_mask(pattern.replace(causal=False), shape)
-    within = run((queries, jnp.where(prefix, keys, -1)), both_ways)
+    within = compute((queries, jnp.where(prefix, keys, -1)), both_ways)
     out = jnp.where(prefix[:, None, :, None], within, out)
   return out.swapaxes(1, 2)[:, :L]
 
 
-def _run(query, key, value, ids, mask, *, soft_cap, interpret):
+def _compute(query, key, value, ids, mask, *, soft_cap, interpret):
   """Runs the kernel on each device's rows, heads and queries.
 
   Query [B, N, L, H], key and value [B, K, S, H] -> [B, N, L, H].
@@ -93,7 +94,7 @@ def _run(query, key, value, ids, mask, *, soft_cap, interpret):
     interpret=interpret,
   )
 
-  def on_one(kernel, query, key, value, query_ids, key_ids):
+  def on_device(kernel, query, key, value, query_ids, key_ids):
     ids = None if query_ids is None else splash.SegmentIds(query_ids, key_ids)
     return jax.vmap(kernel)(query, key, value, ids)
 
@@ -102,7 +103,7 @@ def _run(query, key, value, ids, mask, *, soft_cap, interpret):
     sharding = NamedSharding(jax.sharding.get_abstract_mesh(), kernel_spec)
     kernel_spec = kernel.manual_sharding_spec(sharding)
   names = (None, None) if ids is None else (("batch", "length"), ("batch", None))
-  on_all = on_each_device(on_one, (kernel_spec, _QUERIES, _KEYS, _KEYS, *names), _QUERIES)
+  on_all = on_each_device(on_device, (kernel_spec, _QUERIES, _KEYS, _KEYS, *names), _QUERIES)
   return on_all(kernel, query, key, value, *(ids or (None, None)))
 
 

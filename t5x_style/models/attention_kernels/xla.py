@@ -1,5 +1,6 @@
 """Attention in plain operations that XLA compiles for every device: the kernel for every case."""
 
+import dataclasses
 import functools
 
 import jax
@@ -13,6 +14,7 @@ from t5x_style.soft_cap import soft_capped
 HIDDEN = -1e10
 
 PLATFORM, TITLE = None, "XLA"
+PATTERN_FIELDS = frozenset(x.name for x in dataclasses.fields(Pattern))  # It applies Pattern.mask.
 
 
 def reason_against(spec: AttentionSpec) -> str | None:

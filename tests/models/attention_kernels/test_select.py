@@ -1,5 +1,6 @@
 """Only a kernel that can compute an attention is chosen, and always with a reason."""
 
+import flax.struct
 import jax.numpy as jnp
 import pytest
 
@@ -18,7 +19,7 @@ def spec(pattern=CAUSAL, length=256, heads=8, width=64, dtype="bfloat16", **rest
 
 
 @pytest.mark.parametrize(
-  ("platform", "asked", "kernel", "reason"),
+  ("platform", "attention", "kernel", "reason"),
   [
     ("cpu", spec(length=128), "xla", "the fastest on CPUs for rows so short or few"),
     ("cpu", spec(Pattern(), heads=128), "xla", "the fastest on CPUs for rows so short or few"),
@@ -45,9 +46,9 @@ def spec(pattern=CAUSAL, length=256, heads=8, width=64, dtype="bfloat16", **rest
     ("gpu", spec(length=255), "cudnn", "the fastest on GPUs"),
   ],
 )
-def test_automatic(on_platform, platform, asked, kernel, reason):
+def test_automatic(on_platform, platform, attention, kernel, reason):
   on_platform(platform)
-  chosen = choose_kernel("auto", "it", asked)
+  chosen = choose_kernel("auto", "it", attention)
   assert chosen.name == kernel and reason in chosen.reason
 
 
@@ -63,7 +64,7 @@ def test_older_gpus(on_platform, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  ("platform", "asked", "message"),
+  ("platform", "requested", "message"),
   [
     ("cpu", "splash", "cannot compute the decoder's self-attention: splash attention runs on TPUs"),
     ("cpu", "cudnn", "cuDNN runs on NVIDIA GPUs, and the devices are CPUs. Set ATTENTION = 'auto'"),
@@ -71,10 +72,25 @@ def test_older_gpus(on_platform, monkeypatch):
     ("tpu", "splash", "has no bias, which relative positions need. Set ATTENTION = 'auto', which"),
   ],
 )
-def test_a_kernel_that_cannot_is_refused(on_platform, platform, asked, message):
+def test_a_kernel_that_cannot_is_refused(on_platform, platform, requested, message):
   on_platform(platform)
   with pytest.raises(ValueError, match=message):
-    choose_kernel(asked, "the decoder's self-attention", spec(bias=True))
+    choose_kernel(requested, "the decoder's self-attention", spec(bias=True))
+
+
+class DilatedPattern(Pattern):
+  """A pattern with a new field, which no fast kernel knows."""
+
+  dilation: int | None = flax.struct.field(pytree_node=False, default=None)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_unknown_fields_of_patterns_are_left_to_xla(on_platform, platform, bias):
+  on_platform(platform)
+  chosen = choose_kernel("auto", "it", spec(DilatedPattern(dilation=2), length=512, bias=bias))
+  assert chosen.name == "xla" and "does not compute patterns with dilation" in chosen.reason
+  assert choose_kernel("auto", "it", spec(DilatedPattern(), length=512, bias=bias)).name != "xla"
 
 
 def test_xla_can_be_requested_anywhere(on_platform):
