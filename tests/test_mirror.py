@@ -16,7 +16,7 @@ SUBJECTS = {
   "launch/test_pods.py",
   "models/attention_kernels/test_for_tpus.py",
   "models/attention_kernels/test_in_models.py",
-  "models/attention_kernels/test_soft_cap.py",
+  "models/attention_kernels/test_saturated_logits.py",
   "models/test_parameter_counts.py",
   "partitioning/test_equivalence.py",
   "training/test_distributed.py",

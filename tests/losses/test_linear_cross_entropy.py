@@ -145,7 +145,7 @@ def test_property_values_and_gradients(
   random_inputs,
   assert_near,
 ):
-  """Any number of tokens and ids, any share of weights that are 0, logits from equal to far apart.
+  """Any number of tokens and ids, any share of zero weights, logits from equal to far apart.
 
   Hidden states and kernel have few bits: the logits are exact, and only the loss has errors.
   """
@@ -209,7 +209,7 @@ def test_logits_of_ten_thousand(reference, assert_near):
 
 @pytest.mark.parametrize("chunk_size", [None, 4])
 def test_a_soft_cap_of_saturated_logits(chunk_size, reference):
-  """Every logit is 4 to 10 times the cap; each entry of the gradient is right by itself.
+  """Every logit is 4 to 10 times the cap; each entry of the gradient is accurate.
 
   Where tanh is rounded to 1 the slope is 1e-8, not 0, and the largest logit stays the prediction.
   """

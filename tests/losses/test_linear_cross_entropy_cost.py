@@ -18,7 +18,7 @@ def with_options(hidden, kernel, targets, weights, **options):
 
 @pytest.mark.parametrize("chunk_size", [None, 5])
 def test_gradients_of_single_tokens_losses(chunk_size, random_inputs, assert_near):
-  """The sum of its parts has the gradient of loss_sum."""
+  """The weighted per-token losses plus z_loss_sum have the gradient of loss_sum."""
   hidden, kernel, _, targets, weights = random_inputs((3, 7), 8, 20)
   weights[0, :3] = 0.0
 
@@ -58,7 +58,7 @@ def test_counts_have_no_gradient(random_inputs):
 
 
 def test_inside_scan_remat_and_vmap(random_inputs, assert_near):
-  """As microbatches, recomputed blocks and ensembles call it."""
+  """Microbatches, recomputed blocks and ensembles call the loss like this."""
   hidden, kernel, _, targets, weights = random_inputs((4, 9), 8, 20)
 
   def loss(kernel, hidden, targets, weights):
@@ -111,7 +111,7 @@ def test_few_tokens_are_not_scanned():
 
 @pytest.mark.parametrize(("differentiate", "products"), [(False, 1), (True, 3)])
 def test_products_with_the_vocabulary(differentiate, products):
-  """Three to train, one to evaluate."""
+  """Training computes three products with the vocabulary, evaluation one."""
 
   def loss(hidden, kernel):
     return lean(16)(hidden, kernel, jnp.zeros(64, jnp.int32), jnp.ones(64))

@@ -24,13 +24,13 @@ def check(report):
   data, fsdp, sequence, tensor = report["mesh"]
   columns = VOCAB_SIZE // tensor
   tokens = ROWS // (data * fsdp) * math.ceil(LENGTH / sequence)
-  for asked in ("6", "None"):
-    part = report[asked]
+  for chunk_size in ("6", "None"):
+    part = report[chunk_size]
     assert part["error"] < 2e-6, report["mesh"]
     assert part["chunks"]["tokens"] == tokens
     assert part["chunks"]["vocab_size"] == columns
     chunk = part["chunks"]["chunk_size"]
-    assert chunk == (min(CHUNK_SIZE, tokens) if asked == "6" else tokens)
+    assert chunk == (min(CHUNK_SIZE, tokens) if chunk_size == "6" else tokens)
     for operation, arrays, in_scan in part["collectives"]:
       for shape in arrays:
         where = f"{operation} of {shape} on {report['mesh']}"

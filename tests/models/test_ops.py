@@ -171,7 +171,7 @@ def test_relative_biases():
 
 
 def test_the_gradient_of_a_bias_is_the_sum_over_rows():
-  """Also as the product with ones that CPUs use."""
+  """CPUs compute the sum as a product with ones."""
   rng = np.random.default_rng(0)
   logits, weights = rng.standard_normal((2, 3, 2, 4, 5), np.float32)
   bias = jnp.zeros((1, 2, 4, 5))

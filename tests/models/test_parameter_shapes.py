@@ -18,7 +18,7 @@ MODELS = {
 
 @pytest.mark.parametrize("architecture", MODELS)
 def test_a_model_is_initialised_with_these_shapes(architecture):
-  """Each side is given its own features only, rows of any length."""
+  """Shapes do not depend on the length of rows or on the other side's features."""
   config = TransformerConfig(**SIZES, **MODELS[architecture])
   assert config.architecture == architecture
   tokens = jnp.ones((2, 5), jnp.int32)

@@ -45,7 +45,7 @@ def test_scanned_and_unrolled_stacks_agree(family, build_family):
 
 
 def test_layers_of_one_kind_are_one_stack(build_family):
-  """Checkpoints of models without windows have this layout."""
+  """Without windows all layers are one stack; checkpoints have this layout."""
   _, params, _ = build_family("llama")
   assert set(params["decoder"]) == {"layers", "final_norm"}
   assert params["decoder"]["layers"]["mlp"]["wo"]["kernel"].value.shape == (2, 48, 32)
@@ -80,11 +80,11 @@ def test_paths_of_layers():
 
 def test_shared_layers_are_one_layer_applied_repeatedly(build_family):
   model, params, batch = build_family("albert")
-  apart, _, _ = build_family("albert", share_layers=False, scan_layers=False)
+  separate, _, _ = build_family("albert", share_layers=False, scan_layers=False)
   params = nn.meta.unbox(params)
   assert set(params["encoder"]) == {"shared_layers"}
   copies = {f"layers_{i}": params["encoder"]["shared_layers"] for i in range(3)}
-  got = jax.jit(apart.apply)({"params": {**params, "encoder": copies}}, batch)
+  got = jax.jit(separate.apply)({"params": {**params, "encoder": copies}}, batch)
   expected = jax.jit(model.apply)({"params": params}, batch)
   np.testing.assert_allclose(got.hidden, expected.hidden, atol=1e-5)
 

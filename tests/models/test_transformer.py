@@ -14,9 +14,9 @@ DECODERS = ("t5", "llama", "gpt2")
 
 
 def embed_gradient(model, params, batch, side, position):
-  """Returns |d logits[0, position] / d embedded token| of all tokens of a side, by position [L].
+  """Returns how much hidden[0, position] depends on each token of a side: sums of gradients [L].
 
-  Each position has a row of the table of its own, so that their influences are separate.
+  Each position has its own row of the embedding table, so that their influences are separate.
   """
   tokens = batch[f"{side}_input_tokens"]
   length = tokens.shape[1]
@@ -72,8 +72,8 @@ def test_packed_rows_equal_their_documents(build_family):
     "decoder_positions": jnp.array([[*range(5), *range(7)]] * 2),
   }
   apply = jax.jit(lambda batch: model.apply({"params": params}, batch).hidden)
-  alone = [apply({"decoder_input_tokens": x}) for x in (a, b)]
-  np.testing.assert_allclose(apply(packed), jnp.concatenate(alone, 1), atol=1e-5)
+  separate = [apply({"decoder_input_tokens": x}) for x in (a, b)]
+  np.testing.assert_allclose(apply(packed), jnp.concatenate(separate, 1), atol=1e-5)
 
 
 def test_encoder_decoder_packing_crosses_within_segments_only(build_family):
@@ -100,7 +100,7 @@ def test_padding_of_the_encoder_is_not_seen(build_family):
   ("family", "reach"), [("llama", {3, 4, 5}), ("modernbert", {3, 4, 5, 6, 7}), ("t5", {3, 4, 5})]
 )
 def test_windows_hide_what_is_far(build_family, family, reach):
-  """One layer with a window of 2 sees two positions to either side, or only backwards."""
+  """A layer with a window of 2 sees two positions to either side, or two to the left if causal."""
   side = "encoder" if family == "modernbert" else "decoder"
   layers = {"num_encoder_layers": int(family != "llama"), f"num_{side}_layers": 1}
   model, params, batch = build_family(family, attention_windows=(2,), **layers)

@@ -90,7 +90,7 @@ def pattern():
 
 @pytest.fixture
 def inputs():
-  """Makes query, key, value, the output's cotangent and bias, in float32."""
+  """Makes random query, key, value, cotangent of the output and bias, in float32."""
 
   def make(L=LENGTH, S=LENGTH, N=4, K=2, H=16, rows=2):
     rng = np.random.default_rng(0)
@@ -143,7 +143,7 @@ def check():
 
 @pytest.fixture
 def check_documents_are_apart():
-  """Gradients between documents are exactly zero, and so are those of queries in padding."""
+  """Checks that gradients between documents, and of queries that are padding, are exactly zero."""
 
   def run(kernel, pattern, inputs, with_bias=False, dtype="float32"):
     for document in (0, 2):
@@ -160,7 +160,7 @@ def check_documents_are_apart():
 
 @pytest.fixture
 def errors_on_meshes(on_eight_devices):
-  """Gives the errors of a kernel's output and gradients on three meshes of 8 devices."""
+  """Returns the errors of a kernel's output and gradients on three meshes of 8 devices."""
 
   def run(kernel):
     program = Path(__file__).with_name("mesh_program.py")

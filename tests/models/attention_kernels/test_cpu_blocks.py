@@ -15,7 +15,10 @@ in_every_form = pytest.mark.usefixtures("form")
 
 @pytest.fixture(params=["heads", pytest.param("rows", marks=pytest.mark.slow), "unrolled"])
 def form(request, monkeypatch):
-  """Blocks of one head, or of all heads of one or two rows; rows of 200 tokens in three parts."""
+  """Makes blocks of one head, of all heads of one or two rows, or unrolled ones of a row.
+
+  Rows of 200 tokens are cut into three parts.
+  """
   head = 4 * 200 * 200 * 2  # the bytes of a key head's logits
   sizes = {"heads": (head, 0), "rows": (4 * head, 0), "unrolled": (head, 8)}[request.param]
   monkeypatch.setattr(cpu_blocks, "_BLOCK_BYTES", sizes[0])
@@ -42,7 +45,7 @@ def test_blocks_of_every_shape(inputs, check, monkeypatch, key_heads, rows):
   check("blocked", pattern, given, with_bias=True)
 
 
-def test_queries_that_see_nothing(inputs):
+def test_queries_that_see_no_key(inputs):
   query, key, value, cotangent, bias = inputs()
   pattern = Pattern(key_segments=jnp.array([[0] * 200, [1] * 200]))
   mask = pattern.mask(200, 200)

@@ -33,7 +33,7 @@ def on(monkeypatch, on_platform):
 
 
 def packed(config):
-  """A row of two documents that share no token: 2 to 20 and 21 to 39."""
+  """Returns a batch of one row with two documents that share no token: 2 to 20, 21 to 39."""
   tokens = jnp.array([[*range(2, 2 + SPLIT), *range(21, 21 + LENGTH - SPLIT)]])
   segments = jnp.array([[1] * SPLIT + [2] * (LENGTH - SPLIT)])
   positions = jnp.array([[*range(SPLIT), *range(LENGTH - SPLIT)]])
@@ -46,8 +46,7 @@ def packed(config):
 
 
 def run(model, params, batch):
-  """Returns hidden states, and the gradient of the second document's on the embedding table."""
-
+  """Returns hidden states, and the embedding table's gradient of the second document's sum."""
   weights = jax.random.normal(jax.random.key(2), (model.config.emb_dim,))
 
   @jax.jit
@@ -67,7 +66,7 @@ def run(model, params, batch):
 @pytest.mark.parametrize("kernel", ["splash", "short", "blocked", "cudnn"])
 @pytest.mark.parametrize("family", ["llama", "bert", "t5"])
 def test_models_on_other_kernels(build_family, on, kernel, family):
-  # cuDNN's kernel is chosen in bfloat16 only.
+  # cuDNN's kernel is chosen only in bfloat16.
   changes = {"cudnn": {"dtype": "bfloat16"}, "blocked": {"remat": "dots"}}.get(kernel, {})
   model, params, _ = build_family(family, **changes)
   params, batch = nn.meta.unbox(params), packed(model.config)
@@ -84,4 +83,4 @@ def test_models_on_other_kernels(build_family, on, kernel, family):
     assert (found[2 : 2 + SPLIT] == 0).all()
     assert (np.abs(found[21 : 21 + LENGTH - SPLIT]).sum(-1) > 0).all()
   if kernel != "cudnn":
-    assert (gradient != expected_gradient).any()  # The kernel was another one.
+    assert (gradient != expected_gradient).any()  # Another kernel computed it.

@@ -15,7 +15,7 @@ def test_a_packed_causal_mask_is_that_of_the_docstring():
   )
 
 
-def test_all_of_a_prefix_sees_all_of_it():
+def test_a_prefix_sees_itself_in_both_directions():
   mask = Pattern(prefix=jnp.array([[1, 1, 1, 0, 0]]), causal=True).mask(5, 5)
   np.testing.assert_array_equal(
     mask[0, 0].astype(int),
@@ -43,10 +43,10 @@ def test_no_mask_where_all_is_seen():
 def test_queries_that_see_no_key():
   segments = jnp.array([[1, 1, 2, 0]])
   assert Pattern().sees_any_key() is None
-  alone = jnp.array([[1, 3, 2, 0]])  # No key has the id 3.
+  queries = jnp.array([[1, 3, 2, 0]])  # No key has the id 3.
   for pattern, expected in (
     (Pattern(segments, segments), [1, 1, 1, 0]),
-    (Pattern(alone, segments), [1, 0, 1, 0]),
+    (Pattern(queries, segments), [1, 0, 1, 0]),
     (Pattern(key_segments=segments), [1]),
     (Pattern(key_segments=jnp.zeros((1, 4), jnp.int32)), [0]),
   ):

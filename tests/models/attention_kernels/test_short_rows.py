@@ -13,7 +13,7 @@ from t5x_style.models.stack import REMAT_POLICIES
 
 @pytest.fixture(autouse=True)
 def interpreted(monkeypatch):
-  """In parts of 112 queries, so that rows of 200 are padded to two of them."""
+  """Interprets the kernel in blocks of 112 queries: rows of 200 are padded to two blocks."""
   monkeypatch.setattr(short_rows, "attend", functools.partial(short_rows.attend, interpret=True))
   monkeypatch.setattr(short_rows, "_MOST_QUERIES", 112)
 
@@ -38,12 +38,12 @@ def test_a_row_at_once(inputs, pattern, check, monkeypatch):
   check("short", pattern("packed, prefix"), inputs(), with_bias=True)
 
 
-def test_parts(monkeypatch):
+def test_sizes_of_blocks(monkeypatch):
   monkeypatch.setattr(short_rows, "_MOST_QUERIES", 512)
   lengths = (114, 512, 600, 2048)
   fitting = [short_rows._fitting(2, 64, S, "bfloat16") for S in lengths]
   blocks = [short_rows._block(L, count) for L, count in zip(lengths, fitting, strict=True)]
-  assert blocks[:3] == [114, 512, 304]  # The last one is in two parts.
+  assert blocks[:3] == [114, 512, 304]  # The last row has two blocks.
   assert blocks[3] % 16 == 0 and short_rows._FEWEST_QUERIES <= blocks[3] <= fitting[3]
 
 
@@ -68,6 +68,6 @@ def test_what_is_recomputed(inputs, pattern, policy, calls):
 
 
 def test_on_meshes(errors_on_meshes):
-  """With rows and heads split, the bias' gradient is summed over the rows of all devices."""
+  """The bias' gradient is summed over the rows of all devices, where rows and heads are split."""
   # 32 roundings of float32; up to 160 terms are summed.
   assert max(errors_on_meshes("short")) < 2.0**-19

@@ -11,7 +11,7 @@ from t5x_style.models.attention_kernels.pattern import Pattern
 
 @pytest.fixture(autouse=True)
 def interpreted(monkeypatch):
-  """In blocks of 128, so that short rows have several."""
+  """Interprets the kernel in blocks of 128, so that short rows have several."""
   monkeypatch.setattr(splash, "attend", functools.partial(splash.attend, interpret=True))
   monkeypatch.setattr(splash, "_BLOCK_SIZES", (128,))
 

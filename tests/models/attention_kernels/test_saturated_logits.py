@@ -8,7 +8,7 @@ from t5x_style.models.attention_kernels import cpu_blocks
 
 
 @pytest.mark.parametrize("kernel", ["xla", "blocked", "blocked in loops"])
-def test_saturated_logits(kernel, inputs, pattern, check, monkeypatch):
+def test_gradients_of_saturated_logits(kernel, inputs, pattern, check, monkeypatch):
   """Logits of -7 to -3 and 3 to 7 under a cap of 1."""
   if kernel == "blocked in loops":
     monkeypatch.setattr(cpu_blocks, "_MOST_UNROLLED", 0)
