@@ -1,4 +1,4 @@
-"""The errors that a person can put right: their message is all there is to show."""
+"""UserError: an error the user can fix; only its message is printed."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,15 @@ _LINES = 12  # of a list
 
 
 class UserError(ValueError):
-  """What a person set, or a file that they gave, cannot work.
+  """A setting or a file of the user is invalid.
 
-  The message says what is wrong, the value, where it was set and what to write instead: commands
-  show it without a traceback. Any other exception is a fault of the program and keeps its own.
+  The message says what is wrong, the value, where it was set and what to write instead; commands
+  print it without a traceback. Any other exception is a bug and keeps its traceback.
   """
 
 
 def shortened(lines: Sequence[str]) -> list[str]:
-  """The first dozen entries of a list in an error message, and how many more there are."""
+  """Returns the first dozen lines of a list, and one that says how many more there are."""
   left = len(lines) - _LINES
   if left <= 0:
     return list(lines)
@@ -23,6 +23,6 @@ def shortened(lines: Sequence[str]) -> list[str]:
 
 
 def first_line(error: BaseException) -> str:
-  """The kind of an error and the beginning of its message, for a message of one's own."""
+  """Returns an error's type and the first line of its message."""
   line = next(iter(str(error).strip().splitlines()), "")
   return f"{type(error).__name__}: {line[:300]}"

@@ -131,7 +131,7 @@ def current_split(hidden_shape: Sequence[int], vocab_size: int) -> MeshSplit | N
     return None
   embed, vocab = of_kernel
   sizes = {k: n for k, n in jax.sharding.get_abstract_mesh().shape.items() if n > 1}
-  # Either a device's tokens meet the whole vocabulary, or all devices that hold a part of the
+  # Either each device has all logits of its tokens, or all devices that hold a part of the
   # vocabulary hold the same tokens.
   vocab = tuple(axis for axis in vocab if not any(axis in axes for axes in tokens))
   if vocab_size % math.prod(sizes[axis] for axis in vocab):

@@ -1,7 +1,7 @@
-"""The output projection and its cross-entropy in one, without ever holding all the logits.
+"""Output projection and cross-entropy, fused, so that not all logits exist at once.
 
-The tokens pass the vocabulary in chunks, on one device or on every device of a mesh; the
-mathematics of one chunk is in chunk_cross_entropy.py.
+Tokens are processed in chunks, on one device or on every device of a mesh; the mathematics of one
+chunk is in chunk_cross_entropy.py.
 """
 
 import functools
@@ -190,7 +190,7 @@ def _cross_entropy(plan, hidden, kernel, bias, targets, weights):
 
 
 def _forward(plan, *primals: Any):
-  """The same, and the gradient of loss_sum along with it."""
+  """Returns _cross_entropy's results, and with them the gradient of loss_sum."""
   inputs: tuple[Any, ...] = tuple(None if x is None else x.value for x in primals)
   hidden, kernel, bias, targets, weights = inputs
   scales = (weights, weights)
@@ -260,7 +260,7 @@ def losses_and_gradients(
 
 
 def _on_each_device(plan, hidden, kernel, bias, targets, weights, scales):
-  """losses_and_gradients under a mesh, of dimensions that divide over it."""
+  """Does losses_and_gradients under a mesh, for dimensions that divide over it."""
   split = plan.split
   token, of_hidden, vocab = split.token_spec(), split.token_spec(None), split.vocab or None
   of_bias = None if bias is None else PartitionSpec(vocab)
@@ -284,7 +284,7 @@ def _on_each_device(plan, hidden, kernel, bias, targets, weights, scales):
 
 
 def _on_one_device(plan, hidden, kernel, bias, targets, weights, scales):
-  """losses_and_gradients of all tokens, or of one device's own, in chunks."""
+  """Does losses_and_gradients for all tokens, or for one device's own, in chunks."""
   chunks, leading = plan.chunks, targets.shape
   kernel = jnp.pad(kernel, ((0, 0), (0, chunks.padded_vocab_size - chunks.vocab_size)))
   step = functools.partial(_chunk, plan, kernel, bias)
@@ -310,7 +310,10 @@ def _on_one_device(plan, hidden, kernel, bias, targets, weights, scales):
 
 
 def _chunk(plan, kernel, bias, sums, inputs):
-  """One step of the scan: (summed gradients of kernel and bias, the values of the tokens)."""
+  """Does one step of the scan.
+
+  Returns the summed gradients of kernel and bias, and the losses and hidden gradients of the chunk.
+  """
   hidden, targets, counted, scales = inputs
   axes = plan.split.vocab if plan.split else ()
   # Masked before the product, not after it, because NaN * 0 is NaN. The barrier makes XLA cut the
@@ -334,7 +337,7 @@ def _chunk(plan, kernel, bias, sums, inputs):
 
 
 def _sum_over_devices(split, by_kernel, by_bias):
-  """Adds up, once, the gradients of all devices' tokens; the kernel's stays split as it is."""
+  """Sums the gradients over all devices' tokens; the kernel's gradient stays split."""
   if split.scattered:
     by_kernel = jax.lax.psum_scatter(by_kernel, split.scattered, scatter_dimension=0, tiled=True)
   rest = tuple(axis for axis in split.tokens if axis not in split.scattered)

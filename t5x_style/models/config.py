@@ -18,7 +18,7 @@ from t5x_style.setting_types import (
 )
 
 Remat = Literal["none", "dots", "full"]  # What the backward pass recomputes.
-LayerCount = Annotated[int, Interval(ge=0, le=10_000)]  # Bounded: every layer takes time to trace.
+LayerCount = Annotated[int, Interval(ge=0, le=10_000)]  # Unrolled layers each take time to trace.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,10 @@
-"""Operations with gradients of their own and forms for single platforms: what is faster where.
+"""Operations with custom gradients or per-platform implementations, where these are faster.
 
 Layers call these instead of asking which device they run on. The mathematics is the same on all
 platforms, and so are the results, up to rounding.
+
+Outside this file, models and losses ask for the platform in two places: attention_kernels/select.py
+chooses a kernel, and losses/chunk_cross_entropy.py the size of its chunks.
 """
 
 import functools
@@ -150,7 +153,7 @@ def _look_up_backward(kept, gradient):
   """Sums the gradients of equal ids with a product, then adds the sums to the table, in float32.
 
   A GPU adds to the same row of the table one token after the other, and padding, token types and
-  frequent words repeat: one id occurs a hundred times in a row of BERT's.
+  frequent words repeat: an id may occur a hundred times in one row of a BERT batch.
   """
   table, ids = kept
   if ids.shape[0] > 1:  # Split as the vectors are: see Embed.
