@@ -38,7 +38,6 @@ TESTED_BY = {
   "interop/huggingface/rotary_keys.py": "interop/huggingface/test_config_keys.py",
   "interop/t5x/checkpoint_files.py": "interop/t5x/test_reader.py",
   "launch/benchmarks/flax_step.py": "launch/benchmarks/test_step.py",
-  "launch/benchmarks/roofline_plot.py": "launch/benchmarks/test_step.py",
   "launch/benchmarks/train_starts.py": "launch/benchmarks/test_startup.py",
   "launch/configuration/gin_checks.py": "launch/configuration/test_setting_errors.py",
   "launch/configuration/gin_files.py": "launch/configuration/test_reader_errors.py",
@@ -55,9 +54,10 @@ TESTED_BY = {
   "training/job.py": "training/test_loop.py",
   "training/step.py": "training/test_loss.py",
 }
-# Benchmarks without a test: they only measure.
+# Benchmarks without a test: they only measure or draw.
 MEASURING = {
-  f"launch/benchmarks/{name}.py" for name in ("attention", "data", "loss", "step_memory")
+  f"launch/benchmarks/{name}.py"
+  for name in ("attention", "data", "loss", "roofline_plot", "step_memory")
 }
 
 

@@ -49,7 +49,7 @@ def test_decoder_only():
   assert row["decoder_component_ids"] == [0] * 5 + [2] * 5 + [0, 0]
 
 
-def test_targets_alone():
+def test_only_targets():
   examples = [{"targets": [5, 1]}, {"targets": [6, 4, 3, 1]}, {"targets": [9, 1]}]
   first, second = packed("decoder_only", {"targets": 5}, examples)
   assert first["decoder_target_tokens"] == [5, 1, 9, 1, 0]

@@ -1,4 +1,4 @@
-"""launch.convert: imports, exports, messages, and that an error leaves nothing half-written."""
+"""launch.convert: imports, exports and messages; an error leaves nothing half-written."""
 
 import json
 import subprocess
@@ -118,7 +118,7 @@ def test_the_gin_file_is_complete(published, tmp_path):
 
 
 def test_numerics_are_left_to_the_run(published, tmp_path):
-  """FP8 as well: it changes neither an import nor an export."""
+  """The gin file does not set them, nor FP8, which changes neither an import nor an export."""
   from launch.configuration.gin_values import GinValues
   from launch.conversion import model_gin
   from t5x_style.interop import checkpoint_formats

@@ -137,13 +137,13 @@ def test_a_link_to_nothing(folder):
 
 
 def test_other_files_stay(folder, monkeypatch):
-  """Whatever their names are, also if the conversion fails."""
+  """Files of the user keep their content, also if the conversion fails."""
   (folder / ".imported.part").mkdir()
   (folder / ".imported.part/mine.txt").write_text("mine")
   (folder / "empty").mkdir()
   run("hf:published", "imported")
   mode = (folder / "imported").stat().st_mode
-  assert mode == (folder / "published").stat().st_mode  # That of any new folder.
+  assert mode == (folder / "published").stat().st_mode  # The mode is that of any new folder.
   assert (folder / ".imported.part/mine.txt").read_text() == "mine"
 
   from t5x_style.checkpoints import array_writer

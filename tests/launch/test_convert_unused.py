@@ -1,4 +1,4 @@
-"""launch.convert: tensors that are no parameters of a Transformer are kept, and exported again."""
+"""launch.convert keeps tensors that are no parameters of a Transformer, and exports them again."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ def run(*arguments):
 
 @pytest.mark.parametrize("origin", ["imported", "published"])
 def test_an_unused_pooler_is_exported_again(tmp_path, monkeypatch, origin):
-  """Of a BERT without a head, as sentence encoders are; with and without training between."""
+  """The model is a BERT without a head, as sentence encoders are, trained further or not."""
   monkeypatch.chdir(tmp_path)
   before = bert()
   (tmp_path / "published").mkdir()

@@ -1,4 +1,4 @@
-"""What holds for every command."""
+"""Rules that every command follows."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ for name in commands:
 
 
 def test_jax_is_imported_after_its_environment_is_set():
-  """JAX and TensorFlow read the environment once: process.environment.prepare() comes before."""
+  """JAX and TensorFlow read it once, so process.environment.prepare() has to come first."""
   assert output_of(IMPORTS, ROOT).splitlines() == COMMANDS
 
 
@@ -50,7 +50,7 @@ assert "launch" not in {name.partition(".")[0] for name in sys.modules}
 
 
 def test_commands_run_where_they_are_installed(tmp_path):
-  """There the commands and the gin files are inside t5x_style, and say so."""
+  """There the commands and the gin files are inside t5x_style, and help texts name them so."""
   package = tmp_path / "t5x_style"
   package.mkdir()
   for path in (*(ROOT / "t5x_style").iterdir(), ROOT / "launch", ROOT / "gin_configs"):

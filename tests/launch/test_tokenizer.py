@@ -27,7 +27,7 @@ def run(*arguments):
 
 
 def rows(text):
-  """{split: (documents, exact)} of the table that is printed."""
+  """Returns {split: (documents, exact)} of the table that is printed."""
   table = [line.split() for line in text.splitlines()]
   return {row[0]: (row[1], row[5]) for row in table if row and row[0] in ("train", "validation")}
 

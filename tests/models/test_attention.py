@@ -74,7 +74,7 @@ def test_rotary_keeps_length_and_depends_on_distance_only():
   assert float(jnp.linalg.norm(rotated)) == pytest.approx(float(jnp.linalg.norm(x)), rel=1e-5)
 
 
-def test_rotary_scaling_stretches_long_wavelengths_only():
+def test_rotary_scaling_changes_only_long_wavelengths():
   """Llama 3.1: of two pairs, the second rotates so slowly that it becomes 8 times slower."""
   x = jnp.array([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 1, 4)
   scaling = RotaryScaling(factor=8.0, original_length=1000)

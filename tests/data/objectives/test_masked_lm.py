@@ -88,7 +88,7 @@ def test_documents_become_segments(examples, vocabulary):
   assert "inputs_segment_ids" not in examples(MaskedLM(), "encoder_only", {"inputs": 48}, docs=docs)
 
 
-def test_a_window_of_special_tokens_alone_is_left_out(examples, vocabulary):
+def test_a_window_of_only_special_tokens_is_left_out(examples, vocabulary):
   mask = special_tokens.special_id(vocabulary, "[MASK]")
   assert examples(MaskedLM(), "encoder_only", {"inputs": 16}, docs=[[mask] * 13]) == {}
 

@@ -121,7 +121,7 @@ def name(request):
 
 @pytest.fixture(scope="session")
 def pretrained(tmp_path_factory):
-  """name -> (model of transformers, the folder it was saved to)."""
+  """Returns a function: name -> (model of transformers, the folder it was saved to)."""
   torch = pytest.importorskip("torch")
   transformers = pytest.importorskip("transformers")
   transformers.logging.set_verbosity_error()
@@ -160,7 +160,7 @@ def randomise(torch, model, seed):
 
 
 def parameters(folder):
-  """{keys: array} of an opened folder, read through the views of its rules."""
+  """Returns {keys: array} of an opened folder, read through the views of its rules."""
   found = {}
   for keys, parts in folder.correspondence.places.items():
     arrays = [np.array(folder.view(rule)) for _, rule in parts]
@@ -179,7 +179,7 @@ def tree(arrays):
 
 
 def random_parameters(config, seed=0):
-  """Random parameters {keys: array} of this package's model, none of them 0 or 1."""
+  """Returns random parameters {keys: array} of this package's model, none of them 0 or 1."""
   draw = np.random.default_rng(seed)
   arrays = {}
   for keys, x in correspondence.abstract_params(config).items():
@@ -194,7 +194,7 @@ def random_parameters(config, seed=0):
 
 
 def make_inputs(config, seed=0):
-  """Tokens, mask and types [2, 13], the second row padded, and tokens for a decoder [2, 9]."""
+  """Returns tokens, mask, types [2, 13], the second row padded, and decoder tokens [2, 9]."""
   draw = np.random.default_rng(seed)
   tokens = draw.integers(2, config.vocab_size, (2, 13))
   mask = np.ones_like(tokens)
@@ -206,7 +206,7 @@ def make_inputs(config, seed=0):
 
 
 def outputs_here(config, arrays, inputs):
-  """This package's logits (hidden states without a head), and those of pairs or None."""
+  """Returns this package's logits (without a head: hidden states), and those of pairs."""
   batch = {"decoder_input_tokens": inputs["tokens"]}
   if config.num_encoder_layers:
     batch = {"encoder_input_tokens": inputs["tokens"], "encoder_segment_ids": inputs["mask"]}
@@ -227,7 +227,7 @@ def _forward(config):
 
 
 def outputs_there(model, config, inputs):
-  """The same of a model of transformers."""
+  """Returns what outputs_here returns, of a model of transformers."""
   import torch
 
   given = {"input_ids": inputs["tokens"], "attention_mask": inputs["mask"]}
@@ -243,7 +243,7 @@ def outputs_there(model, config, inputs):
 
 
 def where_it_counts(scores, config, inputs):
-  """The scores without those of padding, which only encoder-decoders ignore themselves."""
+  """Returns the scores without those of padding, of which encoder-decoders score none."""
   return scores if config.architecture == "encoder_decoder" else scores[inputs["mask"] > 0]
 
 

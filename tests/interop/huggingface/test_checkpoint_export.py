@@ -60,7 +60,7 @@ def test_an_exported_model_computes_the_same(
 
 @pytest.mark.parametrize("name", ["bert_masked", "roberta", "bart"])
 def test_tables_that_are_not_tied(name, pretrained, draw_parameters, compare, export_and_load):
-  """Untied, transformers has copies of what is one parameter here; all have to be in the file."""
+  """transformers then has copies of one parameter, all of which have to be in the file."""
   _, path = pretrained(name)
   there = model_folder.open_folder(path).correspondence.config
   config = dataclasses.replace(there, tie_embeddings=False)
@@ -77,7 +77,7 @@ def test_tables_that_are_not_tied(name, pretrained, draw_parameters, compare, ex
 def test_scaled_logits_move_into_the_last_norm(
   name, pretrained, draw_parameters, compare, export_and_load
 ):
-  """Models here may divide the last states by sqrt(D); transformers has no such step."""
+  """TransformerConfig can divide the last states by sqrt(D); transformers cannot."""
   _, path = pretrained(name)
   config = dataclasses.replace(
     model_folder.open_folder(path).correspondence.config, tie_embeddings=True, scale_logits=True

@@ -1,4 +1,4 @@
-"""Folders as they were published: names of tensors that later versions write otherwise."""
+"""Published folders whose tensors have names that transformers no longer writes."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from t5x_style.interop.huggingface import model_folder
 
 
 def test_names_of_the_first_berts_are_understood(pretrained, tmp_path, read_parameters):
-  """gamma and beta of TensorFlow, copies of tied tables, buffers; of BERT no prefix."""
+  """They have TensorFlow's gamma and beta, copies of tied tables, buffers and no prefix."""
   from safetensors.numpy import load_file, save_file
 
   _, path = pretrained("bert_masked")

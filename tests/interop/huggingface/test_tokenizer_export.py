@@ -126,7 +126,7 @@ def test_user_defined_pieces(tmp_path, options):
 
 
 def test_sentinels_in_the_model(tmp_path):
-  """transformers appends none to mT5's, and as many to T5's as tokenizer_config.json says."""
+  """mT5's file has its sentinels; to T5's, transformers appends those of its config."""
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(TEXTS[0].splitlines()),
     model_prefix=str(tmp_path / "spiece"),

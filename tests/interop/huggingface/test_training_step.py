@@ -12,7 +12,7 @@ IGNORED = -100  # in the labels of transformers: no loss
 
 
 def t5(inputs, weights):
-  """Fill in the holes: loss on the decoder's tokens, the first row's last two left out."""
+  """Returns the batch of a T5, with loss on the decoder's tokens, and transformers' inputs."""
   tokens, decoder = inputs["tokens"], inputs["decoder"]
   targets = np.pad(decoder[:, 1:], ((0, 0), (0, 1)), constant_values=1)
   weights = weights[:, : targets.shape[1]]
@@ -32,7 +32,7 @@ def t5(inputs, weights):
 
 
 def bert(inputs, weights):
-  """Restore masked tokens, five at most of a row, and judge the pair."""
+  """Returns the batch of a BERT, at most five masked tokens a row and pairs, and its inputs."""
   tokens = inputs["tokens"]
   targets = (tokens + 7) % 90 + 2
   weights = weights * inputs["mask"] * (np.arange(13) % 3 == 1)
@@ -55,7 +55,7 @@ def bert(inputs, weights):
 
 
 def gpt2(inputs, weights):
-  """Say the next token: given shifts the labels itself. The second row ends early."""
+  """Returns the batch of a GPT-2, and its inputs: transformers shifts the labels itself."""
   tokens = inputs["tokens"]
   weights = weights[:, 1:] * inputs["mask"][:, 1:]
   batch = {
@@ -105,7 +105,7 @@ def test_loss_and_gradients_of_a_training_step(
 
 
 def torch_step(model, given):
-  """The loss, and {name: gradient} of every parameter, of a model of transformers."""
+  """Returns the loss and {name: gradient} of every parameter of a model of transformers."""
   import torch
 
   model.zero_grad()

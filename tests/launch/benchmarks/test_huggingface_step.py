@@ -10,7 +10,7 @@ from tests.launch.benchmarks.tiny_cases import FAMILIES, prepared_case
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_peer_is_the_same_model(name):
-  """It has the same loss with the same weights, all of them away from their initial values."""
+  """It has the same loss with the same weights, none of which has its initial value."""
   pytest.importorskip("torch")
   pytest.importorskip("transformers")
   prepared, batches = prepared_case(name, scan_layers=False)

@@ -148,7 +148,7 @@ def parameters(name):
 @pytest.fixture
 def write_run(tmp_path, monkeypatch):
   """Writes a gin file of a small run that uses the function or class of a name."""
-  monkeypatch.chdir(tmp_path)  # Where 'x' is a path, it lies here.
+  monkeypatch.chdir(tmp_path)  # A relative path such as 'x' is in this folder.
   text = "One sentence. Another one, and a third! Is {} a number? Yes, {} is.\n\n"
   for i in range(40):
     lines = [text.format(n, n + i) for n in range(20 * i, 20 * i + 20)]
@@ -203,7 +203,7 @@ def build(gin_file, *bindings):
 
 
 def misfit(default, value):
-  """Whether the value is of another type than a default that is a plain value."""
+  """Returns whether a value has another type than a default that is a plain value."""
   alike = {
     bool: r"True",
     int: r"-?\d+|%BATCH_SIZE",

@@ -22,7 +22,7 @@ synthetic.load.vocab_size = %VOCAB_SIZE
 
 @pytest.fixture
 def error(tmp_path, monkeypatch):
-  """Returns the message about a line of a gin file, without its place; "" if the line is right."""
+  """Returns the error of a gin line, without file and line number; "" if it is right."""
   monkeypatch.chdir(tmp_path)
 
   def read(line):

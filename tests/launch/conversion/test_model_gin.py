@@ -10,7 +10,7 @@ from launch.process.errors import ConfigurationError
 
 
 def test_padding_of_another_tokenizer_has_to_be_given():
-  """RoBERTa counts positions from it, and the gin files of a run need not set it."""
+  """RoBERTa counts positions from the padding id, which gin files of a run need not set."""
   files = ["models/roberta/base.gin", "data/hf_tokenizer.gin"]
   given = ["VOCABULARY_FILE = '/x/tokenizer.json'"]
   with pytest.raises(ConfigurationError, match="which id is padding"):

@@ -56,7 +56,7 @@ def test_a_mistake_found_late_shows_without_traceback(capsys):
   "main",
   [
     "print('x' * 100_000)",
-    "print('x')",  # Python keeps so little until the end.
+    "print('x')",  # Less than a buffer, which Python writes at the end.
     "print('x'), sys.exit(0)",  # as --help does
     "rich.print('x')",
   ],

@@ -15,7 +15,7 @@ def test_the_cache_belongs_to_the_user_and_the_processor():
   assert environ["JAX_COMPILATION_CACHE_DIR"] == (
     f"/home/me/cache/t5x_style/xla/{environment.processor_name()}"
   )
-  environ = {"JAX_COMPILATION_CACHE_DIR": ""}  # Turned off.
+  environ = {"JAX_COMPILATION_CACHE_DIR": ""}  # The user wants no cache.
   environment.set_compilation_cache(environ)
   assert environ["JAX_COMPILATION_CACHE_DIR"] == ""
 

@@ -102,7 +102,7 @@ def test_long_texts_are_read_as_several_documents(
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     pieces = [piece.decode() for piece in read_documents(corpus.source())]  # each is UTF-8
-  if documents != "json":  # Records are dealt out to shards.
+  if documents != "json":  # Records of JSON files come in another order.
     assert "".join(pieces) == text
   assert sorted("".join(pieces)) == sorted(text) and len(pieces) > 1
   assert max(len(piece.encode()) for piece in pieces) < 200_000
