@@ -100,7 +100,6 @@ def without_data(config: "train_config.TrainConfig") -> "train_config.TrainConfi
     cast(Callable[..., Any], config.dataset),  # loader.load, as gin configured it
     corpus=placeholders.PlaceholderCorpus(),
     vocabulary=placeholders.PlaceholderVocabulary(config.model.vocab_size),
-    streams=1,
     shuffle_buffer_size=1,
   )
   return dataclasses.replace(config, dataset=dataset)
