@@ -13,6 +13,13 @@ from tests import tiny
 
 
 @pytest.fixture(scope="session", autouse=True)
+def import_from_this_tree():
+  """Processes that tests start in any folder import this tree; `launch` is not installed."""
+  paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]
+  os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def compile_fast():
   """Turns XLA's optimisations off: they would take longer than the programs of tests run."""
   jax.config.update("jax_disable_most_optimizations", True)
@@ -53,7 +60,6 @@ def on_eight_devices():
     "JAX_PLATFORMS": "cpu",
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",  # As in compile_fast.
     "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    "PYTHONPATH": str(Path(__file__).parents[1]),
   }
 
   def run(program, *arguments, timeout=300):
