@@ -1,16 +1,14 @@
 """Opens a run: resumes it from the newest checkpoint of MODEL_DIR, or starts a new one."""
 
 import contextlib
-import dataclasses
-import difflib
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from t5x_style.checkpoints.damage import damage_is_named
 from t5x_style.checkpoints.manager import Checkpoints, find_step
+from t5x_style.checkpoints.same_run import check_same_run
 from t5x_style.checkpoints.warm_start import Reader, check_initial, initial_params
-from t5x_style.errors import UserError, shortened
+from t5x_style.errors import UserError
 from t5x_style.training import finite_checks
 from t5x_style.training.dataset import BatchIterator
 from t5x_style.training.job import Job
@@ -50,33 +48,6 @@ def check_start(prepared: Prepared, readers: Sequence[Reader] = ()) -> None:
   path = prepared.config.initial_checkpoint_path
   if path and find_step(prepared.model_dir) is None:
     check_initial(path, prepared.config.model, prepared.abstract.params, readers)
-
-
-def check_same_run(prepared: Prepared, saved: dict[str, Any]) -> None:
-  """Raises UserError, which shows what differs, if `saved` is not the identity of this run."""
-  present = json.loads(json.dumps(prepared.identity()))
-  # A checkpoint older than an option was computed with what is the option's default today.
-  defaults = {
-    field.name: json.loads(json.dumps(field.default))
-    for field in dataclasses.fields(prepared.config.model)
-    if field.default is not dataclasses.MISSING and field.name in present["model"]
-  }
-  saved = saved | {"model": defaults | saved["model"]}
-  if present == saved:
-    return
-  before, now = (json.dumps(x, indent=1, sort_keys=True).splitlines() for x in (saved, present))
-  lines = [
-    f"  {line[0]} {line[1:].strip().rstrip(',')}"
-    for line in difflib.unified_diff(before, now, n=0, lineterm="")
-    if line[0] in "+-" and not line.startswith(("---", "+++"))
-  ]
-  raise UserError(
-    f"MODEL_DIR = {str(prepared.model_dir)!r} holds checkpoints of another run "
-    "(- there, + here):\n"
-    + "\n".join(shortened(lines))
-    + "\nSet another MODEL_DIR, or the settings that the run began with. To start only from its "
-    "parameters, set INITIAL_CHECKPOINT_PATH."
-  )
 
 
 def _initial_state(prepared: Prepared, readers: Sequence[Reader]) -> TrainState:
