@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Sequence
 
 from .configuration import flags
-from .process import command, distributed, environment, errors
+from .process import command, distributed, environment, errors, exit_codes
 
 EXAMPLES = """\
 python -m launch.train --gin_file=quickstart.gin
@@ -16,7 +16,7 @@ python -m launch.train --gin_file=my_run.gin --gin.MODEL_DIR="'/tmp/x'" --dry_ru
 python -m launch.train --gin_file=/tmp/x/config.gin    (repeat a run)"""
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> int:
   values = flags.parse(argv, about="Pre-trains a Transformer.", examples=EXAMPLES)
   environment.prepare()
   with errors.as_configuration_errors():
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
       restoring.check_start(prepared, READERS)
       batch_info = run_description.batch_info(prepared)
       out.note(f"\n{info}\n{batch_info}\nThis was a dry run: nothing was trained.")
-      return
+      return exit_codes.ExitCode.FINISHED
     job = restoring.open_run(prepared, READERS)
     with contextlib.ExitStack() as opened:  # Closed again if the run cannot start.
       opened.enter_context(job.checkpoints)
@@ -55,6 +55,7 @@ def main(argv: Sequence[str]) -> None:
   result = loop.train(job, reports)
   command_line = [f"python -m {environment.PACKAGE}.train", *map(flags.quoted, argv[1:])]
   summary.show(out, job, result, command_line)
+  return exit_codes.of_stopped_run(result.stopped_by)
 
 
 if __name__ == "__main__":

@@ -12,35 +12,36 @@ from t5x_style.errors import UserError
 from . import watchdog
 from .environment import as_started
 from .errors import ConfigurationError, plain_message
+from .exit_codes import ExitCode
+
+# A command: it gets the program's name and its arguments, and returns its exit code, None for 0.
+Main = Callable[[Sequence[str]], int | None]
 
 
-def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> NoReturn:
-  """Runs a command and ends the process.
+def run(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
+  """Runs a command and ends the process with a code of launch/process/exit_codes.py.
 
-  Exit codes: 0 the command is done; 1 it failed, for example because the loss is not finite, a file
-  is damaged or another process of the job is lost; 2 the configuration is wrong; 130 the user
-  interrupted it; 141 the program that reads its output has ended, as `head` does. With --traceback
-  in `argv` an error is shown with its traceback.
+  With --traceback in `argv` an error is shown with its traceback.
   """
   argv = sys.argv if argv is None else argv
   try:
-    _run_and_print(main, argv)
+    code = _run_and_print(main, argv)
     watchdog.finished()
   except _OutputClosedError:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest there.
     if watchdog.connected():
-      watchdog.leave(141)
-    sys.exit(141)
-  except (ConfigurationError, FloatingPointError) as error:
+      watchdog.leave(ExitCode.OUTPUT_CLOSED)
+    sys.exit(ExitCode.OUTPUT_CLOSED)
+  except (ConfigurationError, FloatingPointError) as error:  # All processes of the job see these.
     if "--traceback" in argv:
       traceback.print_exc()
     print_error(plain_message(error))
     watchdog.finished()
-    sys.exit(2 if isinstance(error, ConfigurationError) else 1)
+    sys.exit(_code_of(error))
   except KeyboardInterrupt:
     print_error("interrupted")
     watchdog.finished()
-    sys.exit(130)
+    sys.exit(ExitCode.INTERRUPTED)
   except Exception as error:
     known = plain_message(error) if isinstance(error, UserError) else watchdog.explain(error)
     if known is None and not watchdog.connected():
@@ -49,30 +50,41 @@ def run(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
       traceback.print_exc()
     print_error(known or "This process ends, and with it the others of its job.")
     if watchdog.connected():
-      watchdog.leave(1)
-    sys.exit(1)
-  sys.exit(0)
+      watchdog.leave(_code_of(error))
+    sys.exit(_code_of(error))
+  sys.exit(code)
+
+
+def _code_of(error: Exception) -> ExitCode:
+  if isinstance(error, FloatingPointError):
+    return ExitCode.DIVERGED
+  if isinstance(error, UserError):  # Also one that is raised late, about a file that is damaged.
+    return ExitCode.MISTAKE
+  return ExitCode.PROCESS_LOST if watchdog.explain(error) else ExitCode.UNEXPECTED
 
 
 class _OutputClosedError(Exception):
   """No program reads the standard output any more."""
 
 
-def _run_and_print(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> None:
+def _run_and_print(main: Main, argv: Sequence[str]) -> int:
   """Calls `main` and writes all that it printed, also if it exits, as --help does.
+
+  Returns the exit code.
 
   Raises:
     _OutputClosedError: the output is a pipe and its reader has closed it.
   """
   try:
     try:
-      main(argv)
+      code = main(argv)
     except SystemExit as error:
       if isinstance(error.__context__, BrokenPipeError):  # rich exits with code 1 at a closed pipe.
         raise _OutputClosedError from None
       sys.stdout.flush()
       raise
     sys.stdout.flush()
+    return int(code or ExitCode.FINISHED)
   except BrokenPipeError:
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)

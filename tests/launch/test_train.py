@@ -75,7 +75,8 @@ def test_killed_run_resumes_bit_identically(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_saves_and_the_run_says_how_to_resume(number, code, tmp_path):
   arguments = ("--gin_file=quickstart.gin", *SMALL, "--gin.TRAIN_STEPS=100000")
   process = subprocess.Popen(
     command(*arguments, f"--gin.MODEL_DIR='{tmp_path}'"), stdout=subprocess.PIPE, text=True
@@ -83,11 +84,11 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path):
   deadline = time.monotonic() + 300
   while not (tmp_path / "checkpoints" / "2").exists() and time.monotonic() < deadline:
     time.sleep(0.02)
-  process.send_signal(signal.SIGINT)
+  process.send_signal(number)
   output, _ = process.communicate(timeout=120)
-  assert process.returncode == 0
+  assert process.returncode == code
   steps = [int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
-  assert f"Stopped by SIGINT at step {max(steps)} of 100,000; all is saved." in " ".join(
+  assert f"Stopped by {number.name} at step {max(steps)} of 100,000; all is saved." in " ".join(
     output.split()
   ).replace(f"{max(steps):,}", str(max(steps)))
   assert "resume with" in output

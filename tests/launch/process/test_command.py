@@ -1,11 +1,12 @@
 """What the terminal shows of an error, and how the process ends."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
-from launch.process import command
+from launch.process import command, watchdog
 from launch.process.errors import ConfigurationError
 from t5x_style.errors import UserError
 
@@ -37,9 +38,19 @@ def test_traceback_on_request(capsys):
 
 def test_exit_codes(capsys):
   assert run(lambda argv: None) == 0
-  assert run(fail(FloatingPointError("loss is nan at step 3"))) == 1
+  assert run(lambda argv: 75) == 75
+  assert run(fail(FloatingPointError("loss is nan at step 3"))) == 3
   assert "error: loss is nan at step 3" in capsys.readouterr().err
   assert run(fail(KeyboardInterrupt())) == 130
+
+
+def test_a_lost_process_has_its_own_code(monkeypatch, capsys):
+  left = []
+  monkeypatch.setattr(watchdog, "_finished", [os.open(os.devnull, os.O_WRONLY)])
+  monkeypatch.setattr(os, "_exit", left.append)
+  run(fail(RuntimeError("UNAVAILABLE: Socket closed")))
+  assert left == [76]
+  assert "Start all processes again" in capsys.readouterr().err
 
 
 def test_a_programming_error_is_not_a_mistake():
@@ -48,7 +59,7 @@ def test_a_programming_error_is_not_a_mistake():
 
 
 def test_a_mistake_found_late_shows_without_traceback(capsys):
-  assert run(fail(UserError("x.jsonl is damaged"))) == 1
+  assert run(fail(UserError("x.jsonl is damaged"))) == 2
   assert capsys.readouterr().err == "\nerror: x.jsonl is damaged\n"
 
 
