@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from etils import epath
 
-from t5x_style.checkpoints.array_pieces import Index, pieces
+from t5x_style.checkpoints.array_pieces import Index, grouped_shape, pieces
 from t5x_style.errors import UserError
 
 
@@ -44,6 +44,11 @@ class LazyArray:
     """Yields the indices of the parts that are stored on their own; read each as a whole."""
     return pieces(self.shape, self.chunk or self.shape)
 
+  def groups(self) -> Iterator[Index]:
+    """Yields the indices of parts of about PIECE_BYTES, each of one or more whole chunks."""
+    chunk = self.chunk or self.shape
+    return pieces(self.shape, grouped_shape(self.shape, chunk, self.dtype.itemsize))
+
   def layer(self, i: int, axis: int = 0) -> "LazyArray":
     """Returns the part at index i of `axis`; nothing else will be read."""
     shape = self.shape[:axis] + self.shape[axis + 1 :]
@@ -56,11 +61,12 @@ class LazyArray:
 
 
 def orbax_arrays(
-  folder: epath.PathLike, key: str, setting: str = "INITIAL_CHECKPOINT_PATH"
+  folder: epath.PathLike, key: str | None, setting: str = "INITIAL_CHECKPOINT_PATH"
 ) -> dict[str, LazyArray]:
   """Opens what Orbax saved in a folder: {"encoder/.../kernel": array} of the tree at `key`.
 
   Args:
+    key: such as "params"; None opens everything, as {"params/encoder/.../kernel": array}.
     setting: the setting or flag that led to the folder, for messages.
 
   Raises:
@@ -69,13 +75,15 @@ def orbax_arrays(
   folder = epath.Path(folder).absolute()
   check_path(folder)
   try:
-    tree = ocp.PyTreeCheckpointer().metadata(folder).item_metadata.tree[key]
+    tree = ocp.PyTreeCheckpointer().metadata(folder).item_metadata.tree
+    tree = tree if key is None else tree[key]
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # of damaged files
     raise UserError(
       f"{setting}: {str(folder)!r} is not a whole checkpoint of Orbax; give another step, or "
       "another run."
     ) from error
-  names = {"/".join(path): ".".join((key, *path)) for path in _paths(tree)}
+  above = () if key is None else (key,)
+  names = {"/".join(path): ".".join((*above, *path)) for path in _paths(tree)}
   if (folder / "manifest.ocdbt").exists():
     # All arrays share one key-value store.
     base = tensorstore_url(folder)
@@ -86,9 +94,10 @@ def orbax_arrays(
 
 
 def _paths(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-  """Yields the keys of every array in a tree of dictionaries."""
-  if isinstance(node, Mapping):
-    for key, child in node.items():
+  """Yields the keys of every array in a tree of dictionaries and lists."""
+  if isinstance(node, Mapping | list | tuple):
+    children = node.items() if isinstance(node, Mapping) else enumerate(node)
+    for key, child in children:
       yield from _paths(child, (*path, str(key)))
   elif node is not None and hasattr(node, "shape"):
     yield path
@@ -113,7 +122,7 @@ def open_arrays(places: Mapping[str, Any]) -> dict[str, LazyArray]:
         store = _open(places[name], "zarr3").result()
       except ValueError as error:
         raise UserError(f"the array {name} cannot be opened: {error}") from error
-    chunk = tuple(store.chunk_layout.read_chunk.shape)
+    chunk = tuple(store.chunk_layout.read_chunk.shape or ())  # None of a scalar
     arrays[name] = LazyArray(tuple(store.shape), store.dtype.numpy_dtype, _fetch(store), chunk)
   return arrays
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from t5x_style.checkpoints.array_pieces import PIECE_BYTES, piece_shape, pieces
+from t5x_style.checkpoints.array_pieces import PIECE_BYTES, grouped_shape, piece_shape, pieces
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,17 @@ def test_pieces_are_cut_along_one_axis(shape):
   found = piece_shape(shape, 4, axis=1)
   assert (found[0], found[2:]) == (shape[0], shape[2:])
   assert found[1] == shape[1] or math.prod(found) * 4 <= PIECE_BYTES < 2 * math.prod(found) * 4
+
+
+@pytest.mark.parametrize(
+  ("shape", "chunk", "group"),
+  [
+    ((4096, 4096), (64, 128), (4096, 4096)),  # 64 MiB of small chunks are one piece
+    ((8, 8192, 8192), (1, 256, 8192), (1, 2048, 8192)),
+    ((3, 1 << 25), (1, 1 << 25), (1, 1 << 25)),  # a chunk that is larger is a piece on its own
+    ((10, 7), (4, 2), (10, 7)),
+    ((), (), ()),
+  ],
+)
+def test_groups_are_of_whole_chunks(shape, chunk, group):
+  assert grouped_shape(shape, chunk, itemsize=4) == group

@@ -38,6 +38,16 @@ def test_arrays_of_orbax_are_read_whole_by_layer_and_by_chunk(saved):
   np.testing.assert_array_equal(found, KERNEL)
 
 
+def test_everything_that_was_saved_is_opened(tmp_path):
+  tree = {"params": {"a": np.ones(3)}, "moments": [{"mu": np.arange(4)}, {"none": None}], "step": 7}
+  ocp.PyTreeCheckpointer().save(tmp_path / "state", tree)
+  arrays = orbax_arrays(tmp_path / "state", None)
+  assert arrays.keys() == {"params/a", "moments/0/mu", "step"}
+  np.testing.assert_array_equal(arrays["moments/0/mu"].read(), np.arange(4))
+  step = arrays["step"]
+  assert (step.shape, step.read(), [*step.chunks()], [*step.groups()]) == ((), 7, [()], [()])
+
+
 def test_an_array_in_memory_has_the_same_interface():
   array = LazyArray.in_memory(KERNEL)
   np.testing.assert_array_equal(array.layer(1).read(), KERNEL[1])
