@@ -13,6 +13,13 @@ class UserError(ValueError):
   """
 
 
+class StorageError(UserError):
+  """A run cannot store its checkpoints any more, for example because a disk is full.
+
+  The same command continues from the newest checkpoint once there is room.
+  """
+
+
 def shortened(lines: Sequence[str]) -> list[str]:
   """Returns the first dozen lines of a list, and one that says how many more there are."""
   left = len(lines) - _LINES
