@@ -1,0 +1,133 @@
+"""Injects faults into real training runs, many times, and prints what became of them.
+
+    python -m tests.soak --list
+    python -m tests.soak --times=10
+    python -m tests.soak --faults=kill-save,disk-full --times=3 --seed=7
+
+A run is `python -m launch.train` with tests/soak/run.gin, on text of Python's standard library. A
+fault hits it at a random moment, and it is started again as a scheduler does that looks at the exit
+code. Its end is compared with that of an undisturbed run: parameters, optimizer state, position in
+the data and all records have to be equal to the bit. Where this cannot be, the fault itself says
+what has to become of the run (--list). Everything else is a failure: its MODEL_DIR, and what its
+processes printed, are kept.
+
+Run it from the root of the working tree. A run takes one to two minutes on two quiet cores.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch.process import environment
+from tests.soak import table
+from tests.soak.faults import ALL
+from tests.soak.outcomes import Failed, Fault, NotPossible
+from tests.soak.references import References
+from tests.soak.trial import Trial
+
+
+def run(
+  faults: Sequence[Fault], times: int, seed: int, folder: Path, keep: bool, jobs: int
+) -> list[table.Result]:
+  """Injects each fault into `times` runs, and prints a line about each run.
+
+  Args:
+    faults: in the order of the table.
+    times: runs for each of them.
+    seed: of all that is random.
+    folder: for everything that is written.
+    keep: whether also the folders of runs that survived stay.
+    jobs: runs at a time.
+  """
+  references = References(folder)
+  references.model_dir(())  # Also fills the cache of compiled programs.
+  with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    futures = [
+      pool.submit(_one, fault, references, folder / fault.name / str(number), seed, keep)
+      for number in range(1, times + 1)
+      for fault in faults
+    ]
+    for future in concurrent.futures.as_completed(futures):
+      print(future.result()[1], flush=True)
+  results = [future.result()[0] for future in futures]
+  return sorted(results, key=lambda result: faults.index(result.fault))
+
+
+def _one(
+  fault: Fault, references: References, folder: Path, seed: int, keep: bool
+) -> tuple[table.Result, str]:
+  """Returns what became of one run, and a line that says it."""
+  start = time.monotonic()
+  shutil.rmtree(folder, ignore_errors=True)
+  trial = Trial(folder, references, f"{seed} {fault.name} {folder.name}")
+  result = table.Result(fault)
+  try:
+    outcome = fault.inject(trial)
+    if outcome.kind not in fault.expected:
+      raise Failed(f"{outcome.kind}, expected: {' or '.join(fault.expected)}. {outcome.note}")
+    result.outcome, said = outcome, f"{outcome.kind}  {outcome.note}"
+  except Failed as failure:
+    result.failure, said = str(failure), f"FAILED: {failure} ({folder})"
+  except NotPossible as reason:
+    result.not_possible, said = str(reason), f"not possible here: {reason}"
+  except Exception as error:  # Of the soak program itself: shown as what it is.
+    result.failure, said = repr(error), f"FAILED: {traceback.format_exc()} ({folder})"
+  finally:
+    trial.end()
+  result.injected = trial.injected
+  if not (keep or result.failure):
+    shutil.rmtree(folder, ignore_errors=True)
+  return result, f"{fault.name} {folder.name}  {time.monotonic() - start:.0f} s  {said}"
+
+
+def _chosen(names: str) -> list[Fault]:
+  """Returns the faults that --faults names; "kill" stands for all that begin with "kill-"."""
+  chosen = []
+  for name in names.split(","):
+    found = [x for x in ALL.values() if f"{x.name}-".startswith(f"{name}-")]
+    if not found:
+      raise SystemExit(f"--faults={name}: there is no such fault; --list shows all.")
+    chosen += found
+  return list(dict.fromkeys(chosen))
+
+
+def main() -> int:
+  parser = argparse.ArgumentParser(
+    prog="python -m tests.soak",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument("--faults", default=",".join(ALL), help="names, or their first words")
+  parser.add_argument("--times", type=int, default=1, help="runs for each fault")
+  parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+  parser.add_argument(
+    "--dir", type=Path, help="a folder for the runs; a temporary one if not given"
+  )
+  parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+  parser.add_argument("--list", action="store_true", help="print the faults, and run nothing")
+  parser.add_argument("--keep", action="store_true", help="keep the folders of all runs")
+  values = parser.parse_args()
+  faults = _chosen(values.faults)
+  if values.list:
+    for fault in faults:
+      print(f"{fault.name:<28} {fault.about}: {' or '.join(fault.expected)}")
+    return 0
+  environment.quieten(os.environ)
+  folder = (values.dir or Path(tempfile.mkdtemp(prefix="soak-"))).absolute()
+  print(f"Runs are in {folder}.", flush=True)
+  start = time.monotonic()
+  results = run(faults, values.times, values.seed, folder, values.keep, values.jobs)
+  print(f"\n{table.text(results)}\n\n{table.markdown(results)}\n")
+  print(f"{(time.monotonic() - start) / 60:.0f} minutes, seed {values.seed}, {folder}")
+  return int(any(result.failure for result in results))
+
+
+if __name__ == "__main__":
+  sys.exit(main())
