@@ -1,10 +1,16 @@
-"""Explains the end of a process that lost another process of its job, however it ends."""
+"""Explains the end of a process that lost another process of its job, whoever ends it."""
 
+import ctypes
 import os
 import re
+import signal
 import sys
+from collections.abc import Callable
+
+from t5x_style.errors import UserError
 
 from .environment import is_plain
+from .exit_codes import ExitCode
 
 # What collectives (Gloo on CPUs, NCCL on GPUs) and JAX's coordination service say when another
 # process is gone. Words that any error may hold, such as "peer" or "barrier", are not enough.
@@ -23,11 +29,16 @@ _ADVICE = (
 _finished: list[int] = []  # the end of the pipe on which this process reports an orderly end
 
 
+# The functions that C calls at SIGABRT; Python must not free them.
+_handlers: list[Callable[[int], None]] = []
+
+
 def watch() -> None:
   """Forks a watchdog that prints an explanation if native code ends this process.
 
-  When JAX loses the other processes, it ends this one from C++, and no Python code runs any more.
-  The watchdog only waits for that. Call this before anything starts a thread.
+  When JAX loses the other processes, it ends this one from C++ by abort(), and no other Python code
+  runs any more. The watchdog only waits for that; the exit code is then PROCESS_LOST. Call this
+  before anything starts a thread.
   """
   if is_plain():
     _finished.append(os.open(os.devnull, os.O_WRONLY))  # Connected, but no watchdog reads.
@@ -36,6 +47,7 @@ def watch() -> None:
   if os.fork():
     os.close(reading)
     _finished.append(writing)
+    _exit_at_abort(ExitCode.PROCESS_LOST)
     return
   try:
     os.close(writing)
@@ -44,6 +56,16 @@ def watch() -> None:
       os.write(2, f"\nerror: this process, or another one of its job, died. {_ADVICE}\n".encode())
   finally:
     os._exit(0)
+
+
+def _exit_at_abort(code: int) -> None:
+  """Has abort() end this process with `code`. A handler of Python's module `signal` cannot do that:
+  Python calls it only after abort() has returned, and abort() never returns."""
+  kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
+  _handlers.append(kind(lambda _: os._exit(code)))
+  libc = ctypes.CDLL(None)
+  libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, kind], ctypes.c_void_p
+  libc.signal(signal.SIGABRT, _handlers[-1])
 
 
 def connected() -> bool:
@@ -60,8 +82,9 @@ def finished() -> None:
 def explain(error: BaseException) -> str | None:
   """Returns an explanation of an error that means a lost process; None for other errors."""
   text = str(error)
-  # JAX's own errors are RuntimeErrors. A file server that hangs up is not a process of the job.
-  if not (_finished and isinstance(error, RuntimeError) and _LOST.search(text)):
+  # JAX raises these. A file server that hangs up (an OSError) is not a process of the job.
+  of_jax = isinstance(error, RuntimeError | ValueError) and not isinstance(error, UserError)
+  if not (_finished and of_jax and _LOST.search(text)):
     return None
   first = text.strip().splitlines()[0][:300]
   return (

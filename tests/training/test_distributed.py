@@ -192,10 +192,11 @@ def test_a_killed_process_ends_the_others_and_the_job_resumes(tmp_path, uninterr
   codes = job.wait(timeout=60)
   assert time.monotonic() - start < 60
   for index, (code, text) in enumerate(zip(codes, job.texts(), strict=True)):
-    assert code != 0
+    assert code == (-signal.SIGKILL if index == killed else 76)
     if index != killed:
-      last = text.strip().splitlines()[-1]
-      assert "error: " in last and "died" in last, text
+      # JAX's own threads may print more before the process has ended.
+      last = [line for line in text.splitlines() if line.startswith("error: ")][-1]
+      assert "died" in last, text
       assert "Start all processes again with the same commands" in last
 
   steps = saved(tmp_path)[-1] + 2
