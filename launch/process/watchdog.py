@@ -1,4 +1,4 @@
-"""Explains the end of a process that lost another process of its job, whoever ends it."""
+"""Explains the end of a process that lost another process of its job, and gives it an exit code."""
 
 import ctypes
 import os
