@@ -44,6 +44,9 @@ def main(argv: Sequence[str]) -> int:
       out.note(f"\n{info}\n{batch_info}\nThis was a dry run: nothing was trained.")
       return exit_codes.ExitCode.FINISHED
     job = restoring.open_run(prepared, READERS)
+    if job.changes:
+      lines = "\n".join(f"  {line}" for line in job.changes)
+      out.note(f"The run resumes from step {job.first_step:,} with other settings:\n{lines}")
     with contextlib.ExitStack() as opened:  # Closed again if the run cannot start.
       opened.enter_context(job.checkpoints)
       reports = reporter.RunReporter(prepared, job.first_step, out)

@@ -100,6 +100,10 @@ class Checkpoints:
     """Returns Prepared.identity() of the run that saved this step."""
     return self._run(step)["identity"]
 
+  def settings(self, step: int) -> dict[str, Any]:
+    """Returns Prepared.settings() of the run that saved this step; {} if it is too old."""
+    return self._run(step)["progress"].get("settings", {})
+
   def restore(self, step: int, abstract: TrainState) -> Restored:
     """Reads a checkpoint into the shapes, dtypes and shardings of `abstract`."""
     args = ocp.args.Composite(

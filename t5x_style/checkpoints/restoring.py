@@ -40,7 +40,9 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
       state, progress = _initial_state(prepared, readers), {}
     eval_batches = list(prepared.dataset.evaluation(config.eval_batches))
     opened.pop_all()
-  return Job(prepared, checkpoints, iterator, eval_batches, state, int(state.step), progress)
+  first = int(state.step)
+  changes = prepared.changes(progress.get("settings", {}), first)
+  return Job(prepared, checkpoints, iterator, eval_batches, state, first, progress, changes)
 
 
 def check_start(prepared: Prepared, readers: Sequence[Reader] = ()) -> None:
@@ -73,8 +75,8 @@ def _restored(
   label = f"The newest checkpoint, {str(folder / str(step))!r}, cannot be used"
   advice = f"\nMove that folder away (out of {str(folder)!r}) to {then}."
   with damage_is_named(label, advice):
-    identity = checkpoints.identity(step)
-  check_same_run(prepared, identity)
+    identity, settings = checkpoints.identity(step), checkpoints.settings(step)
+  check_same_run(prepared, identity, settings)
   with damage_is_named(label, advice):
     restored = checkpoints.restore(step, prepared.abstract)
     iterator.set_state(restored.streams)

@@ -53,6 +53,10 @@ class Dataset(Protocol):
     """Returns JSON that is equal for two datasets only if their batches are equal."""
     ...
 
+  def files(self) -> dict[str, list]:
+    """Returns {file: [bytes, checksum]} of the text, to name those that changed; {} if unknown."""
+    ...
+
 
 class LoadDataset(Protocol):
   """The function that opens a dataset; TrainConfig.dataset is one."""

@@ -1,6 +1,7 @@
 """What the training loop needs: an opened run, its checkpoints, and a reporter."""
 
 import dataclasses
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -74,6 +75,7 @@ class Job:
     state: None once training has taken it, because each step reuses the memory of its arrays.
     first_step: where the run resumes, 0 for a new one.
     progress: what the loop saved beside the state; {} for a new run.
+    changes: a line for each setting that has changed since the checkpoint was saved.
   """
 
   prepared: Prepared
@@ -83,3 +85,4 @@ class Job:
   state: TrainState | None
   first_step: int
   progress: dict[str, Any]
+  changes: Sequence[str] = ()

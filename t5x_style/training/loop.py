@@ -122,7 +122,8 @@ class _Loop:
       self.state,
       self._job.iterator.get_state(),
       identity=self._prepared.identity(),
-      progress=self._meter.progress() | {"evaluation_due": evaluation_due},
+      progress=self._meter.progress()
+      | {"evaluation_due": evaluation_due, "settings": self._prepared.settings(step)},
       validation_loss=validation_loss,
     )
 

@@ -22,6 +22,18 @@ from t5x_style.training.schedules import Schedule
 Optimizer = Callable[[Schedule], optax.GradientTransformation]
 
 
+class Described(optax.GradientTransformationExtraArgs):
+  """An optimizer that knows its hyperparameters: a run that resumes shows which have changed."""
+
+  hyperparameters: dict[str, Any]
+
+  def __new__(cls, optimizer: optax.GradientTransformation, **hyperparameters: Any):
+    """Adds the hyperparameters, JSON values, to an optimizer."""
+    self = super().__new__(cls, *optax.with_extra_args_support(optimizer))
+    self.hyperparameters = hyperparameters
+    return self
+
+
 def adafactor(
   learning_rate: Schedule,
   decay_rate: OpenFraction = 0.8,
@@ -42,7 +54,7 @@ def adafactor(
   def decay(count):
     return weight_decay * learning_rate(count)
 
-  return per_layer_matrices(
+  optimizer = per_layer_matrices(
     optax.adafactor(
       learning_rate,
       min_dim_size_to_factor=min_dim_size_to_factor,
@@ -52,6 +64,14 @@ def adafactor(
       weight_decay_rate=decay if weight_decay else None,
       weight_decay_mask=decayed,
     )
+  )
+  return Described(
+    optimizer,
+    decay_rate=decay_rate,
+    clipping_threshold=clipping_threshold,
+    weight_decay=weight_decay,
+    multiply_by_parameter_scale=multiply_by_parameter_scale,
+    min_dim_size_to_factor=min_dim_size_to_factor,
   )
 
 
@@ -67,9 +87,10 @@ def adamw(
 
   mu_dtype="bfloat16" halves the memory of the first moment.
   """
-  return optax.adamw(
+  optimizer = optax.adamw(
     learning_rate, b1, b2, eps, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=decayed
   )
+  return Described(optimizer, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mu_dtype=mu_dtype)
 
 
 def lion(
@@ -83,9 +104,10 @@ def lion(
 
   Its rate should be 3 to 10 times smaller than AdamW's, and its weight decay 3 to 10 times larger.
   """
-  return optax.lion(
+  optimizer = optax.lion(
     learning_rate, b1, b2, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=decayed
   )
+  return Described(optimizer, b1=b1, b2=b2, weight_decay=weight_decay, mu_dtype=mu_dtype)
 
 
 def muon(
@@ -99,7 +121,7 @@ def muon(
 
   Updates are scaled to AdamW's size (Liu 2025, section 2.2), so that one rate serves both.
   """
-  return optax.contrib.muon(
+  optimizer = optax.contrib.muon(
     learning_rate,
     beta=beta,
     weight_decay=weight_decay,
@@ -108,6 +130,9 @@ def muon(
     adam_b2=adam_b2,
     consistent_rms=0.2,
     muon_weight_dimension_numbers=_muon_dimensions,
+  )
+  return Described(
+    optimizer, beta=beta, weight_decay=weight_decay, adam_b1=adam_b1, adam_b2=adam_b2
   )
 
 

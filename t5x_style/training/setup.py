@@ -13,10 +13,9 @@ from t5x_style import hardware
 from t5x_style.errors import UserError
 from t5x_style.models import Transformer, fp8
 from t5x_style.models.attention_kernels.pattern import KernelChoice
-from t5x_style.models.config import fields_about
 from t5x_style.models.kernel_choices import attention_choices
 from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
-from t5x_style.training import finite_checks, flops
+from t5x_style.training import finite_checks, flops, resuming
 from t5x_style.training.dataset import Dataset, microbatch_shapes, tokens_per_row
 from t5x_style.training.loss import TrainingLoss
 from t5x_style.training.state import TrainState, plan_state, state_bytes
@@ -85,17 +84,22 @@ class Prepared:
 
   def identity(self) -> dict[str, Any]:
     """Returns what must be equal for a run to resume from a checkpoint."""
-    model = dataclasses.asdict(self.config.model)
-    for name in fields_about("compilation"):
-      del model[name]
-    return {
-      "model": model,
-      "data": self.dataset.identity(),
-      "optimizer": getattr(self.config.optimizer, "__name__", type(self.config.optimizer).__name__),
-      "loss": dataclasses.asdict(self.config.loss),
-      "clip_gradient_norm": self.config.clip_gradient_norm,
-      "seed": self.config.seed,
+    return resuming.identity(self.config, self.dataset)
+
+  def settings(self, updates: int) -> dict[str, Any]:
+    """Returns what a checkpoint holds of the settings that may change when the run resumes.
+
+    Args:
+      updates: how many the optimizer has made.
+    """
+    return resuming.settings(self.config, self.partitioner, updates) | {
+      "layout": resuming.layout(self.abstract),
+      "files": self.dataset.files(),
     }
+
+  def changes(self, before: Mapping[str, Any], step: int) -> list[str]:
+    """Returns a line for each setting that has changed since a checkpoint; see resuming.changes."""
+    return resuming.changes(before, self.config, self.partitioner, step)
 
 
 def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Prepared:

@@ -12,6 +12,8 @@ from t5x_style.errors import UserError
 from t5x_style.setting_types import OpenFraction, PositiveInt
 from t5x_style.training.dataset import Batch
 
+_MASKED_SHARE = 0.15
+
 
 class SyntheticDataset:
   """Uniform random tokens in the features of an architecture; batch n is a function of (seed, n).
@@ -86,7 +88,13 @@ class SyntheticDataset:
 
   def identity(self) -> dict[str, Any]:
     shapes = {name: list(x.shape) for name, x in self.feature_shapes.items()}
-    return {"synthetic": shapes, "vocab_size": self.vocab_size, "seed": self._seed}
+    found = {"synthetic": shapes, "vocab_size": self.vocab_size, "seed": self._seed}
+    if self.max_targets is not None and self._density != _MASKED_SHARE:
+      found["masked_share"] = self._density
+    return found
+
+  def files(self) -> dict[str, list]:
+    return {}
 
 
 class SyntheticIterator:
@@ -118,7 +126,7 @@ def load(
   *,
   feature_lengths: Mapping[str, PositiveInt],
   vocab_size: PositiveInt,
-  masked_share: OpenFraction = 0.15,
+  masked_share: OpenFraction = _MASKED_SHARE,
 ) -> SyntheticDataset:
   """Opens random batches; a function for `TrainConfig.dataset`.
 
