@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-COMMANDS = ("train", "preview", "convert", "precompile", "tokenizer", "benchmark")
+COMMANDS = ("train", "preview", "convert", "precompile", "tokenizer", "benchmark", "checkpoint")
 STEPS, MIDDLE = 20, 10
 # Entries of metrics.jsonl that depend on the speed of the machine.
 TIMES = ("tokens_per_second", "data_wait", "seconds", "mfu")

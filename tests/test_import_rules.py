@@ -38,7 +38,8 @@ SHARED = (
 LAYERS_INSIDE = (
   (
     ("launch",),
-    ("launch.benchmarks", "launch.conversion"),
+    ("launch.benchmarks", "launch.checkpoints"),
+    ("launch.conversion",),
     ("launch.configuration",),
     ("launch.process",),
   ),

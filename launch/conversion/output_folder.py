@@ -42,7 +42,7 @@ def all_or_nothing(flag: str, target: Path) -> Iterator[Path]:
   place = target.resolve()
   above = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
   try:
-    made = tempfile.TemporaryDirectory(prefix=".convert-", dir=above)
+    made = tempfile.TemporaryDirectory(prefix=".unfinished-", dir=above)
   except OSError as error:
     raise ConfigurationError(f"{flag} {target} cannot be created: {error.strerror}.") from error
   with made as temporary:

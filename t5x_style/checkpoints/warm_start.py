@@ -114,7 +114,7 @@ def _open(
     saved = orbax_arrays(step_dir / "state", "params")
     if {name: x.shape for name, x in saved.items()} == shapes:
       return step_dir
-    stored = _unrolled(saved, shared)
+    stored = unrolled(saved, shared)
   grown = _check(path, {name: x.shape for name, x in stored.items()}, wanted)
   return _Opened(stored, parts, grown)
 
@@ -148,7 +148,7 @@ def unrolled_names(shapes: Shapes, shared: bool = False) -> dict[str, list[str]]
   return {name: parts(name, shape) for name, shape in shapes.items()}
 
 
-def _unrolled(arrays: Mapping[str, LazyArray], shared: bool) -> dict[str, LazyArray]:
+def unrolled(arrays: Mapping[str, LazyArray], shared: bool) -> dict[str, LazyArray]:
   """Returns the parameters of single layers."""
   result = {}
   for name, parts in unrolled_names({k: x.shape for k, x in arrays.items()}, shared).items():

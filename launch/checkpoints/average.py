@@ -1,0 +1,112 @@
+"""Writes the mean of the parameters of several steps as a checkpoint of its own."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from t5x_style.checkpoints import averaging, comparison, inventory
+
+from ..configuration.flags import quoted
+from ..conversion import output_folder
+from ..process import environment
+from ..process.errors import ConfigurationError
+from . import steps
+from .output import progress
+
+FLAGS = ("step", "last", "to")
+FOLDERS = (1,)
+
+_CONFIG = "config.gin"  # says what the model is
+
+
+def run(values: Any, folders: Sequence[str]) -> int:
+  source = inventory.checkpoints_folder(folders[0])
+  target = _target(values.to, source)
+  chosen = _chosen(values, folders[0], source)
+  opened = averaging.open_parameters(chosen)
+  with output_folder.all_or_nothing("--to", target) as part:
+    with progress("Averaging", sum(map(comparison.bytes_of, opened))) as read:
+      averaging.write_mean(opened, [f"step {step.name}" for step in chosen], part, read)
+    record = {"average_of": [str(step) for step in chosen]}
+    (part / "average.json").write_text(json.dumps(record, indent=1) + "\n")
+    config = source.parent / _CONFIG
+    if has_config := config.exists():
+      (part / _CONFIG).write_text(config.read_text())
+  _print_done(target, chosen, opened[-1], has_config)
+  return 0
+
+
+def _target(text: str | None, source: epath.Path) -> Path:
+  """Returns the folder to write.
+
+  Raises:
+    ConfigurationError: it is not new, or not a place for it.
+  """
+  if not text:
+    raise ConfigurationError("average writes a new folder: give --to=NEW_FOLDER.")
+  if "://" in text:
+    raise ConfigurationError(
+      f"--to={text}: averages are written to a local folder; copy it to the bucket afterwards."
+    )
+  target = Path(text).expanduser()
+  output_folder.check_new("--to", target)
+  if "://" not in str(source) and Path(source).resolve() in target.resolve().parents:
+    raise ConfigurationError(
+      f"--to={text} is among the checkpoints of a run, which only the run may write; choose a "
+      "folder elsewhere."
+    )
+  return target
+
+
+def _chosen(values: Any, text: str, source: epath.Path) -> list[epath.Path]:
+  """Returns the steps to average, the newest last.
+
+  Raises:
+    ConfigurationError: the flags name no steps, or fewer than two, or more than there are.
+  """
+  numbers = steps.numbers(values)
+  if bool(numbers) == (values.last is not None):
+    raise ConfigurationError(
+      "average takes either --last=N, for the N newest steps, or --step=1000,2000, for these steps."
+    )
+  count = len(numbers) if numbers else values.last
+  if count < 2:
+    flag = "--step" if numbers else f"--last={count}"
+    raise ConfigurationError(f"{flag}: a mean is of two steps or more; name more of them.")
+  if numbers:
+    return steps.of_folder(text, sorted(numbers))
+  complete = inventory.complete(source)
+  if len(complete) < count:
+    there = ", ".join(step.name for step in complete) or "none"
+    raise ConfigurationError(
+      f"--last={count}: {source} holds {len(complete)} complete steps ({there}). Give a smaller "
+      "number; KEEP_CHECKPOINTS of a run says how many it keeps."
+    )
+  return complete[-count:]
+
+
+def _print_done(target: Path, chosen: Sequence[epath.Path], arrays: Any, has_config: bool) -> None:
+  numbers = sum(math.prod(array.shape) for array in arrays.values())
+  dtypes = ", ".join(sorted({array.dtype.name for array in arrays.values()}))
+  names = ", ".join(step.name for step in chosen)
+  print(
+    f"Averaged the parameters of {len(chosen)} steps ({names}): {numbers:,} numbers in "
+    f"{len(arrays)} parameters, {dtypes}."
+  )
+  start = quoted(f"--gin.INITIAL_CHECKPOINT_PATH='{target.absolute()}'")
+  launch = f"python -m {environment.PACKAGE}"
+  facts = {
+    "parameters": f"{target / 'state'}; the optimizer's state is not averaged",
+    "record": f"{target / 'average.json'}: which steps these are",
+    "model": f"{target / _CONFIG}, as the run wrote it",
+    "start from": f"{launch}.train --gin_file=YOUR_RUN.gin {start}",
+    "export": f"{launch}.convert --from {quoted(str(target))} --to hf:FOLDER",
+  }
+  if not has_config:
+    facts["model"] = "the run has no config.gin: launch.convert will need --gin_file"
+  for name, fact in facts.items():
+    print(f"  {name:11} {fact}")

@@ -1,0 +1,75 @@
+"""Lists the checkpoints of a run: when they were saved, their size, their validation loss."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from t5x_style.checkpoints import inventory
+from t5x_style.checkpoints.inventory import Entry, Kind
+
+from .output import size_text, table
+
+FLAGS = ("json",)
+FOLDERS = (1,)
+
+_UNFINISHED = "unfinished: it is being saved, or the process that saved it has died"
+
+
+def run(values: Any, folders: Sequence[str]) -> int:
+  folder = inventory.checkpoints_folder(folders[0])
+  entries = inventory.entries(folder)
+  marks = _marks(entries)
+  if values.json:
+    objects = [_object(entry, marks) for entry in entries]
+    print(json.dumps({"folder": str(folder), "checkpoints": objects}))
+  else:
+    print(f"{folder}\n\n{_text(entries, marks)}")
+  return 0
+
+
+def _marks(entries: Sequence[Entry]) -> dict[Entry, list[str]]:
+  """Returns {entry: ["newest", "best"]}, the best being that with the lowest validation loss."""
+  whole = [entry for entry in entries if entry.kind is Kind.COMPLETE and not entry.note]
+  marks: dict[Entry, list[str]] = {entry: [] for entry in entries}
+  if len(whole) > 1:
+    marks[whole[-1]].append("newest")
+  evaluated = [entry for entry in whole if entry.validation_loss is not None]
+  if evaluated:
+    marks[min(evaluated, key=lambda entry: entry.validation_loss or 0.0)].append("best")
+  return marks
+
+
+def _object(entry: Entry, marks: dict[Entry, list[str]]) -> dict[str, Any]:
+  return {
+    "name": entry.path.name,
+    "step": entry.step,
+    "kind": entry.kind.value,
+    "saved": entry.saved.isoformat() if entry.saved else None,
+    "bytes": entry.size,
+    "validation_loss": entry.validation_loss,
+    "skipped_steps": entry.skipped_steps,
+    "digests": entry.has_digests,
+    "marks": marks[entry],
+    "note": entry.note,
+  }
+
+
+def _text(entries: Sequence[Entry], marks: dict[Entry, list[str]]) -> str:
+  skipped = any(entry.skipped_steps for entry in entries)
+  headings = ["step", "saved at", "size", "validation loss", "digests"]
+  headings = [*headings, *(["skipped steps"] if skipped else []), ""]
+  rows = []
+  for entry in entries:
+    note = entry.note or (_UNFINISHED if entry.kind is Kind.UNFINISHED else "")
+    loss = entry.validation_loss
+    cells = [
+      entry.path.name if entry.step is None or entry.kind is Kind.DAMAGED else f"{entry.step:,}",
+      f"{entry.saved:%Y-%m-%d %H:%M:%S}" if entry.saved else "-",
+      size_text(entry.size),
+      "-" if loss is None else f"{loss:.4f}",
+      "yes" if entry.has_digests else "no",
+    ]
+    if skipped:
+      cells.append("-" if entry.skipped_steps is None else f"{entry.skipped_steps:,}")
+    rows.append([*cells, ", ".join([*marks[entry], *([note] if note else [])])])
+  return table(headings, rows)
