@@ -6,11 +6,14 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import flax.struct
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as managers
 
+from t5x_style.training.guard import Guard
+from t5x_style.training.job import Restored
 from t5x_style.training.state import TrainState
 
 # Stores arrays in chunks of at most 64 MiB, so that one layer of a stack can be read without the
@@ -18,13 +21,17 @@ from t5x_style.training.state import TrainState
 _CHUNKED = ocp.SaveArgs(chunk_byte_size=1 << 26)
 
 
-@dataclasses.dataclass
-class Restored:
-  """What a run needs to resume as if it had never stopped."""
+class _Arrays(flax.struct.PyTreeNode):
+  """The parts of a TrainState that are stored as arrays; its small guard is stored as JSON."""
 
-  state: TrainState
-  streams: dict[str, bytes]
-  progress: dict[str, Any]
+  step: Any
+  params: Any
+  opt_state: Any
+  rng: Any
+
+  @classmethod
+  def of(cls, state: TrainState) -> "_Arrays":
+    return cls(state.step, state.params, state.opt_state, state.rng)
 
 
 class Checkpoints:
@@ -85,12 +92,14 @@ class Checkpoints:
     step = int(state.step)
     if step in self._manager.all_steps():
       return
+    arrays = _Arrays.of(state)
+    run = {"identity": identity, "progress": progress, "guard": state.guard.as_json()}
     self._manager.save(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state, jax.tree.map(lambda _: _CHUNKED, state)),
+        state=ocp.args.StandardSave(arrays, jax.tree.map(lambda _: _CHUNKED, arrays)),
         data=_SaveStreams(streams),
-        run=ocp.args.JsonSave({"identity": identity, "progress": progress}),
+        run=ocp.args.JsonSave(run),
       ),
       metrics=None if validation_loss is None else {"loss": validation_loss},
       force=True,
@@ -107,11 +116,18 @@ class Checkpoints:
   def restore(self, step: int, abstract: TrainState) -> Restored:
     """Reads a checkpoint into the shapes, dtypes and shardings of `abstract`."""
     args = ocp.args.Composite(
-      state=ocp.args.StandardRestore(abstract), data=_RestoreStreams(), run=ocp.args.JsonRestore()
+      state=ocp.args.StandardRestore(_Arrays.of(abstract)),
+      data=_RestoreStreams(),
+      run=ocp.args.JsonRestore(),
     )
     with _only_the_first_failure():
       items = self._manager.restore(step, args=args)
-    return Restored(items["state"], items["data"], items["run"]["progress"])
+    arrays, run = items["state"], items["run"]
+    # Checkpoints from before there was a guard have none.
+    saved = run.get("guard") or Guard.new().as_json()
+    guard = Guard.from_json(saved, abstract.guard)
+    state = TrainState(arrays.step, arrays.params, arrays.opt_state, arrays.rng, guard)
+    return Restored(state, items["data"], run["progress"])
 
   def wait(self) -> None:
     """Returns when everything saved so far is complete; raises what a background save raised."""

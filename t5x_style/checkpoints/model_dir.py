@@ -10,7 +10,7 @@ from t5x_style.errors import UserError
 
 # Patterns of the files that a run writes; all others in the folder are ignored.
 _FILES = ("config.gin", "model-info.txt", "metrics.jsonl", "wandb-id.txt", "profile-*.txt")
-_FOLDERS = ("checkpoints", "checkpoints/[0-9]*", "tensorboard", "tensorboard/*")
+_FOLDERS = ("checkpoints", "checkpoints/[0-9]*", "tensorboard", "tensorboard/*", "skipped_batches")
 
 
 def check(path: epath.PathLike) -> None:

@@ -5,11 +5,16 @@ from collections.abc import Iterator, Mapping
 
 import jax
 
+from t5x_style.reporting import skipped_batches
 from t5x_style.reporting.profiling import Profiler
 from t5x_style.reporting.terminal import Terminal
 from t5x_style.reporting.writers import MetricWriters
+from t5x_style.training.dataset import Batch
 from t5x_style.training.metrics import Metrics
 from t5x_style.training.setup import Prepared
+
+# Batches of skipped steps that one start of a run saves.
+_MOST_BATCHES = 20
 
 
 class RunReporter:
@@ -22,6 +27,8 @@ class RunReporter:
       UserError: WANDB_PROJECT is set and wandb is not installed.
     """
     self._terminal = terminal
+    self._prepared = prepared
+    self._batches_left = _MOST_BATCHES
     self._writers = MetricWriters(prepared.model_dir, first_step)
     self._profiler = Profiler(prepared.config.profile_steps, prepared.model_dir)
 
@@ -33,7 +40,10 @@ class RunReporter:
 
   @contextlib.contextmanager
   def training(self, first: int, last: int) -> Iterator[None]:
-    with self._writers, self._profiler, self._terminal.progress(first, last):
+    with contextlib.ExitStack() as opened:
+      opened.callback(lambda: self._writers.close())  # A rollback opens others.
+      opened.enter_context(self._profiler)
+      opened.enter_context(self._terminal.progress(first, last))
       yield
 
   def before_step(self, step: int) -> None:
@@ -43,6 +53,21 @@ class RunReporter:
     self._terminal.step(step)
     if profile := self._profiler.after(step, metrics, compiled):
       self._terminal.note(profile)
+
+  def unusual(self, step: int, what: str) -> None:
+    self._terminal.note(f"step {step:,}: {what}")
+
+  def skipped(self, step: int, reason: str, batch: Batch) -> None:
+    """Shows the step, and saves its batch for inspection."""
+    self.unusual(step, f"skipped, {reason}")
+    if self._batches_left:
+      self._batches_left -= 1
+      skipped_batches.save(self._prepared.model_dir, step, reason, batch, self._prepared.dataset)
+
+  def rolled_back(self, step: int, to: int, reason: str) -> None:
+    self.unusual(step, f"rolled back to step {to:,}; the data between is left out. {reason}")
+    self._writers.close()
+    self._writers = MetricWriters(self._prepared.model_dir, to)
 
   def record(self, step: int, split: str, values: Mapping[str, float]) -> None:
     self._writers.write(step, split, values)

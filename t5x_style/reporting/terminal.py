@@ -168,6 +168,8 @@ def describe(values: Values) -> str:
     for name, shown in SHOWN.items()
     if name in values
   ]
+  if skipped := values.get("skipped_steps"):
+    parts.append(f"{skipped:,.0f} skipped")
   parts += [f"{name[5:]} {x:.3f}" for name, x in values.items() if name.startswith("loss/")]
   return "  ".join([*parts, *([speed(values)] if "tokens_per_second" in values else [])])
 

@@ -1,4 +1,4 @@
-"""Finds losses, gradients and states that are not finite: after every step and before a save."""
+"""Finds training that diverged: after every step, every evaluation, and before every save."""
 
 import math
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from t5x_style.training.metrics import Metrics
 from t5x_style.training.state import named_leaves
 
 _NAMED = 3  # arrays in a message
@@ -24,6 +25,22 @@ def check_values(step: int, values: dict[str, float], saved_step: int | None) ->
   for name, value in values.items():
     if not math.isfinite(value):
       raise FloatingPointError(f"{name} is {value} at step {step}; {_saved(saved_step)} {_ADVICE}")
+
+
+def check_skipped(step: int, metrics: Metrics, most: int, saved_step: int | None) -> None:
+  """Raises FloatingPointError after `most` steps in a row that were not finite.
+
+  Args:
+    metrics: of the step, on the host.
+    saved_step: of the newest checkpoint, None if there is none.
+  """
+  count = int(metrics.guard.not_finite_in_a_row)
+  if count >= most:
+    raise FloatingPointError(
+      f"The loss or the gradient was not finite at {count} steps in a row, {step - count + 1} to "
+      f"{step} (MAX_SKIPPED_STEPS = {most}): {_saved(saved_step)} None of these steps changed the "
+      f"parameters; their batches are in MODEL_DIR/skipped_batches. {_ADVICE}"
+    )
 
 
 def check_state(step: int, names: list[str], saved_step: int | None) -> None:

@@ -13,11 +13,28 @@ from t5x_style.training.setup import Prepared
 from t5x_style.training.state import TrainState
 
 
+@dataclasses.dataclass
+class Restored:
+  """What a run needs to resume as if it had never stopped."""
+
+  state: TrainState
+  streams: dict[str, bytes]
+  progress: dict[str, Any]
+
+
 class Checkpoints(AbstractContextManager, Protocol):
   """Where a run is saved. Leaving the context waits until everything saved so far is complete."""
 
   def latest(self) -> int | None:
     """Returns the step of the newest complete checkpoint, None if there is none."""
+    ...
+
+  def wait(self) -> None:
+    """Returns when everything saved so far is complete."""
+    ...
+
+  def restore(self, step: int, abstract: TrainState) -> Restored:
+    """Reads a checkpoint into the shapes, dtypes and shardings of `abstract`."""
     ...
 
   def save(
@@ -56,6 +73,21 @@ class Reporter(Protocol):
 
   def after_step(self, step: int, metrics: Metrics, compiled: jax.stages.Compiled) -> None:
     """The step has been dispatched: its metrics may still be computed."""
+    ...
+
+  def unusual(self, step: int, what: str) -> None:
+    """Shows one line about a step."""
+    ...
+
+  def skipped(self, step: int, reason: str, batch: Batch) -> None:
+    """A step did not update the parameters; `batch` are this process' rows of its batch."""
+    ...
+
+  def rolled_back(self, step: int, to: int, reason: str) -> None:
+    """After `step` steps the run went back to the checkpoint of step `to`.
+
+    The records of the steps between are to be removed.
+    """
     ...
 
   def record(self, step: int, split: str, values: dict[str, float]) -> None:

@@ -1,12 +1,17 @@
 """The training loop: from an opened run to a trained and saved model."""
 
+import collections
 import functools
-from typing import NamedTuple
+import itertools
+from typing import Any, NamedTuple
 
 from t5x_style.training import finite_checks
+from t5x_style.training.dataset import Batch
 from t5x_style.training.evaluation import make_evaluate, unigram_entropy
+from t5x_style.training.guard import Verdict
 from t5x_style.training.job import Job, Reporter
 from t5x_style.training.meter import Meter
+from t5x_style.training.metrics import Metrics
 from t5x_style.training.preemption import StopSignal
 from t5x_style.training.state import TrainState
 from t5x_style.training.step import compile_step
@@ -29,7 +34,8 @@ def train(job: Job, reporter: Reporter) -> Result:
   The state is taken out of `job`, because each step reuses the memory of its arrays.
 
   Raises:
-    FloatingPointError: the loss, a gradient or the state is not finite. That state is not saved.
+    FloatingPointError: the loss or the gradient was not finite at several steps in a row, or the
+      state is not finite, which is then not saved; and the run could not roll back.
   """
   first, last = job.first_step, job.prepared.config.train_steps
   baseline = unigram_entropy(job.eval_batches, job.prepared.loss.side)
@@ -42,13 +48,18 @@ def train(job: Job, reporter: Reporter) -> Result:
   return Result(loop.state, first, records["validation"], records["train"], baseline, stopped_by)
 
 
+# After so many rollbacks to one checkpoint, other data does not help either.
+_MOST_ROLLBACKS = 3
+
+
 class _Loop:
   """The state from step to step, with the programs that train, evaluate and check it."""
 
   def __init__(self, job: Job, reporter: Reporter):
     """Compiles the programs; not the step of a run that has no step left."""
     assert job.state is not None, "A job trains once: open_run opens another from its checkpoint."
-    self.state, job.state = job.state, None
+    self.state: Any = job.state
+    job.state = None
     self.last_records: dict[str, dict[str, float]] = {"train": {}, "validation": {}}
     self._job, self._reporter = job, reporter
     self._prepared, self._config = job.prepared, job.prepared.config
@@ -56,37 +67,39 @@ class _Loop:
       self._step = compile_step(self._prepared)
       self._find_not_finite = self._prepared.find_not_finite
     self._evaluate = make_evaluate(self._prepared)
-    self._meter = Meter(
-      self._config.log_period,
-      functools.partial(self._record, "train"),
-      check=self._check,
-      component_names=self._prepared.dataset.component_names,
-      step_flops=self._prepared.step_flops,
-      peak_flops=self._prepared.peak_flops,
-      progress=job.progress,
-    )
+    self._rollbacks = job.progress.get("rollbacks", 0)
+    self._rollbacks_to: collections.Counter[int] = collections.Counter()
+    # Until their metrics are read, one step later.
+    self._batches: dict[int, Batch] = {}
+    self._meter = self._new_meter(job.progress)
 
   def run(self, stop: StopSignal) -> str | None:
     """Trains the steps that are left; returns the signal that stopped it, or None."""
-    first, last = self._job.first_step, self._config.train_steps
-    stopped_by = None
+    step, last = self._job.first_step, self._config.train_steps
     if self._job.progress.get("evaluation_due"):
-      self._validate(first)
-    for step in range(first + 1, last + 1):
-      self._take_step(step)
-      stopped_by = stop.at(step)
-      self._validate_and_save(step, bool(stopped_by))
-      if stopped_by:
+      self._validate(step)
+    # Steps are counted again after a rollback, but these calls are not.
+    for call in itertools.count(step + 1):
+      if step >= last:
         break
-    self._meter.drain()
-    if first >= last and not self.last_records["validation"]:  # The run was complete before.
+      step += 1
+      stopped_by = stop.at(call)
+      try:
+        self._take_step(step)
+        self._validate_and_save(step, bool(stopped_by))
+      except FloatingPointError as error:
+        step = self._roll_back(step, error)
+      if stopped_by:
+        return stopped_by
+    if not self.last_records["validation"]:  # The run was complete before.
       self.last_records["validation"] = self._evaluate(self.state.params, self._job.eval_batches)
-    return stopped_by
+    return None
 
   def _take_step(self, step: int) -> None:
     self._reporter.before_step(step)
     with self._meter.waiting():
       batch = next(self._job.iterator)
+    self._batches[step] = batch
     self.state, metrics = self._step(self.state, self._prepared.partitioner.put(batch))
     self._meter.add(step, metrics)
     self._reporter.after_step(step, metrics, self._step)
@@ -123,13 +136,76 @@ class _Loop:
       self._job.iterator.get_state(),
       identity=self._prepared.identity(),
       progress=self._meter.progress()
-      | {"evaluation_due": evaluation_due, "settings": self._prepared.settings(step)},
+      | {
+        "evaluation_due": evaluation_due,
+        "rollbacks": self._rollbacks,
+        "settings": self._prepared.settings(step - int(self.state.guard.skipped)),
+      },
       validation_loss=validation_loss,
     )
 
+  def _new_meter(self, progress: dict[str, Any]) -> Meter:
+    return Meter(
+      self._config.log_period,
+      functools.partial(self._record, "train"),
+      watch=self._watch,
+      component_names=self._prepared.dataset.component_names,
+      step_flops=self._prepared.step_flops,
+      peak_flops=self._prepared.peak_flops,
+      progress=progress,
+    )
+
   def _record(self, split: str, step: int, values: dict[str, float]) -> None:
+    if self._rollbacks:
+      values = values | {"rollbacks": self._rollbacks}
     self.last_records[split] = values
     self._reporter.record(step, split, values)
+
+  def _watch(self, step: int, metrics: Metrics) -> None:
+    """Looks at what the guard found at a step, once its metrics are on the host."""
+    batch = self._batches.pop(step)
+    if metrics.verdict == Verdict.NORMAL:
+      return
+    values = f"loss {metrics.loss:.4g}, gradient norm {metrics.grad_norm:.4g}"
+    if metrics.updated:
+      self._reporter.unusual(
+        step, f"a spike: {values}. It was not skipped; SPIKE_SIGMAS = 6.0 would skip it."
+      )
+      return
+    spike, most = metrics.verdict == Verdict.SPIKE, self._config.max_skipped_steps
+    self._reporter.skipped(step, f"{'a spike' if spike else 'not finite'}: {values}", batch)
+    saved = self._job.checkpoints.latest()
+    if not spike:
+      finite_checks.check_skipped(step, metrics, most, saved)
+    elif metrics.guard.spikes_in_a_row == 0:  # The guard has lost its patience.
+      if self._config.roll_back and saved is not None:
+        raise FloatingPointError(f"Step {step} was the last of {most} spikes in a row.")
+      self._reporter.unusual(step, f"{most} spikes in a row are taken for a lasting change.")
+
+  def _roll_back(self, step: int, error: FloatingPointError) -> int:
+    """Restores the newest checkpoint, but not its place in the data; returns its step.
+
+    Raises:
+      FloatingPointError: the given error, if the run must not or cannot roll back.
+    """
+    checkpoints = self._job.checkpoints
+    checkpoints.wait()
+    newest = checkpoints.latest()
+    if not self._config.roll_back or newest is None:
+      raise error
+    if self._rollbacks_to[newest] == _MOST_ROLLBACKS:
+      raise FloatingPointError(
+        f"{error} The run has rolled back to step {newest} {_MOST_ROLLBACKS} times."
+      ) from error
+    self._rollbacks_to[newest] += 1
+    self._rollbacks += 1
+    self.state = None  # There may be no memory for two.
+    restored = checkpoints.restore(newest, self._prepared.abstract)
+    self.state = restored.state
+    self._batches.clear()
+    self._meter = self._new_meter(restored.progress | {"seconds": self._meter.seconds})
+    self._reporter.rolled_back(step, newest, str(error))
+    return newest
 
   def _check(self, step: int, values: dict[str, float]) -> None:
     finite_checks.check_values(step, values, self._job.checkpoints.latest())

@@ -10,10 +10,13 @@ import jax
 from t5x_style.training.metrics import Metrics, Sums, add, means
 
 Record = Callable[[int, dict[str, float]], None]
+Watch = Callable[[int, Metrics], None]
 
 
 class Meter:
   """Adds up the metrics of each step and makes a record every `log_period` steps.
+
+  The averages leave out the steps that the guard skipped.
 
   The metrics of step n are read after step n + 1 has been dispatched, so the device never waits for
   the host. What has been added since the last record is part of a checkpoint (`progress`): an
@@ -25,7 +28,7 @@ class Meter:
     log_period: int,
     record: Record,
     *,
-    check: Record = lambda step, values: None,
+    watch: Watch = lambda step, metrics: None,
     component_names: tuple[str, ...] = (),
     step_flops: float = 0.0,
     peak_flops: float | None = None,
@@ -35,17 +38,18 @@ class Meter:
 
     Args:
       record: called with the step and the values of a record.
-      check: called at every step, with the values that show whether training diverges.
+      watch: called at every step, with its metrics on the host.
       step_flops: FLOPs of one step.
       peak_flops: FLOP/s of all devices together, None where they are not known.
       progress: what `progress()` returned when the checkpoint was saved; empty for a new run.
     """
     progress = progress or {}
-    self._log_period, self._record, self._check = log_period, record, check
+    self._log_period, self._record, self._watch = log_period, record, watch
     self._names = component_names
     self._step_flops, self._peak_flops = step_flops, peak_flops
     totals = progress.get("totals")
     self._totals = add(None, Sums(**totals)) if totals else None
+    self._latest: dict[str, float] = progress.get("latest", {})
     self._earlier_seconds = progress.get("seconds", 0.0)
     self._pending: tuple[int, Metrics] | None = None
     self._started = self._mark = time.perf_counter()
@@ -91,23 +95,28 @@ class Meter:
     """Returns JSON for a checkpoint: what resuming the averages needs."""
     totals = self._totals._asdict() if self._totals else {}
     totals = {name: value.tolist() for name, value in totals.items() if value is not None}
-    return {"totals": totals, "seconds": self.seconds}
+    return {"totals": totals, "latest": self._latest, "seconds": self.seconds}
 
   def _read(self, pending):
     if pending is None:
       return
-    step, (sums, grad_norm, learning_rate) = pending[0], jax.device_get(pending[1])
-    latest = {"learning_rate": float(learning_rate), "grad_norm": float(grad_norm)}
-    losses = {"loss": float(sums.loss)}
-    if sums.pair_loss is not None:
-      losses["pair_loss"] = float(sums.pair_loss)
-    self._check(step, losses | latest)
-    self._totals = add(self._totals, sums)
+    step, metrics = pending[0], jax.device_get(pending[1])
+    self._watch(step, metrics)
+    if metrics.updated:
+      self._totals = add(self._totals, metrics.sums)
+      self._latest = {
+        "learning_rate": float(metrics.learning_rate),
+        "grad_norm": float(metrics.grad_norm),
+      }
     self._steps += 1
-    self._tokens += float(sums.tokens)
+    self._tokens += float(metrics.sums.tokens)
     if step % self._log_period == 0:
-      self._record(step, means(self._totals, self._names) | latest | self._speed())
-      self._totals = None
+      averages = means(self._totals, self._names) if self._totals else {}
+      counts = {"skipped_steps": int(metrics.guard.skipped)}
+      if spikes := int(metrics.guard.spikes):
+        counts["spikes"] = spikes
+      self._record(step, averages | self._latest | counts | self._speed())
+      self._totals, self._latest = None, {}
 
   def _speed(self):
     now = time.perf_counter()

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from t5x_style.training.guard import Guard
+
 Array = jax.Array | np.ndarray
 
 
@@ -52,6 +54,14 @@ class Metrics(NamedTuple):
   sums: Sums
   grad_norm: Array  # of the gradient before it is clipped
   learning_rate: Array
+  updated: Array  # False if the guard skipped the step
+  verdict: Array  # of the guard, a Verdict
+  guard: Guard  # after the step
+
+  @property
+  def loss(self) -> float:
+    """Nats per target token of this step, on the host."""
+    return float(self.sums.loss) / max(float(self.sums.weight), 1e-9)
 
 
 def add(totals: Sums | None, sums: Sums) -> Sums:

@@ -13,15 +13,17 @@ from t5x_style.models import Transformer, TransformerConfig
 from t5x_style.models.parameter_shapes import abstract_parameters, boxed_parameters
 from t5x_style.partitioning import Partitioner, total_bytes
 from t5x_style.training.dataset import FeatureShapes
+from t5x_style.training.guard import Guard
 
 
 class TrainState(flax.struct.PyTreeNode):
   """Everything that a step changes, and its random key. The place in the data is saved apart."""
 
-  step: jax.Array  # int32 scalar, steps taken
+  step: jax.Array  # int32 scalar, steps taken, with those that the guard skipped
   params: Any
   opt_state: Any
   rng: jax.Array  # uint32 [2]; the rng of a step is folded from it and the step, never advanced
+  guard: Guard
 
 
 class StatePlan(NamedTuple):
@@ -58,7 +60,7 @@ def plan_state(
 
   def begin(params, rng):
     step = jnp.zeros((), jnp.int32)
-    return TrainState(step=step, params=params, opt_state=optimizer.init(params), rng=rng)
+    return TrainState(step, params, optimizer.init(params), rng, Guard.new())
 
   def init(seed):
     # Parameters do not depend on the size of a batch: one row keeps tracing and memory small.
@@ -89,4 +91,5 @@ def _shardings(partitioner: Partitioner, boxed: Any, shapes: TrainState) -> Trai
     params=params,
     opt_state=partitioner.like_params(shapes.opt_state, shapes.params, params),
     rng=replicated,
+    guard=jax.tree.map(lambda _: replicated, shapes.guard),
   )

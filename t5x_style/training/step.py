@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from t5x_style.models import Batch
+from t5x_style.training import guard
 from t5x_style.training.loss import TrainingLoss
 from t5x_style.training.metrics import Metrics
 from t5x_style.training.schedules import Schedule
@@ -20,8 +21,18 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   schedule: Schedule,
   num_microbatches: int = 1,
+  *,
+  spike_sigmas: float | None = None,
+  max_skipped_steps: int = 5,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-  """Returns the pure function (state, batch) -> (state, metrics), to be jitted."""
+  """Returns the pure function (state, batch) -> (state, metrics), to be jitted.
+
+  A step that the guard skips changes neither parameters nor the optimizer's state, which holds the
+  place in the schedule; it is counted in state.step, because its batch has been read.
+
+  Args:
+    spike_sigmas, max_skipped_steps: as in TrainConfig.
+  """
 
   def gradients(params, batch, rng):
     scales = loss.scales(batch)
@@ -37,16 +48,25 @@ def make_train_step(
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     rng = jax.random.fold_in(state.rng, state.step)
     grads, sums = gradients(state.params, batch, rng)
+    grad_norm = optax.global_norm(grads)
+    judged, update, verdict = guard.judge(
+      state.guard,
+      sums.loss / jnp.maximum(sums.weight, 1e-9),
+      grad_norm,
+      spike_sigmas=spike_sigmas,
+      patience=max_skipped_steps,
+    )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    metrics = Metrics(
-      sums,
-      grad_norm=optax.global_norm(grads),
-      learning_rate=jnp.asarray(schedule(state.step), jnp.float32),
+    params = optax.apply_updates(state.params, updates)
+    params, opt_state = jax.tree.map(
+      lambda new, old: jnp.where(update, new, old),
+      (params, opt_state),
+      (state.params, state.opt_state),
     )
-    state = state.replace(
-      step=state.step + 1, params=optax.apply_updates(state.params, updates), opt_state=opt_state
-    )
-    return state, metrics
+    made = state.step - state.guard.skipped  # updates before this one
+    learning_rate = jnp.asarray(schedule(made), jnp.float32)
+    metrics = Metrics(sums, grad_norm, learning_rate, update, verdict, judged)
+    return TrainState(state.step + 1, params, opt_state, state.rng, judged), metrics
 
   return train_step
 
@@ -55,7 +75,12 @@ def compile_step(prepared: Prepared) -> jax.stages.Compiled:
   """Compiles the training step for the shapes of a run; it reuses the memory of the old state."""
   config = prepared.config
   step = make_train_step(
-    prepared.loss, prepared.optimizer, config.schedule, config.num_microbatches
+    prepared.loss,
+    prepared.optimizer,
+    config.schedule,
+    config.num_microbatches,
+    spike_sigmas=config.spike_sigmas,
+    max_skipped_steps=config.max_skipped_steps,
   )
   jitted = jax.jit(
     step,

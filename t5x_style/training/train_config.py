@@ -30,6 +30,12 @@ class TrainConfig:
     sharding_rules: rules that come before DEFAULT_RULES of t5x_style.partitioning.sharding.
     profile_steps: the first and the last step to profile; None profiles nothing.
     clip_gradient_norm: gradients with a larger global norm are scaled down to it; None: never.
+    max_skipped_steps: steps in a row whose loss or gradient is not finite (none of them updates the
+      parameters) after which the run ends.
+    spike_sigmas: a step whose loss or gradient norm is so many standard deviations above the mean
+      of the last 128 steps is skipped too (t5x_style.training.guard); None: it is only counted.
+    roll_back: after max_skipped_steps in a row, restores the newest checkpoint and trains on with
+      the data that follows, instead of ending (PaLM, Chowdhery et al. 2022, section 5.1).
   """
 
   model: TransformerConfig
@@ -47,6 +53,9 @@ class TrainConfig:
   keep_best_checkpoints: NonNegativeInt = 1
   num_microbatches: PositiveInt = 1
   clip_gradient_norm: PositiveFloat | None = None
+  max_skipped_steps: PositiveInt = 5
+  spike_sigmas: PositiveFloat | None = None
+  roll_back: bool = False
   loss: LossOptions = dataclasses.field(default_factory=LossOptions)
   mesh_shape: Mapping[str, int] | None = None
   dcn_mesh_shape: Mapping[str, int] | None = None

@@ -13,6 +13,7 @@ from t5x_style.checkpoints.manager import Checkpoints
 from t5x_style.checkpoints.warm_start import initial_params
 from t5x_style.errors import UserError
 from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.training.guard import Guard
 from t5x_style.training.state import TrainState
 
 SIZES = {"vocab_size": 96, "emb_dim": 16, "num_heads": 2, "head_dim": 8, "mlp_dim": 24}
@@ -35,7 +36,9 @@ def save(folder, **model):
     lambda x: jnp.asarray(random.normal(size=x.shape), x.dtype),
     abstract(TransformerConfig(**(SIZES | model))),
   )
-  state = TrainState(step=jnp.int32(3), params=params, opt_state=(), rng=jnp.zeros(2, jnp.uint32))
+  state = TrainState(
+    step=jnp.int32(3), params=params, opt_state=(), rng=jnp.zeros(2, jnp.uint32), guard=Guard.new()
+  )
   checkpoints = Checkpoints(folder / "checkpoints")
   checkpoints.save(state, {}, identity={}, progress={})
   checkpoints.close()

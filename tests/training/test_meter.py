@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from t5x_style.training import meter
+from t5x_style.training.guard import Guard, Verdict
 from t5x_style.training.metrics import Metrics, Sums
 
 SUMS = Sums(loss=4.0, z_loss=0.0, correct=1.0, weight=2.0, tokens=8.0)
-METRICS = Metrics(SUMS, grad_norm=1.0, learning_rate=0.1)
+METRICS = Metrics(
+  SUMS, grad_norm=1.0, learning_rate=0.1, updated=True, verdict=Verdict.NORMAL, guard=Guard.new()
+)
 
 
 def test_data_wait_is_the_share_of_each_period(monkeypatch):
