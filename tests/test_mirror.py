@@ -49,6 +49,7 @@ TESTED_BY = {
   "models/attention_kernels/head_sharding.py": "models/attention_kernels/test_short_rows.py",
   "models/layers.py": "models/test_transformer.py",
   "reporting/run_description.py": "launch/test_train.py",
+  "reporting/skipped_batches.py": "training/test_guard.py",
   "setting_types.py": "launch/configuration/test_every_setting.py",
   "shipped_vocabulary.py": "interop/huggingface/test_tokenizer_export.py",
   "training/job.py": "training/test_loop.py",
