@@ -49,6 +49,9 @@ MAY_CHANGE = {
   "keep_best_checkpoints": "KEEP_BEST_CHECKPOINTS",
   "num_microbatches": "NUM_MICROBATCHES",  # It changes rounding, and the masks of dropout.
   "clip_gradient_norm": "CLIP_GRADIENT_NORM",
+  "max_skipped_steps": "MAX_SKIPPED_STEPS",
+  "spike_sigmas": "SPIKE_SIGMAS",
+  "roll_back": "ROLL_BACK",
   "mesh_shape": "",  # The mesh is compared. So may the number of processes; both change rounding.
   "dcn_mesh_shape": "DCN_MESH_SHAPE",
   "sharding_rules": "LOGICAL_AXIS_RULES",
