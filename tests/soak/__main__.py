@@ -16,13 +16,15 @@ Run it from the root of the working tree. A run takes one to two minutes on two 
 
 import argparse
 import concurrent.futures
+import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from launch.process import environment
@@ -35,11 +37,11 @@ from tests.soak.trial import Trial
 
 def run(
   faults: Sequence[Fault], times: int, seed: int, folder: Path, keep: bool, jobs: int
-) -> list[table.Result]:
-  """Injects each fault into `times` runs, and prints a line about each run.
+) -> Iterator[table.Result]:
+  """Injects each fault into `times` runs, and yields what became of each, the first to end first.
 
   Args:
-    faults: in the order of the table.
+    faults: all of them are injected once before the first one is injected a second time.
     times: runs for each of them.
     seed: of all that is random.
     folder: for everything that is written.
@@ -48,43 +50,43 @@ def run(
   """
   references = References(folder)
   references.model_dir(())  # Also fills the cache of compiled programs.
-  with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+  pool = concurrent.futures.ThreadPoolExecutor(jobs)
+  try:
     futures = [
       pool.submit(_one, fault, references, folder / fault.name / str(number), seed, keep)
       for number in range(1, times + 1)
       for fault in faults
     ]
     for future in concurrent.futures.as_completed(futures):
-      print(future.result()[1], flush=True)
-  results = [future.result()[0] for future in futures]
-  return sorted(results, key=lambda result: faults.index(result.fault))
+      yield future.result()
+  finally:  # After Ctrl-C, the threads end because their processes do.
+    references.stop()
+    pool.shutdown(cancel_futures=True)
 
 
-def _one(
-  fault: Fault, references: References, folder: Path, seed: int, keep: bool
-) -> tuple[table.Result, str]:
-  """Returns what became of one run, and a line that says it."""
+def _one(fault: Fault, references: References, folder: Path, seed: int, keep: bool) -> table.Result:
+  """Injects a fault into a run in a new folder, and returns what became of it."""
   start = time.monotonic()
   shutil.rmtree(folder, ignore_errors=True)
   trial = Trial(folder, references, f"{seed} {fault.name} {folder.name}")
-  result = table.Result(fault)
+  result = table.Result(fault, folder)
   try:
     outcome = fault.inject(trial)
     if outcome.kind not in fault.expected:
       raise Failed(f"{outcome.kind}, expected: {' or '.join(fault.expected)}. {outcome.note}")
-    result.outcome, said = outcome, f"{outcome.kind}  {outcome.note}"
+    result.outcome = outcome
   except Failed as failure:
-    result.failure, said = str(failure), f"FAILED: {failure} ({folder})"
+    result.failure = str(failure)
   except NotPossible as reason:
-    result.not_possible, said = str(reason), f"not possible here: {reason}"
-  except Exception as error:  # Of the soak program itself: shown as what it is.
-    result.failure, said = repr(error), f"FAILED: {traceback.format_exc()} ({folder})"
+    result.not_possible = str(reason)
+  except Exception:  # Of the soak program itself: shown as what it is.
+    result.failure = traceback.format_exc()
   finally:
     trial.end()
-  result.injected = trial.injected
+  result.injected, result.seconds = trial.injected, time.monotonic() - start
   if not (keep or result.failure):
     shutil.rmtree(folder, ignore_errors=True)
-  return result, f"{fault.name} {folder.name}  {time.monotonic() - start:.0f} s  {said}"
+  return result
 
 
 def _chosen(names: str) -> list[Fault]:
@@ -123,10 +125,16 @@ def main() -> int:
   folder = (values.dir or Path(tempfile.mkdtemp(prefix="soak-"))).absolute()
   print(f"Runs are in {folder}.", flush=True)
   start = time.monotonic()
-  results = run(faults, values.times, values.seed, folder, values.keep, values.jobs)
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  results: list[table.Result] = []
+  with contextlib.suppress(KeyboardInterrupt):
+    for result in run(faults, values.times, values.seed, folder, values.keep, values.jobs):
+      results.append(result)
+      print(f"{len(results)}/{len(faults) * values.times}  {table.line(result)}", flush=True)
+  results.sort(key=lambda result: faults.index(result.fault))
   print(f"\n{table.text(results)}\n\n{table.markdown(results)}\n")
   print(f"{(time.monotonic() - start) / 60:.0f} minutes, seed {values.seed}, {folder}")
-  return int(any(result.failure for result in results))
+  return int(len(results) < len(faults) * values.times or any(x.failure for x in results))
 
 
 if __name__ == "__main__":

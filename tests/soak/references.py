@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
-RUN = Path(__file__).with_name("run.gin")
+RUN, HARMFUL = (Path(__file__).with_name(name) for name in ("run.gin", "harmful.gin"))
 _FILES = 40  # of Python's standard library are the corpus
 _BATCHES = 3  # are compared after the end
 
@@ -26,6 +27,7 @@ class References:
   Attributes:
     corpus: a folder of text files; a trial that changes them gets a copy.
     environ: variables of every process.
+    processes: of all runs.
   """
 
   def __init__(self, folder: Path):
@@ -38,6 +40,8 @@ class References:
       "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
       "COLUMNS": "200",
     }
+    self.processes: list[subprocess.Popen] = []
+    self._stopped = False
     self._made: dict[tuple[str, ...], Path] = {}
     self._making = threading.Lock()
     self._reading = threading.Lock()
@@ -53,27 +57,57 @@ class References:
       f"--gin.MODEL_DIR='{model_dir}'",
     ]
 
-  def model_dir(self, settings: Sequence[str]) -> Path:
+  def start(
+    self, arguments: Sequence[str], environ: Mapping[str, str], **options: Any
+  ) -> subprocess.Popen:
+    """Starts launch.train of this working tree.
+
+    Args:
+      arguments: of the command.
+      environ: variables beside those of every process.
+      **options: of subprocess.Popen.
+    """
+    process = subprocess.Popen(
+      [sys.executable, "-m", "launch.train", *arguments],
+      cwd=ROOT,
+      env={**os.environ, **self.environ, **environ},
+      stdin=subprocess.DEVNULL,
+      start_new_session=True,  # Ctrl-C of the soak program is not meant for it.
+      **options,
+    )
+    self.processes.append(process)
+    if self._stopped:
+      process.kill()
+    return process
+
+  def stop(self) -> None:
+    """Kills all processes, also those that are started later."""
+    self._stopped = True
+    for process in self.processes:
+      process.kill()
+
+  def model_dir(self, settings: Sequence[str], processes: int = 1) -> Path:
     """Returns the MODEL_DIR of an undisturbed run with these settings."""
     with self._making:
-      key = tuple(settings)
+      key = (*settings, str(processes))
       if key not in self._made:
-        model_dir = self._folder / f"reference-{len(self._made) + 1}"
-        shutil.rmtree(model_dir, ignore_errors=True)
-        command = [sys.executable, "-m", "launch.train", *self.arguments(model_dir), *settings]
-        log = self._folder / f"{model_dir.name}.txt"
-        with log.open("w") as output:
-          subprocess.run(
-            command,
-            cwd=ROOT,
-            env=os.environ | self.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=True,
-          )
-        self._made[key] = model_dir
+        self._made[key] = self._train(settings, processes)
       return self._made[key]
+
+  def _train(self, settings: Sequence[str], processes: int) -> Path:
+    model_dir = self._folder / f"reference-{len(self._made) + 1}"
+    shutil.rmtree(model_dir, ignore_errors=True)
+    port = free_port()
+    running = []
+    for index in range(processes):
+      own = job_arguments(port, index, processes) if processes > 1 else []
+      with (self._folder / f"{model_dir.name}-{index}.txt").open("w") as output:
+        command = [*self.arguments(model_dir), *settings, *own]
+        running.append(self.start(command, {}, stdout=output, stderr=subprocess.STDOUT))
+    codes = [process.wait() for process in running]
+    if any(codes):
+      raise RuntimeError(f"an undisturbed run ended with {codes}: see {model_dir}-0.txt")
+    return model_dir
 
   def next_batches(
     self, settings: Sequence[str], streams: Mapping[str, bytes]
@@ -107,6 +141,18 @@ class References:
         process_count=1,
       )
     return dataset.train()
+
+
+def job_arguments(port: int, index: int, count: int) -> list[str]:
+  """Returns the flags of one of several processes on this machine."""
+  address = f"--coordinator_address=localhost:{port}"
+  return [address, f"--process_count={count}", f"--process_index={index}"]
+
+
+def free_port() -> int:
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    return probe.getsockname()[1]
 
 
 def copy_texts(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from tests.soak.outcomes import KINDS, Fault, Outcome
 
@@ -25,10 +26,22 @@ class Result:
   """What became of one run: an outcome, or the reason of a failure, or why it was not tried."""
 
   fault: Fault
+  folder: Path
   outcome: Outcome | None = None
   failure: str = ""
   not_possible: str = ""
   injected: int = 0
+  seconds: float = 0.0
+
+
+def line(result: Result) -> str:
+  """Returns a line about one run."""
+  said = f"not possible here: {result.not_possible}"
+  if result.outcome:
+    said = f"{result.outcome.kind}  {result.outcome.note}"
+  elif result.failure:
+    said = f"FAILED: {result.failure}  {result.folder}"
+  return f"{result.fault.name} {result.folder.name}  {result.seconds:.0f} s  {said}"
 
 
 def rows(results: Iterable[Result]) -> list[list[str]]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
 import random
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from tests.soak import comparison
 from tests.soak.outcomes import Failed, Kind, Outcome
 from tests.soak.references import References
 
-ROOT = Path(__file__).parents[2]
 STEPS = 60  # TRAIN_STEPS of run.gin
-SAVE_PERIOD = 5
+SAVE_PERIOD = 5  # of run.gin, too
 # A scheduler starts the same command again after these, and after SIGKILL.
 AGAIN = {code.value for code in ExitCode if code.start_again == "yes"} | {-signal.SIGKILL}
 _LONGEST = 900  # seconds that a process may take on a busy machine
@@ -31,18 +29,8 @@ _STARTS = 8  # in a row that end before the run is finished
 class Process:
   """A process of `launch.train`. What it prints is in a file."""
 
-  def __init__(self, command: Sequence[str], log: Path, environ: dict[str, str], **options: Any):
-    self.log = log
-    with log.open("wb") as output:
-      options = {"stdout": output, "stderr": subprocess.STDOUT} | options
-      self.popen = subprocess.Popen(
-        command,
-        env=os.environ | environ,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C of the soak program is not meant for it.
-        **options,
-      )
-    self.started = time.monotonic()
+  def __init__(self, popen: subprocess.Popen, log: Path):
+    self.popen, self.log = popen, log
 
   def text(self) -> str:
     return self.log.read_text(errors="replace")
@@ -97,7 +85,8 @@ class Trial:
   Attributes:
     model_dir: of the run.
     random: decides on moments and bytes; the same seed decides the same.
-    settings: arguments of every start.
+    settings: arguments of every start; the reference is a run with the same ones.
+    own_settings: arguments of every start that an undisturbed run does not have.
     environ: variables of every start.
     injected: the faults so far.
   """
@@ -108,11 +97,12 @@ class Trial:
     self.references = references
     self.random = random.Random(seed)
     self.settings: list[str] = []
+    self.own_settings: list[str] = []
     self.environ: dict[str, str] = {}
     self.injected = 0
-    self._trained_again = 0
-    self._processes: list[Process] = []
-    self._reached = 0  # the last step of which a record was written, before the newest start
+    # Each with the last step of which there was a record when it started.
+    self._starts: list[tuple[Process, int]] = []
+    self._at_end = contextlib.ExitStack()
 
   @property
   def checkpoints(self) -> Path:
@@ -130,10 +120,6 @@ class Trial:
     """Returns a condition for `Process.until`."""
     return lambda: self.reached() >= step
 
-  def saves(self, step: int) -> Callable[[], bool]:
-    """Returns a condition for `Process.until`: the checkpoint of this step, or a later one."""
-    return lambda: max(self.steps(), default=0) >= step
-
   def start(self, *arguments: str, **options: Any) -> Process:
     """Starts launch.train for the run of this trial.
 
@@ -141,47 +127,70 @@ class Trial:
       *arguments: of this start only.
       **options: of subprocess.Popen.
     """
-    self._count_trained_again()
-    log = self.folder / f"start-{len(self._processes) + 1:02}.txt"
-    command = [sys.executable, "-m", "launch.train", *self.references.arguments(self.model_dir)]
-    process = Process(
-      [*command, *self.settings, *arguments],
-      log,
-      self.references.environ | self.environ,
-      **{"cwd": ROOT} | options,
-    )
-    self._processes.append(process)
-    return process
+    log = self.folder / f"start-{len(self._starts) + 1:02}.txt"
+    own = [*self.settings, *self.own_settings, *arguments]
+    reached = self.reached()
+    with log.open("wb") as output:
+      popen = self.references.start(
+        [*self.references.arguments(self.model_dir), *own],
+        self.environ,
+        **{"stdout": output, "stderr": subprocess.STDOUT} | options,
+      )
+    self._starts.append((Process(popen, log), reached))
+    return self._starts[-1][0]
 
-  def finish(self, *arguments: str) -> None:
+  def finish(self, process: Process | None = None) -> None:
     """Starts the run until it is finished, as a scheduler does that looks at the exit code.
+
+    Args:
+      process: the run if it is started already.
 
     Raises:
       Failed: it ended with a code after which it must not be started again, or too often.
     """
     for _ in range(_STARTS):
-      process = self.start(*arguments)
-      code = process.wait()
+      running, process = process or self.start(), None
+      code = running.wait()
       if code == ExitCode.FINISHED:
-        self._count_trained_again()
         return
       if code not in AGAIN:
-        raise Failed(f"exit code {code}: {last_words(process.text())}")
-    raise Failed(f"not finished after {_STARTS} more starts: {last_words(process.text())}")
+        raise Failed(f"exit code {code}: {last_words(running.text())}")
+    raise Failed(f"not finished after {_STARTS} more starts: {last_words(running.text())}")
 
-  def survived_exactly(self, note: str = "") -> Outcome:
+  def trains_until(self, process: Process, most: int = 2 * STEPS // 3) -> bool:
+    """Waits until a random number of steps, at most `most`, is trained, and a checkpoint complete.
+
+    Returns False if the process ended before.
+    """
+    step = min(STEPS, self.reached() + self.random.randint(1, most))
+    reached = process.until(process.says("Compiled")) and process.until(self.reaches(step))
+    return reached and process.until(lambda: self.steps())
+
+  def survived_exactly(self, process: Process | None = None, note: str = "") -> Outcome:
     """Finishes the run, and compares its end with that of an undisturbed one.
+
+    Args:
+      process: the run if it is started already.
+      note: of the outcome.
 
     Raises:
       Failed: they differ.
     """
-    self.finish()
-    reference = self.references.model_dir(self.settings)
+    self.finish(process)
+    self.check_end()
+    return self.outcome("exact", note)
+
+  def check_end(self, processes: int = 1) -> None:
+    """Compares the end of the run with that of an undisturbed one in so many processes.
+
+    Raises:
+      Failed: they differ.
+    """
+    reference = self.references.model_dir(self.settings, processes)
     next_batches = functools.partial(self.references.next_batches, self.settings)
     differences = comparison.differences(reference, self.model_dir, next_batches)
     if differences:
       raise Failed("; ".join(differences[:4]))
-    return self.outcome("exact", note)
 
   def stopped_clearly(self, process: Process, code: int, *words: str) -> Outcome:
     """Waits for the end of a process, and checks its exit code and its message.
@@ -202,23 +211,29 @@ class Trial:
     return self.outcome("stopped", last_words(text))
 
   def outcome(self, kind: Kind, note: str = "") -> Outcome:
-    return Outcome(kind, self.injected, self._trained_again, note)
+    return Outcome(kind, self.injected, self._trained_again(), note)
+
+  def at_end(self, function: Callable[[], Any]) -> None:
+    """Calls this at the end of the trial, when no process is left; the last one given first."""
+    self._at_end.callback(function)
 
   def end(self) -> None:
-    """Kills the processes that are left."""
-    for process in self._processes:
+    """Kills the processes that are left, and cleans up."""
+    for process, _ in self._starts:
       process.kill()
+    self._at_end.close()
 
-  def _count_trained_again(self) -> None:
-    """Counts the steps that the newest start trained a second time."""
-    if self._processes:
-      text = self._processes[-1].text()
+  def _trained_again(self) -> int:
+    """Returns how many steps were trained a second time, after all starts."""
+    steps = reached = 0
+    for process, reached_before in self._starts:
+      reached = max(reached, reached_before)
+      text = process.text()
       if "A model that knows only" in text:  # It began to train.
         resumed = re.search(r"Resuming from step ([\d,]+)\.", text)
-        first = int(resumed[1].replace(",", "")) if resumed else 0
-        self._trained_again += max(0, self._reached - first)
-        self._reached = 0
-    self._reached = max(self._reached, self.reached())
+        steps += max(0, reached - int(resumed[1].replace(",", "") if resumed else 0))
+        reached = 0
+    return steps
 
 
 def last_words(text: str) -> str:

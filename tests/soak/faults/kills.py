@@ -85,7 +85,7 @@ def _kill(
       unfinished += bool(_unfinished(trial, ""))
       if not at_the_moment or code >= 0:
         break
-    return trial.survived_exactly(f"{unfinished} unfinished checkpoints")
+    return trial.survived_exactly(note=f"{unfinished} unfinished checkpoints")
 
   return inject
 
