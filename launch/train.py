@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Sequence
 
 from .configuration import flags
-from .process import command, distributed, environment, errors, exit_codes
+from .process import command, distributed, environment, errors, exit_codes, output
 
 EXAMPLES = """\
 python -m launch.train --gin_file=quickstart.gin
@@ -18,6 +18,7 @@ python -m launch.train --gin_file=/tmp/x/config.gin    (repeat a run)"""
 
 def main(argv: Sequence[str]) -> int:
   values = flags.parse(argv, about="Pre-trains a Transformer.", examples=EXAMPLES)
+  output.tolerate_failures()
   environment.prepare()
   with errors.as_configuration_errors():
     distributed.connect(values)

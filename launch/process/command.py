@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from t5x_style.errors import UserError
 
-from . import watchdog
+from . import output, watchdog
 from .environment import as_started
 from .errors import ConfigurationError, plain_message
 from .exit_codes import ExitCode
@@ -23,6 +23,7 @@ def run(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
 
   With --traceback in `argv` an error is shown with its traceback.
   """
+  output.open_missing()
   argv = sys.argv if argv is None else argv
   try:
     code = _run_and_print(main, argv)

@@ -16,8 +16,11 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
+from typing import IO
 
 import absl.logging
+
+from . import output
 
 # The package of the commands: "launch" in a clone, "t5x_style.launch" where it is installed.
 PACKAGE = __name__.removesuffix(".process.environment")
@@ -83,6 +86,7 @@ def take_large_pages(environ: Mapping[str, str] = os.environ) -> None:
   if chosen or accelerator(environ) != "cpu" or not _has_large_pages():
     return
   tunables = ":".join(filter(None, [tunables, "glibc.malloc.hugetlb=1"]))
+  output.open_missing()
   sys.stdout.flush()
   os.execve(sys.executable, sys.orig_argv, {**environ, "GLIBC_TUNABLES": tunables})
 
@@ -124,12 +128,13 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
   """Removes TensorFlow's notices from the standard error; the rest of it is printed at the end."""
-  if is_plain():
+  held = None if is_plain() else _temporary_file()
+  if held is None:
     yield
     return
   sys.stderr.flush()
   kept = os.dup(2)
-  with tempfile.TemporaryFile() as held:
+  with held:
     os.dup2(held.fileno(), 2)
     try:
       yield
@@ -138,9 +143,18 @@ def quiet_imports() -> Iterator[None]:
       os.dup2(kept, 2)
       os.close(kept)
       held.seek(0)
-      for line in held:
-        if not _IMPORT_NOTICES.match(line):
-          os.write(2, line)
+      with contextlib.suppress(OSError):  # The standard error may be closed.
+        for line in held:
+          if not _IMPORT_NOTICES.match(line):
+            os.write(2, line)
+
+
+def _temporary_file() -> IO[bytes] | None:
+  """Opens a file that disappears when it is closed; None if no folder has room for one."""
+  try:
+    return tempfile.TemporaryFile()
+  except OSError:
+    return None
 
 
 def set_compilation_cache(environ: MutableMapping[str, str]) -> None:

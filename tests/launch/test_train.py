@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -92,6 +93,20 @@ def test_a_signal_saves_and_the_run_says_how_to_resume(number, code, tmp_path):
     output.split()
   ).replace(f"{max(steps):,}", str(max(steps)))
   assert "resume with" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("redirection", ["2> /dev/full | head -3", "<&- >&- 2>&-"])
+def test_a_run_whose_output_is_lost_trains_to_its_end(redirection, tmp_path):
+  arguments = shlex.join(command("--gin_file=quickstart.gin", *SMALL, "--gin.MODEL_DIR='run'"))
+  line = f"{arguments} {redirection}; exit ${{PIPESTATUS[0]}}"
+  environ = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+  done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environ, timeout=600)
+  assert done.returncode == 0
+  assert [step for step, split, *_ in losses(tmp_path / "run") if split == "train"] == [
+    *range(1, 9)
+  ]
+  assert (tmp_path / "run/checkpoints/8").exists()
 
 
 def test_mistake_ends_with_its_message_and_no_traceback(tmp_path):
