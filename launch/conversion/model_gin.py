@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-from t5x_style.checkpoints import manager
+from t5x_style.checkpoints import step_folders
 from t5x_style.interop.huggingface import tokenizer_export
 from t5x_style.interop.huggingface.path_prefix import PREFIX
 from t5x_style.interop.huggingface.tokenizer_export import RunVocabulary
@@ -38,7 +38,7 @@ def step_to_convert(source: Path) -> Path:
   Raises:
     ConfigurationError: there is none.
   """
-  step = manager.find_step(epath.Path(source))
+  step = step_folders.find_step(epath.Path(source))
   if step is not None:
     return Path(step)
   if (source / "config.json").is_file():

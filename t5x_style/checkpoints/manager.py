@@ -1,24 +1,27 @@
-"""Checkpoints through Orbax: the state, the place in the data, and the identity of the run."""
+"""The checkpoints of a run: the state, the place in the data, and the identity of the run."""
 
-import contextlib
-import dataclasses
-import sys
-from collections.abc import Iterator
+import functools
+import json
+import time
+import warnings
 from typing import Any
 
 import flax.struct
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
-from orbax.checkpoint import checkpoint_managers as managers
 
+from t5x_style.checkpoints import orbax_noise, retention, step_folders
+from t5x_style.checkpoints.saving import Files, Save, reason
+from t5x_style.errors import StorageError
 from t5x_style.training.guard import Guard
 from t5x_style.training.job import Restored
 from t5x_style.training.state import TrainState
 
-# Stores arrays in chunks of at most 64 MiB, so that one layer of a stack can be read without the
-# others: by default a whole stack of layers is one chunk.
-_CHUNKED = ocp.SaveArgs(chunk_byte_size=1 << 26)
+_PAUSES = (1, 3, 6)  # seconds between the attempts to save the last state of a run
+_ADVICE = (
+  "Make room or give the permission, and start the same command again: it resumes from there."
+)
 
 
 class _Arrays(flax.struct.PyTreeNode):
@@ -39,45 +42,44 @@ class Checkpoints:
 
   Layout: DIRECTORY/STEP/{state, data, run}. A checkpoint gets its name only when it is complete, so
   a process that is killed while it saves leaves the older ones untouched.
+
+  A save that fails, for example because the disk is full, does not end the run: it is reported, and
+  what it wrote is removed. The older checkpoints stay, and the next save is a new attempt.
+
+  Attributes:
+    failed_saves: how many saves have failed since the run started.
   """
 
-  def __init__(self, directory: str | epath.Path, keep: int = 3, keep_best: int = 1):
+  def __init__(
+    self,
+    directory: epath.PathLike,
+    keep: int = 3,
+    keep_best: int = 1,
+    max_failed_saves: int = 5,
+  ):
     """Opens the directory, which the first save makes.
 
     Args:
       directory: local or gs:// path.
       keep: how many of the newest checkpoints stay.
       keep_best: how many with the lowest validation loss stay in addition.
+      max_failed_saves: so many failed saves in a row raise StorageError.
     """
-    policy = managers.AnyPreservationPolicy(
-      [
-        managers.LatestN(keep),
-        managers.BestN(
-          get_metric_fn=lambda metrics: metrics["loss"],
-          reverse=True,
-          n=keep_best,
-          keep_checkpoints_without_metrics=False,
-        ),
-      ]
-    )
-    self._manager = ocp.CheckpointManager(
-      epath.Path(directory).absolute(),
-      item_handlers={
-        "state": ocp.StandardCheckpointHandler(),
-        "data": _StreamsHandler(),
-        "run": ocp.JsonCheckpointHandler(),
-      },
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=policy, cleanup_tmp_directories=True
-      ),
-    )
+    self.failed_saves = 0
+    self._directory = epath.Path(directory).absolute()
+    self._keep, self._keep_best, self._max_failed = keep, keep_best, max_failed_saves
+    self._failed_in_a_row, self._problem = 0, ""
+    self._saving: Save | None = None
+    self._losses: dict[int, float | None] = {}
+    self._latest = max(self.steps(), default=None)
 
   def latest(self) -> int | None:
-    """Returns the step of the newest complete checkpoint, None if there is none."""
-    return self._manager.latest_step()
+    """Returns the step of the newest complete checkpoint, None if there is none; reads no disk."""
+    return self._latest
 
   def steps(self) -> list[int]:
-    return sorted(self._manager.all_steps())
+    """Returns the steps of all complete checkpoints on the disk, sorted."""
+    return step_folders.complete_steps(self._directory)
 
   def save(
     self,
@@ -87,22 +89,50 @@ class Checkpoints:
     identity: dict[str, Any],
     progress: dict[str, Any],
     validation_loss: float | None = None,
+    last: bool = False,
   ) -> None:
-    """Saves under the state's own step; returns once the arrays are copied off the device."""
+    """Saves under the state's own step; returns once the arrays are copied off the device.
+
+    Args:
+      last: the run ends after this save: it returns only when the checkpoint is complete. If the
+        save fails, tries again a few times.
+
+    Raises:
+      StorageError: the last save failed, or too many in a row have failed.
+    """
     step = int(state.step)
-    if step in self._manager.all_steps():
+    self.wait(raises=not last)
+    if self._latest == step:
       return
-    arrays = _Arrays.of(state)
-    run = {"identity": identity, "progress": progress, "guard": state.guard.as_json()}
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(arrays, jax.tree.map(lambda _: _CHUNKED, arrays)),
-        data=_SaveStreams(streams),
-        run=ocp.args.JsonSave(run),
-      ),
-      metrics=None if validation_loss is None else {"loss": validation_loss},
-      force=True,
+    run = {
+      "identity": identity,
+      "progress": progress,
+      "guard": state.guard.as_json(),
+      "validation_loss": validation_loss,
+    }
+    arrays, files = _Arrays.of(state), Files(streams, run)
+    self._losses[step] = validation_loss
+    if last:
+      self._save_last(step, arrays, files)
+      return
+    self._saving = Save(self._directory, step, arrays, files, functools.partial(self._ended, step))
+    # The failure that ends the run ends it at once, not at the next save.
+    if 0 < self._failed_in_a_row == self._max_failed - 1:
+      self.wait()
+
+  def _save_last(self, step: int, arrays: Any, files: Files) -> None:
+    """Tries until the step is complete; raises StorageError if that is in vain."""
+    for pause in (*_PAUSES, None):
+      again = "" if pause is None else f"The next attempt follows in {pause} s."
+      self._saving = Save(
+        self._directory, step, arrays, files, functools.partial(self._ended, step, again=again)
+      )
+      self.wait(raises=False)
+      if self._latest == step:
+        return
+      time.sleep(pause or 0)
+    raise StorageError(
+      self._message(f"The last state of the run, after step {step}, is not saved") + " " + _ADVICE
     )
 
   def identity(self, step: int) -> dict[str, Any]:
@@ -115,40 +145,109 @@ class Checkpoints:
 
   def restore(self, step: int, abstract: TrainState) -> Restored:
     """Reads a checkpoint into the shapes, dtypes and shardings of `abstract`."""
-    args = ocp.args.Composite(
-      state=ocp.args.StandardRestore(_Arrays.of(abstract)),
-      data=_RestoreStreams(),
-      run=ocp.args.JsonRestore(),
+    folder = self._directory / str(step)
+    orbax_noise.silence()
+    arrays = ocp.StandardCheckpointHandler().restore(
+      folder / "state", args=ocp.args.StandardRestore(_Arrays.of(abstract))
     )
-    with _only_the_first_failure():
-      items = self._manager.restore(step, args=args)
-    arrays, run = items["state"], items["run"]
+    streams = {
+      path.name: path.read_bytes()
+      for path in (folder / "data").iterdir()
+      if path.name != step_folders.COMMIT_MARKER  # Orbax's CheckpointManager wrote it there.
+    }
+    run = self._run(step)
     # Checkpoints from before there was a guard have none.
-    saved = run.get("guard") or Guard.new().as_json()
-    guard = Guard.from_json(saved, abstract.guard)
+    guard = Guard.from_json(run.get("guard") or Guard.new().as_json(), abstract.guard)
     state = TrainState(arrays.step, arrays.params, arrays.opt_state, arrays.rng, guard)
-    return Restored(state, items["data"], run["progress"])
+    return Restored(state, streams, run["progress"])
 
-  def wait(self) -> None:
-    """Returns when everything saved so far is complete; raises what a background save raised."""
-    self._manager.wait_until_finished()
+  def wait(self, raises: bool = True) -> None:
+    """Returns when everything saved so far is complete or has failed.
+
+    Raises:
+      StorageError: too many saves in a row have failed; never if `raises` is False.
+    """
+    if self._saving is not None:
+      self._saving.wait()
+      self._saving = None
+    if raises and self._failed_in_a_row >= self._max_failed:
+      raise StorageError(
+        self._message(f"{self._failed_in_a_row} saves in a row failed (MAX_FAILED_SAVES)")
+        + " "
+        + _ADVICE
+      )
 
   def close(self) -> None:
-    """Returns when everything saved so far is complete, and releases what reads and writes it."""
-    self._manager.close()
+    """Returns when everything saved so far is complete or has failed."""
+    self.wait(raises=False)
 
   def __enter__(self) -> "Checkpoints":
     return self
 
   def __exit__(self, kind, *_):
-    # Closing waits for all processes of a job. A loss that is not finite is seen by all of them;
-    # after other errors one of them may be gone. A second Ctrl-C ends the process at once.
-    by_all = jax.process_count() == 1 or (kind and issubclass(kind, FloatingPointError))
-    if kind is None or (issubclass(kind, Exception) and by_all):
+    # Closing waits for all processes of a job. All of them see a loss that is not finite and a full
+    # disk; after other errors one may be gone. A second Ctrl-C ends the process at once.
+    seen_by_all = kind and issubclass(kind, FloatingPointError | StorageError)
+    if kind is None or (issubclass(kind, Exception) and (jax.process_count() == 1 or seen_by_all)):
       self.close()
 
+  def _ended(self, step: int, problem: str | None, again: str | None = None) -> None:
+    """Notes how a save ended; may be called in the thread of the save.
+
+    Args:
+      again: says when the next attempt is; None if that is the next save of the run, "" if there
+        is none and nothing is to be reported.
+    """
+    if problem is None:
+      self._failed_in_a_row, self._latest = 0, step
+      if jax.process_index() == 0:
+        self._remove_old()
+      return
+    self._failed_in_a_row += 1
+    self.failed_saves += 1
+    self._problem = problem
+    if again is None:
+      continues = self._failed_in_a_row < self._max_failed
+      again = (
+        f"This was failure {self._failed_in_a_row} of MAX_FAILED_SAVES = {self._max_failed} in a "
+        "row: "
+        + (
+          "training continues, and saves again after SAVE_PERIOD steps."
+          if continues
+          else "it ends."
+        )
+      )
+    if again and jax.process_index() == 0:
+      _warn(f"{self._message(f'Step {step} is not saved')} {again}")
+
+  def _message(self, what: str) -> str:
+    try:
+      self._latest = newest = max(self.steps(), default=None)
+      good = f"the newest complete checkpoint is of step {newest}"
+      good = good if newest else "there is no complete checkpoint"
+    except OSError as error:
+      good = f"the folder cannot be read ({reason(error)})"
+    return f"{what} in {str(self._directory)!r}: {self._problem}; {good}."
+
+  def _remove_old(self) -> None:
+    """Removes the checkpoints that need not stay; one that cannot be removed is reported."""
+    try:
+      steps = self.steps()
+      for step in steps:
+        if step not in self._losses:
+          self._losses[step] = retention.validation_loss(self._directory / str(step))
+      losses = {step: loss for step, loss in self._losses.items() if loss is not None}
+      for step in retention.steps_to_remove(steps, losses, self._keep, self._keep_best):
+        step_folders.remove(self._directory, step)
+    except OSError as error:
+      _warn(f"Old checkpoints in {str(self._directory)!r} cannot be removed: {reason(error)}.")
+
   def _run(self, step):
-    return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+    return json.loads((self._directory / str(step) / "run/metadata").read_bytes())
+
+
+def _warn(text: str) -> None:
+  warnings.warn(text, stacklevel=2)
 
 
 def restore_params(step_dir: epath.Path, abstract: Any) -> Any:
@@ -159,69 +258,5 @@ def restore_params(step_dir: epath.Path, abstract: Any) -> Any:
     restore_args={"params": ocp.checkpoint_utils.construct_restore_args(abstract)},
     partial_restore=True,
   )
-  with _only_the_first_failure():
-    return ocp.PyTreeCheckpointer().restore(step_dir / "state", args=args)["params"]
-
-
-@contextlib.contextmanager
-def _only_the_first_failure() -> Iterator[None]:
-  """Prevents tracebacks of the reads that are still running when one has failed.
-
-  Orbax raises an error at the first array that it cannot read. The threads that read other arrays
-  then fail as well, or find no event loop, and Python would print that.
-  """
-  previous = sys.unraisablehook
-
-  def hook(unraisable):
-    text = str(unraisable.exc_value)
-    if "Event loop is closed" not in text and "TensorStore" not in text:
-      previous(unraisable)
-
-  sys.unraisablehook = hook
-  yield
-  sys.unraisablehook = previous  # After a failure the threads still run for a while.
-
-
-def find_step(path: epath.Path) -> epath.Path | None:
-  """Returns the newest complete step of a MODEL_DIR or checkpoints folder, None if there is none.
-
-  If `path` is a step, returns it.
-  """
-  if (path / "state").exists():
-    return path
-  for folder in [folder for folder in (path / "checkpoints", path) if folder.is_dir()]:
-    # On gs:// a step has its name before it is complete; Orbax knows which ones are.
-    steps = [folder / str(step) for step in sorted(ocp.utils.checkpoint_steps(folder))]
-    complete = [step for step in steps if (step / "state").exists()]
-    if complete:
-      return complete[-1]
-  return None
-
-
-class _StreamsHandler(ocp.CheckpointHandler):
-  """The places in the data: a small file per stream, which each process that reads it writes."""
-
-  def save(self, directory: epath.Path, args: "_SaveStreams") -> None:
-    for name, place in args.item.items():
-      # Processes that read the same stream write the same bytes, and each a whole file.
-      part = directory / f"{name}.{jax.process_index()}.part"
-      part.write_bytes(place)
-      part.replace(directory / name)
-
-  def restore(self, directory: epath.Path, args: "_RestoreStreams | None" = None):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-  def metadata(self, directory: epath.Path):
-    return None
-
-
-@ocp.args.register_with_handler(_StreamsHandler, for_save=True)
-@dataclasses.dataclass
-class _SaveStreams(ocp.args.CheckpointArgs):
-  item: dict[str, bytes]
-
-
-@ocp.args.register_with_handler(_StreamsHandler, for_restore=True)
-@dataclasses.dataclass
-class _RestoreStreams(ocp.args.CheckpointArgs):
-  item: Any = None
+  orbax_noise.silence()
+  return ocp.PyTreeCheckpointer().restore(step_dir / "state", args=args)["params"]

@@ -4,8 +4,9 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+from t5x_style.checkpoints import step_folders
 from t5x_style.checkpoints.damage import damage_is_named
-from t5x_style.checkpoints.manager import Checkpoints, find_step
+from t5x_style.checkpoints.manager import Checkpoints
 from t5x_style.checkpoints.same_run import check_same_run
 from t5x_style.checkpoints.warm_start import Reader, check_initial, initial_params
 from t5x_style.errors import UserError
@@ -30,7 +31,10 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
   with contextlib.ExitStack() as opened:  # Closed again if the run cannot start.
     checkpoints = opened.enter_context(
       Checkpoints(
-        prepared.model_dir / "checkpoints", config.keep_checkpoints, config.keep_best_checkpoints
+        prepared.model_dir / "checkpoints",
+        config.keep_checkpoints,
+        config.keep_best_checkpoints,
+        config.max_failed_saves,
       )
     )
     iterator = prepared.dataset.train()
@@ -48,7 +52,7 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
 def check_start(prepared: Prepared, readers: Sequence[Reader] = ()) -> None:
   """Raises what `open_run` would about INITIAL_CHECKPOINT_PATH; reads only names and shapes."""
   path = prepared.config.initial_checkpoint_path
-  if path and find_step(prepared.model_dir) is None:
+  if path and step_folders.find_step(prepared.model_dir) is None:
     check_initial(path, prepared.config.model, prepared.abstract.params, readers)
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from t5x_style.checkpoints import manager
+from t5x_style.checkpoints import manager, step_folders
 from t5x_style.checkpoints.arrays import LazyArray, check_path, orbax_arrays
 from t5x_style.checkpoints.damage import damage_is_named
 from t5x_style.errors import UserError, shortened
@@ -104,7 +104,7 @@ def _open(
   }
   each = (read(path, config, wanted) for read in readers)
   stored = next((found for found in each if found is not None), None)
-  step_dir = None if stored else manager.find_step(epath.Path(path).expanduser())
+  step_dir = None if stored else step_folders.find_step(epath.Path(path).expanduser())
   if stored is None:
     if step_dir is None:
       raise UserError(

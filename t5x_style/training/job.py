@@ -23,7 +23,13 @@ class Restored:
 
 
 class Checkpoints(AbstractContextManager, Protocol):
-  """Where a run is saved. Leaving the context waits until everything saved so far is complete."""
+  """Where a run is saved. Leaving the context waits until everything saved so far is complete.
+
+  Attributes:
+    failed_saves: how many saves have failed since the run started.
+  """
+
+  failed_saves: int
 
   def latest(self) -> int | None:
     """Returns the step of the newest complete checkpoint, None if there is none."""
@@ -45,10 +51,14 @@ class Checkpoints(AbstractContextManager, Protocol):
     identity: dict[str, Any],
     progress: dict[str, Any],
     validation_loss: float | None = None,
+    last: bool = False,
   ) -> None:
     """Saves under the state's own step; returns once the arrays are copied off the device.
 
+    A failure is reported and does not end the run, unless too many follow each other.
+
     Args:
+      last: the run ends after this save: returns when it is complete; fails if it cannot be.
       streams: the place in the data, as BatchIterator.get_state returns it.
       identity: Prepared.identity() of the run.
       progress: JSON that the loop needs to resume.

@@ -36,6 +36,7 @@ def train(job: Job, reporter: Reporter) -> Result:
   Raises:
     FloatingPointError: the loss or the gradient was not finite at several steps in a row, or the
       state is not finite, which is then not saved; and the run could not roll back.
+    StorageError: the last state cannot be saved, or MAX_FAILED_SAVES saves in a row have failed.
   """
   first, last = job.first_step, job.prepared.config.train_steps
   baseline = unigram_entropy(job.eval_batches, job.prepared.loss.side)
@@ -113,9 +114,10 @@ class _Loop:
     if evaluation_due and not stopped:
       with self._meter.paused():
         loss = self._validate(step)
-    if at_end or stopped or step % config.save_period == 0:
+    last = at_end or stopped
+    if last or step % config.save_period == 0:
       with self._meter.paused():
-        self._save(step, loss, evaluation_due=evaluation_due and loss is None)
+        self._save(step, loss, evaluation_due=evaluation_due and loss is None, last=last)
 
   def _validate(self, step: int) -> float:
     values = self._evaluate(self.state.params, self._job.eval_batches)
@@ -123,7 +125,9 @@ class _Loop:
     self._record("validation", step, values | {"seconds": self._meter.seconds})
     return values["loss"]
 
-  def _save(self, step: int, validation_loss: float | None, evaluation_due: bool) -> None:
+  def _save(
+    self, step: int, validation_loss: float | None, *, evaluation_due: bool, last: bool
+  ) -> None:
     finite_checks.check_state(
       step, self._find_not_finite(self.state), self._job.checkpoints.latest()
     )
@@ -142,6 +146,7 @@ class _Loop:
         "settings": self._prepared.settings(step - int(self.state.guard.skipped)),
       },
       validation_loss=validation_loss,
+      last=last,
     )
 
   def _new_meter(self, progress: dict[str, Any]) -> Meter:
@@ -158,6 +163,8 @@ class _Loop:
   def _record(self, split: str, step: int, values: dict[str, float]) -> None:
     if self._rollbacks:
       values = values | {"rollbacks": self._rollbacks}
+    if split == "train" and (failed := self._job.checkpoints.failed_saves):
+      values = values | {"failed_saves": failed}
     self.last_records[split] = values
     self._reporter.record(step, split, values)
 

@@ -2,7 +2,7 @@
 
 from etils import epath
 
-from t5x_style.checkpoints import manager
+from t5x_style.checkpoints import step_folders
 from t5x_style.training import schedules
 from tests import tiny
 
@@ -30,5 +30,5 @@ def test_the_newest_complete_step_is_found(tiny_config, tmp_path):
   tiny.train(tiny_config("decoder_only", tmp_path, train_steps=2, save_period=1))
   (tmp_path / "checkpoints" / "7").mkdir()  # A checkpoint that was begun and never written.
   (tmp_path / "checkpoints" / "9.orbax-checkpoint-tmp-1" / "state").mkdir(parents=True)
-  newest = manager.find_step(epath.Path(tmp_path))
+  newest = step_folders.find_step(epath.Path(tmp_path))
   assert newest == epath.Path(tmp_path) / "checkpoints" / "2"
