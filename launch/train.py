@@ -7,7 +7,15 @@ import contextlib
 from collections.abc import Sequence
 
 from .configuration import flags
-from .process import command, distributed, environment, errors, exit_codes, output
+from .process import (
+  command,
+  distributed,
+  environment,
+  errors,
+  exit_codes,
+  output,
+  same_start,
+)
 
 EXAMPLES = """\
 python -m launch.train --gin_file=quickstart.gin
@@ -32,9 +40,11 @@ def main(argv: Sequence[str]) -> int:
     from t5x_style.training import loop, setup, train_config
 
     config = settings.build(train_config.TrainConfig)
+    same_start.check("settings", settings.values() | same_start.software())
     model_dir.check(config.model_dir)
     profiling.check(config.profile_steps)
     prepared = setup.prepare(config)
+    same_start.check("data", same_start.flat(prepared.identity()["data"], "data"))
     info = run_description.model_info(prepared)
     first_process = jax.process_index() == 0
     out = terminal.Terminal(enabled=first_process)

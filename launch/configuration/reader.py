@@ -152,6 +152,19 @@ class Configuration:
       + self._text([*self._bound.values(), *self._defaults()], comments=True)
     )
 
+  def values(self) -> dict[str, str]:
+    """Returns {name: value} of everything that was set, and the defaults of what was called."""
+
+    def reference(ref: ResolvedReference) -> Verbatim:
+      return Verbatim(f"@{join(ref.scope, str(ref.target))}{'()' if ref.evaluate else ''}")
+
+    named = dict(self._macros)
+    for item in [*self._bound.values(), *self._defaults()]:
+      named[join(item.scope, f"{item.target}.{item.name}")] = item
+    return {
+      name: repr(replace(item.value, ResolvedReference, reference)) for name, item in named.items()
+    }
+
   def _bind(self, binding: Binding) -> None:
     value = replace(
       binding.value,

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from t5x_style.errors import UserError
 
-from . import output, watchdog
+from . import output, same_start, watchdog
 from .environment import as_started
 from .errors import ConfigurationError, plain_message
 from .exit_codes import ExitCode
@@ -27,7 +27,7 @@ def run(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
   argv = sys.argv if argv is None else argv
   try:
     code = _run_and_print(main, argv)
-    watchdog.finished()
+    watchdog.finished(code)
   except _OutputClosedError:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest there.
     if watchdog.connected():
@@ -37,11 +37,13 @@ def run(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
     if "--traceback" in argv:
       traceback.print_exc()
     print_error(plain_message(error))
-    watchdog.finished()
+    if isinstance(error, ConfigurationError):
+      same_start.report_mistake(plain_message(error))
+    watchdog.finished(_code_of(error))
     sys.exit(_code_of(error))
   except KeyboardInterrupt:
     print_error("interrupted")
-    watchdog.finished()
+    watchdog.finished(ExitCode.INTERRUPTED)
     sys.exit(ExitCode.INTERRUPTED)
   except Exception as error:
     known = plain_message(error) if isinstance(error, UserError) else watchdog.explain(error)

@@ -1,11 +1,12 @@
 """Explains the end of a process that lost another process of its job, and gives it an exit code."""
 
+import atexit
 import ctypes
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from typing import Any
 
 from t5x_style.errors import UserError
 
@@ -30,7 +31,12 @@ _finished: list[int] = []  # the end of the pipe on which this process reports a
 
 
 # The functions that C calls at SIGABRT; Python must not free them.
-_handlers: list[Callable[[int], None]] = []
+_handlers: list[Any] = []
+_code_at_abort: int = ExitCode.PROCESS_LOST
+
+
+class ProcessLostError(RuntimeError):
+  """Another process of this job does not answer."""
 
 
 def watch() -> None:
@@ -47,7 +53,7 @@ def watch() -> None:
   if os.fork():
     os.close(reading)
     _finished.append(writing)
-    _exit_at_abort(ExitCode.PROCESS_LOST)
+    _exit_at_abort()
     return
   try:
     os.close(writing)
@@ -58,14 +64,19 @@ def watch() -> None:
     os._exit(0)
 
 
-def _exit_at_abort(code: int) -> None:
-  """Has abort() end this process with `code`. A handler of Python's module `signal` cannot do that:
-  Python calls it only after abort() has returned, and abort() never returns."""
+def _exit_at_abort() -> None:
+  """Has abort() end this process with `_code_at_abort`.
+
+  A handler of Python's module `signal` cannot do that: Python calls it only after abort() has
+  returned, and abort() never returns.
+  """
   kind = ctypes.CFUNCTYPE(None, ctypes.c_int)
-  _handlers.append(kind(lambda _: os._exit(code)))
-  libc = ctypes.CDLL(None)
-  libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, kind], ctypes.c_void_p
-  libc.signal(signal.SIGABRT, _handlers[-1])
+  _handlers.append(kind(lambda _: os._exit(_code_at_abort)))
+  set_handler = ctypes.CDLL(None).signal
+  set_handler.argtypes, set_handler.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+  set_handler(signal.SIGABRT, ctypes.cast(_handlers[-1], ctypes.c_void_p))
+  # Runs after JAX has disconnected: no handler may call Python while the interpreter ends.
+  atexit.register(set_handler, signal.SIGABRT, None)
 
 
 def connected() -> bool:
@@ -73,8 +84,13 @@ def connected() -> bool:
   return bool(_finished)
 
 
-def finished() -> None:
-  """Reports to the watchdog that this process ends by itself and has said why."""
+def finished(code: int = ExitCode.FINISHED) -> None:
+  """Reports to the watchdog that this process ends by itself, with this code, and has said why.
+
+  The code stays even if JAX aborts the process while it disconnects from the others.
+  """
+  global _code_at_abort
+  _code_at_abort = code
   while _finished:
     os.write(_finished.pop(), b".")
 
@@ -82,6 +98,8 @@ def finished() -> None:
 def explain(error: BaseException) -> str | None:
   """Returns an explanation of an error that means a lost process; None for other errors."""
   text = str(error)
+  if isinstance(error, ProcessLostError):
+    return f"{text} {_ADVICE}"
   # JAX raises these. A file server that hangs up (an OSError) is not a process of the job.
   of_jax = isinstance(error, RuntimeError | ValueError) and not isinstance(error, UserError)
   if not (_finished and of_jax and _LOST.search(text)):
@@ -94,7 +112,7 @@ def explain(error: BaseException) -> str | None:
 
 def leave(code: int) -> None:
   """Ends this process at once: an orderly end would wait for the lost process."""
-  finished()
+  finished(code)
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(code)

@@ -66,7 +66,10 @@ def free_port():
 class Job:
   """`python -m launch.train` in several processes."""
 
-  def __init__(self, folder, *arguments, processes=1, devices=1, gin=GIN, environ=None):
+  def __init__(
+    self, folder, *arguments, processes=1, devices=1, gin=GIN, environ=None, only_last=()
+  ):
+    """Starts them; `only_last` are arguments of the last process alone."""
     folder.mkdir(exist_ok=True)
     (folder / "run.gin").write_text(gin)
     self.outputs = [folder / f"output{i}.txt" for i in range(processes)]
@@ -79,6 +82,7 @@ class Job:
       if processes > 1 and not environ:
         command += [f"--coordinator_address=localhost:{port}", f"--process_count={processes}"]
         command += [f"--process_index={index}"]
+      command += only_last if index == processes - 1 else ()
       own = environ(index, port) if environ else {}
       with output.open("w") as out:
         self.processes.append(
@@ -204,6 +208,26 @@ def test_a_killed_process_ends_the_others_and_the_job_resumes(tmp_path, uninterr
   whole, got = losses(uninterrupted[0]), losses(tmp_path)
   assert got["train", 2] == pytest.approx(whole["train", 2], rel=1e-5)
   assert {step for split, step in got if split == "train"} == set(range(1, steps + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("setting", "words"),
+  [
+    ("SAVE_PERIOD=3", ["SAVE_PERIOD: 2 in process 0, 3 in process 1"]),
+    ("train_config.TrainConfig.seed=1", ["TrainConfig.seed: 0 in process 0, 1 in process 1"]),
+    ("MODEL_DIR='/dev/null/x'", ["MODEL_DIR: ", "'/dev/null/x' in process 1"]),
+    ("BATCH_SIZE=-1", ["Process 1 of this job has ended: BATCH_SIZE"]),
+  ],
+)
+def test_processes_with_different_settings_are_refused(tmp_path, setting, words):
+  """All of them say what differs, or what one of them has wrong, before anything is written."""
+  job = Job(tmp_path, processes=2, only_last=[f"--gin.{setting}"])
+  assert job.wait(120) == [2, 2], job.texts()
+  first = job.texts()[0]
+  assert all(word in first for word in words), first
+  assert "Traceback" not in "".join(job.texts())
+  assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.slow

@@ -77,6 +77,21 @@ def test_overrides_apply_where_the_module_is_used(workdir, kitchen):
   assert reader.read(["dinner.gin"], overrides=overrides).build(kitchen.Oven).degrees == 99
 
 
+def test_values_are_named_wherever_they_were_set(workdir, write, kitchen):
+  """Files and the command line give equal values; defaults count once something was called."""
+  read = reader.read(["dinner.gin"], ["MINUTES=3"])
+  write(workdir, {"short.gin": "MINUTES = 3  # a comment"})
+  assert read.values() == reader.read(["dinner.gin", "short.gin"]).values()
+  read = reader.read(["dinner.gin"], ["MINUTES=3"])
+  given = read.values()
+  read.build(kitchen.Meal)
+  assert (given["MINUTES"], given["restaurant.kitchen.Meal.minutes"]) == ("3", "%MINUTES")
+  assert given["restaurant.kitchen.Meal.oven"] == "%OVEN"
+  assert given["OVEN"].startswith("@") and "restaurant.kitchen.Oven()" in given["OVEN"]
+  assert read.values().items() >= given.items()
+  assert read.values()["restaurant.kitchen.Oven.fan"] == "False"
+
+
 # ---- The operative configuration
 
 PLAIN_GIN = """

@@ -46,16 +46,18 @@ if sys.argv[1] == "dies":
   native = threading.Thread(target=os.abort)  # JAX's own threads do this, too.
   native.start()
   native.join()
-watchdog.finished()
+watchdog.finished(3)
+if sys.argv[1] == "cannot disconnect":
+  os.abort()
 """
 
 
-@pytest.mark.parametrize("end", ["dies", "finishes"])
-def test_the_watchdog_explains_the_death_of_its_process(end):
+@pytest.mark.parametrize(("end", "code"), [("dies", 76), ("finishes", 0), ("cannot disconnect", 3)])
+def test_the_watchdog_explains_the_death_of_its_process(end, code):
   done = subprocess.run(
     [sys.executable, "-c", WATCHED, end], capture_output=True, text=True, timeout=100
   )
   assert done.stdout == "before\n"
   explained = "died. Start all processes again" in done.stderr
   assert explained == (end == "dies")
-  assert done.returncode == (76 if end == "dies" else 0)
+  assert done.returncode == code
