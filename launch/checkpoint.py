@@ -57,6 +57,8 @@ def main(argv: Sequence[str]) -> int | None:
   os.environ["JAX_PLATFORMS"] = "cpu"
   environment.prepare()
   with environment.quiet_imports():
+    if any(folder.startswith("gs://") for folder in folders):
+      import tensorflow  # noqa: F401  Buckets are read with it; its notices end here.
     module = importlib.import_module(f"{environment.PACKAGE}.checkpoints.{action}")
   _check(action, module, values, folders)
   with errors.as_configuration_errors(), _buckets_are_named(folders):
@@ -102,14 +104,15 @@ def _check(action: str, module: ModuleType, values: Any, folders: Sequence[str])
 
 @contextlib.contextmanager
 def _buckets_are_named(folders: Sequence[str]) -> Iterator[None]:
-  """Names the bucket in errors of the library that reads gs://, which are not OSErrors."""
+  """Names the bucket in errors of the library that reads gs://, which name no file."""
   try:
     yield
   except UserError:
     raise
   except Exception as error:
     buckets = [folder for folder in folders if "://" in folder]
-    if buckets and type(error).__module__.startswith("tensorflow"):
+    of_files = isinstance(error, OSError) or type(error).__module__.startswith("tensorflow")
+    if buckets and of_files:
       raise UserError(
         f"{' or '.join(buckets)} cannot be read. Check the name, and that this machine may read "
         f"it (gcloud auth application-default login). {first_line(error)}"

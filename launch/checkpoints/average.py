@@ -52,7 +52,10 @@ def _target(text: str | None, source: epath.Path) -> Path:
     raise ConfigurationError(
       f"--to={text}: averages are written to a local folder; copy it to the bucket afterwards."
     )
-  target = Path(text).expanduser()
+  try:
+    target = Path(text).expanduser()
+  except RuntimeError as error:  # "~name" of no user
+    raise ConfigurationError(f"--to={text}: {error}") from error
   output_folder.check_new("--to", target)
   if "://" not in str(source) and Path(source).resolve() in target.resolve().parents:
     raise ConfigurationError(

@@ -1,6 +1,7 @@
 """Lists the checkpoints of a run: when they were saved, their size, their validation loss."""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,10 +34,14 @@ def _marks(entries: Sequence[Entry]) -> dict[Entry, list[str]]:
   marks: dict[Entry, list[str]] = {entry: [] for entry in entries}
   if len(whole) > 1:
     marks[whole[-1]].append("newest")
-  evaluated = [entry for entry in whole if entry.validation_loss is not None]
-  if evaluated:
-    marks[min(evaluated, key=lambda entry: entry.validation_loss or 0.0)].append("best")
+  evaluated = [entry for entry in whole if math.isfinite(_loss(entry))]
+  if evaluated:  # Of equal losses the newest is the best, as in retention.py.
+    marks[min(reversed(evaluated), key=_loss)].append("best")
   return marks
+
+
+def _loss(entry: Entry) -> float:
+  return math.nan if entry.validation_loss is None else entry.validation_loss
 
 
 def _object(entry: Entry, marks: dict[Entry, list[str]]) -> dict[str, Any]:

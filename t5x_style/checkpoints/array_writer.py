@@ -16,6 +16,7 @@ import numpy as np
 import tensorstore as ts
 
 from t5x_style.checkpoints.arrays import tensorstore_url
+from t5x_style.checkpoints.step_folders import COMMIT_MARKER
 
 _DICT_KEY = 2  # Orbax's number for a key of a dictionary
 
@@ -77,3 +78,5 @@ class ArrayWriter:
       "custom_metadata": None,
     }
     (self._folder / "_METADATA").write_text(json.dumps(metadata))
+    # Without it a copy in a bucket would count as one whose save was interrupted.
+    (self._folder.parent / COMMIT_MARKER).write_text("The checkpoint is complete.")

@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import orbax.checkpoint as ocp
 from etils import epath
 
+from t5x_style.checkpoints import retention, step_folders
 from t5x_style.checkpoints.arrays import check_path
 from t5x_style.errors import UserError
 
-_UNFINISHED = ocp.utils.TMP_DIR_SUFFIX
-_DAMAGED = re.compile(r"damaged-(\d+)(-\d+)?")
+_NAME = re.compile(rf"(\d+)({re.escape(step_folders.UNFINISHED)}.*)?", re.ASCII)
+_DAMAGED_NAME = re.compile(r"damaged-(\d+)(-\d+)?", re.ASCII)
 
 
 class Kind(enum.Enum):
@@ -81,7 +81,7 @@ def checkpoints_folder(path: epath.PathLike) -> epath.Path:
 def entries(folder: epath.Path) -> list[Entry]:
   """Returns all checkpoints of a `checkpoints_folder`, by step."""
   if (folder / "state").is_dir():
-    found = [_entry(folder, Kind.COMPLETE, {})]
+    found = [_entry(folder, _kind_of_step(folder), {})]
   else:
     losses = _validation_losses(folder.parent / "metrics.jsonl")
     found = [_entry(path, kind, losses) for path in folder.iterdir() if (kind := _kind(path))]
@@ -92,30 +92,29 @@ def entries(folder: epath.Path) -> list[Entry]:
 def complete(folder: epath.Path) -> list[epath.Path]:
   """Returns the complete steps of a `checkpoints_folder`, the newest last."""
   if (folder / "state").is_dir():
-    return [folder]
-  steps = [path for path in folder.iterdir() if _kind(path) is Kind.COMPLETE]
-  return sorted(steps, key=lambda path: int(path.name))
+    return [folder] if step_folders.is_complete(folder) else []
+  return [folder / str(step) for step in step_folders.complete_steps(folder)]
 
 
 def _kind(path: epath.Path) -> Kind | None:
   """Returns what a folder among checkpoints is; None for what is no checkpoint."""
-  name = path.name
-  if _UNFINISHED in name:
-    return Kind.UNFINISHED
-  if _DAMAGED.fullmatch(name):
+  if _DAMAGED_NAME.fullmatch(path.name):
     return Kind.DAMAGED
-  if not name.isdigit():
-    return None
-  return Kind.COMPLETE if ocp.utils.is_checkpoint_finalized(path) else Kind.UNFINISHED
+  return _kind_of_step(path) if _NAME.fullmatch(path.name) else None
+
+
+def _kind_of_step(path: epath.Path) -> Kind:
+  return Kind.COMPLETE if step_folders.is_complete(path) else Kind.UNFINISHED
 
 
 def _entry(path: epath.Path, kind: Kind, losses: dict[int, float]) -> Entry:
-  number = re.search(r"\d+", path.name)
-  named = _DAMAGED.fullmatch(path.name) or path.name.partition(_UNFINISHED)[0].isdigit()
-  step = int(number[0]) if number and named else None
-  orbax, run = _json(path / "_CHECKPOINT_METADATA"), _json(path / "run" / "metadata")
-  nanoseconds = orbax.get("commit_timestamp_nsecs") or orbax.get("init_timestamp_nsecs")
-  seconds = nanoseconds / 1e9 if nanoseconds else _modified(path)
+  named = _NAME.fullmatch(path.name) or _DAMAGED_NAME.fullmatch(path.name)
+  step = int(named[1]) if named else None
+  run = _json(path / "run" / "metadata")
+  guard = run.get("guard")
+  loss = retention.validation_loss(path)
+  if loss is None and kind is Kind.COMPLETE and step is not None:
+    loss = losses.get(step)  # Checkpoints of earlier versions do not hold it.
   note = ""
   if kind is Kind.COMPLETE and not (path / "state").is_dir():
     note = "not whole: it holds no state"
@@ -123,10 +122,10 @@ def _entry(path: epath.Path, kind: Kind, losses: dict[int, float]) -> Entry:
     path,
     kind,
     step,
-    datetime.datetime.fromtimestamp(seconds).astimezone() if seconds else None,
+    _saved_at(path),
     _size(path),
-    losses.get(step) if kind is Kind.COMPLETE and step is not None else None,
-    (run.get("guard") or {}).get("skipped"),
+    loss,
+    guard.get("skipped") if isinstance(guard, dict) else None,
     bool(run.get("digests")),
     note,
   )
@@ -141,9 +140,11 @@ def _json(path: epath.Path) -> dict[str, Any]:
   return content if isinstance(content, dict) else {}
 
 
-def _modified(path: epath.Path) -> float | None:
-  with contextlib.suppress(OSError):
-    return path.stat().mtime
+def _saved_at(folder: epath.Path) -> datetime.datetime | None:
+  """Returns when a checkpoint was complete, or else when a file was last added to its folder."""
+  for path in (folder / step_folders.COMMIT_MARKER, folder):  # A bucket knows no time of a folder.
+    with contextlib.suppress(OSError):
+      return datetime.datetime.fromtimestamp(path.stat().mtime).astimezone()
   return None
 
 

@@ -15,7 +15,7 @@ from etils import epath
 from t5x_style.errors import UserError
 
 COMMIT_MARKER = "commit_success.txt"
-_UNFINISHED = ocp.utils.TMP_DIR_SUFFIX  # ".orbax-checkpoint-tmp"
+UNFINISHED = ocp.utils.TMP_DIR_SUFFIX  # ".orbax-checkpoint-tmp"
 
 
 def renames(path: epath.PathLike) -> bool:
@@ -26,7 +26,7 @@ def renames(path: epath.PathLike) -> bool:
 def is_complete(folder: epath.Path) -> bool:
   """Returns whether a step's folder was committed. It may have been damaged later."""
   if renames(folder):
-    return _UNFINISHED not in folder.name and folder.is_dir()
+    return UNFINISHED not in folder.name and folder.is_dir()
   return (folder / COMMIT_MARKER).exists()
 
 
@@ -77,7 +77,7 @@ def begin(checkpoints: epath.Path, step: int) -> epath.Path:
 
 def unfinished(checkpoints: epath.Path, step: int) -> epath.Path:
   """Returns the folder in which a step is written until it is committed."""
-  return checkpoints / (f"{step}{_UNFINISHED}" if renames(checkpoints) else str(step))
+  return checkpoints / (f"{step}{UNFINISHED}" if renames(checkpoints) else str(step))
 
 
 def commit(checkpoints: epath.Path, step: int) -> None:
@@ -94,7 +94,7 @@ def remove(checkpoints: epath.Path, step: int) -> None:
   """Removes a complete step, which is no longer one as soon as its first file is gone."""
   folder = checkpoints / str(step)
   if renames(checkpoints):
-    folder = folder.rename(checkpoints / f"{step}{_UNFINISHED}-removed")
+    folder = folder.rename(checkpoints / f"{step}{UNFINISHED}-removed")
   else:
     (folder / COMMIT_MARKER).unlink()
   _delete(folder)
@@ -111,7 +111,7 @@ def remove_leftovers(checkpoints: epath.Path, step: int) -> bool:
   if not checkpoints.is_dir():
     return False
   if renames(checkpoints):
-    names = [path.name.partition(_UNFINISHED) for path in checkpoints.iterdir()]
+    names = [path.name.partition(UNFINISHED) for path in checkpoints.iterdir()]
     left = [checkpoints / "".join(name) for name in names if _is_step(name[0]) and name[1]]
   else:
     left = [x for x in (unfinished(checkpoints, step),) if x.exists() and not is_complete(x)]

@@ -7,9 +7,10 @@ import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
-from t5x_style.checkpoints import manager
+from t5x_style.checkpoints import manager, step_folders
 from t5x_style.checkpoints.array_pieces import pieces
 from t5x_style.checkpoints.array_writer import ArrayWriter
+from t5x_style.errors import UserError
 
 DRAW = np.random.default_rng(0)
 TREE = {
@@ -34,6 +35,14 @@ def step(tmp_path):
 def assert_same(found):
   jax.tree.map(np.testing.assert_array_equal, found, TREE)
   assert jax.tree.map(lambda x: x.dtype, found) == jax.tree.map(lambda x: x.dtype, TREE)
+
+
+def test_a_copy_in_a_bucket_is_complete(step, monkeypatch):
+  monkeypatch.setattr(step_folders, "renames", lambda path: False)
+  assert step_folders.find_step(step) == step
+  (step / step_folders.COMMIT_MARKER).unlink()
+  with pytest.raises(UserError, match="whose save was interrupted"):
+    step_folders.find_step(step)
 
 
 def test_the_manager_restores_it(step):

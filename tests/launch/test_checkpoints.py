@@ -142,7 +142,11 @@ def test_average_is_the_mean_and_a_run_starts_from_it(finished_run, tmp_path, ru
   assert int(job.state.step) == 0
   record = json.loads((target / "average.json").read_text())
   assert record["average_of"] == [str(finished_run / f"checkpoints/{step}") for step in STEPS]
-  assert sorted(path.name for path in target.iterdir()) == ["average.json", "state"]
+  assert sorted(path.name for path in target.iterdir()) == [
+    "average.json",
+    "commit_success.txt",
+    "state",
+  ]
   assert run("diff", target, target)[0] == 0
 
 
@@ -169,6 +173,7 @@ def test_average_keeps_the_runs_configuration_and_takes_named_steps(copy, tmp_pa
     (["--step=4", "--to=new"], "a mean is of two steps or more"),
     (["--step=4,5", "--to=new"], "--step=5: .* no complete checkpoint of this step; .* 4, 6, 8"),
     (["--last=2", "--to=gs://bucket/new"], "to a local folder"),
+    (["--last=2", "--to=~no_such_user/x"], "--to=~no_such_user/x: "),
     (["--last=2", "--to=run"], "--to run exists and is not empty"),
     (["--last=2", "--to=run/checkpoints/9"], "among the checkpoints of a run"),
   ],
