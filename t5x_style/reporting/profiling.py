@@ -5,17 +5,19 @@ ui.perfetto.dev for the trace.json.gz in it); the summary in MODEL_DIR/profile-F
 """
 
 import collections
+import contextlib
 import gzip
 import importlib.util
 import json
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 from etils import epath
 
-from t5x_style.errors import UserError
+from t5x_style.errors import UserError, first_line
 
 _LINES = 16  # of the summary
 _CONTROL = re.compile(r"(while|conditional|call|async-start|async-done)([.\d]*)$")
@@ -33,14 +35,16 @@ class Profiler:
     return self
 
   def __exit__(self, *_: Any) -> None:
-    self._stop()  # Training may end between the two steps.
+    with _only_a_warning():
+      self._stop()  # Training may end between the two steps.
 
   def before(self, step: int) -> None:
     if self._steps and step == self._steps[0]:
       options = jax.profiler.ProfileOptions()
       options.python_tracer_level = 0  # Only the device matters, and Python's trace is large.
-      jax.profiler.start_trace(self._model_dir / "tensorboard", profiler_options=options)
-      self._running = True
+      with _only_a_warning():
+        jax.profiler.start_trace(self._model_dir / "tensorboard", profiler_options=options)
+        self._running = True
 
   def after(self, step: int, metrics: Any, compiled: jax.stages.Compiled) -> str:
     """Returns the summary after the last of the steps, and "" after all others.
@@ -52,20 +56,31 @@ class Profiler:
     if not self._running or self._steps is None or step != self._steps[1]:
       return ""
     jax.block_until_ready(metrics)
-    self._stop()
-    events = newest_trace(self._model_dir / "tensorboard")
-    first, last = self._steps
-    text = summary(events, operations(compiled.as_text() or ""), last - first + 1)
-    path = self._model_dir / f"profile-{first}-{last}.txt"
-    text = f"Steps {first} to {last}: {text}"
-    if jax.process_index() == 0:
-      path.write_text(text + "\n")
-    return f"{text}\nThe trace: tensorboard --logdir {self._model_dir / 'tensorboard'}"
+    text = ""
+    with _only_a_warning():
+      self._stop()
+      events = newest_trace(self._model_dir / "tensorboard")
+      first, last = self._steps
+      found = summary(events, operations(compiled.as_text() or ""), last - first + 1)
+      text = f"Steps {first} to {last}: {found}"
+      if jax.process_index() == 0:
+        (self._model_dir / f"profile-{first}-{last}.txt").write_text(text + "\n")
+      text += f"\nThe trace: tensorboard --logdir {self._model_dir / 'tensorboard'}"
+    return text
 
   def _stop(self):
     if self._running:
       self._running = False
       jax.profiler.stop_trace()
+
+
+@contextlib.contextmanager
+def _only_a_warning() -> Iterator[None]:
+  """Turns an error, such as a full disk, into a warning: training continues without a profile."""
+  try:
+    yield
+  except Exception as error:
+    warnings.warn(f"the profile is not complete ({first_line(error)}).", stacklevel=3)
 
 
 def check(steps: tuple[int, int] | None) -> None:

@@ -40,10 +40,7 @@ class RunReporter:
 
   @contextlib.contextmanager
   def training(self, first: int, last: int) -> Iterator[None]:
-    with contextlib.ExitStack() as opened:
-      opened.callback(lambda: self._writers.close())  # A rollback opens others.
-      opened.enter_context(self._profiler)
-      opened.enter_context(self._terminal.progress(first, last))
+    with self._writers, self._profiler, self._terminal.progress(first, last):
       yield
 
   def before_step(self, step: int) -> None:
@@ -66,8 +63,7 @@ class RunReporter:
 
   def rolled_back(self, step: int, to: int, reason: str) -> None:
     self.unusual(step, f"rolled back to step {to:,}; the data between is left out. {reason}")
-    self._writers.close()
-    self._writers = MetricWriters(self._prepared.model_dir, to)
+    self._writers.rewind(to)
 
   def record(self, step: int, split: str, values: Mapping[str, float]) -> None:
     self._writers.write(step, split, values)

@@ -3,22 +3,31 @@
 import json
 import math
 import os
+import socket
+import struct
+import time
 import uuid
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
 from etils import epath
 
-from t5x_style.errors import UserError
+from t5x_style.errors import UserError, first_line
+from t5x_style.reporting.record_file import RecordFile, is_local
 
 
 class Writer(Protocol):
-  """One place that records are written to."""
+  """One place that records are written to. What it raises does not end a run."""
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None: ...
 
   def flush(self) -> None: ...
+
+  def rewind(self, step: int) -> None:
+    """Drops or hides the records after a step."""
+    ...
 
   def close(self) -> None: ...
 
@@ -27,7 +36,8 @@ class MetricWriters:
   """All places that the records of one run are written to; only the first process writes.
 
   A run that resumes from step k first removes every record of a later step, so the logs read as if
-  it had never stopped.
+  it had never stopped. Once they are open, an error of a writer does not end the run: it is said,
+  once until all can be written again, and the files keep their records until then.
   """
 
   def __init__(self, model_dir: str | os.PathLike, first_step: int = 0):
@@ -39,8 +49,10 @@ class MetricWriters:
 
     Raises:
       UserError: WANDB_PROJECT is set and wandb is not installed.
+      OSError: metrics.jsonl cannot be read or cut.
     """
     self._writers: list[Writer] = []
+    self._failing: set[int] = set()  # indices of the writers whose last call failed
     if jax.process_index() == 0:
       path = epath.Path(model_dir)
       path.mkdir(parents=True, exist_ok=True)
@@ -50,22 +62,40 @@ class MetricWriters:
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
     """Adds a record: the values after `step` steps on `split` ("train", "validation")."""
-    for writer in self._writers:
-      writer.write(step, split, values)
+    self._each(lambda writer: writer.write(step, split, values))
 
   def flush(self) -> None:
-    for writer in self._writers:
-      writer.flush()
+    self._each(lambda writer: writer.flush())
+
+  def rewind(self, step: int) -> None:
+    """Removes every record of a later step, for a run that rolls back."""
+    self._each(lambda writer: writer.rewind(step))
 
   def close(self) -> None:
-    for writer in self._writers:
-      writer.close()
+    self._failing.clear()  # What cannot be written now is lost: that is said again.
+    self._each(lambda writer: writer.close(), "the last ones are lost")
 
   def __enter__(self) -> "MetricWriters":
     return self
 
   def __exit__(self, *_: Any) -> None:
     self.close()
+
+  def _each(
+    self,
+    act: Callable[[Writer], None],
+    then: str = "they are written when it is possible, and training continues",
+  ) -> None:
+    before = set(self._failing)
+    for index, writer in enumerate(self._writers):
+      try:
+        act(writer)
+        self._failing.discard(index)
+      except Exception as error:
+        self._failing.add(index)
+        if not before:
+          before = self._failing
+          warnings.warn(f"metrics cannot be written ({first_line(error)}): {then}.", stacklevel=3)
 
 
 class JsonLines:
@@ -78,18 +108,10 @@ class JsonLines:
   def __init__(self, path: str | os.PathLike, first_step: int = 0):
     """Opens the file after its last record of step `first_step` or earlier.
 
-    Records of later steps, and a line that a killed process left unfinished, are dropped: the file
-    is rewritten under another name, which then replaces the old one.
+    Records of later steps are dropped, and a line that a killed process left unfinished.
     """
-    self._path = epath.Path(path)
-    # Bytes that are not text are in no record: such lines are dropped as well.
-    text = self._path.read_bytes().decode(errors="replace") if self._path.exists() else ""
-    lines = [line for line in text.splitlines() if _step_of(line) <= first_step]
-    self._text = "".join(f"{line}\n" for line in lines)
-    if self._text != text:
-      self._replace()
-    # Files in buckets cannot be appended to: the file is small enough to be written as a whole.
-    self._file = open(path, "a") if _is_local(self._path) else None
+    self._file = RecordFile(path)
+    self.rewind(first_step)
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
     odd = {name: str(float(x)) for name, x in values.items() if not math.isfinite(x)}
@@ -97,64 +119,88 @@ class JsonLines:
     record: dict[str, Any] = {"step": int(step), "split": split, **plain}
     if odd:
       record["not_finite"] = odd
-    line = json.dumps(record, allow_nan=False) + "\n"
-    if self._file:
-      self._file.write(line)
-      self._file.flush()  # A process killed later loses nothing that was written.
-    else:
-      self._text += line
+    self._file.add(f"{json.dumps(record, allow_nan=False)}\n".encode())
 
   def flush(self) -> None:
-    if not self._file:
-      self._replace()
+    self._file.flush()
+
+  def rewind(self, step: int) -> None:
+    def kept(content: bytes) -> bytes:
+      # Bytes that are not text are in no record: such lines are dropped as well.
+      lines = content.decode(errors="replace").splitlines()
+      return "".join(f"{line}\n" for line in lines if _step_of(line) <= step).encode()
+
+    self._file.keep(kept)
 
   def close(self) -> None:
-    self.flush()
-    if self._file:
-      self._file.close()
-
-  def _replace(self) -> None:
-    part = self._path.parent / f".{self._path.name}.part"
-    part.write_text(self._text)
-    part.replace(self._path)
+    self._file.close()
 
 
 class TensorBoard:
-  """TensorBoard events under MODEL_DIR/tensorboard; each split is a curve of the same plot."""
+  """TensorBoard events under MODEL_DIR/tensorboard; each split is a curve of the same plot.
+
+  The events and the checksums are those of tensorboardX. Its SummaryWriter is not used: its thread
+  ends at the first error, and a training that adds events then waits for it without end.
+  """
 
   def __init__(self, model_dir: str | os.PathLike, first_step: int = 0):
-    """Opens a new event file; TensorBoard hides what older ones have beyond `first_step`."""
+    """Hides what the event files have beyond `first_step`; new events go to new files."""
     self._folder = epath.Path(model_dir) / "tensorboard"
     self._first_step = first_step
-    self._writers: dict[str, Any] = {}
+    self._files: dict[str, RecordFile] = {}
     for path in self._folder.iterdir() if self._folder.exists() else ():
       if path.name != "plugins":  # The profiler writes there.
-        self._writer(path.name)  # Purges also splits whose next record is far away.
+        self._file(path.name).flush()  # Also in splits whose next record is far away.
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-    for name, value in values.items():
-      self._writer(split).add_scalar(name, float(value), step)
+    from tensorboardX import summary  # Here and below: only records need it.
+
+    events = [
+      _event(step=int(step), summary=summary.scalar(name, float(value)))
+      for name, value in values.items()
+    ]
+    self._file(split).add(b"".join(events))
 
   def flush(self) -> None:
-    for writer in self._writers.values():
-      writer.flush()
+    for file in self._files.values():
+      file.flush()
+
+  def rewind(self, step: int) -> None:
+    for file in self._files.values():
+      file.add(_hides_after(step))
 
   def close(self) -> None:
-    for writer in self._writers.values():
-      writer.close()
+    for file in self._files.values():
+      file.close()
 
-  def _writer(self, split: str) -> Any:
-    from tensorboardX import SummaryWriter  # Only this function needs it.
-
-    if split not in self._writers:
-      self._writers[split] = SummaryWriter(
-        str(self._folder / split),
-        purge_step=self._first_step + 1,
-        flush_secs=30,
-        # The name ends in a second: a run that resumes within it must not overwrite the file.
-        filename_suffix=f".{self._first_step}",
+  def _file(self, split: str) -> RecordFile:
+    if split not in self._files:
+      # The time is in seconds: a run that resumes within one must not write to the same file.
+      name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{self._first_step}"
+      self._files[split] = RecordFile(
+        self._folder / split / name,
+        _event(file_version="brain.Event:2") + _hides_after(self._first_step),
       )
-    return self._writers[split]
+    return self._files[split]
+
+
+def _event(**fields: Any) -> bytes:
+  """Returns an event as a record of TFRecord: a length, its checksum, the event, its checksum."""
+  from tensorboardX import record_writer
+  from tensorboardX.proto import event_pb2
+
+  data = event_pb2.Event(wall_time=time.time(), **fields).SerializeToString()
+  length = struct.pack("<Q", len(data))
+  sums = [struct.pack("<I", record_writer.masked_crc32c(part)) for part in (length, data)]
+  return b"".join([length, sums[0], data, sums[1]])
+
+
+def _hides_after(step: int) -> bytes:
+  """Returns the event at which TensorBoard drops what it has read of later steps."""
+  from tensorboardX.proto import event_pb2
+
+  start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+  return _event(step=step + 1, session_log=start)
 
 
 class WeightsAndBiases:
@@ -178,7 +224,7 @@ class WeightsAndBiases:
       id=id_file.read_text().strip(),
       name=epath.Path(model_dir).name,
       resume="allow",
-      dir=str(model_dir) if _is_local(epath.Path(model_dir)) else None,
+      dir=str(model_dir) if is_local(model_dir) else None,
     )
     # W&B's own step only grows; with this one a resumed run replaces its last records.
     self._run.define_metric("*", step_metric="step")
@@ -188,6 +234,9 @@ class WeightsAndBiases:
 
   def flush(self) -> None:
     pass  # It sends what it has by itself.
+
+  def rewind(self, step: int) -> None:
+    pass  # The records of a step replace those it has.
 
   def close(self) -> None:
     self._run.finish()
@@ -204,7 +253,3 @@ def _step_of(line: str) -> float:
 def _number(value: Any) -> int | float:
   """Converts a NumPy or JAX scalar to a Python number."""
   return value if isinstance(value, int | float) else float(value)
-
-
-def _is_local(path: epath.Path) -> bool:
-  return "://" not in os.fspath(path)

@@ -2,7 +2,9 @@
 
 import dataclasses
 
+import jax
 import pytest
+from etils import epath
 
 from t5x_style.planning import topologies
 from t5x_style.reporting import profiling
@@ -95,3 +97,11 @@ def test_a_run_writes_a_profile(tiny_config, tmp_path, capsys, safe):
   again = dataclasses.replace(config, train_steps=5, profile_steps=None)
   assert tiny.train(again).first_step == 4
   assert not list((tmp_path / "tensorboard/plugins").glob("events*"))
+
+
+def test_a_profile_that_cannot_be_written_is_only_a_warning(tmp_path, no_room):
+  compiled = jax.jit(lambda x: x + 1).lower(1.0).compile()
+  with no_room(), pytest.warns(UserWarning, match="the profile is not complete"):
+    with profiling.Profiler((1, 1), epath.Path(tmp_path)) as profiler:
+      profiler.before(1)
+      assert profiler.after(1, compiled(1.0), compiled) == ""

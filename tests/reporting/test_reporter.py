@@ -3,7 +3,7 @@
 import json
 
 from t5x_style.checkpoints import restoring
-from t5x_style.reporting import reporter, terminal, writers
+from t5x_style.reporting import record_file, reporter, terminal
 from t5x_style.training import loop, setup
 
 
@@ -18,7 +18,7 @@ class ReadingReporter(reporter.RunReporter):
 
 def test_in_a_bucket_every_save_writes_the_records(tiny_config, tmp_path, monkeypatch):
   """A file of a bucket cannot be appended to; here a local file is written in the same way."""
-  monkeypatch.setattr(writers, "_is_local", lambda path: False)
+  monkeypatch.setattr(record_file, "is_local", lambda path: False)
   config = tiny_config("decoder_only", tmp_path, train_steps=5, save_period=2, eval_period=2)
   job = restoring.open_run(setup.prepare(config))
   reports = ReadingReporter(job.prepared, 0, terminal.Terminal(enabled=False))

@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from t5x_style.reporting import writers
+from t5x_style.reporting import record_file, writers
 from t5x_style.reporting.writers import JsonLines, MetricWriters, TensorBoard
 
 
@@ -23,6 +23,24 @@ def strict(line):
 
 def records(path):
   return [strict(line) for line in path.read_text().splitlines()]
+
+
+def events(folder):
+  """{step: value}, and the steps from which on TensorBoard hides what it has read before."""
+  from tensorboardX.proto.event_pb2 import Event
+
+  values, purged = {}, []
+  for path in sorted(folder.iterdir()):
+    data = path.read_bytes()
+    while data:  # Records are a length, its checksum, the event, its checksum.
+      length = int.from_bytes(data[:8], "little")
+      event = Event.FromString(data[12 : 12 + length])
+      data = data[16 + length :]
+      if event.HasField("session_log"):
+        purged.append(event.step)
+      for value in event.summary.value:
+        values[event.step] = value.simple_value
+  return values, purged
 
 
 def test_one_object_a_record(tmp_path):
@@ -92,7 +110,7 @@ def test_a_new_run_begins_with_an_empty_log(tmp_path):
 
 def test_a_crash_while_the_log_is_cut_leaves_the_old_one(tmp_path, monkeypatch):
   path = tmp_path / "m.jsonl"
-  path.write_text('{"step": 5}\n{"step": 6}\n')
+  path.write_text('{"step": 6}\n{"step": 5}\n')  # A file whose end is dropped is only cut.
 
   def crash(self, target):
     raise KeyboardInterrupt
@@ -100,11 +118,11 @@ def test_a_crash_while_the_log_is_cut_leaves_the_old_one(tmp_path, monkeypatch):
   monkeypatch.setattr(type(writers.epath.Path(path)), "replace", crash)
   with pytest.raises(KeyboardInterrupt):
     JsonLines(path, first_step=5)
-  assert path.read_text() == '{"step": 5}\n{"step": 6}\n'
+  assert path.read_text() == '{"step": 6}\n{"step": 5}\n'
 
 
 def test_in_a_bucket_the_log_is_written_as_a_whole(tmp_path, monkeypatch):
-  monkeypatch.setattr(writers, "_is_local", lambda path: False)
+  monkeypatch.setattr(record_file, "is_local", lambda path: False)
   path = tmp_path / "m.jsonl"
   path.write_text('{"step": 1, "split": "train"}\n')
   out = JsonLines(path, first_step=1)
@@ -119,21 +137,55 @@ def test_tensorboard_events(tmp_path):
     for step in range(first_step + 1, first_step + 4):
       out.write(step, "train", {"loss": 1.0 * step})
     out.close()
-  from tensorboardX.proto.event_pb2 import Event
-
-  values, purged = {}, []
-  for path in sorted((tmp_path / "tensorboard" / "train").iterdir()):
-    data = path.read_bytes()
-    while data:  # Records are a length, its checksum, the event, its checksum.
-      length = int.from_bytes(data[:8], "little")
-      event = Event.FromString(data[12 : 12 + length])
-      data = data[16 + length :]
-      if event.HasField("session_log"):
-        purged.append(event.step)
-      for value in event.summary.value:
-        values[event.step] = value.simple_value
+  values, purged = events(tmp_path / "tensorboard" / "train")
   assert values == {step: float(step) for step in range(1, 7)}
   assert purged[-1] == 4  # What a resumed run had logged beyond step 3 is hidden.
+
+
+def test_tensorboard_reads_the_events(tmp_path):
+  accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+  with MetricWriters(tmp_path) as out:
+    for step in (1, 2, 3):
+      out.write(step, "train", {"loss": 0.5 * step})
+    out.rewind(1)
+    out.write(2, "train", {"loss": 7.0})
+  read = accumulator.EventAccumulator(str(tmp_path / "tensorboard/train")).Reload()
+  assert [(x.step, x.value) for x in read.Scalars("loss")] == [(1, 0.5), (2, 7.0)]
+  assert [r["loss"] for r in records(tmp_path / "metrics.jsonl")] == [0.5, 7.0]
+
+
+def test_a_full_disk_ends_nothing_and_no_record_is_lost(tmp_path, no_room):
+  with MetricWriters(tmp_path) as out:
+    out.write(1, "train", {"loss": 1.0})
+    with no_room(), pytest.warns(UserWarning, match="metrics cannot be written") as said:
+      for step in range(2, 50):
+        out.write(step, "train", {"loss": 1.0 * step})
+        out.flush()  # As before a save.
+    assert len(said) == 1
+    assert records(tmp_path / "metrics.jsonl") == [{"step": 1, "split": "train", "loss": 1.0}]
+    out.write(50, "train", {"loss": 50.0})
+  expected = {step: float(step) for step in range(1, 51)}
+  assert {r["step"]: r["loss"] for r in records(tmp_path / "metrics.jsonl")} == expected
+  assert events(tmp_path / "tensorboard/train")[0] == expected
+
+
+def test_records_that_are_lost_at_the_end_are_said_to_be(tmp_path, no_room):
+  with pytest.warns(UserWarning, match="the last ones are lost"), no_room():
+    with MetricWriters(tmp_path) as out:
+      out.write(1, "train", {"loss": 1.0})
+
+
+def test_a_writer_that_fails_does_not_keep_the_others_from_writing(tmp_path):
+  out = MetricWriters(tmp_path)
+
+  def fail(*_):
+    raise RuntimeError("no network")
+
+  out._writers.insert(0, types.SimpleNamespace(write=fail, flush=fail, rewind=fail, close=fail))
+  with pytest.warns(UserWarning, match="RuntimeError: no network"):
+    out.write(1, "train", {"loss": 1.0})
+    out.close()
+  assert len(records(tmp_path / "metrics.jsonl")) == 1
 
 
 def test_only_the_first_process_writes(tmp_path, monkeypatch):
