@@ -6,7 +6,7 @@ import io
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -45,31 +45,76 @@ def owned(process_index: int, process_count: int, streams: int) -> range:
 
 
 class Stream:
-  """An endless dataset of batches and a position in it."""
+  """An endless dataset of batches and a position in it.
+
+  After an error TensorFlow's iterator has no position any more: it may have dropped what it had
+  read. The position after the last batch is then the one that was saved before, and the number of
+  batches since.
+
+  Attributes:
+    failed: whether there was such an error.
+  """
 
   def __init__(self, dataset: tf.data.Dataset):
     self._iterator = iter(dataset)
+    self._saved: bytes | None = None  # None: the beginning
+    self._since = 0  # batches since that position
+    self.failed = False
 
   def __next__(self) -> Batch:
-    with python_calls.plain_errors():
-      return {k: v.numpy() for k, v in next(self._iterator).items()}
+    try:
+      with python_calls.plain_errors():
+        batch = {k: v.numpy() for k, v in next(self._iterator).items()}
+    except Exception:
+      self.failed = True
+      raise
+    self._since += 1
+    return batch
 
-  def get_state(self) -> bytes:
-    """Returns the position after the last batch, with the buffers of the shuffles."""
+  def get_state(self, unread: int = 0) -> bytes:
+    """Returns the position after the last batch, with the buffers of the shuffles.
+
+    Args:
+      unread: batches, at the end, that do not count as read.
+    """
+    if self.failed or unread:
+      files = _unpacked(self._saved) if self._saved else {}
+      return _packed(files | {_SKIP: str(self._since - unread).encode()})
     with tempfile.TemporaryDirectory() as folder:
       tf.train.Checkpoint(iterator=self._iterator).write(os.path.join(folder, "state"))
-      packed = io.BytesIO()
-      with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for path in sorted(Path(folder).iterdir()):
-          archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED)
-    return packed.getvalue()
+      files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+    self._saved, self._since = _packed(files), 0
+    return self._saved
 
   def set_state(self, state: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-      with zipfile.ZipFile(io.BytesIO(state)) as archive:
-        archive.extractall(folder)
-      checkpoint = tf.train.Checkpoint(iterator=self._iterator)
-      checkpoint.read(os.path.join(folder, "state")).assert_consumed()
+    files = _unpacked(state)
+    skipped = int(files.pop(_SKIP, b"0"))
+    if files:
+      with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+          Path(folder, name).write_bytes(content)
+        checkpoint = tf.train.Checkpoint(iterator=self._iterator)
+        checkpoint.read(os.path.join(folder, "state")).assert_consumed()
+    self._saved, self._since = _packed(files) if files else None, 0
+    for _ in range(skipped):
+      next(self)
+
+
+# The entry of a position with the number of batches after the position of the other entries.
+_SKIP = "skip"
+
+
+def _packed(files: Mapping[str, bytes]) -> bytes:
+  packed = io.BytesIO()
+  with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    for name, content in files.items():
+      archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+  return packed.getvalue()
+
+
+def _unpacked(state: bytes) -> dict[str, bytes]:
+  with zipfile.ZipFile(io.BytesIO(state)) as archive:
+    return {name: archive.read(name) for name in archive.namelist()}
 
 
 class BatchIterator:
@@ -77,23 +122,37 @@ class BatchIterator:
 
   Rows [g*B/G, (g+1)*B/G) of the global batch come from stream g of G. A process runs the streams
   that its rows come from; processes that share a stream all run it, and each takes its own rows.
-  So the state does not depend on the number of processes.
+  So the state does not depend on the number of processes. `before_saving` is called before the
+  positions are taken.
   """
 
   def __init__(
-    self, streams: Mapping[int, Stream], rows_per_stream: int, process_index: int, rows: int
+    self,
+    streams: Mapping[int, Stream],
+    rows_per_stream: int,
+    process_index: int,
+    rows: int,
+    before_saving: Callable[[], None] = lambda: None,
   ):
     self._streams = dict(streams)
+    self._before_saving = before_saving
     first_row = min(self._streams) * rows_per_stream
     start = process_index * rows - first_row
     self._rows = slice(start, start + rows)
     self._counts: dict[int, np.ndarray] = {}
+    self._ahead: list[int] = []  # streams that were read for a batch that another could not give
 
   def __iter__(self) -> BatchIterator:
     return self
 
   def __next__(self) -> Batch:
-    parts = [self._next(index) for index in self._streams]
+    parts: list[Batch] = []
+    try:
+      for index in self._streams:
+        parts.append(self._next(index))
+    except Exception:
+      self._ahead = list(self._streams)[: len(parts)]
+      raise
     if len(parts) == 1:
       return {k: v[self._rows] for k, v in parts[0].items()}
     return {k: np.concatenate([part[k] for part in parts])[self._rows] for k in parts[0]}
@@ -110,8 +169,19 @@ class BatchIterator:
     return batch
 
   def get_state(self) -> dict[str, bytes]:
-    """Returns {"stream_00003": bytes}, the position of each stream of this process."""
-    return {_name(index): stream.get_state() for index, stream in self._streams.items()}
+    """Returns {"stream_00003": bytes}, the position of each stream of this process.
+
+    It is that after the last batch, also after an error of reading the next one.
+
+    Raises:
+      UserError: the data has changed, so that batches since the last position may be wrong.
+    """
+    if not any(stream.failed for stream in self._streams.values()):
+      self._before_saving()
+    return {
+      _name(index): stream.get_state(unread=int(index in self._ahead))
+      for index, stream in self._streams.items()
+    }
 
   def set_state(self, state: Mapping[str, bytes]) -> None:
     """Resumes after the batch at which `state` was taken; ignores streams of other processes."""

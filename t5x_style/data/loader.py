@@ -15,6 +15,7 @@ import tensorflow as tf
 from t5x_style.architectures import ARCHITECTURES
 from t5x_style.data import iterator, model_ids, packing, pipeline, skip_counts, tasks, text_samples
 from t5x_style.data.corpora.base import Corpus
+from t5x_style.data.corpora.reading.known_files import KnownFiles
 from t5x_style.data.objectives.base import Objective
 from t5x_style.data.tokenizers import token_text, vocabularies, vocabulary_coverage
 from t5x_style.data.tokenizers.base import name_of
@@ -236,7 +237,9 @@ class Dataset:
     }
     rows = self.batch_size // self._process_count
     per_stream = self.batch_size // self.streams
-    return iterator.BatchIterator(running, per_stream, self._process_index, rows)
+    return iterator.BatchIterator(
+      running, per_stream, self._process_index, rows, before_saving=self.check_files
+    )
 
   def evaluation(self, max_batches: int | None) -> list[iterator.Batch]:
     """Returns the first batches of the validation split, the same ones each time.
@@ -306,8 +309,27 @@ class Dataset:
     }
 
   def files(self) -> dict[str, list]:
-    """Returns {file: [bytes, checksum]} of the corpus; {} where it does not know them."""
-    return {}
+    """Returns {file: [bytes, checksum]} of the corpus; {} where they are not known, or many."""
+    return {k: v for known in self._known("known_files") for k, v in known.listing.items()}
+
+  def check_files(self) -> None:
+    """Warns of files of the corpus that have changed since they were opened.
+
+    Raises:
+      UserError: a file that TensorFlow reads has changed; batches may hold other text by now.
+    """
+    for records in self._known("record_files"):
+      records.check_all()
+    if self._process_index == 0:
+      for known in self._known("known_files"):
+        known.warn_of_changes(
+          "The run ends if it reads the file again, and cannot resume before the file is as it was."
+        )
+
+  def _known(self, attribute: str) -> list[KnownFiles]:
+    sources = {id(task.source): task.source for task, _ in self.pipeline.parts}
+    found = [getattr(source, attribute, None) for source in sources.values()]
+    return [known for known in found if known]
 
   def check_not_empty(self) -> None:
     """Raises UserError if a component has no example in an epoch of a stream of this process."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,6 +14,10 @@ import tensorflow as tf
 
 from t5x_style.errors import UserError
 
+# What TensorFlow says of a disk or a file server that fails, in an UnknownError.
+_DISK_REASONS = [
+  f"; {os.strerror(code)}" for code in (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT)
+]
 _MARKED = re.compile(r'<UserError ("(?:[^"\\]|\\.)*")>')
 
 
@@ -51,8 +57,12 @@ def plain_errors() -> Iterator[None]:
         f"a file of records that the run reads is damaged ({_first_line(error)}). Get or prepare "
         "the dataset again; a text cache (T5X_STYLE_CACHE) is written again once it is deleted."
       ) from error
-    if isinstance(error, (tf.errors.NotFoundError, tf.errors.PermissionDeniedError)):
-      raise UserError(f"a file of the run's data cannot be read: {_first_line(error)}.") from error
+    unreadable = isinstance(error, (tf.errors.NotFoundError, tf.errors.PermissionDeniedError))
+    if unreadable or any(reason in str(error) for reason in _DISK_REASONS):
+      raise UserError(
+        f"a file of the run's data cannot be read: {_first_line(error)}. Correct "
+        "that, and start the same command again: it resumes from its newest checkpoint."
+      ) from error
     raise
 
 

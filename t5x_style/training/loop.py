@@ -1,10 +1,14 @@
 """The training loop: from an opened run to a trained and saved model."""
 
 import collections
+import contextlib
 import functools
 import itertools
 from typing import Any, NamedTuple
 
+import jax
+
+from t5x_style.errors import StorageError
 from t5x_style.training import finite_checks
 from t5x_style.training.dataset import Batch
 from t5x_style.training.evaluation import make_evaluate, unigram_entropy
@@ -98,8 +102,12 @@ class _Loop:
 
   def _take_step(self, step: int) -> None:
     self._reporter.before_step(step)
-    with self._meter.waiting():
-      batch = next(self._job.iterator)
+    try:
+      with self._meter.waiting():
+        batch = next(self._job.iterator)
+    except Exception:
+      self._save_before_the_end(step - 1)
+      raise
     self._batches[step] = batch
     self.state, metrics = self._step(self.state, self._prepared.partitioner.put(batch))
     self._meter.add(step, metrics)
@@ -148,6 +156,15 @@ class _Loop:
       validation_loss=validation_loss,
       last=last,
     )
+
+  def _save_before_the_end(self, step: int) -> None:
+    """Saves the last complete step of a run that has to end, because no batch can be read.
+
+    Of several processes only this one may know about it, so they cannot save together.
+    """
+    if step > (self._job.checkpoints.latest() or 0) and jax.process_count() == 1:
+      with contextlib.suppress(FloatingPointError, StorageError), self._meter.paused():
+        self._save(step, None, evaluation_due=False, last=True)
 
   def _new_meter(self, progress: dict[str, Any]) -> Meter:
     return Meter(

@@ -7,7 +7,10 @@ import sys
 import numpy as np
 import pytest
 
+from t5x_style.data import loader
+from t5x_style.data.corpora import TextFiles
 from t5x_style.data.objectives.causal_lm import CausalLM
+from t5x_style.errors import UserError
 
 
 @pytest.mark.parametrize("streams", [1, pytest.param(4, marks=pytest.mark.slow)])
@@ -77,3 +80,47 @@ def test_a_new_process_resumes_where_the_last_one_stopped(tmp_path):
   first, _, _ = run(str(tmp_path / "state.pickle"), tmp_path / "second.pickle")
   for one, other in zip(after, first, strict=True):
     np.testing.assert_equal(one, other)
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_the_position_after_an_error_of_reading_is_exact(streams, vocabulary, tmp_path):
+  """A file goes away; what is saved then resumes, once it is back, with the batch that failed."""
+  texts = [f"Text {i}: {' '.join(map(str, range(i, i + 150)))}" for i in range(40)]
+  for i, text in enumerate(texts):
+    (tmp_path / f"{i:02d}.txt").write_text(text)
+
+  def batches():
+    data = loader.load(
+      "decoder_only",
+      4,
+      0,
+      corpus=TextFiles(f"{tmp_path}/*.txt", validation_pattern=f"{tmp_path}/00.txt"),
+      vocabulary=vocabulary,
+      objective=CausalLM(),
+      feature_lengths={"targets": 64},
+      shuffle_buffer_size=8,
+      streams=streams,
+    )
+    return data.train()
+
+  undisturbed = batches()
+  expected = [next(undisturbed) for _ in range(200)]  # more than an epoch
+  running = batches()
+  read = [next(running) for _ in range(7)]
+  running.get_state()
+  # A file in the middle: only one of two streams has it.
+  (tmp_path / "20.txt").rename(tmp_path / "away")
+  with pytest.raises(UserError, match=r"20.txt: it cannot be read \(No such file"):
+    for _ in range(200):
+      read.append(next(running))
+  state = running.get_state()
+  assert 7 < len(read) < 200
+  (tmp_path / "away").rename(tmp_path / "20.txt")
+  again = batches()
+  again.set_state(state)
+  for batch in expected[len(read) :]:
+    np.testing.assert_equal(next(again), batch)
+  # What this iterator saves needs no skipping any more, and can be restored like every position.
+  third = batches()
+  third.set_state(again.get_state())
+  np.testing.assert_equal(next(third), next(again))

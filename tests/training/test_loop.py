@@ -8,6 +8,9 @@ import numpy as np
 import optax
 import pytest
 
+from t5x_style.checkpoints import restoring
+from t5x_style.errors import UserError
+from t5x_style.reporting import reporter, terminal
 from t5x_style.training import evaluation, loop, optimizers, schedules, setup
 from tests import tiny
 
@@ -56,6 +59,28 @@ def test_interrupted_run_of_optimized_programs_is_bit_identical(
   """The model is large enough for fused loops and for products on several threads."""
   sizes = {"emb_dim": 128, "mlp_dim": 512, "num_heads": 4, "head_dim": 32}
   check_interrupted_run(architecture, tiny_config, tmp_path, **sizes)
+
+
+def test_the_last_step_is_saved_if_the_next_batch_cannot_be_read(tiny_config, tmp_path):
+  """And the run resumes with that batch, once it can be read."""
+  whole = tiny.train(tiny_config("decoder_only", tmp_path / "whole", train_steps=5))
+  config = tiny_config("decoder_only", tmp_path / "parts", train_steps=5)
+  job = restoring.open_run(setup.prepare(config))
+
+  class Unreadable(type(job.iterator)):
+    def __next__(self):
+      if self._next == 3:
+        raise UserError("a.txt cannot be read")
+      return super().__next__()
+
+  job.iterator.__class__ = Unreadable
+  with pytest.raises(UserError, match="a.txt cannot be read"):
+    loop.train(job, reporter.RunReporter(job.prepared, 0, terminal.Terminal(enabled=False)))
+  assert [path.name for path in (tmp_path / "parts" / "checkpoints").iterdir()] == ["3"]
+  parts = tiny.train(config)
+  assert parts.first_step == 3
+  jax.tree.map(np.testing.assert_array_equal, whole.state, parts.state)
+  assert tiny.records(tmp_path / "parts") == tiny.records(tmp_path / "whole")
 
 
 class Repeated:

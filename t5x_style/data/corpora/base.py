@@ -29,6 +29,10 @@ class Corpus(Protocol):
     held out, "validation". Where a long document is read as several examples, these have the same
     number "document", int64.
 
+    A source may have `known_files` and `record_files`, KnownFiles of corpora.reading: those of the
+    user, and those that TensorFlow reads. At each save a run warns of changes of the former, and
+    ends if one of the latter has changed.
+
     Raises:
       UserError: the data cannot be read.
     """

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import seqio
 
 from t5x_style.data.corpora.base import Patterns
-from t5x_style.data.corpora.reading import file_patterns, jsonl_conversion, record_cache
+from t5x_style.data.corpora.reading import (
+  file_patterns,
+  jsonl_conversion,
+  known_files,
+  record_cache,
+)
 from t5x_style.setting_types import FractionBelowOne, Text
 
 
@@ -35,16 +42,22 @@ class Jsonl:
   name: ClassVar[str] = "jsonl"
 
   def source(self) -> seqio.DataSource:
-    records = self._records()
+    files = self._files()
+    known = known_files.KnownFiles(itertools.chain(*files.values()))
+    records = self._records(files)
     _warn_of_changes(records)
-    return records.source()
+    source = records.source()
+    source.known_files = known
+    return source
 
   def fingerprint(self) -> str:
-    return self._records().content
+    return self._records(self._files()).content
 
-  def _records(self) -> record_cache.Records:
+  def _files(self) -> Mapping[str, Sequence[str]]:
+    return file_patterns.splits(self.pattern, self.validation_pattern)
+
+  def _records(self, files: Mapping[str, Sequence[str]]) -> record_cache.Records:
     file_patterns.check_fraction(self.validation_fraction)
-    files = file_patterns.splits(self.pattern, self.validation_pattern)
     held_out = 0.0 if self.validation_pattern else self.validation_fraction
     return jsonl_conversion.open_records(files, self.field, held_out, self.cache_dir)
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import seqio
 
 from t5x_style.data.corpora.base import Patterns
-from t5x_style.data.corpora.reading import file_patterns, text_checks, text_reading, text_sources
+from t5x_style.data.corpora.reading import (
+  file_patterns,
+  known_files,
+  text_checks,
+  text_reading,
+  text_sources,
+)
 from t5x_style.errors import UserError
 from t5x_style.setting_types import FractionBelowOne
 
@@ -113,7 +119,7 @@ def whole_files(files: Mapping[str, Sequence[str]], held_out: float | None) -> d
 
 def _held_out(files: Sequence[str], share: float) -> set[str]:
   """Returns the files that are held out: about `share` of two or more, at least one and not all."""
-  base = _common_folder(files)
+  base = known_files.common_folder(files)
   hashes = {
     file: hashlib.sha256(os.fsencode(file[len(base) :].replace(os.sep, "/"))).digest()
     for file in files
@@ -130,20 +136,12 @@ def digest(files: Mapping[str, Sequence[str]], *settings: object) -> str:
   """Returns a fingerprint of `settings` and of the files: paths below their common folder, sizes
   and samples of their contents."""
   every = sorted({file for names in files.values() for file in names})
-  base = _common_folder(every)
+  base = known_files.common_folder(every)
   result = hashlib.sha256(repr(settings).encode())
   for split, names in sorted(files.items()):
     result.update(f"{split}:{len(names)}\n".encode())
     for file in names:
       result.update(os.fsencode(f"{file[len(base) :]}\0{file_patterns.size(file)}\n"))
       if len(every) <= _SAMPLED_FILES:
-        result.update(b"".join(sample for _, sample in text_reading.samples(file)))
+        result.update(b"".join(sample for _, sample in known_files.samples(file)))
   return result.hexdigest()
-
-
-def _common_folder(files: Iterable[str]) -> str:
-  """Returns the longest folder that all files are in, with a / at its end."""
-  folders = [os.path.dirname(file) + "/" for file in files]
-  first, last = min(folders), max(folders)
-  same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-  return first[: first.rfind("/", 0, same) + 1]

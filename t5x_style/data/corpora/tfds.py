@@ -13,6 +13,7 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from t5x_style.data.corpora.reading import file_patterns, known_files
 from t5x_style.errors import UserError
 from t5x_style.setting_types import Text
 
@@ -53,11 +54,19 @@ class Tfds:
 
 
 class FieldSource(seqio.TfdsDataSource):
-  """A SeqIO source of {"text": string} from one field of a prepared TFDS dataset."""
+  """A SeqIO source of {"text": string} from one field of a prepared TFDS dataset.
+
+  Attributes:
+    record_files: the dataset's files as they were when the source was created.
+  """
 
   def __init__(self, name: str, data_dir: str | None, splits: Mapping[str, str], field: str):
     super().__init__(name, data_dir, splits=dict(splits), read_only=True)
     self._field = field
+    infos = _builder(name, data_dir).info.splits
+    paths = {os.fspath(path) for split in splits.values() for path in infos[split].filepaths}
+    local = [path for path in paths if not file_patterns.is_remote(path)]
+    self.record_files = known_files.KnownFiles(local, sampled=False)
 
   def get_dataset(self, split: str | None = None, *args: Any, **kwargs: Any) -> tf.data.Dataset:
     examples = super().get_dataset(split, *args, **kwargs)

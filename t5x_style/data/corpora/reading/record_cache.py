@@ -18,6 +18,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from t5x_style.data.corpora.reading import known_files
 from t5x_style.errors import UserError
 
 _FORMAT = 1
@@ -95,12 +96,15 @@ class Records:
   files: dict[str, list[str]]
 
   def source(self) -> seqio.DataSource:
-    """Returns a SeqIO source of {"text": string}."""
-    return seqio.TFExampleDataSource(
+    """Returns a SeqIO source of {"text": string}; its `record_files` are KnownFiles."""
+    source = seqio.TFExampleDataSource(
       self.files,
       {"text": tf.io.FixedLenFeature([], tf.string)},
       num_input_examples=self.documents,
     )
+    every = [file for files in self.files.values() for file in files]
+    source.record_files = known_files.KnownFiles(every, sampled=False)
+    return source
 
 
 def default_root() -> Path:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from concurrent import futures
 
-from t5x_style.data.corpora.reading import file_formats, file_patterns, text_reading
+from t5x_style.data.corpora.reading import file_formats, file_patterns, known_files, text_reading
 from t5x_style.errors import UserError
 
 _CHECKED_FILES = 10_000
@@ -101,12 +101,12 @@ def _check_file(file: str, budget: _Budget) -> UserError | file_formats.WrongByt
   try:
     with text_reading.naming(file), text_reading.open_text(file) as stream:
       if text_reading.is_compressed(stream):
-        samples = [(0, stream.read(text_reading.SAMPLE_BYTES))]
+        samples = [(0, stream.read(known_files.SAMPLE_BYTES))]
         unpack = not file_patterns.is_remote(file) and budget.take(os.path.getsize(file))
         while unpack and stream.read(text_reading.CHUNK):
           pass
       else:
-        samples = text_reading.samples(file)
+        samples = known_files.samples(file)
       wrong = [text_reading.check_sample(file, sample, offset) for offset, sample in samples]
   except UserError as error:
     return error

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import tensorflow as tf
 
-from t5x_style.data.corpora.reading import file_formats, file_patterns
+from t5x_style.data.corpora.reading import file_formats, file_patterns, known_files
 from t5x_style.errors import UserError
 
 # All sizes are in bytes.
@@ -23,25 +23,37 @@ LARGEST_DOCUMENT = 2**30
 # What is longer is read as several documents. The tokeniser and the windows take about 350 times
 # the memory of a document, and a saved position contains the rest of one.
 LONGEST_DOCUMENT = 2**22
-SAMPLE_BYTES = 65_536  # of each of the three samples of a file
 CHUNK = 2**20
 _SPACE = re.compile(rb"[ \t\n]")
 _NEAR = 8192  # a cut looks for white space in so many bytes, then cuts between two characters
+# What to do if a file cannot be read while a run trains.
+WHILE_RUNNING = (
+  "Correct that, and start the same command again: the run resumes from its newest checkpoint."
+)
 _LEAVE_OUT = "or leave it out of CORPUS_FILES and VALIDATION_FILES"
 
 
-def open_text(file: str, offset: int = 0) -> io.BufferedReader:
+def open_text(
+  file: str, offset: int = 0, known: known_files.KnownFiles | None = None
+) -> io.BufferedReader:
   """Opens `file` at `offset` and unpacks gzip data; offset 0 is after a byte order mark.
 
   Args:
     file: a path, or a URL that TensorFlow can read.
     offset: in unpacked bytes.
+    known: the files of a run; nothing is read but what it knows.
 
   Raises:
-    UserError: the file is not UTF-8 text.
+    UserError: the file is not UTF-8 text, or is not as the run knows it.
     OSError, EOFError, zlib.error, tf.errors.OpError: it cannot be read; see `naming`.
   """
-  raw: Any = _Remote(file) if file_patterns.is_remote(file) else io.FileIO(file)
+  raw: Any
+  if file_patterns.is_remote(file):
+    raw = _Remote(file)
+    if known:
+      known.check(file)
+  else:
+    raw = known_files.KnownPart(file, known) if known else io.FileIO(file)
   stream: io.BufferedReader = io.BufferedReader(raw)
   try:
     first = stream.peek(2)[:2]
@@ -53,7 +65,7 @@ def open_text(file: str, offset: int = 0) -> io.BufferedReader:
         f"{file}: it is named .gz but {what}. Get it again, rename it if it is text, {_LEAVE_OUT}."
       )
     if offset == 0:
-      head = stream.read(SAMPLE_BYTES)
+      head = stream.read(known_files.SAMPLE_BYTES)
       check_sample(file, head, compressed=is_compressed(stream))
       mark = file_formats.BYTE_ORDER_MARK
       offset = len(mark) if head.startswith(mark) else 0
@@ -75,8 +87,12 @@ def reopens_cheaply(stream: io.BufferedReader) -> bool:
 
 
 @contextlib.contextmanager
-def naming(file: str) -> Iterator[None]:
-  """Turns errors of reading `file` into a UserError that names it."""
+def naming(file: str, advice: str = f"Correct that, {_LEAVE_OUT}.") -> Iterator[None]:
+  """Turns errors of reading `file` into a UserError that names it.
+
+  Args:
+    advice: what to do if it cannot be read.
+  """
   try:
     yield
   except EOFError as error:
@@ -91,13 +107,13 @@ def naming(file: str) -> Iterator[None]:
     ) from error
   except (OSError, tf.errors.OpError) as error:
     reason = error.strerror if isinstance(error, OSError) else error.message
-    raise UserError(f"{file}: it cannot be read ({reason}). Correct that, {_LEAVE_OUT}.") from error
+    raise UserError(f"{file}: it cannot be read ({reason}). {advice}") from error
 
 
-def read_document(file: str) -> bytes:
-  """Returns the whole text of a file, at most LARGEST_DOCUMENT bytes."""
+def read_document(file: str, known: known_files.KnownFiles) -> bytes:
+  """Returns the whole text of a file that a run knows, at most LARGEST_DOCUMENT bytes."""
   chunks, size = [], 0
-  with naming(file), open_text(file) as stream:
+  with naming(file, WHILE_RUNNING), open_text(file, known=known) as stream:
     while chunk := stream.read(CHUNK):
       chunks.append(chunk)
       size += len(chunk)
@@ -152,18 +168,6 @@ def read_line(stream: io.BufferedReader, file: str) -> bytes:
       f"{file}: the line that begins before byte {stream.tell() - len(found) + 1:,} is longer than "
       f"{_gibibytes()}, too much for one document. Cut it by line feeds."
     )
-  return found
-
-
-def samples(file: str) -> list[tuple[int, bytes]]:
-  """Returns (offset, bytes) of the start, the middle and the end of a file as it is on disk."""
-  remote = file_patterns.is_remote(file)
-  with tf.io.gfile.GFile(file, "rb") if remote else open(file, "rb") as f:
-    last = max(0, file_patterns.size(file) - SAMPLE_BYTES)
-    found = []
-    for start in sorted({0, last // 2, last}):
-      f.seek(start)
-      found.append((start, f.read(SAMPLE_BYTES)))
   return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import io
+import itertools
 import random
 import threading
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import seqio
 import tensorflow as tf
 
 from t5x_style.data import map_options, python_calls
-from t5x_style.data.corpora.reading import text_checks, text_reading
+from t5x_style.data.corpora.reading import known_files, text_checks, text_reading
 
 # Increase it when the same files give other text, so that no run resumes with other text.
 VERSION = 2
@@ -33,15 +34,19 @@ class WholeFiles(seqio.FileDataSource):
 
   Documents of one file have the same number "document". The shuffled order of the files is computed
   from the seed, one file at a time, so saved positions are small even for millions of files.
+
+  Attributes:
+    known_files: the files as they were when the source was created.
   """
 
   def __init__(self, files: Mapping[str, Sequence[str]], file_warnings: text_checks.FileWarnings):
-    """Creates a source; it reads nothing yet.
+    """Creates a source, and takes samples of its files.
 
     Args:
       files: {split: paths}.
       file_warnings: warns of text that is not read as it is.
     """
+    self.known_files = known_files.KnownFiles(itertools.chain(*files.values()))
     self._files = {split: list(names) for split, names in files.items()}
     self._warnings = file_warnings
     counts = {split: len(names) for split, names in files.items()}
@@ -67,7 +72,7 @@ class WholeFiles(seqio.FileDataSource):
     seeds = tf.stack([tf.cast(seed, tf.int64), 0])
 
     def content(number: np.int64) -> np.ndarray:
-      text = text_reading.read_document(files[number])
+      text = text_reading.read_document(files[number], self.known_files)
       self._warnings.check_bytes(files[number], 0, text)
       parts = text_reading.document_parts(text)
       if len(parts) > 1:
@@ -92,6 +97,9 @@ class Lines(seqio.FileDataSource):
   """Each line that is not blank is a document; files are streamed, gzip data is unpacked.
 
   Lines end with a line feed, or a carriage return and a line feed; everything else is kept.
+
+  Attributes:
+    known_files: the files as they were when the source was created.
   """
 
   def __init__(
@@ -100,7 +108,7 @@ class Lines(seqio.FileDataSource):
     file_warnings: text_checks.FileWarnings,
     held_out: float | None = None,
   ):
-    """Creates a source; it reads nothing yet.
+    """Creates a source, and takes samples of its files.
 
     Args:
       files: {split: paths}.
@@ -108,9 +116,10 @@ class Lines(seqio.FileDataSource):
       held_out: where both splits have the same files, the share of the lines that belongs to
         "validation" and not to "train". A hash decides, so equal lines stay together.
     """
+    self.known_files = known_files.KnownFiles(itertools.chain(*files.values()))
     self._held_out = held_out
     self._files = {split: list(names) for split, names in files.items()}
-    self._blocks = _LineBlocks(file_warnings)
+    self._blocks = _LineBlocks(file_warnings, self.known_files)
     super().__init__(_not_by_name, self._files)
 
   @map_options.as_written
@@ -157,8 +166,9 @@ class _LineBlocks:
   gzip data is missing.
   """
 
-  def __init__(self, file_warnings: text_checks.FileWarnings):
+  def __init__(self, file_warnings: text_checks.FileWarnings, known: known_files.KnownFiles):
     self._warnings = file_warnings
+    self._known = known
     self._lock = threading.Lock()
     self._open: collections.OrderedDict[tuple[str, int], io.BufferedReader] = (
       collections.OrderedDict()
@@ -187,7 +197,7 @@ class _LineBlocks:
     Returns:
       its lines that are not blank, none at the end of the file, and the offset after the block.
     """
-    with text_reading.naming(file):
+    with text_reading.naming(file, text_reading.WHILE_RUNNING):
       stream = self._at(file, offset)
       lines: list[bytes] = []
       try:
@@ -210,7 +220,7 @@ class _LineBlocks:
     with self._lock:
       stream = self._open.pop((file, offset), None)
     if stream is None:
-      stream = text_reading.open_text(file, offset)
+      stream = text_reading.open_text(file, offset, self._known)
     return stream
 
   def _put_back(self, file: str, offset: int, stream: io.BufferedReader, done: bool) -> None:
