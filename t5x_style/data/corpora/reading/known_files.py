@@ -30,8 +30,8 @@ _SAMPLED_FILES, _LISTED_FILES = 10_000, 2_000
 _THREADS = 16  # They mostly wait for the disk.
 _SHOWN = 12
 _PUT_BACK = (
-  "Only with the same text can the run continue exactly: put the file back as it was, and start the "
-  "same command again. To train on the new text, set another MODEL_DIR."
+  "Only with the same text can the run continue exactly: put the file back as it was, and start "
+  "the same command again. To train on the new text, set another MODEL_DIR."
 )
 
 
