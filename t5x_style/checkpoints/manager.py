@@ -117,7 +117,7 @@ class Checkpoints:
       return
     self._saving = Save(self._directory, step, arrays, files, functools.partial(self._ended, step))
     # The failure that ends the run ends it at once, not at the next save.
-    if 0 < self._failed_in_a_row == self._max_failed - 1:
+    if 0 < self._failed_in_a_row >= self._max_failed - 1:
       self.wait()
 
   def _save_last(self, step: int, arrays: Any, files: Files) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -244,6 +245,32 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, number)
   assert max(step for _, step in losses(tmp_path)) == step
   assert f"Stopped by SIGTERM at step {step:,} of 1,000,000; all is saved." in job.texts()[0]
   finish(tmp_path, f"--gin.TRAIN_STEPS={step + 1}", processes=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("full", [0, 1])
+def test_all_agree_that_a_save_failed_if_the_disk_of_one_is_full(tmp_path, full):
+  """They train on without waiting for each other, save again, and then end together."""
+  arguments = ("--gin.SAVE_PERIOD=5", '--gin.MESH_SHAPE={"fsdp": 2}', "--gin.EVAL_PERIOD=1000000")
+  job = Job(tmp_path, "--gin.TRAIN_STEPS=1000000", *arguments, processes=2)
+  until(lambda: len(saved(tmp_path)) > 1 or ended(job))
+  process = job.processes[full].pid
+  before = resource.prlimit(process, resource.RLIMIT_FSIZE)
+  started = time.monotonic()
+  resource.prlimit(process, resource.RLIMIT_FSIZE, (100, before[1]))  # bytes of a file
+  until(lambda: "is not saved in" in job.texts()[0] or ended(job))
+  assert time.monotonic() - started < 60
+  newest = saved(tmp_path)[-1]
+  resource.prlimit(process, resource.RLIMIT_FSIZE, before)
+  until(lambda: saved(tmp_path)[-1] > newest or ended(job))
+  assert not ended(job), job.texts()
+  resource.prlimit(process, resource.RLIMIT_FSIZE, (100, before[1]))
+  assert job.wait(120) == [4, 4], job.texts()
+  first, second = job.texts()
+  assert "File too large" in first and "is not saved" not in second
+  assert "5 saves in a row failed (MAX_FAILED_SAVES)" in first
+  assert not list((tmp_path / "model/checkpoints").glob("*tmp*"))
+  finish(tmp_path, f"--gin.TRAIN_STEPS={saved(tmp_path)[-1] + 1}", *arguments, processes=2)
 
 
 @pytest.mark.slow
