@@ -38,7 +38,7 @@ def step_to_convert(source: Path) -> Path:
   Raises:
     ConfigurationError: there is none.
   """
-  step = step_folders.find_step(epath.Path(source))
+  step = step_folders.find_step(epath.Path(source), f"--from {source}")
   if step is not None:
     return Path(step)
   if (source / "config.json").is_file():

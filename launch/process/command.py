@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from t5x_style.errors import UserError
+from t5x_style.errors import StorageError, UserError
 
 from . import output, same_start, watchdog
 from .environment import as_started
@@ -33,7 +33,8 @@ def run(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
     if watchdog.connected():
       watchdog.leave(ExitCode.OUTPUT_CLOSED)
     sys.exit(ExitCode.OUTPUT_CLOSED)
-  except (ConfigurationError, FloatingPointError) as error:  # All processes of the job see these.
+  # All processes of the job see these.
+  except (ConfigurationError, FloatingPointError, StorageError) as error:
     if "--traceback" in argv:
       traceback.print_exc()
     print_error(plain_message(error))
@@ -61,6 +62,8 @@ def run(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
 def _code_of(error: Exception) -> ExitCode:
   if isinstance(error, FloatingPointError):
     return ExitCode.DIVERGED
+  if isinstance(error, StorageError):
+    return ExitCode.STORAGE
   if isinstance(error, UserError):  # Also one that is raised late, about a file that is damaged.
     return ExitCode.MISTAKE
   return ExitCode.PROCESS_LOST if watchdog.explain(error) else ExitCode.UNEXPECTED

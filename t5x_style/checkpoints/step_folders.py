@@ -38,10 +38,13 @@ def complete_steps(checkpoints: epath.Path) -> list[int]:
   return sorted(int(name) for name in numbers if is_complete(checkpoints / name))
 
 
-def find_step(path: epath.Path) -> epath.Path | None:
+def find_step(path: epath.Path, named: str = "") -> epath.Path | None:
   """Returns the newest complete step of a MODEL_DIR or checkpoints folder, None if there is none.
 
   If `path` is a step, returns it.
+
+  Args:
+    named: what the error calls the path, such as the flag and its value.
 
   Raises:
     UserError: `path` is a step that was never completed.
@@ -52,7 +55,9 @@ def find_step(path: epath.Path) -> epath.Path | None:
     advice = "give another step, or the MODEL_DIR."
     if not renames(path):
       advice = f"{advice[:-1]}; if all its files are there, add an empty file {COMMIT_MARKER}."
-    raise UserError(f"{str(path)!r} is a checkpoint whose save was interrupted; {advice}")
+    raise UserError(
+      f"{named or repr(str(path))} is a checkpoint whose save was interrupted; {advice}"
+    )
   for folder in (path / "checkpoints", path):
     steps = [folder / str(step) for step in complete_steps(folder)]
     if whole := [step for step in steps if (step / "state").exists()]:

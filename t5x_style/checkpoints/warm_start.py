@@ -104,7 +104,13 @@ def _open(
   }
   each = (read(path, config, wanted) for read in readers)
   stored = next((found for found in each if found is not None), None)
-  step_dir = None if stored else step_folders.find_step(epath.Path(path).expanduser())
+  step_dir = (
+    None
+    if stored
+    else step_folders.find_step(
+      epath.Path(path).expanduser(), f"INITIAL_CHECKPOINT_PATH = {path!r}"
+    )
+  )
   if stored is None:
     if step_dir is None:
       raise UserError(

@@ -8,7 +8,7 @@ import pytest
 
 from launch.process import command, watchdog
 from launch.process.errors import ConfigurationError
-from t5x_style.errors import UserError
+from t5x_style.errors import StorageError, UserError
 
 
 def run(main, *arguments):
@@ -40,6 +40,7 @@ def test_exit_codes(capsys):
   assert run(lambda argv: None) == 0
   assert run(lambda argv: 75) == 75
   assert run(fail(FloatingPointError("loss is nan at step 3"))) == 3
+  assert run(fail(StorageError("step 3 is not saved"))) == 4
   assert "error: loss is nan at step 3" in capsys.readouterr().err
   assert run(fail(KeyboardInterrupt())) == 130
 

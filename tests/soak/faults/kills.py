@@ -32,16 +32,16 @@ def _while_training(trial: Trial, process: Process) -> bool:
 def _inside_a_save(trial: Trial, process: Process) -> bool:
   """Somewhere between the first folder of a checkpoint and its last rename, or shortly after."""
   found = _some_steps_later(trial, process, STEPS // _KILLS) and _finds_unfinished(
-    trial, process, trial.random.choice(("", "/state*"))
+    trial, process, trial.random.choice(("", "/state/*"))
   )
   time.sleep(trial.random.uniform(0, 0.3))
   return found
 
 
 def _while_committing(trial: Trial, process: Process) -> bool:
-  """After one of the three items has its final name, and before or just after the step has."""
+  """After the arrays are written, and before or just after the step has its name."""
   found = _some_steps_later(trial, process, STEPS // _KILLS) and _finds_unfinished(
-    trial, process, trial.random.choice(("/state", "/data", "/run"))
+    trial, process, trial.random.choice(("/state/_METADATA", "/state/d", "/commit_success.txt"))
   )
   time.sleep(trial.random.choice((0, trial.random.uniform(0, 0.03))))
   return found
