@@ -25,6 +25,11 @@ python -m launch.train --gin_file=/tmp/x/config.gin    (repeat a run)"""
 
 
 def main(argv: Sequence[str]) -> int:
+  with contextlib.ExitStack() as until_end:
+    return _run(argv, until_end)
+
+
+def _run(argv: Sequence[str], until_end: contextlib.ExitStack) -> int:
   values = flags.parse(argv, about="Pre-trains a Transformer.", examples=EXAMPLES)
   output.tolerate_failures()
   environment.prepare()
@@ -34,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
 
     import jax
 
-    from t5x_style.checkpoints import model_dir, restoring
+    from t5x_style.checkpoints import lease, model_dir, restoring
     from t5x_style.interop.checkpoint_formats import READERS
     from t5x_style.reporting import profiling, reporter, run_description, summary, terminal
     from t5x_style.training import loop, setup, train_config
@@ -43,10 +48,13 @@ def main(argv: Sequence[str]) -> int:
     same_start.check("settings", settings.values() | same_start.software())
     model_dir.check(config.model_dir)
     profiling.check(config.profile_steps)
+    first_process, before_write = jax.process_index() == 0, None
+    if first_process and not values.dry_run:
+      taken = until_end.enter_context(lease.Lease(config.model_dir, command.end_at_once))
+      before_write = taken.confirm
     prepared = setup.prepare(config)
     same_start.check("data", same_start.flat(prepared.identity()["data"], "data"))
     info = run_description.model_info(prepared)
-    first_process = jax.process_index() == 0
     out = terminal.Terminal(enabled=first_process)
     out.header("t5x_style", run_description.facts(prepared) | environment.xla_facts())
     if values.dry_run:
@@ -60,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
       out.note(f"The run resumes from step {job.first_step:,} with other settings:\n{lines}")
     with contextlib.ExitStack() as opened:  # Closed again if the run cannot start.
       opened.enter_context(job.checkpoints)
-      reports = reporter.RunReporter(prepared, job.first_step, out)
+      reports = reporter.RunReporter(prepared, job.first_step, out, before_write)
       if first_process:
         (prepared.model_dir / "config.gin").write_text(settings.operative())
         (prepared.model_dir / "model-info.txt").write_text(info)

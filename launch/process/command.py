@@ -59,6 +59,12 @@ def run(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
   sys.exit(code)
 
 
+def end_at_once(message: str) -> NoReturn:
+  """Ends this process from any thread, so that it is started again: it writes nothing more."""
+  print_error(message)
+  watchdog.leave(ExitCode.PROCESS_LOST)
+
+
 def _code_of(error: Exception) -> ExitCode:
   if isinstance(error, FloatingPointError):
     return ExitCode.DIVERGED

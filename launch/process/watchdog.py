@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from t5x_style.errors import UserError
 
@@ -110,7 +110,7 @@ def explain(error: BaseException) -> str | None:
   )
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
   """Ends this process at once: an orderly end would wait for the lost process."""
   finished(code)
   sys.stdout.flush()

@@ -1,7 +1,7 @@
 """Reports a run to the terminal, the files of metrics and the profiler while it trains."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
@@ -20,13 +20,23 @@ _MOST_BATCHES = 20
 class RunReporter:
   """The Reporter (t5x_style.training.job) of one run."""
 
-  def __init__(self, prepared: Prepared, first_step: int, terminal: Terminal):
+  def __init__(
+    self,
+    prepared: Prepared,
+    first_step: int,
+    terminal: Terminal,
+    before_write: Callable[[], None] | None = None,
+  ):
     """Opens the files of metrics in MODEL_DIR, and drops their records after `first_step`.
+
+    Args:
+      before_write: called before something is written to MODEL_DIR; it may end the process.
 
     Raises:
       UserError: WANDB_PROJECT is set and wandb is not installed.
     """
     self._terminal = terminal
+    self._before_write = before_write or (lambda: None)
     self._prepared = prepared
     self._batches_left = _MOST_BATCHES
     self._writers = MetricWriters(prepared.model_dir, first_step)
@@ -66,9 +76,11 @@ class RunReporter:
     self._writers.rewind(to)
 
   def record(self, step: int, split: str, values: Mapping[str, float]) -> None:
+    self._before_write()
     self._writers.write(step, split, values)
     self._terminal.record(step, split, values)
 
   def before_save(self, step: int) -> None:
     """Writes all records to the files: a killed run loses only those after its last checkpoint."""
+    self._before_write()
     self._writers.flush()
