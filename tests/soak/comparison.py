@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ def differences(reference: Path, other: Path, next_batches: NextBatches | None =
     other: MODEL_DIR of the run to judge.
     next_batches: compares positions in the data whose bytes differ: they may hold more or fewer
       batches that were prepared ahead. None: their bytes have to be equal.
+    may_differ: entries of records that are not compared.
   """
-  found = [*_record_differences(reference, other)]
+  found = [*_record_differences(reference, other, may_differ)]
   steps, others = saved_steps(reference), saved_steps(other)
   if not others or others[-1] != steps[-1]:
     return [*found, f"the newest checkpoint is {others[-1:]}, not {steps[-1:]}"]
@@ -115,11 +116,14 @@ def without_times(value: Any) -> Any:
   return {k: without_times(v) for k, v in value.items() if k not in TIMES}
 
 
-def _record_differences(reference: Path, other: Path) -> Iterable[str]:
+def _record_differences(reference: Path, other: Path, may_differ: Sequence[str]) -> Iterable[str]:
   try:
     expected, got = (records(x / "metrics.jsonl") for x in (reference, other))
   except ValueError as error:
     return [f"metrics.jsonl: a line is no record ({error})"]
+  for record in (*expected, *got):
+    for name in may_differ:
+      record.pop(name, None)
   if expected == got:
     return []
   places = [[(r["step"], r["split"]) for r in found] for found in (expected, got)]

@@ -58,17 +58,22 @@ class References:
     ]
 
   def start(
-    self, arguments: Sequence[str], environ: Mapping[str, str], **options: Any
+    self,
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    through: Sequence[str] = (),
+    **options: Any,
   ) -> subprocess.Popen:
     """Starts launch.train of this working tree.
 
     Args:
       arguments: of the command.
       environ: variables beside those of every process.
+      through: a program that executes the command that comes after its own arguments.
       **options: of subprocess.Popen.
     """
     process = subprocess.Popen(
-      [sys.executable, "-m", "launch.train", *arguments],
+      [*through, sys.executable, "-m", "launch.train", *arguments],
       cwd=ROOT,
       env={**os.environ, **self.environ, **environ},
       stdin=subprocess.DEVNULL,

@@ -88,6 +88,7 @@ class Trial:
     settings: arguments of every start; the reference is a run with the same ones.
     own_settings: arguments of every start that an undisturbed run does not have.
     environ: variables of every start.
+    may_differ: entries of records that an undisturbed run has not.
     injected: the faults so far.
   """
 
@@ -99,6 +100,7 @@ class Trial:
     self.settings: list[str] = []
     self.own_settings: list[str] = []
     self.environ: dict[str, str] = {}
+    self.may_differ: tuple[str, ...] = ()
     self.injected = 0
     # Each with the last step of which there was a record when it started.
     self._starts: list[tuple[Process, int]] = []
@@ -188,7 +190,7 @@ class Trial:
     """
     reference = self.references.model_dir(self.settings, processes)
     next_batches = functools.partial(self.references.next_batches, self.settings)
-    differences = comparison.differences(reference, self.model_dir, next_batches)
+    differences = comparison.differences(reference, self.model_dir, next_batches, self.may_differ)
     if differences:
       raise Failed("; ".join(differences[:4]))
 

@@ -47,6 +47,11 @@ def _from_the_start(**options) -> Callable[[Trial], Outcome]:
   return inject
 
 
+def _closing(descriptor: str) -> list[str]:
+  """Returns a program that closes a file descriptor and executes the command after it."""
+  return ["sh", "-c", f'exec "$@" {descriptor}>&-', "sh"]
+
+
 def _fault(name: str, about: str, inject: Callable[[Trial], Outcome]) -> Fault:
   return Fault(name, about, ("exact",), inject)
 
@@ -59,11 +64,9 @@ FAULTS = (
   _fault(
     "no-stdout",
     "started without a standard output",
-    _from_the_start(preexec_fn=lambda: os.close(1)),
+    _from_the_start(through=_closing("1")),
   ),
-  _fault(
-    "no-stderr", "started without a standard error", _from_the_start(preexec_fn=lambda: os.close(2))
-  ),
+  _fault("no-stderr", "started without a standard error", _from_the_start(through=_closing("2"))),
   _fault(
     "log-full",
     "both go to a full device",

@@ -1,9 +1,8 @@
 """A disk that is full, permissions that are lost, checkpoints that are deleted, under a run."""
 
-import ctypes
-import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -90,6 +89,7 @@ def _full_at_start(trial: Trial) -> Outcome:
 
 def _finish_with_room(trial: Trial, process: Process) -> Outcome:
   """Starts the run again after the exit code that says that files could not be stored."""
+  trial.may_differ = ("failed_saves",)  # Records count them.
   code = process.wait()
   stored = code == ExitCode.FINISHED
   if not stored and code != ExitCode.STORAGE:
@@ -97,20 +97,20 @@ def _finish_with_room(trial: Trial, process: Process) -> Outcome:
   return trial.survived_exactly(process if stored else None, f"exit code {code}")
 
 
-# Linux: the capability that lets root write where permissions forbid it, and the request of prctl
-# that takes it from the programs which the process executes from now on.
-_CAP_DAC_OVERRIDE, _PR_CAPBSET_DROP = 1, 24
-
-
-def _obey_permissions() -> None:
-  """Makes a program of root obey the permissions of files; for subprocess.Popen."""
-  if os.geteuid() == 0:
-    ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, 0, 0, 0)
+# A program that executes the command after it so that it obeys the permissions of files even if it
+# belongs to root: without the capability to override them, CAP_DAC_OVERRIDE.
+_OBEY = """
+import ctypes, os, sys
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
+ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+_OBEYING = (sys.executable, "-c", _OBEY)
 
 
 def _permission_lost(trial: Trial) -> Outcome:
   """The folder of checkpoints cannot be written for a while."""
-  process = trial.start(preexec_fn=_obey_permissions)
+  process = trial.start(through=_OBEYING)
   for _ in range(2):
     if trial.trains_until(process, 20):
       trial.checkpoints.chmod(0o555)
@@ -121,7 +121,7 @@ def _permission_lost(trial: Trial) -> Outcome:
 
 
 def _permission_lost_until_it_stops(trial: Trial) -> Outcome:
-  process = trial.start(preexec_fn=_obey_permissions)
+  process = trial.start(through=_OBEYING)
   trial.trains_until(process)
   trial.checkpoints.chmod(0o555)
   trial.injected += 1
