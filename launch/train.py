@@ -70,8 +70,8 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack) -> int:
       opened.enter_context(job.checkpoints)
       reports = reporter.RunReporter(prepared, job.first_step, out, before_write)
       if first_process:
-        (prepared.model_dir / "config.gin").write_text(settings.operative())
-        (prepared.model_dir / "model-info.txt").write_text(info)
+        model_dir.write_text(prepared.model_dir, "config.gin", settings.operative())
+        model_dir.write_text(prepared.model_dir, "model-info.txt", info)
       opened.pop_all()
   environment.freeze_objects()
   result = loop.train(job, reports)

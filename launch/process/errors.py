@@ -6,7 +6,7 @@ import errno
 import re
 from collections.abc import Iterable, Iterator
 
-from t5x_style.errors import UserError
+from t5x_style.errors import StorageError, UserError
 
 # gin adds such a line for every configurable between its call and the error.
 _GIN_TRAIL = re.compile(
@@ -14,7 +14,6 @@ _GIN_TRAIL = re.compile(
   r"Caller supplied values)[^\n]*"
 )
 
-# Errors of the file system that name no path.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -39,16 +38,21 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def as_configuration_errors() -> Iterator[None]:
   """Turns what a user can fix into a ConfigurationError: UserErrors, and OSErrors about a path.
 
-  Every other exception keeps its type and traceback.
+  A full disk is a StorageError. Every other exception keeps its type and traceback.
   """
   try:
     yield
-  except ConfigurationError:
+  except (ConfigurationError, StorageError):
     raise
   except UserError as error:
     raise ConfigurationError(plain_message(error)) from error
   except OSError as error:
-    if error.filename is None and error.errno not in _NO_ROOM:
+    if error.errno in _NO_ROOM:
+      place = "" if error.filename is None else f" for {error.filename!r}"
+      raise StorageError(
+        f"There is no room{place} ({error.strerror}); make room and start the same command again."
+      ) from error
+    if error.filename is None:
       raise
     raise ConfigurationError(plain_message(error)) from error
 

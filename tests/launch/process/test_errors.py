@@ -4,12 +4,19 @@ import pytest
 
 from launch.process import errors
 from launch.process.errors import ConfigurationError, did_you_mean, nearest
-from t5x_style.errors import UserError
+from t5x_style.errors import StorageError, UserError
 
 
 def test_what_a_user_can_fix_is_a_configuration_error():
-  for error in (UserError("bad"), OSError(13, "Permission denied", "/data/x"), OSError(28, "full")):
-    with pytest.raises(ConfigurationError, match="bad|Permission denied: '/data/x'|full"):
+  for error in (UserError("bad"), OSError(13, "Permission denied", "/data/x")):
+    with pytest.raises(ConfigurationError, match="bad|Permission denied: '/data/x'"):
+      with errors.as_configuration_errors():
+        raise error
+
+
+def test_a_full_disk_is_no_mistake():
+  for error in (OSError(28, "full"), OSError(28, "full", "/data/x"), StorageError("room: full")):
+    with pytest.raises(StorageError, match="room( for '/data/x' \\(full\\)|: full| \\(full\\))"):
       with errors.as_configuration_errors():
         raise error
 
