@@ -19,9 +19,7 @@ from t5x_style.training.job import Restored
 from t5x_style.training.state import TrainState
 
 _PAUSES = (1, 3, 6)  # seconds between the attempts to save the last state of a run
-_ADVICE = (
-  "Make room or give the permission, and start the same command again: it resumes from there."
-)
+_ADVICE = "Make room or give the permission, and start the same command again."
 
 
 class _Arrays(flax.struct.PyTreeNode):
@@ -132,7 +130,7 @@ class Checkpoints:
         return
       time.sleep(pause or 0)
     raise StorageError(
-      self._message(f"The last state of the run, after step {step}, is not saved") + " " + _ADVICE
+      self._message(f"The last state of the run, after step {step:,}, is not saved") + " " + _ADVICE
     )
 
   def identity(self, step: int) -> dict[str, Any]:
@@ -208,22 +206,20 @@ class Checkpoints:
     self._problem = problem
     if again is None:
       continues = self._failed_in_a_row < self._max_failed
+      then = (
+        "training continues and saves again after SAVE_PERIOD steps" if continues else "it ends"
+      )
       again = (
         f"This was failure {self._failed_in_a_row} of MAX_FAILED_SAVES = {self._max_failed} in a "
-        "row: "
-        + (
-          "training continues, and saves again after SAVE_PERIOD steps."
-          if continues
-          else "it ends."
-        )
+        f"row: {then}."
       )
     if again and jax.process_index() == 0:
-      _warn(f"{self._message(f'Step {step} is not saved')} {again}")
+      _warn(f"{self._message(f'Step {step:,} is not saved')} {again}")
 
   def _message(self, what: str) -> str:
     try:
       self._latest = newest = max(self.steps(), default=None)
-      good = f"the newest complete checkpoint is of step {newest}"
+      good = f"the newest complete checkpoint is of step {newest or 0:,}"
       good = good if newest else "there is no complete checkpoint"
     except OSError as error:
       good = f"the folder cannot be read ({reason(error)})"

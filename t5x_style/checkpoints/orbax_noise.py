@@ -27,7 +27,12 @@ def silence() -> None:
 def _is_of_others(record: logging.LogRecord) -> bool:
   trace = record.exc_info[2] if record.exc_info else None
   files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace)]
-  return not any(_PATH in file for file in (record.pathname, *files))
+  in_orbax = any(_PATH in file for file in (record.pathname, *files))
+  return not (in_orbax or _is_of_tensorstore(record.getMessage()))
+
+
+def _is_of_tensorstore(text: str) -> bool:
+  return "tensorstore" in text.lower() or "[os_error_code=" in text
 
 
 class _Hook:
@@ -38,5 +43,5 @@ class _Hook:
 
   def __call__(self, unraisable: Any) -> None:
     text = str(unraisable.exc_value)
-    if "Event loop is closed" not in text and "TensorStore" not in text:
+    if "Event loop is closed" not in text and not _is_of_tensorstore(text):
       self._previous(unraisable)
