@@ -32,7 +32,7 @@ _REASONS = [
   os.strerror(number)
   for number in (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EMFILE),
+    *(errno.EIO, errno.ESTALE, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EMFILE),
   )
 ]
 

@@ -47,6 +47,37 @@ def check_interrupted_run(architecture, tiny_config, tmp_path, **sizes):
   assert [r["step"] for r in tiny.records(tmp_path / "whole")] == [2, 4]
 
 
+class _WithoutStorage(reporter.RunReporter):
+  """From step 3 to step 5 a file is where the folder of checkpoints was."""
+
+  def before_step(self, step):
+    super().before_step(step)
+    if step in (3, 6):
+      self.job.checkpoints.wait()
+    if step == 3:
+      self.folder.rename(self.folder.parent / "elsewhere")
+      self.folder.write_text("")
+    if step == 6:
+      self.folder.unlink()
+      (self.folder.parent / "elsewhere").rename(self.folder)
+
+
+def test_saves_that_fail_change_nothing_but_the_count_of_them(tiny_config, tmp_path):
+  settings = {"train_steps": 6, "save_period": 2}
+  whole = tiny.train(tiny_config("decoder_only", tmp_path / "whole", **settings))
+  settings["save_period"] = 1
+  job = restoring.open_run(setup.prepare(tiny_config("decoder_only", tmp_path / "run", **settings)))
+  reports = _WithoutStorage(job.prepared, 0, terminal.Terminal(enabled=False))
+  reports.job, reports.folder = job, tmp_path / "run" / "checkpoints"
+  with pytest.warns(UserWarning, match="Step 4 is not saved"):
+    run = loop.train(job, reports)
+  jax.tree.map(np.testing.assert_array_equal, whole.state, run.state)
+  records = tiny.records(tmp_path / "run")
+  assert [record.pop("failed_saves", 0) for record in records] == [0, 0, 0, 1, 2, 3]
+  assert records == tiny.records(tmp_path / "whole")
+  assert job.checkpoints.steps()[-1] == 6
+
+
 def test_interrupted_run_is_bit_identical(tiny_config, tmp_path):
   check_interrupted_run("decoder_only", tiny_config, tmp_path)
 
