@@ -18,7 +18,12 @@ NextBatches = Callable[[Mapping[str, bytes]], list[dict[str, np.ndarray]]]
 _reading = threading.Lock()  # Orbax reads in an event loop of its own.
 
 
-def differences(reference: Path, other: Path, next_batches: NextBatches | None = None) -> list[str]:
+def differences(
+  reference: Path,
+  other: Path,
+  next_batches: NextBatches | None = None,
+  may_differ: Sequence[str] = (),
+) -> list[str]:
   """Returns one line for each difference between two MODEL_DIRs, [] if there is none.
 
   Compared are the arrays of every checkpoint that both have, and the newest one of the reference,
