@@ -90,7 +90,9 @@ def commit(checkpoints: epath.Path, step: int) -> None:
   folder = unfinished(checkpoints, step)
   (folder / COMMIT_MARKER).write_text(f"Step {step} is complete.")
   if renames(checkpoints):
-    _to_disk(folder)
+    # TensorStore does this for its own files, which lie deeper.
+    for path in (*folder.glob("*/*"), *folder.iterdir(), folder):
+      _to_disk(path)
     folder.rename(checkpoints / str(step))
     _to_disk(checkpoints)
 
@@ -133,10 +135,10 @@ def _is_step(name: str) -> bool:
   return name.isascii() and name.isdigit()
 
 
-def _to_disk(folder: epath.Path) -> None:
-  """Waits until the names in a local folder are on the disk, where the system can do that."""
+def _to_disk(path: epath.Path) -> None:
+  """Waits until a local file, or the list of a folder, is on the disk, if the system can do it."""
   with contextlib.suppress(OSError):
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
       os.fsync(descriptor)
     finally:
