@@ -24,7 +24,6 @@ SUBJECTS = {
 # Files without a test of their own name, and the test that runs them.
 TESTED_BY = {
   "checkpoints/agreement.py": "training/test_distributed.py",
-  "checkpoints/damage.py": "checkpoints/test_restoring.py",
   "checkpoints/orbax_noise.py": "checkpoints/test_saving.py",
   "data/map_options.py": "data/test_pipeline.py",
   "data/model_ids.py": "data/tokenizers/test_huggingface_tokenizers.py",

@@ -1,9 +1,61 @@
-"""Errors of damaged checkpoints."""
+"""Errors of damaged checkpoints, and which errors say that a checkpoint is damaged."""
 
 import contextlib
+import errno
+import re
 from collections.abc import Iterator
 
+import jax
+
 from t5x_style.errors import UserError, first_line
+
+# What the system says about files that are missing or are no files. Any other error of the system
+# (no permission, no memory, a disk or network in trouble) says nothing about what is stored.
+_DAMAGED_FILES = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+# TensorStore raises ValueErrors with the kind of the error, and the number if it is the system's.
+_SYSTEM_ERROR = re.compile(r"os_error_code='(\d+)'")
+_TROUBLE = re.compile(
+  "PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|CANCELLED"
+)
+
+
+class DamagedError(Exception):
+  """A checkpoint is not what was saved; the message is the reason, as in "its folder is empty"."""
+
+
+@contextlib.contextmanager
+def damage_of(part: str) -> Iterator[None]:
+  """Turns every error that says so into a DamagedError: "`part` cannot be read"."""
+  try:
+    yield
+  except Exception as error:
+    if isinstance(error, DamagedError) or not means_damage(error):
+      raise
+    # Orbax raises a plain Exception from the error that names the file.
+    detail = first_line(list(_causes(error))[-1]).partition(" [tensorstore")[0]
+    raise DamagedError(f"{part} cannot be read ({detail})") from error
+
+
+def means_damage(error: BaseException) -> bool:
+  """Returns whether an error of reading a checkpoint says that the checkpoint is damaged."""
+  return not any(map(_is_trouble, _causes(error)))
+
+
+def _is_trouble(error: BaseException) -> bool:
+  if isinstance(error, OSError):
+    return error.errno not in _DAMAGED_FILES and not isinstance(error, FileNotFoundError)
+  if isinstance(error, (UserError, MemoryError, jax.errors.JaxRuntimeError)):
+    return True
+  if number := _SYSTEM_ERROR.search(str(error)):
+    return int(number[1]) not in _DAMAGED_FILES
+  return bool(_TROUBLE.search(str(error)))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+  """Yields an error, the one that caused it, and so on."""
+  while error is not None:
+    yield error
+    error = error.__cause__
 
 
 @contextlib.contextmanager
@@ -18,5 +70,7 @@ def damage_is_named(label: str, advice: str = "") -> Iterator[None]:
     yield
   except UserError:
     raise
+  except DamagedError as error:
+    raise UserError(f"{label}: {error}{advice}") from error
   except Exception as error:
     raise UserError(f"{label}: {first_line(error)}{advice}") from error

@@ -1,38 +1,22 @@
 """The checkpoints of a run: the state, the place in the data, and the identity of the run."""
 
 import functools
-import json
 import time
 import warnings
 from typing import Any
 
-import flax.struct
 import jax
-import orbax.checkpoint as ocp
 from etils import epath
 
-from t5x_style.checkpoints import orbax_noise, retention, step_folders
+from t5x_style.checkpoints import reading, retention, step_folders, verification
+from t5x_style.checkpoints.damage import damage_is_named
 from t5x_style.checkpoints.saving import Files, Save, reason
 from t5x_style.errors import StorageError
-from t5x_style.training.guard import Guard
 from t5x_style.training.job import Restored
 from t5x_style.training.state import TrainState
 
 _PAUSES = (1, 3, 6)  # seconds between the attempts to save the last state of a run
 _ADVICE = "Make room or give the permission, and start the same command again."
-
-
-class _Arrays(flax.struct.PyTreeNode):
-  """The parts of a TrainState that are stored as arrays; its small guard is stored as JSON."""
-
-  step: Any
-  params: Any
-  opt_state: Any
-  rng: Any
-
-  @classmethod
-  def of(cls, state: TrainState) -> "_Arrays":
-    return cls(state.step, state.params, state.opt_state, state.rng)
 
 
 class Checkpoints:
@@ -54,6 +38,7 @@ class Checkpoints:
     keep: int = 3,
     keep_best: int = 1,
     max_failed_saves: int = 5,
+    verify: bool = True,
   ):
     """Opens the directory, which the first save makes.
 
@@ -62,10 +47,12 @@ class Checkpoints:
       keep: how many of the newest checkpoints stay.
       keep_best: how many with the lowest validation loss stay in addition.
       max_failed_saves: so many failed saves in a row raise StorageError.
+      verify: digests are saved with each checkpoint, and compared when it is restored.
     """
     self.failed_saves = 0
     self._directory = epath.Path(directory).absolute()
     self._keep, self._keep_best, self._max_failed = keep, keep_best, max_failed_saves
+    self._verify = verify
     self._failed_in_a_row, self._problem = 0, ""
     self._saving: Save | None = None
     self._losses: dict[int, float | None] = {}
@@ -108,7 +95,10 @@ class Checkpoints:
       "guard": state.guard.as_json(),
       "validation_loss": validation_loss,
     }
-    arrays, files = _Arrays.of(state), Files(streams, run)
+    arrays = reading.Arrays.of(state)
+    if self._verify:
+      run = verification.with_digests(run, step, arrays, streams)
+    files = Files(streams, run)
     self._losses[step] = validation_loss
     if last:
       self._save_last(step, arrays, files)
@@ -133,31 +123,20 @@ class Checkpoints:
       self._message(f"The last state of the run, after step {step:,}, is not saved") + " " + _ADVICE
     )
 
-  def identity(self, step: int) -> dict[str, Any]:
-    """Returns Prepared.identity() of the run that saved this step."""
-    return self._run(step)["identity"]
-
-  def settings(self, step: int) -> dict[str, Any]:
-    """Returns Prepared.settings() of the run that saved this step; {} if it is too old."""
-    return self._run(step)["progress"].get("settings", {})
-
   def restore(self, step: int, abstract: TrainState) -> Restored:
-    """Reads a checkpoint into the shapes, dtypes and shardings of `abstract`."""
+    """Reads a checkpoint into the shapes, dtypes and shardings of `abstract`.
+
+    Raises:
+      UserError: it is damaged.
+    """
     folder = self._directory / str(step)
-    orbax_noise.silence()
-    arrays = ocp.StandardCheckpointHandler().restore(
-      folder / "state", args=ocp.args.StandardRestore(_Arrays.of(abstract))
-    )
-    streams = {
-      path.name: path.read_bytes()
-      for path in (folder / "data").iterdir()
-      if path.name != step_folders.COMMIT_MARKER  # Orbax's CheckpointManager wrote it there.
-    }
-    run = self._run(step)
-    # Checkpoints from before there was a guard have none.
-    guard = Guard.from_json(run.get("guard") or Guard.new().as_json(), abstract.guard)
-    state = TrainState(arrays.step, arrays.params, arrays.opt_state, arrays.rng, guard)
-    return Restored(state, streams, run["progress"])
+    with damage_is_named(f"The checkpoint {str(folder)!r} is damaged"):
+      run = reading.read_run(folder)
+      streams = reading.read_streams(folder, run)
+      state = reading.read_state(folder, run, abstract)
+      if self._verify:
+        reading.check_state(run, state)
+    return Restored(reading.converted(state, abstract), streams, run["progress"])
 
   def wait(self, raises: bool = True) -> None:
     """Returns when everything saved so far is complete or has failed.
@@ -238,21 +217,6 @@ class Checkpoints:
     except OSError as error:
       _warn(f"Old checkpoints in {str(self._directory)!r} cannot be removed: {reason(error)}.")
 
-  def _run(self, step):
-    return json.loads((self._directory / str(step) / "run/metadata").read_bytes())
-
 
 def _warn(text: str) -> None:
   warnings.warn(text, stacklevel=2)
-
-
-def restore_params(step_dir: epath.Path, abstract: Any) -> Any:
-  """Reads only the parameters of a step; their shapes must be those of `abstract`."""
-  # Only the parameters are read: the optimizer's state may be another optimizer's.
-  args = ocp.args.PyTreeRestore(
-    {"params": abstract},
-    restore_args={"params": ocp.checkpoint_utils.construct_restore_args(abstract)},
-    partial_restore=True,
-  )
-  orbax_noise.silence()
-  return ocp.PyTreeCheckpointer().restore(step_dir / "state", args=args)["params"]

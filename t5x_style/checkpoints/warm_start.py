@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from t5x_style.checkpoints import manager, step_folders
+from t5x_style.checkpoints import reading, step_folders
 from t5x_style.checkpoints.arrays import LazyArray, check_path, orbax_arrays
 from t5x_style.checkpoints.damage import damage_is_named
 from t5x_style.errors import UserError, shortened
@@ -33,7 +33,11 @@ _UNROLLED = re.compile(r"(?P<stack>.*/)layers_(?P<layer>\d+)/.*")
 
 
 def initial_params(
-  path: str, config: TransformerConfig, abstract: Any, readers: Sequence[Reader] = ()
+  path: str,
+  config: TransformerConfig,
+  abstract: Any,
+  readers: Sequence[Reader] = (),
+  verify: bool = True,
 ) -> Any:
   """Reads the parameters at `path` into the shapes and shardings of `abstract`.
 
@@ -46,18 +50,21 @@ def initial_params(
     config: of the model.
     abstract: its parameters as abstract arrays with shardings.
     readers: of other programs' checkpoints; the first one that knows the format reads it.
+    verify: compares the parameters with the digests that a run of this package saved with them.
 
   Raises:
-    UserError: there is no complete checkpoint, or its parameters are not those of this model; the
-      message names all that differ.
+    UserError: there is no complete checkpoint, it is damaged, or its parameters are not those of
+      this model; the message names all that differ.
   """
   with damage_is_named(_UNREADABLE.format(path)):
-    return _read(path, _open(path, config, abstract, readers), abstract)
+    return _read(path, _open(path, config, abstract, readers), abstract, verify)
 
 
-def _read(path: str, found: "_Opened | epath.Path", abstract: Any) -> Any:
+def _read(path: str, found: "_Opened | epath.Path", abstract: Any, verify: bool) -> Any:
   if not isinstance(found, _Opened):
-    return manager.restore_params(found, abstract)
+    return reading.read_params(found, abstract, verify)
+  if verify and found.step_dir:
+    reading.check_params(found.step_dir)
   if found.grown:
     before, now = found.grown
     warnings.warn(
@@ -86,6 +93,7 @@ class _Opened(NamedTuple):
   stored: Mapping[str, LazyArray]
   parts: Mapping[str, list[str]]  # parameter of the model -> names in the checkpoint
   grown: tuple[int, int] | None  # ids of the checkpoint and of the model, if they differ
+  step_dir: epath.Path | None  # of a run of this package
 
 
 def _open(
@@ -122,7 +130,7 @@ def _open(
       return step_dir
     stored = unrolled(saved, shared)
   grown = _check(path, {name: x.shape for name, x in stored.items()}, wanted)
-  return _Opened(stored, parts, grown)
+  return _Opened(stored, parts, grown, step_dir)
 
 
 def unrolled_names(shapes: Shapes, shared: bool = False) -> dict[str, list[str]]:

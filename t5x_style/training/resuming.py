@@ -48,6 +48,7 @@ MAY_CHANGE = {
   "keep_checkpoints": "KEEP_CHECKPOINTS",
   "keep_best_checkpoints": "KEEP_BEST_CHECKPOINTS",
   "max_failed_saves": "MAX_FAILED_SAVES",
+  "verify_checkpoints": "VERIFY_CHECKPOINTS",
   "num_microbatches": "NUM_MICROBATCHES",  # It changes rounding, and the masks of dropout.
   "clip_gradient_norm": "CLIP_GRADIENT_NORM",
   "max_skipped_steps": "MAX_SKIPPED_STEPS",

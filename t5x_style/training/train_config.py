@@ -29,6 +29,8 @@ class TrainConfig:
     dcn_mesh_shape: slices or nodes along these axes, if there are several.
     sharding_rules: rules that come before DEFAULT_RULES of t5x_style.partitioning.sharding.
     max_failed_saves: so many failed saves in a row, for example on a full disk, end the run.
+    verify_checkpoints: digests of all arrays are saved with a checkpoint, and compared when it is
+      restored.
     profile_steps: the first and the last step to profile; None profiles nothing.
     clip_gradient_norm: gradients with a larger global norm are scaled down to it; None: never.
     max_skipped_steps: steps in a row whose loss or gradient is not finite (none of them updates the
@@ -53,6 +55,7 @@ class TrainConfig:
   keep_checkpoints: PositiveInt = 3
   keep_best_checkpoints: NonNegativeInt = 1
   max_failed_saves: PositiveInt = 5
+  verify_checkpoints: bool = True
   num_microbatches: PositiveInt = 1
   clip_gradient_norm: PositiveFloat | None = None
   max_skipped_steps: PositiveInt = 5

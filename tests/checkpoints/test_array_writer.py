@@ -7,7 +7,7 @@ import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
-from t5x_style.checkpoints import manager, step_folders
+from t5x_style.checkpoints import reading, step_folders
 from t5x_style.checkpoints.array_pieces import pieces
 from t5x_style.checkpoints.array_writer import ArrayWriter
 from t5x_style.errors import UserError
@@ -48,7 +48,7 @@ def test_a_copy_in_a_bucket_is_complete(step, monkeypatch):
 def test_the_manager_restores_it(step):
   here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), TREE)
-  assert_same(manager.restore_params(step, abstract))
+  assert_same(reading.read_params(step, abstract))
 
 
 def test_orbax_restores_it_as_numpy_arrays(step):

@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
-from t5x_style.checkpoints import array_pieces, averaging, manager
+from t5x_style.checkpoints import array_pieces, averaging, reading
 from t5x_style.errors import UserError
 
 DRAW = np.random.default_rng(0)
@@ -59,7 +59,7 @@ def test_the_mean_is_numpys_rounded_once(save, tmp_path, monkeypatch):
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=here), expected
   )
-  found = manager.restore_params(epath.Path(tmp_path / "mean"), abstract)
+  found = reading.read_params(epath.Path(tmp_path / "mean"), abstract)
   jax.tree.map(np.testing.assert_array_equal, found, expected)
   (mean_again,) = averaging.open_parameters([epath.Path(tmp_path / "mean")])
   np.testing.assert_array_equal(mean_again["table"].read(), trees[-1]["table"])
