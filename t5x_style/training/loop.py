@@ -87,10 +87,10 @@ class _Loop:
     for call in itertools.count(step + 1):
       if step >= last:
         break
-      step += 1
-      stopped_by = stop.at(call)
+      step, stopped_by = step + 1, None
       try:
         self._take_step(step)
+        stopped_by = stop.at(call)
         self._validate_and_save(step, bool(stopped_by))
       except FloatingPointError as error:
         step = self._roll_back(step, error)
