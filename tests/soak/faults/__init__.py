@@ -3,6 +3,7 @@
 from tests.soak.faults import (
   corpus,
   damage,
+  hangs,
   kills,
   not_finite,
   output,
@@ -22,6 +23,7 @@ _KINDS = (
   corpus,
   output,
   writers,
+  hangs,
   several_processes,
 )
 ALL: dict[str, Fault] = {fault.name: fault for kind in _KINDS for fault in kind.FAULTS}

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from launch.process.exit_codes import ExitCode
+from tests.soak.faults import hangs
 from tests.soak.outcomes import Failed, Fault, Outcome
 from tests.soak.references import free_port, job_arguments
 from tests.soak.trial import AGAIN, STEPS, Process, Trial, last_words
@@ -94,6 +95,7 @@ def _one_pauses(trial: Trial) -> Outcome:
 
 def _one_stops(trial: Trial) -> Outcome:
   """For good: the other one ends and says so; what started the stopped one ends it."""
+  trial.settings = [hangs.SHORT]
   processes = _start(trial)
   processes[0].until(processes[0].says("Compiled"))
   processes[0].until(trial.reaches(trial.random.randint(1, STEPS // 2)))
