@@ -5,6 +5,7 @@ Starts a new run, or resumes from the newest checkpoint in MODEL_DIR.
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 from .configuration import flags
 from .process import (
@@ -39,7 +40,7 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack) -> int:
 
     import jax
 
-    from t5x_style.checkpoints import lease, model_dir, restoring
+    from t5x_style.checkpoints import model_dir, restoring
     from t5x_style.interop.checkpoint_formats import READERS
     from t5x_style.reporting import profiling, reporter, run_description, summary, terminal
     from t5x_style.training import loop, setup, train_config
@@ -48,10 +49,8 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack) -> int:
     same_start.check("settings", settings.values() | same_start.software())
     model_dir.check(config.model_dir)
     profiling.check(config.profile_steps)
-    first_process, before_write = jax.process_index() == 0, None
-    if first_process and not values.dry_run:
-      taken = until_end.enter_context(lease.Lease(config.model_dir, command.end_at_once))
-      before_write = taken.confirm
+    first_process = jax.process_index() == 0
+    pulse, before_write = _take_model_dir(config, until_end, values.dry_run)
     prepared = setup.prepare(config)
     same_start.check("data", same_start.flat(prepared.identity()["data"], "data"))
     info = run_description.model_info(prepared)
@@ -68,7 +67,7 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack) -> int:
       out.note(f"The run resumes from step {job.first_step:,} with other settings:\n{lines}")
     with contextlib.ExitStack() as opened:  # Closed again if the run cannot start.
       opened.enter_context(job.checkpoints)
-      reports = reporter.RunReporter(prepared, job.first_step, out, before_write)
+      reports = reporter.RunReporter(prepared, job.first_step, out, pulse, before_write)
       if first_process:
         model_dir.write_text(prepared.model_dir, "config.gin", settings.operative())
         model_dir.write_text(prepared.model_dir, "model-info.txt", info)
@@ -77,7 +76,37 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack) -> int:
   result = loop.train(job, reports)
   command_line = [f"python -m {environment.PACKAGE}.train", *map(flags.quoted, argv[1:])]
   summary.show(out, job, result, command_line)
+  pulse.beat("stopped" if result.stopped_by else "finished")
   return exit_codes.of_stopped_run(result.stopped_by)
+
+
+def _take_model_dir(config: Any, until_end: contextlib.ExitStack, dry_run: bool) -> tuple[Any, Any]:
+  """Takes MODEL_DIR for this run, and watches from here on that the run does not hang.
+
+  Returns:
+    the run's Heartbeat, and a function to call before anything is written, None if there is none.
+
+  Raises:
+    UserError: another run writes to MODEL_DIR.
+  """
+  import jax
+  from etils import epath
+
+  from t5x_style.checkpoints.lease import Lease
+  from t5x_style.reporting.hangs import HangWatch
+  from t5x_style.reporting.heartbeat import Heartbeat
+
+  if dry_run:
+    return Heartbeat(), None
+  folder, index = epath.Path(config.model_dir).expanduser(), jax.process_index()
+  end, before_write = command.end_at_once, None
+  if index == 0:
+    before_write = until_end.enter_context(Lease(folder, end)).confirm
+  path = folder / "heartbeat.json" if index == 0 else None
+  pulse = until_end.enter_context(Heartbeat(path, index))
+  stacks = folder / f"stacks-{index}.txt"
+  until_end.enter_context(HangWatch(pulse, config.hang_minutes, stacks, end))
+  return pulse, before_write
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 import select
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -13,6 +14,8 @@ from . import output, same_start, watchdog
 from .environment import as_started
 from .errors import ConfigurationError, plain_message
 from .exit_codes import ExitCode
+
+_PRINTING_SECONDS = 10.0
 
 # A command: it gets the program's name and its arguments, and returns its exit code, None for 0.
 Main = Callable[[Sequence[str]], int | None]
@@ -61,8 +64,12 @@ def run(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
 
 def end_at_once(message: str) -> NoReturn:
   """Ends this process from any thread, so that it is started again: it writes nothing more."""
-  print_error(message)
-  watchdog.leave(ExitCode.PROCESS_LOST)
+  # A terminal or pipe that hangs must not hold it back.
+  printing = threading.Thread(target=print_error, args=(message,), daemon=True)
+  printing.start()
+  printing.join(_PRINTING_SECONDS)
+  watchdog.finished(ExitCode.PROCESS_LOST)
+  os._exit(ExitCode.PROCESS_LOST)
 
 
 def _code_of(error: Exception) -> ExitCode:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import jax
 
 from t5x_style.reporting import skipped_batches
+from t5x_style.reporting.heartbeat import Heartbeat
 from t5x_style.reporting.profiling import Profiler
 from t5x_style.reporting.terminal import Terminal
 from t5x_style.reporting.writers import MetricWriters
@@ -25,17 +26,20 @@ class RunReporter:
     prepared: Prepared,
     first_step: int,
     terminal: Terminal,
+    heartbeat: Heartbeat | None = None,
     before_write: Callable[[], None] | None = None,
   ):
     """Opens the files of metrics in MODEL_DIR, and drops their records after `first_step`.
 
     Args:
+      heartbeat: is told of the progress of the run.
       before_write: called before something is written to MODEL_DIR; it may end the process.
 
     Raises:
       UserError: WANDB_PROJECT is set and wandb is not installed.
     """
     self._terminal = terminal
+    self._heartbeat = heartbeat or Heartbeat()
     self._before_write = before_write or (lambda: None)
     self._prepared = prepared
     self._batches_left = _MOST_BATCHES
@@ -43,9 +47,11 @@ class RunReporter:
     self._profiler = Profiler(prepared.config.profile_steps, prepared.model_dir)
 
   def started(self, step: int, baseline: float) -> None:
+    self._heartbeat.beat("compiling", step)
     self._terminal.started(step, baseline)
 
   def compiled(self) -> None:
+    self._heartbeat.beat("training")
     self._terminal.compiled()
 
   @contextlib.contextmanager
@@ -54,12 +60,17 @@ class RunReporter:
       yield
 
   def before_step(self, step: int) -> None:
+    self._heartbeat.beat("training")
     self._profiler.before(step)
 
   def after_step(self, step: int, metrics: Metrics, compiled: jax.stages.Compiled) -> None:
+    self._heartbeat.beat("training", step)
     self._terminal.step(step)
     if profile := self._profiler.after(step, metrics, compiled):
       self._terminal.note(profile)
+
+  def progressed(self, activity: str) -> None:
+    self._heartbeat.beat(activity)
 
   def unusual(self, step: int, what: str) -> None:
     self._terminal.note(f"step {step:,}: {what}")
@@ -82,5 +93,6 @@ class RunReporter:
 
   def before_save(self, step: int) -> None:
     """Writes all records to the files: a killed run loses only those after its last checkpoint."""
+    self._heartbeat.beat("saving")
     self._before_write()
     self._writers.flush()

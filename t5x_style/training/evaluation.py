@@ -16,18 +16,24 @@ from t5x_style.training.setup import Prepared
 from t5x_style.training.step import sum_over_microbatches
 
 
-def make_evaluate(prepared: Prepared) -> Callable[[Any, Iterable[Batch]], dict[str, float]]:
+def make_evaluate(
+  prepared: Prepared, progressed: Callable[[], None] = lambda: None
+) -> Callable[[Any, Iterable[Batch]], dict[str, float]]:
   """Compiles a function (params, batches) -> means, as `metrics.means` describes them.
 
   The loss is the plain negative log-likelihood: without z-loss, label smoothing and dropout.
+
+  Args:
+    progressed: called after each batch.
   """
   compiled = compile_evaluation(prepared)
 
   def evaluate(params: Any, batches: Iterable[Batch]) -> dict[str, float]:
     parts = [compiled(params, prepared.partitioner.put(batch)) for batch in batches]
     totals: Sums | None = None
-    for part in jax.device_get(parts):
-      totals = add(totals, part)
+    for part in parts:
+      totals = add(totals, jax.device_get(part))
+      progressed()
     assert totals is not None, "There is no batch to evaluate on."
     return means(totals, prepared.dataset.component_names)
 

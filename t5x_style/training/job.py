@@ -85,6 +85,10 @@ class Reporter(Protocol):
     """The step has been dispatched: its metrics may still be computed."""
     ...
 
+  def progressed(self, activity: str) -> None:
+    """A part of "evaluating" is done."""
+    ...
+
   def unusual(self, step: int, what: str) -> None:
     """Shows one line about a step."""
     ...

@@ -71,7 +71,9 @@ class _Loop:
     if job.first_step < self._config.train_steps:
       self._step = compile_step(self._prepared)
       self._find_not_finite = self._prepared.find_not_finite
-    self._evaluate = make_evaluate(self._prepared)
+    self._evaluate = make_evaluate(
+      self._prepared, functools.partial(reporter.progressed, "evaluating")
+    )
     self._rollbacks = job.progress.get("rollbacks", 0)
     self._rollbacks_to: collections.Counter[int] = collections.Counter()
     # Until their metrics are read, one step later.

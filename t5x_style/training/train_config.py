@@ -32,6 +32,9 @@ class TrainConfig:
     verify_checkpoints: digests of all arrays are saved with a checkpoint, and compared when it is
       restored.
     profile_steps: the first and the last step to profile; None profiles nothing.
+    hang_minutes: after so long without a step, a held-out batch or the end of a save, the process
+      writes the stacks of its threads and ends with exit code 76; None: never. Compiling, opening
+      the data and restoring may take as long, each.
     clip_gradient_norm: gradients with a larger global norm are scaled down to it; None: never.
     max_skipped_steps: steps in a row whose loss or gradient is not finite (none of them updates the
       parameters) after which the run ends.
@@ -67,6 +70,7 @@ class TrainConfig:
   sharding_rules: Rules = ()
   initial_checkpoint_path: Text | None = None
   profile_steps: tuple[PositiveInt, PositiveInt] | None = None
+  hang_minutes: PositiveFloat | None = 60.0
   seed: Seed = 0
 
   def __post_init__(self):
