@@ -30,7 +30,7 @@ python -m launch.checkpoint diff model_dirs/my_run --step=1000 --step=2000
 python -m launch.checkpoint diff model_dirs/one model_dirs/other --all
 python -m launch.checkpoint average model_dirs/my_run --last=5 --to=averaged"""
 
-ACTIONS = ("list", "diff", "average")  # modules of launch/checkpoints/
+ACTIONS = ("list", "verify", "diff", "average")  # modules of launch/checkpoints/
 
 _ABOUT = """\
 Looks at the checkpoints of a run. A folder is a MODEL_DIR, its checkpoints folder, or one step in
@@ -39,7 +39,7 @@ it; local or gs://.
 Actions:
 {}
 
-Exit codes: 0; 1 if verify finds a step that is not good, or diff a difference; 2 for a mistake."""
+Exit codes: 0; 1 if verify finds a damaged step, or diff a difference; 2 or more for errors."""
 
 
 def main(argv: Sequence[str]) -> int | None:

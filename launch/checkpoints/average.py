@@ -1,21 +1,22 @@
 """Writes the mean of the parameters of several steps as a checkpoint of its own."""
 
-import json
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from t5x_style.checkpoints import averaging, comparison, inventory
+from t5x_style.checkpoints import averaging, comparison, inventory, reading
+from t5x_style.checkpoints.damage import damage_is_named
 
 from ..configuration.flags import quoted
 from ..conversion import output_folder
 from ..process import environment
 from ..process.errors import ConfigurationError
 from . import steps
-from .output import progress
+from .output import bytes_of, progress
 
 FLAGS = ("step", "last", "to")
 FOLDERS = (1,)
@@ -30,9 +31,7 @@ def run(values: Any, folders: Sequence[str]) -> int:
   opened = averaging.open_parameters(chosen)
   with output_folder.all_or_nothing("--to", target) as part:
     with progress("Averaging", sum(map(comparison.bytes_of, opened))) as read:
-      averaging.write_mean(opened, [f"step {step.name}" for step in chosen], part, read)
-    record = {"average_of": [str(step) for step in chosen]}
-    (part / "average.json").write_text(json.dumps(record, indent=1) + "\n")
+      averaging.write_mean(chosen, opened, part, read)
     config = source.parent / _CONFIG
     if has_config := config.exists():
       (part / _CONFIG).write_text(config.read_text())
@@ -81,15 +80,33 @@ def _chosen(values: Any, text: str, source: epath.Path) -> list[epath.Path]:
     flag = "--step" if numbers else f"--last={count}"
     raise ConfigurationError(f"{flag}: a mean is of two steps or more; name more of them.")
   if numbers:
-    return steps.of_folder(text, sorted(numbers))
-  complete = inventory.complete(source)
-  if len(complete) < count:
-    there = ", ".join(step.name for step in complete) or "none"
+    chosen = steps.of_folder(text, sorted(numbers))
+    for step in chosen:
+      if reason := _damage(step):
+        raise ConfigurationError(f"--step={step.name}: this step is damaged: {reason}")
+    return chosen
+  good: list[epath.Path] = []
+  for step in reversed(inventory.complete(source)):
+    if len(good) == count:
+      break
+    if reason := _damage(step):
+      warnings.warn(f"step {step.name} is damaged, and left out: {reason}", stacklevel=2)
+    else:
+      good.insert(0, step)
+  if len(good) < count:
+    there = ", ".join(step.name for step in good) or "none"
     raise ConfigurationError(
-      f"--last={count}: {source} holds {len(complete)} complete steps ({there}). Give a smaller "
-      "number; KEEP_CHECKPOINTS of a run says how many it keeps."
+      f"--last={count}: {source} holds {len(good)} good steps ({there}). Give a smaller number; "
+      "KEEP_CHECKPOINTS of a run says how many it keeps."
     )
-  return complete[-count:]
+  return good
+
+
+def _damage(step: epath.Path) -> str | None:
+  """Reads the parameters of a step; returns why they are damaged, or None."""
+  size = bytes_of(step, "params")
+  with damage_is_named(f"{step} cannot be read"), progress(f"Verifying {step.name}", size) as read:
+    return reading.find_damage(step, read, only="params/")
 
 
 def _print_done(target: Path, chosen: Sequence[epath.Path], arrays: Any, has_config: bool) -> None:
@@ -104,7 +121,6 @@ def _print_done(target: Path, chosen: Sequence[epath.Path], arrays: Any, has_con
   launch = f"python -m {environment.PACKAGE}"
   facts = {
     "parameters": f"{target / 'state'}; the optimizer's state is not averaged",
-    "record": f"{target / 'average.json'}: which steps these are",
     "model": f"{target / _CONFIG}, as the run wrote it",
     "start from": f"{launch}.train --gin_file=YOUR_RUN.gin {start}",
     "export": f"{launch}.convert --from {quoted(str(target))} --to hf:FOLDER",

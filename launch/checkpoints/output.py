@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from etils import epath
 from rich.console import Console
 from rich.progress import (
   BarColumn,
@@ -13,6 +14,10 @@ from rich.progress import (
   TimeRemainingColumn,
   TransferSpeedColumn,
 )
+
+from t5x_style.checkpoints import comparison
+from t5x_style.checkpoints.arrays import orbax_arrays
+from t5x_style.errors import UserError
 
 _LARGE = 1 << 28  # bytes; what is smaller is read before a bar would be seen
 
@@ -35,6 +40,14 @@ def size_text(size: int) -> str:
   number = size / 1000**unit
   digits = 0 if unit == 0 or number >= 100 else 1
   return f"{number:,.{digits}f} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"
+
+
+def bytes_of(checkpoint: epath.Path, key: str | None) -> int:
+  """Returns the bytes of the arrays at `key` (None: of all); 0 if they cannot be opened."""
+  try:
+    return comparison.bytes_of(orbax_arrays(checkpoint / "state", key))
+  except UserError:
+    return 0
 
 
 def for_json(number: float | None) -> float | None:

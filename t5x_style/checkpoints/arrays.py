@@ -44,10 +44,14 @@ class LazyArray:
     """Yields the indices of the parts that are stored on their own; read each as a whole."""
     return pieces(self.shape, self.chunk or self.shape)
 
+  @property
+  def group(self) -> tuple[int, ...]:
+    """Returns the shape of parts of about PIECE_BYTES, each of one or more whole chunks."""
+    return grouped_shape(self.shape, self.chunk or self.shape, self.dtype.itemsize)
+
   def groups(self) -> Iterator[Index]:
-    """Yields the indices of parts of about PIECE_BYTES, each of one or more whole chunks."""
-    chunk = self.chunk or self.shape
-    return pieces(self.shape, grouped_shape(self.shape, chunk, self.dtype.itemsize))
+    """Yields the indices of such parts."""
+    return pieces(self.shape, self.group)
 
   def layer(self, i: int, axis: int = 0) -> "LazyArray":
     """Returns the part at index i of `axis`; nothing else will be read."""

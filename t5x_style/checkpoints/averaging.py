@@ -6,18 +6,25 @@ better than the last checkpoint: the mean of points around an optimum is nearer 
 optimizer's state is not averaged: the mean is for evaluation, export, or a run of its own.
 """
 
+import dataclasses
+import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from t5x_style.checkpoints import saving, verification
 from t5x_style.checkpoints.array_pieces import Index
 from t5x_style.checkpoints.array_writer import ArrayWriter
 from t5x_style.checkpoints.arrays import LazyArray, orbax_arrays
 from t5x_style.checkpoints.damage import damage_is_named
-from t5x_style.errors import UserError, shortened
+from t5x_style.checkpoints.digests import digest_of
+from t5x_style.checkpoints.inventory import AVERAGE_OF
+from t5x_style.errors import StorageError, UserError, shortened
 
 
 def open_parameters(steps: Sequence[epath.Path]) -> list[dict[str, LazyArray]]:
@@ -45,12 +52,12 @@ def open_parameters(steps: Sequence[epath.Path]) -> list[dict[str, LazyArray]]:
 
 
 def write_mean(
+  steps: Sequence[epath.Path],
   opened: Sequence[Mapping[str, LazyArray]],
-  labels: Sequence[str],
   target: Path,
   read: Callable[[int], None] = lambda size: None,
 ) -> None:
-  """Writes the mean of parameters as TARGET/state.
+  """Writes the mean of parameters as TARGET/state, and its digests as TARGET/run.
 
   Sums are taken in float64, and the mean is rounded once to the dtype of the parameter. Parameters
   of integers, which have no mean, are those of the last step. Only one piece of a parameter is in
@@ -58,21 +65,59 @@ def write_mean(
 
   Args:
     opened: the parameters of each step, as `open_parameters` returns them.
-    labels: what the steps are called in messages.
-    target: a folder without state/.
+    target: a new folder.
     read: called with the bytes that were just read.
 
   Raises:
     UserError: a parameter cannot be read, or holds numbers that are not finite.
+    StorageError: the mean cannot be written.
   """
-  with damage_is_named("The mean cannot be written"):
+  try:
     writer = ArrayWriter(target)
-    for name, last in opened[-1].items():
-      keys = ("params", *name.split("/"))
-      new = writer.create(keys, last.shape, last.chunk or last.shape, last.dtype)
-      for index in last.groups():
-        new[index] = _mean(name, index, opened, labels, read)
+    arrays = _write_parameters(writer, opened, [f"step {step.name}" for step in steps], read)
+    run = {AVERAGE_OF: [str(step) for step in steps]}
+    run = verification.signed(run, int(steps[-1].name), arrays, {})
+    (target / "run").mkdir()
+    (target / "run" / "metadata").write_text(json.dumps(run))
     writer.close()
+  except UserError:
+    raise
+  except Exception as error:
+    raise StorageError(f"The average cannot be stored: {saving.reason(error)}.") from error
+
+
+def _write_parameters(
+  writer: ArrayWriter,
+  opened: Sequence[Mapping[str, LazyArray]],
+  labels: Sequence[str],
+  read: Callable[[int], None],
+) -> dict[str, Any]:
+  """Writes the mean of each parameter; returns what verification.signed needs to know of them."""
+  arrays = {}
+  for name, last in opened[-1].items():
+    keys = ("params", *name.split("/"))
+    new = writer.create(keys, last.shape, last.chunk or last.shape, last.dtype)
+    write = functools.partial(_write_piece, new, name, opened, labels, read)
+    arrays["/".join(keys)] = {
+      "dtype": last.dtype.name,
+      "shape": list(last.shape),
+      # Reads the mean piece by piece, which also writes it.
+      "digest": digest_of(dataclasses.replace(last, fetch=write, chunk=last.group)),
+    }
+  return arrays
+
+
+def _write_piece(
+  new: Any,
+  name: str,
+  opened: Sequence[Mapping[str, LazyArray]],
+  labels: Sequence[str],
+  read: Callable[[int], None],
+  index: Index,
+) -> np.ndarray:
+  """Writes a piece of the mean of one parameter, and returns it."""
+  new[index] = values = _mean(name, index, opened, labels, read)
+  return values
 
 
 def _mean(

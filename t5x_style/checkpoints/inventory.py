@@ -7,7 +7,7 @@ import datetime
 import enum
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -16,6 +16,8 @@ from t5x_style.checkpoints import retention, step_folders
 from t5x_style.checkpoints.arrays import check_path
 from t5x_style.errors import UserError
 
+AVERAGE_OF = "average_of"  # in the item `run` of an average: the paths of its steps
+DAMAGE_FILE = "damage.txt"  # in a damaged checkpoint that was set aside: why
 _NAME = re.compile(rf"(\d+)({re.escape(step_folders.UNFINISHED)}.*)?", re.ASCII)
 _DAMAGED_NAME = re.compile(r"damaged-(\d+)(-\d+)?", re.ASCII)
 
@@ -40,7 +42,7 @@ class Entry:
     validation_loss: nats per token at this step; None if there was no evaluation.
     skipped_steps: how many steps up to this one changed no parameter; None where nothing says.
     has_digests: whether `verify` can tell that every number is as it was saved.
-    note: why it is damaged or not whole; "" where nothing is known to be wrong.
+    note: why it is damaged or not whole, or what it is an average of; "" for any other.
   """
 
   path: epath.Path
@@ -115,9 +117,6 @@ def _entry(path: epath.Path, kind: Kind, losses: dict[int, float]) -> Entry:
   loss = retention.validation_loss(path)
   if loss is None and kind is Kind.COMPLETE and step is not None:
     loss = losses.get(step)  # Checkpoints of earlier versions do not hold it.
-  note = ""
-  if kind is Kind.COMPLETE and not (path / "state").is_dir():
-    note = "not whole: it holds no state"
   return Entry(
     path,
     kind,
@@ -127,8 +126,18 @@ def _entry(path: epath.Path, kind: Kind, losses: dict[int, float]) -> Entry:
     loss,
     guard.get("skipped") if isinstance(guard, dict) else None,
     bool(run.get("digests")),
-    note,
+    _note(path, kind, run),
   )
+
+
+def _note(path: epath.Path, kind: Kind, run: Mapping[str, Any]) -> str:
+  if kind is Kind.COMPLETE and not (path / "state").is_dir():
+    return "not whole: it holds no state"
+  if AVERAGE_OF in run:
+    return f"the average of {len(run[AVERAGE_OF])} steps: {', '.join(run[AVERAGE_OF])}"
+  with contextlib.suppress(OSError, ValueError):
+    return (path / DAMAGE_FILE).read_text().strip()
+  return ""
 
 
 def _json(path: epath.Path) -> dict[str, Any]:

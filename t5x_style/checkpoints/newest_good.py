@@ -5,6 +5,7 @@ nothing is ever deleted. Errors that say nothing about damage end the start: ano
 MODEL_DIR, a file that may not be read, a bucket that cannot be reached.
 """
 
+import contextlib
 import gc
 import itertools
 import json
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 from etils import epath
 
-from t5x_style.checkpoints import reading, step_folders
+from t5x_style.checkpoints import inventory, reading, step_folders
 from t5x_style.checkpoints.agreement import Agreement
 from t5x_style.checkpoints.damage import DamagedError, damage_of
 from t5x_style.checkpoints.same_run import check_same_run
@@ -135,6 +136,8 @@ def _set_aside(
     for step, reason in reasons.items() if jax.process_index() == 0 else ():
       name = _free_name(folder, step)
       (folder / str(step)).rename(folder / name)
+      with contextlib.suppress(OSError):
+        (folder / name / inventory.DAMAGE_FILE).write_text(reason)
       warnings.warn(
         f"the checkpoint of step {step:,} is damaged: {reason}. It is now {str(folder / name)!r}, "
         f"and the run resumes from step {good:,}.",

@@ -9,7 +9,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.struct
@@ -119,11 +119,17 @@ def check_params(folder: epath.Path) -> None:
     _check_on_the_host(run, {f"params/{name}": array for name, array in arrays.items()})
 
 
-def find_damage(folder: epath.Path) -> str | None:
+def find_damage(
+  folder: epath.Path, read: Callable[[int], None] = lambda size: None, only: str = ""
+) -> str | None:
   """Reads all of a checkpoint on the host; returns why it is damaged, or None.
 
   A checkpoint without digests only has to be readable and finite, one that is not a step of a run
   may hold only arrays.
+
+  Args:
+    read: called with the bytes of arrays that were just read.
+    only: of the arrays, reads those whose names begin so, such as "params/".
   """
   try:
     run = read_run(folder) if folder.name.isdigit() else _run_if_any(folder)
@@ -133,10 +139,12 @@ def find_damage(folder: epath.Path) -> str | None:
       arrays = orbax_arrays(folder / "state", None)
     except UserError as error:
       raise DamagedError("_METADATA or _sharding in state/ is not what was saved") from error
+    verification.check_names(run, arrays)
     _check_array_metadatas(folder / "state", arrays)
     if "step" in arrays:
       verification.check_step(int(arrays["step"].read()), folder)
-    _check_on_the_host(run, arrays)
+    kept = {name: array for name, array in arrays.items() if name.startswith(only)}
+    _check_on_the_host(run, kept, read)
   except DamagedError as error:
     return str(error)
   return None
@@ -154,7 +162,11 @@ def _read_run(folder: epath.Path) -> dict[str, Any]:
   return run
 
 
-def _check_on_the_host(run: Mapping[str, Any], arrays: Mapping[str, LazyArray]) -> None:
+def _check_on_the_host(
+  run: Mapping[str, Any],
+  arrays: Mapping[str, LazyArray],
+  read: Callable[[int], None] = lambda size: None,
+) -> None:
   """Raises DamagedError if arrays cannot be read, are not finite, or have other digests."""
 
   def digest(name: str) -> str:
@@ -163,6 +175,7 @@ def _check_on_the_host(run: Mapping[str, Any], arrays: Mapping[str, LazyArray]) 
 
   def fetch(name: str, index: Index) -> np.ndarray:
     values = arrays[name].fetch(index)
+    read(values.nbytes)
     if values.dtype.kind not in "iub" and not np.isfinite(values).all():
       not_finite.add(name)
     return values

@@ -15,7 +15,7 @@ and so is a single bit that changed. Checkpoints of earlier versions hold no dig
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -102,6 +102,12 @@ def check_step(step: int, folder: epath.Path) -> None:
   """Raises DamagedError if the state of step `step` is in the folder of another one."""
   if folder.name.isdigit() and step != int(folder.name):
     raise DamagedError(f"state/ is of step {step}")
+
+
+def check_names(run: Mapping[str, Any], names: Iterable[str]) -> None:
+  """Raises DamagedError if arrays that were saved with `run` are not among `names`."""
+  if missing := sorted(run.get(KEY, {}).get("arrays", {}).keys() - set(names)):
+    raise DamagedError(f"state/ does not list {len(missing)} of its arrays: {_listed(missing)}")
 
 
 def check_arrays(run: Mapping[str, Any], found: Mapping[str, str]) -> None:

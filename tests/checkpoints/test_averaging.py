@@ -10,7 +10,7 @@ import pytest
 from etils import epath
 
 from t5x_style.checkpoints import array_pieces, averaging, reading
-from t5x_style.errors import UserError
+from t5x_style.errors import StorageError, UserError
 
 DRAW = np.random.default_rng(0)
 
@@ -39,7 +39,7 @@ def save(tmp_path):
 
 def write_mean(steps, target, read=lambda size: None):
   opened = averaging.open_parameters(steps)
-  averaging.write_mean(opened, [f"step {step.name}" for step in steps], target, read)
+  averaging.write_mean(steps, opened, target, read)
 
 
 def test_the_mean_is_numpys_rounded_once(save, tmp_path, monkeypatch):
@@ -64,6 +64,7 @@ def test_the_mean_is_numpys_rounded_once(save, tmp_path, monkeypatch):
   (mean_again,) = averaging.open_parameters([epath.Path(tmp_path / "mean")])
   np.testing.assert_array_equal(mean_again["table"].read(), trees[-1]["table"])
   assert len(mean_again) == 4  # No optimizer's state.
+  assert reading.find_damage(epath.Path(tmp_path / "mean")) is None
   floats = 3 * (4 * (3 * 40 * 50 + 1) + 2 * 9)
   assert sum(sizes) == floats + 4 * 8
 
@@ -99,5 +100,5 @@ def test_a_damaged_step_is_named(save, tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(save):
   steps = [save(1, parameters()), save(2, parameters())]
-  with pytest.raises(UserError, match="The mean cannot be written: "):
+  with pytest.raises(StorageError, match="The average cannot be stored: Not a directory."):
     write_mean(steps, Path("/dev/full/mean"))

@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -66,7 +67,9 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_next_older_one_is_restored(na
   assert names(copy) == ["2", "4", "damaged-6"]
   moved = {path.relative_to(newest): x for path, x in before.items()}
   aside = copy / "checkpoints" / "damaged-6"
-  assert {path.relative_to(aside): x for path, x in content(aside).items()} == moved
+  after = {path.relative_to(aside): x for path, x in content(aside).items()}
+  assert reason in after.pop(Path("damage.txt")).decode()  # `launch.checkpoint list` shows it.
+  assert after == moved
 
 
 def test_all_that_are_damaged_are_set_aside_and_saved_again(copy, run):

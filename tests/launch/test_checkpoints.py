@@ -15,6 +15,7 @@ from t5x_style.checkpoints import restoring
 from t5x_style.checkpoints.arrays import orbax_arrays
 from t5x_style.training import setup
 from tests import tiny
+from tests.checkpoints import damages
 
 STEPS = (4, 6, 8)
 
@@ -35,11 +36,14 @@ def copy(finished_run, tmp_path):
 
 @pytest.fixture
 def run(capsys):
-  """run("list", folder) returns the exit code and what is printed, parsed if it is JSON."""
+  """run("list", folder) returns the exit code and what is printed, parsed if it is JSON.
+
+  run.warned is what it printed to the standard error.
+  """
 
   def start(*arguments):
     code = checkpoint.main(["launch.checkpoint", *map(str, arguments)])
-    printed = capsys.readouterr().out
+    printed, start.warned = capsys.readouterr()
     return code, json.loads(printed) if "--json" in arguments else printed
 
   return start
@@ -64,6 +68,17 @@ def test_list(copy, run):
   assert [name for name in rows if "best" in rows[name]] == [str(best)]
   assert [name for name in rows if "newest" in rows[name]] == ["8"]
   assert "unfinished" in rows["10"] and " kB" in rows["6"]
+
+
+def test_list_says_why_a_checkpoint_was_set_aside(copy, run):
+  damages.change_a_number(copy / "checkpoints/8")
+  config = tiny.config("decoder_only", copy, train_steps=8, save_period=2, eval_period=4)
+  with pytest.warns(UserWarning, match="step 8 is damaged"):
+    restoring.open_run(setup.prepare(config)).checkpoints.close()
+  _, shown = run("list", copy)
+  (row,) = [line for line in shown.splitlines() if "damaged-8" in line]
+  assert "1 of 37 arrays in state/ are not what was saved: params/token_embed/embedding" in row
+  assert run("verify", copy) == (0, f"{copy / 'checkpoints'}\n\n  4  good\n  6  good\n")
 
 
 def test_list_as_json(finished_run, run):
@@ -140,14 +155,11 @@ def test_average_is_the_mean_and_a_run_starts_from_it(finished_run, tmp_path, ru
     mean = np.mean([tree[name].astype(np.float64) for tree in trees], axis=0)
     np.testing.assert_array_equal(leaf, mean.astype(np.float32))
   assert int(job.state.step) == 0
-  record = json.loads((target / "average.json").read_text())
-  assert record["average_of"] == [str(finished_run / f"checkpoints/{step}") for step in STEPS]
-  assert sorted(path.name for path in target.iterdir()) == [
-    "average.json",
-    "commit_success.txt",
-    "state",
-  ]
-  assert run("diff", target, target)[0] == 0
+  assert {path.name for path in target.iterdir()} == {"commit_success.txt", "run", "state"}
+  assert run("verify", target)[0] == 0
+  (listed,) = run("list", target, "--json")[1]["checkpoints"]
+  assert listed["digests"] and "average of 3 steps" in listed["note"]
+  assert all(str(finished_run / f"checkpoints/{step}") in listed["note"] for step in STEPS)
 
 
 def test_average_keeps_the_runs_configuration_and_takes_named_steps(copy, tmp_path, run):
@@ -167,7 +179,7 @@ def test_average_keeps_the_runs_configuration_and_takes_named_steps(copy, tmp_pa
     (["--last=2"], "give --to=NEW_FOLDER"),
     (["--to=new"], "either --last=N"),
     (["--last=2", "--step=4,6", "--to=new"], "either --last=N"),
-    (["--last=4", "--to=new"], "--last=4: .* holds 3 complete steps \\(4, 6, 8\\)"),
+    (["--last=4", "--to=new"], "--last=4: .* holds 3 good steps \\(4, 6, 8\\)"),
     (["--last=1", "--to=new"], "--last=1: a mean is of two steps or more"),
     (["--last=-1", "--to=new"], "a mean is of two steps or more"),
     (["--step=4", "--to=new"], "a mean is of two steps or more"),
@@ -186,14 +198,84 @@ def test_mistakes_of_average_write_nothing(arguments, message, copy, run, monkey
   assert sorted(copy.rglob("*")) == before and not Path("new").exists()
 
 
-def test_a_damaged_step_leaves_no_half_average(copy, run, tmp_path):
-  for file in (copy / "checkpoints/6/state").rglob("d/*"):
-    file.write_bytes(file.read_bytes()[:100])
-  with pytest.raises(ConfigurationError, match="6"):
-    run("average", copy, "--last=2", f"--to={tmp_path / 'new'}")
-  assert not (tmp_path / "new").exists()
-  with pytest.raises(ConfigurationError, match="6"):
+def test_average_leaves_out_a_damaged_step_unless_it_is_named(copy, run, tmp_path):
+  damages.change_a_number(copy / "checkpoints/6")
+  target = tmp_path / "new"
+  code, shown = run("average", copy, "--last=2", f"--to={target}")
+  assert code == 0 and "2 steps (4, 8)" in shown
+  assert "warning: step 6 is damaged, and left out: " in run.warned
+  assert "params/token_embed/embedding" in run.warned
+  for arguments, message in (
+    (["--last=3"], "holds 2 good steps \\(4, 8\\)"),
+    (["--step=6,8"], "--step=6: this step is damaged: .*token_embed"),
+  ):
+    with pytest.raises(ConfigurationError, match=message):
+      run("average", copy, *arguments, f"--to={tmp_path / 'other'}")
+  assert not (tmp_path / "other").exists()
+
+
+def test_steps_without_digests_have_to_be_readable(copy, run, tmp_path):
+  for step in STEPS:
+    _remove_digests(copy / "checkpoints" / str(step))
+  file = damages.largest(copy / "checkpoints/6")
+  file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  _, shown = run("average", copy, "--last=2", f"--to={tmp_path / 'new'}")
+  assert "2 steps (4, 8)" in shown and "warning: step 6 is damaged" in run.warned
+  with pytest.raises(ConfigurationError, match="checkpoints/6.*(cannot be read|is not a whole)"):
     run("diff", copy, "--step=6,8")
+
+
+def _remove_digests(step):
+  """Makes a checkpoint one of an earlier version."""
+  run = json.loads((step / "run/metadata").read_text())
+  del run["digests"]
+  (step / "run/metadata").write_text(json.dumps(run))
+
+
+def test_verify(copy, run):
+  code, shown = run("verify", copy)
+  assert code == 0
+  assert shown.splitlines()[2:] == [f"  {step}  good" for step in STEPS]
+  before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+  damages.change_a_number(copy / "checkpoints/6")
+  _remove_digests(copy / "checkpoints/4")
+  changed = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+  assert changed != before
+  code, found = run("verify", copy, "--json")
+  assert code == 1
+  assert [(x["name"], x["good"], x["digests"]) for x in found["checkpoints"]] == [
+    ("4", True, False),
+    ("6", False, True),
+    ("8", True, True),
+  ]
+  code, shown = run("verify", copy)
+  assert code == 1
+  lines = shown.splitlines()[2:]
+  assert "good; it was saved without digests" in lines[0] and lines[2] == "  8  good"
+  assert "damaged: 1 of 37 arrays in state/ are not what was saved: params/token_emb" in lines[1]
+  assert run("verify", copy, "--step=8")[0] == 0
+  assert run("verify", copy / "checkpoints/6")[0] == 1
+  assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == changed
+
+
+def test_verify_finds_an_array_that_is_no_longer_listed(copy, run):
+  file = copy / "checkpoints/8/state/_METADATA"
+  content = json.loads(file.read_text())
+  del content["tree_metadata"]["('params', 'token_embed', 'embedding')"]
+  file.write_text(json.dumps(content))
+  code, shown = run("verify", copy, "--step=8")
+  assert code == 1
+  assert "does not list 1 of its arrays: params/token_embed/embedding" in shown
+
+
+@pytest.mark.parametrize("name", damages.DAMAGES)
+def test_verify_finds_every_damage(name, copy, run):
+  (copy / "checkpoints/4").rename(copy / "checkpoints/2")  # from which damages take parts
+  damage, _ = damages.DAMAGES[name]
+  damage(copy / "checkpoints/8")
+  code, found = run("verify", copy, "--step=8", "--json")
+  (eight,) = found["checkpoints"]
+  assert code == 1 and not eight["good"] and eight["reason"]
 
 
 def test_one_checkpoint_takes_no_step(finished_run, run):
