@@ -46,6 +46,8 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack) -> int:
     from t5x_style.training import loop, setup, train_config
 
     config = settings.build(train_config.TrainConfig)
+    if config.deterministic:
+      environment.set_deterministic()
     same_start.check("settings", settings.values() | same_start.software())
     model_dir.check(config.model_dir)
     profiling.check(config.profile_steps)

@@ -51,6 +51,21 @@ XLA_FLAGS = {
   "tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"},
 }
 
+# What DETERMINISTIC = True adds. How far the same start of the same run repeats its bits:
+# - CPU: always, on the same kind of processor with the same number of cores.
+# - TPU: always, on the same topology; XLA's programs for TPUs have no unordered sums.
+# - GPU: only with these flags, on the same model of GPU with the same versions of CUDA, cuDNN and
+#   NCCL. Without them sums may be unordered (atomic additions, cuDNN's backward pass), and
+#   autotuning chooses kernels by their measured time, another one at each start.
+# Batches are the same everywhere: the data pipeline uses only ordered operations of tf.data.
+DETERMINISTIC_FLAGS = {
+  "gpu": {
+    # Includes xla_gpu_exclude_nondeterministic_ops: what has no deterministic kernel is an error.
+    "xla_gpu_deterministic_ops": "true",
+    "xla_gpu_autotune_level": "0",
+  }
+}
+
 _CHATTY_LOGGERS = ("jax", "orbax", "tensorflow", "etils", "grain")
 
 # What TensorFlow prints while it is imported, before it listens to TF_CPP_MIN_LOG_LEVEL.
@@ -185,10 +200,25 @@ def processor_name() -> str:
 def set_xla_flags(environ: MutableMapping[str, str], kind: str | None = None) -> None:
   """Puts the flags for an accelerator (None: this machine's) before the user's."""
   kind = kind or accelerator(environ)
+  _put_flags(environ, kind, XLA_FLAGS[kind])
+
+
+def set_deterministic(
+  environ: MutableMapping[str, str] = os.environ, kind: str | None = None
+) -> None:
+  """Puts DETERMINISTIC_FLAGS before all others; changes nothing on CPUs and TPUs.
+
+  XLA reads them when JAX first looks for devices: call it before that.
+  """
+  kind = kind or accelerator(environ)
+  _put_flags(environ, kind, DETERMINISTIC_FLAGS.get(kind, {}))
+
+
+def _put_flags(environ: MutableMapping[str, str], kind: str, flags: Mapping[str, str]) -> None:
   variable = "LIBTPU_INIT_ARGS" if kind == "tpu" else "XLA_FLAGS"
-  flags = [f"--{name}={value}" for name, value in XLA_FLAGS[kind].items()]
   if flags:
-    environ[variable] = " ".join([*flags, environ.get(variable, "")]).strip()
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    environ[variable] = " ".join([*words, environ.get(variable, "")]).strip()
 
 
 def share_memory(environ: MutableMapping[str, str] = os.environ) -> None:

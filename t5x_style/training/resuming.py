@@ -60,6 +60,7 @@ MAY_CHANGE = {
   "initial_checkpoint_path": "INITIAL_CHECKPOINT_PATH",  # Only a new run reads it.
   "profile_steps": "PROFILE_STEPS",
   "hang_minutes": "HANG_MINUTES",
+  "deterministic": "DETERMINISTIC",  # It changes rounding.
 }
 _REMARKS = {"INITIAL_CHECKPOINT_PATH": " (not read: the run resumes from its own checkpoint)"}
 # A schedule is recorded at the next update, and at so many more up to the last one.

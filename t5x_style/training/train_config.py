@@ -32,6 +32,8 @@ class TrainConfig:
     verify_checkpoints: digests of all arrays are saved with a checkpoint, and compared when it is
       restored.
     profile_steps: the first and the last step to profile; None profiles nothing.
+    deterministic: whether a repeated run has the same bits on GPUs, too (launch.process.environment
+      says how far); on CPUs and TPUs it has them anyway.
     hang_minutes: after so long without a step, a held-out batch or the end of a save, the process
       writes the stacks of its threads and ends with exit code 76; None: never. Compiling, opening
       the data and restoring may take as long, each.
@@ -71,6 +73,7 @@ class TrainConfig:
   initial_checkpoint_path: Text | None = None
   profile_steps: tuple[PositiveInt, PositiveInt] | None = None
   hang_minutes: PositiveFloat | None = 60.0
+  deterministic: bool = False
   seed: Seed = 0
 
   def __post_init__(self):

@@ -37,7 +37,8 @@ def test_accelerator():
 
 def test_xla_knows_all_flags():
   """XLA ends the process at an unknown flag: a removed flag fails here."""
-  flags = " ".join(f"--{name}={value}" for name, value in environment.XLA_FLAGS["gpu"].items())
+  all_flags = environment.XLA_FLAGS["gpu"] | environment.DETERMINISTIC_FLAGS["gpu"]
+  flags = " ".join(f"--{name}={value}" for name, value in all_flags.items())
   environ = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
   done = subprocess.run(
     [sys.executable, "-c", "import jax; jax.devices()"],
@@ -47,6 +48,35 @@ def test_xla_knows_all_flags():
     timeout=100,
   )
   assert done.returncode == 0, done.stderr
+
+
+def test_deterministic_runs_have_flags_on_gpus_only():
+  environ = {"JAX_PLATFORMS": "cuda", "XLA_FLAGS": "--xla_a=2"}
+  environment.set_deterministic(environ)
+  assert environ["XLA_FLAGS"].startswith("--xla_gpu_deterministic_ops=true ")
+  assert environ["XLA_FLAGS"].endswith(" --xla_a=2")
+  for platform in ("cpu", "tpu"):
+    environ = {"JAX_PLATFORMS": platform}
+    environment.set_deterministic(environ)
+    assert environ == {"JAX_PLATFORMS": platform}
+
+
+LATE = """
+import jax
+from launch.process import environment
+environment.DETERMINISTIC_FLAGS["gpu"] = {"xla_force_host_platform_device_count": "3"}
+environment.set_deterministic(kind="gpu")
+print(len(jax.devices()))
+"""
+
+
+def test_xla_reads_flags_that_are_set_after_jax_is_imported():
+  """Settings are read, and DETERMINISTIC is known, only then."""
+  environ = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+  done = subprocess.run(
+    [sys.executable, "-c", LATE], env=environ, capture_output=True, text=True, timeout=100
+  )
+  assert done.stdout == "3\n", done.stderr
 
 
 def test_quiet_imports_remove_only_notices(capfd):
