@@ -62,10 +62,10 @@ def restore(prepared: Prepared) -> Resumed | None:
   if reasons:
     lines = [f"  {step}: {reason}" for step, reason in reasons.items()]
     raise UserError(
-      f"No checkpoint in {str(folder)!r} is good, and nothing was changed there:\n"
+      f"All checkpoints in {str(folder)!r} are damaged, and nothing was changed there:\n"
       + "\n".join(shortened(lines))
-      + "\nRestore these folders from a backup; or move them away, to start from the beginning, or "
-      "set another MODEL_DIR."
+      + "\nRestore one of these folders from a backup. To start from the beginning, move them away "
+      "or set another MODEL_DIR."
     )
   return None
 
@@ -108,22 +108,22 @@ def _restore_step(prepared: Prepared, folder: epath.Path, agreement: Agreement) 
 
 def _by_all(work: Callable[[], T], topic: str, agreement: Agreement) -> T:
   """Does a piece of work in all processes; if it fails in one of them, it fails in all."""
-  result, error = None, None
+  error: Exception | None = None
   try:
     result = work()
   except Exception as raised:
     error = raised
-  damage = str(error) if isinstance(error, DamagedError) else None
-  trouble = first_line(error) if error is not None and damage is None else None
+  own = str(error) if isinstance(error, DamagedError) else None
+  trouble = first_line(error) if error is not None and own is None else None
   trouble = agreement.of_all(f"{topic}/trouble", trouble)
-  damage = agreement.of_all(f"{topic}/damage", damage)
+  damage = agreement.of_all(f"{topic}/damage", own)
   if error is not None and not isinstance(error, DamagedError):
     raise error
   if trouble:
     kind = UserError if trouble.startswith(UserError.__name__) else RuntimeError
     raise kind(f"Another process of the job cannot restore the run: {trouble}")
   if damage:
-    raise DamagedError(damage)
+    raise DamagedError(own or damage)
   return result
 
 

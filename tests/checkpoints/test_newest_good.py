@@ -96,7 +96,7 @@ def test_if_none_is_good_all_reasons_are_listed_and_nothing_changes(copy):
   with pytest.raises(UserError) as error:
     open_run(copy)
   first, six, four, two, advice = str(error.value).splitlines()
-  assert first == f"No checkpoint in {str(folder)!r} is good, and nothing was changed there:"
+  assert first == f"All checkpoints in {str(folder)!r} are damaged, and nothing was changed there:"
   assert six.startswith("  6: run/metadata cannot be read (JSONDecodeError")
   assert four.startswith("  4: ") and "state/" in four
   assert two == "  2: data/ is missing"

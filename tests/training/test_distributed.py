@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import time
 
 import pytest
+
+from tests.checkpoints.damages import change_a_number
 
 GIN = """
 from __gin__ import dynamic_registration
@@ -270,6 +273,34 @@ def test_all_agree_that_a_save_failed_if_the_disk_of_one_is_full(tmp_path):
   assert "5 saves in a row failed (MAX_FAILED_SAVES)" in first
   assert not list((tmp_path / "model/checkpoints").glob("*tmp*"))
   finish(tmp_path, f"--gin.TRAIN_STEPS={saved(tmp_path)[-1] + 1}", *arguments, processes=2)
+
+
+@pytest.mark.slow
+def test_all_resume_from_the_step_that_each_of_them_can_read(tmp_path):
+  """Every process reads only its own part of the arrays, and here one has lost a file of it."""
+  mesh = "--gin.MESH_SHAPE={'fsdp': 2}"
+  finish(tmp_path, mesh, "--gin.TRAIN_STEPS=4", processes=2)
+  checkpoints = tmp_path / "model/checkpoints"
+  whole = shutil.copytree(tmp_path / "model", tmp_path / "whole")
+  part = checkpoints / "4/state/ocdbt.process_1/d"
+  largest = max(part.iterdir(), key=lambda path: path.stat().st_size)
+  largest.unlink()
+  first, second = finish(tmp_path, mesh, "--gin.TRAIN_STEPS=6", processes=2)
+  assert "the checkpoint of step 4 is damaged: state/ cannot be read" in " ".join(first.split())
+  assert "(in process 1)" in first and "Resum" in first
+  assert "damaged" not in second
+  assert saved(tmp_path) == [2, 4, 6] and (checkpoints / "damaged-4").is_dir()
+
+  # Numbers that changed are found by all, because they compare the same digests.
+  shutil.rmtree(tmp_path / "model")
+  whole.rename(tmp_path / "model")
+  change_a_number(checkpoints / "4")
+  first, _ = finish(tmp_path, mesh, "--gin.TRAIN_STEPS=6", processes=2)
+  assert (
+    "1 of 37 arrays in state/ are not what was saved: params/token_embed/embedding. It"
+    in " ".join(first.split())
+  )
+  assert saved(tmp_path) == [2, 4, 6] and (checkpoints / "damaged-4").is_dir()
 
 
 @pytest.mark.slow
