@@ -107,7 +107,8 @@ def _take_model_dir(config: Any, until_end: contextlib.ExitStack, dry_run: bool)
   path = folder / "heartbeat.json" if index == 0 else None
   pulse = until_end.enter_context(Heartbeat(path, index))
   stacks = folder / f"stacks-{index}.txt"
-  until_end.enter_context(HangWatch(pulse, config.hang_minutes, stacks, end))
+  minutes = None if environment.is_plain() else config.hang_minutes
+  until_end.enter_context(HangWatch(pulse, minutes, stacks, end))
   return pulse, before_write
 
 

@@ -52,11 +52,12 @@ XLA_FLAGS = {
 }
 
 # What DETERMINISTIC = True adds. How far the same start of the same run repeats its bits:
-# - CPU: always, on the same kind of processor with the same number of cores.
-# - TPU: always, on the same topology; XLA's programs for TPUs have no unordered sums.
+# - CPU: always, on the same kind of processor with the same number of cores (measured).
+# - TPU: always, on the same topology, as JAX's authors say; not measured.
 # - GPU: only with these flags, on the same model of GPU with the same versions of CUDA, cuDNN and
-#   NCCL. Without them sums may be unordered (atomic additions, cuDNN's backward pass), and
-#   autotuning chooses kernels by their measured time, another one at each start.
+#   NCCL, as XLA's documentation of the first flag says; not measured. Without them sums may be
+#   unordered (atomic additions, cuDNN's backward pass), and autotuning chooses kernels by their
+#   measured time, perhaps another one at each start.
 # Batches are the same everywhere: the data pipeline uses only ordered operations of tf.data.
 DETERMINISTIC_FLAGS = {
   "gpu": {

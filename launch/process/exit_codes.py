@@ -17,7 +17,11 @@ class ExitCode(enum.IntEnum):
   DIVERGED = 3, "The loss, a gradient or the state is not finite.", "no"
   STORAGE = 4, "Files cannot be stored, for example because a disk is full.", "when there is room"
   PREEMPTED = 75, "SIGTERM stopped it, and what it computed is saved.", "yes"
-  PROCESS_LOST = 76, "Another process of its job is lost, or this one hung.", "yes"
+  PROCESS_LOST = (
+    76,
+    "Another process of its job is lost, this one hung, or another run took its MODEL_DIR.",
+    "yes",
+  )
   INTERRUPTED = 130, "Ctrl-C stopped it; a training run has saved.", "as you wish"
   OUTPUT_CLOSED = 141, "What read its output has ended; training continues instead.", "no"
 
