@@ -116,8 +116,8 @@ def _check_set_aside(process: Process, files: dict[Path, list[str]]) -> None:
       raise Failed(f"{path.name} is damaged and was not set aside: {last_words(text)}")
     if f"damaged-{path.name}" not in text:
       raise Failed(f"nothing is said of {aside[-1].name}")
-    if _files(aside[-1]) != names:
-      raise Failed(f"{aside[-1].name} has not the files that {path.name} had")
+    if missing := set(names) - set(_files(aside[-1])):
+      raise Failed(f"{aside[-1].name} lacks {sorted(missing)[0]}, which {path.name} had")
 
 
 def _files(folder: Path) -> list[str]:
@@ -133,7 +133,9 @@ def _all(trial: Trial) -> Outcome:
     for path in (trial.checkpoints / str(step) / "state" / "d").iterdir():
       _cut(path)
   trial.injected += 1
-  outcome = trial.stopped_clearly(trial.start(), ExitCode.MISTAKE, "checkpoint", "damaged")
+  outcome = trial.stopped_clearly(
+    trial.start(), ExitCode.MISTAKE, "No checkpoint", "nothing was changed"
+  )
   for step in steps:
     if not list(trial.checkpoints.glob(f"*{step}")):
       raise Failed(f"the damaged checkpoint {step} is gone")
