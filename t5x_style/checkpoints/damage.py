@@ -14,8 +14,9 @@ from t5x_style.errors import UserError, first_line
 _DAMAGED_FILES = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 # TensorStore raises ValueErrors with the kind of the error, and the number if it is the system's.
 _SYSTEM_ERROR = re.compile(r"os_error_code='(\d+)'")
+_REFUSED = re.compile("PERMISSION_DENIED|UNAUTHENTICATED")
 _TROUBLE = re.compile(
-  "PERMISSION_DENIED|UNAUTHENTICATED|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|CANCELLED"
+  f"{_REFUSED.pattern}|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|CANCELLED"
 )
 
 
@@ -31,9 +32,26 @@ def damage_of(part: str) -> Iterator[None]:
   except Exception as error:
     if isinstance(error, DamagedError) or not means_damage(error):
       raise
-    # Orbax raises a plain Exception from the error that names the file.
-    detail = first_line(list(_causes(error))[-1]).partition(" [tensorstore")[0]
-    raise DamagedError(f"{part} cannot be read ({detail})") from error
+    raise DamagedError(f"{part} cannot be read ({_detail(error)})") from error
+
+
+@contextlib.contextmanager
+def trouble_is_explained(what: str) -> Iterator[None]:
+  """Turns errors that say nothing about damage into "`what`, and nothing was changed: ...".
+
+  Raises:
+    UserError: a permission is missing.
+    RuntimeError: other trouble, for example of the disk or the network.
+  """
+  try:
+    yield
+  except (UserError, DamagedError):
+    raise
+  except Exception as error:
+    text = f"{what}, and nothing was changed: {_detail(error)}."
+    if any(isinstance(x, PermissionError) or _REFUSED.search(str(x)) for x in _causes(error)):
+      raise UserError(f"{text} Give this user the permission.") from error
+    raise RuntimeError(text) from error
 
 
 def means_damage(error: BaseException) -> bool:
@@ -49,6 +67,11 @@ def _is_trouble(error: BaseException) -> bool:
   if number := _SYSTEM_ERROR.search(str(error)):
     return int(number[1]) not in _DAMAGED_FILES
   return bool(_TROUBLE.search(str(error)))
+
+
+def _detail(error: BaseException) -> str:
+  """Returns one line about an error: Orbax raises a plain Exception from the one that says more."""
+  return first_line(list(_causes(error))[-1]).partition(" [tensorstore")[0]
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

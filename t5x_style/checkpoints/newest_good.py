@@ -18,7 +18,7 @@ from etils import epath
 
 from t5x_style.checkpoints import inventory, reading, step_folders
 from t5x_style.checkpoints.agreement import Agreement
-from t5x_style.checkpoints.damage import DamagedError, damage_of
+from t5x_style.checkpoints.damage import DamagedError, damage_of, trouble_is_explained
 from t5x_style.checkpoints.same_run import check_same_run
 from t5x_style.errors import UserError, first_line, shortened
 from t5x_style.training import finite_checks
@@ -75,15 +75,18 @@ def _restore_step(prepared: Prepared, folder: epath.Path, agreement: Agreement) 
 
   Raises:
     DamagedError: it is damaged, or not finite.
+    UserError: it is of another run, or may not be read.
+    RuntimeError: it cannot be read for another reason, which says nothing about damage.
   """
   abstract = prepared.abstract
 
   def read():
     if jax.process_index() and not folder.is_dir():
       raise UserError(f"this process does not see {str(folder)!r}, which process 0 sees")
-    run = reading.read_run(folder)
-    check_same_run(prepared, run["identity"], run["progress"].get("settings", {}))
-    return run, reading.read_streams(folder, run), reading.read_state(folder, run, abstract)
+    with trouble_is_explained(f"The checkpoint {str(folder)!r} cannot be read"):
+      run = reading.read_run(folder)
+      check_same_run(prepared, run["identity"], run["progress"].get("settings", {}))
+      return run, reading.read_streams(folder, run), reading.read_state(folder, run, abstract)
 
   def check(run, state):
     if prepared.config.verify_checkpoints:
@@ -135,7 +138,8 @@ def _set_aside(
   def rename():
     for step, reason in reasons.items() if jax.process_index() == 0 else ():
       name = _free_name(folder, step)
-      (folder / str(step)).rename(folder / name)
+      with trouble_is_explained(f"The damaged checkpoint of step {step} cannot be renamed"):
+        (folder / str(step)).rename(folder / name)
       with contextlib.suppress(OSError):
         (folder / name / inventory.DAMAGE_FILE).write_text(reason)
       warnings.warn(

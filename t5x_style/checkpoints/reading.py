@@ -21,7 +21,7 @@ from etils import epath
 from t5x_style.checkpoints import orbax_noise, step_folders, verification
 from t5x_style.checkpoints.array_pieces import Index
 from t5x_style.checkpoints.arrays import LazyArray, orbax_arrays
-from t5x_style.checkpoints.damage import DamagedError, damage_of
+from t5x_style.checkpoints.damage import DamagedError, damage_of, means_damage
 from t5x_style.checkpoints.digests import digest_of, digests
 from t5x_style.errors import UserError
 from t5x_style.training import finite_checks
@@ -136,13 +136,16 @@ def find_damage(
     if (folder / "data").is_dir():
       read_streams(folder, run)
     try:
-      arrays = orbax_arrays(folder / "state", None)
+      arrays = orbax_arrays(folder / "state", None, setting="The checkpoint")
     except UserError as error:
+      if error.__cause__ is None or not means_damage(error.__cause__):
+        raise
       raise DamagedError("_METADATA or _sharding in state/ is not what was saved") from error
     verification.check_names(run, arrays)
     _check_array_metadatas(folder / "state", arrays)
-    if "step" in arrays:
-      verification.check_step(int(arrays["step"].read()), folder)
+    with damage_of("the array step in state/"):
+      if "step" in arrays:
+        verification.check_step(int(arrays["step"].read()), folder)
     kept = {name: array for name, array in arrays.items() if name.startswith(only)}
     _check_on_the_host(run, kept, read)
   except DamagedError as error:

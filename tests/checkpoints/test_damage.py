@@ -8,7 +8,13 @@ import jax
 import pytest
 import tensorstore as ts
 
-from t5x_style.checkpoints.damage import DamagedError, damage_is_named, damage_of, means_damage
+from t5x_style.checkpoints.damage import (
+  DamagedError,
+  damage_is_named,
+  damage_of,
+  means_damage,
+  trouble_is_explained,
+)
 from t5x_style.errors import UserError
 
 _REFUSED = "PERMISSION_DENIED: Failed to open: Permission denied [os_error_code='13']"
@@ -79,3 +85,20 @@ def test_damage_is_named_with_its_reason():
   with pytest.raises(UserError, match=r"^The mean: state/ is missing\.$"):
     with damage_is_named("The mean", "."):
       raise DamagedError("state/ is missing")
+
+
+def test_trouble_is_explained_in_one_line():
+  wrapper = Exception("Encountered error while reading array index")
+  for cause, kind, end in (
+    (ValueError(_REFUSED), UserError, r"Give this user the permission\.$"),
+    (PermissionError(errno.EACCES, os.strerror(errno.EACCES)), UserError, "permission"),
+    (OSError(errno.EIO, os.strerror(errno.EIO)), RuntimeError, r"Input/output error\.$"),
+  ):
+    wrapper.__cause__ = cause
+    with pytest.raises(kind, match=f"^It cannot be read, and nothing was changed: .*{end}"):
+      with trouble_is_explained("It cannot be read"):
+        raise wrapper
+  for clear in (DamagedError("state/ is missing"), UserError("another run")):
+    with pytest.raises(type(clear)) as raised, trouble_is_explained("It cannot be read"):
+      raise clear
+    assert raised.value is clear
