@@ -197,7 +197,7 @@ class Checkpoints:
 
   def _message(self, what: str) -> str:
     try:
-      self._latest = newest = max(self.steps(), default=None)
+      newest = max(self.steps(), default=None)
       good = f"the newest complete checkpoint is of step {newest or 0:,}"
       good = good if newest else "there is no complete checkpoint"
     except OSError as error:
