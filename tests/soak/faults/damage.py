@@ -1,6 +1,7 @@
 """Checkpoints that are damaged between two starts: the newest good one is used, none is deleted."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -134,7 +135,7 @@ def _all(trial: Trial) -> Outcome:
       _cut(path)
   trial.injected += 1
   outcome = trial.stopped_clearly(
-    trial.start(), ExitCode.MISTAKE, "No checkpoint", "nothing was changed"
+    trial.start(), ExitCode.MISTAKE, re.escape(str(trial.checkpoints)), "nothing was changed"
   )
   for step in steps:
     if not list(trial.checkpoints.glob(f"*{step}")):
