@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+from absl import flags as absl_flags
+
 from .configuration import flags
 from .process import (
   command,
@@ -16,6 +18,7 @@ from .process import (
   exit_codes,
   output,
   same_start,
+  signals,
 )
 
 EXAMPLES = """\
@@ -27,11 +30,14 @@ python -m launch.train --gin_file=/tmp/x/config.gin    (repeat a run)"""
 
 def main(argv: Sequence[str]) -> int:
   with contextlib.ExitStack() as until_end:
-    return _run(argv, until_end)
+    with signals.Listener(release=until_end.close) as listener:
+      return _run(argv, until_end, listener)
 
 
-def _run(argv: Sequence[str], until_end: contextlib.ExitStack) -> int:
-  values = flags.parse(argv, about="Pre-trains a Transformer.", examples=EXAMPLES)
+def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals.Listener) -> int:
+  values = flags.parse(
+    argv, about="Pre-trains a Transformer.", examples=EXAMPLES, define=_define_flags
+  )
   output.tolerate_failures()
   environment.prepare()
   with errors.as_configuration_errors():
@@ -75,11 +81,25 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack) -> int:
         model_dir.write_text(prepared.model_dir, "model-info.txt", info)
       opened.pop_all()
   environment.freeze_objects()
-  result = loop.train(job, reports)
+  with listener.training(values.grace_seconds, job.checkpoints.latest):
+    result = loop.train(job, reports)
+  code = exit_codes.of_stopped_run(None if result.complete else result.stopped_by)
+  listener.at_end(code)
   command_line = [f"python -m {environment.PACKAGE}.train", *map(flags.quoted, argv[1:])]
   summary.show(out, job, result, command_line)
-  pulse.beat("stopped" if result.stopped_by else "finished")
-  return exit_codes.of_stopped_run(result.stopped_by)
+  pulse.beat("finished" if result.complete else "stopped")
+  return code
+
+
+def _define_flags(values: absl_flags.FlagValues) -> None:
+  absl_flags.DEFINE_float(
+    "grace_seconds",
+    30.0,
+    "Seconds between SIGTERM and SIGKILL on your machines. A save that takes longer is reported "
+    "before they are over, and continues.",
+    lower_bound=0.0,
+    flag_values=values,
+  )
 
 
 def _take_model_dir(config: Any, until_end: contextlib.ExitStack, dry_run: bool) -> tuple[Any, Any]:

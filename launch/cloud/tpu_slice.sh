@@ -13,5 +13,12 @@ name=$1 zone=$2
 shift 2
 # Quoted, because a shell on the hosts reads the arguments again.
 printf -v arguments ' %q' "$@"
-exec gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all \
-  --command="cd ~/t5x_style && python3 -m launch.train$arguments"
+for ((start = 0; ; start++)); do
+  code=0
+  gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all \
+    --command="cd ~/t5x_style && python3 -m launch.train$arguments" || code=$?
+  # Stopped and saved, or a process is lost: launch/cloud/README.md lists the exit codes.
+  if ((code != 75 && code != 76)) || ((start >= ${MOST_RESTARTS:-20})); then exit "$code"; fi
+  echo "Exit code $code: starting again on all hosts." >&2
+  sleep "${RESTART_SECONDS:-30}" # The other hosts notice within a minute that one is gone.
+done

@@ -16,7 +16,7 @@ class ExitCode(enum.IntEnum):
   MISTAKE = 2, "A flag, a setting or a file is wrong; the message says which.", "no"
   DIVERGED = 3, "The loss, a gradient or the state is not finite.", "no"
   STORAGE = 4, "Files cannot be stored, for example because a disk is full.", "when there is room"
-  PREEMPTED = 75, "SIGTERM stopped it, and what it computed is saved.", "yes"
+  PREEMPTED = 75, "SIGTERM or SIGHUP stopped it, and all that it computed is saved.", "yes"
   PROCESS_LOST = (
     76,
     "Another process of its job is lost, this one hung, or another run took its MODEL_DIR.",

@@ -55,7 +55,7 @@ class RecordFile:
       self._release()
 
   def keep(self, kept: Callable[[bytes], bytes]) -> None:
-    """Replaces the records by those that `kept` returns of them.
+    """Replaces the records by those that `kept` returns of them; makes the file if there is none.
 
     A process that is killed meanwhile leaves the old file or the new one. A file that only becomes
     shorter is cut, which needs no room on its disk.
@@ -66,6 +66,8 @@ class RecordFile:
     rest = kept(content)
     self._size = None
     if rest == content:
+      if is_local(self._path):
+        self._path.touch()
       return
     if is_local(self._path) and content.startswith(rest):
       os.truncate(self._path, len(rest))

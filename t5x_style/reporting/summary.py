@@ -36,7 +36,7 @@ def show(terminal: Terminal, job: Job, result: Result, command: Sequence[str]) -
 
 def _title(job: Job, result: Result) -> str:
   step, last = int(result.state.step), job.prepared.config.train_steps
-  if result.stopped_by:
+  if result.stopped_by and not result.complete:
     return f"Stopped by {result.stopped_by} at step {step:,} of {last:,}; all is saved."
   if result.first_step >= last:
     return f"Nothing to do: MODEL_DIR is at step {step:,} of {last:,} already."
@@ -55,7 +55,7 @@ def _facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
     facts["text"] = skipped
   facts["checkpoints"] = str(job.prepared.model_dir / "checkpoints" / str(step))
   facts["metrics"] = str(job.prepared.model_dir / "metrics.jsonl")
-  if result.stopped_by:
+  if result.stopped_by and not result.complete:
     facts["resume with"] = " ".join(command)
   elif step >= config.train_steps:
     kept = [word for word in command if not word.startswith("--gin.TRAIN_STEPS=")]

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -16,10 +16,19 @@ from t5x_style.training.setup import Prepared
 from t5x_style.training.step import sum_over_microbatches
 
 
-def make_evaluate(
-  prepared: Prepared, progressed: Callable[[], None] = lambda: None
-) -> Callable[[Any, Iterable[Batch]], dict[str, float]]:
-  """Compiles a function (params, batches) -> means, as `metrics.means` describes them.
+class Evaluate(Protocol):
+  """Returns means over held-out batches, as `metrics.means` describes them.
+
+  It looks at `left` before each batch but the first, and returns None as soon as that is true.
+  """
+
+  def __call__(
+    self, params: Any, batches: Iterable[Batch], left: Callable[[], object] = lambda: False
+  ) -> dict[str, float] | None: ...
+
+
+def make_evaluate(prepared: Prepared, progressed: Callable[[], None] = lambda: None) -> Evaluate:
+  """Compiles the evaluation.
 
   The loss is the plain negative log-likelihood: without z-loss, label smoothing and dropout.
 
@@ -28,13 +37,21 @@ def make_evaluate(
   """
   compiled = compile_evaluation(prepared)
 
-  def evaluate(params: Any, batches: Iterable[Batch]) -> dict[str, float]:
-    parts = [compiled(params, prepared.partitioner.put(batch)) for batch in batches]
+  def evaluate(
+    params: Any, batches: Iterable[Batch], left: Callable[[], object] = lambda: False
+  ) -> dict[str, float] | None:
     totals: Sums | None = None
-    for part in parts:
-      totals = add(totals, jax.device_get(part))
-      progressed()
-    assert totals is not None, "There is no batch to evaluate on."
+    running = None
+    for batch in batches:
+      if running is not None and left():
+        return None
+      previous, running = running, compiled(params, prepared.partitioner.put(batch))
+      if previous is not None:  # Waits for it while the device computes this batch.
+        totals = add(totals, jax.device_get(previous))
+        progressed()
+    assert running is not None, "There is no batch to evaluate on."
+    totals = add(totals, jax.device_get(running))
+    progressed()
     return means(totals, prepared.dataset.component_names)
 
   return evaluate

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import functools
-import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -29,11 +28,12 @@ class Result(NamedTuple):
   validation: dict[str, float]
   train: dict[str, float]
   baseline: float  # entropy of the held-out target tokens
-  stopped_by: str | None  # the signal that ended it early
+  stopped_by: str | None  # the signal that ended it
+  complete: bool  # All steps are trained, and the last state is evaluated and saved.
 
 
 def train(job: Job, reporter: Reporter) -> Result:
-  """Trains to the last step, or to the first Ctrl-C or SIGTERM, and saves.
+  """Trains to the last step, or to the first Ctrl-C, SIGTERM or SIGHUP, and saves.
 
   The state is taken out of `job`, because each step reuses the memory of its arrays.
 
@@ -48,9 +48,9 @@ def train(job: Job, reporter: Reporter) -> Result:
   loop = _Loop(job, reporter)
   reporter.compiled()
   with StopSignal() as stop, job.checkpoints, reporter.training(first, last):
-    stopped_by = loop.run(stop)
-  records = loop.last_records
-  return Result(loop.state, first, records["validation"], records["train"], baseline, stopped_by)
+    complete = loop.run(stop)
+  validation, training = loop.last_records["validation"], loop.last_records["train"]
+  return Result(loop.state, first, validation, training, baseline, stop.agreed, complete)
 
 
 # After so many rollbacks to one checkpoint, other data does not help either.
@@ -80,27 +80,26 @@ class _Loop:
     self._batches: dict[int, Batch] = {}
     self._meter = self._new_meter(job.progress)
 
-  def run(self, stop: StopSignal) -> str | None:
-    """Trains the steps that are left; returns the signal that stopped it, or None."""
+  def run(self, stop: StopSignal) -> bool:
+    """Trains the steps that are left, until a signal stops it; returns whether all is done."""
+    self._stop = stop
     step, last = self._job.first_step, self._config.train_steps
-    if self._job.progress.get("evaluation_due"):
-      self._validate(step)
-    # Steps are counted again after a rollback, but these calls are not.
-    for call in itertools.count(step + 1):
-      if step >= last:
-        break
-      step, stopped_by = step + 1, None
+    evaluation_due = bool(self._job.progress.get("evaluation_due"))
+    if evaluation_due:
+      evaluation_due = self._validate(step) is None
+    while step < last and not stop.agreed:
+      step += 1
       try:
         self._take_step(step)
-        stopped_by = stop.at(call)
-        self._validate_and_save(step, bool(stopped_by))
+        stop.requested()
+        evaluation_due = self._validate_and_save(step)
       except FloatingPointError as error:
         step = self._roll_back(step, error)
-      if stopped_by:
-        return stopped_by
-    if not self.last_records["validation"]:  # The run was complete before.
-      self.last_records["validation"] = self._evaluate(self.state.params, self._job.eval_batches)
-    return None
+    if not stop.agreed and not self.last_records["validation"]:  # The run was complete before.
+      values = self._evaluate(self.state.params, self._job.eval_batches, stop.requested)
+      self.last_records["validation"] = values or {}
+    stop.requested()  # A signal during the last save leaves no time for a sample.
+    return step >= last and not evaluation_due
 
   def _take_step(self, step: int) -> None:
     self._reporter.before_step(step)
@@ -115,22 +114,28 @@ class _Loop:
     self._meter.add(step, metrics)
     self._reporter.after_step(step, metrics, self._step)
 
-  def _validate_and_save(self, step: int, stopped: bool) -> None:
-    """Does what is due after a step."""
+  def _validate_and_save(self, step: int) -> bool:
+    """Does what is due after a step; returns whether an evaluation is still due."""
     config = self._config
     at_end = step == config.train_steps
     loss, evaluation_due = None, at_end or step % config.eval_period == 0
     # A machine that is taken away leaves time to save; the run evaluates when it resumes.
-    if evaluation_due and not stopped:
+    if evaluation_due and not self._stop.agreed:
       with self._meter.paused():
         loss = self._validate(step)
-    last = at_end or stopped
+    evaluation_due = evaluation_due and loss is None
+    last = at_end or bool(self._stop.agreed)
     if last or step % config.save_period == 0:
       with self._meter.paused():
-        self._save(step, loss, evaluation_due=evaluation_due and loss is None, last=last)
+        self._save(step, loss, evaluation_due=evaluation_due, last=last)
+    return evaluation_due
 
-  def _validate(self, step: int) -> float:
-    values = self._evaluate(self.state.params, self._job.eval_batches)
+  def _validate(self, step: int) -> float | None:
+    """Returns the validation loss; None if a signal came meanwhile."""
+    batches = self._job.eval_batches
+    values = self._evaluate(self.state.params, batches, self._stop.requested)
+    if values is None:
+      return None
     self._check(step, {"validation loss": values["loss"]})
     self._record("validation", step, values | {"seconds": self._meter.seconds})
     return values["loss"]
@@ -143,6 +148,7 @@ class _Loop:
     )
     if validation_loss is None:  # One batch shows whether the parameters are still of use.
       values = self._evaluate(self.state.params, self._job.eval_batches[:1])
+      assert values is not None
       self._check(step, {"validation loss": values["loss"]})
     self._reporter.before_save(step)
     self._job.checkpoints.save(

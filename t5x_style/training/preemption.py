@@ -1,5 +1,6 @@
-"""Ctrl-C and SIGTERM: the first one saves and stops the training, a second one ends it at once."""
+"""Ctrl-C, SIGTERM, SIGHUP: the first one saves and ends the training, a second one acts at once."""
 
+import ctypes
 import signal
 import threading
 from typing import Any
@@ -7,43 +8,72 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+# SIGHUP says that the terminal is gone; under nohup it is ignored, and stays so.
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class StopSignal:
-  """Turns the first Ctrl-C or SIGTERM into a request for the loop; a second one acts at once.
+  """Turns the first signal into a request for the loop; the same one again acts at once.
 
   Of several processes only one may get the signal, for example when its machine is taken away. All
-  of them then stop after the same step: JAX sends the request to the other processes in the
-  background, and `at` does not wait for it.
+  of them then stop at the same place of the program: JAX sends the request to the other processes
+  in the background, and `requested` does not wait for it.
+
+  Attributes:
+    agreed: the signal for which all processes stop, None until then.
   """
 
   def __init__(self):
-    self.name: str | None = None
+    self.agreed: str | None = None
+    self._received_name: str | None = None
     self._previous: dict[int, Any] = {}
+    self._calls = 0
     self._several = jax.process_count() > 1
+    self._handler_of_jax = 0
 
   def __enter__(self) -> "StopSignal":
-    # JAX listens to SIGTERM itself where there are several processes.
-    numbers = (signal.SIGINT,) if self._several else (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is threading.main_thread():
-      for number in numbers:
-        self._previous[number] = signal.signal(number, self._received)
+      if self._several:  # JAX listens to SIGTERM itself: its handler is called by ours.
+        self._handler_of_jax = _set_handler(signal.SIGTERM, int(signal.SIG_IGN))
+      for number in _NUMBERS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+          self._previous[number] = signal.signal(number, self._received)
     return self
 
   def __exit__(self, *_):
     for number, handler in self._previous.items():
       signal.signal(number, handler)
+    if self._handler_of_jax:
+      _set_handler(signal.SIGTERM, self._handler_of_jax)
 
-  def at(self, step: int) -> str | None:
-    """Returns the signal that requests a stop after this step; all processes call it every step."""
+  def requested(self) -> str | None:
+    """Returns the signal that requests a stop now, None if there is none.
+
+    All processes have to call it at the same places of the program, equally often.
+    """
+    if self.agreed:
+      return self.agreed
     if not self._several:
-      return self.name
-    if not multihost_utils.reached_preemption_sync_point(step):
-      return None
-    self.name = self.name or signal.SIGTERM.name
-    return self.name
+      self.agreed = self._received_name
+    else:
+      self._calls += 1
+      if multihost_utils.reached_preemption_sync_point(self._calls):
+        self.agreed = self._received_name or signal.SIGTERM.name
+    return self.agreed
 
   def _received(self, number, _):
-    self.name = signal.Signals(number).name
+    self._received_name = self._received_name or signal.Signals(number).name
     signal.signal(number, self._previous[number])
-    if self._several:
-      signal.raise_signal(signal.SIGTERM)
+    if self._handler_of_jax:
+      ctypes.CFUNCTYPE(None, ctypes.c_int)(self._handler_of_jax)(signal.SIGTERM)
+
+
+def _set_handler(number: int, address: int) -> int:
+  """Sets the C function that handles a signal; returns the one before, 0 if there was none.
+
+  Python's module `signal` does not show a handler that native code has set.
+  """
+  function = ctypes.CDLL(None).signal
+  function.argtypes, function.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+  before = function(number, address) or 0
+  return before if before > int(signal.SIG_IGN) else 0

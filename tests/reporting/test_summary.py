@@ -31,7 +31,7 @@ def test_how_a_run_ended_and_how_to_resume_it(tiny_config, tmp_path):
   assert "continuation" in text  # a sample of a decoder
   text = shown(config)
   assert text.startswith("\nNothing to do: MODEL_DIR is at step 3 of 3 already.\n")
-  text = shown(config, stopped_by="SIGTERM")
+  text = shown(config, stopped_by="SIGTERM", complete=False)
   assert text.startswith("\nStopped by SIGTERM at step 3 of 3; all is saved.\n")
   assert "resume with" in text and " ".join(COMMAND) in text
   assert "continuation" not in text

@@ -1,0 +1,68 @@
+"""The scripts of launch/cloud start a run again exactly where its exit code says so."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CLOUD = Path(__file__).parents[2] / "launch" / "cloud"
+AGAIN = (75, 76, 137, 143)
+NOT_AGAIN = (0, 1, 2, 3, 4, 130)
+
+
+@pytest.fixture
+def run(tmp_path):
+  """Runs a script with programs of the cluster that only record how they are called."""
+
+  def run(script, *arguments, codes, **environ):
+    (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
+    for name in ("srun", "scontrol", "gcloud"):
+      program = tmp_path / name
+      program.write_text(
+        '#!/usr/bin/env bash\nprintf "%s\\n" "${0##*/} $*" >> calls\n'
+        'if [[ $0 != */scontrol ]]; then code=$(head -1 codes); sed -i 1d codes; exit "$code"; fi\n'
+      )
+      program.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+      ["bash", CLOUD / script, *arguments],
+      cwd=tmp_path,
+      env=os.environ | {"PATH": path, "SLURM_JOB_ID": "7"} | environ,
+      capture_output=True,
+      text=True,
+      timeout=60,
+    )
+    return done.returncode, (tmp_path / "calls").read_text().splitlines(), done.stderr
+
+  return run
+
+
+@pytest.mark.parametrize("code", [*AGAIN, *NOT_AGAIN])
+def test_slurm_queues_the_job_again(run, code):
+  got, calls, _ = run("slurm.sbatch", "--gin_file=a b.gin", codes=[code])
+  assert calls[0].endswith("python -m launch.train --grace_seconds=110 --gin_file=a b.gin")
+  assert calls[1:] == (["scontrol requeue 7"] if code in AGAIN else [])
+  assert got == (0 if code in AGAIN else code)
+
+
+def test_slurm_does_not_do_so_for_ever(run):
+  got, calls, errors = run("slurm.sbatch", codes=[75], SLURM_RESTART_COUNT="20")
+  assert (got, len(calls)) == (75, 1)
+  assert "too often" in errors
+
+
+@pytest.mark.parametrize("code", NOT_AGAIN)
+def test_a_tpu_slice_is_started_again(run, code):
+  arguments = ("my-slice", "us-east5-a", "--gin.MODEL_DIR='gs://a b'")
+  codes = [75, 76, code]
+  got, calls, _ = run("tpu_slice.sh", *arguments, codes=codes, RESTART_SECONDS="0")
+  assert (got, len(calls)) == (code, 3)
+  assert len(set(calls)) == 1
+  assert r"python3 -m launch.train --gin.MODEL_DIR=\'gs://a\ b\'" in calls[0]
+
+
+def test_a_tpu_slice_is_not_started_for_ever(run):
+  settings = {"RESTART_SECONDS": "0", "MOST_RESTARTS": "2"}
+  got, calls, _ = run("tpu_slice.sh", "my-slice", "zone", codes=[75] * 9, **settings)
+  assert (got, len(calls)) == (75, 3)
