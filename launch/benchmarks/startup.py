@@ -1,18 +1,22 @@
-"""What a run waits for: a first and a second start, compiling many layers, saving a checkpoint.
+"""What a run waits for: first starts, second starts, resuming, compiling many layers, saving.
 
 The two starts are processes of launch.train that share a compilation cache, which is empty at
 first. With --gin_file only the starts of that run are measured. "to step 1" is the time from the
 start of the process to the record of the first step; "before" is the part of it before the step is
 traced.
 
+Resuming is a start from the checkpoint of step 100, or of step 20,000 deep in a long corpus, in
+turns (restarts.py).
+
 Compiling is tracing, lowering and XLA without the compilation cache; the two numbers of layers are
 compiled in turns. A save returns when the state is copied, and writes while training continues:
 "blocks" is the time that the loop waits, "next step" the time of a step during the writing, and
 "written" the time until the checkpoint is complete, looked at after that step.
 
-"ratio" is, for a start, its compilation over that of the first start; for layers, the compilation
-over that of the fewest layers, round by round; for a save, "blocks" over a training step. Seconds
-of several rounds are medians.
+"ratio" is, for a start, its compilation over that of the first start; for resuming, the whole time
+over that from step 100, round by round; for layers, the compilation over that of the fewest
+layers, round by round; for a save, "blocks" over a training step. Seconds of several rounds are
+medians.
 """
 
 import contextlib
@@ -32,7 +36,7 @@ from t5x_style.training.step import compile_step
 
 from ..process import environment
 from ..process.errors import ConfigurationError
-from . import step_cases, train_starts
+from . import restarts, step_cases, train_starts
 from .flax_step import FlaxStep
 
 FLAGS = ("gin_file", "gin_bindings", "gin_search_paths")
@@ -49,7 +53,7 @@ COLUMNS = {
 _STARTS = ("first start", "second start")
 _LAYERS = (12, 48)
 _SAVE = "save"
-LABELS = (*_STARTS, *(f"{count} layers" for count in _LAYERS), _SAVE)
+LABELS = (*_STARTS, *restarts.LABELS, *(f"{count} layers" for count in _LAYERS), _SAVE)
 _QUICKSTART = "quickstart_causal_lm.gin"
 _COMPILATIONS, _SAVES = 5, 3  # rounds
 
@@ -74,6 +78,7 @@ def measure(
   yield from starts(gin_file or (_QUICKSTART,), gin_bindings, gin_search_paths)
   if gin_file:
     return
+  yield from restarts.measure()
   rotary = dataclasses.replace(step_cases.DECODER_1B, **_NARROW, dtype="float32")
   yield from compilations(step_cases.make("decoder-only", rotary, 2, targets=64), _LAYERS)
   t5 = dataclasses.replace(step_cases.t5_for_cpus(), **_NARROW)

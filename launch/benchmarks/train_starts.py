@@ -53,13 +53,29 @@ def twice(arguments: Sequence[str]) -> tuple[Start, Start]:
   with tempfile.TemporaryDirectory() as folder:
     cache = Path(folder, "xla")
     _dry_run(arguments, Path(folder))
-    first, second = (_start(arguments, Path(folder, name), cache) for name in ("first", "second"))
+    first, second = (
+      _start(_one_step(arguments, Path(folder, name)), cache) for name in ("first", "second")
+    )
   return first, second
+
+
+def resume(arguments: Sequence[str], model_dir: Path, cache: Path, step: int) -> Start:
+  """Times a process that resumes a run from a step; it is killed after the record of the next one.
+
+  Args:
+    arguments: of launch.train, with a LOG_PERIOD of 1 and more steps than `step`.
+    cache: the folder of the compilation cache.
+
+  Raises:
+    ConfigurationError: as for `twice`.
+  """
+  command = _command([*arguments, f"--gin.MODEL_DIR={str(model_dir)!r}"])
+  return _start(command, cache, step)
 
 
 def _dry_run(arguments: Sequence[str], model_dir: Path) -> None:
   done = subprocess.run(
-    [*_command(arguments, model_dir), "--dry_run"],
+    [*_one_step(arguments, model_dir), "--dry_run"],
     env=os.environ | {"JAX_COMPILATION_CACHE_DIR": ""},
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
@@ -69,19 +85,19 @@ def _dry_run(arguments: Sequence[str], model_dir: Path) -> None:
     raise ConfigurationError(f"launch.train does not start: {done.stderr.strip()}")
 
 
-def _start(arguments: Sequence[str], model_dir: Path, cache: Path) -> Start:
+def _start(command: Sequence[str], cache: Path, resumed_from: int = 0) -> Start:
   """Times a process of launch.train, which is killed as soon as its first step is recorded."""
   environ = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONUNBUFFERED": "1"}
-  times, beginnings = [time.perf_counter()], _beginnings()
+  times, beginnings = [time.perf_counter()], _beginnings(resumed_from + 1)
   with (
     tempfile.TemporaryFile("w+") as errors,
     subprocess.Popen(
-      _command(arguments, model_dir), env=environ, stdout=subprocess.PIPE, stderr=errors, text=True
+      command, env=environ, stdout=subprocess.PIPE, stderr=errors, text=True
     ) as process,
   ):
     assert process.stdout is not None
     for line in process.stdout:
-      if line.startswith(beginnings[0]):
+      if " ".join(line.split()).startswith(beginnings[0]):
         times.append(time.perf_counter())
         beginnings.pop(0)
         if not beginnings:
@@ -94,19 +110,23 @@ def _start(arguments: Sequence[str], model_dir: Path, cache: Path) -> Start:
   return Start(*(after - before for before, after in itertools.pairwise(times)))
 
 
-def _beginnings() -> list[str]:
+def _beginnings(step: int) -> list[str]:
   """Returns how the lines begin that a run prints before and after compiling, and at its record."""
   output = io.StringIO()
   terminal = Terminal(console=Console(file=output))
   terminal.started(0, baseline=0.0)
   terminal.compiled()
-  with terminal.progress(0, 1):
-    terminal.record(1, "train", {"loss": 0.0})
+  with terminal.progress(step - 1, step):
+    terminal.record(step, "train", {"loss": 0.0})
   # The text before the first number, unless that is the number of the step.
-  found = (re.match(r"step \d+/\d+|\D*", line) for line in output.getvalue().splitlines())
-  return [match[0] for match in found if match]
+  found = (re.match(r"step +[\d,]+/|\D*", line) for line in output.getvalue().splitlines())
+  return [" ".join(match[0].split()) for match in found if match]
 
 
-def _command(arguments: Sequence[str], model_dir: Path) -> list[str]:
+def _one_step(arguments: Sequence[str], model_dir: Path) -> list[str]:
   bindings = ("--gin.TRAIN_STEPS=1", "--gin.LOG_PERIOD=1", f"--gin.MODEL_DIR={str(model_dir)!r}")
-  return [sys.executable, "-m", f"{environment.PACKAGE}.train", *arguments, *bindings]
+  return _command([*arguments, *bindings])
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+  return [sys.executable, "-m", f"{environment.PACKAGE}.train", *arguments]
