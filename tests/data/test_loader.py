@@ -1,11 +1,13 @@
 """The loader: every objective gives batches that resume, and mistakes are errors at the start."""
 
+import json
 import pickle
 
 import jax
 import numpy as np
 import pytest
 
+from t5x_style.data import corpora, loader
 from t5x_style.data.objectives.causal_lm import CausalLM
 from t5x_style.data.objectives.fill_in_middle import FillInMiddle
 from t5x_style.data.objectives.masked_diffusion import MaskedDiffusion
@@ -18,6 +20,7 @@ from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.objectives.text_infilling import TextInfilling
 from t5x_style.data.objectives.ul2 import UL2, UL2Short
 from t5x_style.data.tokenizers import token_text
+from t5x_style.errors import UserError
 
 OBJECTIVES = [
   ("decoder_only", CausalLM()),
@@ -184,3 +187,29 @@ def test_start_up_errors(load):
     load("encoder_only", CausalLM())
   with pytest.raises(ValueError, match="has no 'inputs'"):
     load("encoder_decoder", SpanCorruption(), feature_lengths=None)
+
+
+def test_a_changed_corpus_is_noticed_when_a_position_is_saved(vocabulary, tmp_path):
+  """JSON lines are read from a copy: a change of theirs is a warning, one of the copy an error."""
+  lines = "".join(json.dumps({"text": f"{i} " * 300}) + "\n" for i in range(40))
+  (tmp_path / "a.jsonl").write_text(lines)
+  data = loader.load(
+    "decoder_only",
+    4,
+    0,
+    corpus=corpora.Jsonl(f"{tmp_path}/a.jsonl", cache_dir=str(tmp_path / "cache")),
+    vocabulary=vocabulary,
+    objective=CausalLM(),
+    feature_lengths={"targets": 64},
+  )
+  assert {name: size for name, (size, _) in data.files().items()} == {"a.jsonl": len(lines)}
+  batches = data.train()
+  next(batches)
+  batches.get_state()
+  (tmp_path / "a.jsonl").write_text(lines[:1000])
+  with pytest.warns(UserWarning, match="a.jsonl has changed .* it has 1,000 bytes"):
+    batches.get_state()
+  records = next((tmp_path / "cache").glob("*/train-00001*"))
+  records.write_bytes(records.read_bytes() * 2)
+  with pytest.raises(UserError, match="train-00001-of-00016.tfrecord has changed since the run"):
+    batches.get_state()

@@ -29,6 +29,9 @@ _SAMPLED_FILES = 10_000
 class TextFiles:
   """Text files of the user, in UTF-8, also as gzip data. They are not copied.
 
+  So they must stay as they are until the run has ended: reading/known_files.py says what happens
+  if one changes.
+
   Files in other formats are refused with a hint how to convert them. The text is not changed: only
   a byte order mark at the start of a file and, where lines are documents, the line ends are left
   out. A document of more than 4 MiB is read as several.

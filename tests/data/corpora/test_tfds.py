@@ -1,10 +1,13 @@
 """Datasets of TFDS: splits and versions, C4 by its gin file, and what is refused."""
 
+import os
+
 import pytest
 
 from launch.configuration import reader
 from launch.configuration.data_parameters import TFDS_DATA_DIR
 from t5x_style.data import corpora, loader
+from t5x_style.errors import UserError
 
 
 def test_c4_from_its_gin_file_to_batches(write_tfds, tmp_path):
@@ -34,6 +37,18 @@ def test_parts_of_a_tfds_split(read_documents, write_tfds, tmp_path):
   without_validation = corpora.Tfds("mine/en:3.0.1", str(tmp_path), "body", validation_split=None)
   assert set(without_validation.source().splits) == {"train"}
   assert without_validation.fingerprint() != corpus.fingerprint()
+
+
+def test_a_dataset_that_changes_while_a_run_reads_it(write_tfds, tmp_path):
+  write_tfds(tmp_path)
+  source = corpora.Tfds("c4/en:3.0.1", str(tmp_path), train_split="train[10%:]").source()
+  source.record_files.check_all()
+  (train,) = tmp_path.glob("c4/en/*/*train*")
+  os.utime(train)
+  source.record_files.check_all()  # The size is the same; TensorFlow checks every record it reads.
+  os.truncate(train, 500)
+  with pytest.raises(UserError, match="train.* has changed since the run started: it has 500 byte"):
+    source.record_files.check_all()
 
 
 def test_mistakes_with_tfds(write_tfds, tmp_path):
