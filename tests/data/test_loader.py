@@ -190,7 +190,7 @@ def test_start_up_errors(load):
 
 
 def test_a_changed_corpus_is_noticed_when_a_position_is_saved(vocabulary, tmp_path):
-  """JSON lines are read from a copy: a change of theirs is a warning, one of the copy an error."""
+  """JSON lines are read from a copy. If they change, a run warns; if the copy does, it ends."""
   lines = "".join(json.dumps({"text": f"{i} " * 300}) + "\n" for i in range(40))
   (tmp_path / "a.jsonl").write_text(lines)
   data = loader.load(
