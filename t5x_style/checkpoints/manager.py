@@ -9,10 +9,8 @@ import jax
 from etils import epath
 
 from t5x_style.checkpoints import reading, retention, step_folders, verification
-from t5x_style.checkpoints.damage import damage_is_named
 from t5x_style.checkpoints.saving import Files, Save, reason
 from t5x_style.errors import StorageError
-from t5x_style.training.job import Restored
 from t5x_style.training.state import TrainState
 
 _PAUSES = (1, 3, 6)  # seconds between the attempts to save the last state of a run
@@ -61,6 +59,10 @@ class Checkpoints:
   def latest(self) -> int | None:
     """Returns the step of the newest complete checkpoint, None if there is none; reads no disk."""
     return self._latest
+
+  def rolled_back(self, step: int) -> None:
+    """Takes note that the run went back to the checkpoint of step `step`, the newest good one."""
+    self._latest = step
 
   def steps(self) -> list[int]:
     """Returns the steps of all complete checkpoints on the disk, sorted."""
@@ -122,21 +124,6 @@ class Checkpoints:
     raise StorageError(
       self._message(f"The last state of the run, after step {step:,}, is not saved") + " " + _ADVICE
     )
-
-  def restore(self, step: int, abstract: TrainState) -> Restored:
-    """Reads a checkpoint into the shapes, dtypes and shardings of `abstract`.
-
-    Raises:
-      UserError: it is damaged.
-    """
-    folder = self._directory / str(step)
-    with damage_is_named(f"The checkpoint {str(folder)!r} is damaged"):
-      run = reading.read_run(folder)
-      streams = reading.read_streams(folder, run)
-      state = reading.read_state(folder, run, abstract)
-      if self._verify:
-        reading.check_state(run, state)
-    return Restored(reading.converted(state, abstract), streams, run["progress"])
 
   def wait(self, raises: bool = True) -> None:
     """Returns when everything saved so far is complete or has failed.

@@ -1,6 +1,7 @@
 """Opens a run: resumes it from the newest checkpoint of MODEL_DIR, or starts a new one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from t5x_style.checkpoints import newest_good, step_folders
 from t5x_style.checkpoints.manager import Checkpoints
@@ -36,9 +37,19 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
     config.max_failed_saves,
     config.verify_checkpoints,
   )
+
+  def roll_back() -> tuple[TrainState, dict[str, Any]] | None:
+    found = newest_good.restore(prepared)
+    if found is None:
+      return None
+    checkpoints.rolled_back(int(found.state.step))
+    return found.state, found.progress
+
   first = int(state.step)
   changes = prepared.changes(progress.get("settings", {}), first)
-  return Job(prepared, checkpoints, iterator, eval_batches, state, first, progress, changes)
+  return Job(
+    prepared, checkpoints, iterator, eval_batches, state, first, progress, roll_back, changes
+  )
 
 
 def check_start(prepared: Prepared, readers: Sequence[Reader] = ()) -> None:

@@ -1,7 +1,7 @@
 """What the training loop needs: an opened run, its checkpoints, and a reporter."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -11,15 +11,6 @@ from t5x_style.training.dataset import Batch, BatchIterator
 from t5x_style.training.metrics import Metrics
 from t5x_style.training.setup import Prepared
 from t5x_style.training.state import TrainState
-
-
-@dataclasses.dataclass
-class Restored:
-  """What a run needs to resume as if it had never stopped."""
-
-  state: TrainState
-  streams: dict[str, bytes]
-  progress: dict[str, Any]
 
 
 class Checkpoints(AbstractContextManager, Protocol):
@@ -36,11 +27,7 @@ class Checkpoints(AbstractContextManager, Protocol):
     ...
 
   def wait(self) -> None:
-    """Returns when everything saved so far is complete."""
-    ...
-
-  def restore(self, step: int, abstract: TrainState) -> Restored:
-    """Reads a checkpoint into the shapes, dtypes and shardings of `abstract`."""
+    """Returns when everything saved so far is complete, or has failed."""
     ...
 
   def save(
@@ -121,6 +108,8 @@ class Job:
     state: None once training has taken it, because each step reuses the memory of its arrays.
     first_step: where the run resumes, 0 for a new one.
     progress: what the loop saved beside the state; {} for a new run.
+    roll_back: restores the newest good checkpoint as a start of the run does; returns its state and
+      progress, or None if there is no checkpoint. Raises UserError if none is good.
     changes: a line for each setting that has changed since the checkpoint was saved.
   """
 
@@ -131,4 +120,5 @@ class Job:
   state: TrainState | None
   first_step: int
   progress: dict[str, Any]
+  roll_back: Callable[[], tuple[TrainState, dict[str, Any]] | None]
   changes: Sequence[str] = ()

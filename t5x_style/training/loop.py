@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from t5x_style.errors import StorageError
+from t5x_style.errors import StorageError, UserError
 from t5x_style.training import finite_checks
 from t5x_style.training.dataset import Batch
 from t5x_style.training.evaluation import make_evaluate, unigram_entropy
@@ -206,6 +206,7 @@ class _Loop:
       return
     spike, most = metrics.verdict == Verdict.SPIKE, self._config.max_skipped_steps
     self._reporter.skipped(step, f"{'a spike' if spike else 'not finite'}: {values}", batch)
+    self._job.checkpoints.wait()  # What happens next must not depend on the speed of the disk.
     saved = self._job.checkpoints.latest()
     if not spike:
       finite_checks.check_skipped(step, metrics, most, saved)
@@ -220,22 +221,26 @@ class _Loop:
     Raises:
       FloatingPointError: the given error, if the run must not or cannot roll back.
     """
-    checkpoints = self._job.checkpoints
-    checkpoints.wait()
-    newest = checkpoints.latest()
-    if not self._config.roll_back or newest is None:
+    self._job.checkpoints.wait()
+    if not self._config.roll_back or self._job.checkpoints.latest() is None:
       raise error
+    self.state = None  # There may be no memory for two.
+    try:
+      restored = self._job.roll_back()
+    except UserError as reason:
+      raise FloatingPointError(f"{error} The run cannot roll back: {reason}") from error
+    if restored is None:
+      raise error
+    self.state, progress = restored
+    newest = int(self.state.step)
     if self._rollbacks_to[newest] == _MOST_ROLLBACKS:
       raise FloatingPointError(
         f"{error} The run has rolled back to step {newest} {_MOST_ROLLBACKS} times."
       ) from error
     self._rollbacks_to[newest] += 1
     self._rollbacks += 1
-    self.state = None  # There may be no memory for two.
-    restored = checkpoints.restore(newest, self._prepared.abstract)
-    self.state = restored.state
     self._batches.clear()
-    self._meter = self._new_meter(restored.progress | {"seconds": self._meter.seconds})
+    self._meter = self._new_meter(progress | {"seconds": self._meter.seconds})
     self._reporter.rolled_back(step, newest, str(error))
     return newest
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from etils import epath
 
-from t5x_style.checkpoints import manager, step_folders, warm_start
+from t5x_style.checkpoints import manager, reading, step_folders, warm_start
 from t5x_style.errors import UserError
 from t5x_style.training import schedules
 from tests import tiny
@@ -57,4 +57,5 @@ def test_in_a_bucket_a_step_counts_once_it_is_marked(small_state, tmp_path, monk
   again.save(small_state(4), {"stream": b"y"}, identity={}, progress={})
   again.wait()
   assert (again.latest(), again.steps()) == (4, [4])
-  assert again.restore(4, small_state(0)).streams == {"stream": b"y"}
+  folder = epath.Path(tmp_path) / "checkpoints/4"
+  assert reading.read_streams(folder, reading.read_run(folder)) == {"stream": b"y"}

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import json
+import shutil
 import statistics
+import time
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +93,10 @@ def test_json_keeps_every_bit():
 
 
 class Chosen:
-  """A dataset whose batches are listed; None is one with a loss that is not a number."""
+  """A dataset whose batches are listed; None is one with a loss that is not a number.
+
+  A function is called first, and its batch is one of the latter kind.
+  """
 
   def __init__(self, dataset, numbers):
     self._dataset, self._numbers, self._next = dataset, numbers, 0
@@ -100,11 +105,13 @@ class Chosen:
     return getattr(self._dataset, name)
 
   def train(self):
-    return self
+    return Chosen(self._dataset, self._numbers)
 
   def __next__(self):
     number = self._numbers[self._next]
     self._next += 1
+    if callable(number):
+      number = number()
     batch = self._dataset.batch(number or 0)
     if number is None:
       weights = f"{'en' if 'encoder_loss_weights' in batch else 'de'}coder_loss_weights"
@@ -119,6 +126,13 @@ class Chosen:
 
   def skipped(self):
     return ""
+
+
+def saved(step):
+  """Waits until a step is committed."""
+  deadline = time.monotonic() + 60
+  while not step.exists() and time.monotonic() < deadline:
+    time.sleep(0.01)
 
 
 def train(config, numbers, steps=None, **changes):
@@ -210,6 +224,32 @@ def test_a_rollback_restores_the_checkpoint_and_leaves_the_data_out(changing, tm
   records = tiny.records(tmp_path / "bad")
   assert [r["step"] for r in records] == [1, 2, 3, 4, 5, 6, 7, 8]
   assert [r.get("rollbacks", 0) for r in records] == [0] * 3 + [1] * 5
+
+
+def test_a_rollback_goes_to_an_older_checkpoint_if_the_newest_is_damaged(changing, tmp_path):
+  checkpoints = tmp_path / "bad" / "checkpoints"
+
+  def damage():
+    saved(checkpoints / "4")
+    (checkpoints / "4/data/stream_00000").write_bytes(b"")
+
+  config = changing("decoder_only", tmp_path / "bad")
+  settings = {"steps": 6, "save_period": 2, "max_skipped_steps": 2, "roll_back": True}
+  with pytest.warns(UserWarning, match="step 4 is damaged"):
+    bad = train(config, [0, 1, 7, 8, damage, None, 2, 3, 4, 5], **settings)
+  good = train(changing("decoder_only", tmp_path / "good"), [0, 1, 2, 3, 4, 5], save_period=2)
+  jax.tree.map(np.testing.assert_array_equal, trained(bad), trained(good))
+  assert {path.name for path in checkpoints.iterdir()} >= {"2", "4", "6", "damaged-4"}
+
+
+def test_a_rollback_without_checkpoints_ends_the_run(changing, tmp_path):
+  def lose():
+    saved(tmp_path / "checkpoints/2")
+    shutil.rmtree(tmp_path / "checkpoints")
+
+  config = changing("decoder_only", tmp_path)
+  with pytest.raises(FloatingPointError, match="2 steps in a row"):
+    train(config, [0, 1, lose, None, 2], save_period=2, max_skipped_steps=2, roll_back=True)
 
 
 def test_rollbacks_that_do_not_help_end_the_run(changing, tmp_path):
