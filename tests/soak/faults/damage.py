@@ -145,6 +145,19 @@ def _all(trial: Trial) -> Outcome:
   return outcome
 
 
+def _compiled_programs(trial: Trial) -> Outcome:
+  """JAX's cache of compiled programs, which a kill or a full disk can leave cut."""
+  folder = trial.folder / "compiled"
+  trial.environ = {"JAX_COMPILATION_CACHE_DIR": str(folder)}
+  process = trial.start()
+  trial.trains_until(process)
+  process.kill()
+  for path in folder.glob("*-cache"):
+    _cut(path)
+  trial.injected += 1
+  return trial.survived_exactly()
+
+
 def _fault(name: str, about: str, damage: Damage) -> Fault:
   return Fault(name, about, ("exact",), _newest(damage))
 
@@ -160,5 +173,6 @@ FAULTS = (
   _fault("damage-other-state", "the state of another step", _part_of_another_step("state")),
   _fault("damage-other-data", "the position of another step", _part_of_another_step("data")),
   _fault("damage-any", "any file cut, filled with zeros, deleted, or one bit flipped", _any_file),
+  Fault("damage-compiled", "compiled programs cut in half", ("exact",), _compiled_programs),
   Fault("damage-all", "all checkpoints damaged", ("stopped",), _all),
 )
