@@ -126,6 +126,7 @@ def _initial_checkpoint(*exponents: int) -> Callable[[Trial], Outcome]:
   def inject(trial: Trial) -> Outcome:
     poisoned = trial.folder / "poisoned"
     shutil.copytree(trial.references.model_dir(()) / "checkpoints" / str(STEPS), poisoned)
+    shutil.rmtree(poisoned / "run")  # The digests are there: the poison would be taken for damage.
     number = 10.0 ** trial.random.randint(*exponents) if exponents else np.nan
     _poison(trial, poisoned / "state", number)
     trial.settings = [f"--gin.INITIAL_CHECKPOINT_PATH='{poisoned}'"]
