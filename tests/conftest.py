@@ -1,7 +1,9 @@
 """Settings of all tests, and the fixtures that tests of several rooms use."""
 
+import contextlib
 import gc
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +50,22 @@ def keep_modules():
 def on_platform(monkeypatch):
   """on_platform("gpu") builds programs without a mesh as for a GPU, and runs them on the CPU."""
   return lambda name: monkeypatch.setattr(jax, "default_backend", lambda: name)
+
+
+@pytest.fixture
+def no_room():
+  """`with no_room(size):` is like a full disk: no file can grow beyond `size` bytes."""
+
+  @contextlib.contextmanager
+  def limited(size=1):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+      yield
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+  return limited
 
 
 @pytest.fixture(scope="session")

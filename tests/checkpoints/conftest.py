@@ -1,7 +1,4 @@
-"""States that need no model, and a disk without room."""
-
-import contextlib
-import resource
+"""States that need no model."""
 
 import jax.numpy as jnp
 import pytest
@@ -20,19 +17,3 @@ def small_state():
     return TrainState(jnp.int32(step), params, opt_state={}, rng=rng, guard=Guard.new())
 
   return make
-
-
-@pytest.fixture
-def no_room():
-  """`with no_room():` lets this process write only tiny files, so that arrays cannot be stored."""
-
-  @contextlib.contextmanager
-  def limited(size=200):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-      yield
-    finally:
-      resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-  return limited

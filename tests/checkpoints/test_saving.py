@@ -12,6 +12,7 @@ from t5x_style.checkpoints import manager, reading
 from t5x_style.errors import StorageError
 
 ARGUMENTS = {"identity": {}, "progress": {}}
+TINY_FILES = 200  # bytes: folders and small files can be written, arrays cannot
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_a_full_disk_does_not_end_a_run(small_state, no_room, tmp_path, capfd):
   with manager.Checkpoints(tmp_path, keep=1, keep_best=0) as checkpoints:
     checkpoints.save(small_state(1), {"stream": b"1"}, **ARGUMENTS)
     checkpoints.wait()
-    with no_room(), pytest.warns(UserWarning) as warned:
+    with no_room(TINY_FILES), pytest.warns(UserWarning) as warned:
       for step in (2, 3):
         checkpoints.save(small_state(step), {"stream": b"2"}, **ARGUMENTS)
         checkpoints.wait()
@@ -55,12 +56,12 @@ def test_a_full_disk_does_not_end_a_run(small_state, no_room, tmp_path, capfd):
 def test_too_many_failures_in_a_row_end_a_run_at_once(small_state, no_room, tmp_path):
   checkpoints = manager.Checkpoints(tmp_path, max_failed_saves=2)
   with warnings.catch_warnings(record=True):
-    with no_room():
+    with no_room(TINY_FILES):
       checkpoints.save(small_state(1), {}, **ARGUMENTS)
       checkpoints.wait()
     checkpoints.save(small_state(2), {}, **ARGUMENTS)  # The count begins again.
     checkpoints.wait()
-    with no_room():
+    with no_room(TINY_FILES):
       checkpoints.save(small_state(3), {}, **ARGUMENTS)
       with pytest.raises(StorageError, match="2 saves in a row .* step 2"):
         checkpoints.save(small_state(4), {}, **ARGUMENTS)
@@ -87,12 +88,12 @@ def test_the_last_save_is_tried_again_and_must_succeed(small_state, no_room, tmp
   checkpoints = manager.Checkpoints(tmp_path, max_failed_saves=1)
   checkpoints.save(small_state(1), {}, **ARGUMENTS)
   checkpoints.wait()
-  with no_room(), pytest.warns(UserWarning, match="next attempt follows"):
+  with no_room(TINY_FILES), pytest.warns(UserWarning, match="next attempt follows"):
     with pytest.raises(StorageError, match="after step 2, is not saved .* of step 1"):
       checkpoints.save(small_state(2), {}, **ARGUMENTS, last=True)
   assert checkpoints.failed_saves == 3
   with contextlib.ExitStack() as full, pytest.warns(UserWarning):
-    full.enter_context(no_room())
+    full.enter_context(no_room(TINY_FILES))
     monkeypatch.setattr(
       manager.time, "sleep", lambda _: full.close()
     )  # Room after the first pause.
