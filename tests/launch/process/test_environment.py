@@ -147,9 +147,11 @@ from launch.process import environment, watchdog
 environment.take_large_pages()
 with environment.quiet_imports():
   os.write(2, b"I0000 00:00:1 1 cudart_stub.cc:31] Could not find cuda drivers\\n")
+frozen = gc.get_freeze_count()  # Python itself freezes some objects.
 environment.freeze_objects()
+frozen = gc.get_freeze_count() - frozen
 watchdog.watch()
-print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), gc.get_freeze_count(), watchdog.connected())
+print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), frozen, watchdog.connected())
 try:
   os.waitpid(-1, os.WNOHANG)
 except ChildProcessError:
