@@ -26,6 +26,7 @@ LABELS = tuple(f"from step {step:,}" for step in STEPS)
 _ROUNDS = 3
 _ROWS, _LENGTH = 6, 64  # 7.7 million tokens in 20,000 steps
 _FILES = 8  # of lines
+_LEAST_BYTES = 5_000_000  # of text: a few hundred documents
 
 _RUN = """
 from __gin__ import dynamic_registration
@@ -115,8 +116,8 @@ def _write_run(name: str, folder: str, steps: int) -> tuple[str, int]:
 
   documents = PythonStdlib().source().get_dataset("train", shuffle=False)
   texts = [document["text"] for document in documents.as_numpy_iterator()]
-  # Of a short trial only as much text as it needs.
-  most, size, kept = 8 * steps * _ROWS * _LENGTH, 0, []
+  # A short trial gets only as much text as it needs, with some for validation.
+  most, size, kept = max(_LEAST_BYTES, 8 * steps * _ROWS * _LENGTH), 0, []
   for text in texts:
     if size < most and b"\x1b" not in text:  # Text files with escapes are taken for ISO 2022.
       kept.append(text)
