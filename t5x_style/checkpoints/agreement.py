@@ -12,6 +12,9 @@ import jax
 from jax._src import distributed  # JAX has no public name for the store; Orbax uses this one.
 
 _numbers = itertools.count()
+# Process 0 removes an agreement when it begins the one that is so much later. It never gets so far
+# ahead of the others: at most the last save of a run makes a few attempts without waiting for them.
+_KEPT = 8
 _SLICE_MS = 60_000  # of a wait; there is no deadline, because JAX ends a job that lost a process
 
 
@@ -27,8 +30,7 @@ class Agreement:
     self._folder = f"t5x_style/agreement/{number}"
     self._alone = jax.process_count() == 1
     if not self._alone and jax.process_index() == 0:
-      # All processes have read everything of the last agreement but one: they began the last one.
-      _store().key_value_delete(f"t5x_style/agreement/{number - 2}/")
+      _store().key_value_delete(f"t5x_style/agreement/{number - _KEPT}/")
 
   def of_all(self, topic: str, problem: str | None) -> str | None:
     """Returns the first problem of any process, with its number; the same in all processes."""

@@ -23,6 +23,7 @@ from typing import Any
 
 from etils import epath
 
+from t5x_style.checkpoints import step_folders
 from t5x_style.errors import UserError
 
 RENEWAL_SECONDS = 10.0
@@ -52,7 +53,7 @@ class Lease:
     self._on_loss = on_loss
     self._own = _this_process()
     self._file: int | None = None
-    if "://" not in os.fspath(self._path):
+    if step_folders.renames(self._path):
       # Locks of fcntl belong to the process: forked children do not keep them when it is killed.
       self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -74,14 +75,14 @@ class Lease:
     It costs nothing while the lease is renewed: call it before anything is written.
     """
     if _now() - self._renewed > 2 * RENEWAL_SECONDS:
-      with contextlib.suppress(OSError):  # What is written next reports it.
+      with contextlib.suppress(Exception):  # What is written next reports it.
         self._confirm_in_file()
 
   def release(self) -> None:
     """Gives the lease back; another run can take it at once."""
     self._released.set()
     self._thread.join(RENEWAL_SECONDS)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(Exception):
       self._own["released"] = True
       self._write()
     self._close()
@@ -171,8 +172,9 @@ class Lease:
 
   def _renew(self) -> None:
     while not self._released.wait(RENEWAL_SECONDS):
-      # A full disk or an unreachable server is reported where it hinders training.
-      with contextlib.suppress(OSError):
+      # A full disk or an unreachable server is reported where it hinders training. Errors of
+      # buckets are no OSErrors; this thread must not end because of them.
+      with contextlib.suppress(Exception):
         self._confirm_in_file()
         self._write()
         self._renewed = _now()

@@ -105,9 +105,10 @@ class Checkpoints:
     if last:
       self._save_last(step, arrays, files)
       return
+    before = self._failed_in_a_row  # The thread of the save counts on, in each process when it may.
     self._saving = Save(self._directory, step, arrays, files, functools.partial(self._ended, step))
     # The failure that ends the run ends it at once, not at the next save.
-    if 0 < self._failed_in_a_row >= self._max_failed - 1:
+    if 0 < before >= self._max_failed - 1:
       self.wait()
 
   def _save_last(self, step: int, arrays: Any, files: Files) -> None:
@@ -187,7 +188,7 @@ class Checkpoints:
       newest = max(self.steps(), default=None)
       good = f"the newest complete checkpoint is of step {newest or 0:,}"
       good = good if newest else "there is no complete checkpoint"
-    except OSError as error:
+    except Exception as error:  # Errors of buckets are no OSErrors.
       good = f"the folder cannot be read ({reason(error)})"
     return f"{what} in {str(self._directory)!r}: {self._problem}; {good}."
 
@@ -201,7 +202,7 @@ class Checkpoints:
       losses = {step: loss for step, loss in self._losses.items() if loss is not None}
       for step in retention.steps_to_remove(steps, losses, self._keep, self._keep_best):
         step_folders.remove(self._directory, step)
-    except OSError as error:
+    except Exception as error:
       _warn(f"Old checkpoints in {str(self._directory)!r} cannot be removed: {reason(error)}.")
 
 

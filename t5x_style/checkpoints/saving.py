@@ -134,7 +134,7 @@ class Save:
   def _clean(self):
     """Removes what is left on the disk, until no write that was under way adds to it."""
     for _ in range(10):
-      with contextlib.suppress(OSError):
+      with contextlib.suppress(Exception):
         if not step_folders.remove_leftovers(self._checkpoints, self._step):
           return
       time.sleep(0.2)

@@ -107,7 +107,7 @@ class HangWatch:
       file.flush()
       faulthandler.dump_traceback(file, all_threads=True)
     places.append(name)
-    with contextlib.suppress(OSError):  # What fails or blocks here leaves the first file.
+    with contextlib.suppress(Exception):  # What fails or blocks here leaves the first file.
       self._path.write_text(Path(name).read_text())
       places.append(str(self._path))
 

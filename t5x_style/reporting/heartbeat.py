@@ -22,6 +22,8 @@ from typing import Any
 
 from etils import epath
 
+from t5x_style.reporting.record_file import is_local
+
 PERIOD_SECONDS = 5.0
 _LAST_WRITE_SECONDS = 5.0  # how long the end of a run waits for the last write
 
@@ -80,7 +82,7 @@ class Heartbeat:
       self._changed.wait(PERIOD_SECONDS)
       self._changed.clear()
       ended = self._ended  # Before the last state is written.
-      with contextlib.suppress(OSError):
+      with contextlib.suppress(Exception):  # Errors of buckets are no OSErrors.
         self._write()
 
   def _write(self) -> None:
@@ -92,7 +94,7 @@ class Heartbeat:
       "written_time": time.time(),
       **self._who,
     }
-    if "://" in os.fspath(self._path):
+    if not is_local(self._path):
       self._path.write_text(json.dumps(content))  # In a bucket a file is replaced as a whole.
       return
     part = self._path.with_name(f".{self._path.name}.part")

@@ -80,10 +80,12 @@ class RunReporter:
     self.unusual(step, f"skipped, {reason}")
     if self._batches_left:
       self._batches_left -= 1
+      self._before_write()
       skipped_batches.save(self._prepared.model_dir, step, reason, batch, self._prepared.dataset)
 
   def rolled_back(self, step: int, to: int, reason: str) -> None:
     self.unusual(step, f"rolled back to step {to:,}; the data between is left out. {reason}")
+    self._before_write()
     self._writers.rewind(to)
 
   def record(self, step: int, split: str, values: Mapping[str, float]) -> None:

@@ -6,6 +6,7 @@ import warnings
 import jax
 from etils import epath
 
+from t5x_style.errors import first_line
 from t5x_style.training.dataset import Batch, Dataset
 
 
@@ -31,5 +32,5 @@ def save(model_dir: epath.Path, step: int, reason: str, batch: Batch, dataset: D
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(lines))
-  except OSError as error:
-    warnings.warn(f"the batch of step {step} was not saved: {error}", stacklevel=2)
+  except Exception as error:  # Errors of buckets are no OSErrors.
+    warnings.warn(f"the batch of step {step} was not saved: {first_line(error)}", stacklevel=2)
