@@ -128,10 +128,7 @@ class Listener:
 
 
 def _saved(newest: Callable[[], int | None]) -> str:
-  try:
-    step = newest()
-  except Exception:  # Another thread may change the checkpoints at this moment.
-    return "after the newest complete checkpoint"
+  step = newest()
   return "without a checkpoint" if step is None else f"with step {step:,} as its newest checkpoint"
 
 

@@ -27,7 +27,11 @@ class Checkpoints(AbstractContextManager, Protocol):
     ...
 
   def wait(self) -> None:
-    """Returns when everything saved so far is complete, or has failed."""
+    """Returns when everything saved so far is complete, or has failed.
+
+    Raises:
+      StorageError: too many saves in a row have failed.
+    """
     ...
 
   def save(
@@ -54,7 +58,7 @@ class Checkpoints(AbstractContextManager, Protocol):
 
 
 class Reporter(Protocol):
-  """What the loop reports to: a terminal, files of metrics, a profiler."""
+  """What the loop reports to: a terminal, files of metrics, a profiler, a heartbeat."""
 
   def started(self, step: int, baseline: float) -> None:
     """Compilation begins. `baseline` is the unigram entropy of the held-out targets, in nats."""

@@ -39,7 +39,8 @@ class TrainConfig:
       the data and restoring may take as long, each.
     clip_gradient_norm: gradients with a larger global norm are scaled down to it; None: never.
     max_skipped_steps: steps in a row whose loss or gradient is not finite (none of them updates the
-      parameters) after which the run ends.
+      parameters) after which the run ends. As many spikes in a row are taken for a
+      lasting change: the run rolls back (with roll_back and spike_sigmas), or takes them as normal.
     spike_sigmas: a step whose loss or gradient norm is so many standard deviations above the mean
       of the last 128 steps is skipped too (t5x_style.training.guard); None: it is only counted.
     roll_back: after max_skipped_steps in a row, restores the newest checkpoint and trains on with
