@@ -17,7 +17,15 @@ def blocks(language):
 
 
 # Names of files that the reader or a command writes, or that an installation has.
-WRITTEN = ("deshuffling", "my_run", "imported/", "config.gin", "model.gin", "tensorboard/", "skipped_batches/")
+WRITTEN = (
+  "deshuffling",
+  "my_run",
+  "imported/",
+  "config.gin",
+  "model.gin",
+  "tensorboard/",
+  "skipped_batches/",
+)
 INSTALLED = "t5x_style/gin_configs/"
 
 

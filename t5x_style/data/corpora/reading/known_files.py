@@ -28,7 +28,6 @@ SAMPLE_BYTES = 65_536  # of each of the three samples of a file
 # Of more files no samples are taken, and no list is saved.
 _SAMPLED_FILES, _LISTED_FILES = 10_000, 2_000
 _THREADS = 16  # They mostly wait for the disk.
-_SHOWN = 12
 _PUT_BACK = (
   "Only with the same text can the run continue exactly: put the file back as it was, and start "
   "the same command again. To train on the new text, set another MODEL_DIR."
@@ -109,11 +108,14 @@ class KnownFiles:
       raise UserError(f"{file} has changed since the run started: {problem}. {_PUT_BACK}")
 
   def warn_of_changes(self, then: str) -> None:
-    """Warns of each file that has changed, once; `then` says what follows from it."""
-    for file, problem in self.changed().items():
-      if file not in self._reported and len(self._reported) < _SHOWN:
-        self._reported.add(file)
-        warnings.warn(f"{file} has changed since the run started: {problem}. {then}", stacklevel=2)
+    """Warns of the files that have changed since the last call; `then` says what follows from it."""
+    new = {file: x for file, x in self.changed().items() if file not in self._reported}
+    self._reported |= new.keys()
+    for file, problem in list(new.items())[:1]:
+      others = f"; {len(new) - 1} other files have changed, too" if len(new) > 1 else ""
+      warnings.warn(
+        f"{file} has changed since the run started: {problem}{others}. {then}", stacklevel=2
+      )
 
   def _change(self, file: str, now: _Facts) -> str | None:
     """Says what has changed in a file; None if the part that the run knows has not."""

@@ -129,3 +129,18 @@ def test_text_is_read_only_as_the_run_found_it(tmp_path, documents, packed):
       read(changed)
   with pytest.warns(UserWarning, match="1.txt has grown"):
     assert read(content + pack(b"one more line\n")) == expected
+
+
+def test_one_warning_is_enough_for_many_files(tmp_path):
+  files = [tmp_path / f"{i}.txt" for i in range(30)]
+  for file in files:
+    file.write_text("some text")
+  known = KnownFiles([str(file) for file in files])
+  for file in files:
+    file.write_text("cut")
+  with pytest.warns(UserWarning) as warned:
+    known.warn_of_changes("The run ends.")
+    known.warn_of_changes("The run ends.")
+  (one,) = warned
+  assert "0.txt has changed" in str(one.message)
+  assert "29 other files have changed, too. The run ends." in str(one.message)
