@@ -108,7 +108,7 @@ class KnownFiles:
       raise UserError(f"{file} has changed since the run started: {problem}. {_PUT_BACK}")
 
   def warn_of_changes(self, then: str) -> None:
-    """Warns of the files that have changed since the last call; `then` says what follows from it."""
+    """Warns of files that have changed since the last call; `then` says what follows."""
     new = {file: x for file, x in self.changed().items() if file not in self._reported}
     self._reported |= new.keys()
     for file, problem in list(new.items())[:1]:
