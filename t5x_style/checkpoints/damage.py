@@ -16,8 +16,11 @@ _DAMAGED_FILES = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
 _SYSTEM_ERROR = re.compile(r"os_error_code='(\d+)'")
 _REFUSED = re.compile("PERMISSION_DENIED|UNAUTHENTICATED")
 _TROUBLE = re.compile(
-  f"{_REFUSED.pattern}|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|CANCELLED"
+  f"{_REFUSED.pattern}|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|CANCELLED|ABORTED"
 )
+# Small files in buckets are read with one of these. All their errors are trouble; a file that is
+# missing is a FileNotFoundError.
+_BUCKET_READERS = ("gcsfs", "s3fs", "fsspec", "aiohttp", "google", "botocore")
 
 
 class DamagedError(Exception):
@@ -49,7 +52,7 @@ def trouble_is_explained(what: str) -> Iterator[None]:
     raise
   except Exception as error:
     text = f"{what}, and nothing was changed: {_detail(error)}."
-    if any(isinstance(x, PermissionError) or _REFUSED.search(str(x)) for x in _causes(error)):
+    if any(isinstance(x, PermissionError) or _REFUSED.search(_text(x)) for x in _causes(error)):
       raise UserError(f"{text} Give this user the permission.") from error
     raise RuntimeError(text) from error
 
@@ -64,9 +67,20 @@ def _is_trouble(error: BaseException) -> bool:
     return error.errno not in _DAMAGED_FILES and not isinstance(error, FileNotFoundError)
   if isinstance(error, (UserError, MemoryError, jax.errors.JaxRuntimeError)):
     return True
+  if type(error).__module__.partition(".")[0] in _BUCKET_READERS:
+    return True
   if number := _SYSTEM_ERROR.search(str(error)):
     return int(number[1]) not in _DAMAGED_FILES
-  return bool(_TROUBLE.search(str(error)))
+  return bool(_TROUBLE.search(_text(error)))
+
+
+def _text(error: BaseException) -> str:
+  """Returns the message after the kind of the error, which TensorFlow has only in its class.
+
+  tf.errors.DeadlineExceededError is DEADLINE_EXCEEDED.
+  """
+  kind = type(error).__name__.removesuffix("Error")
+  return f"{re.sub('(?<=[a-z])(?=[A-Z])', '_', kind).upper()}: {error}"
 
 
 def _detail(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import os
 
 import jax
 import pytest
+import tensorflow as tf
 import tensorstore as ts
 
 from t5x_style.checkpoints.damage import (
@@ -31,6 +32,7 @@ _REFUSED = "PERMISSION_DENIED: Failed to open: Permission denied [os_error_code=
     KeyError("tree_metadata"),
     ValueError('NOT_FOUND: Metadata at "step/.zarray" does not exist'),
     ValueError("OUT_OF_RANGE: Requested byte range is not valid"),
+    tf.errors.DataLossError(None, None, "the place in the data is corrupted"),
   ],
 )
 def test_errors_about_what_is_stored(error):
@@ -53,6 +55,10 @@ def test_errors_about_what_is_stored(error):
     jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
     ValueError(_REFUSED),
     ValueError("UNAVAILABLE: Error reading from the bucket"),
+    tf.errors.UnavailableError(None, None, "Error executing an HTTP request"),
+    tf.errors.DeadlineExceededError(None, None, "Error executing an HTTP request"),
+    tf.errors.PermissionDeniedError(None, None, "HTTP response code 403"),
+    type("HttpError", (Exception,), {"__module__": "gcsfs.retry"})("503"),
   ],
 )
 def test_errors_that_say_nothing_about_it_stay_what_they_are(error):
