@@ -67,7 +67,7 @@ class KnownFiles:
     self._reported: set[str] = set()
     self._lock = threading.Lock()
     self.listing: dict[str, list] = {}
-    if len(names) <= _LISTED_FILES:
+    if 0 < len(names) <= _LISTED_FILES:
       base = common_folder(names)
       self.listing = {n[len(base) :]: [self.size(n), self._checksums.get(n, "")] for n in names}
 

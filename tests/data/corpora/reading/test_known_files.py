@@ -37,6 +37,12 @@ def test_a_file_that_was_only_touched_or_copied_is_the_same(file, recwarn):
   assert known.changed() == {} and not recwarn.list
 
 
+def test_no_files_are_known_of_a_corpus_that_is_only_in_buckets():
+  known = KnownFiles([], sampled=False)
+  known.check_all()
+  assert (known.listing, known.changed()) == ({}, {})
+
+
 def test_a_file_that_has_grown_is_read_up_to_its_former_size(file):
   before = file.read_bytes()
   known = KnownFiles([str(file)])
