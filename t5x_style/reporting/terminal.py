@@ -170,6 +170,8 @@ def describe(values: Values) -> str:
   ]
   if skipped := values.get("skipped_steps"):
     parts.append(f"{skipped:,.0f} skipped")
+  if spikes := values.get("spikes"):
+    parts.append(f"{spikes:,.0f} spike{'s' if spikes > 1 else ''}")
   parts += [f"{name[5:]} {x:.3f}" for name, x in values.items() if name.startswith("loss/")]
   return "  ".join([*parts, *([speed(values)] if "tokens_per_second" in values else [])])
 

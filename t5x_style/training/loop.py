@@ -196,14 +196,9 @@ class _Loop:
   def _watch(self, step: int, metrics: Metrics) -> None:
     """Looks at what the guard found at a step, once its metrics are on the host."""
     batch = self._batches.pop(step)
-    if metrics.verdict == Verdict.NORMAL:
+    if metrics.updated:
       return
     values = f"loss {metrics.loss:.4g}, gradient norm {metrics.grad_norm:.4g}"
-    if metrics.updated:
-      self._reporter.unusual(
-        step, f"a spike: {values}. It was not skipped; SPIKE_SIGMAS = 6.0 would skip it."
-      )
-      return
     spike, most = metrics.verdict == Verdict.SPIKE, self._config.max_skipped_steps
     self._reporter.skipped(step, f"{'a spike' if spike else 'not finite'}: {values}", batch)
     self._job.checkpoints.wait()  # What happens next must not depend on the speed of the disk.
