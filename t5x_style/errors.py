@@ -1,7 +1,9 @@
 """UserError: an error the user can fix; only its message is printed."""
 
+import errno
 from collections.abc import Sequence
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # what the system says of a full disk or quota
 _LINES = 12  # of a list
 
 

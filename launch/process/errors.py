@@ -2,19 +2,16 @@
 
 import contextlib
 import difflib
-import errno
 import re
 from collections.abc import Iterable, Iterator
 
-from t5x_style.errors import StorageError, UserError
+from t5x_style.errors import NO_ROOM, StorageError, UserError
 
 # gin adds such a line for every configurable between its call and the error.
 _GIN_TRAIL = re.compile(
   r"\n  (In call to configurable|No values supplied by Gin|Gin had values|"
   r"Caller supplied values)[^\n]*"
 )
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ConfigurationError(UserError):
@@ -47,7 +44,7 @@ def as_configuration_errors() -> Iterator[None]:
   except UserError as error:
     raise ConfigurationError(plain_message(error)) from error
   except OSError as error:
-    if error.errno in _NO_ROOM:
+    if error.errno in NO_ROOM:
       place = "" if error.filename is None else f" for {error.filename!r}"
       raise StorageError(
         f"There is no room{place} ({error.strerror}); make room and start the same command again."

@@ -24,7 +24,7 @@ from typing import Any
 from etils import epath
 
 from t5x_style.checkpoints import step_folders
-from t5x_style.errors import UserError
+from t5x_style.errors import NO_ROOM, UserError
 
 RENEWAL_SECONDS = 10.0
 EXPIRY_SECONDS = 60.0
@@ -125,7 +125,7 @@ class Lease:
     try:
       self._write()
     except OSError as error:
-      if not locked or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+      if not locked or error.errno not in NO_ROOM:
         raise  # On a full disk the lock is enough.
     if not locked:
       time.sleep(_SETTLING_SECONDS)

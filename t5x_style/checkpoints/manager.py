@@ -105,7 +105,8 @@ class Checkpoints:
     if last:
       self._save_last(step, arrays, files)
       return
-    before = self._failed_in_a_row  # The thread of the save counts on, in each process when it may.
+    # The thread of the save may change the count, in each process of a job at another moment.
+    before = self._failed_in_a_row
     self._saving = Save(self._directory, step, arrays, files, functools.partial(self._ended, step))
     # The failure that ends the run ends it at once, not at the next save.
     if 0 < before >= self._max_failed - 1:

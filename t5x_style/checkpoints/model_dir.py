@@ -1,20 +1,18 @@
 """Checks MODEL_DIR before a run: it can be written, and nothing in it is of the wrong kind."""
 
-import errno
 import os
 
 import jax
 from etils import epath
 
 from t5x_style.checkpoints import arrays
-from t5x_style.errors import StorageError, UserError
+from t5x_style.errors import NO_ROOM, StorageError, UserError
 
 # Patterns of the files that a run writes; all others in the folder are ignored.
 _FILES = ("config.gin", "model-info.txt", "metrics.jsonl", "wandb-id.txt", "profile-*.txt")
 _FOLDERS = ("checkpoints", "checkpoints/[0-9]*", "tensorboard", "tensorboard/*", "skipped_batches")
 # Room for the files of a start: config.gin, model-info.txt, and the first metrics.
 _PROBE_BYTES = 2**16
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def check(path: epath.PathLike) -> None:
@@ -38,7 +36,7 @@ def check(path: epath.PathLike) -> None:
       for found in path.glob(pattern):
         _check_kind(path, found, pattern)
   except OSError as error:
-    if error.errno in _NO_ROOM:
+    if error.errno in NO_ROOM:
       raise StorageError(
         f"MODEL_DIR = {str(path)!r} has no room ({error.strerror}); make room and start the same "
         "command again, or set another MODEL_DIR."

@@ -25,12 +25,12 @@ from jax.experimental import multihost_utils
 
 from t5x_style.checkpoints.damage import DamagedError
 from t5x_style.checkpoints.digests import digests
+from t5x_style.training import finite_checks
 from t5x_style.training.state import named_leaves
 
 KEY = "digests"  # in the item `run`
 _REQUIRED = {"identity", "progress"}
 _KNOWN = _REQUIRED | {"guard", "validation_loss"}  # what `run` holds without digests
-_NAMED = 3  # arrays in a message
 
 
 def with_digests(
@@ -95,7 +95,7 @@ def check_streams(run: Mapping[str, Any], streams: Mapping[str, bytes]) -> None:
     elif _sha256(place) != saved[name]:
       wrong.append(f"data/{name}, a place in the data, is not the one that was saved with it")
   if wrong:
-    raise DamagedError(_listed(wrong))
+    raise DamagedError(finite_checks.listed(wrong))
 
 
 def check_step(step: int, folder: epath.Path) -> None:
@@ -107,7 +107,9 @@ def check_step(step: int, folder: epath.Path) -> None:
 def check_names(run: Mapping[str, Any], names: Iterable[str]) -> None:
   """Raises DamagedError if arrays that were saved with `run` are not among `names`."""
   if missing := sorted(run.get(KEY, {}).get("arrays", {}).keys() - set(names)):
-    raise DamagedError(f"state/ does not list {len(missing)} of its arrays: {_listed(missing)}")
+    raise DamagedError(
+      f"state/ does not list {len(missing)} of its arrays: {finite_checks.listed(missing)}"
+    )
 
 
 def check_arrays(run: Mapping[str, Any], found: Mapping[str, str]) -> None:
@@ -122,7 +124,8 @@ def check_arrays(run: Mapping[str, Any], found: Mapping[str, str]) -> None:
   wrong = sorted(name for name in found if found[name] != saved.get(name))
   if wrong:
     raise DamagedError(
-      f"{len(wrong)} of {len(found)} arrays in state/ are not what was saved: {_listed(wrong)}"
+      f"{len(wrong)} of {len(found)} arrays in state/ are not what was saved: "
+      f"{finite_checks.listed(wrong)}"
     )
 
 
@@ -150,11 +153,6 @@ def _digest_of_run(run: Mapping[str, Any]) -> str:
 
 def _sha256(content: bytes) -> str:
   return hashlib.sha256(content).hexdigest()
-
-
-def _listed(wrong: list[str]) -> str:
-  more = len(wrong) - _NAMED
-  return ", ".join(wrong[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _of_all_processes(texts: Mapping[str, str]) -> dict[str, str]:

@@ -1,8 +1,6 @@
 """MODEL_DIR is checked before anything is compiled: files are files, folders are folders."""
 
-import contextlib
 import errno
-import resource
 
 import pytest
 
@@ -49,33 +47,17 @@ def test_a_file_is_no_folder(tmp_path):
     model_dir.check(tmp_path / "file")
 
 
-@pytest.fixture
-def full():
-  """A context in which the system has no room for more than 2 KiB in any file."""
-
-  @contextlib.contextmanager
-  def limited():
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
-    try:
-      yield
-    finally:
-      resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-  return limited
-
-
-def test_a_full_disk_is_no_mistake(tmp_path, full, monkeypatch):
-  monkeypatch.setattr(model_dir, "_NO_ROOM", (errno.EFBIG,))  # The error of this limit.
-  with full(), pytest.raises(StorageError, match="MODEL_DIR = .* has no room"):
+def test_a_full_disk_is_no_mistake(tmp_path, no_room, monkeypatch):
+  monkeypatch.setattr(model_dir, "NO_ROOM", (errno.EFBIG,))  # The error of this limit.
+  with no_room(2048), pytest.raises(StorageError, match="MODEL_DIR = .* has no room"):
     model_dir.check(tmp_path)
   model_dir.check(tmp_path)
   assert not [*tmp_path.iterdir()]
 
 
-def test_a_file_is_replaced_as_a_whole_or_not_at_all(epath_of, tmp_path, full):
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(epath_of, tmp_path, no_room):
   model_dir.write_text(epath_of, "config.gin", "old")
-  with full(), pytest.raises(OSError, match="File too large"):
+  with no_room(2048), pytest.raises(OSError, match="File too large"):
     model_dir.write_text(epath_of, "config.gin", "new" * 10_000)
   assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("config.gin", "old")]
   model_dir.write_text(epath_of, "config.gin", "new")
