@@ -111,9 +111,10 @@ def test_a_run_that_died_on_another_machine_expires(tmp_path, hold, monkeypatch,
   assert first.stdout.readline() == "has it\n"
   first.kill()
   first.wait()
+  (tmp_path / ".lease").touch()  # On a busy machine it may be older than it has to be by now.
   start = time.monotonic()
   lease.Lease(tmp_path, never).release()
-  assert 1 < time.monotonic() - start < 10
+  assert 1 < time.monotonic() - start < 50
   first = hold("no-locks", "other-machine")
   assert first.stdout.readline() == "has it\n"
   first.kill()
