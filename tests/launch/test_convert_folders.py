@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 from launch import convert
 from launch.configuration.gin_values import GinValues
 from launch.process.errors import ConfigurationError
+from t5x_style.errors import StorageError
 
 D, V = 8, 32
 SETTINGS = {
@@ -154,7 +155,7 @@ def test_other_files_stay(folder, monkeypatch):
   monkeypatch.setattr(array_writer.ArrayWriter, "close", full)
   before = sorted(folder.rglob("*"))
   for target in ("empty", "new/folder"):
-    with pytest.raises(ConfigurationError, match="No space left on device"):
+    with pytest.raises(StorageError, match="No space left on device"):
       run("hf:published", target)
     assert sorted(folder.rglob("*")) == before
 

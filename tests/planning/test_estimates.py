@@ -35,10 +35,10 @@ def compiled(tmp_path, model, device, topology, batch_size):
   "remat", ["full", *(pytest.param(x, marks=pytest.mark.slow) for x in ("none", "dots"))]
 )
 def test_memory_is_what_a_compiled_step_takes(remat, tmp_path):
-  """The state is exact except for the step's number and the rng; the rest is not too small."""
+  """The state is exact but for the step's number, the rng and the guard; the rest not too small."""
   model = dataclasses.replace(MODEL, remat=remat)
   memory, state, formula = compiled(tmp_path, model, jax.devices("cpu")[0], "v5e:1x1", 16)
-  assert 0 <= state - formula.state_bytes < 64
+  assert 0 <= state - formula.state_bytes < 1100
   # Versions of XLA differ by half in what they keep; the formula must not promise too much.
   assert 0.9 < formula.temporary_bytes / memory.temporaries < 2
 
