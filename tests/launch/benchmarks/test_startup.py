@@ -98,15 +98,15 @@ def test_a_save_is_what_the_loop_waits_for(monkeypatch):
     save(self, state, *arguments, **named)
     steps.append(int(state.step))
 
-  def slow_wait(self):
-    time.sleep(0.4)
-    wait(self)
+  def slow_wait(self, **of_save):
+    time.sleep(0 if of_save else 0.4)  # A save waits for the one before, which is done here.
+    wait(self, **of_save)
 
   monkeypatch.setattr(Checkpoints, "save", slow_save)
   monkeypatch.setattr(Checkpoints, "wait", slow_wait)
   row = startup.saves(CASE, rounds=2)
   assert steps == [2, 4]  # One step at first, one before each save, one during each.
-  assert row["state_bytes"] == pytest.approx(12 * row["num_parameters"], abs=100)
+  assert row["state_bytes"] == pytest.approx(12 * row["num_parameters"], abs=1200)
   assert row["save_seconds"] >= 0.3
   assert row["written_seconds"] >= row["save_seconds"] + row["next_step_seconds"] + 0.4 - 0.05
   assert row["ratio"] == pytest.approx(row["save_seconds"] / row["step_seconds"])
