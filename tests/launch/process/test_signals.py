@@ -111,6 +111,8 @@ def test_at_the_end_the_code_is_that_of_the_run(name):
 
 def test_a_forked_child_keeps_the_usual_handlers():
   process = Process("""
+import warnings
+warnings.simplefilter("ignore")  # Python 3.12 warns of a fork with threads.
 reading, writing = os.pipe()
 child = os.fork()
 if not child:
