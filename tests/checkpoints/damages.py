@@ -37,7 +37,16 @@ def copy_from_step_2(*items):
 
 
 def _cut(step):
-  file = largest(step)
+  _cut_in_half(largest(step))
+
+
+def cut_every_array(step):
+  """Cuts all files of arrays, for readers of the parameters: one file may hold only moments."""
+  for file in (step / "state").rglob("d/*"):
+    _cut_in_half(file)
+
+
+def _cut_in_half(file):
   file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
@@ -62,6 +71,7 @@ def _replace_text(file, before, after):
 # {what happened: (what does it to the folder of a step, words of the reason that is shown)}.
 DAMAGES = {
   "an array file is cut in half": (_cut, "state/ cannot be read"),
+  "every array file is cut in half": (cut_every_array, "state/ cannot be read"),
   "an array file is all zeros": (_zeros, "state/ cannot be read"),
   "an array file ends in zeros": (_zeros_at_the_end, "state/"),
   "an array file is deleted": (lambda step: largest(step).unlink(), "state/ cannot be read"),

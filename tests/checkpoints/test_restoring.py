@@ -86,7 +86,7 @@ def test_a_checkpoint_to_start_from_is_verified(tiny_config, tmp_path, scan_laye
 
 
 @pytest.mark.parametrize(
-  "name", ["an array file is cut in half", "the list of arrays is broken", "no state"]
+  "name", ["every array file is cut in half", "the list of arrays is broken", "no state"]
 )
 def test_a_checkpoint_to_start_from_that_cannot_be_read(name, tiny_config, tmp_path):
   tiny.train(tiny_config("decoder_only", tmp_path / "first", train_steps=1))
