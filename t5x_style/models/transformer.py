@@ -108,6 +108,15 @@ class Transformer(nn.Module):
     x = self._embed(tokens, positions, batch.get("encoder_token_types"))
     return self.encoder(x, pattern, positions=positions)
 
+  def hidden_states(self, batch: Batch) -> jax.Array:
+    """Returns the states [B, L, D] after the last norm, before the head, as vectors of tokens.
+
+    They are the decoder's in a decoder-only model, otherwise the encoder's.
+    """
+    if self.config.num_encoder_layers:
+      return self.encode(batch)
+    return self._decode(batch, None)
+
   def decode_step(
     self,
     tokens: jax.Array,

@@ -1,0 +1,65 @@
+"""Rows of different lengths as batches of few shapes, so that few programs are compiled."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from t5x_style.partitioning.active_mesh import num_shards
+
+_SHORTEST = 16  # tokens of the shortest bucket
+
+
+class RowBatch(NamedTuple):
+  """Rows that are padded to one length.
+
+  Attributes:
+    indices: which of all rows these are; the batch may have more rows, which are empty.
+    tokens: int32 [B, L].
+    segments: int32 [B, L], 1 on tokens and 0 on padding.
+  """
+
+  indices: list[int]
+  tokens: np.ndarray
+  segments: np.ndarray
+
+
+def row_batches(
+  rows: Sequence[Sequence[int]], *, batch_size: int, pad_id: int, longest: int | None = None
+) -> Iterator[RowBatch]:
+  """Yields all rows in batches, the short ones first.
+
+  Args:
+    rows: token ids.
+    batch_size: rows of every batch, rounded up to a multiple of the devices that share them.
+    pad_id: fills rows up.
+    longest: the most tokens that a row may have; None if there is no limit.
+  """
+  count = num_shards(("batch",))[0]
+  batch_size = -(-batch_size // count) * count
+
+  def bucket(i: int) -> int:
+    return bucket_length(len(rows[i]), longest)
+
+  for length, group in itertools.groupby(sorted(range(len(rows)), key=bucket), key=bucket):
+    members = list(group)
+    for start in range(0, len(members), batch_size):
+      indices = members[start : start + batch_size]
+      tokens = np.full((batch_size, length), pad_id, np.int32)
+      segments = np.zeros((batch_size, length), np.int32)
+      for place, i in enumerate(indices):
+        tokens[place, : len(rows[i])] = rows[i]
+        segments[place, : len(rows[i])] = 1
+      yield RowBatch(indices, tokens, segments)
+
+
+def bucket_length(length: int, longest: int | None = None) -> int:
+  """Returns the power of two to which a length is rounded up: at least 16, at most `longest`."""
+  rounded = max(_SHORTEST, power_of_two(length))
+  return rounded if longest is None else max(length, min(rounded, longest))
+
+
+def power_of_two(count: int) -> int:
+  """Returns the smallest power of two that is at least `count`; 1 for 0."""
+  return 1 << max(count - 1, 0).bit_length()
