@@ -9,17 +9,15 @@ Each of BENCHMARKS is a module of launch/benchmarks that has
 The first line of its docstring describes it. NOTES.md has what was measured and what was learnt.
 """
 
-import ast
 import importlib
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from absl import flags as absl_flags
 
-from .configuration import flags
+from .configuration import actions, flags
 from .process import command, environment, errors
 
 EXAMPLES = """\
@@ -37,8 +35,8 @@ _CELL = 9  # characters of a column, at least
 
 
 def main(argv: Sequence[str]) -> None:
-  about = {name: _first_line(name) for name in BENCHMARKS}
-  lines = "\n".join(f"  {name:<12}{line}" for name, line in about.items())
+  about = actions.descriptions("benchmarks", BENCHMARKS)
+  lines = actions.listed(about)
   values, words = flags.parse_own(
     argv,
     about=f"Measures a part of the package on this machine.\n\nBenchmarks:\n{lines}",
@@ -90,12 +88,6 @@ def _arguments(values: Any, name: str, taken: Sequence[str]) -> dict[str, Any]:
         f"The benchmark {name} takes no --{flag}; leave it out, or run the benchmark step."
       )
   return {flag: getattr(values, flag) for flag in taken}
-
-
-def _first_line(name: str) -> str:
-  """Returns the first line of a benchmark's docstring without importing the module."""
-  text = Path(__file__).with_name("benchmarks").joinpath(f"{name}.py").read_text()
-  return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
 
 
 def show(module: ModuleType, rows: Iterable[dict[str, Any]]) -> None:

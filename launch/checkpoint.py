@@ -8,18 +8,15 @@ The first line of its docstring describes it. Nothing here changes a checkpoint.
 """
 
 import contextlib
-import importlib
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from absl import flags as absl_flags
 
 from t5x_style.errors import UserError, first_line
 
-from .configuration import flags
+from .configuration import actions, flags
 from .process import command, environment, errors
 from .process.errors import ConfigurationError
 
@@ -43,24 +40,19 @@ Exit codes: 0; 1 if verify finds a damaged step, or diff a difference; 2 or more
 
 
 def main(argv: Sequence[str]) -> int | None:
-  about = {name: _first_line(name) for name in ACTIONS}
-  lines = "\n".join(f"  {name:<9}{line}" for name, line in about.items())
+  about = actions.descriptions("checkpoints", ACTIONS)
   values, words = flags.parse_own(
-    argv, about=_ABOUT.format(lines), examples=EXAMPLES, define=_define
+    argv, about=_ABOUT.format(actions.listed(about)), examples=EXAMPLES, define=_define
   )
-  if not words or words[0] not in about:
-    hint = errors.did_you_mean(words[0], about) if words else ""
-    what = f"There is no action {words[0]!r}.{hint}" if words else "No action is given."
-    raise ConfigurationError(f"{what} Name one of: {', '.join(about)}.")
-  action, folders = words[0], words[1:]
+  action, folders = actions.chosen(words, ACTIONS)
   # Only files are read: nothing may take an accelerator, on which a run may be training.
   os.environ["JAX_PLATFORMS"] = "cpu"
   environment.prepare()
   with environment.quiet_imports():
     if any(folder.startswith("gs://") for folder in folders):
       import tensorflow  # noqa: F401  Buckets are read with it; its notices end here.
-    module = importlib.import_module(f"{environment.PACKAGE}.checkpoints.{action}")
-  _check(action, module, values, folders)
+  module = actions.imported("checkpoints", action, values)
+  _check_folders(action, module, folders)
   with errors.as_configuration_errors(), _buckets_are_named(folders):
     return module.run(values, folders)
 
@@ -84,17 +76,8 @@ def _define(values: absl_flags.FlagValues) -> None:
   )
 
 
-def _first_line(name: str) -> str:
-  """Returns the first line of an action's docstring without importing the module."""
-  text = Path(__file__).with_name("checkpoints").joinpath(f"{name}.py").read_text()
-  return text.splitlines()[0].strip('"')
-
-
-def _check(action: str, module: ModuleType, values: Any, folders: Sequence[str]) -> None:
-  """Raises ConfigurationError for flags and folders that the action does not take."""
-  for flag in ("step", "all", "last", "to", "json"):
-    if flag not in module.FLAGS and getattr(values, flag):
-      raise ConfigurationError(f"{action} takes no --{flag}; --help shows which flags it takes.")
+def _check_folders(action: str, module: ModuleType, folders: Sequence[str]) -> None:
+  """Raises ConfigurationError unless there are as many folders as the action takes."""
   if len(folders) not in module.FOLDERS:
     wanted = " or ".join(("", "one folder", "two folders")[count] for count in module.FOLDERS)
     raise ConfigurationError(

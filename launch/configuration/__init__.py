@@ -1,6 +1,7 @@
 """Reads flags and gin files, and checks every value in them.
 
   flags.py             the command line, and its --help page
+  actions.py           commands that do one of several things
   reader.py            gin files and bindings -> a Configuration; imports what is named
   gin_values.py        the same files -> GinValues; imports nothing, checks only what is read
   data_parameters.py   parameters of the data that commands override

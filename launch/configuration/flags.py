@@ -15,6 +15,9 @@ from ..process.errors import ConfigurationError, did_you_mean
 from . import reader
 from .data_parameters import TFDS_DATA_DIR
 
+# The flags of define_data and of define_processes.
+DATA = ("gin_file", "gin_bindings", "gin_search_paths", "tfds_data_dir")
+PROCESSES = ("coordinator_address", "process_count", "process_index")
 _GIN = "--gin.NAME=VALUE"
 
 
@@ -48,7 +51,7 @@ def parse(
   """
 
   def define_all(values: flags.FlagValues) -> None:
-    _define_shared(values)
+    define_data(values)
     if runs_model:
       _define_running(values)
     if define:
@@ -105,7 +108,8 @@ def quoted(argument: str) -> str:
   return f'{shlex.quote(name)}{equals}"{value}"' if equals else f'"{argument}"'
 
 
-def _define_shared(values: flags.FlagValues) -> None:
+def define_data(values: flags.FlagValues) -> None:
+  """Defines the flags that `read_configuration` reads."""
   define_gin(values)
   flags.DEFINE_string(
     "tfds_data_dir",
@@ -141,6 +145,11 @@ def _define_running(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     "dry_run", False, "Build and print everything; train nothing.", flag_values=values
   )
+  define_processes(values)
+
+
+def define_processes(values: flags.FlagValues) -> None:
+  """Defines the flags of a job of several processes."""
   flags.DEFINE_string(
     "coordinator_address",
     None,

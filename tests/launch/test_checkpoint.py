@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,9 @@ def test_help_names_every_action_and_how_it_ends(capsys):
     checkpoint.main(["checkpoint", "--help"])
   shown = capsys.readouterr().out
   for name in checkpoint.ACTIONS:
-    assert f"  {name} " in shown and checkpoint._first_line(name) in shown
+    first = f'"""{shown.partition(f"  {name} ")[2].splitlines()[0].strip()}'
+    file = Path(checkpoint.__file__).with_name("checkpoints") / f"{name}.py"
+    assert file.read_text().splitlines()[0].removesuffix('"""') == first
   assert "--step" in shown and "Exit codes" in shown and "gin_file" not in shown
   assert max(map(len, shown.splitlines())) <= 100
 
