@@ -164,8 +164,9 @@ class Dataset:
     special_ids: the model's ids of padding and of the end and the start of a sequence.
     feature_shapes: {feature: shape and dtype in the global batch}.
     max_targets: the most positions of a row that carry loss, or None if all may.
-    token_bytes: int32 [V], the bytes of text that each id stands for; None if the loss is not
-      that of the whole text, or tokens do not keep the text.
+    token_bytes: int32 [V], the bytes of text that each id stands for; None if the bits per byte of
+      the objectives are not comparable with others, or tokens do not keep the text.
+    likelihoods: what the loss of each part of a mixture, or of the single task, measures.
     component_names: of a mixture's parts, () for a single task.
   """
 
@@ -192,9 +193,10 @@ class Dataset:
 
     self.component_names = tasks.component_names(pipeline_.parts)
     self.max_targets = self._max_targets()
-    objectives = [getattr(task, "objective", None) for task, _ in pipeline_.parts]
-    whole_text = all(o is not None and o.bits_per_byte for o in objectives)
-    self.token_bytes = model_ids.token_bytes(vocabulary) if whole_text else None
+    self.likelihoods = tuple(map(pipeline_.likelihood, (task for task, _ in pipeline_.parts)))
+    own = any(not hasattr(task, "objective") for task, _ in pipeline_.parts)
+    together = len(set(self.likelihoods)) == 1 and self.likelihoods[0].comparable and not own
+    self.token_bytes = model_ids.token_bytes(vocabulary) if together else None
     self._batches = {stream: self._stream(stream) for stream in self._owned()}
     spec = next(iter(self._batches.values())).element_spec
     self.feature_shapes = {

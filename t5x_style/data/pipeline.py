@@ -22,6 +22,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from t5x_style import likelihoods
 from t5x_style.data import converters, map_options, packing, skip_counts, tasks
 
 _TASK_FEATURES = ("inputs", "targets", "loss_weights")
@@ -119,6 +120,13 @@ class Pipeline:
       num_epochs=None if training else 1,
       try_in_mem_cache=False,
     )
+
+  def likelihood(self, task: seqio.Task) -> likelihoods.Likelihood:
+    """Returns what the loss of the component `task` measures."""
+    if isinstance(task, tasks.PretrainingTask):
+      return task.objective.likelihood
+    reads_inputs = self.architecture != "decoder_only" or "inputs" in self.lengths
+    return likelihoods.CONDITIONAL if reads_inputs else likelihoods.EXACT
 
   def packs(self, task: seqio.Task) -> bool:
     """Returns whether examples of the component `task` share rows."""

@@ -22,6 +22,17 @@ def of_source(source: seqio.DataSource, split: str, most_bytes: int) -> Iterator
   return _decoded(source.get_dataset(split, shuffle=True, seed=0), ("text",), most_bytes)
 
 
+def in_order(parts: Sequence[seqio.Task], split: str) -> Iterator[bytes]:
+  """Yields the documents of a split in the order of the files, each as often as it is there.
+
+  Args:
+    parts: tasks of corpora; those of a mixture read the same corpus.
+  """
+  for source in {id(task.source): task.source for task in parts}.values():
+    for document in source.get_dataset(split, shuffle=False).as_numpy_iterator():
+      yield document["text"]
+
+
 def of_task(task: seqio.Task, split: str, most_bytes: int) -> Iterator[str]:
   """Yields the texts that the tokeniser of a SeqIO task gets, about `most_bytes` in total.
 

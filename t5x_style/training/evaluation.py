@@ -35,11 +35,26 @@ def make_evaluate(prepared: Prepared, progressed: Callable[[], None] = lambda: N
   Args:
     progressed: called after each batch.
   """
-  compiled = compile_evaluation(prepared)
+  sums = make_sums(prepared, progressed)
 
   def evaluate(
     params: Any, batches: Iterable[Batch], left: Callable[[], object] = lambda: False
   ) -> dict[str, float] | None:
+    totals = sums(params, batches, left)
+    return None if totals is None else means(totals, prepared.dataset.component_names)
+
+  return evaluate
+
+
+def make_sums(
+  prepared: Prepared, progressed: Callable[[], None] = lambda: None
+) -> Callable[..., Sums | None]:
+  """Compiles the evaluation; the function is `make_evaluate`'s, but returns the sums themselves."""
+  compiled = compile_evaluation(prepared)
+
+  def sums(
+    params: Any, batches: Iterable[Batch], left: Callable[[], object] = lambda: False
+  ) -> Sums | None:
     totals: Sums | None = None
     running = None
     for batch in batches:
@@ -52,9 +67,9 @@ def make_evaluate(prepared: Prepared, progressed: Callable[[], None] = lambda: N
     assert running is not None, "There is no batch to evaluate on."
     totals = add(totals, jax.device_get(running))
     progressed()
-    return means(totals, prepared.dataset.component_names)
+    return totals
 
-  return evaluate
+  return sums
 
 
 def compile_evaluation(prepared: Prepared) -> jax.stages.Compiled:

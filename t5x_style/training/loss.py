@@ -65,6 +65,7 @@ class TrainingLoss:
       these are projected on the vocabulary. None projects all.
     token_bytes: UTF-8 bytes of each id [V], to report bits per byte; None if it is not defined.
     num_components: how many parts a mixture has, whose ids are in *_component_ids.
+    detailed: whether the bytes and the correct predictions of each part are summed too.
   """
 
   model: Transformer
@@ -72,6 +73,7 @@ class TrainingLoss:
   max_targets: int | None = None
   token_bytes: Any = None
   num_components: int = 0
+  detailed: bool = False
 
   @property
   def side(self) -> str:
@@ -144,20 +146,36 @@ class TrainingLoss:
       tokens=_tokens_read(batch),
     )
     if self.token_bytes is not None:
-      lengths = jnp.take(jnp.asarray(self.token_bytes, jnp.float32), targets.tokens)
-      sums = sums._replace(bytes=(lengths * (targets.weights > 0)).sum())
+      sums = sums._replace(bytes=self._bytes(targets).sum())
     if self.num_components:
-      assert loss.per_token is not None
-      ids = jax.nn.one_hot(targets.components, self.num_components)
-      sums = sums._replace(
-        component_loss=jnp.einsum("blc,bl->c", ids, loss.per_token.loss * targets.weights),
-        component_weight=jnp.einsum("blc,bl->c", ids, targets.weights),
-      )
+      sums = self._with_components(sums, targets, loss)
     if pairs is not None:
       sums = sums._replace(
         pair_loss=pairs.loss_sum, pair_correct=pairs.correct_sum, pair_weight=pairs.weight_sum
       )
     return sums
+
+  def _with_components(self, sums: Sums, targets: _Targets, loss: LossSums) -> Sums:
+    """Adds the sums over each part of a mixture."""
+    assert loss.per_token is not None
+    ids = jax.nn.one_hot(targets.components, self.num_components)
+    values = {"loss": loss.per_token.loss * targets.weights, "weight": targets.weights}
+    if self.detailed:
+      values["correct"] = loss.per_token.correct * targets.weights
+      if self.token_bytes is not None:
+        values["bytes"] = self._bytes(targets)
+    return sums._replace(
+      **{f"component_{name}": jnp.einsum("blc,bl->c", ids, x) for name, x in values.items()}
+    )
+
+  def _bytes(self, targets: _Targets) -> jax.Array:
+    """Returns the bytes of text of each target [B, L], weighted as its loss is.
+
+    Masked diffusion weights hidden tokens by 1/t: like their losses, their bytes then sum to those
+    of the whole text on average.
+    """
+    lengths = jnp.take(jnp.asarray(self.token_bytes, jnp.float32), targets.tokens)
+    return lengths * targets.weights
 
   def _pair_weights(self, batch):
     """Returns [B], 1 for rows that hold a pair. Label -1 means no pair; padding has no loss."""

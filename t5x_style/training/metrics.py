@@ -43,6 +43,8 @@ class Sums(NamedTuple):
   bytes: Array | None = None  # of target text
   component_loss: Array | None = None  # [components of a mixture], nats, weighted
   component_weight: Array | None = None
+  component_correct: Array | None = None  # where details were requested
+  component_bytes: Array | None = None
   pair_loss: Array | None = None  # nats, of sentence pairs
   pair_correct: Array | None = None
   pair_weight: Array | None = None
@@ -80,8 +82,8 @@ def means(totals: Sums, component_names: Sequence[str] = ()) -> dict[str, float]
 
   Returns:
     loss: nats per target token that carries loss; accuracy: the share predicted right;
-    bits_per_byte of the text, where the objective predicts all of it; z_loss where there is one;
-    pair_loss and pair_accuracy; loss/NAME per component of a mixture that appeared.
+    bits_per_byte, where they are comparable (t5x_style.likelihoods); z_loss where there is
+    one; pair_loss and pair_accuracy; loss/NAME per component of a mixture that appeared.
   """
   weight = max(float(totals.weight), 1e-9)
   loss = float(totals.loss) / weight

@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 import seqio
 import tensorflow as tf
 
+from t5x_style import likelihoods
 from t5x_style.errors import UserError
+from t5x_style.likelihoods import Likelihood
 from t5x_style.setting_types import PositiveInt
 
 Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
@@ -43,7 +45,7 @@ class Objective:
 
   name: ClassVar[str] = ""
   architectures: ClassVar[tuple[str, ...]] = ()
-  bits_per_byte: ClassVar[bool] = False  # the loss is the log-likelihood of the whole text
+  likelihood: ClassVar[Likelihood] = likelihoods.CONDITIONAL  # what the loss measures
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
     """Completes TASK_FEATURE_LENGTHS: {"inputs": 512} -> {"inputs": 512, "targets": 114}."""

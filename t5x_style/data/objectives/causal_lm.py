@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import seqio
 import tensorflow as tf
 
+from t5x_style import likelihoods
 from t5x_style.data import windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
 
@@ -24,7 +25,7 @@ class CausalLM(Objective):
 
   name = "causal_lm"
   architectures = ("decoder_only",)
-  bits_per_byte = True
+  likelihood = likelihoods.EXACT
 
   cross_documents: bool = False
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import seqio
 import tensorflow as tf
 
+from t5x_style import likelihoods
 from t5x_style.data import noise, windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
 from t5x_style.data.tokenizers import special_tokens
@@ -33,6 +34,7 @@ class FillInMiddle(Objective):
 
   name = "fill_in_middle"
   architectures = ("decoder_only",)
+  likelihood = likelihoods.BOUND  # A rearranged window determines the text.
 
   rate: Fraction = 0.5
   spm_share: Fraction = 0.5

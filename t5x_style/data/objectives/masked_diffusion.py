@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import seqio
 import tensorflow as tf
 
+from t5x_style import likelihoods
 from t5x_style.data import noise, windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
 from t5x_style.data.tokenizers import special_tokens
@@ -28,6 +29,7 @@ class MaskedDiffusion(Objective):
 
   name = "masked_diffusion"
   architectures = ("encoder_only",)
+  likelihood = likelihoods.BOUND
 
   least: OpenFraction = 0.001
 

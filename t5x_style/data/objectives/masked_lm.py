@@ -9,6 +9,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from t5x_style import likelihoods
 from t5x_style.data import noise, windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
 from t5x_style.data.tokenizers import special_tokens, token_text
@@ -70,6 +71,7 @@ class MaskedLM(Objective):
 
   name = "masked_lm"
   architectures = ("encoder_only",)
+  likelihood = likelihoods.PSEUDO
 
   mask_rate: OpenFraction = 0.15
   mask_share: Fraction = 0.8

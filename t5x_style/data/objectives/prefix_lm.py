@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import seqio
 import tensorflow as tf
 
+from t5x_style import likelihoods
 from t5x_style.data import noise, windows
 from t5x_style.data.objectives.base import Objective, Preprocessor
 from t5x_style.data.tokenizers import special_tokens
@@ -32,6 +33,7 @@ class PrefixLM(Objective):
 
   name = "prefix_lm"
   architectures = ("encoder_decoder", "decoder_only")
+  likelihood = likelihoods.SUFFIX
 
   suffix_share: OpenFraction = 0.5
   mode: Text | None = None
