@@ -28,7 +28,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-COMMANDS = ("train", "preview", "convert", "precompile", "tokenizer", "benchmark", "checkpoint")
+COMMANDS = (
+  "train",
+  "preview",
+  "convert",
+  "precompile",
+  "tokenizer",
+  "benchmark",
+  "checkpoint",
+  "eval",
+)
 STEPS, MIDDLE = 20, 10
 # Entries of metrics.jsonl that depend on the speed of the machine.
 TIMES = ("tokens_per_second", "data_wait", "seconds", "mfu")

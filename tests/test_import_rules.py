@@ -27,6 +27,7 @@ SHARED = (
   "architectures",
   "errors",
   "hardware",
+  "likelihoods",
   "sentinels",
   "setting_types",
   "shipped_vocabulary",
@@ -38,7 +39,8 @@ SHARED = (
 LAYERS_INSIDE = (
   (
     ("launch",),
-    ("launch.benchmarks", "launch.checkpoints"),
+    ("launch.benchmarks", "launch.evaluation"),
+    ("launch.checkpoints",),
     ("launch.conversion",),
     ("launch.configuration",),
     ("launch.process",),

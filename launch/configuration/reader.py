@@ -130,6 +130,19 @@ class Configuration:
     self._check_required(self._targets[id(target)], None)
     return configured()
 
+  def argument(self, dotted: str) -> Any:
+    """Returns what is bound to a parameter, built: an object, not a reference to its class.
+
+    Args:
+      dotted: such as "t5x_style.data.loader.load.corpus".
+
+    Returns:
+      The value; None if there is none.
+    """
+    name, _, parameter = dotted.rpartition(".")
+    found = [x.object for x in self._targets.values() if str(x) == name and not x.missing]
+    return gin.get_bindings(found[0]).get(parameter) if found else None
+
   def macro(self, name: str, default: Any = None) -> Any:
     """Returns the value of a macro; if that is a macro again, the value of that one."""
     while name in self._macros:

@@ -1,0 +1,83 @@
+"""Measures what a model has learnt: python -m launch.eval loss MODEL_DIR
+
+Each of ACTIONS is a module of launch/evaluation/ that has
+  run(values, words): measures, prints what it found, and returns the exit code;
+  FLAGS: the names of the flags that it takes;
+  WORDS: what it takes beside flags, such as ("MODEL_DIR",); a last one that ends with "..." may be
+    repeated.
+The first line of its docstring describes it. Nothing here changes a run or its checkpoints.
+"""
+
+from collections.abc import Sequence
+
+from absl import flags as absl_flags
+
+from .configuration import actions, flags
+from .process import command, distributed, environment, errors
+from .process.errors import ConfigurationError
+
+EXAMPLES = """\
+python -m launch.eval loss model_dirs/my_run
+python -m launch.eval loss model_dirs/my_run --all_steps --json
+python -m launch.eval loss model_dirs/my_run --text=chapter.txt
+python -m launch.eval loss model_dirs/my_run --gin_file=data/jsonl.gin --gin.CORPUS_FILES=x.jsonl"""
+
+ACTIONS = ("loss",)  # modules of launch/evaluation/
+
+_ABOUT = """\
+Measures what a model has learnt.
+
+Actions:
+{}
+
+Exit codes: 0; 1 if a checkpoint could not be measured; 2 or more for errors."""
+
+
+def main(argv: Sequence[str]) -> int | None:
+  about = actions.descriptions("evaluation", ACTIONS)
+  values, words = flags.parse_own(
+    argv, about=_ABOUT.format(actions.listed(about)), examples=EXAMPLES, define=_define
+  )
+  action, words = actions.chosen(words, ACTIONS)
+  environment.prepare()
+  module = actions.imported("evaluation", action, values)
+  _check_words(action, module.WORDS, words)
+  with errors.as_configuration_errors():
+    distributed.connect(values)
+    return module.run(values, words)
+
+
+def _define(values: absl_flags.FlagValues) -> None:
+  absl_flags.DEFINE_multi_string(
+    "step",
+    [],
+    "Only this step, not the newest. May be repeated; --step=10,20 is short for two.",
+    flag_values=values,
+  )
+  absl_flags.DEFINE_bool("all_steps", False, "Every checkpoint of the run.", flag_values=values)
+  absl_flags.DEFINE_string(
+    "text", None, "loss: measure on this file of text, not on the corpus.", flag_values=values
+  )
+  absl_flags.DEFINE_bool(
+    "all_batches",
+    False,
+    "loss: the whole held-out text, not only EVAL_BATCHES of it.",
+    flag_values=values,
+  )
+  absl_flags.DEFINE_bool("json", False, "One JSON object, for programs.", flag_values=values)
+  flags.define_data(values)
+  flags.define_processes(values)
+
+
+def _check_words(action: str, wanted: Sequence[str], words: Sequence[str]) -> None:
+  """Raises ConfigurationError unless there is a word for each that the action takes."""
+  more = bool(wanted) and wanted[-1].endswith("...")
+  if len(words) == len(wanted) or (more and len(words) > len(wanted)):
+    return
+  what = f"{len(words)} were given" if words else "none was given"
+  raise ConfigurationError(f"{action} takes {' '.join(wanted)}; {what}.")
+
+
+if __name__ == "__main__":
+  environment.take_large_pages()
+  command.run(main)

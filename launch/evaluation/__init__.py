@@ -1,0 +1,1 @@
+"""What launch.eval measures: one file for each of its actions, and what they share."""

@@ -1,0 +1,66 @@
+"""The configuration of the run that a checkpoint is of, with the data to measure it on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+from t5x_style.checkpoints import inventory
+
+from ..configuration import data_parameters, flags, reader
+from ..process import environment
+from ..process.errors import ConfigurationError
+
+if TYPE_CHECKING:
+  from t5x_style.training.train_config import TrainConfig
+
+# Macros of gin_configs/data/ that make another vocabulary.
+_OF_VOCABULARY = ("VOCABULARY", "VOCABULARY_FILE", "EXTRA_IDS", "SPECIAL_TOKENS")
+
+
+def read(model: str, values: Any) -> TrainConfig:
+  """Returns the configuration of a run, with the data that the flags name.
+
+  The gin files are the config.gin that the run wrote, and after it those of the flags. The
+  vocabulary stays that of the run, also if the gin file of a corpus includes another one.
+
+  Args:
+    model: a MODEL_DIR, its checkpoints folder, or one checkpoint.
+    values: flags with those of `flags.define_data`.
+
+  Raises:
+    ConfigurationError: there are no gin files, or they are wrong.
+  """
+  from t5x_style.training import train_config
+
+  own = _config_gin(inventory.checkpoints_folder(model))
+  if own is None and not values.gin_file:
+    raise ConfigurationError(
+      f"{model} has no config.gin, which says what to measure on; give the gin files of a run of "
+      "this model: --gin_file=my_run.gin."
+    )
+  chosen = {text.partition("=")[0].strip() for text in values.gin_bindings} & {*_OF_VOCABULARY}
+  vocabulary = None
+  if own is not None and values.gin_file and not chosen:
+    with environment.quiet_imports():
+      before = reader.read([str(own)], (), values.gin_search_paths)
+      vocabulary = before.argument(data_parameters.VOCABULARY)
+  values.gin_file = [*([str(own)] if own else []), *values.gin_file]
+  config = flags.read_configuration(values).build(train_config.TrainConfig)
+  return config if vocabulary is None else with_data(config, vocabulary=vocabulary)
+
+
+def with_data(config: TrainConfig, **arguments: Any) -> TrainConfig:
+  """Returns the configuration with other arguments of t5x_style.data.loader.load."""
+  dataset: Any = functools.partial(config.dataset, **arguments)
+  return dataclasses.replace(config, dataset=dataset)
+
+
+def _config_gin(folder: epath.Path) -> epath.Path | None:
+  """Returns the config.gin of the run whose checkpoints, or one of them, are in a folder."""
+  folder = folder.absolute()
+  files = [place / "config.gin" for place in (folder, folder.parent, folder.parent.parent)]
+  return next((file for file in files if file.exists()), None)
