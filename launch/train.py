@@ -4,10 +4,13 @@ Starts a new run, or resumes from the newest checkpoint in MODEL_DIR.
 """
 
 import contextlib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags as absl_flags
+
+from t5x_style.errors import UserError
 
 from .configuration import flags
 from .process import (
@@ -79,6 +82,7 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
       if first_process:
         model_dir.write_text(prepared.model_dir, "config.gin", settings.operative())
         model_dir.write_text(prepared.model_dir, "model-info.txt", info)
+        _store_vocabulary(prepared)
       opened.pop_all()
   environment.freeze_objects()
   with listener.training(values.grace_seconds, job.checkpoints.latest):
@@ -89,6 +93,20 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
   summary.show(out, job, result, command_line)
   pulse.beat("finished" if result.complete else "stopped")
   return code
+
+
+def _store_vocabulary(prepared: Any) -> None:
+  """Writes MODEL_DIR/vocabulary; warns if the vocabulary cannot be stored."""
+  store = getattr(prepared.dataset, "store_vocabulary", None)  # Synthetic data has no vocabulary.
+  try:
+    if store:
+      store(prepared.model_dir)
+  except UserError as error:
+    warnings.warn(
+      f"{prepared.model_dir / 'vocabulary'} is not written, so t5x_style.load cannot read text for "
+      f"this model: {error}",
+      stacklevel=2,
+    )
 
 
 def _define_flags(values: absl_flags.FlagValues) -> None:

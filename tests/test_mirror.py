@@ -25,6 +25,11 @@ SUBJECTS = {
 TESTED_BY = {
   "checkpoints/agreement.py": "training/test_distributed.py",
   "checkpoints/orbax_noise.py": "checkpoints/test_saving.py",
+  "codecs/byte_codec.py": "codecs/test_text_codec.py",
+  "codecs/sentencepiece_codec.py": "codecs/test_text_codec.py",
+  "codecs/sentencepiece_models.py": "data/tokenizers/test_vocabularies_of_files.py",
+  "codecs/tokenizer_json.py": "data/tokenizers/test_huggingface_tokenizers_of_files.py",
+  "codecs/tokenizer_json_codec.py": "codecs/test_text_codec.py",
   "data/map_options.py": "data/test_pipeline.py",
   "data/model_ids.py": "data/tokenizers/test_huggingface_tokenizers.py",
   "data/objectives/base.py": "test_gin_files.py",
@@ -58,6 +63,10 @@ TESTED_BY = {
   "setting_types.py": "launch/configuration/test_every_setting.py",
   "shipped_vocabulary.py": "interop/huggingface/test_tokenizer_export.py",
   "training/job.py": "training/test_loop.py",
+  "trained/checkpoint_folders.py": "trained/test_loading.py",
+  "trained/huggingface_folders.py": "trained/test_loading.py",
+  "trained/model.py": "trained/test_loading.py",
+  "trained/run_vocabularies.py": "trained/test_loading.py",
   "training/step.py": "training/test_loss.py",
 }
 # Benchmarks without a test: they only measure or draw.

@@ -10,6 +10,7 @@ from etils import epath
 
 from t5x_style.checkpoints import averaging, comparison, inventory, reading
 from t5x_style.checkpoints.damage import damage_is_named
+from t5x_style.codecs import vocabulary_folder
 
 from ..configuration.flags import quoted
 from ..conversion import output_folder
@@ -35,8 +36,17 @@ def run(values: Any, folders: Sequence[str]) -> int:
     config = source.parent / _CONFIG
     if has_config := config.exists():
       (part / _CONFIG).write_text(config.read_text())
+    _copy_vocabulary(source.parent / vocabulary_folder.FOLDER, part / vocabulary_folder.FOLDER)
   _print_done(target, chosen, opened[-1], has_config)
   return 0
+
+
+def _copy_vocabulary(source: epath.Path, target: Path) -> None:
+  """Copies the folder of the run's vocabulary, if there is one."""
+  if source.is_dir():
+    target.mkdir()
+    for file in source.iterdir():
+      (target / file.name).write_bytes(file.read_bytes())
 
 
 def _target(text: str | None, source: epath.Path) -> Path:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from t5x_style.checkpoints import saving, verification
+from t5x_style.checkpoints import reading, saving, verification
 from t5x_style.checkpoints.array_pieces import Index
 from t5x_style.checkpoints.array_writer import ArrayWriter
 from t5x_style.checkpoints.arrays import LazyArray, orbax_arrays
@@ -75,7 +75,9 @@ def write_mean(
   try:
     writer = ArrayWriter(target)
     arrays = _write_parameters(writer, opened, [f"step {step.name}" for step in steps], read)
-    run = {AVERAGE_OF: [str(step) for step in steps]}
+    run: dict[str, Any] = {AVERAGE_OF: [str(step) for step in steps]}
+    if "identity" in (last := reading.read_run_of_parameters(steps[-1])):
+      run["identity"] = last["identity"]  # It says what the model is.
     run = verification.signed(run, int(steps[-1].name), arrays, {})
     (target / "run").mkdir()
     (target / "run" / "metadata").write_text(json.dumps(run))

@@ -55,6 +55,14 @@ def read_run(folder: epath.Path) -> dict[str, Any]:
   return _read_run(folder)
 
 
+def read_run_of_parameters(folder: epath.Path) -> dict[str, Any]:
+  """Returns the item `run` where only the parameters are needed; {} if there is none.
+
+  Averages have no place in the data, and checkpoints that other programs write have no `run`.
+  """
+  return _read_run(folder) if (folder / "run" / "metadata").exists() else {}
+
+
 def read_streams(folder: epath.Path, run: dict[str, Any]) -> dict[str, bytes]:
   """Returns the places in the data by stream; those that `run` has digests of are compared."""
   with damage_of("data/"):
@@ -97,7 +105,7 @@ def converted(arrays: Any, abstract: Any) -> Any:
 
 def read_params(folder: epath.Path, abstract: Any, verify: bool = True) -> Any:
   """Reads only the parameters of a step; their shapes must be those of `abstract`."""
-  run = _run_if_any(folder) if verify else {}
+  run = read_run_of_parameters(folder) if verify else {}
   stored = verification.as_stored(run, {"params": abstract})
   # Only the parameters are read: the optimizer's state may be another optimizer's.
   args = ocp.args.PyTreeRestore(
@@ -114,7 +122,7 @@ def read_params(folder: epath.Path, abstract: Any, verify: bool = True) -> Any:
 
 def check_params(folder: epath.Path) -> None:
   """Reads the parameters of a step on the host, and compares them with their digests, if any."""
-  if verification.KEY in (run := _run_if_any(folder)):
+  if verification.KEY in (run := read_run_of_parameters(folder)):
     arrays = orbax_arrays(folder / "state", "params")
     _check_on_the_host(run, {f"params/{name}": array for name, array in arrays.items()})
 
@@ -132,7 +140,7 @@ def find_damage(
     only: of the arrays, reads those whose names begin so, such as "params/".
   """
   try:
-    run = read_run(folder) if folder.name.isdigit() else _run_if_any(folder)
+    run = read_run(folder) if folder.name.isdigit() else read_run_of_parameters(folder)
     if (folder / "data").is_dir():
       read_streams(folder, run)
     try:
@@ -151,11 +159,6 @@ def find_damage(
   except DamagedError as error:
     return str(error)
   return None
-
-
-def _run_if_any(folder: epath.Path) -> dict[str, Any]:
-  """Returns the item `run`; {} of checkpoints without it, as other programs write them."""
-  return _read_run(folder) if (folder / "run" / "metadata").exists() else {}
 
 
 def _read_run(folder: epath.Path) -> dict[str, Any]:

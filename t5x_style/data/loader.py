@@ -11,14 +11,16 @@ import jax
 import numpy as np
 import seqio
 import tensorflow as tf
+from etils import epath
 
 from t5x_style.architectures import ARCHITECTURES
+from t5x_style.codecs import vocabulary_folder
 from t5x_style.data import iterator, model_ids, packing, pipeline, skip_counts, tasks, text_samples
 from t5x_style.data.corpora.base import Corpus
 from t5x_style.data.corpora.reading.known_files import KnownFiles
 from t5x_style.data.objectives.base import Objective
 from t5x_style.data.tokenizers import token_text, vocabularies, vocabulary_coverage
-from t5x_style.data.tokenizers.base import name_of
+from t5x_style.data.tokenizers.base import codec_of, name_of
 from t5x_style.errors import UserError
 from t5x_style.setting_types import PositiveInt, Text
 
@@ -279,6 +281,15 @@ class Dataset:
     """Returns the text of a model's ids, with special tokens and sentinels, without padding."""
     own = model_ids.from_model(np.asarray(ids), self.vocabulary)
     return token_text.decode_visible(self.vocabulary, own)
+
+  def store_vocabulary(self, model_dir: epath.Path) -> None:
+    """Writes MODEL_DIR/vocabulary, from which t5x_style.load reads the vocabulary of the model.
+
+    Raises:
+      UserError: the vocabulary is of a kind that is not known.
+    """
+    codec, identity = codec_of(self.vocabulary), vocabularies.identity(self.vocabulary)
+    vocabulary_folder.write(model_dir / vocabulary_folder.FOLDER, codec, identity)
 
   @property
   def description(self) -> str:

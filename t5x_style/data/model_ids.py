@@ -17,8 +17,7 @@ import seqio
 import tensorflow as tf
 
 from t5x_style.data import converters, map_options
-from t5x_style.data.tokenizers import token_text
-from t5x_style.data.tokenizers.base import ExternalVocabulary
+from t5x_style.data.tokenizers.base import ExternalVocabulary, codec_of
 
 Features = dict[str, tf.Tensor]
 
@@ -53,15 +52,7 @@ def vocab_size(vocabulary: seqio.Vocabulary) -> int:
 
 def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray | None:
   """`token_text.token_bytes` of the model's ids; None if tokens do not keep the text."""
-  sizes = token_text.token_bytes(vocabulary)
-  if not isinstance(vocabulary, ExternalVocabulary):
-    return sizes
-  if not vocabulary.keeps_text:
-    return None
-  result = np.zeros(vocabulary.model_vocab_size, np.int32)
-  real = vocabulary.model_ids >= 0
-  result[vocabulary.model_ids[real]] = sizes[real]
-  return result
+  return codec_of(vocabulary).token_bytes
 
 
 def from_model(ids: np.ndarray, vocabulary: seqio.Vocabulary) -> np.ndarray:

@@ -10,6 +10,10 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from t5x_style.codecs import sentencepiece_models
+from t5x_style.codecs.byte_codec import ByteCodec
+from t5x_style.codecs.sentencepiece_codec import SentencePieceCodec
+from t5x_style.codecs.text_codec import TextCodec
 from t5x_style.errors import UserError
 
 
@@ -47,23 +51,20 @@ class ExternalVocabulary(SpecialsFromExtraIds):
 
   Attributes:
     name: for messages.
-    named_tokens: {name: id} of the special tokens that objectives may use.
-    special_marks: {id: how it is shown} of ids that stand for no text, without the extra ids.
-    piece_bytes: [V], the text that each id stands for.
-    keeps_text: whether decoding gives back the exact text, spaces included.
     model_ids: int32 [V], the tokenizer's number of each id; -1 for padding if it has none.
     model_vocab_size: how many numbers the tokenizer has, appended extra ids included.
     start_id: the tokenizer's number of the token that a decoder starts with.
   """
 
   name: str
-  named_tokens: dict[str, int]
-  special_marks: dict[int, str]
-  piece_bytes: list[bytes]
-  keeps_text: bool
   model_ids: np.ndarray
   model_vocab_size: int
   start_id: int
+
+  @property
+  def codec(self) -> TextCodec:
+    """The tokenizer itself, with its own numbers."""
+    raise NotImplementedError
 
   def facts(self) -> dict[str, Any]:
     """Returns what identifies the vocabulary, as JSON values."""
@@ -91,3 +92,25 @@ def name_of(vocabulary: seqio.Vocabulary) -> str:
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     return os.path.basename(vocabulary.sentencepiece_model_file)
   return "bytes" if isinstance(vocabulary, seqio.ByteVocabulary) else type(vocabulary).__name__
+
+
+def codec_of(vocabulary: seqio.Vocabulary) -> TextCodec:
+  """Returns the codec that gives a text the ids that a model gets from this vocabulary.
+
+  Raises:
+    UserError: it is neither SentencePiece's nor one of bytes nor an ExternalVocabulary.
+  """
+  if isinstance(vocabulary, ExternalVocabulary):
+    return vocabulary.codec
+  extra, borrowed = vocabulary._extra_ids, getattr(vocabulary, "borrowed", ())
+  if isinstance(vocabulary, seqio.ByteVocabulary):
+    return ByteCodec(extra, borrowed)
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    model = vocabulary._model_context()
+    if not isinstance(model, sentencepiece_models.Model):  # SeqIO's own class
+      model = sentencepiece_models.load(vocabulary.sp_model, appended=None)
+    return SentencePieceCodec(model, name_of(vocabulary), extra, borrowed)
+  raise UserError(
+    f"what the ids of a {type(vocabulary).__name__} stand for is not known; use a SentencePiece, "
+    "byte or Hugging Face vocabulary."
+  )

@@ -8,18 +8,17 @@ tokenizers the two are the same.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import json
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from t5x_style.data.tokenizers import tokenizer_json, vocabularies
+from t5x_style.codecs import tokenizer_json
+from t5x_style.codecs.tokenizer_json_codec import TokenizerJsonCodec
+from t5x_style.data.tokenizers import vocabularies
 from t5x_style.data.tokenizers.base import ExternalVocabulary
 from t5x_style.errors import UserError
 from t5x_style.setting_types import SentinelCount, Text
@@ -29,50 +28,27 @@ _DOCUMENTS = 16
 
 
 class HuggingFaceVocabulary(ExternalVocabulary):
-  """The vocabulary of a tokenizer.json; `hf_tokenizer` creates it.
-
-  Attributes:
-    tokenizer: a tokenizers.Tokenizer.
-    byte_level: whether the tokens consist of bytes, as GPT-2's do.
-    Those of ExternalVocabulary.
-  """
+  """The vocabulary of a tokenizer.json; `hf_tokenizer` creates it."""
 
   def __init__(self, content: str, name: str, tokens: Mapping[str, str | int], extra_ids: int):
-    self.tokenizer, settings = tokenizer_json.load(content, name)
-    self._content, self.name = content, name
-    size = 1 + max(self.tokenizer.get_vocab(with_added_tokens=True).values())
-    declared = tokenizer_json.SpecialTokens(self.tokenizer, settings, tokens, name)
-    own = declared.sentinels()
-    if own and extra_ids:
-      raise UserError(
-        f"the tokenizer {name} has {len(own)} sentinels of its own, <extra_id_0> and so on: set "
-        "EXTRA_IDS = 0."
-      )
-    super().__init__(len(own) or extra_ids)
-    pad, eos = declared.role("pad"), declared.role("eos")
-    pad = None if pad == eos else pad  # A token that also ends documents cannot be padding.
-    self.model_ids = _numbering(size, pad, own, extra_ids)
-    self.model_vocab_size = size + extra_ids
+    codec = TokenizerJsonCodec(content, name, tokens, extra_ids)
+    super().__init__(len(codec.extra_ids))
+    self._codec, self.name = codec, name
+    self.model_ids = _numbering(codec)
+    self.model_vocab_size = codec.vocab_size
+    self.start_id = codec.start_id
     self._own = np.zeros(self.model_vocab_size, np.int32)
     real = self.model_ids >= 0
     self._own[self.model_ids[real]] = np.flatnonzero(real)
-    self._eos_id, self._unk_id = int(self._own[eos]), None
-    if (unknown := declared.unknown()) not in (None, eos):  # GPT-2 names its EOS, and needs none
-      self._unk_id = int(self._own[unknown])
-    start = declared.role("start")
-    self.start_id: int = next(i for i in (start, pad, eos) if i is not None)
-    self.named_tokens = {k: int(self._own[v]) for k, v in declared.named().items()}
-    special = {int(self._own[i]): token for i, token in declared.special.items()}
-    special[self._eos_id] = self.tokenizer.id_to_token(eos)
-    self.special_marks = {**special, 0: ""}
-    self.piece_bytes = self._piece_bytes(settings)
-    self.keeps_text = settings["model"]["type"] not in ("WordPiece", "WordLevel")
-    self.byte_level = is_byte_level(settings)
-    self._special = declared.special
-    tokenizer_json.keep_out_of_text(self.tokenizer, declared.special)
-    self._reserved = np.zeros(self.model_vocab_size, bool)
-    self._reserved[list(declared.special)] = True
-    self._tokens = dict(tokens)
+    self._eos_id, self._unk_id = int(self._own[codec.eos_id]), None
+    if codec.unknown_id is not None:
+      self._unk_id = int(self._own[codec.unknown_id])
+
+  @property
+  def codec(self) -> TokenizerJsonCodec:
+    # Special tokens are borrowed after the vocabulary has been made.
+    self._codec.borrowed = self.borrowed
+    return self._codec
 
   @property
   def bos_id(self) -> int | None:
@@ -100,41 +76,14 @@ class HuggingFaceVocabulary(ExternalVocabulary):
     inside = (ids >= 0) & (ids < len(self._own))
     return np.where(inside, self._own[np.where(inside, ids, 0)], 0)
 
-  @property
-  def settings(self) -> dict[str, Any]:
-    """The content of the tokenizer.json."""
-    return json.loads(self._content)
-
   def facts(self) -> dict[str, Any]:
-    digest = hashlib.sha256(self._content.encode()).hexdigest()
-    return {"sha256": digest, "special_tokens": self._tokens, "start_id": self.start_id}
+    digest = hashlib.sha256(self._codec.content.encode()).hexdigest()
+    tokens = self._codec.special_tokens
+    return {"sha256": digest, "special_tokens": tokens, "start_id": self.start_id}
 
   def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
     """Returns the int32 ids of each text, without special tokens around it or in it."""
-    encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    rows = [np.array(e.ids, np.int32) for e in encoded]
-    return [self._own[self._as_text(*both)] for both in zip(rows, texts, strict=True)]
-
-  def _as_text(self, row: np.ndarray, text: str) -> np.ndarray:
-    """Returns the tokenizer's numbers of a text, encoded again if `row` has special tokens.
-
-    A special token that is written out in a text, "[MASK]", is ordinary letters.
-    """
-    reserved = self._reserved[row]
-    unknown = None if self._unk_id is None else self.model_ids[self._unk_id]
-    if not reserved.any() or (
-      (row[reserved] == unknown).all() and self._special[unknown] not in text
-    ):
-      return row
-    row = np.array(self._careful.encode(text, add_special_tokens=False).ids, np.int32)
-    # A special token of a single character has no other encoding.
-    reserved = self._reserved[row] & (row != unknown)
-    return row[~reserved] if unknown is None else np.where(reserved, unknown, row)
-
-  @functools.cached_property
-  def _careful(self) -> Any:
-    """The tokenizer for texts in which special tokens are written out."""
-    return tokenizer_json.without_literals(self.tokenizer, self._special.values())
+    return [self._own[row] for row in self._codec.encode_batch(texts)]
 
   def encode_documents(self, text: tf.Tensor) -> tf.RaggedTensor:
     """Encodes strings [B] as int32 [B, (n)], with one call of Python for the batch."""
@@ -166,8 +115,7 @@ class HuggingFaceVocabulary(ExternalVocabulary):
     return self.encode_batch([s])[0].tolist()
 
   def _decode(self, ids: Sequence[int]) -> str:
-    own = [int(self.model_ids[i]) for i in ids if 0 < i < len(self.model_ids)]
-    return self.tokenizer.decode(own, skip_special_tokens=True)
+    return self._codec.decode(self.model_ids[i] for i in ids if 0 < i < len(self.model_ids))
 
   def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
     return self.encode_documents(s[None])[0]
@@ -184,18 +132,9 @@ class HuggingFaceVocabulary(ExternalVocabulary):
   __hash__ = None  # type: ignore[assignment]
 
   def __reduce__(self):
-    return _remade, (self._content, self.name, self._tokens, self._extra_ids, self.borrowed)
-
-  def _piece_bytes(self, settings: Mapping[str, Any]) -> list[bytes]:
-    """Returns the text that each id stands for, [V]; appended ids are empty."""
-    added = set(self.tokenizer.get_added_tokens_decoder())
-    pieces = {i: p for p, i in self.tokenizer.get_vocab(with_added_tokens=True).items()}
-    to_bytes = piece_reader(settings)
-    table = []
-    for i in self.model_ids.tolist():
-      piece = pieces.get(i, "")
-      table.append(piece.encode() if i in added else to_bytes(piece))
-    return table
+    codec = self._codec
+    extra = codec.settings()["extra_ids"]
+    return _remade, (codec.content, self.name, codec.special_tokens, extra, self.borrowed)
 
 
 def hf_tokenizer(
@@ -241,49 +180,17 @@ def _remade(content, name, tokens, extra_ids, borrowed):
   return vocabulary
 
 
-def _numbering(size: int, pad: int | None, own: Sequence[int], extra: int) -> np.ndarray:
+def _numbering(codec: TokenizerJsonCodec) -> np.ndarray:
   """Returns the tokenizer's numbers in the order of SeqIO's ids, int32 [V].
 
   pad is 1, of 4 tokens:       [1, 0, 2, 3]            0 and padding change places
   no padding, 2 extra ids:     [-1, 1, 2, 3, 0, 4, 5]  0 moves to the end
   """
-  kept = set(own)
-  rest = [i for i in range(size) if i not in kept]
-  if pad is None:
+  extra = set(codec.extra_ids.tolist())
+  rest = [i for i in range(codec.vocab_size) if i not in extra]
+  if codec.pad_id < 0:
     rest = [-1, *rest[1:], rest[0]]
   else:
-    at = rest.index(pad)
+    at = rest.index(codec.pad_id)
     rest[0], rest[at] = rest[at], rest[0]
-  return np.array([*rest, *range(size, size + extra), *reversed(own)], np.int32)
-
-
-@functools.cache
-def _byte_of() -> dict[str, int]:
-  """Returns GPT-2's characters for bytes: printable bytes are themselves, others from U+0100 on."""
-  printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-  others = [b for b in range(256) if b not in printable]
-  return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
-
-
-def is_byte_level(settings: Mapping[str, Any]) -> bool:
-  """Returns whether the tokens of a tokenizer.json consist of bytes."""
-  steps = json.dumps([settings.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")])
-  return '"type": "ByteLevel"' in steps
-
-
-def piece_reader(settings: Mapping[str, Any]) -> Callable[[str], bytes]:
-  """Returns a function from a token to its bytes; words of WordPiece get a space in front."""
-  model = settings["model"]
-  if model["type"] == "WordPiece":
-    prefix = model.get("continuing_subword_prefix", "##")
-    return lambda p: (p[len(prefix) :] if p.startswith(prefix) else f" {p}").encode()
-  if is_byte_level(settings):
-    table = _byte_of()
-    return lambda p: b"".join(bytes([table[c]]) if c in table else c.encode() for c in p)
-
-  def read(piece):
-    if match := re.fullmatch(r"<0x([0-9A-F]{2})>", piece):
-      return bytes([int(match[1], 16)])
-    return piece.replace("\u2581", " ").replace("</w>", " ").encode()
-
-  return read
+  return np.array([*rest, *codec.extra_ids], np.int32)

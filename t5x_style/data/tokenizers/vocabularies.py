@@ -13,9 +13,8 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from t5x_style.data.tokenizers import sentencepiece_models
+from t5x_style.codecs import sentencepiece_models
 from t5x_style.data.tokenizers.base import ExternalVocabulary, SpecialsFromExtraIds, name_of
-from t5x_style.data.tokenizers.special_tokens import SPECIAL_TOKENS
 from t5x_style.errors import UserError
 from t5x_style.setting_types import SentinelCount, Text
 from t5x_style.shipped_vocabulary import (
@@ -23,9 +22,6 @@ from t5x_style.shipped_vocabulary import (
   DEFAULT_VOCABULARY_FILE,
   VOCABULARY_FOLDER,
 )
-
-# Pieces of these names stand for no text, even where a model's author defined them as symbols.
-_RESERVED = (*SPECIAL_TOKENS, "[NLU]", "[NLG]", "[S2S]")
 
 
 class SentencePieceVocabulary(SpecialsFromExtraIds, seqio.SentencePieceVocabulary):
@@ -51,7 +47,7 @@ class SentencePieceVocabulary(SpecialsFromExtraIds, seqio.SentencePieceVocabular
   def _model_context(self) -> Any:
     if not self._model:
       content = _read(self._sentencepiece_model_file)
-      self._model = sentencepiece_models.load(content, self._appended, _RESERVED)
+      self._model = sentencepiece_models.load(content, self._appended)
     return self._model
 
 

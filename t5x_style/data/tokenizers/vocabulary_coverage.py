@@ -11,8 +11,9 @@ from typing import Any
 
 import seqio
 
-from t5x_style.data.tokenizers import sentencepiece_models
-from t5x_style.data.tokenizers.huggingface_tokenizers import HuggingFaceVocabulary, piece_reader
+from t5x_style.codecs import sentencepiece_models
+from t5x_style.codecs.tokenizer_json_codec import piece_reader
+from t5x_style.data.tokenizers.huggingface_tokenizers import HuggingFaceVocabulary
 
 _SHARE_TO_WARN_OF = 0.01
 _EXAMPLES, _EXAMPLE_LENGTH = 5, 16
@@ -83,7 +84,7 @@ def measure(vocabulary: seqio.Vocabulary, texts: Sequence[str]) -> Coverage | No
   unit, total = "characters", sum(map(len, texts))
   if isinstance(vocabulary, HuggingFaceVocabulary):
     missing = _huggingface(vocabulary, texts)
-    if vocabulary.byte_level:
+    if vocabulary.codec.byte_level:
       unit, total = "bytes", sum(len(text.encode()) for text in texts)
   elif isinstance(vocabulary, seqio.SentencePieceVocabulary):
     missing = _sentencepiece(vocabulary, texts)
@@ -117,7 +118,7 @@ def _sentencepiece(
 
 
 def _huggingface(vocabulary: HuggingFaceVocabulary, texts: Iterable[str]) -> Iterator[Missing]:
-  tokenizer, settings = vocabulary.tokenizer, vocabulary.settings
+  tokenizer, settings = vocabulary.codec.tokenizer, vocabulary.codec.tokenizer_settings
   model = settings["model"]
   # Added tokens are found before anything else; special ones are ordinary text here.
   added = [t.content for t in tokenizer.get_added_tokens_decoder().values() if not t.special]

@@ -11,7 +11,7 @@ import sentencepiece as spm
 import seqio
 from sentencepiece import sentencepiece_model_pb2
 
-from t5x_style.data.tokenizers.special_tokens import SPECIAL_TOKENS
+from t5x_style.codecs.sentencepiece_models import SPECIAL_TOKENS
 from t5x_style.errors import UserError
 
 _ORDINARY = sentencepiece_model_pb2.ModelProto.SentencePiece.NORMAL

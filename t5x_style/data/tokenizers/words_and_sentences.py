@@ -17,6 +17,7 @@ import seqio
 import tensorflow as tf
 
 from t5x_style.data.tokenizers import special_tokens, token_text
+from t5x_style.data.tokenizers.base import codec_of
 
 # Classes of characters: the first pattern that matches decides; _OTHER where none does.
 _OTHER, _APART, _LINE, _SPACE, _EXTEND = range(5)
@@ -199,7 +200,7 @@ def _pieces(vocabulary: seqio.Vocabulary) -> list[bytes]:
   if vocabulary.unk_id is not None:
     pieces[vocabulary.unk_id] = "\ufffd".encode()
   pieces[vocabulary.eos_id] = b"\n"
-  if not getattr(vocabulary, "keeps_text", True):
+  if not codec_of(vocabulary).keeps_text:
     # WordPiece puts a space before every token that does not continue a word. Whether the text had
     # one before a sentence terminal or a closing bracket is not known; usually it has none.
     closes = regex.compile(r" ([\p{Sentence_Terminal}\p{Pe}\p{Pf}]+)", regex.V1)

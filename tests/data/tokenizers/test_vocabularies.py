@@ -10,6 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from t5x_style.codecs import sentencepiece_models
 from t5x_style.data.corpora import python_stdlib
 from t5x_style.data.tokenizers import special_tokens, token_text, vocabularies
 from t5x_style.errors import UserError
@@ -47,9 +48,9 @@ def round_trips(vocabulary, text):
 def test_sizes_and_ids(vocabulary):
   assert (vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id) == (0, 1, 2)
   assert vocabulary.vocab_size == 8320 and vocabulary.extra_ids == 128
-  assert [special_tokens.special_id(vocabulary, t) for t in special_tokens.SPECIAL_TOKENS] == list(
-    range(3, 12)
-  )
+  assert [
+    special_tokens.special_id(vocabulary, t) for t in sentencepiece_models.SPECIAL_TOKENS
+  ] == list(range(3, 12))
   assert special_tokens.sentinel_ids(vocabulary).tolist() == list(range(8319, 8191, -1))
   assert vocabulary.tokenizer.IdToPiece(8319) == "\u2581<extra_id_0>"  # SeqIO counts them the same
 

@@ -7,7 +7,8 @@ import json.decoder
 
 import pytest
 
-from t5x_style.data.tokenizers import special_tokens, vocabularies, vocabulary_training
+from t5x_style.codecs import sentencepiece_models
+from t5x_style.data.tokenizers import vocabularies, vocabulary_training
 
 DOCUMENTS = [inspect.getsource(module) for module in (dataclasses, functools, json.decoder)]
 
@@ -32,7 +33,7 @@ def test_pieces(vocabulary):
   pieces = [vocabulary.tokenizer.IdToPiece(i) for i in range(420)]
   assert len(set(pieces)) == 420
   assert pieces[:3] == ["<pad>", "</s>", "<unk>"]
-  assert tuple(pieces[3:12]) == special_tokens.SPECIAL_TOKENS
+  assert tuple(pieces[3:12]) == sentencepiece_models.SPECIAL_TOKENS
   assert pieces[12] == "<0x00>" and pieces[267] == "<0xFF>"
   assert not any("\u2581" in piece for piece in pieces)
   assert {"  ", "   "} <= set(pieces)

@@ -13,6 +13,10 @@ from t5x_style import sentinels
 from t5x_style.errors import UserError
 from t5x_style.sentinels import SPACE
 
+# Tokens of objectives besides padding, EOS and UNK; launch.tokenizer adds them to a model.
+SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[MASK]", "[R]", "[S]", "[X]", "[PRE]", "[MID]", "[SUF]")
+# Pieces of these names stand for no text, even where a model's author defined them as symbols.
+_RESERVED = (*SPECIAL_TOKENS, "[NLU]", "[NLG]", "[S2S]")
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 _LOADING = threading.Lock()  # SentencePiece must not load models on several threads at once.
 
@@ -62,39 +66,41 @@ def own_sentinels(content: bytes) -> int:
 
 
 class Model(NamedTuple):
-  """What SeqIO's vocabulary needs from its model."""
+  """A model that is ready to encode, and the file it was made from."""
 
   tokenizer: SentencePieceProcessor
-  sp_model: bytes
+  sp_model: bytes  # as it is used, with the appended sentinels
+  file: bytes  # the content of the file
+  appended: int | None  # how many sentinels; None if the file is used as it is
 
 
-def load(content: bytes, appended: int, reserved: tuple[str, ...]) -> Model:
+def load(content: bytes, appended: int | None) -> Model:
   """Loads a model, appends sentinels, and makes its special pieces occur in no text.
 
   Args:
     content: of the file.
-    appended: how many sentinels; sentinel 0 is the last piece.
-    reserved: names of pieces that are special even where the model's author defined them as user
-      symbols, which would occur in texts.
+    appended: how many sentinels; sentinel 0 is the last piece. None uses the model as it is.
   """
   with _LOADING:
-    return _load(content, appended, reserved)
+    return _load(content, appended)
 
 
 @functools.lru_cache(maxsize=4)
-def _load(content: bytes, appended: int, reserved: tuple[str, ...]) -> Model:
+def _load(content: bytes, appended: int | None) -> Model:
+  if appended is None:
+    return Model(SentencePieceProcessor(model_proto=content), content, content, None)
   model = sentencepiece_model_pb2.ModelProto.FromString(content)
   for k in reversed(range(appended)):
     model.pieces.add(piece=f"{SPACE}<extra_id_{k}>", score=0.0, type=_PIECE.USER_DEFINED)
   count = appended or own_sentinels(content)
   for piece in model.pieces:
-    if piece.type == _PIECE.USER_DEFINED and piece.piece.strip(SPACE) in reserved:
+    if piece.type == _PIECE.USER_DEFINED and piece.piece.strip(SPACE) in _RESERVED:
       piece.type = _PIECE.CONTROL
   for piece in model.pieces[len(model.pieces) - count :]:
     piece.type = _PIECE.CONTROL
   serialized = model.SerializeToString(deterministic=True)
   tokenizer = SentencePieceProcessor(model_proto=serialized)
-  return Model(tokenizer, serialized)
+  return Model(tokenizer, serialized, content, appended)
 
 
 def byte_pieces(content: bytes) -> int:

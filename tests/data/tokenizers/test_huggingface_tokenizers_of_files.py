@@ -70,7 +70,7 @@ def test_one_that_fails_at_long_words_only_is_refused(tmp_path):
 def spelt(vocabulary, text):
   """Returns the tokens of a text and checks that none of them is special."""
   numbers = vocabulary.model_ids[vocabulary.encode(text)].tolist()
-  return [vocabulary.tokenizer.id_to_token(i) for i in numbers]
+  return [vocabulary.codec.tokenizer.id_to_token(i) for i in numbers]
 
 
 TEXTS = ("</s>", "a</s>b", "</s></s>", " </s> c")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import tensorflow as tf
+from etils import epath
 
 from t5x_style.errors import UserError
 
@@ -236,7 +235,7 @@ def _warn_of_other_numbers(name: str, declared: Iterable[Any], tokenizer: Any) -
     )
 
 
-def declared_beside(folder: str) -> dict[str, str | int]:
+def declared_beside(folder: epath.PathLike) -> dict[str, str | int]:
   """Returns {role: token or its number} as declared by the files beside a tokenizer.json.
 
   Raises:
@@ -244,19 +243,18 @@ def declared_beside(folder: str) -> dict[str, str | int]:
   """
   settings: dict[str, Any] = {}
   for name in ("special_tokens_map.json", "tokenizer_config.json", "config.json"):
-    file = os.path.join(folder, name)
-    if tf.io.gfile.exists(file):
-      with tf.io.gfile.GFile(file, "r") as f:
-        try:
-          settings |= json.load(f)
-        except (ValueError, TypeError) as error:
-          raise UserError(f"{file} is not a JSON file of settings ({error}).") from error
+    file = epath.Path(folder) / name
+    if file.exists():
+      try:
+        settings |= json.loads(file.read_text())
+      except (ValueError, TypeError) as error:
+        raise UserError(f"{file!s} is not a JSON file of settings ({error}).") from error
   tokens: dict[str, str | int] = {}
   for role, key in (_ROLES | _DECLARED).items():
     token = settings.get(key)
     token = token.get("content") if isinstance(token, dict) else token
     if token is not None and not isinstance(token, str):
-      raise UserError(f"{key} = {token!r} of the files in {folder} has to be a text.")
+      raise UserError(f"{key} = {token!r} of the files in {folder!s} has to be a text.")
     if token:
       tokens[role] = token
   start = settings.get("decoder_start_token_id")

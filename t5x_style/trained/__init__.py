@@ -1,0 +1,10 @@
+"""A trained model, to use: `model = t5x_style.load(PATH)`; see loading.load and model.TrainedModel.
+
+  loading.py              load: a MODEL_DIR, one step, an average, an import, or "hf:FOLDER"
+  model.py                TrainedModel, whose methods each have a file here
+  framing.py              what is put around the ids of a text: start, EOS, [CLS] ... [SEP]
+  checkpoint_folders.py   reads the checkpoints of this package's runs
+  run_vocabularies.py     finds the vocabulary of a run
+  huggingface_folders.py  reads Hugging Face models, also those that launch.convert imported
+No gin and no TensorFlow is needed: the checkpoint and MODEL_DIR/vocabulary say what the model is.
+"""

@@ -1,0 +1,189 @@
+"""t5x_style.load: from every kind of folder, onto other meshes, with clear errors."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+
+import t5x_style
+from launch import checkpoint
+from t5x_style.checkpoints.arrays import orbax_arrays
+from t5x_style.codecs import vocabulary_folder
+from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers.base import codec_of
+from t5x_style.errors import UserError
+from t5x_style.training.state import named_leaves
+from tests.checkpoints import damages
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def copy(finished_run, tmp_path):
+  """A copy of the decoder-only run that a test may change."""
+  return Path(shutil.copytree(finished_run("decoder_only"), tmp_path / "copied run"))
+
+
+def stored(model_dir, step):
+  arrays = orbax_arrays(epath.Path(model_dir) / "checkpoints" / str(step) / "state", "params")
+  return {name: array.read() for name, array in arrays.items()}
+
+
+def assert_holds(model, arrays):
+  found = named_leaves(model.params)
+  assert found.keys() == arrays.keys()
+  for name, array in arrays.items():
+    np.testing.assert_array_equal(np.asarray(found[name], np.float32), array.astype(np.float32))
+
+
+@pytest.mark.parametrize("architecture", ["decoder_only", "encoder_decoder", "encoder_only"])
+def test_a_model_dir(finished_run, architecture):
+  folder = finished_run(architecture)
+  model = t5x_style.load(folder)
+  assert model.config.architecture == architecture and model.step == 4
+  assert_holds(model, stored(folder, 4))
+  assert model.codec.decode(model.codec.encode("a b")) == "a b"
+  assert model.codec.special_id("[MASK]") == 261 and model.codec.vocab_size == 279
+  (objective,) = model.objectives
+  names = {
+    "decoder_only": "causal_lm",
+    "encoder_decoder": "span_corruption",
+    "encoder_only": "masked_lm",
+  }
+  assert objective["objective"] == names[architecture]
+  lengths = {"decoder_only": {"targets": 16}, "encoder_only": {"inputs": 16, "targets": 16}}
+  if architecture in lengths:
+    assert model.row_lengths == lengths[architecture]
+  side = "encoder" if model.config.num_encoder_layers else "decoder"
+  batch = {f"{s}_input_tokens": jnp.ones((1, 4), jnp.int32) for s in {side, "decoder"}}
+  with model.partitioner.context():
+    assert jnp.isfinite(model.model.apply({"params": model.params}, batch).logits()).all()
+
+
+def test_other_steps_and_folders(finished_run):
+  folder = finished_run("decoder_only")
+  for path, step, wanted in (
+    (folder, 2, 2),
+    (folder / "checkpoints", None, 4),
+    (folder / "checkpoints/2", None, 2),
+    (epath.Path(folder), 4, 4),
+    (str(folder), None, 4),
+  ):
+    model = t5x_style.load(path, step=step)
+    assert model.step == wanted
+    assert_holds(model, stored(folder, wanted))
+  with pytest.raises(UserError, match=r"step=3: .* has no complete checkpoint .* it has 4, 2\."):
+    t5x_style.load(folder, step=3)
+  with pytest.raises(UserError, match="is one checkpoint; give its MODEL_DIR"):
+    t5x_style.load(folder / "checkpoints/2", step=4)
+
+
+def test_the_dtype(finished_run):
+  folder = finished_run("decoder_only")
+  model = t5x_style.load(folder, dtype="bfloat16")
+  assert model.config.dtype == model.config.param_dtype == "bfloat16"
+  assert {x.dtype.name for x in jax.tree.leaves(model.params)} == {"bfloat16"}
+  wanted = {name: x.astype(jnp.bfloat16) for name, x in stored(folder, 4).items()}
+  assert_holds(model, wanted)
+  with pytest.raises(UserError, match="dtype='int8' is not supported; write 'float32' or"):
+    t5x_style.load(folder, dtype="int8")
+
+
+def test_damaged_steps(copy):
+  (copy / "checkpoints/6.orbax-checkpoint-tmp/state").mkdir(parents=True)
+  damages.change_a_number(copy / "checkpoints/4")
+  before = sorted(copy.rglob("*"))
+  with pytest.warns(UserWarning, match="step 2 is used, as newer checkpoints are damaged:\n  4: "):
+    assert t5x_style.load(copy).step == 2
+  with pytest.raises(UserError, match="is damaged:\n  4: .*\nGive another step"):
+    t5x_style.load(copy, step=4)
+  assert sorted(copy.rglob("*")) == before
+  with pytest.raises(UserError, match="interrupted"):
+    t5x_style.load(copy / "checkpoints/6.orbax-checkpoint-tmp")
+
+
+def test_an_average(copy, tmp_path):
+  target = tmp_path / "averaged"
+  checkpoint.main(["launch.checkpoint", "average", str(copy), "--last=2", f"--to={target}"])
+  shutil.rmtree(copy)
+  model = t5x_style.load(target)
+  assert model.step is None and model.codec.decode(model.codec.encode("a b")) == "a b"
+  assert model.objectives[0]["objective"] == "causal_lm"
+
+
+def test_no_model_there(tmp_path):
+  (tmp_path / "empty").mkdir()
+  (tmp_path / "file").write_text("")
+  (tmp_path / "hf").mkdir()
+  (tmp_path / "hf/config.json").write_text("{}")
+  for name, message in (
+    ("none", "'.*none' does not exist; give the MODEL_DIR of a run"),
+    ("file", "is a file; give the MODEL_DIR"),
+    ("empty", "holds no checkpoint; give a MODEL_DIR"),
+    ("hf", "is a Hugging Face folder; write 'hf:"),
+  ):
+    with pytest.raises(UserError, match=message):
+      t5x_style.load(tmp_path / name)
+  with pytest.raises(UserError, match="neither a local path nor gs://"):
+    t5x_style.load("s3://bucket/folder")
+
+
+def test_a_model_dir_without_its_vocabulary(make_run, tmp_path):
+  """From before there was the folder: the shipped vocabulary is known by its SHA-256, bytes too."""
+  for vocabulary in (
+    vocabularies.byte_vocabulary(3),
+    vocabularies.sentencepiece(extra_ids=4, specials_from_extra_ids=("[A]",)),
+  ):
+    folder = make_run("decoder_only", vocabulary, train_steps=2)
+    shutil.rmtree(folder / "vocabulary")
+    codec, wanted = t5x_style.load(folder).codec, codec_of(vocabulary)
+    assert codec.encode("a [A] b") == wanted.encode("a [A] b")
+    assert codec.sentinel_ids.tolist() == wanted.sentinel_ids.tolist()
+    assert list(codec.borrowed) == list(wanted.borrowed)
+
+
+def test_a_vocabulary_of_the_users_own(make_run, tmp_path):
+  shipped = Path(vocabularies.sentencepiece().sentencepiece_model_file)
+  file = tmp_path / "my.model"
+  file.write_bytes(shipped.read_bytes().replace(b"quick", b"qiuck", 1))
+  folder = make_run("decoder_only", vocabularies.sentencepiece(str(file), 5), train_steps=2)
+  wanted = t5x_style.load(folder).codec.encode("the fox")
+  shutil.move(folder / "vocabulary", tmp_path / "vocabulary")
+  with pytest.raises(UserError, match=r"'my\.model', and there is no folder .*vocabulary=FILE"):
+    t5x_style.load(folder)
+  for given in (file, tmp_path / "vocabulary"):
+    assert t5x_style.load(folder, vocabulary=str(given)).codec.encode("the fox") == wanted
+  with pytest.raises(UserError, match="is not the one that the model was trained with"):
+    t5x_style.load(folder, vocabulary=str(shipped))
+  with pytest.raises(UserError, match="does not exist"):
+    t5x_style.load(folder, vocabulary=str(tmp_path / "none"))
+  with pytest.raises(UserError, match="holds neither vocabulary.json nor tokenizer.json"):
+    t5x_style.load(folder, vocabulary=str(tmp_path))
+  other = codec_of(vocabularies.byte_vocabulary(3))
+  vocabulary_folder.write(
+    epath.Path(folder) / "vocabulary", other, vocabularies.identity(vocabularies.byte_vocabulary(3))
+  )
+  with pytest.raises(UserError, match="is not the one .* extra_ids is 3, not 5"):
+    t5x_style.load(folder)
+
+
+def test_nothing_of_the_data_or_gin_is_imported(finished_run):
+  program = f"""
+import sys
+import t5x_style
+assert "jax" not in sys.modules
+model = t5x_style.load({str(finished_run("decoder_only"))!r})
+print(model)
+assert not {{"tensorflow", "seqio", "gin"}} & set(sys.modules)
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=200
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert "decoder_only, bytes" in done.stdout
