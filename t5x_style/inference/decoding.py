@@ -1,120 +1,179 @@
-"""Autoregressive decoding with a key-value cache, greedy or sampled, as one compiled loop."""
+"""Autoregressive decoding with a cache of keys and values, as one compiled program.
 
+Prompts of different lengths end at the same slot of the cache: there is padding before the shorter
+ones, which nobody attends to. So each step writes one slot for the whole batch.
+"""
+
+import dataclasses
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from t5x_style.inference.choice import draw
 from t5x_style.models import Transformer
+from t5x_style.models.transformer import Batch, encoder_segments
+from t5x_style.soft_cap import soft_capped
 
-# The ids of padding, of the end and of the start of a sequence, unless the data say otherwise.
-SPECIAL_IDS = (0, 1, 0)
+
+class Written(NamedTuple):
+  """What was written after the prompts of a batch."""
+
+  tokens: jax.Array  # [B, N] int32
+  log_probabilities: jax.Array  # [B, N] float32: natural, at temperature 1, of all tokens
+  lengths: jax.Array  # [B]: how many of the N tokens were written, EOS included
+  finished: jax.Array  # [B]: whether the last of them is EOS
 
 
-def make_cache(model: Transformer, batch_size: int, length: int, encoder_length: int = 0) -> Any:
-  """Returns an empty cache of keys and values [B, length, K, H] for every layer.
+class Decoder:
+  """A model with the cache of a batch; for use inside jit.
 
-  Args:
-    length: the number of positions to decode.
-    encoder_length: S of an encoder-decoder's input; 0 for a decoder-only model.
+  Attributes:
+    cache: the keys and values of all layers.
+    encoder_segments: [B, S], 0 where the encoder's input is padding; None if there is no encoder.
   """
-  config = model.config
-  tokens = jax.ShapeDtypeStruct((batch_size, length), jnp.int32)
-  inputs: dict[str, jax.ShapeDtypeStruct] = {}
-  if encoder_length:
-    shape = (batch_size, encoder_length)
-    inputs["encoder_tokens"] = jax.ShapeDtypeStruct(shape, jnp.int32)
-    inputs["encoded"] = jax.ShapeDtypeStruct((*shape, config.emb_dim), config.dtype)
-  position = jax.ShapeDtypeStruct((), jnp.int32)
-  init = functools.partial(model.init, method=Transformer.decode_step)
-  shapes = jax.eval_shape(init, jax.random.key(0), tokens, position, **inputs)["cache"]
-  return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+  def __init__(self, model: Transformer, params: Any, batch: Batch, new: int):
+    """Reads the prompts.
+
+    Args:
+      batch: what Transformer.prefill reads; decoder_segment_ids [B, P] are 0 on padding, which
+        precedes the prompts.
+      new: how many tokens are written at most.
+    """
+    config = dataclasses.replace(model.config, remat="none", dropout_rate=0.0)
+    self._model, self._params = Transformer(config), params
+    self._first_slot = batch["decoder_input_tokens"].shape[1]
+    self._segments = jnp.pad(batch["decoder_segment_ids"], ((0, 0), (0, new)), constant_values=1)
+    self._lengths = batch["decoder_segment_ids"].sum(1)
+    self.encoder_segments = None
+    if config.num_encoder_layers:
+      self.encoder_segments = encoder_segments(batch, config.padding_id)
+    length = self._segments.shape[1]
+    self._prompt_outputs, variables = self._model.apply(
+      {"params": params}, batch, length, method=Transformer.prefill, mutable=["cache"]
+    )
+    self.cache = variables["cache"]
+
+  def first_logits(self) -> jax.Array:
+    """Returns the logits [B, V] of the token after each prompt, before any soft cap."""
+    return self._prompt_outputs.logits()[:, 0]
+
+  def step(self, cache: Any, tokens: jax.Array, index: jax.Array) -> tuple[jax.Array, Any]:
+    """Reads a token of each row; returns the logits [B, V] of the next one, and the new cache.
+
+    Args:
+      cache: as of `first_logits`, or as the step before returned it.
+      tokens: [B], the tokens number `index` after the prompts, from 0.
+    """
+    outputs, variables = self._model.apply(
+      {"params": self._params, "cache": cache},
+      tokens[:, None],
+      self._first_slot + index,
+      (self._lengths + index)[:, None],
+      self._segments,
+      self.encoder_segments,
+      method=Transformer.decode_step,
+      mutable=["cache"],
+    )
+    return outputs.logits()[:, 0], variables["cache"]
+
+  def repeated(self, times: int) -> "Decoder":
+    """Returns a decoder in which each row stands `times` times, one after the other."""
+    other = object.__new__(Decoder)
+    other.__dict__ |= self.__dict__
+
+    def repeat(x):
+      return None if x is None else jnp.repeat(x, times, axis=0)
+
+    other._segments, other._lengths = repeat(self._segments), repeat(self._lengths)
+    other.encoder_segments = repeat(self.encoder_segments)
+    other.cache = map_rows(lambda x, axis: jnp.repeat(x, times, axis=axis), self.cache)
+    return other
 
 
-@functools.partial(jax.jit, static_argnames=("model", "length", "temperature", "top_k"))
+def map_rows(function: Callable[[jax.Array, int], jax.Array], cache: Any) -> Any:
+  """Applies function(array, axis of the rows) to each array of a cache, [..., B, S, K, H]."""
+  return jax.tree.map(lambda x: function(x, x.ndim - 4), cache)
+
+
+def log_softmax(model: Transformer, logits: jax.Array) -> jax.Array:
+  """Returns the log-probabilities [..., V] that a model's logits mean, after its soft cap."""
+  cap = model.config.logit_soft_cap
+  return jax.nn.log_softmax(logits if cap is None else soft_capped(logits, cap))
+
+
+@functools.partial(
+  jax.jit, static_argnames=("model", "slots", "eos_ids", "never", "greedy", "top_k")
+)
 def decode(
   model: Transformer,
   params: Any,
-  prompt: jax.Array,
+  batch: Batch,
+  count: jax.Array,
+  keys: jax.Array,
+  temperature: jax.Array,
+  top_p: jax.Array | None,
   *,
-  length: int,
-  encoder_tokens: jax.Array | None = None,
-  encoder_segments: jax.Array | None = None,
-  special_ids: tuple[int, int, int] = SPECIAL_IDS,
-  rng: jax.Array | None = None,
-  temperature: float = 0.0,
+  slots: int,
+  eos_ids: tuple[int, ...],
+  never: tuple[int, ...] = (),
+  greedy: bool = True,
   top_k: int = 0,
-) -> jax.Array:
-  """Continues prompts token by token.
+) -> Written:
+  """Continues prompts token by token until each row has ended.
 
   Args:
-    prompt: [B, P] tokens; a row is continued from its first padding on. P = 0 is an empty prompt.
-    length: the tokens to return per row, including the prompt.
-    encoder_tokens: [B, S], the input of an encoder-decoder.
-    encoder_segments: [B, S], 0 where the input is padding; None if padding has id 0.
-    special_ids: the ids of padding (-1 if there is none), of the end and the start of a sequence.
-    rng: for sampling, at a temperature above 0.
-    temperature: 0 takes the likeliest token.
-    top_k: samples from the k likeliest tokens; 0 samples from all.
-
-  Returns:
-    [B, length] tokens, with padding after the first EOS that the model wrote.
+    batch: what Transformer.prefill reads, with decoder_segment_ids.
+    count: scalar, how many tokens are written at most.
+    keys: [B], a random key for each row.
+    temperature, top_p, top_k: as of Choice; only read if tokens are drawn.
+    slots: N, at least `count`: another number needs another program.
+    eos_ids: a row ends with one of these.
+    never: ids that are never written.
+    greedy: takes the likeliest token; False draws.
   """
-  pad_id, eos_id, start_id = special_ids
-  missing = max(length - prompt.shape[1], 0)
-  prompt = jnp.pad(prompt, ((0, 0), (0, missing)), constant_values=pad_id)[:, :length]
-  batch_size, encoder_length, inputs = prompt.shape[0], 0, {}
-  if encoder_tokens is not None:
-    encoder_length = encoder_tokens.shape[1]
-    inputs = _encode(model, params, encoder_tokens, encoder_segments)
+  decoder = Decoder(model, params, batch, slots)
+  rows = batch["decoder_input_tokens"].shape[0]
 
-  def step(carry, position):
-    cache, token, done = carry
-    out, cache = _run_step(model, params, cache, token, position, inputs)
+  def choose(logits, index):
+    logs = log_softmax(model, logits)
     # The soft cap keeps the order of logits, but may round two large ones to the same number.
-    logits = out.logits(model.config.logit_soft_cap if temperature else None)[:, 0]
-    key = None if rng is None else jax.random.fold_in(rng, position)
-    given = prompt[:, position]
-    chosen = jnp.where(given != pad_id, given, _choose(logits, key, temperature, top_k, pad_id))
-    chosen = jnp.where(done, pad_id, chosen)
-    done |= (chosen == eos_id) & (given == pad_id)
-    return (cache, chosen, done), chosen
+    scores = logits if greedy else logs
+    for token in never:
+      scores = scores.at[:, token].set(-jnp.inf)
+    if greedy:
+      chosen = jnp.argmax(scores, axis=-1).astype(jnp.int32)
+    else:
+      folded = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
+      chosen = draw(scores, folded, temperature, top_k, top_p)
+    return chosen, jnp.take_along_axis(logs, chosen[:, None], axis=1)[:, 0]
 
-  cache = make_cache(model, batch_size, length, encoder_length)
-  start = jnp.full((batch_size,), start_id, jnp.int32)
-  carry = (cache, start, jnp.zeros((batch_size,), bool))
-  return jax.lax.scan(step, carry, jnp.arange(length))[1].T
+  def note(written, index, chosen, log_probability, running):
+    tokens = written.tokens.at[:, index].set(jnp.where(running, chosen, 0))
+    logs = written.log_probabilities.at[:, index].set(jnp.where(running, log_probability, 0.0))
+    ended = running & jnp.isin(chosen, jnp.array(eos_ids, jnp.int32))
+    return Written(tokens, logs, written.lengths + running, written.finished | ended)
 
+  def body(carry):
+    index, cache, token, written = carry
+    logits, cache = decoder.step(cache, token, index)
+    chosen, log_probability = choose(logits, index + 1)
+    written = note(written, index + 1, chosen, log_probability, ~written.finished)
+    return index + 1, cache, chosen, written
 
-def _encode(model, params, tokens, segments):
-  """Returns what `Transformer.decode_step` needs to know about an encoder's input [B, S]."""
-  batch = {"encoder_input_tokens": tokens}
-  if segments is not None:
-    batch["encoder_segment_ids"] = segments
-  encoded = model.apply({"params": params}, batch, method=Transformer.encode)
-  return {"encoded": encoded, "encoder_tokens": tokens if segments is None else segments}
+  def unfinished(carry):
+    index, _, _, written = carry
+    return (index + 1 < count) & ~written.finished.all()
 
-
-def _run_step(model, params, cache, token, position, inputs):
-  """Returns the outputs of tokens [B] at a position, and the cache with their keys and values."""
-  out, new = model.apply(
-    {"params": params, "cache": cache},
-    token[:, None],
-    position,
-    **inputs,
-    method=Transformer.decode_step,
-    mutable=["cache"],
+  empty = Written(
+    jnp.zeros((rows, slots), jnp.int32),
+    jnp.zeros((rows, slots), jnp.float32),
+    jnp.zeros((rows,), jnp.int32),
+    jnp.zeros((rows,), bool),
   )
-  return out, new["cache"]
-
-
-def _choose(logits, key, temperature, top_k, pad_id):
-  """Chooses the next tokens, never padding: logits [B, V] -> ids [B]."""
-  logits = jnp.where(jnp.arange(logits.shape[-1]) == pad_id, -jnp.inf, logits)
-  if temperature == 0.0:
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-  if top_k:
-    least = jax.lax.top_k(logits, top_k)[0][:, -1:]
-    logits = jnp.where(logits < least, -jnp.inf, logits)
-  return jax.random.categorical(key, logits / temperature).astype(jnp.int32)
+  chosen, log_probability = choose(decoder.first_logits(), 0)
+  written = note(empty, 0, chosen, log_probability, jnp.ones((rows,), bool))
+  return jax.lax.while_loop(unfinished, body, (jnp.int32(0), decoder.cache, chosen, written))[-1]

@@ -6,8 +6,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_style.inference.decoding import SPECIAL_IDS, decode
+from t5x_style.inference.generation import generate
 from t5x_style.models import Transformer
+
+# The ids of padding (-1 if there is none), of the end and of the start of a sequence.
+SPECIAL_IDS = (0, 1, 0)
 
 Decode = Callable[[Any], str]
 Sample = dict[str, str]
@@ -26,7 +29,8 @@ def sample(
   Args:
     batch: features of an evaluation batch.
     to_text: token ids -> text.
-    special_ids: as `decode`.
+    special_ids: the model's ids of padding (-1 if there is none), of the end and of the start of a
+      sequence.
     max_tokens: of the example that are shown.
 
   Returns:
@@ -43,18 +47,20 @@ def sample(
 def _infill(model, params, row, to_text, special_ids, max_tokens):
   """Returns the encoder's input, the greedily decoded targets, and the true ones."""
   targets = row["decoder_target_tokens"][0][:max_tokens]
-  written = decode(
+  inputs, (pad_id, eos_id, start_id) = row["encoder_input_tokens"][0], special_ids
+  segments = row.get("encoder_segment_ids", (row["encoder_input_tokens"] != pad_id))[0]
+  (written,) = generate(
     model,
     params,
-    jnp.zeros((1, 0), jnp.int32),
-    length=len(targets),
-    encoder_tokens=jnp.asarray(row["encoder_input_tokens"]),
-    encoder_segments=row.get("encoder_segment_ids"),
-    special_ids=special_ids,
+    [[start_id]],
+    encoder_inputs=[inputs[segments > 0]],
+    max_new_tokens=len(targets),
+    eos_id=eos_id,
+    pad_id=pad_id,
   )
   return {
     "text with holes": to_text(row["encoder_input_tokens"][0][:max_tokens]),
-    "filled in": to_text(np.asarray(written[0])),
+    "filled in": to_text(written.tokens),
     "truth": to_text(targets),
   }
 
@@ -66,10 +72,18 @@ def _continue(model, params, row, to_text, special_ids, max_tokens):
   length = len(given) + max_tokens // 2
   if model.config.positions == "learned":  # Only these positions have embeddings.
     length = min(length, model.config.max_length)
-  written = decode(model, params, jnp.asarray(given)[None], length=length, special_ids=special_ids)
+  pad_id, eos_id, start_id = special_ids
+  (written,) = generate(
+    model,
+    params,
+    [[start_id, *given]],
+    max_new_tokens=max(length - len(given), 1),
+    eos_id=eos_id,
+    pad_id=pad_id,
+  )
   return {
     "beginning": to_text(given),
-    "continuation": to_text(np.asarray(written[0][len(given) :])),
+    "continuation": to_text(written.tokens),
     "truth": to_text(tokens[len(given) : length]),
   }
 

@@ -4,6 +4,7 @@ Which tokens see which is an attention_kernels.pattern.Pattern, built in transfo
 """
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,6 +117,20 @@ class RelativeBias(nn.Module):
     return ops.look_up_biases(table.astype(config.dtype), bucket)[None]
 
 
+class CacheUse(flax.struct.PyTreeNode):
+  """How attention uses the cache of keys and values [B, length, K, H] (Shazeer 2019, section 2.3).
+
+  Without a slot the cache is made: it holds the new keys, and zeros up to `length`. With a slot the
+  keys of one more token are written there, and all that the cache holds is attended to.
+  """
+
+  slot: jax.Array | None = None  # scalar
+  length: int | None = flax.struct.field(pytree_node=False, default=None)  # None: that of the keys
+
+
+_CACHED = ("cached_key", "cached_value")  # the variables of a cache
+
+
 class Attention(nn.Module):
   """Multi-head attention: queries come from x, keys and values from `source`."""
 
@@ -125,37 +140,32 @@ class Attention(nn.Module):
   def __call__(
     self,
     x: jax.Array,
-    source: jax.Array,
+    source: jax.Array | None,
     inputs: AttentionInputs,
     *,
     positions: jax.Array | None = None,
-    cache_position: jax.Array | None = None,
+    cache: CacheUse | None = None,
   ) -> jax.Array:
     """Attends from x [B, L, D] to source [B, S, D]; returns [B, L, D].
 
     Args:
+      source: None attends to the keys and values that are in the cache.
       inputs: who is seen, the bias and the kernel.
       positions: [B or 1, L], for rotary self-attention; None if nothing is rotated.
-      cache_position: scalar, for decoding: the keys and values of x [B, 1, D] are written to the
-        cache [B, S, K, H] at this position, and x attends to the whole cache.
+      cache: what happens to the keys and values of `source`; None if there is no cache.
     """
     config = self.config
     scale = config.head_dim**-0.5
     query = self._heads("query", x, config.num_heads, 1.0 if config.scale_attention else scale)
-    key = self._heads("key", source, config.kv_heads)
-    value = self._heads("value", source, config.kv_heads)
     if config.qk_norm:
       query = Norm(config, axis="kv", name="query_norm")(query)
-      key = Norm(config, axis="kv", name="key_norm")(key)
-    if positions is not None:
-      base, scaling = self._rotary_base(inputs.pattern.window)
-      query, key = (rotate(y, positions, base, scaling) for y in (query, key))
-    if cache_position is not None:
-      key, value = self._cached(key, value, cache_position)
+    rotary = None if positions is None else (positions, *self._rotary_base(inputs.pattern.window))
+    if rotary:
+      query = rotate(query, *rotary)
+    if source is None:
+      key, value = (self.get_variable("cache", name) for name in _CACHED)
     else:
-      # If the length is split, a device has its own queries but needs all keys: gathered here.
-      whole = ("batch", None, "kv_heads", "kv")
-      key, value = (nn.with_logical_constraint(y, whole) for y in (key, value))
+      key, value = self._keys_and_values(source, rotary, cache)
     scale = scale if config.scale_attention else 1.0
     out = attend(query, key, value, inputs, scale=scale, soft_cap=config.attention_soft_cap)
     out = nn.with_logical_constraint(out, ("batch", "length", "heads", "kv"))
@@ -174,13 +184,27 @@ class Attention(nn.Module):
       return config.rotary_base_local, None
     return config.rotary_base, config.rotary_scaling
 
-  def _cached(self, key, value, position):
-    """Writes key and value [B, 1, K, H] to the cache and returns all of it, [B, S, K, H] each."""
-    cached = []
-    for name, new in (("cached_key", key), ("cached_value", value)):
-      # `init` creates the cache with the length of its input; each call writes one position.
-      cache = self.variable("cache", name, jnp.zeros, new.shape, new.dtype)
-      if not self.is_initializing():
-        cache.value = jax.lax.dynamic_update_slice_in_dim(cache.value, new, position, axis=1)
-      cached.append(cache.value)
-    return cached
+  def _keys_and_values(self, source, rotary, cache):
+    """Returns the keys and values to attend to, [B, S, K, H] each; writes them to the cache."""
+    key = self._heads("key", source, self.config.kv_heads)
+    value = self._heads("value", source, self.config.kv_heads)
+    if self.config.qk_norm:
+      key = Norm(self.config, axis="kv", name="key_norm")(key)
+    if rotary:
+      key = rotate(key, *rotary)
+    # If the length is split, a device has its own queries but needs all keys: gathered here.
+    whole = ("batch", None, "kv_heads", "kv")
+    key, value = (nn.with_logical_constraint(y, whole) for y in (key, value))
+    if cache is None:
+      return key, value
+    if cache.slot is None:  # All of it is new: what is attended to is not longer than `source`.
+      missing = cache.length - key.shape[1] if cache.length else 0
+      for name, new in zip(_CACHED, (key, value), strict=True):
+        padded = jnp.pad(new, ((0, 0), (0, missing), (0, 0), (0, 0)))
+        self.put_variable("cache", name, nn.with_logical_constraint(padded, whole))
+      return key, value
+    for name, new in zip(_CACHED, (key, value), strict=True):
+      before = self.get_variable("cache", name)
+      now = jax.lax.dynamic_update_slice_in_dim(before, new, cache.slot, axis=1)
+      self.put_variable("cache", name, now)
+    return tuple(self.get_variable("cache", name) for name in _CACHED)

@@ -7,7 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from t5x_style.models.attention import Attention, RelativeBias
+from t5x_style.models.attention import Attention, CacheUse, RelativeBias
 from t5x_style.models.attention_kernels.pattern import (
   OUTPUT_NAME,
   XLA,
@@ -35,12 +35,12 @@ class Context(flax.struct.PyTreeNode):
   self_inputs: tuple[AttentionInputs, ...]  # one for each entry of attention_windows
   positions: jax.Array | None = None  # [B or 1, L], for rotary attention
   encoded: jax.Array | None = None  # [B, S, D]
-  cross_inputs: AttentionInputs | None = None
-  cache_position: jax.Array | None = None  # scalar, when decoding
+  cross_inputs: AttentionInputs | None = None  # None if there is no encoder
+  cache: CacheUse | None = None  # of self-attention, when decoding
 
 
 class Block(nn.Module):
-  """Self-attention, cross-attention if the context has an encoder's output, feed-forward.
+  """Self-attention, cross-attention if there is an encoder, feed-forward.
 
   Attributes:
     kind: its index in attention_windows.
@@ -65,14 +65,16 @@ class Block(nn.Module):
         y,
         context.self_inputs[self.kind],
         positions=context.positions,
-        cache_position=context.cache_position,
+        cache=context.cache,
       )
 
     def cross_attention(y):
-      return Attention(config, name="cross_attention")(y, context.encoded, context.cross_inputs)
+      cache = None if context.cache is None else CacheUse()
+      attention = Attention(config, name="cross_attention")
+      return attention(y, context.encoded, context.cross_inputs, cache=cache)
 
     x = self._residual("self_attention", self_attention, x)
-    if context.encoded is not None:
+    if context.cross_inputs is not None:
       x = self._residual("cross_attention", cross_attention, x)
     return self._residual("mlp", Mlp(config, self.scanned, name="mlp"), x), None
 
@@ -122,28 +124,33 @@ class Stack(nn.Module):
     positions: jax.Array | None = None,
     encoded: jax.Array | None = None,
     cross_pattern: Pattern | None = None,
-    cache_position: jax.Array | None = None,
+    cross_length: int = 0,
+    cache: CacheUse | None = None,
   ) -> jax.Array:
     """Maps embedded tokens [B, L, D] to hidden states [B, L, D].
 
     Args:
       pattern: who sees whom in self-attention.
       positions: [B or 1, L], of rotary attention.
-      encoded: [B, S, D], the encoder's output, for cross-attention.
+      encoded: [B, S, D], the encoder's output, for cross-attention; None if there is no encoder, or
+        if its keys and values are in the cache.
       cross_pattern: who sees whom in cross-attention; None: all see all.
-      cache_position: scalar, for decoding: x is then [B, 1, D], the token at this position.
+      cross_length: S of the encoder's output; 0 if there is no encoder.
+      cache: for decoding, what x does with the keys and values before it. With a slot x is
+        [B, 1, D], the token in this slot.
     """
     config, length, keys = self.config, x.shape[1], x.shape[1]
-    if cache_position is not None and not self.is_initializing():
-      keys = self._cache_length()
-      pattern = pattern.replace(query_start=cache_position)
-    bias = self._relative_bias(length, keys, cache_position)
+    slot = None if cache is None else cache.slot
+    if cache is not None and slot is not None:
+      keys = cache.length
+      pattern = pattern.replace(query_start=slot)
+    bias = self._relative_bias(length, keys, slot)
     # A cache has one query at a time, which needs no fast kernel.
-    is_fast = cache_position is None and not self.is_initializing()
+    is_fast = slot is None and not self.is_initializing()
     make_inputs = functools.partial(self._attention_inputs, x.shape[0], is_fast)
     cross = None
-    if encoded is not None:
-      cross = make_inputs("cross-attention", cross_pattern or Pattern(), length, encoded.shape[1])
+    if cross_length:
+      cross = make_inputs("cross-attention", cross_pattern or Pattern(), length, cross_length)
     by_window = {
       window: make_inputs("self-attention", pattern.replace(window=window), length, keys, bias)
       for window in config.attention_windows
@@ -153,18 +160,18 @@ class Stack(nn.Module):
       positions=positions if config.positions == "rotary" else None,
       encoded=encoded,
       cross_inputs=cross,
-      cache_position=cache_position,
+      cache=cache,
     )
     x = self._blocks(x, context)
     if config.norm_position == "pre":
       x = Norm(config, name="final_norm")(x)
     return Dropout(config)(x)
 
-  def _relative_bias(self, length, keys, cache_position):
+  def _relative_bias(self, length, keys, slot):
     """Returns T5's bias [1, N, L, S], or None for models with other positions."""
     if self.config.positions != "relative":
       return None
-    queries = jnp.arange(length) + (0 if cache_position is None else cache_position)
+    queries = jnp.arange(length) + (0 if slot is None else slot)
     bias = RelativeBias(self.config, self.bidirectional, name="relative_bias")
     return bias(queries, jnp.arange(keys))
 
@@ -208,10 +215,6 @@ class Stack(nn.Module):
       return scan(block_class(config, scanned))(config, scanned=scanned, name=name)(x, context)[0]
     kinds = tuple(i % period for i in range(lead, lead + period))
     return scan(Cycle)(config, kinds, scanned, name=name)(x, context)[0]
-
-  def _cache_length(self):
-    """Returns S of the cache [..., B, S, K, H] that the blocks write to."""
-    return jax.tree.leaves(self.variables["cache"])[0].shape[-3]
 
 
 def block_class(config: TransformerConfig, scanned: bool) -> type[Block]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from t5x_style.errors import UserError
 from t5x_style.models import ops
+from t5x_style.models.attention import CacheUse
 from t5x_style.models.attention_kernels.pattern import Pattern
 from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import Dense, Dropout, Embed, Norm
@@ -117,35 +118,53 @@ class Transformer(nn.Module):
       return self.encode(batch)
     return self._decode(batch, None)
 
+  def prefill(self, batch: Batch, cache_length: int) -> Outputs:
+    """Reads prompts and makes the cache that `decode_step` continues; call with mutable=["cache"].
+
+    Args:
+      batch: as `__call__`; prompts end at the last of the P positions of decoder_input_tokens, and
+        decoder_segment_ids are 0 on the padding before them.
+      cache_length: the slots of the cache, P and those of the tokens to come.
+
+    Returns:
+      The outputs of the last position, hidden [B, 1, D].
+    """
+    encoded = self.encode(batch) if self.config.num_encoder_layers else None
+    hidden = self._decode(batch, encoded, CacheUse(length=cache_length))
+    return self._outputs(hidden[:, -1:])
+
   def decode_step(
     self,
     tokens: jax.Array,
-    position: jax.Array,
-    encoded: jax.Array | None = None,
-    encoder_tokens: jax.Array | None = None,
+    slot: jax.Array,
+    positions: jax.Array,
+    cached_segments: jax.Array,
+    encoder_segments: jax.Array | None = None,
   ) -> Outputs:
     """Returns the outputs of the next token of cached sequences; call with mutable=["cache"].
 
     Args:
-      tokens: [B, 1], the tokens at `position`.
-      position: scalar, the same for all rows.
-      encoded, encoder_tokens: the encoder's output [B, S, D] and input [B, S], if there is one.
+      tokens: [B, 1], the tokens to read next.
+      slot: scalar, where their keys and values are put in the cache of S slots.
+      positions: [B, 1], their positions in their sequences: less than the slot, if a sequence has
+        padding before it.
+      cached_segments: [B, S], 0 for slots of padding before a sequence, else 1.
+      encoder_segments: [B, S'], 0 where the encoder's input is padding; None if there is none.
     """
-    positions = jnp.broadcast_to(position, (1, tokens.shape[1]))
-    cross = None
-    if encoder_tokens is not None:
-      cross = Pattern(key_segments=(encoder_tokens != self.config.padding_id).astype(jnp.int32))
+    cross, cross_length = None, 0
+    if encoder_segments is not None:
+      cross, cross_length = Pattern(key_segments=encoder_segments), encoder_segments.shape[1]
     hidden = self.decoder(
       self._embed(tokens, positions, side="decoder"),
-      Pattern(causal=True),
+      Pattern(causal=True, key_segments=cached_segments),
       positions=positions,
-      encoded=encoded,
       cross_pattern=cross,
-      cache_position=position,
+      cross_length=cross_length,
+      cache=CacheUse(slot, cached_segments.shape[1]),
     )
     return self._outputs(hidden)
 
-  def _decode(self, batch, encoded):
+  def _decode(self, batch, encoded, cache=None):
     tokens, segments = batch["decoder_input_tokens"], batch.get("decoder_segment_ids")
     pattern, cross = decoder_pattern(batch), None
     if encoded is not None:
@@ -154,8 +173,15 @@ class Transformer(nn.Module):
       keys = encoder_segments(batch, self.config.padding_id)
       cross = Pattern(query_segments=queries, key_segments=keys)
     positions = row_positions(tokens, batch.get("decoder_positions"))
-    x = self._embed(tokens, positions, side="decoder")
-    return self.decoder(x, pattern, positions=positions, encoded=encoded, cross_pattern=cross)
+    return self.decoder(
+      self._embed(tokens, positions, side="decoder"),
+      pattern,
+      positions=positions,
+      encoded=encoded,
+      cross_pattern=cross,
+      cross_length=0 if encoded is None else encoded.shape[1],
+      cache=cache,
+    )
 
   def _embed(self, tokens, positions, token_types=None, side="encoder"):
     config = self.config

@@ -1,0 +1,236 @@
+"""Continuations of prompts of any lengths: few compiled programs, for many requests.
+
+Prompts are sorted into batches of similar lengths, and lengths are rounded up, so that one program
+serves all prompts of a bucket. A continuation does not depend on what else is in its batch.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from t5x_style.errors import UserError
+from t5x_style.inference.beam_search import search
+from t5x_style.inference.choice import Choice
+from t5x_style.inference.decoding import Written, decode
+from t5x_style.models import Transformer
+from t5x_style.partitioning import active_mesh
+
+Ids = Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuation:
+  """What a model wrote after a prompt.
+
+  Attributes:
+    tokens: int32 [n], with the EOS if it was written.
+    log_probabilities: float32 [n], natural, of each token given all before it, at temperature 1.
+    finished: whether the last token is EOS.
+    others: the other candidates of a beam search, the best first.
+  """
+
+  tokens: np.ndarray
+  log_probabilities: np.ndarray
+  finished: bool
+  others: tuple["Continuation", ...] = ()
+
+  @property
+  def log_probability(self) -> float:
+    """The natural logarithm of the probability of the whole continuation."""
+    return float(self.log_probabilities.sum())
+
+
+def generate(
+  model: Transformer,
+  params: Any,
+  prompts: Sequence[Ids],
+  *,
+  encoder_inputs: Sequence[Ids] | None = None,
+  prefix_lm: bool = False,
+  max_new_tokens: int = 64,
+  choice: Choice | None = None,
+  eos_id: int | Sequence[int] = 1,
+  pad_id: int = 0,
+  batch_size: int = 16,
+  seed: int = 0,
+  first_row: int = 0,
+) -> list[Continuation]:
+  """Continues each prompt; runs on the mesh of the partitioner's context, if there is one.
+
+  Args:
+    prompts: for each row the ids that the decoder reads first, with its start token: one or more.
+    encoder_inputs: for each row the ids that the encoder of an encoder-decoder reads.
+    prefix_lm: reads the prompts in both directions, as models of a prefix LM were trained to.
+    max_new_tokens: of each row, EOS included.
+    choice: of the tokens; None is greedy.
+    eos_id: the id or the ids with which a row ends.
+    pad_id: an id that is never written; -1 if every id may be.
+    batch_size: rows that are decoded together, at most.
+    seed: of tokens that are drawn. A row's draws follow from `seed` and its number only.
+    first_row: the number of the first row.
+
+  Returns:
+    A continuation for each prompt, in the same order.
+
+  Raises:
+    UserError: a prompt is empty or has more tokens than the model has positions, or there are not
+      as many encoder inputs as prompts.
+  """
+  choice = choice or Choice()
+  _check(model, prompts, encoder_inputs, max_new_tokens, batch_size)
+  eos_ids = (eos_id,) if isinstance(eos_id, (int, np.integer)) else tuple(eos_id)
+  never = (pad_id,) if pad_id >= 0 else ()
+  found: dict[int, Continuation] = {}
+  for batch in _batches(model, prompts, encoder_inputs, prefix_lm, batch_size):
+    if choice.beams > 1:
+      written = search(
+        model,
+        params,
+        batch.features,
+        jnp.int32(max_new_tokens),
+        jnp.float32(choice.length_penalty),
+        beams=choice.beams,
+        slots=rounded_up(max_new_tokens),
+        eos_ids=eos_ids,
+        never=never,
+      )
+    else:
+      numbers = np.array([first_row + row for row in batch.rows], np.uint32)
+      numbers = np.pad(numbers, (0, batch.size - len(numbers)))
+      written = decode(
+        model,
+        params,
+        batch.features,
+        jnp.int32(max_new_tokens),
+        jax.vmap(lambda row: jax.random.fold_in(jax.random.key(seed), row))(numbers),
+        jnp.float32(choice.temperature or 1.0),
+        jnp.float32(choice.top_p) if choice.top_p < 1 else None,
+        slots=rounded_up(max_new_tokens),
+        eos_ids=eos_ids,
+        never=never,
+        greedy=not choice.temperature,
+        top_k=choice.top_k,
+      )
+    found |= zip(batch.rows, _continuations(written, len(batch.rows)), strict=True)
+  return [found[row] for row in range(len(prompts))]
+
+
+def _check(model, prompts, encoder_inputs, max_new_tokens, batch_size):
+  config = model.config
+  if not config.num_decoder_layers:
+    raise UserError("an encoder-only model writes no text: it fills masked tokens.")
+  if jax.process_count() > 1:
+    raise UserError(
+      f"{jax.process_count()} processes generate text together: start one process, on one machine."
+    )
+  for name, number in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
+    if number < 1:
+      raise UserError(f"{name} = {number} must be 1 or more.")
+  if (encoder_inputs is None) == bool(config.num_encoder_layers):
+    needed = "needs encoder_inputs" if config.num_encoder_layers else "takes no encoder_inputs"
+    raise UserError(f"a model that is {config.architecture} {needed}.")
+  if encoder_inputs is not None and len(encoder_inputs) != len(prompts):
+    raise UserError(f"{len(prompts)} prompts have {len(encoder_inputs)} encoder_inputs.")
+  limit = config.max_length if config.positions == "learned" else None
+  for row, prompt in enumerate(prompts):
+    if not len(prompt):
+      raise UserError(f"prompt {row} is empty: a decoder reads its start token at least.")
+    if limit and len(prompt) + max_new_tokens - 1 > limit:
+      raise UserError(
+        f"prompt {row} has {len(prompt):,} tokens, and {max_new_tokens:,} new ones are requested: "
+        f"the model has {limit:,} positions. Shorten the prompt, or request at most "
+        f"{max(limit + 1 - len(prompt), 0):,} new tokens."
+      )
+  for row, ids in enumerate(encoder_inputs or ()):
+    if not len(ids):
+      raise UserError(f"encoder input {row} is empty.")
+    if limit and len(ids) > limit:
+      raise UserError(
+        f"encoder input {row} has {len(ids):,} tokens; the model has {limit:,} positions."
+      )
+
+
+class _Batch(NamedTuple):
+  rows: list[int]  # the numbers of the prompts
+  size: int  # rows of the arrays, at least as many
+  features: dict[str, jax.Array]
+
+
+def _batches(model, prompts, encoder_inputs, prefix_lm, batch_size) -> Iterator[_Batch]:
+  """Sorts prompts into batches of one bucket each."""
+  config = model.config
+  limit = config.max_length if config.positions == "learned" else None
+  (devices,) = active_mesh.num_shards(("batch",))
+  buckets: dict[tuple[int, int], list[int]] = {}
+  for row, prompt in enumerate(prompts):
+    source = len(encoder_inputs[row]) if encoder_inputs is not None else 0
+    bucket = (rounded_up(len(prompt), limit), source and rounded_up(source, limit))
+    buckets.setdefault(bucket, []).append(row)
+  for (length, source_length), members in sorted(buckets.items()):
+    for start in range(0, len(members), batch_size):
+      rows = members[start : start + batch_size]
+      size = min(rounded_up(len(rows), least=1), batch_size)
+      size = -(-size // devices) * devices
+      features = _decoder_features([prompts[row] for row in rows], size, length, prefix_lm)
+      if encoder_inputs is not None:
+        features |= _encoder_features([encoder_inputs[row] for row in rows], size, source_length)
+      yield _Batch(rows, size, {name: jnp.asarray(x) for name, x in features.items()})
+
+
+def _decoder_features(prompts, size, length, prefix_lm):
+  """Returns prompts [size, length] with padding before them; rows without one hold one token."""
+  tokens, segments = np.zeros((2, size, length), np.int32)
+  segments[:, -1] = 1
+  for row, prompt in enumerate(prompts):
+    tokens[row, length - len(prompt) :] = prompt
+    segments[row, length - len(prompt) :] = 1
+  features = {
+    "decoder_input_tokens": tokens,
+    "decoder_segment_ids": segments,
+    "decoder_positions": np.maximum(segments.cumsum(1) - 1, 0),
+  }
+  return features | ({"decoder_causal_attention": segments} if prefix_lm else {})
+
+
+def _encoder_features(inputs, size, length):
+  """Returns inputs [size, length] with padding after them."""
+  tokens, segments = np.zeros((2, size, length), np.int32)
+  segments[:, 0] = 1
+  for row, ids in enumerate(inputs):
+    tokens[row, : len(ids)] = ids
+    segments[row, : len(ids)] = 1
+  return {
+    "encoder_input_tokens": tokens,
+    "encoder_segment_ids": segments,
+    "encoder_positions": np.broadcast_to(np.arange(length), tokens.shape),
+  }
+
+
+def rounded_up(count: int, limit: int | None = None, least: int = 16) -> int:
+  """Returns the size of the bucket of `count`: 16, 24, 32, 48, 64, 96 ..., at most `limit`."""
+  size = least
+  while size < count:
+    half_more = size + size // 2
+    size = half_more if half_more >= count else 2 * size
+  return size if limit is None else min(size, limit)
+
+
+def _continuations(written: Written, count: int) -> list[Continuation]:
+  tokens, logs, lengths, finished = (np.asarray(x)[:count] for x in written)
+  if lengths.ndim == 1:  # Without candidates.
+    tokens, logs, lengths, finished = (x[:, None] for x in (tokens, logs, lengths, finished))
+
+  def one(row, place):
+    n = int(lengths[row, place])
+    return Continuation(tokens[row, place, :n], logs[row, place, :n], bool(finished[row, place]))
+
+  return [
+    dataclasses.replace(
+      one(row, 0), others=tuple(one(row, k) for k in range(1, lengths.shape[1]) if lengths[row, k])
+    )
+    for row in range(count)
+  ]

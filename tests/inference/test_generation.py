@@ -1,0 +1,83 @@
+"""Many prompts of many lengths: batches, buckets, seeds and mistakes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from t5x_style.errors import UserError
+from t5x_style.inference.choice import Choice
+from t5x_style.inference.decoding import decode
+from t5x_style.inference.generation import generate, rounded_up
+from t5x_style.models import Transformer
+from tests.inference.test_decoding import build
+
+
+def prompts_of(lengths):
+  random = np.random.default_rng(0)
+  return [[0, *random.integers(3, 48, length)] for length in lengths]
+
+
+def test_a_row_does_not_depend_on_its_batch_and_few_programs_are_compiled():
+  model, params, _ = build("llama")
+  prompts = prompts_of([0, 30, 3, 14, 15, 22, 1, 9, 40, 2])
+  before = decode._cache_size()
+  choice = Choice(temperature=0.9, top_p=0.8)
+  together = generate(model, params, prompts, max_new_tokens=5, choice=choice, batch_size=4, seed=7)
+  # Lengths to 16, 24, 32 and 48; a batch of four rows, one of three in four, and single rows.
+  assert decode._cache_size() - before <= 5
+  for row in (1, 3, 9):
+    (alone,) = generate(
+      model, params, [prompts[row]], max_new_tokens=5, choice=choice, seed=7, first_row=row
+    )
+    np.testing.assert_array_equal(alone.tokens, together[row].tokens)
+  other = generate(model, params, prompts, max_new_tokens=5, choice=choice, batch_size=4, seed=8)
+  assert any(not np.array_equal(a.tokens, b.tokens) for a, b in zip(together, other, strict=True))
+
+
+def test_rows_may_have_as_many_tokens_as_the_model_has_positions():
+  model, params, _ = build("gpt2")  # 17 positions
+  (found,) = generate(model, params, prompts_of([12]), max_new_tokens=5)
+  assert len(found.tokens) == 5
+  with pytest.raises(UserError, match="13 tokens, and 6 new .* 17 positions.* at most 5 new"):
+    generate(model, params, prompts_of([12]), max_new_tokens=6)
+
+
+def test_sizes_of_buckets():
+  assert [rounded_up(n) for n in (1, 16, 17, 24, 25, 33, 48, 49, 65, 1025)] == [
+    *(16, 16, 24, 24, 32, 48, 48, 64, 96, 1536)
+  ]
+  assert rounded_up(40, limit=44) == 44 and [rounded_up(n, least=1) for n in (1, 2, 3, 5)] == [
+    1,
+    2,
+    3,
+    6,
+  ]
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"prompts": [[0, 3], []]}, "prompt 1 is empty"),
+    ({"max_new_tokens": 0}, "max_new_tokens = 0 must be 1"),
+    ({"batch_size": -1}, "batch_size = -1"),
+    ({"encoder_inputs": [[3]]}, "decoder_only takes no encoder_inputs"),
+  ],
+)
+def test_mistakes(changes, message):
+  model, params, _ = build("llama")
+  with pytest.raises(UserError, match=message):
+    generate(model, params, **{"prompts": [[0, 3]], **changes})
+
+
+def test_mistakes_with_an_encoder():
+  model, params, inputs = build("bart")
+  with pytest.raises(UserError, match="encoder_decoder needs encoder_inputs"):
+    generate(model, params, [[0]])
+  with pytest.raises(UserError, match="2 prompts have 3 encoder_inputs"):
+    generate(model, params, [[0], [0]], encoder_inputs=inputs)
+  with pytest.raises(UserError, match="encoder input 0 has 18 tokens; the model has 17"):
+    generate(model, params, [[0]], encoder_inputs=[[3] * 18])
+  encoder = dataclasses.replace(model.config, num_encoder_layers=1, num_decoder_layers=0)
+  with pytest.raises(UserError, match="an encoder-only model writes no text"):
+    generate(Transformer(encoder), params, [[0]])
