@@ -65,6 +65,7 @@ TESTED_BY = {
   "training/job.py": "training/test_loop.py",
   "trained/checkpoint_folders.py": "trained/test_loading.py",
   "trained/huggingface_folders.py": "trained/test_loading.py",
+  "trained/loaded_model.py": "trained/test_loading.py",
   "trained/model.py": "trained/test_loading.py",
   "trained/run_vocabularies.py": "trained/test_loading.py",
   "training/step.py": "training/test_loss.py",

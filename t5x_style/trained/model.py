@@ -1,50 +1,42 @@
-"""TrainedModel: what t5x_style.load returns."""
+"""TrainedModel: what t5x_style.load returns, with all that it can do."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from t5x_style.codecs.text_codec import TextCodec
-from t5x_style.models import Transformer, TransformerConfig
-from t5x_style.partitioning import Partitioner
-from t5x_style.trained.framing import Template
+import numpy as np
+
+from t5x_style.inference.embedding import Pooling
+from t5x_style.trained import embedding
+from t5x_style.trained.loaded_model import LoadedModel
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainedModel:
-  """A trained model with its parameters and its vocabulary; `t5x_style.load` makes it.
+@dataclasses.dataclass(frozen=True, repr=False)
+class TrainedModel(LoadedModel):
+  """A trained model, to use; `t5x_style.load` makes it. Its attributes are those of LoadedModel.
 
-  Attributes:
-    model: the network.
-    params: its parameters, on the devices of the partitioner's mesh.
-    codec: text to the model's ids and back.
-    partitioner: the mesh; programs of the model run inside `partitioner.context()`.
-    path: as it was given to `load`, and the checkpoint that was read.
-    step: of the checkpoint; None where it has none, as for a Hugging Face model.
-    objectives: what it was trained for: each with "objective", its name, "rate", its share of the
-      training, and the objective's own fields; () if that is not known, as for Hugging Face models.
-    row_lengths: the longest rows of its training, {"inputs": tokens, "targets": tokens}; {} if that
-      is not known.
-    template: the ids that its tokenizer puts around a text; None for models of this package, which
-      framing.py knows.
+  A method starts the function of its name, in a file of its own that takes a LoadedModel.
   """
 
-  model: Transformer
-  params: Any
-  codec: TextCodec
-  partitioner: Partitioner
-  path: str
-  step: int | None = None
-  objectives: Sequence[Mapping[str, Any]] = ()
-  row_lengths: Mapping[str, int] = dataclasses.field(default_factory=dict)
-  template: Template | None = None
+  def embed(
+    self, texts: str | Sequence[str], *, pooling: Pooling | None = None, batch_size: int = 16
+  ) -> np.ndarray:
+    """Returns a vector of each text: states after the last norm, before the head.
 
-  @property
-  def config(self) -> TransformerConfig:
-    """The architecture and the sizes of the model."""
-    return self.model.config
+    They are the decoder's in a decoder-only model, otherwise the encoder's. The special tokens of
+    the training are around the text, and count as tokens.
 
-  def __repr__(self) -> str:
-    return f"TrainedModel({self.path!r}, {self.config.architecture}, {self.codec.name})"
+    Args:
+      texts: one or several, of any lengths.
+      pooling: "mean" over all tokens, or the "first" or "last" one. None is "last" for a decoder,
+        "first" for an encoder with a head for pairs of sentences, otherwise "mean".
+      batch_size: rows that are computed at once.
+
+    Returns:
+      float32 [N, D].
+
+    Raises:
+      UserError: a text is empty, or longer than the model's learned positions.
+    """
+    return embedding.embed(self, texts, pooling=pooling, batch_size=batch_size)

@@ -1,0 +1,35 @@
+"""Models with random parameters and the shipped vocabulary, for tests of how they are used."""
+
+import jax
+import numpy as np
+
+from t5x_style.codecs import sentencepiece_models
+from t5x_style.codecs.sentencepiece_codec import SentencePieceCodec
+from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.partitioning import Partitioner, make_mesh
+from t5x_style.shipped_vocabulary import DEFAULT_VOCABULARY_FILE, VOCABULARY_FOLDER
+from t5x_style.trained.model import TrainedModel
+from tests.tiny import FAMILIES
+
+
+def shipped_codec():
+  """The shipped vocabulary with 128 sentinels."""
+  content = (VOCABULARY_FOLDER / DEFAULT_VOCABULARY_FILE).read_bytes()
+  model = sentencepiece_models.load(content, 128)
+  return SentencePieceCodec(model, DEFAULT_VOCABULARY_FILE, 128)
+
+
+def trained(architecture, *objectives, codec=None, seed=0, **changes):
+  """Returns a model that says it was trained for `objectives`, names or dictionaries of fields."""
+  codec = codec or shipped_codec()
+  sizes = {"emb_dim": 32, "num_heads": 2, "head_dim": 16, "mlp_dim": 64}
+  config = {"vocab_size": codec.vocab_size, **sizes, **FAMILIES[architecture], **changes}
+  model = Transformer(TransformerConfig(**config))
+  sides = {"encoder_only": ("encoder",), "decoder_only": ("decoder",)}
+  names = sides.get(architecture, ("encoder", "decoder"))
+  batch = {f"{side}_input_tokens": np.ones((1, 4), np.int32) for side in names}
+  boxed = jax.jit(model.init)(jax.random.key(seed), batch)["params"]
+  params = jax.tree.map(lambda x: x.value, boxed, is_leaf=lambda x: hasattr(x, "names"))
+  known = [{"objective": x} if isinstance(x, str) else x for x in objectives]
+  partitioner = Partitioner(make_mesh(None, jax.devices()[:1]))
+  return TrainedModel(model, params, codec, partitioner, "random", objectives=tuple(known))
