@@ -7,8 +7,8 @@ import signal
 class ExitCode(enum.IntEnum):
   """Each has a sentence that says what it means, and whether to start the same command again.
 
-  75 is EX_TEMPFAIL of BSD's sysexits.h, "try again later", which launchers use for a preempted job
-  (torchx, submitit); 130 and 141 are the codes of a shell for SIGINT and SIGPIPE.
+  65 and 75 are EX_DATAERR and EX_TEMPFAIL of BSD's sysexits.h; launchers use 75, "try again later",
+  for a preempted job (torchx, submitit). 130 and 141 are a shell's for SIGINT and SIGPIPE.
   """
 
   FINISHED = 0, "The command is done.", "no"
@@ -16,6 +16,11 @@ class ExitCode(enum.IntEnum):
   MISTAKE = 2, "A flag, a setting or a file is wrong; the message says which.", "no"
   DIVERGED = 3, "The loss, a gradient or the state is not finite.", "no"
   STORAGE = 4, "Files cannot be stored, for example because a disk is full.", "when there is room"
+  BAD_LINES = (
+    65,
+    "Some lines of --input could not be used; the output says why, the rest is done.",
+    "no",
+  )
   PREEMPTED = 75, "SIGTERM or SIGHUP stopped it, and all that it computed is saved.", "yes"
   PROCESS_LOST = (
     76,
