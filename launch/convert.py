@@ -4,6 +4,8 @@ python -m launch.convert --from hf:FOLDER --to NEW_FOLDER
 python -m launch.convert --from MODEL_DIR --to hf:NEW_FOLDER
 """
 
+import dataclasses
+import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -139,6 +141,7 @@ def _write_imported(
     The report on tensors, and the names of the tokenizer's files.
   """
   from t5x_style.interop.huggingface import checkpoint_import, tokenizer_export
+  from t5x_style.trained.huggingface_folders import MODEL_FILE
 
   from .conversion import model_gin
 
@@ -149,6 +152,7 @@ def _write_imported(
   checkpoint_import.keep_unused(source, kept, dtype)
   names = tokenizer_export.copy(folder, kept)
   config = source.correspondence.config
+  (part / MODEL_FILE).write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
   (part / "model.gin").write_text(model_gin.imported_model_text(config, folder, target))
   text = model_gin.imported_tokenizer_text(kept, target / kept.name, names)
   if text:

@@ -64,7 +64,6 @@ TESTED_BY = {
   "shipped_vocabulary.py": "interop/huggingface/test_tokenizer_export.py",
   "training/job.py": "training/test_loop.py",
   "trained/checkpoint_folders.py": "trained/test_loading.py",
-  "trained/huggingface_folders.py": "trained/test_loading.py",
   "trained/loaded_model.py": "trained/test_loading.py",
   "trained/model.py": "trained/test_loading.py",
   "trained/run_vocabularies.py": "trained/test_loading.py",

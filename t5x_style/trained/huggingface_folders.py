@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from t5x_style.checkpoints.arrays import orbax_arrays
 from t5x_style.checkpoints.warm_start import initial_params
 from t5x_style.codecs import sentencepiece_models, tokenizer_json
 from t5x_style.codecs.sentencepiece_codec import SentencePieceCodec
 from t5x_style.codecs.text_codec import TextCodec
 from t5x_style.codecs.tokenizer_json_codec import TokenizerJsonCodec
 from t5x_style.errors import UserError
-from t5x_style.interop.huggingface import family_registry, model_folder, reader, tokenizer_export
+from t5x_style.interop.huggingface import model_folder, reader, tokenizer_export
 from t5x_style.interop.huggingface.config_json import ConfigJson
-from t5x_style.interop.huggingface.correspondence import Correspondence
 from t5x_style.models import TransformerConfig
+from t5x_style.trained.checkpoint_folders import model_config
 from t5x_style.trained.framing import Template, template_of
 
 KEPT_FOLDER = "huggingface"  # in an import: config.json and the tokenizer's files
+MODEL_FILE = "model.json"  # in an import: the fields of the TransformerConfig
 _DTYPES = ("float32", "bfloat16")
 
 
@@ -44,33 +46,18 @@ def read_params(path: str, config: TransformerConfig, abstract: Any) -> Any:
 def config_of_import(folder: epath.Path) -> TransformerConfig:
   """Returns the model of a folder that launch.convert imported.
 
-  config.json does not say which heads the files had; the names of the parameters do.
-
   Raises:
-    UserError: its family is not supported, or the parameters cannot be listed.
+    UserError: the folder does not say it.
   """
-  config_json = ConfigJson.read(Path(folder / KEPT_FOLDER))
-  family = family_registry.family_of(config_json)
-  stored = orbax_arrays(folder / "state", "params", setting="The checkpoint")
-  with_heads = TransformerConfig(**family.from_config_json(config_json, _Every()))
-  tensors = {
-    parts[0][1].tensor: None
-    for keys, parts in Correspondence(with_heads, family).places.items()
-    if "/".join(keys) in stored
-  }
-  dtype = _dtype(config_json)
-  fields = family.from_config_json(config_json, tensors)
-  return TransformerConfig(**fields | {"dtype": dtype, "param_dtype": dtype})
-
-
-class _Every(dict):
-  """The names of all tensors that a family may have."""
-
-  def __contains__(self, name: object) -> bool:
-    return True
-
-  def __missing__(self, name: str) -> None:
-    return None
+  values = _json(folder / MODEL_FILE)
+  if not values:
+    raise UserError(
+      f"{str(folder)!r} was imported by an earlier version, and has no {MODEL_FILE}; import it "
+      "again with launch.convert, or load the Hugging Face model itself: hf:FOLDER."
+    )
+  config = model_config(values, str(folder))
+  dtype = _dtype(ConfigJson.read(Path(folder / KEPT_FOLDER)))
+  return dataclasses.replace(config, dtype=dtype, param_dtype=dtype)
 
 
 def _dtype(config_json: ConfigJson) -> str:
@@ -91,7 +78,7 @@ def codec_of_folder(folder: epath.Path, name: str) -> tuple[TextCodec, Template]
   if (file := folder / "tokenizer.json").exists():
     tokens = _from_config(folder) | tokenizer_json.declared_beside(folder)
     codec = TokenizerJsonCodec(file.read_text(), str(file), tokens)
-    return codec, template_of(codec.tokenizer)
+    return codec, _template(folder, codec, tokens)
   if (file := folder / "spiece.model").exists():  # T5's
     content = file.read_bytes()
     sentencepiece_models.check(str(file), content)
@@ -107,10 +94,36 @@ def codec_of_folder(folder: epath.Path, name: str) -> tuple[TextCodec, Template]
   )
 
 
+def _template(
+  folder: epath.Path, codec: TokenizerJsonCodec, tokens: Mapping[str, str | int]
+) -> Template:
+  """Returns what transformers' tokenizer puts around one text.
+
+  That is what the post-processor of tokenizer.json says, unless tokenizer_config.json has
+  add_bos_token or add_eos_token (TokenizersBackend.update_post_processor of transformers 5).
+  """
+  settings = _json(folder / "tokenizer_config.json")
+  if settings.get("tokenizer_class") in ("T5Tokenizer", "T5TokenizerFast"):
+    return Template(after=(codec.eos_id,))
+  if not {"add_bos_token", "add_eos_token"} & settings.keys():
+    return template_of(codec.tokenizer)
+  start = settings.get("bos_token")
+  start = start.get("content") if isinstance(start, dict) else start
+  before = codec.tokenizer.token_to_id(start) if start and settings.get("add_bos_token") else None
+  after = codec.eos_id if "eos" in tokens and settings.get("add_eos_token") else None
+  return Template(() if before is None else (before,), () if after is None else (after,))
+
+
 def _from_config(folder: epath.Path) -> dict[str, str | int]:
   """Returns the special ids of config.json, for tokenizers that do not declare these tokens."""
-  if not (folder / "config.json").exists():
-    return {}
-  values = json.loads((folder / "config.json").read_text())
+  values = _json(folder / "config.json")
   ids = {role: values.get(f"{role}_token_id") for role in ("eos", "pad")}
   return {k: v for k, v in ids.items() if isinstance(v, int) and not isinstance(v, bool) and v >= 0}
+
+
+def _json(file: epath.Path) -> dict[str, Any]:
+  """Returns the content of a JSON file; {} if there is none."""
+  try:
+    return json.loads(file.read_text()) if file.exists() else {}
+  except ValueError as error:
+    raise UserError(f"{str(file)!r} is not a JSON file of settings ({error}).") from error

@@ -86,7 +86,8 @@ def test_names_of_every_kind(folder, arrays, capsys):
     before = {*folder.iterdir()}
     run(f"hf:{name}", f"{name}/imported/")
     assert {path.name for path in (folder / name / "imported").iterdir()} == {
-      *("state", "huggingface", "model.gin", "conversion.txt", "commit_success.txt")
+      *("state", "huggingface", "model.gin", "model.json"),
+      *("conversion.txt", "commit_success.txt"),
     }
     run(f"{name}/imported", f"hf:{name}/new/back")
     same(f"{name}/new/back/model.safetensors", arrays)

@@ -52,6 +52,7 @@ def test_killed_run_resumes_bit_identically(name, tmp_path):
   first = launch(*arguments, f"--gin.MODEL_DIR='{whole}'")
   assert first.returncode == 0, first.stderr
   assert "Trained 8 steps." in first.stdout
+  assert (whole / "vocabulary/vocabulary.model").exists()
 
   process = subprocess.Popen(
     command(*arguments, f"--gin.MODEL_DIR='{killed}'"), stdout=subprocess.DEVNULL

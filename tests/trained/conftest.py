@@ -18,18 +18,25 @@ OBJECTIVES = {
   "encoder_only": masked_lm.MaskedLM(),
 }
 SPECIALS = ("[CLS]", "[SEP]", "[MASK]")
+# {architecture: its vocabulary}
+VOCABULARIES = {
+  "decoder_only": lambda: vocabularies.sentencepiece("python_stdlib.model", 8, ("[A]",)),
+  "encoder_decoder": lambda: vocabularies.byte_vocabulary(21, SPECIALS),
+  "encoder_only": lambda: vocabularies.byte_vocabulary(21, SPECIALS),
+}
 
 
 @pytest.fixture(scope="session")
-def make_run(tmp_path_factory):
-  """make_run(architecture, vocabulary=bytes, **changes) trains and returns a new MODEL_DIR."""
+def finished_run(tmp_path_factory):
+  """finished_run(architecture) returns a MODEL_DIR with steps 2 and 4, which no test may change."""
   texts = tmp_path_factory.mktemp("texts")
   for i in range(8):
     text = " ".join(f"line {k} of {i}: the quick brown fox" for k in range(12))
     (texts / f"{i}.txt").write_text(text)
 
-  def train(architecture, vocabulary=None, **changes):
-    vocabulary = vocabulary or vocabularies.byte_vocabulary(20, SPECIALS)
+  @functools.cache
+  def train(architecture):
+    vocabulary = VOCABULARIES[architecture]()
     folder = tmp_path_factory.mktemp(architecture)
     dataset = functools.partial(
       loader.load,
@@ -38,18 +45,10 @@ def make_run(tmp_path_factory):
       objective=OBJECTIVES[architecture],
       feature_lengths={"targets": 16} if architecture == "decoder_only" else {"inputs": 16},
     )
-    model = {"vocab_size": vocabulary.vocab_size, **changes.pop("model", {})}
-    config = tiny.config(
-      architecture, folder, dataset=dataset, save_period=2, model=model, **changes
-    )
+    model = {"vocab_size": vocabulary.vocab_size}
+    config = tiny.config(architecture, folder, dataset=dataset, save_period=2, model=model)
     setup.prepare(config).dataset.store_vocabulary(epath.Path(folder))  # as launch.train does
     tiny.train(config)
     return folder
 
   return train
-
-
-@pytest.fixture(scope="session")
-def finished_run(make_run):
-  """finished_run(architecture) returns a MODEL_DIR with steps 2 and 4, which no test may change."""
-  return functools.cache(make_run)

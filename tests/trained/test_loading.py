@@ -13,13 +13,16 @@ from etils import epath
 
 import t5x_style
 from launch import checkpoint
+from t5x_style.checkpoints import reading
 from t5x_style.checkpoints.arrays import orbax_arrays
 from t5x_style.codecs import vocabulary_folder
 from t5x_style.data.tokenizers import vocabularies
 from t5x_style.data.tokenizers.base import codec_of
 from t5x_style.errors import UserError
+from t5x_style.trained import checkpoint_folders, loading, run_vocabularies
 from t5x_style.training.state import named_leaves
 from tests.checkpoints import damages
+from tests.trained import conftest
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,26 +45,31 @@ def assert_holds(model, arrays):
     np.testing.assert_array_equal(np.asarray(found[name], np.float32), array.astype(np.float32))
 
 
-@pytest.mark.parametrize("architecture", ["decoder_only", "encoder_decoder", "encoder_only"])
+@pytest.mark.parametrize(
+  "architecture",
+  [
+    "decoder_only",
+    *(pytest.param(x, marks=pytest.mark.slow) for x in ("encoder_decoder", "encoder_only")),
+  ],
+)
 def test_a_model_dir(finished_run, architecture):
   folder = finished_run(architecture)
   model = t5x_style.load(folder)
   assert model.config.architecture == architecture and model.step == 4
   assert_holds(model, stored(folder, 4))
   assert model.codec.decode(model.codec.encode("a b")) == "a b"
-  assert model.codec.special_id("[MASK]") == 261 and model.codec.vocab_size == 279
-  (objective,) = model.objectives
   names = {
     "decoder_only": "causal_lm",
     "encoder_decoder": "span_corruption",
     "encoder_only": "masked_lm",
   }
-  assert objective["objective"] == names[architecture]
-  lengths = {"decoder_only": {"targets": 16}, "encoder_only": {"inputs": 16, "targets": 16}}
-  if architecture in lengths:
-    assert model.row_lengths == lengths[architecture]
-  side = "encoder" if model.config.num_encoder_layers else "decoder"
-  batch = {f"{s}_input_tokens": jnp.ones((1, 4), jnp.int32) for s in {side, "decoder"}}
+  (objective,) = model.objectives
+  assert objective["objective"] == names[architecture] and objective["rate"] == 1
+  feature = "targets" if architecture == "decoder_only" else "inputs"
+  assert model.row_lengths[feature] == 16
+  sides = ("encoder", "decoder")
+  layers = {side: getattr(model.config, f"num_{side}_layers") for side in sides}
+  batch = {f"{side}_input_tokens": jnp.ones((1, 4), jnp.int32) for side in sides if layers[side]}
   with model.partitioner.context():
     assert jnp.isfinite(model.model.apply({"params": model.params}, batch).logits()).all()
 
@@ -108,6 +116,24 @@ def test_damaged_steps(copy):
     t5x_style.load(copy / "checkpoints/6.orbax-checkpoint-tmp")
 
 
+@pytest.mark.slow
+def test_other_meshes(finished_run, on_eight_devices, tmp_path):
+  """Saved on one device and loaded on eight, and the other way round."""
+  folder = finished_run("decoder_only")
+  program = str(Path(__file__).parent / "sharded_loading_program.py")
+  (line,) = on_eight_devices(program, str(folder), str(tmp_path))
+  total = np.abs(stored(folder, 4)["token_embed/embedding"]).sum()
+  assert line.startswith("(4100, 16) ") and float(line.split()[-1]) == pytest.approx(total)
+  with pytest.raises(UserError, match="was trained on data without a vocabulary"):
+    t5x_style.load(tmp_path)
+  abstract = checkpoint_folders.abstract_params(
+    checkpoint_folders.facts(epath.Path(tmp_path) / "checkpoints/2").config,
+    loading._partitioner(None),
+  )
+  params = reading.read_params(epath.Path(tmp_path) / "checkpoints/2", abstract)
+  assert all(len(x.sharding.device_set) == 1 for x in jax.tree.leaves(params))
+
+
 def test_an_average(copy, tmp_path):
   target = tmp_path / "averaged"
   checkpoint.main(["launch.checkpoint", "average", str(copy), "--last=2", f"--to={target}"])
@@ -134,43 +160,51 @@ def test_no_model_there(tmp_path):
     t5x_style.load("s3://bucket/folder")
 
 
-def test_a_model_dir_without_its_vocabulary(make_run, tmp_path):
-  """From before there was the folder: the shipped vocabulary is known by its SHA-256, bytes too."""
-  for vocabulary in (
-    vocabularies.byte_vocabulary(3),
-    vocabularies.sentencepiece(extra_ids=4, specials_from_extra_ids=("[A]",)),
-  ):
-    folder = make_run("decoder_only", vocabulary, train_steps=2)
-    shutil.rmtree(folder / "vocabulary")
-    codec, wanted = t5x_style.load(folder).codec, codec_of(vocabulary)
-    assert codec.encode("a [A] b") == wanted.encode("a [A] b")
-    assert codec.sentinel_ids.tolist() == wanted.sentinel_ids.tolist()
-    assert list(codec.borrowed) == list(wanted.borrowed)
+def test_a_model_dir_from_before_there_was_the_folder_vocabulary(copy):
+  """The shipped vocabulary is known by its SHA-256."""
+  wanted = codec_of(conftest.VOCABULARIES["decoder_only"]())
+  shutil.rmtree(copy / "vocabulary")
+  codec = t5x_style.load(copy).codec
+  assert codec.encode("a [A] <extra_id_0> b") == wanted.encode("a [A] <extra_id_0> b")
+  assert codec.special_id("[A]") == wanted.special_id("[A]") == 8192
+  assert codec.sentinel_ids.tolist() == [*range(8199, 8192, -1)]
 
 
-def test_a_vocabulary_of_the_users_own(make_run, tmp_path):
+@pytest.mark.slow
+def test_bytes_need_no_folder(finished_run, tmp_path):
+  folder = shutil.copytree(finished_run("encoder_only"), tmp_path / "run")
+  shutil.rmtree(folder / "vocabulary")
+  codec = t5x_style.load(folder).codec
+  assert codec.special_id("[MASK]") == 261 and codec.sentinel_ids[0] == 279
+
+
+def test_a_vocabulary_that_is_given(copy, tmp_path, monkeypatch):
   shipped = Path(vocabularies.sentencepiece().sentencepiece_model_file)
-  file = tmp_path / "my.model"
-  file.write_bytes(shipped.read_bytes().replace(b"quick", b"qiuck", 1))
-  folder = make_run("decoder_only", vocabularies.sentencepiece(str(file), 5), train_steps=2)
-  wanted = t5x_style.load(folder).codec.encode("the fox")
-  shutil.move(folder / "vocabulary", tmp_path / "vocabulary")
-  with pytest.raises(UserError, match=r"'my\.model', and there is no folder .*vocabulary=FILE"):
-    t5x_style.load(folder)
-  for given in (file, tmp_path / "vocabulary"):
-    assert t5x_style.load(folder, vocabulary=str(given)).codec.encode("the fox") == wanted
-  with pytest.raises(UserError, match="is not the one that the model was trained with"):
-    t5x_style.load(folder, vocabulary=str(shipped))
+  wanted = t5x_style.load(copy).codec.encode("the fox")
+  shutil.move(copy / "vocabulary", tmp_path / "vocabulary")
+  monkeypatch.setattr(run_vocabularies, "VOCABULARY_FOLDER", tmp_path)
+  with pytest.raises(
+    UserError, match=r"'python_stdlib\.model', and .* no folder .*vocabulary=FILE"
+  ):
+    t5x_style.load(copy)
+  for given in (shipped, tmp_path / "vocabulary"):
+    assert t5x_style.load(copy, vocabulary=str(given)).codec.encode("the fox") == wanted
+  other = tmp_path / "other.model"
+  other.write_bytes(shipped.read_bytes().replace(b"quick", b"qiuck", 1))
+  with pytest.raises(
+    UserError, match="is not the one that the model was trained with: that one is"
+  ):
+    t5x_style.load(copy, vocabulary=str(other))
   with pytest.raises(UserError, match="does not exist"):
-    t5x_style.load(folder, vocabulary=str(tmp_path / "none"))
+    t5x_style.load(copy, vocabulary=str(tmp_path / "none"))
   with pytest.raises(UserError, match="holds neither vocabulary.json nor tokenizer.json"):
-    t5x_style.load(folder, vocabulary=str(tmp_path))
-  other = codec_of(vocabularies.byte_vocabulary(3))
+    t5x_style.load(copy, vocabulary=str(tmp_path))
+  bytes_ = vocabularies.byte_vocabulary(3)
   vocabulary_folder.write(
-    epath.Path(folder) / "vocabulary", other, vocabularies.identity(vocabularies.byte_vocabulary(3))
+    epath.Path(copy) / "vocabulary", codec_of(bytes_), vocabularies.identity(bytes_)
   )
-  with pytest.raises(UserError, match="is not the one .* extra_ids is 3, not 5"):
-    t5x_style.load(folder)
+  with pytest.raises(UserError, match="is not the one .* extra_ids is 3, not 7"):
+    t5x_style.load(copy)
 
 
 def test_nothing_of_the_data_or_gin_is_imported(finished_run):
@@ -186,4 +220,4 @@ assert not {{"tensorflow", "seqio", "gin"}} & set(sys.modules)
     [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=200
   )
   assert done.returncode == 0, done.stderr[-2000:]
-  assert "decoder_only, bytes" in done.stdout
+  assert "decoder_only, python_stdlib.model" in done.stdout
