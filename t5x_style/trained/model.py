@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from t5x_style.inference.embedding import Pooling
-from t5x_style.trained import embedding
+from t5x_style.trained import embedding, scoring
 from t5x_style.trained.loaded_model import LoadedModel
+from t5x_style.trained.scores import Score
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -40,3 +41,50 @@ class TrainedModel(LoadedModel):
       UserError: a text is empty, or longer than the model's learned positions.
     """
     return embedding.embed(self, texts, pooling=pooling, batch_size=batch_size)
+
+  def score(
+    self,
+    texts: str | Sequence[str],
+    targets: str | Sequence[str] | None = None,
+    *,
+    method: str | None = None,
+    with_eos: bool = False,
+    samples: int = 128,
+    seed: int = 0,
+    batch_tokens: int = 8192,
+  ) -> list[Score]:
+    """Returns the log-probability of every token of each text, or of each target after its text.
+
+    Each Score says by which method it was made and what its total may be compared with:
+
+      model                      texts                      targets after texts
+      decoder-only               causal                     causal; prefix_lm
+      encoder-decoder            enc_dec_mask, or           encoder_decoder: the encoder reads the
+                                 enc_dec_prefix (BabyLM's)  text, the decoder writes the target
+      encoder-only, masked LM    pseudo_log_likelihood, or  none
+                                 pseudo_log_likelihood_in_words
+      encoder-only, diffusion    diffusion_bound            diffusion_bound
+
+    Decoders score the first token after the start token, or after what the tokenizer puts in front
+    of a text (after <|endoftext|> for GPT-2, as lm-evaluation-harness does). Of a target, which
+    follows its text directly (spaces belong to it), no token of the text is scored.
+
+        model.score("The cat sits.")[0].total             # nats
+        model.score("The cat", " sits.")[0].log_probabilities
+
+    Args:
+      texts: one or several; not empty, unless there are targets.
+      targets: one for each text.
+      method: a name of the table; None takes the first one that fits the model.
+      with_eos: whether the end of the text is scored, too.
+      samples: random masks of each text, for diffusion_bound. Texts that have no more masks than
+        that are scored exactly.
+      seed: of these masks.
+      batch_tokens: about how many tokens, padding included, are computed at once.
+
+    Raises:
+      UserError: a text or target has no token, or is longer than the model's learned positions; the
+        model cannot give what is asked for. All texts are checked before any is scored.
+    """
+    options = scoring.Options(method, with_eos, samples, seed, batch_tokens)
+    return list(scoring.score(self, texts, targets, options))
