@@ -20,9 +20,11 @@ EXAMPLES = """\
 python -m launch.eval loss model_dirs/my_run
 python -m launch.eval loss model_dirs/my_run --all_steps --json
 python -m launch.eval loss model_dirs/my_run --text=chapter.txt
-python -m launch.eval loss model_dirs/my_run --gin_file=data/jsonl.gin --gin.CORPUS_FILES=x.jsonl"""
+python -m launch.eval loss model_dirs/my_run --gin_file=data/jsonl.gin --gin.CORPUS_FILES=x.jsonl
+python -m launch.eval pairs model_dirs/my_run blimp/data/*.jsonl
+python -m launch.eval pairs hf:FOLDER pairs.jsonl --json"""
 
-ACTIONS = ("loss",)  # modules of launch/evaluation/
+ACTIONS = ("loss", "pairs")  # modules of launch/evaluation/
 
 _ABOUT = """\
 Measures what a model has learnt.
@@ -30,7 +32,8 @@ Measures what a model has learnt.
 Actions:
 {}
 
-Exit codes: 0; 1 if a checkpoint could not be measured; 2 or more for errors."""
+Exit codes: 0; 1 if a checkpoint could not be measured; 65 if lines could not be used; others are
+errors."""
 
 
 def main(argv: Sequence[str]) -> int | None:
@@ -62,6 +65,13 @@ def _define(values: absl_flags.FlagValues) -> None:
     "all_batches",
     False,
     "loss: the whole held-out text, not only EVAL_BATCHES of it.",
+    flag_values=values,
+  )
+  absl_flags.DEFINE_string(
+    "method",
+    None,
+    "pairs: how sentences are scored, such as pseudo_log_likelihood_in_words or enc_dec_prefix. By "
+    "default the first method that fits the model.",
     flag_values=values,
   )
   absl_flags.DEFINE_bool("json", False, "One JSON object, for programs.", flag_values=values)

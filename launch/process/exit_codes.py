@@ -18,7 +18,7 @@ class ExitCode(enum.IntEnum):
   STORAGE = 4, "Files cannot be stored, for example because a disk is full.", "when there is room"
   BAD_LINES = (
     65,
-    "Some lines of --input could not be used; the output says why, the rest is done.",
+    "Some lines of the input could not be used; the output says why, the rest is done.",
     "no",
   )
   PREEMPTED = 75, "SIGTERM or SIGHUP stopped it, and all that it computed is saved.", "yes"
