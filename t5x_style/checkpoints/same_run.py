@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from t5x_style.errors import UserError, shortened
+from t5x_style.models import RotaryScaling
 from t5x_style.training import resuming
 from t5x_style.training.setup import Prepared
 
@@ -57,6 +58,8 @@ def _with_defaults(prepared: Prepared, saved: dict[str, Any]) -> dict[str, Any]:
     defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
     present = prepared.identity()[name]
     found[name] = _as_json({k: v for k, v in defaults.items() if k in present}) | found[name]
+  if scaling := found["model"].get("rotary_scaling"):
+    found["model"]["rotary_scaling"] = dataclasses.asdict(RotaryScaling(**scaling))
   if found["optimizer"] == "partial":  # An earlier version did not look into partial functions.
     found["optimizer"] = prepared.identity()["optimizer"]
   return found
@@ -77,10 +80,13 @@ def _check_corpus(
   prepared: Prepared, present: dict[str, Any], saved: dict[str, Any], settings: Mapping[str, Any]
 ) -> None:
   """Raises UserError, which names the files, if nothing but the text of the corpus differs."""
-  old, new = (x["data"].get("corpus") for x in (saved, present))
-  if not (old and new) or saved | {"data": saved["data"] | {"corpus": new}} != present:
+  old, new = (
+    {name: x["data"][name] for name in ("corpus", "replay_corpus") if name in x["data"]}
+    for x in (saved, present)
+  )
+  if not old or saved | {"data": saved["data"] | new} != present:
     return
-  if old["name"] != new["name"]:
+  if any(old[name]["name"] != new[name]["name"] for name in new):
     return
   lines = _changed_files(settings.get("files", {}), prepared.dataset.files())
   raise UserError(

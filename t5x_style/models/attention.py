@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_style.models import ops
+from t5x_style.models import ops, rotary_scaling
 from t5x_style.models.attention_kernels.pattern import AttentionInputs
 from t5x_style.models.attention_kernels.select import KERNELS
 from t5x_style.models.config import RotaryScaling, TransformerConfig
@@ -57,16 +57,13 @@ def rotate(
     x: [B, L, N, H], H even.
     positions: [B or 1, L], in tokens.
     base: wavelengths grow geometrically from 2 pi to 2 pi base, in tokens.
-    scaling: makes the long wavelengths longer; None does not.
+    scaling: makes wavelengths longer, and with YaRN also x; None changes nothing.
   """
-  half = x.shape[-1] // 2
-  frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  if scaling is not None:
-    fits = scaling.original_length * frequencies / (2 * np.pi)
-    kept = jnp.clip((fits - scaling.low) / (scaling.high - scaling.low), 0.0, 1.0)
-    frequencies *= kept + (1.0 - kept) / scaling.factor
+  frequencies = rotary_scaling.frequencies(x.shape[-1] // 2, base, scaling)
   angles = positions[..., None, None] * frequencies
   sin, cos = jnp.sin(angles), jnp.cos(angles)
+  if (factor := rotary_scaling.attention_factor(scaling)) != 1.0:
+    sin, cos = factor * sin, factor * cos
   a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 

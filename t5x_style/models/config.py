@@ -23,16 +23,46 @@ LayerCount = Annotated[int, Interval(ge=0, le=10_000)]  # Unrolled layers each t
 
 @dataclasses.dataclass(frozen=True)
 class RotaryScaling:
-  """Llama 3.1's scaling of rotary positions for rows longer than those of its first training.
+  """Scaling of rotary positions, for rows `factor` times longer than those of the first training.
 
-  Wavelengths that fit less than `low` times into `original_length` become `factor` times longer.
-  Those that fit more than `high` times do not change. In between, the two are interpolated.
+  Its kinds, of which rotary_scaling.py computes the frequencies:
+    linear: all wavelengths become `factor` times longer (position interpolation, Chen et al. 2023).
+    yarn: only wavelengths that fit less than `low` times into `original_length` become so much
+      longer. Those that fit more than `high` times do not change; in between, the two are
+      interpolated. Attention is sharpened (Peng et al. 2023).
+    llama3: as yarn, with another interpolation, and attention as before (Llama 3.1).
+
+  Attributes:
+    factor: how many times longer.
+    low, high: of yarn and llama3; `high` is 32 for yarn and 4 for llama3 by default.
+    original_length: tokens in a row of the first training.
+    kind: the computation.
+    attention_factor: of yarn: rotated queries and keys are multiplied by it; by default
+      0.1 ln(factor) + 1 (Peng et al. 2023, section 3.4).
   """
 
   factor: PositiveFloat
   low: PositiveFloat = 1.0
-  high: PositiveFloat = 4.0
-  original_length: PositiveInt = 8192  # tokens
+  high: PositiveFloat | None = None
+  original_length: PositiveInt = 8192
+  kind: Literal["llama3", "linear", "yarn"] = "llama3"
+  attention_factor: PositiveFloat | None = None
+
+  def __post_init__(self):
+    _check_choices(self)
+    if self.high is None:
+      object.__setattr__(self, "high", 32.0 if self.kind == "yarn" else 4.0)
+    if self.kind != "linear" and not self.low < self.high:
+      raise UserError(
+        f"RotaryScaling.high = {self.high} must be more than RotaryScaling.low = {self.low}: they "
+        "say how many times the longest and the shortest wavelength between them fit into "
+        "original_length."
+      )
+    if self.attention_factor is not None and self.kind != "yarn":
+      raise UserError(
+        f"RotaryScaling.attention_factor = {self.attention_factor} is of kind 'yarn' only, and "
+        f"kind is {self.kind!r}; set it to None."
+      )
 
 
 # Metadata of fields that do not change the function a trained model computes: see `fields_about`.
@@ -126,19 +156,12 @@ class TransformerConfig:
     for name in ("mlp_activations", "attention_windows"):
       if isinstance(getattr(self, name), list):  # Configurations must be hashable.
         object.__setattr__(self, name, tuple(getattr(self, name)))
-    self._check_choices()
+    _check_choices(self)
     self._check_sizes()
     self._check_options()
+    self._check_scaling()
     self._check_windows()
     self._check_layers()
-
-  def _check_choices(self):
-    for name, annotation in get_type_hints(type(self)).items():
-      choices, value = get_args(annotation), getattr(self, name)
-      if get_origin(annotation) is Literal and value not in choices:
-        raise UserError(
-          f"TransformerConfig.{name} = {value!r} is not one of {', '.join(map(repr, choices))}."
-        )
 
   def _check_sizes(self):
     for name in ("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim"):
@@ -180,6 +203,19 @@ class TransformerConfig:
         f"TransformerConfig.factorized_dim = {self.factorized_dim}: a tied head needs "
         "head_transform = True to come back to that width from emb_dim."
       )
+
+  def _check_scaling(self):
+    if self.rotary_scaling is None or self.positions == "rotary":
+      return
+    reasons = {
+      "learned": f"learned positions exist for max_length = {self.max_length} tokens, and rows "
+      "cannot become longer",
+      "relative": "relative positions have no limit, so only TASK_FEATURE_LENGTHS has to be set",
+    }
+    raise UserError(
+      f"TransformerConfig.rotary_scaling is set, but positions = {self.positions!r}: "
+      f"{reasons[self.positions]}. Set rotary_scaling = None, or use a model with rotary positions."
+    )
 
   def _check_windows(self):
     windows = self.attention_windows
@@ -230,6 +266,17 @@ class TransformerConfig:
   def kv_heads(self) -> int:
     """The number of key and value heads K."""
     return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+
+
+def _check_choices(config: "RotaryScaling | TransformerConfig") -> None:
+  """Raises UserError for a value that is not one of the choices of its field."""
+  kind = type(config)
+  for name, annotation in get_type_hints(kind).items():
+    choices, value = get_args(annotation), getattr(config, name)
+    if get_origin(annotation) is Literal and value not in choices:
+      raise UserError(
+        f"{kind.__name__}.{name} = {value!r} is not one of {', '.join(map(repr, choices))}."
+      )
 
 
 def fields_about(*roles: str) -> frozenset[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from t5x_style.checkpoints import restoring, same_run
 from t5x_style.errors import UserError
+from t5x_style.models import RotaryScaling
 from t5x_style.training import optimizers, setup
 from tests import tiny
 
@@ -71,14 +72,28 @@ def test_a_checkpoint_older_than_an_option_is_of_the_same_run(tiny_config, tmp_p
 class Text:
   """What check_same_run takes of a dataset: the corpus of a run, and its files."""
 
-  def __init__(self, files, fingerprint, name="text_files"):
-    self._files, self._corpus = files, {"name": name, "fingerprint": fingerprint}
+  def __init__(self, files, fingerprint, name="text_files", replayed=None):
+    self._files = files
+    self._corpora = {"corpus": {"name": name, "fingerprint": fingerprint}}
+    if replayed:
+      self._corpora["replay_corpus"] = {"name": name, "fingerprint": replayed}
 
   def identity(self):
-    return {"corpus": self._corpus, "batch_size": 8}
+    return {**self._corpora, "batch_size": 8}
 
   def files(self):
     return self._files
+
+
+def test_a_checkpoint_older_than_the_kinds_of_scaling_is_of_the_same_run(tiny_config, tmp_path):
+  scaled = {"rotary_scaling": RotaryScaling(factor=8.0, original_length=16)}
+  prepared = setup.prepare(tiny_config("decoder_only", tmp_path, model=scaled))
+  saved = json.loads(json.dumps(prepared.identity()))
+  saved["model"]["rotary_scaling"] = {"factor": 8.0, "low": 1.0, "high": 4.0, "original_length": 16}
+  same_run.check_same_run(prepared, saved)
+  saved["model"]["rotary_scaling"]["low"] = 2.0
+  with pytest.raises(UserError, match="another run"):
+    same_run.check_same_run(prepared, saved)
 
 
 def test_the_files_of_a_corpus_that_changed_are_named(tiny_config, tmp_path):
@@ -99,6 +114,13 @@ def test_the_files_of_a_corpus_that_changed_are_named(tiny_config, tmp_path):
     "  c.txt is missing",
     "  e.txt is new",
   ]
+  # A replayed corpus may change as well.
+  both = dataclasses.replace(prepared({}, ""), dataset=Text(before, "x", replayed="z"))
+  changed = dataclasses.replace(both, dataset=Text(after, "x", replayed="y"))
+  with pytest.raises(UserError, match=r"The corpus is not the one(.|\n)*c\.txt is missing"):
+    same_run.check_same_run(changed, both.identity(), both.settings(1))
+  with pytest.raises(UserError, match="another run"):
+    same_run.check_same_run(changed, saved.identity(), settings)
   # Without what the files were, only that it changed is known.
   with pytest.raises(UserError, match=r"began with\.\n"):
     same_run.check_same_run(prepared(after, "y"), saved.identity())

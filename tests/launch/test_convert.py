@@ -136,15 +136,21 @@ def test_numerics_are_left_to_the_run(published, tmp_path):
   assert all(found[name].tobytes() == array.tobytes() for name, array in wanted.items())
 
 
-def test_the_gin_file_of_scaled_positions(published):
+@pytest.mark.parametrize(
+  "rope",
+  [
+    {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    {"rope_type": "yarn", "beta_fast": 16.0, "attention_factor": 1.5},
+  ],
+)
+def test_the_gin_file_of_scaled_positions(rope, published):
   from launch.configuration import reader
   from launch.configuration.gin_values import GinValues
   from launch.conversion import model_gin
   from t5x_style.interop.huggingface import model_folder
   from t5x_style.models import TransformerConfig
 
-  rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-  rope["original_max_position_embeddings"] = 64
+  rope = rope | {"factor": 8.0, "original_max_position_embeddings": 64}
   (published / "config.json").write_text(json.dumps(SETTINGS | {"rope_scaling": rope}))
   run("--from=hf:published", "--to=imported")
   wanted = model_folder.open_folder("published").correspondence.config
@@ -233,7 +239,7 @@ def pointer(folder):
     (edit(num_hidden_layers="3"), ["published/config.json: num_hidden_layers = '3'"]),
     (edit(num_attention_heads=0), ["num_attention_heads = 0 has to be greater than 0"]),
     (edit(rms_norm_eps="1e-6"), ["rms_norm_eps = '1e-6' has to be a valid number"]),
-    (edit(rope_scaling={"type": "yarn", "factor": 4.0}), ["rope_type = 'yarn'", "'llama3'"]),
+    (edit(rope_scaling={"type": "longrope"}), ["rope_type = 'longrope'", "'llama3'"]),
     (
       edit(rope_scaling={"rope_type": "llama3"}),
       ["published/config.json says nothing about rope_scaling.factor"],

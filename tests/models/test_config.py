@@ -2,7 +2,8 @@
 
 import pytest
 
-from t5x_style.models import TransformerConfig
+from t5x_style.errors import UserError
+from t5x_style.models import RotaryScaling, TransformerConfig
 from t5x_style.models.config import fields_about
 
 SIZES = {"vocab_size": 64, "emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_dim": 48}
@@ -28,6 +29,33 @@ SIZES = {"vocab_size": 64, "emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_di
 def test_impossible_configurations_are_refused(changes, message):
   with pytest.raises(ValueError, match=message):
     TransformerConfig(**{**SIZES, "num_decoder_layers": 1, **changes})
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"kind": "ntk"}, r"RotaryScaling.kind = 'ntk' is not one of 'llama3', 'linear', 'yarn'"),
+    ({"low": 4.0}, r"RotaryScaling.high = 4.0 must be more than RotaryScaling.low = 4.0"),
+    ({"kind": "linear", "attention_factor": 1.1}, "of kind 'yarn' only, and kind is 'linear'"),
+  ],
+)
+def test_impossible_scalings_are_refused(changes, message):
+  with pytest.raises(UserError, match=message):
+    RotaryScaling(factor=2.0, **changes)
+
+
+@pytest.mark.parametrize(
+  ("positions", "why"), [("learned", "max_length = 512"), ("relative", "TASK_FEATURE_LENGTHS")]
+)
+def test_only_rotary_positions_can_be_scaled(positions, why):
+  scaling = RotaryScaling(factor=2.0, kind="linear")
+  with pytest.raises(UserError, match=f"rotary_scaling is set, but .*{positions!r}.*{why}"):
+    TransformerConfig(**SIZES, num_decoder_layers=2, positions=positions, rotary_scaling=scaling)
+
+
+def test_the_highest_frequency_that_is_scaled_depends_on_the_kind():
+  assert RotaryScaling(factor=2.0).high == 4.0
+  assert RotaryScaling(factor=2.0, kind="yarn").high == 32.0
 
 
 def test_lists_of_gin_files_become_tuples():

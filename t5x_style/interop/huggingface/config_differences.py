@@ -35,6 +35,9 @@ def _effective_fields(config: TransformerConfig) -> dict[str, Any]:
   for kind, names in _ONLY_WITH.items():
     if config.positions != kind:
       values |= dict.fromkeys(names)
+  scaling = values["rotary_scaling"]
+  if scaling and scaling["kind"] == "linear":  # It uses nothing else.
+    values["rotary_scaling"] = {name: scaling[name] for name in ("kind", "factor")}
   if not config.tie_embeddings:
     values["scale_logits"] = None
   if not config.num_encoder_layers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from pathlib import Path
 
 from t5x_style.checkpoints.arrays import LazyArray
@@ -40,6 +41,7 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Lazy
   folder = path.removeprefix(PREFIX)
   source = open_folder(folder, scan_layers=False)
   stored = dataclasses.replace(source.correspondence.config, vocab_size=config.vocab_size)
+  stored = _with_longer_rows(path, stored, config)
   wrong = differences(config, stored)
   if wrong:
     raise UserError(
@@ -57,3 +59,18 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Lazy
 
   places = source.correspondence.places
   return {"/".join(keys): lazy_array(parts[0][1]) for keys, parts in places.items()}
+
+
+def _with_longer_rows(
+  path: str, stored: TransformerConfig, config: TransformerConfig
+) -> TransformerConfig:
+  """Returns the stored model with the configured scaling of positions, if that extends its rows."""
+  scaling = config.rotary_scaling
+  extends = scaling is not None and scaling.kind in ("linear", "yarn")
+  if not extends or stored.positions != "rotary" or stored.rotary_scaling == scaling:
+    return stored
+  warnings.warn(
+    f"{path} has rotary_scaling = {stored.rotary_scaling}; this run trains with {scaling}.",
+    stacklevel=2,
+  )
+  return dataclasses.replace(stored, rotary_scaling=scaling)

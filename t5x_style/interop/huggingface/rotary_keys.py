@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -48,12 +49,31 @@ class _Llama3(_Plain):
   original_max_position_embeddings: Count
 
 
+class _Linear(_Plain):
+  """A table of positions that are interpolated (Chen et al. 2023)."""
+
+  factor: Positive
+
+
+class _Yarn(_Plain):
+  """A table of positions that are scaled by YaRN (Peng et al. 2023)."""
+
+  factor: Positive
+  original_max_position_embeddings: Count
+  beta_fast: Positive | None = None
+  beta_slow: Positive | None = None
+  attention_factor: Positive | None = None
+  mscale: float | None = None
+  mscale_all_dim: float | None = None
+  truncate: Literal[True] = True
+
+
 class _Kind(pydantic.BaseModel):
   rope_type: Literal["default"]
 
 
-class _KindOrLlama3(pydantic.BaseModel):
-  rope_type: Literal["default", "llama3"]
+class _AnyKind(pydantic.BaseModel):
+  rope_type: Literal["default", "linear", "llama3", "yarn"]
 
 
 def layer_windows(
@@ -94,7 +114,7 @@ def rotary_fields(
   defaults = {"original_max_position_embeddings": max_positions, "rope_theta": keys.rope_theta}
   length = keys.original_max_position_embeddings
   override = {} if length is None else {"original_max_position_embeddings": length}
-  return _read_table(config_json.table(name, defaults | table | override), llama3=True)
+  return _read_table(config_json.table(name, defaults | table | override), scaled=True)
 
 
 def rotary_fields_by_kind(config_json: ConfigJson, keys: RotaryKeys, defaults: Mapping[str, float]):
@@ -115,16 +135,38 @@ def rotary_fields_by_kind(config_json: ConfigJson, keys: RotaryKeys, defaults: M
     if not isinstance(table, dict):
       raise config_json.table("rope_parameters", tables).refusal(kind, table, ["a table"])
     table = {"rope_theta": defaults[kind]} | table | (keys.rope_scaling or {})
-    bases[kind], _ = _read_table(config_json.table(f"rope_parameters.{kind}", table), llama3=False)
+    bases[kind], _ = _read_table(config_json.table(f"rope_parameters.{kind}", table), scaled=False)
   return bases
 
 
-def _read_table(table: ConfigJson, llama3: bool) -> tuple[float, RotaryScaling | None]:
-  """Returns the base and the scaling of a table; `llama3` says whether it may be scaled."""
+def scaling_table(scaling: RotaryScaling | None) -> dict[str, Any] | None:
+  """Returns the table rope_scaling of a config.json; None if the positions are not scaled."""
+  if scaling is None:
+    return None
+  table: dict[str, Any] = {"rope_type": scaling.kind, "factor": scaling.factor}
+  if scaling.kind == "linear":
+    return table
+  table["original_max_position_embeddings"] = scaling.original_length
+  if scaling.kind == "llama3":
+    return table | {"low_freq_factor": scaling.low, "high_freq_factor": scaling.high}
+  table |= {"beta_slow": scaling.low, "beta_fast": scaling.high}
+  factor = scaling.attention_factor
+  return table if factor is None else table | {"attention_factor": factor}
+
+
+def _read_table(table: ConfigJson, scaled: bool) -> tuple[float, RotaryScaling | None]:
+  """Returns the base and the scaling of a table; `scaled` says whether it may be scaled."""
   kind = table.values.setdefault("rope_type", table.values.get("type", "default"))
-  table.parse(_KindOrLlama3 if llama3 else _Kind)
+  table.parse(_AnyKind if scaled else _Kind)
   if kind == "default":
     return table.parse(_Plain).rope_theta, None
+  if kind == "linear":
+    linear = table.parse(_Linear)
+    return linear.rope_theta, RotaryScaling(factor=float(linear.factor), kind="linear")
+  return _read_yarn(table) if kind == "yarn" else _read_llama3(table)
+
+
+def _read_llama3(table: ConfigJson) -> tuple[float, RotaryScaling]:
   found = table.parse(_Llama3)
   if found.high_freq_factor <= found.low_freq_factor:
     raise table.refusal(
@@ -135,4 +177,23 @@ def _read_table(table: ConfigJson, llama3: bool) -> tuple[float, RotaryScaling |
     low=float(found.low_freq_factor),
     high=float(found.high_freq_factor),
     original_length=found.original_max_position_embeddings,
+  )
+
+
+def _read_yarn(table: ConfigJson) -> tuple[float, RotaryScaling]:
+  found = table.parse(_Yarn)
+  low, high = found.beta_slow or 1.0, found.beta_fast or 32.0
+  if high <= low:
+    raise table.refusal("beta_fast", high, [f"more than {low}"])
+  sharpened = found.attention_factor
+  if sharpened is None and found.mscale and found.mscale_all_dim:  # DeepSeek's names.
+    grown = 0.1 * math.log(max(found.factor, 1.0))
+    sharpened = (grown * found.mscale + 1.0) / (grown * found.mscale_all_dim + 1.0)
+  return found.rope_theta, RotaryScaling(
+    factor=float(found.factor),
+    low=float(low),
+    high=float(high),
+    original_length=found.original_max_position_embeddings,
+    kind="yarn",
+    attention_factor=sharpened,
   )

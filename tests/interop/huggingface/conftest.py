@@ -47,6 +47,15 @@ LLAMA3_ROPE = {
   "high_freq_factor": 4.0,
   "original_max_position_embeddings": 16,
 }
+# Of its six pairs the first is kept, the last two are interpolated whole, the others in part.
+YARN_ROPE = {
+  "rope_type": "yarn",
+  "rope_theta": 100.0,
+  "factor": 4.0,
+  "original_max_position_embeddings": 16,
+  "beta_fast": 2.0,
+  "beta_slow": 0.25,
+}
 MODERNBERT = {
   "vocab_size": 96,
   "hidden_size": 32,
@@ -77,6 +86,14 @@ MODELS = {
   "llama_scaled": (
     "LlamaForCausalLM",
     LLAMA | {"max_position_embeddings": 64, "rope_parameters": LLAMA3_ROPE},
+  ),
+  "llama_linear": (
+    "LlamaForCausalLM",
+    LLAMA | {"rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}},
+  ),
+  "llama_yarn": (
+    "LlamaForCausalLM",
+    LLAMA | {"max_position_embeddings": 64, "rope_parameters": YARN_ROPE},
   ),
   "qwen3_windows": (
     "Qwen3ForCausalLM",

@@ -3,7 +3,7 @@
 import dataclasses
 
 from t5x_style.interop.huggingface.config_differences import differences
-from t5x_style.models import TransformerConfig
+from t5x_style.models import RotaryScaling, TransformerConfig
 
 SIZES = {"vocab_size": 8, "emb_dim": 8, "num_heads": 2, "head_dim": 4, "mlp_dim": 8}
 CONFIG = TransformerConfig(**SIZES, num_decoder_layers=2, positions="rotary")
@@ -28,3 +28,16 @@ def test_both_values_are_named():
     "norm_epsilon = 1e-05, not 1e-06",
     "rotary_base = 7.0, not 10000.0",
   ]
+
+
+def test_interpolated_positions_depend_on_the_factor_only():
+  a, b, c = (
+    dataclasses.replace(CONFIG, rotary_scaling=scaling)
+    for scaling in (
+      RotaryScaling(factor=2.0, kind="linear", original_length=64),
+      RotaryScaling(factor=2.0, kind="linear"),
+      RotaryScaling(factor=3.0, kind="linear"),
+    )
+  )
+  assert differences(a, b) == []
+  assert len(differences(a, c)) == 1

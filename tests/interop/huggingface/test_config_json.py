@@ -13,8 +13,17 @@ LLAMA |= {"intermediate_size": 8, "num_hidden_layers": 2}
 BERT = LLAMA | {"model_type": "bert"}
 REFUSED = [
   (LLAMA | {"hidden_act": "mish"}, "hidden_act = 'mish'.*supported is 'gelu', 'gelu_python'"),
-  (LLAMA | {"rope_scaling": {"type": "linear", "factor": 2}}, "rope_type = 'linear'.*'llama3'"),
-  (LLAMA | {"rope_parameters": {"rope_type": "yarn"}}, "rope_type = 'yarn'"),
+  (LLAMA | {"rope_scaling": {"type": "dynamic", "factor": 2}}, "rope_type = 'dynamic'.*'yarn'"),
+  (LLAMA | {"rope_parameters": {"rope_type": "longrope"}}, "rope_type = 'longrope'"),
+  (LLAMA | {"rope_parameters": {"rope_type": "yarn"}}, "nothing about rope_parameters.factor"),
+  (
+    LLAMA | {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "truncate": False}},
+    "rope_parameters.truncate = False.*supported is True",
+  ),
+  (
+    LLAMA | {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "beta_fast": 0.5}},
+    "rope_parameters.beta_fast = 0.5.*supported is 'more than 1.0'",
+  ),
   (LLAMA | {"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
   (LLAMA | {"attention_bias": True}, "attention_bias = True"),
   (LLAMA | {"layer_types": ["chunked_attention"] * 2}, r"layer_types\[0\] = 'chunked_attention'"),

@@ -57,6 +57,10 @@ SPECIAL = {
     {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 4.0, "high_freq_factor": 1.0}
     | {"original_max_position_embeddings": 16},
     {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+    {"rope_type": "yarn", "rope_theta": 50.0, "factor": 8.0, "beta_fast": 2.0, "truncate": False},
+    {"rope_type": "yarn", "rope_theta": 50.0, "factor": 8.0, "mscale": 2.0, "mscale_all_dim": 1.0},
+    {"rope_type": "yarn", "rope_theta": 50.0, "factor": 8.0, "mscale": 2.0},
+    {"rope_type": "yarn", "rope_theta": 50.0, "factor": 0.5, "attention_factor": 0.7},
     {"rope_type": "default", "rope_theta": 50.0, "partial_rotary_factor": 0.5},
     {"rope_type": "default", "rope_theta": 50.0, "factor": 3.0},
     {"full_attention": {"rope_type": "default", "rope_theta": 50.0}},

@@ -10,6 +10,7 @@ from t5x_style.checkpoints.warm_start import initial_params
 from t5x_style.errors import UserError
 from t5x_style.interop.checkpoint_formats import READERS
 from t5x_style.interop.huggingface import checkpoint_import, correspondence, model_folder, reader
+from t5x_style.models import RotaryScaling
 
 
 def abstract(config, as_tree):
@@ -60,6 +61,20 @@ def test_the_same_shapes_and_another_function_are_refused(pretrained, as_tree):
     initial_params(f"hf:{path}", other, abstract(other, as_tree), READERS)
   assert "mlp_activations = ('gelu', 'linear'), not ('silu', 'linear')" in str(raised.value)
   assert "rotary_base = 7.0, not 500.0" in str(raised.value)
+
+
+def test_longer_rows_are_an_extension_and_no_mistake(pretrained, as_tree, read_parameters):
+  _, path = pretrained("llama")
+  folder = model_folder.open_folder(path)
+  scaling = RotaryScaling(factor=4.0, kind="linear")
+  longer = dataclasses.replace(folder.correspondence.config, rotary_scaling=scaling)
+  with pytest.warns(UserWarning, match="rotary_scaling = None; this run trains with .*'linear'"):
+    found = initial_params(f"hf:{path}", longer, abstract(longer, as_tree), READERS)
+  jax.tree.map(np.testing.assert_array_equal, found, as_tree(read_parameters(folder)))
+  # Llama 3.1's scaling belongs to its published weights: here it would be a mistake.
+  other = dataclasses.replace(longer, rotary_scaling=RotaryScaling(factor=4.0))
+  with pytest.raises(UserError, match="rotary_scaling = "):
+    initial_params(f"hf:{path}", other, abstract(other, as_tree), READERS)
 
 
 def test_nan_is_refused(pretrained, as_tree, tmp_path):

@@ -28,6 +28,7 @@ from t5x_style.interop.huggingface.rotary_keys import (
   RotaryKeys,
   layer_windows,
   rotary_fields,
+  scaling_table,
 )
 from t5x_style.interop.huggingface.tensor_rules import (
   TensorRule,
@@ -36,7 +37,7 @@ from t5x_style.interop.huggingface.tensor_rules import (
   logit_factor,
   norm,
 )
-from t5x_style.models import RotaryScaling, TransformerConfig
+from t5x_style.models import TransformerConfig
 
 ARCHITECTURE = "decoder_only"
 CLASSES = ("LlamaForCausalLM", "Qwen3ForCausalLM", "LlamaModel", "Qwen3Model")
@@ -122,6 +123,7 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
 def to_config_json(config: TransformerConfig) -> dict[str, Any]:
   name = "Qwen3" if config.qk_norm else "Llama"
   layers, windows = config.num_decoder_layers, config.attention_windows
+  scaling = config.rotary_scaling
   kinds = [LOCAL if windows[i % len(windows)] else FULL for i in range(layers)]
   config_json = {
     "model_type": name.lower(),
@@ -138,13 +140,17 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     "attention_bias": config.use_bias,
     # transformers 4 reads the first two keys, 5 the third.
     "rope_theta": config.rotary_base,
-    "rope_scaling": _scaling(config.rotary_scaling),
+    "rope_scaling": scaling_table(scaling),
     "rope_parameters": {
       "rope_theta": config.rotary_base,
-      **(_scaling(config.rotary_scaling) or {"rope_type": "default"}),
+      **(scaling_table(scaling) or {"rope_type": "default"}),
     },
     "tie_word_embeddings": config.tie_embeddings,
   }
+  if scaling is not None and scaling.kind == "yarn":
+    # Programs for inference take it for the length up to which the model may be used.
+    length = round(scaling.factor * scaling.original_length)
+    config_json["max_position_embeddings"] = length
   if not config.qk_norm:
     return config_json | {"mlp_bias": config.use_bias}
   window = next(filter(None, windows), None)
@@ -182,18 +188,6 @@ def _windows(config_json: ConfigJson, keys: Qwen3Keys) -> tuple[int | None, ...]
       f"Set both, or make all layers {FULL!r}."
     )
   return layer_windows(config_json, layers, kinds, window and window - 1)
-
-
-def _scaling(scaling: RotaryScaling | None) -> dict[str, Any] | None:
-  if scaling is None:
-    return None
-  return {
-    "rope_type": "llama3",
-    "factor": scaling.factor,
-    "low_freq_factor": scaling.low,
-    "high_freq_factor": scaling.high,
-    "original_max_position_embeddings": scaling.original_length,
-  }
 
 
 def _layer(config: TransformerConfig) -> Iterator[TensorRule]:
