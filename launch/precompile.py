@@ -28,8 +28,10 @@ python -m launch.precompile --gin_file=my_run.gin --topology=v5p:4x4x8 --json | 
 python -m launch.precompile --gin_file=my_run.gin --topology=v6e:8x8 --search --write=winner.gin
 python -m launch.precompile --gin_file=my_run.gin --topology=v5e:16x16 --slices=2"""
 
-# Neither the corpus nor the vocabulary is read: without_data replaces both by placeholders.
-DATA_OVERRIDES = {data_parameters.CORPUS: None, data_parameters.VOCABULARY: None}
+# Neither a corpus nor the vocabulary is read: without_data replaces both by placeholders.
+DATA_OVERRIDES = dict.fromkeys(
+  (data_parameters.CORPUS, data_parameters.REPLAY_CORPUS, data_parameters.VOCABULARY)
+)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -34,6 +34,7 @@ TESTED_BY = {
   "data/model_ids.py": "data/tokenizers/test_huggingface_tokenizers.py",
   "data/objectives/base.py": "test_gin_files.py",
   "data/placeholders.py": "launch/test_precompile.py",
+  "data/sources.py": "data/test_loader.py",
   "errors.py": "launch/process/test_errors.py",
   "interop/checkpoint_formats.py": "launch/test_convert.py",
   "interop/huggingface/checkpoint_import.py": "interop/huggingface/test_checkpoint_export.py",

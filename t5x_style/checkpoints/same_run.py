@@ -84,7 +84,7 @@ def _check_corpus(
     {name: x["data"][name] for name in ("corpus", "replay_corpus") if name in x["data"]}
     for x in (saved, present)
   )
-  if not old or saved | {"data": saved["data"] | new} != present:
+  if not old or old.keys() != new.keys() or saved | {"data": saved["data"] | new} != present:
     return
   if any(old[name]["name"] != new[name]["name"] for name in new):
     return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,14 +15,24 @@ from etils import epath
 
 from t5x_style.architectures import ARCHITECTURES
 from t5x_style.codecs import vocabulary_folder
-from t5x_style.data import iterator, model_ids, packing, pipeline, skip_counts, tasks, text_samples
+from t5x_style.data import (
+  iterator,
+  model_ids,
+  packing,
+  pipeline,
+  replay,
+  skip_counts,
+  sources,
+  tasks,
+  text_samples,
+)
 from t5x_style.data.corpora.base import Corpus
 from t5x_style.data.corpora.reading.known_files import KnownFiles
 from t5x_style.data.objectives.base import Objective
 from t5x_style.data.tokenizers import token_text, vocabularies, vocabulary_coverage
 from t5x_style.data.tokenizers.base import codec_of, name_of
 from t5x_style.errors import UserError
-from t5x_style.setting_types import PositiveInt, Text
+from t5x_style.setting_types import FractionBelowOne, PositiveInt, Text
 
 _EVALUATION_SEED = 0
 
@@ -35,6 +45,8 @@ def load(
   process_count: int = 1,
   *,
   corpus: Corpus | None = None,
+  replay_corpus: Corpus | None = None,
+  replay_share: FractionBelowOne = 0.05,
   vocabulary: seqio.Vocabulary | None = None,
   objective: Objective | None = None,
   feature_lengths: Mapping[str, PositiveInt] | None = None,
@@ -52,6 +64,9 @@ def load(
     seed: of the order and the noise; the batches are a function of it and the data.
     process_index, process_count: this process gets its share of the rows of each batch.
     corpus, vocabulary, objective: what is trained on, composed into a SeqIO task.
+    replay_corpus: the corpus of an earlier training, which continues on `corpus`: batches have rows
+      of both, and an evaluation has as many batches of each (t5x_style.data.replay).
+    replay_share: the share of the rows that come from replay_corpus.
     feature_lengths: TASK_FEATURE_LENGTHS in tokens; the objective computes those left out.
     mixture_or_task_name: a registered SeqIO task or mixture instead of corpus and objective.
     mixture_or_task_module: is imported first, to register it.
@@ -67,9 +82,15 @@ def load(
   if process_index == 0:
     _warn_of_repeated_work(streams, process_count)
   if mixture_or_task_name:
-    source = _open_task(mixture_or_task_name, mixture_or_task_module, architecture, feature_lengths)
+    replay.check_absent(replay_corpus, mixture_or_task_name)
+    source = sources.of_task(
+      mixture_or_task_name, mixture_or_task_module, architecture, feature_lengths
+    )
   else:
-    source = _compose(corpus, vocabulary, objective, architecture, feature_lengths)
+    replayed = None if replay_corpus is None else replay.Replay(replay_corpus, replay_share)
+    source = sources.of_corpus(
+      corpus, replayed, vocabulary, objective, architecture, feature_lengths
+    )
   parts = tuple(tasks.parts(source.provider))
   batches = pipeline.Pipeline(parts, architecture, source.lengths, pack, shuffle_buffer_size)
   process = (process_index, process_count)
@@ -107,53 +128,6 @@ def _warn_of_unknown_text(dataset: Dataset) -> None:
     warnings.warn(text, stacklevel=1)
 
 
-class Source(NamedTuple):
-  """What a run trains on, with the lengths of its features in tokens."""
-
-  name: str  # of the objective, or of the user's own task or mixture
-  provider: seqio.Task | seqio.Mixture
-  lengths: dict[str, int]
-  vocabulary: seqio.Vocabulary
-  identity: dict[str, Any]  # its part of the identity of the run
-
-
-def _open_task(
-  name: str,
-  module: str | None,
-  architecture: str,
-  feature_lengths: Mapping[str, int] | None,
-) -> Source:
-  """Opens a SeqIO task or mixture of the user's own."""
-  provider = tasks.lookup(name, module)
-  lengths = tasks.lengths(provider, architecture, feature_lengths)
-  vocabulary = provider.output_features["targets"].vocabulary
-  return Source(name, provider, lengths, vocabulary, {"mixture_or_task_name": name})
-
-
-def _compose(
-  corpus: Corpus | None,
-  vocabulary: seqio.Vocabulary | None,
-  objective: Objective | None,
-  architecture: str,
-  feature_lengths: Mapping[str, int] | None,
-) -> Source:
-  """Registers a SeqIO task or mixture of a corpus and an objective."""
-  for value, macro, folder in (
-    (corpus, "CORPUS", "data"),
-    (vocabulary, "VOCABULARY", "data"),
-    (objective, "OBJECTIVE", "objectives"),
-  ):
-    if value is None:
-      raise UserError(f"{macro} is not set; include a file of gin_configs/{folder}/.")
-  assert corpus is not None and vocabulary is not None and objective is not None
-  objective.check_architecture(architecture)
-  lengths = objective.lengths(dict(feature_lengths or {}), architecture)
-  objective.check(vocabulary, lengths, architecture)
-  provider = tasks.register(corpus, vocabulary, objective, architecture)
-  identity = {"corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint()}}
-  return Source(objective.name, provider, lengths, vocabulary, identity)
-
-
 class Dataset:
   """The data of a run as training uses it; implements training.dataset.Dataset.
 
@@ -174,7 +148,7 @@ class Dataset:
 
   def __init__(
     self,
-    source: Source,
+    source: sources.Source,
     pipeline_: pipeline.Pipeline,
     *,
     batch_size: int,
@@ -222,7 +196,8 @@ class Dataset:
   def _stream(self, index: int) -> tf.data.Dataset:
     """Returns the training batches of one data stream, with the model's ids."""
     rows, shard = self.batch_size // self.streams, (index, self.streams)
-    batches = self.pipeline.batches("train", rows, self.seed, training=True, shard=shard)
+    trained = self.pipeline.trained()
+    batches = trained.batches("train", rows, self.seed, training=True, shard=shard)
     return model_ids.to_model(batches, self.vocabulary)
 
   @functools.cached_property
@@ -248,21 +223,30 @@ class Dataset:
   def evaluation(self, max_batches: int | None) -> list[iterator.Batch]:
     """Returns the first batches of the validation split, the same ones each time.
 
-    They are one pass at most. The last batch is filled up with rows of zeros, which carry no
-    weight. Every process computes all rows and returns its own.
+    They are one pass at most; with a replayed corpus, so many of either corpus. The last batch is
+    filled up with rows of zeros, which carry no weight. Every process computes all rows and returns
+    its own.
 
     Raises:
       UserError: there is no validation split, or it has no example.
     """
-    names = [task.name for task, _ in self.pipeline.parts]
-    absent = [task.name for task, _ in self.pipeline.parts if "validation" not in task.splits]
+    share = self.batch_size // self._process_count
+    own = slice(self._process_index * share, (self._process_index + 1) * share)
+    return [
+      {name: _fill(batch[name], self.batch_size)[own] for name in self.feature_shapes}
+      for corpus in self.pipeline.of_each_corpus()
+      for batch in self._held_out(corpus, max_batches)
+    ]
+
+  def _held_out(self, corpus: pipeline.Pipeline, most: int | None) -> list[iterator.Batch]:
+    """Returns the first batches of the validation split of one corpus; see `evaluation`."""
+    names = [task.name for task, _ in corpus.parts]
+    absent = [task.name for task, _ in corpus.parts if "validation" not in task.splits]
     batches = []
     if not absent:
-      dataset = self.pipeline.batches(
-        "validation", self.batch_size, _EVALUATION_SEED, training=False
-      )
+      dataset = corpus.batches("validation", self.batch_size, _EVALUATION_SEED, training=False)
       dataset = model_ids.to_model(dataset, self.vocabulary)
-      dataset = dataset.take(-1 if max_batches is None else max_batches).prefetch(2)
+      dataset = dataset.take(-1 if most is None else most).prefetch(2)
       batches = list(iterator.arrays(dataset))
     if not batches:
       raise UserError(
@@ -270,12 +254,7 @@ class Dataset:
         "validation data: VALIDATION_FILES or a larger VALIDATION_FRACTION for files of your own, "
         "VALIDATION_SPLIT for TFDS, or a 'validation' split of your SeqIO task."
       )
-    share = self.batch_size // self._process_count
-    own = slice(self._process_index * share, (self._process_index + 1) * share)
-    return [
-      {name: _fill(batch[name], self.batch_size)[own] for name in self.feature_shapes}
-      for batch in batches
-    ]
+    return batches
 
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of a model's ids, with special tokens and sentinels, without padding."""
@@ -294,7 +273,11 @@ class Dataset:
   @property
   def description(self) -> str:
     """Names the corpus, or the user's own task or mixture, and the objectives."""
-    name = self._source.get("mixture_or_task_name") or self._source["corpus"]["name"]
+    name = self._source.get("mixture_or_task_name") or replay.describe(
+      self._source["corpus"]["name"],
+      self._source.get("replay_corpus", {}).get("name"),
+      sum(rate for task, rate in self.pipeline.parts if getattr(task, "corpus", "") == replay.OLD),
+    )
     objectives = [
       task.objective.name if hasattr(task, "objective") else task.name
       for task, _ in self.pipeline.parts
@@ -348,7 +331,9 @@ class Dataset:
     """Raises UserError if a component has no example in an epoch of a stream of this process."""
     for stream in self._owned():
       where = f" in data stream {stream} of {self.streams}" if self.streams > 1 else ""
-      for index, (task, _) in enumerate(self.pipeline.parts):
+      for index, (task, rate) in enumerate(self.pipeline.parts):
+        if not rate:
+          continue
         # In the order of the files: a shuffle would first wait for many examples.
         shard = (stream, self.streams)
         examples = self.pipeline.examples(

@@ -42,6 +42,8 @@ class Pipeline:
     lengths: {task feature: tokens}.
     pack: whether short examples of the user's own tasks share rows; an objective fills its rows.
     shuffle_buffer_size: examples held back to shuffle them, of all components together.
+    numbers: of the components in the feature component_ids; by default 0, 1, ... where there are
+      several, and no such feature for a single one.
   """
 
   parts: tuple[tuple[seqio.Task, float], ...]
@@ -49,6 +51,31 @@ class Pipeline:
   lengths: Mapping[str, int]
   pack: bool
   shuffle_buffer_size: int
+  numbers: tuple[int, ...] = ()
+
+  def only(self, chosen: Sequence[int]) -> Pipeline:
+    """Returns the pipeline of the components with these indices, which keep their numbers."""
+    if len(chosen) == len(self.parts):
+      return self
+    parts = tuple(self.parts[index] for index in chosen)
+    return dataclasses.replace(self, parts=parts, numbers=tuple(chosen))
+
+  def trained(self) -> Pipeline:
+    """Returns the pipeline of the components that batches of training are drawn from."""
+    return self.only([i for i, (_, rate) in enumerate(self.parts) if rate > 0])
+
+  def of_each_corpus(self) -> list[Pipeline]:
+    """Returns a pipeline for each corpus, the new one before the old one."""
+    corpora = [getattr(task, "corpus", "") for task, _ in self.parts]
+    if not any(corpora):
+      return [self]
+    each = []
+    for corpus in sorted(set(corpora)):  # "new", "old"
+      found = self.only([i for i, name in enumerate(corpora) if name == corpus])
+      # Its share of the rows, which may be 0, is that of training.
+      parts = tuple((task, task.rate) for task, _ in found.parts)
+      each.append(dataclasses.replace(found, parts=parts))
+    return each
 
   def batches(
     self,
@@ -137,6 +164,8 @@ class Pipeline:
     """Examples of component `index` -> rows of task features."""
     task = self.parts[index][0]
     windows = isinstance(task, tasks.PretrainingTask)
+    several = len(self.parts) > 1
+    number = self.numbers[index] if self.numbers else index if several else None
 
     @map_options.as_written
     def prepare(example):
@@ -144,14 +173,14 @@ class Pipeline:
         example = {name: self._pad(name, value) for name, value in example.items()}
       else:
         example = {k: v for k, v in example.items() if k in _TASK_FEATURES}
-      if len(self.parts) > 1:
-        example["component_ids"] = tf.zeros_like(example["targets"]) + index
-        if skip_counts.KEY in example:
-          counts = example[skip_counts.KEY]
-          example[skip_counts.KEY] = skip_counts.of_component(counts, index, len(self.parts))
+      if number is not None:
+        example["component_ids"] = tf.zeros_like(example["targets"]) + number
+      if several and skip_counts.KEY in example:
+        counts = example[skip_counts.KEY]
+        example[skip_counts.KEY] = skip_counts.of_component(counts, index, len(self.parts))
       return example
 
-    if not windows or task.objective.budget or len(self.parts) > 1:
+    if not windows or task.objective.budget or number is not None:
       examples = examples.map(prepare, **map_options.IN_ORDER)
     if windows:
       return examples

@@ -13,7 +13,8 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import map_options, noise
+from t5x_style.data import map_options, noise, replay
+from t5x_style.data.corpora.base import Corpus
 from t5x_style.data.objectives.base import Objective
 from t5x_style.data.tokenizers.base import ExternalVocabulary
 from t5x_style.errors import UserError
@@ -56,8 +57,18 @@ class PretrainingTask(seqio.Task):
     objective: Objective,
     architecture: str,
     component: str | None = None,
+    corpus: str = "",
+    rate: float = 1.0,
   ):
+    """Creates the task.
+
+    Args:
+      component: its name in the logs.
+      corpus: which of two corpora of a run it reads: replay.NEW or OLD.
+      rate: of the objective among those that read this corpus.
+    """
     self.component = component or name
+    self.corpus, self.rate = corpus, rate
     self._keep_raw = False
     self.objective = objective
     self.architecture = architecture
@@ -153,29 +164,44 @@ class PretrainingTask(seqio.Task):
 
 
 def register(
-  corpus: Any, vocabulary: seqio.Vocabulary, objective: Objective, architecture: str
+  corpus: Corpus,
+  vocabulary: seqio.Vocabulary,
+  objective: Objective,
+  architecture: str,
+  replayed: replay.Replay | None = None,
 ) -> seqio.Task | seqio.Mixture:
   """Registers <corpus>_<objective> with SeqIO: a task, or a Mixture if it has several parts.
 
-  A name that is registered already is replaced, for notebooks.
+  With an old corpus that is replayed, each part of the objective has a task for either corpus. A
+  name that is registered already is replaced, for notebooks.
 
   Raises:
     UserError: the name is that of a task of the user's own.
   """
   name = f"{corpus.name}_{objective.name}"
   parts = objective.components()
-  source = corpus.source()
-  if len(parts) == 1:
-    task = PretrainingTask(name, source, vocabulary, parts[0][1], architecture)
+  if replayed is None and len(parts) == 1:
+    task = PretrainingTask(name, corpus.source(), vocabulary, parts[0][1], architecture)
     _add(seqio.TaskRegistry, name, task)
     return task
+  total = 1 if replayed is None else sum(rate for _, _, rate in parts)
   rates = []
-  for part, part_objective, rate in parts:
-    task = PretrainingTask(
-      f"{name}_{part}", source, vocabulary, part_objective, architecture, component=part
-    )
-    _add(seqio.TaskRegistry, task.name, task)
-    rates.append((task.name, rate))
+  for label, each, share in replay.parts(corpus, replayed):
+    source = each.source()
+    for part, part_objective, rate in parts:
+      words = [label] * bool(label) + [part] * (len(parts) > 1)
+      task = PretrainingTask(
+        "_".join([name, *words]),
+        source,
+        vocabulary,
+        part_objective,
+        architecture,
+        component="/".join(words),
+        corpus=label,
+        rate=rate,
+      )
+      _add(seqio.TaskRegistry, task.name, task)
+      rates.append((task.name, rate if replayed is None else rate / total * share))
   mixture = seqio.Mixture(name, rates)
   _add(seqio.MixtureRegistry, name, mixture)
   return mixture
@@ -223,7 +249,8 @@ def parts(provider: seqio.Task | seqio.Mixture) -> Sequence[tuple[seqio.Task, fl
   else:
     rated = [(provider, 1.0)]
   for task, rate in rated:
-    if not (math.isfinite(rate) and rate > 0):
+    unused = rate == 0 and getattr(task, "corpus", "")  # A corpus that is only evaluated on.
+    if not ((math.isfinite(rate) and rate > 0) or unused):
       raise UserError(f"the mixing rate of {task.name} is {rate}; rates are positive numbers.")
   return rated
 

@@ -1,6 +1,6 @@
 """The summary of a run that has ended: how good it is, how fast it was, how to resume it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ def show(terminal: Terminal, job: Job, result: Result, command: Sequence[str]) -
     _title(job, result),
     train=result.train,
     validation=result.validation,
+    reference=result.reference,
     baseline=result.baseline,
     facts=_facts(job, result, command),
     sample=_sample(job, result.state.params) if result.stopped_by is None else {},
@@ -47,6 +48,8 @@ def _facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
   """Returns how fast the run was, where its files are, and how to resume it."""
   config, step = job.prepared.config, int(result.state.step)
   facts = {}
+  if changed := since_the_start(result.reference, result.validation):
+    facts["since step 0"] = "\n".join(changed)
   if "tokens_per_second" in result.train:
     facts["speed"] = speed(result.train)
   if "seconds" in result.validation or "seconds" in result.train:
@@ -61,6 +64,26 @@ def _facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
     kept = [word for word in command if not word.startswith("--gin.TRAIN_STEPS=")]
     facts["train longer"] = " ".join([*kept, f"--gin.TRAIN_STEPS={2 * config.train_steps}"])
   return facts
+
+
+def since_the_start(reference: Mapping[str, float], validation: Mapping[str, float]) -> list[str]:
+  """Returns a line for each component of the data: what the model has learnt of it, or forgotten.
+
+  Args:
+    reference, validation: records of held-out losses in nats per token, before the first step and
+      now; {} if there is none. "loss/old" is the loss of the component "old".
+  """
+  lines = []
+  for name, before in reference.items():
+    now = validation.get(name)
+    kind, _, component = name.partition("/")
+    if kind != "loss" or not component or "/" in component or now is None:
+      continue
+    what = "gained" if now <= before else "forgotten"
+    lines.append(
+      f"{component}: loss {before:.3f} -> {now:.3f}, {abs(now - before):.3f} nats/token {what}"
+    )
+  return lines
 
 
 def _sample(job: Job, params: Any) -> dict[str, str]:

@@ -108,6 +108,7 @@ class Terminal:
     *,
     train: Values,
     validation: Values,
+    reference: Values,
     baseline: float,
     facts: Mapping[str, str],
     sample: Mapping[str, str],
@@ -117,12 +118,13 @@ class Terminal:
     Args:
       title: one line or more.
       train, validation: the last records. Losses are in nats per target token.
+      reference: the record of validation before the first step; {} if there is none.
       baseline: unigram entropy of the held-out targets, nats per token.
       facts: {name: text} of other facts, such as the speed and the folder of the run.
       sample: {title: text} that the model wrote.
     """
     self._print(f"\n{title}", "bold")
-    for line in loss_table(train, validation, baseline):
+    for line in loss_table(train, validation, baseline, reference):
       self._print(f"  {line}")
     self._print("")
     self._facts(facts)
@@ -186,10 +188,11 @@ def speed(values: Values) -> str:
   return text
 
 
-def loss_table(train: Values, validation: Values, baseline: float) -> list[str]:
+def loss_table(train: Values, validation: Values, baseline: float, reference: Values) -> list[str]:
   """Returns the lines of a table of losses, without empty columns."""
   rows = {
     "unigram entropy": {"loss": baseline},
+    "before step 1": dict(reference),
     "validation": dict(validation),
     "training": dict(train),
   }

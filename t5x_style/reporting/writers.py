@@ -108,10 +108,11 @@ class JsonLines:
   def __init__(self, path: str | os.PathLike, first_step: int = 0):
     """Opens the file after its last record of step `first_step` or earlier.
 
-    Records of later steps are dropped, and a line that a killed process left unfinished.
+    Records of later steps are dropped, and a line that a killed process left unfinished. A new run,
+    of first step 0, keeps no record: it evaluates its initial parameters as step 0 again.
     """
     self._file = RecordFile(path)
-    self.rewind(first_step)
+    self.rewind(first_step or -1)
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
     odd = {name: str(float(x)) for name, x in values.items() if not math.isfinite(x)}
@@ -179,7 +180,7 @@ class TensorBoard:
       name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{self._first_step}"
       self._files[split] = RecordFile(
         self._folder / split / name,
-        _event(file_version="brain.Event:2") + _hides_after(self._first_step),
+        _event(file_version="brain.Event:2") + _hides_after(self._first_step or -1),
       )
     return self._files[split]
 

@@ -27,6 +27,7 @@ class Result(NamedTuple):
   first_step: int  # where it resumed, 0 for a new run
   validation: dict[str, float]
   train: dict[str, float]
+  reference: dict[str, float]  # validation before the first step, of a run with initial parameters
   baseline: float  # entropy of the held-out target tokens
   stopped_by: str | None  # the signal that ended it
   complete: bool  # All steps are trained, and the last state is evaluated and saved.
@@ -50,7 +51,16 @@ def train(job: Job, reporter: Reporter) -> Result:
   with StopSignal() as stop, job.checkpoints, reporter.training(first, last):
     complete = loop.run(stop)
   validation, training = loop.last_records["validation"], loop.last_records["train"]
-  return Result(loop.state, first, validation, training, baseline, stop.agreed, complete)
+  return Result(
+    loop.state,
+    first,
+    validation,
+    training,
+    loop.reference,
+    baseline,
+    stop.agreed,
+    complete,
+  )
 
 
 # After so many rollbacks to one checkpoint, other data does not help either.
@@ -66,6 +76,7 @@ class _Loop:
     self.state: Any = job.state
     job.state = None
     self.last_records: dict[str, dict[str, float]] = {"train": {}, "validation": {}}
+    self.reference: dict[str, float] = job.progress.get("reference", {})
     self._job, self._reporter = job, reporter
     self._prepared, self._config = job.prepared, job.prepared.config
     if job.first_step < self._config.train_steps:
@@ -87,6 +98,10 @@ class _Loop:
     evaluation_due = bool(self._job.progress.get("evaluation_due"))
     if evaluation_due:
       evaluation_due = self._validate(step) is None
+    if step == 0 and self._config.initial_checkpoint_path:
+      with self._meter.paused():
+        self._validate(step)
+      self.reference = self.last_records["validation"]
     while step < last and not stop.agreed:
       step += 1
       try:
@@ -160,6 +175,7 @@ class _Loop:
         "evaluation_due": evaluation_due,
         "rollbacks": self._rollbacks,
         "settings": self._prepared.settings(step - int(self.state.guard.skipped)),
+        **({"reference": self.reference} if self.reference else {}),
       },
       validation_loss=validation_loss,
       last=last,

@@ -82,8 +82,9 @@ def means(totals: Sums, component_names: Sequence[str] = ()) -> dict[str, float]
 
   Returns:
     loss: nats per target token that carries loss; accuracy: the share predicted right;
-    bits_per_byte, where they are comparable (t5x_style.likelihoods); z_loss where there is
-    one; pair_loss and pair_accuracy; loss/NAME per component of a mixture that appeared.
+    bits_per_byte, where they are comparable (t5x_style.likelihoods); z_loss where there is one;
+    pair_loss and pair_accuracy; loss/NAME per component of a mixture that appeared, and loss/new
+    and loss/old of all components new/NAME and old/NAME.
   """
   weight = max(float(totals.weight), 1e-9)
   loss = float(totals.loss) / weight
@@ -99,6 +100,11 @@ def means(totals: Sums, component_names: Sequence[str] = ()) -> dict[str, float]
     values["pair_accuracy"] = float(totals.pair_correct) / pairs
   if totals.component_weight is not None:
     assert totals.component_loss is not None
+    sums: dict[str, np.ndarray] = {}
     parts = zip(component_names, totals.component_loss, totals.component_weight, strict=True)
-    values |= {f"loss/{name}": float(x / weight) for name, x, weight in parts if weight > 0}
+    for name, *x in parts:
+      group, slash, _ = name.partition("/")
+      for key in (group, name) if slash else (name,):
+        sums[key] = sums.get(key, np.zeros(2)) + x
+    values |= {f"loss/{name}": float(x / w) for name, (x, w) in sums.items() if w > 0}
   return values

@@ -37,6 +37,20 @@ def test_how_a_run_ended_and_how_to_resume_it(tiny_config, tmp_path):
   assert "continuation" not in text
 
 
+def test_what_a_continued_run_has_gained_and_forgotten(tiny_config, tmp_path):
+  text = shown(
+    tiny_config("decoder_only", tmp_path, train_steps=1),
+    reference={"loss": 3.0, "loss/new": 4.0, "loss/old": 2.0, "loss/old/R": 2.0, "loss/gone": 1.0},
+    validation={"loss": 2.8, "loss/new": 3.25, "loss/old": 2.125, "loss/old/R": 2.0},
+  )
+  assert "  before step 1           3.000\n" in text
+  assert (
+    "  since step 0  new: loss 4.000 -> 3.250, 0.750 nats/token gained\n"
+    "                old: loss 2.000 -> 2.125, 0.125 nats/token forgotten\n"
+  ) in text
+  assert "R:" not in text and "gone" not in text
+
+
 def test_a_sample_that_fails_does_not_end_the_run(tiny_config, tmp_path, monkeypatch):
   def fail(*_):
     raise ValueError("no text")

@@ -98,7 +98,7 @@ def test_other_processes_are_silent(capsys):
   with out.progress(0, 1):
     out.step(1)
     out.record(1, "validation", VALUES)
-  out.summary("x", train={}, validation={}, baseline=1.0, facts={}, sample={"a": "b"})
+  out.summary("x", train={}, validation={}, reference={}, baseline=1.0, facts={}, sample={"a": "b"})
   assert capsys.readouterr().out == ""
 
 
@@ -120,6 +120,7 @@ def test_summary():
     "Finished 400 steps.",
     train={"loss": 4.2, "accuracy": 0.25, "tokens_per_second": 100.0},
     validation={"loss": 4.1, "bits_per_byte": 2.34},
+    reference={"loss": 5.1, "bits_per_byte": 3.0},
     baseline=6.214,
     facts={"speed": "100 tokens/s", "metrics": "/x/metrics.jsonl"},
     sample={"given": "[bold]def f(x):[/bold]\n  return", "written": "x\x1b[31m"},
@@ -128,6 +129,7 @@ def test_summary():
     "\nFinished 400 steps.\n"
     "                     nats/token    bits/byte     accuracy\n"
     "  unigram entropy         6.214\n"
+    "  before step 1           5.100        3.000\n"
     "  validation              4.100        2.340\n"
     "  training                4.200                     25.0%\n"
     "\n"

@@ -108,6 +108,19 @@ def test_a_new_run_begins_with_an_empty_log(tmp_path):
   assert path.read_text() == ""
 
 
+def test_a_new_run_keeps_no_record_of_step_0(tmp_path):
+  """A run that was killed before its first checkpoint evaluates its initial parameters again."""
+  for loss in (3.0, 2.0):
+    with MetricWriters(tmp_path) as log:
+      log.write(0, "validation", {"loss": loss})
+      log.write(1, "train", {"loss": 1.0})
+  found = records(tmp_path / "metrics.jsonl")
+  assert [(record["step"], record["loss"]) for record in found] == [(0, 2.0), (1, 1.0)]
+  assert 0 in events(tmp_path / "tensorboard" / "validation")[1]
+  with MetricWriters(tmp_path, first_step=1):
+    assert records(tmp_path / "metrics.jsonl") == found
+
+
 def test_a_crash_while_the_log_is_cut_leaves_the_old_one(tmp_path, monkeypatch):
   path = tmp_path / "m.jsonl"
   path.write_text('{"step": 6}\n{"step": 5}\n')  # A file whose end is dropped is only cut.

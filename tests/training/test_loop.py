@@ -92,6 +92,25 @@ def test_interrupted_run_of_optimized_programs_is_bit_identical(
   check_interrupted_run(architecture, tiny_config, tmp_path, **sizes)
 
 
+def test_initial_parameters_are_evaluated_before_the_first_step(tiny_config, tmp_path):
+  """The reference of what is gained and forgotten; it is part of every checkpoint."""
+  first = tiny.train(tiny_config("decoder_only", tmp_path / "first"))
+  assert first.reference == {}
+  start = {"initial_checkpoint_path": str(tmp_path / "first"), "eval_period": 2, "save_period": 2}
+  config = tiny_config("decoder_only", tmp_path / "second", train_steps=2, **start)
+  second = tiny.train(config)
+  timeless = lambda values: {k: v for k, v in values.items() if k != "seconds"}
+  assert timeless(second.reference) == timeless(first.validation)
+  assert second.validation["loss"] != second.reference["loss"]
+  validation = tiny.records(tmp_path / "second", "validation")
+  assert [record["step"] for record in validation] == [0, 2]
+  assert validation[0]["loss"] == second.reference["loss"]
+  resumed = tiny.train(dataclasses.replace(config, train_steps=4))
+  assert resumed.reference == second.reference
+  steps = [record["step"] for record in tiny.records(tmp_path / "second", "validation")]
+  assert steps == [0, 2, 4]
+
+
 def test_the_last_step_is_saved_if_the_next_batch_cannot_be_read(tiny_config, tmp_path):
   """And the run resumes with that batch, once it can be read."""
   whole = tiny.train(tiny_config("decoder_only", tmp_path / "whole", train_steps=5))

@@ -41,6 +41,23 @@ def test_means_weigh_tokens_not_steps():
   )
 
 
+def test_the_components_of_a_corpus_have_a_mean_together():
+  sums = Sums(
+    loss=np.float32(0),
+    z_loss=np.float32(0),
+    correct=np.float32(0),
+    weight=np.float32(1),
+    tokens=np.float32(1),
+    component_loss=np.array([6.0, 3.0, 8.0, 0.0]),
+    component_weight=np.array([2.0, 3.0, 4.0, 0.0]),
+  )
+  found = means(add(None, sums), ("new/R", "new/S", "old/R", "old/S"))
+  losses = {name: value for name, value in found.items() if name.startswith("loss/")}
+  assert losses == pytest.approx(
+    {"loss/new": 9 / 5, "loss/new/R": 3.0, "loss/new/S": 1.0, "loss/old": 2.0, "loss/old/R": 2.0}
+  )
+
+
 def test_pairs_have_means_of_their_own():
   sums = Sums(loss=6.0, z_loss=0.5, correct=1.0, weight=2.0, tokens=9.0)
   sums = sums._replace(pair_loss=3.0, pair_correct=3.0, pair_weight=4.0)

@@ -1,0 +1,71 @@
+"""What a run trains on: a corpus and an objective, or a SeqIO task of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import seqio
+
+from t5x_style.data import replay, tasks
+from t5x_style.data.corpora.base import Corpus
+from t5x_style.data.objectives.base import Objective
+from t5x_style.errors import UserError
+
+
+class Source(NamedTuple):
+  """What a run trains on, with the lengths of its features in tokens."""
+
+  name: str  # of the objective, or of the user's own task or mixture
+  provider: seqio.Task | seqio.Mixture
+  lengths: dict[str, int]
+  vocabulary: seqio.Vocabulary
+  identity: dict[str, Any]  # its part of the identity of the run
+
+
+def of_task(
+  name: str,
+  module: str | None,
+  architecture: str,
+  feature_lengths: Mapping[str, int] | None,
+) -> Source:
+  """Opens a SeqIO task or mixture of the user's own.
+
+  Raises:
+    UserError: it is not registered, or its features do not fit the model.
+  """
+  provider = tasks.lookup(name, module)
+  lengths = tasks.lengths(provider, architecture, feature_lengths)
+  vocabulary = provider.output_features["targets"].vocabulary
+  return Source(name, provider, lengths, vocabulary, {"mixture_or_task_name": name})
+
+
+def of_corpus(
+  corpus: Corpus | None,
+  replayed: replay.Replay | None,
+  vocabulary: seqio.Vocabulary | None,
+  objective: Objective | None,
+  architecture: str,
+  feature_lengths: Mapping[str, int] | None,
+) -> Source:
+  """Registers a SeqIO task or mixture of a corpus, or two, and an objective.
+
+  Raises:
+    UserError: one of them is missing, or they do not fit together.
+  """
+  for value, macro, folder in (
+    (corpus, "CORPUS", "data"),
+    (vocabulary, "VOCABULARY", "data"),
+    (objective, "OBJECTIVE", "objectives"),
+  ):
+    if value is None:
+      raise UserError(f"{macro} is not set; include a file of gin_configs/{folder}/.")
+  assert corpus is not None and vocabulary is not None and objective is not None
+  objective.check_architecture(architecture)
+  lengths = objective.lengths(dict(feature_lengths or {}), architecture)
+  objective.check(vocabulary, lengths, architecture)
+  if replayed is not None:
+    replay.check(corpus, replayed)
+  provider = tasks.register(corpus, vocabulary, objective, architecture, replayed)
+  identity = replay.identity(corpus, replayed)
+  return Source(objective.name, provider, lengths, vocabulary, identity)
