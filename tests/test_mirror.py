@@ -7,6 +7,7 @@ TESTS = ROOT / "tests"
 
 # Tests of a whole subject, which no single file computes.
 SUBJECTS = {
+  "interop/huggingface/test_generation.py",
   "interop/huggingface/test_pipelines.py",
   "interop/huggingface/test_shipped_models.py",
   "interop/huggingface/test_training_step.py",
