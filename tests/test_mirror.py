@@ -58,6 +58,8 @@ TESTED_BY = {
   "launch/evaluation/checkpoint_fit.py": "launch/evaluation/test_loss.py",
   "launch/evaluation/held_out.py": "launch/evaluation/test_loss.py",
   "launch/evaluation/run_settings.py": "launch/evaluation/test_loss.py",
+  "launch/inference/records.py": "launch/test_infer.py",
+  "launch/inference/run_lines.py": "launch/test_infer.py",
   "models/attention_kernels/head_sharding.py": "models/attention_kernels/test_short_rows.py",
   "models/layers.py": "models/test_transformer.py",
   "reporting/run_description.py": "launch/test_train.py",
@@ -69,9 +71,13 @@ TESTED_BY = {
   "trained/scoring_rows.py": "trained/test_scoring.py",
   "training/job.py": "training/test_loop.py",
   "trained/checkpoint_folders.py": "trained/test_loading.py",
+  "trained/decoder_filling.py": "trained/test_filling.py",
+  "trained/encoder_filling.py": "trained/test_filling.py",
+  "trained/filled.py": "trained/test_filling.py",
   "trained/loaded_model.py": "trained/test_loading.py",
   "trained/model.py": "trained/test_loading.py",
   "trained/run_vocabularies.py": "trained/test_loading.py",
+  "trained/writing.py": "trained/test_generating.py",
   "training/step.py": "training/test_loss.py",
 }
 # Benchmarks without a test: they only measure or draw.

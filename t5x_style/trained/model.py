@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from t5x_style.inference.choice import Choice
 from t5x_style.inference.embedding import Pooling
-from t5x_style.trained import embedding, scoring
+from t5x_style.trained import embedding, filling, generating, scoring
+from t5x_style.trained.filled import Filled
+from t5x_style.trained.generating import Generated
 from t5x_style.trained.loaded_model import LoadedModel
 from t5x_style.trained.scores import Score
 
@@ -19,6 +22,104 @@ class TrainedModel(LoadedModel):
 
   A method starts the function of its name, in a file of its own that takes a LoadedModel.
   """
+
+  def generate(
+    self,
+    texts: str | Sequence[str],
+    *,
+    max_new_tokens: int = 64,
+    choice: Choice | None = None,
+    mode: str | None = None,
+    steps: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+  ) -> list[Generated]:
+    """Continues texts, or answers them (encoder-decoder), as the model was trained to.
+
+    A model of a prefix LM reads the text in both directions. One of masked diffusion is given
+    `max_new_tokens` masks after the text, and replaces them step by step.
+
+        model.generate("def f(", max_new_tokens=20)[0].text
+        model.generate(texts, choice=Choice(temperature=0.8, top_p=0.95))
+
+    Args:
+      texts: one or several, of any lengths.
+      max_new_tokens: of each, EOS included; fewer where learned positions end.
+      choice: t5x_style.inference.choice.Choice: temperature, top_k, top_p, beams; None is greedy.
+      mode: a mode token of UL2, such as "[S]"; None is the one of this task.
+      steps: of masked diffusion; None is one per token.
+      batch_size: rows that are decoded at once.
+      seed: of the tokens that are drawn.
+
+    Returns:
+      What was written after each text, without the text.
+
+    Raises:
+      UserError: the model was not trained for it, a text is longer than its learned positions, or
+        the mode token is unknown.
+    """
+    return generating.generate(
+      self,
+      texts,
+      max_new_tokens=max_new_tokens,
+      choice=choice,
+      mode=mode,
+      steps=steps,
+      batch_size=batch_size,
+      seed=seed,
+    )
+
+  def fill(
+    self,
+    texts: str | Sequence[str],
+    *,
+    candidates: int = 5,
+    choice: Choice | None = None,
+    mode: str | None = None,
+    max_new_tokens: int = 64,
+    steps: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+  ) -> list[Filled]:
+    """Fills the holes of texts, by the method that the model was trained for.
+
+    [MASK], <mask> or <extra_id_0>, <extra_id_1> ... stand for a hole, whichever the model was
+    trained with. Masked LM puts one token into each hole; span corruption, BART's text infilling
+    and UL2 put any number; fill in the middle fills one hole; masked diffusion puts one token into
+    each, the surest first, in several steps.
+
+        filled = model.fill("Paris is the [MASK] of France.")[0]
+        filled.text, [(c.text, c.probability) for c in filled.holes[0]]
+
+    Args:
+      texts: one or several, of any lengths, with one hole or more.
+      candidates: how many to return for a hole.
+      choice: where a decoder fills the holes: None searches with as many beams as candidates; a
+        temperature draws as many; Choice() is greedy and returns one.
+      mode: a mode token of UL2, such as "[X]"; None is the one of this task, "[R]".
+      max_new_tokens: a decoder writes into all holes of a text.
+      steps: of masked diffusion; None is one per token.
+      batch_size: rows that are computed at once.
+      seed: of the tokens that are drawn.
+
+    Returns:
+      Each text with its holes filled, and the candidates of each hole with their probabilities.
+
+    Raises:
+      UserError: the model was not trained for it, a text has no hole, too many, or is longer than
+        the model's learned positions, or the mode token is unknown.
+    """
+    return filling.fill(
+      self,
+      texts,
+      candidates=candidates,
+      choice=choice,
+      mode=mode,
+      max_new_tokens=max_new_tokens,
+      steps=steps,
+      batch_size=batch_size,
+      seed=seed,
+    )
 
   def embed(
     self, texts: str | Sequence[str], *, pooling: Pooling | None = None, batch_size: int = 16
