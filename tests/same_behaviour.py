@@ -37,6 +37,7 @@ COMMANDS = (
   "benchmark",
   "checkpoint",
   "eval",
+  "infer",
 )
 STEPS, MIDDLE = 20, 10
 # Entries of metrics.jsonl that depend on the speed of the machine.

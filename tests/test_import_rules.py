@@ -41,7 +41,7 @@ SHARED = (
 LAYERS_INSIDE = (
   (
     ("launch",),
-    ("launch.benchmarks", "launch.evaluation"),
+    ("launch.benchmarks", "launch.evaluation", "launch.inference"),
     ("launch.checkpoints",),
     ("launch.conversion",),
     ("launch.configuration",),
