@@ -149,7 +149,7 @@ def _mesh(text: str | None) -> dict[str, int] | None:
   return shape
 
 
-def _runner(trained: Any, task: str, values: Any) -> Any:
+def _runner(trained: Any, task: Any, values: Any) -> Any:
   """Returns the task with its settings, checked.
 
   Raises:

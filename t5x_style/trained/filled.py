@@ -18,7 +18,7 @@ class Candidate:
   Attributes:
     text: with the spaces that belong to it.
     probability: of its tokens. [MASK]: of this token among all. Holes that a decoder fills: that it
-      writes exactly these tokens there and then goes on after the hole, given the text and what it
+      writes exactly these tokens there and then what follows the hole, given the text and what it
       wrote into earlier holes. Masked diffusion: at the step that chose the token.
     tokens: ids.
   """
