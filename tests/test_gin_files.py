@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from launch.configuration import reader
-from t5x_style.models import TransformerConfig
+from t5x_style.data.objectives.ul2 import UL2
+from t5x_style.models import RotaryScaling, TransformerConfig
 from t5x_style.training import optimizers, schedules, setup, synthetic, train_config
 
 FOLDER = Path(__file__).parents[1] / "gin_configs"
@@ -166,6 +167,68 @@ def test_objective_that_does_not_fit_is_refused_with_those_that_do(tmp_path):
   with pytest.raises(ValueError, match="MODEL is encoder_only") as error:
     prepare([*files, "objectives/span_corruption.gin"], tmp_path)
   assert "masked_lm" in str(error.value)
+
+
+# The first training of runs that continue it.
+FIRST = "quickstart_causal_lm.gin"
+CONTINUED = ("TRAINED_MODEL_DIR = '/first'",)
+
+
+def test_a_run_continues_on_another_corpus(tmp_path):
+  for name in "new", "old":
+    for i in range(2):
+      (tmp_path / f"{name}{i}.txt").write_text(f"{name} text {i}. " * 200)
+  files = [FIRST, "runs/continue.gin", "data/text_files.gin"]
+  given = [
+    *CONTINUED,
+    f"CORPUS_FILES = '{tmp_path}/new*.txt'",
+    "OLD_CORPUS = @replay/corpora.TextFiles()",
+    f"replay/corpora.TextFiles.pattern = '{tmp_path}/old*.txt'",
+    "REPLAY_SHARE = 0.25",
+  ]
+  prepared = prepare(files, tmp_path, *given)
+  assert prepared.config.initial_checkpoint_path == "/first"
+  assert prepared.dataset.description == "text_files and 25% text_files, causal_lm"
+  texts = [
+    prepared.dataset.decode(batch["decoder_target_tokens"][0])
+    for batch in prepared.dataset.evaluation(1)
+  ]
+  assert ["new text" in text for text in texts] == [True, False]
+  assert ["old text" in text for text in texts] == [False, True]
+  assert float(prepared.config.schedule(0)) == 0.0
+  with pytest.raises(ValueError, match="TRAINED_MODEL_DIR is not set"):
+    reader.read(files, given[1:]).build(train_config.TrainConfig)
+  with pytest.raises(ValueError, match="OLD_CORPUS is not set"):
+    reader.read(files, given[:2]).build(train_config.TrainConfig)
+  with pytest.raises(ValueError, match="replay_share = 1.0|REPLAY_SHARE = 1.0"):
+    reader.read(files, [*given[:-1], "REPLAY_SHARE = 1.0"]).build(train_config.TrainConfig)
+
+
+@pytest.mark.parametrize(
+  ("given", "scaling"),
+  [
+    ([], RotaryScaling(factor=4.0, original_length=128, kind="yarn")),
+    (
+      ["CONTEXT_FACTOR = 2.0", "ROTARY_SCALING = 'linear'"],
+      RotaryScaling(factor=2.0, high=32.0, original_length=128, kind="linear"),
+    ),
+  ],
+)
+def test_a_run_continues_with_longer_rows(given, scaling):
+  given = [*CONTINUED, "ORIGINAL_LENGTH = 128", *given]
+  read = reader.read([FIRST, "runs/context_extension.gin"], given)
+  assert read.build(train_config.TrainConfig).model.rotary_scaling == scaling
+  read = reader.read(["quickstart.gin", "runs/context_extension.gin"], given)
+  with pytest.raises(ValueError, match="rotary_scaling is set, but positions = 'relative'"):
+    read.build(train_config.TrainConfig)
+
+
+def test_a_run_continues_with_ul2r():
+  files = ["quickstart.gin", "runs/ul2r.gin"]
+  read = reader.read(files, CONTINUED)
+  assert read.build(train_config.TrainConfig).initial_checkpoint_path == "/first"
+  parts = read.build(UL2).components()
+  assert [name for name, _, _ in parts] == ["R_3_15", "S", "X_32_15", "X_3_50"]
 
 
 def test_every_file_begins_with_what_it_is():

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from t5x_style.checkpoints import newest_good, step_folders
+from t5x_style.checkpoints import initial_vocabulary, newest_good, step_folders
 from t5x_style.checkpoints.manager import Checkpoints
 from t5x_style.checkpoints.warm_start import Reader, check_initial, initial_params
 from t5x_style.errors import UserError
@@ -57,6 +57,7 @@ def check_start(prepared: Prepared, readers: Sequence[Reader] = ()) -> None:
   path = prepared.config.initial_checkpoint_path
   if path and step_folders.find_step(prepared.model_dir) is None:
     check_initial(path, prepared.config.model, prepared.abstract.params, readers)
+    initial_vocabulary.check(path, prepared.dataset)
 
 
 def _initial_state(prepared: Prepared, readers: Sequence[Reader]) -> TrainState:
@@ -69,6 +70,7 @@ def _initial_state(prepared: Prepared, readers: Sequence[Reader]) -> TrainState:
       readers,
       prepared.config.verify_checkpoints,
     )
+    initial_vocabulary.check(path, prepared.dataset)
     if names := finite_checks.make_find_not_finite(prepared.abstract.params)(params):
       raise UserError(
         f"INITIAL_CHECKPOINT_PATH = {path!r} holds numbers that are not finite, in "

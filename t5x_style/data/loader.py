@@ -15,6 +15,7 @@ from etils import epath
 
 from t5x_style.architectures import ARCHITECTURES
 from t5x_style.codecs import vocabulary_folder
+from t5x_style.codecs.text_codec import TextCodec
 from t5x_style.data import (
   iterator,
   model_ids,
@@ -261,14 +262,19 @@ class Dataset:
     own = model_ids.from_model(np.asarray(ids), self.vocabulary)
     return token_text.decode_visible(self.vocabulary, own)
 
+  @property
+  def codec(self) -> TextCodec:
+    """Returns the codec of the vocabulary; raises UserError if it is of a kind not known."""
+    return codec_of(self.vocabulary)
+
   def store_vocabulary(self, model_dir: epath.Path) -> None:
     """Writes MODEL_DIR/vocabulary, from which t5x_style.load reads the vocabulary of the model.
 
     Raises:
       UserError: the vocabulary is of a kind that is not known.
     """
-    codec, identity = codec_of(self.vocabulary), vocabularies.identity(self.vocabulary)
-    vocabulary_folder.write(model_dir / vocabulary_folder.FOLDER, codec, identity)
+    identity = vocabularies.identity(self.vocabulary)
+    vocabulary_folder.write(model_dir / vocabulary_folder.FOLDER, self.codec, identity)
 
   @property
   def description(self) -> str:

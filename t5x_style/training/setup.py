@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,12 +12,17 @@ from etils import epath
 
 from t5x_style import hardware
 from t5x_style.errors import UserError
-from t5x_style.models import Transformer, fp8
+from t5x_style.models import Transformer, TransformerConfig, fp8
 from t5x_style.models.attention_kernels.pattern import KernelChoice
 from t5x_style.models.kernel_choices import attention_choices
 from t5x_style.partitioning import Partitioner, default_mesh_shape, make_mesh
 from t5x_style.training import finite_checks, flops, resuming
-from t5x_style.training.dataset import Dataset, microbatch_shapes, tokens_per_row
+from t5x_style.training.dataset import (
+  Dataset,
+  FeatureShapes,
+  microbatch_shapes,
+  tokens_per_row,
+)
 from t5x_style.training.loss import TrainingLoss
 from t5x_style.training.state import TrainState, plan_state, state_bytes
 from t5x_style.training.train_config import TrainConfig
@@ -120,6 +126,7 @@ def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
   dataset = _open_dataset(config, partitioner)
   features = dataset.feature_shapes
   partitioner.check_lengths(features)
+  _warn_of_long_rows(config.model, features)
   init, abstract = plan_state(model, optimizer, partitioner, features)
   loss = TrainingLoss(
     model,
@@ -174,6 +181,22 @@ def _open_dataset(config: TrainConfig, partitioner: Partitioner) -> Dataset:
       "config.TransformerConfig.pooled_classes = 2 (and num_token_types = 2, to tell them apart)."
     )
   return dataset
+
+
+def _warn_of_long_rows(model: TransformerConfig, features: FeatureShapes) -> None:
+  """Warns if rows are longer than those that the model's rotary positions were scaled for."""
+  scaling = model.rotary_scaling
+  if scaling is None or scaling.kind == "llama3":
+    return
+  longest = max(tokens_per_row(features).values())
+  reach = scaling.factor * scaling.original_length
+  if longest > reach:
+    warnings.warn(
+      f"Rows have {longest:,} tokens, and positions are scaled for {reach:,.0f}: "
+      f"{scaling.factor:g} times the {scaling.original_length:,} of the first training. Set "
+      f"CONTEXT_FACTOR = {longest / scaling.original_length:g}, or shorten TASK_FEATURE_LENGTHS.",
+      stacklevel=1,
+    )
 
 
 def check_vocabulary(config: TrainConfig, data_size: int) -> None:

@@ -1,7 +1,10 @@
 """Mistakes in a configuration that are reported before anything is compiled."""
 
+import warnings
+
 import pytest
 
+from t5x_style.models import RotaryScaling
 from t5x_style.training import setup
 from t5x_style.training.setup import check_vocabulary
 
@@ -37,3 +40,18 @@ def test_rows_without_ids(tiny_config, tmp_path):
 def test_mistakes_are_refused_before_anything_is_compiled(changes, message, tiny_config, tmp_path):
   with pytest.raises(ValueError, match=message):
     setup.prepare(tiny_config("decoder_only", **{"model_dir": tmp_path, **changes}))
+
+
+def test_rows_beyond_the_scaled_positions_are_warned_of(tiny_config, tmp_path):
+  """The rows of a decoder have 8 tokens."""
+
+  def prepare(factor, kind="yarn"):
+    scaling = RotaryScaling(factor=factor, kind=kind, original_length=4)
+    setup.prepare(tiny_config("decoder_only", tmp_path, model={"rotary_scaling": scaling}))
+
+  with pytest.warns(UserWarning, match=r"Rows have 8 tokens, .* scaled for 6: 1.5 times the 4"):
+    prepare(1.5)
+  with warnings.catch_warnings():
+    warnings.simplefilter("error", UserWarning)
+    prepare(2.0)
+    prepare(1.5, kind="llama3")
