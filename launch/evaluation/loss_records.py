@@ -22,9 +22,9 @@ def record(step: str, sums: Sums, kinds: Mapping[str, Likelihood]) -> Record:
 
   Returns:
     "step"; of all target tokens with loss "tokens" (weighted), "loss" (nats per token),
-    "perplexity", "accuracy", and if all of them are of one kind "bits_per_byte", "method" and
-    "comparable"; "pair_loss", "pair_accuracy" of sentence pairs; and for a mixture "parts", the
-    same figures by name. What is not defined is left out.
+    "perplexity", "accuracy", and if all of them are of one kind "bits_per_byte", "bytes" (weighted
+    as tokens are), "method" and "comparable"; "pair_loss" and "pair_accuracy" of sentence pairs;
+    and for a mixture "parts", the same figures by name. What is not defined is left out.
   """
   every = set(kinds.values())
   whole = _figures(
@@ -64,5 +64,6 @@ def _figures(nats: Any, weight: Any, correct: Any, size: Any, kind: Likelihood |
     found["accuracy"] = float(correct) / weight
   if kind is not None and size is not None and float(size) > 0:
     bits = float(nats) / math.log(2) / float(size)
-    found |= {"bits_per_byte": bits, "method": kind.name, "comparable": kind.comparable}
+    found |= {"bits_per_byte": bits, "bytes": float(size)}
+    found |= {"method": kind.name, "comparable": kind.comparable}
   return found

@@ -1,6 +1,8 @@
 """A small run with a config.gin, as launch.train writes it, and the command in this process."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +45,58 @@ train_config.TrainConfig:
   eval_batches = 2
   save_period = 2
 """
+
+_FILES = {"CORPUS_FILES": "train", "VALIDATION_FILES": "validation"}
+# Bytes are tokens: text of this Python's standard library, a few files of it.
+_TEXT = """
+include 'runs/pretrain.gin'
+include 'models/{architecture}_mini.gin'
+include 'data/text_files.gin'
+include 'data/bytes.gin'
+include 'objectives/{objective}.gin'
+from __gin__ import dynamic_registration
+from t5x_style.models import config
+
+VOCAB_SIZE = 384
+TASK_FEATURE_LENGTHS = {{"inputs": 32}}
+TRAIN_STEPS = 4
+BATCH_SIZE = 8
+EVAL_PERIOD = 2
+EVAL_BATCHES = 3
+SAVE_PERIOD = 2
+WARMUP_STEPS = 1
+SHUFFLE_BUFFER_SIZE = 64
+SCAN_LAYERS = False
+config.TransformerConfig:
+  emb_dim = 32
+  num_heads = 2
+  num_kv_heads = None
+  head_dim = 16
+  mlp_dim = 64
+"""
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory):
+  """A folder of text files, of which validation.txt is held out."""
+  folder = tmp_path_factory.mktemp("texts")
+  files = sorted(Path(dataclasses.__file__).parent.glob("*.py"))[:9]
+  for number, file in enumerate(files[1:]):
+    (folder / f"train-{number}.txt").write_bytes(file.read_bytes()[:4000])
+  (folder / "validation.txt").write_bytes(files[0].read_bytes()[:4000])
+  return folder
+
+
+@pytest.fixture(scope="session")
+def train_on_text(texts, tmp_path_factory):
+  """train_on_text("decoder_only", "causal_lm") trains a few steps and returns the MODEL_DIR."""
+
+  def start(architecture, objective):
+    files = [f"{kind} = '{texts}/{name}*.txt'" for kind, name in _FILES.items()]
+    text = _TEXT.format(architecture=architecture, objective=objective)
+    return train(tmp_path_factory.mktemp(objective) / "run", text, *files)
+
+  return start
 
 
 def train(folder, gin_text, *bindings):

@@ -28,6 +28,7 @@ def test_the_figures_of_one_objective():
     "perplexity": math.exp(2),
     "accuracy": 0.5,
     "bits_per_byte": pytest.approx(12 / math.log(2) / 24),
+    "bytes": 24.0,
     "method": "exact",
     "comparable": True,
   }
@@ -55,6 +56,7 @@ def test_parts_of_a_mixture_are_apart_and_the_whole_has_no_bits():
     "perplexity": math.exp(2.5),
     "accuracy": 0.25,
     "bits_per_byte": 0,
+    "bytes": 20.0,
     "method": "conditional",
     "comparable": False,
   }
