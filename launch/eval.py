@@ -22,9 +22,10 @@ python -m launch.eval loss model_dirs/my_run --all_steps --json
 python -m launch.eval loss model_dirs/my_run --text=chapter.txt
 python -m launch.eval loss model_dirs/my_run --gin_file=data/jsonl.gin --gin.CORPUS_FILES=x.jsonl
 python -m launch.eval pairs model_dirs/my_run blimp/data/*.jsonl
-python -m launch.eval pairs hf:FOLDER pairs.jsonl --json"""
+python -m launch.eval pairs hf:FOLDER pairs.jsonl --json
+python -m launch.eval tasks model_dirs/my_run --mixture_or_task=my_task --module=my_tasks"""
 
-ACTIONS = ("loss", "pairs")  # modules of launch/evaluation/
+ACTIONS = ("loss", "pairs", "tasks")  # modules of launch/evaluation/
 
 _ABOUT = """\
 Measures what a model has learnt.
@@ -74,9 +75,44 @@ def _define(values: absl_flags.FlagValues) -> None:
     "default the first method that fits the model.",
     flag_values=values,
   )
+  _define_tasks(values)
   absl_flags.DEFINE_bool("json", False, "One JSON object, for programs.", flag_values=values)
   flags.define_data(values)
   flags.define_processes(values)
+
+
+def _define_tasks(values: absl_flags.FlagValues) -> None:
+  """Defines the flags of the actions that load a model without its gin file."""
+  define_text, define_number = absl_flags.DEFINE_string, absl_flags.DEFINE_integer
+  define_text("mixture_or_task", None, "tasks: the SeqIO task or mixture.", flag_values=values)
+  define_text("module", None, "tasks: is imported first, to register it.", flag_values=values)
+  define_text("split", "validation", "tasks: the split.", flag_values=values)
+  define_number(
+    "examples", None, "tasks: the first ones of each task only.", lower_bound=1, flag_values=values
+  )
+  define_text(
+    "lengths",
+    None,
+    "tasks: cuts features: '{\"inputs\": 512}'; they are not cut by default.",
+    flag_values=values,
+  )
+  define_number(
+    "max_new_tokens",
+    None,
+    "tasks: to write at most; by default as many as the longest targets have.",
+    lower_bound=1,
+    flag_values=values,
+  )
+  define_number("batch_size", 16, "tasks: rows at once.", lower_bound=1, flag_values=values)
+  define_text(
+    "mesh",
+    None,
+    "tasks: as MESH_SHAPE, '{\"data\": 2}'; one device by default.",
+    flag_values=values,
+  )
+  define_text(
+    "output", None, "tasks: a JSONL file for what the model wrote, or scored.", flag_values=values
+  )
 
 
 def _check_words(action: str, wanted: Sequence[str], words: Sequence[str]) -> None:

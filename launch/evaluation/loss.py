@@ -19,10 +19,9 @@ from t5x_style.training import evaluation, finite_checks, setup
 from t5x_style.training.dataset import Batch
 from t5x_style.training.setup import Prepared
 
-from ..checkpoints import steps
 from ..configuration import flags
 from ..process.errors import ConfigurationError
-from . import checkpoint_fit, held_out, loss_records, loss_table, run_settings
+from . import checkpoint_fit, chosen_steps, held_out, loss_records, loss_table, run_settings
 from .loss_records import Record
 
 FLAGS = ("step", "all_steps", "text", "all_batches", "json", *flags.DATA, *flags.PROCESSES)
@@ -31,7 +30,7 @@ WORDS = ("MODEL_DIR",)
 
 def run(values: Any, words: Sequence[str]) -> int:
   folder = inventory.checkpoints_folder(words[0])
-  chosen = _chosen(folder, values)
+  chosen = chosen_steps.chosen(folder, values)
   config = run_settings.read(words[0], values)
   if values.text:
     config = run_settings.with_data(config, **held_out.text_arguments(config, values.text))
@@ -59,23 +58,6 @@ def run(values: Any, words: Sequence[str]) -> int:
       header = "{checkpoints}\n{data}: {batches:,} batches, {rows:,} rows\n".format(**facts)
       print(header, loss_table.tables(records, kinds, compressed), sep="\n")
   return int(any("problem" in record for record in records))
-
-
-def _chosen(folder: epath.Path, values: Any) -> list[epath.Path]:
-  """Returns the folders of the requested steps, of which some may not exist."""
-  numbers = steps.numbers(values)
-  if numbers and values.all_steps:
-    raise ConfigurationError("--step and --all_steps contradict each other; give one of them.")
-  complete = inventory.complete(folder)
-  if not complete:
-    raise ConfigurationError(
-      f"{folder} holds no complete checkpoint, only unfinished or damaged ones."
-    )
-  if numbers and complete == [folder]:
-    raise ConfigurationError(f"{folder} is one checkpoint already: leave out --step.")
-  if numbers:
-    return [folder / str(number) for number in numbers]
-  return complete if values.all_steps else complete[-1:]
 
 
 def _detailed(prepared: Prepared) -> Prepared:

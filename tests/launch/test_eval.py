@@ -1,5 +1,6 @@
 """The command launch.eval: its actions, its flags and its mistakes."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ def test_help_names_every_action_and_how_it_ends(capsys):
   shown = capsys.readouterr().out
   for name in evaluating.ACTIONS:
     file = Path(evaluating.__file__).with_name("evaluation") / f"{name}.py"
-    assert f"  {name}  {file.read_text().splitlines()[0].strip(chr(34))}" in shown
+    first = file.read_text().splitlines()[0].strip('"')
+    assert re.search(rf"^  {name} +{re.escape(first)}$", shown, re.MULTILINE)
   assert "--step" in shown and "Exit codes" in shown and "--gin_file" in shown
   assert "dry_run" not in shown and max(map(len, shown.splitlines())) <= 100
 

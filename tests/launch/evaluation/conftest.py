@@ -55,8 +55,11 @@ include 'data/text_files.gin'
 include 'data/bytes.gin'
 include 'objectives/{objective}.gin'
 from __gin__ import dynamic_registration
+from t5x_style.data.tokenizers import vocabularies
 from t5x_style.models import config
 
+vocabularies.byte_vocabulary.specials_from_extra_ids = (
+  '[CLS]', '[SEP]', '[MASK]', '[PRE]', '[MID]', '[SUF]', '[R]', '[S]', '[X]')
 VOCAB_SIZE = 384
 TASK_FEATURE_LENGTHS = {{"inputs": 32}}
 TRAIN_STEPS = 4
@@ -97,6 +100,17 @@ def train_on_text(texts, tmp_path_factory):
     return train(tmp_path_factory.mktemp(objective) / "run", text, *files)
 
   return start
+
+
+@pytest.fixture(scope="session")
+def causal_run(train_on_text):
+  return train_on_text("decoder_only", "causal_lm")
+
+
+@pytest.fixture(scope="session")
+def train_on(tmp_path_factory):
+  """train_on(gin_text) trains and returns the MODEL_DIR."""
+  return lambda text: train(tmp_path_factory.mktemp("given") / "run", text)
 
 
 def train(folder, gin_text, *bindings):

@@ -14,11 +14,6 @@ from t5x_style.models import Transformer, TransformerConfig
 from tests import tiny
 
 
-@pytest.fixture(scope="session")
-def causal_run(train_on_text):
-  return train_on_text("decoder_only", "causal_lm")
-
-
 def log_probabilities(model_dir, rows):
   """Log-probabilities of byte tokens under the last step, by softmax: int [B, L] -> [B, L]."""
   config = TransformerConfig(
@@ -95,7 +90,7 @@ def test_another_corpus_keeps_the_vocabulary_of_the_run(causal_run, run, texts):
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    (["--gin.EXTRA_IDS=100"], "(?s)is not the one that the run.*extra_ids: there 125, here 100"),
+    (["--gin.EXTRA_IDS=100"], "(?s)is not the one that the run.*extra_ids: there 116, here 91"),
     (["--gin.VALIDATION_FRACTION=0", "--gin.VALIDATION_FILES=None"], "the split 'validation' of"),
     (["--gin_file=objectives/masked_lm.gin"], "'masked_lm' feeds encoder_only models"),
     (["--gin.CORPUS_FILES=/absent/*.txt"], "/absent/"),
