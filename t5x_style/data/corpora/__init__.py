@@ -3,13 +3,15 @@
   python_stdlib.py   PythonStdlib: the standard library of the running Python
   text_files.py      TextFiles: text files of the user
   jsonl.py           Jsonl: JSON lines of the user
+  stdlib_packages.py  StdlibPackages: pieces of its code, and the packages they come from
   tfds.py            Tfds: a prepared dataset of TensorFlow Datasets
 reading/ has what several of them share.
 """
 
 from t5x_style.data.corpora.jsonl import Jsonl
 from t5x_style.data.corpora.python_stdlib import PythonStdlib
+from t5x_style.data.corpora.stdlib_packages import StdlibPackages
 from t5x_style.data.corpora.text_files import TextFiles
 from t5x_style.data.corpora.tfds import Tfds
 
-__all__ = ["Jsonl", "PythonStdlib", "TextFiles", "Tfds"]
+__all__ = ["Jsonl", "PythonStdlib", "StdlibPackages", "TextFiles", "Tfds"]

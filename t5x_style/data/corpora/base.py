@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import seqio
@@ -27,7 +27,8 @@ class Corpus(Protocol):
 
     The source is finite and has a fixed order. Its splits are "train" and, where documents are
     held out, "validation". Where a long document is read as several examples, these have the same
-    number "document", int64.
+    number "document", int64. A corpus with something to predict for each document also has
+    "target", string.
 
     A source may have `known_files` and `record_files`, KnownFiles of corpora.reading: those of the
     user, and those that TensorFlow reads. At each save a run warns of changes of the former, and
@@ -40,4 +41,15 @@ class Corpus(Protocol):
 
   def fingerprint(self) -> str:
     """Returns a checksum that changes with the text, but not with the place of the files."""
+    ...
+
+
+class LabelledCorpus(Corpus, Protocol):
+  """A corpus whose documents have "target": the label of a text, or the text to answer it with."""
+
+  def targets(self) -> Mapping[str, Mapping[str, int]]:
+    """Returns {split: {target: number of documents}}; {} if the documents have none.
+
+    Of more than record_cache.MOST_LABELS different targets not all are counted.
+    """
     ...

@@ -1,4 +1,4 @@
-"""A corpus of JSON lines: each line is an object, one field of which is a document's text."""
+"""A corpus of JSON lines: objects with a text, and with what is to be predicted for it."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ class Jsonl:
   Attributes:
     pattern: as in TextFiles; gzip data is unpacked.
     field: the name of the field with a document's text.
+    target_field: the name of the field with what is to be predicted for the text: a label (a text
+      or a whole number) or a text; None: there is none. Lines without it are left out, too.
     validation_pattern, validation_fraction: as in TextFiles; the hash is of a document's text.
     cache_dir: local folder, as in PythonStdlib; about as large as the texts.
   """
 
   pattern: Patterns
   field: Text = "text"
+  target_field: Text | None = None
   validation_pattern: Patterns | None = None
   validation_fraction: FractionBelowOne = 0.05
   cache_dir: Text | None = None
@@ -53,13 +56,17 @@ class Jsonl:
   def fingerprint(self) -> str:
     return self._records(self._files()).content
 
+  def targets(self) -> Mapping[str, Mapping[str, int]]:
+    return self._records(self._files()).targets
+
   def _files(self) -> Mapping[str, Sequence[str]]:
     return file_patterns.splits(self.pattern, self.validation_pattern)
 
   def _records(self, files: Mapping[str, Sequence[str]]) -> record_cache.Records:
     file_patterns.check_fraction(self.validation_fraction)
     held_out = 0.0 if self.validation_pattern else self.validation_fraction
-    return jsonl_conversion.open_records(files, self.field, held_out, self.cache_dir)
+    fields = jsonl_conversion.Fields(self.field, self.target_field)
+    return jsonl_conversion.open_records(files, fields, held_out, self.cache_dir)
 
 
 def _warn_of_changes(records: record_cache.Records) -> None:

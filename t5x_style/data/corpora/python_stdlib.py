@@ -9,9 +9,10 @@ import platform
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import seqio
+from annotated_types import Interval
 
 from t5x_style.data.corpora.reading import record_cache
 from t5x_style.errors import UserError
@@ -23,7 +24,7 @@ _SUFFIXES = (".py", ".pyi", ".txt", ".rst", ".md", ".html", ".toml", ".cfg")
 # Left out: packages of the user, compiled files, and the build settings of this interpreter.
 _LEFT_OUT_FOLDERS = ("site-packages", "dist-packages", "__pycache__", "config-")
 _LEFT_OUT_FILES = "_sysconfigdata"
-_VALIDATION_PERCENT = 5
+VALIDATION_PERCENT = 5
 _SHARDS = {"train": 32, "validation": 8}
 
 
@@ -31,21 +32,22 @@ _SHARDS = {"train": 32, "validation": 8}
 class PythonStdlib:
   """Code and documentation of the running Python's standard library: 30 MB, 1,900 files, offline.
 
-  Each file is one document. Files that are not UTF-8 are left out, and 5 % of the files are held
-  out by a hash of their path.
+  Each file is one document. Files that are not UTF-8 are left out.
 
   Attributes:
+    validation_percent: of the files, held out by a hash of their path.
     cache_dir: local folder for a copy of 32 MB; $T5X_STYLE_CACHE or the user's cache if None.
   """
 
+  validation_percent: Annotated[int, Interval(gt=0, lt=100)] = VALIDATION_PERCENT
   cache_dir: Text | None = None
   name: ClassVar[str] = "python_stdlib"
 
   def source(self) -> seqio.DataSource:
-    return open_records(self.cache_dir).source()
+    return open_records(self.cache_dir, self.validation_percent).source()
 
   def fingerprint(self) -> str:
-    return open_records(self.cache_dir).content
+    return open_records(self.cache_dir, self.validation_percent).content
 
 
 def folder() -> Path:
@@ -53,16 +55,21 @@ def folder() -> Path:
   return Path(sysconfig.get_path("stdlib"))
 
 
-def split_of(path: str) -> str:
-  """Returns the split of a file, by its path in the library; the same on every Python."""
+def split_of(path: str, percent: int = VALIDATION_PERCENT) -> str:
+  """Returns the split of a file, by its path in the library; the same on every Python.
+
+  A file that is held out is also held out with a larger percentage.
+  """
   share = int.from_bytes(hashlib.sha256(path.encode()).digest()[:4], "big") * 100 >> 32
-  return "validation" if share < _VALIDATION_PERCENT else "train"
+  return "validation" if share < percent else "train"
 
 
-def open_records(cache_dir: str | None = None) -> record_cache.Records:
+def open_records(
+  cache_dir: str | None = None, percent: int = VALIDATION_PERCENT
+) -> record_cache.Records:
   """Opens the cached corpus, about 32 MB; the first call writes it."""
   base = folder()
-  paths = list(_paths(base))
+  paths = list(text_files(base))
   if not any(path.endswith(".py") for path in paths):
     raise UserError(
       f"the standard library has no source files in {base}: this Python keeps it elsewhere, e.g. "
@@ -73,6 +80,8 @@ def open_records(cache_dir: str | None = None) -> record_cache.Records:
   for path in paths:
     key.update(f"{path}\0{(base / path).stat().st_size}\n".encode())
   name = f"python_stdlib-{platform.python_version()}-{key.hexdigest()[:12]}"
+  if percent != VALIDATION_PERCENT:
+    name += f"-{percent}"
 
   def build(writer: record_cache.RecordWriter) -> dict[str, list[str]]:
     skipped = []
@@ -84,13 +93,13 @@ def open_records(cache_dir: str | None = None) -> record_cache.Records:
         skipped.append(path)
         continue
       if text.strip():
-        writer.add(split_of(path), content)
+        writer.add(split_of(path, percent), content)
     return {"not_utf8": sorted(skipped)}
 
   return record_cache.open_or_build(cache_dir, name, _SHARDS, build)
 
 
-def _paths(base: Path) -> Iterator[str]:
+def text_files(base: Path) -> Iterator[str]:
   """Yields the paths of all text files relative to `base`, sorted, with / between folders."""
   for where, folders, files in os.walk(base):
     folders[:] = sorted(f for f in folders if not f.startswith(_LEFT_OUT_FOLDERS))

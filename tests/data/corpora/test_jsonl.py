@@ -37,6 +37,35 @@ def test_another_field_and_packed_files(write_lines, tmp_path):
   assert texts(everything(f"{tmp_path}/*.jsonl*", field="body")) == ["compressed", "plain"]
 
 
+def pairs(corpus, split="train"):
+  dataset = corpus.source().get_dataset(split, shuffle=False).as_numpy_iterator()
+  return sorted((example["text"].decode(), example["target"].decode()) for example in dataset)
+
+
+def test_a_second_field_is_what_to_predict(write_lines):
+  path = write_lines(
+    {"text": "a", "label": "x"}, {"text": "b", "label": 3}, {"text": "c", "label": False}
+  )
+  corpus = everything(path, target_field="label")
+  assert pairs(corpus) == [("a", "x"), ("b", "3"), ("c", "false")]
+  assert corpus.targets() == {"train": {"x": 1, "3": 1, "false": 1}}
+  assert everything(path).targets() == {}
+  assert texts(everything(path)) == ["a", "b", "c"]
+  assert corpus.fingerprint() != everything(path).fingerprint()
+
+
+def test_lines_without_a_target_are_left_out(write_lines):
+  path = write_lines(
+    {"text": "a", "label": "x"}, {"text": "b"}, {"text": "c", "label": 0.5}, {"text": "d"}
+  )
+  corpus = everything(path, target_field="label")
+  with pytest.warns(UserWarning, match="2 have no field 'label', 1 have no text and no label in"):
+    assert pairs(corpus) == [("a", "x")]
+  message = error(path, target_field="labels")
+  assert "TARGET_FIELD = 'labels': no object read from" in message
+  assert "they have 'label', 'text'. Set TARGET_FIELD" in message
+
+
 def test_a_share_of_the_texts_is_held_out(write_lines):
   path = write_lines(*({"text": f"text {i % 500}"} for i in range(1000)))
   corpus = corpora.Jsonl(path, validation_fraction=0.1)

@@ -73,7 +73,7 @@ def test_white_space_comes_back(text):
 
 
 def stdlib_texts():
-  for path in sorted(python_stdlib._paths(python_stdlib.folder())):
+  for path in sorted(python_stdlib.text_files(python_stdlib.folder())):
     try:
       yield path, (Path(sysconfig.get_path("stdlib")) / path).read_bytes().decode()
     except UnicodeDecodeError:

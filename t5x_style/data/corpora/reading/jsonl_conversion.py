@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -34,21 +34,30 @@ _TOP_KEYS = json.JSONDecoder(
 )
 
 
+class Fields(NamedTuple):
+  """The names of the fields that are read."""
+
+  text: str
+  target: str | None = None  # what is to be predicted for a text
+
+
 def open_records(
-  files: Mapping[str, Sequence[str]], field: str, held_out: float, cache_dir: str | None
+  files: Mapping[str, Sequence[str]], fields: Fields, held_out: float, cache_dir: str | None
 ) -> Records:
   """Opens the cache of the texts of all documents; the first call writes it.
 
   Args:
     files: of "train" and, if it has its own files, of "validation".
-    field: the name of the field with the text.
+    fields: which are read.
     held_out: the share of the "train" documents that becomes "validation", by a hash of their text.
     cache_dir: see record_cache.open_or_build.
 
   Raises:
-    UserError: no object has text in `field`, or a file is not JSON lines or cannot be read.
+    UserError: no object has text in the fields, or a file is not JSON lines or cannot be read.
   """
-  key = hashlib.sha256(repr((_VERSION, field, held_out)).encode())
+  field, target = fields
+  named = (_VERSION, field, held_out) if target is None else (_VERSION, field, held_out, target)
+  key = hashlib.sha256(repr(named).encode())
   total = 0
   for split, names in sorted(files.items()):
     for name in names:
@@ -59,7 +68,7 @@ def open_records(
   shards = {"train": train, "validation": max(4, train // 16)}
 
   def build(writer: record_cache.RecordWriter) -> dict[str, Any]:
-    conversion = _Conversion(writer, field)
+    conversion = _Conversion(writer, fields)
     for split, names in sorted(files.items()):
       for name in names:
         conversion.convert(name, split, held_out if split == "train" else 0.0)
@@ -121,7 +130,7 @@ class _Conversion:
   """Writes the texts of objects as records; counts what is left out or changed, by reason."""
 
   writer: record_cache.RecordWriter
-  field: str
+  names: Fields
   lines: int = 0
   objects: int = 0
   documents: int = 0
@@ -129,6 +138,7 @@ class _Conversion:
   changed: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
   files: list[tuple[str, int, int, int]] = dataclasses.field(default_factory=list)
   fields: set[str] = dataclasses.field(default_factory=set)
+  missing: str = ""  # a field that an object did not have
 
   def convert(self, file: str, split: str, held_out: float) -> None:
     """Converts a file of `split`; a share `held_out` of its documents goes to "validation"."""
@@ -139,14 +149,14 @@ class _Conversion:
         continue
       seen.lines += 1
       try:
-        text = self._text(line, f"{file}:{number}")
+        text, target = self._texts(line, f"{file}:{number}")
       except _LeftOutError as reason:
         self._leave_out(seen, number, line, reason)
       else:
         share = int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
         parts = text_reading.document_parts(text)
-        for part in parts:
-          self.writer.add("validation" if share < limit else split, part)
+        for part in parts if target is None else parts[:1]:
+          self.writer.add("validation" if share < limit else split, part, target)
         if len(parts) > 1:
           self._change("have a long text, which is read as several documents", f"{file}:{number}")
         self.documents += 1
@@ -165,8 +175,8 @@ class _Conversion:
       seen.malformed += 1
       seen.first_malformed = seen.first_malformed if seen.malformed > 1 else (number, line)
 
-  def _text(self, line: bytes, place: str) -> bytes:
-    """Returns the text of a line's object; raises _LeftOutError if there is none."""
+  def _texts(self, line: bytes, place: str) -> tuple[bytes, bytes | None]:
+    """Returns text and target of a line's object; raises _LeftOutError if one is missing."""
     try:
       decoded, wrong = line.decode(), False
     except UnicodeDecodeError:
@@ -177,36 +187,49 @@ class _Conversion:
       raise _LeftOutError("are nested too deeply", malformed=True) from None
     except ValueError:
       raise _LeftOutError("are not JSON", malformed=True) from None
-    text = self._field(example, place)
-    # Only if the name is in quotes twice can the object have the field twice.
-    if (
-      line.count(f'"{self.field}"'.encode()) > 1 and _TOP_KEYS.decode(decoded).count(self.field) > 1
-    ):
-      self._change(f"have several fields {self.field!r}, of which the last is read", place)
+    texts = [self._field(example, self.names.text, place)]
+    if self.names.target is not None:
+      texts.append(_as_text(self._field(example, self.names.target, place, labels=True)))
+    for field in filter(None, self.names):
+      # Only if the name is in quotes twice can the object have the field twice.
+      if line.count(f'"{field}"'.encode()) > 1 and _TOP_KEYS.decode(decoded).count(field) > 1:
+        self._change(f"have several fields {field!r}, of which the last is read", place)
     if wrong:
       self._change("have bytes that are not UTF-8, which are read as U+FFFD", place)
+    text, target = (*(self._encoded(text, place) for text in texts), None)[:2]
+    assert text is not None
+    return text, target
+
+  def _encoded(self, text: str, place: str) -> bytes:
     try:
       return text.encode()
     except UnicodeEncodeError:
       self._change("have halves of characters (\\ud800 to \\udfff), read as U+FFFD", place)
       return _HALF_CHARACTERS.sub("\ufffd", text).encode()
 
-  def _field(self, example: Any, place: str) -> str:
-    """Returns the text of a decoded object; raises _LeftOutError if there is none."""
+  def _field(self, example: Any, field: str, place: str, labels: bool = False) -> Any:
+    """Returns a field of a decoded object; raises _LeftOutError if it has no text there.
+
+    Args:
+      labels: whether whole numbers and true and false may be there, too.
+    """
     if not isinstance(example, dict):
       raise _LeftOutError("are not JSON objects", malformed=True)
-    self.objects += 1
-    if self.field not in example:
+    self.objects += field == self.names.text
+    if field not in example:
       if len(self.fields) < 50:
         self.fields.update(example)
       if self.documents == 0 and self.objects >= _PATIENCE:
         self.check_found(place)
-      raise _LeftOutError(f"have no field {self.field!r}")
-    text = example[self.field]
+      self.missing = field
+      raise _LeftOutError(f"have no field {field!r}")
+    text = example[field]
+    if labels and (isinstance(text, bool) or (isinstance(text, float) and text.is_integer())):
+      return text
     if not isinstance(text, str):
-      raise _LeftOutError(f"have no text in {self.field!r}")
+      raise _LeftOutError(f"have no text {'and no label ' * labels}in {field!r}")
     if not text.strip():
-      raise _LeftOutError(f"have only space in {self.field!r}")
+      raise _LeftOutError(f"have only space in {field!r}")
     return text
 
   def _change(self, reason: str, place: str) -> None:
@@ -222,16 +245,18 @@ class _Conversion:
         f"all {self.documents} documents in {where} are held out; give more documents, "
         "VALIDATION_FILES, or VALIDATION_FRACTION = 0."
       )
-    if self.fields:
+    if self.fields and self.missing:
+      setting = "JSON_FIELD" if self.missing == self.names.text else "TARGET_FIELD"
+      purpose = "with the text" if setting == "JSON_FIELD" else "with what is to be predicted"
       shown = [*map(repr, sorted(self.fields)[:_SHOWN]), *["..."] * (len(self.fields) > _SHOWN)]
       raise UserError(
-        f"JSON_FIELD = {self.field!r}: no object read from {where} has that field; they have "
-        f"{', '.join(shown)}. Set JSON_FIELD to the one with the text."
+        f"{setting} = {self.missing!r}: no object read from {where} has that field; they have "
+        f"{', '.join(shown)}. Set {setting} to the one {purpose}."
       )
     reasons = "; ".join(f"{count} lines {reason}" for reason, count in self.left_out.items())
     raise UserError(
       f"no document in {where}: {reasons or 'there are no lines'}. CORPUS_FILES must match files "
-      f'with one JSON object a line, e.g. {{"{self.field}": "..."}}.'
+      f'with one JSON object a line, e.g. {{"{self.names.text}": "..."}}.'
     )
 
   def facts(self) -> dict[str, Any]:
@@ -243,6 +268,13 @@ class _Conversion:
       "files": self.files[:_SHOWN],
       "more_files": max(0, len(self.files) - _SHOWN),
     }
+
+
+def _as_text(label: str | float | bool) -> str:
+  """Returns a label as text: true -> "true", 3.0 -> "3", as they are written in JSON."""
+  if isinstance(label, bool):
+    return "true" if label else "false"
+  return label if isinstance(label, str) else str(int(label))
 
 
 class _LeftOutError(Exception):

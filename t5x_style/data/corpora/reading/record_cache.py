@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
@@ -27,6 +28,8 @@ _MANIFEST = "manifest.json"
 # the sizes of the files are; TensorFlow checks each record while it is read.
 _CHECKSUM_BYTES = 2 * 2**30
 _STALE_SECONDS = 86_400
+# Different targets are counted up to this number; with more they are texts, and no labels.
+MOST_LABELS = 1000
 
 
 class RecordWriter:
@@ -39,19 +42,29 @@ class RecordWriter:
     self._digest = hashlib.sha256()
     self.documents = dict.fromkeys(shards, 0)
     self.text_bytes = dict.fromkeys(shards, 0)
+    self._targets: dict[str, collections.Counter[str]] = {}
 
-  def add(self, split: str, text: bytes) -> None:
-    """Writes one document."""
+  def add(self, split: str, text: bytes, target: bytes | None = None) -> None:
+    """Writes one document, and what is to be predicted for it, if there is such a thing."""
     if split not in self._writers:
       names = self._files(split)
       self._writers[split] = [tf.io.TFRecordWriter(str(self._folder / name)) for name in names]
-    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
-    example = tf.train.Example(features=tf.train.Features(feature={"text": feature}))
+    values = {"text": text} if target is None else {"text": text, "target": target}
+    features = {
+      name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+      for name, value in values.items()
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features))
     writers = self._writers[split]
     writers[self.documents[split] % len(writers)].write(example.SerializeToString())
     self.documents[split] += 1
     self.text_bytes[split] += len(text)
     self._digest.update(f"{split} {len(text)} ".encode() + text)
+    if target is not None:
+      self._digest.update(f" {len(target)} ".encode() + target)
+      counts = self._targets.setdefault(split, collections.Counter())
+      if len(counts) <= MOST_LABELS:
+        counts[target.decode()] += 1
 
   def _files(self, split: str) -> list[str]:
     count = self._shards[split]
@@ -73,6 +86,7 @@ class RecordWriter:
       "content": self._digest.hexdigest(),
       "facts": facts,
       "splits": splits,
+      "targets": self._targets,
     }
     (self._folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
 
@@ -87,6 +101,8 @@ class Records:
     facts: what the builder returned.
     documents: {split: number of documents}.
     files: {split: paths}.
+    targets: {split: {target: number of documents}} if the documents have targets, else {}; where
+      there are more than MOST_LABELS, not all are counted.
   """
 
   folder: Path
@@ -94,12 +110,17 @@ class Records:
   facts: Any
   documents: dict[str, int]
   files: dict[str, list[str]]
+  targets: dict[str, dict[str, int]]
 
   def source(self) -> seqio.DataSource:
-    """Returns a SeqIO source of {"text": string}; its `record_files` are KnownFiles."""
+    """Returns a SeqIO source of {"text": string} and, if there are targets, "target".
+
+    Its `record_files` are KnownFiles.
+    """
+    names = ("text", "target") if self.targets else ("text",)
     source = seqio.TFExampleDataSource(
       self.files,
-      {"text": tf.io.FixedLenFeature([], tf.string)},
+      {name: tf.io.FixedLenFeature([], tf.string) for name in names},
       num_input_examples=self.documents,
     )
     every = [file for files in self.files.values() for file in files]
@@ -212,6 +233,7 @@ def _open(folder: Path, warn: bool = False) -> Records | None:
       manifest["facts"],
       {split: facts["documents"] for split, facts in splits.items()},
       {split: [str(folder / name) for name in facts["files"]] for split, facts in splits.items()},
+      manifest.get("targets", {}),
     )
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     if warn:

@@ -32,7 +32,7 @@ def judge(content, **options):
 def test_text_is_text():
   """Returns the text files of Python's library: code, test data, documents in many languages."""
   count = 0
-  for path in python_stdlib._paths(python_stdlib.folder()):
+  for path in python_stdlib.text_files(python_stdlib.folder()):
     content = (python_stdlib.folder() / path).read_bytes()
     try:
       content.decode()

@@ -1,0 +1,87 @@
+"""Pieces of the standard library's code, and the package that each comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar
+
+import seqio
+from annotated_types import Interval
+
+from t5x_style.data.corpora import python_stdlib
+from t5x_style.data.corpora.reading import record_cache
+from t5x_style.setting_types import Text
+
+# Packages that every supported Python has, with many lines of code.
+PACKAGES = (
+  *("asyncio", "ctypes", "email", "encodings", "idlelib"),
+  *("importlib", "multiprocessing", "tkinter", "unittest", "xml"),
+)
+# Increase it when the pieces change, so that no run reads an old cache.
+_VERSION = 1
+_LINES = 8  # of a piece
+_MOST_PIECES = 24  # of a file, so that no long one outweighs the others
+_SHARDS = {"train": 8, "validation": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class StdlibPackages:
+  """{"text": 8 lines of code, "target": the package they come from}, for ten packages.
+
+  Lines that name the package are left out, as are blank ones, so that the answer is not written in
+  the text. All pieces of a file are in one split.
+
+  Attributes:
+    validation_percent: of the files, held out by a hash of their path; those that PythonStdlib
+      holds out with the same percentage.
+    cache_dir: as in PythonStdlib; 2 MB.
+  """
+
+  validation_percent: Annotated[int, Interval(gt=0, lt=100)] = 20
+  cache_dir: Text | None = None
+  name: ClassVar[str] = "stdlib_packages"
+
+  def source(self) -> seqio.DataSource:
+    return self._records().source()
+
+  def fingerprint(self) -> str:
+    return self._records().content
+
+  def targets(self) -> Mapping[str, Mapping[str, int]]:
+    return self._records().targets
+
+  def _records(self) -> record_cache.Records:
+    base, percent = python_stdlib.folder(), self.validation_percent
+    paths = [path for path in python_stdlib.text_files(base) if _package(path)]
+    key = hashlib.sha256(repr((_VERSION, percent)).encode())
+    for path in paths:
+      key.update(f"{path}\0{(base / path).stat().st_size}\n".encode())
+
+    def build(writer: record_cache.RecordWriter) -> None:
+      for path in sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest()):
+        code = (base / path).read_bytes().decode(errors="replace")
+        package = _package(path)
+        for piece in pieces(code, package):
+          split = python_stdlib.split_of(path, percent)
+          writer.add(split, piece.encode(), package.encode())
+
+    name = f"stdlib_packages-{platform.python_version()}-{key.hexdigest()[:12]}"
+    return record_cache.open_or_build(self.cache_dir, name, _SHARDS, build)
+
+
+def pieces(code: str, package: str) -> Iterator[str]:
+  """Yields pieces of a file's code, at most 24 from all over it, without the package's name."""
+  named = re.compile(rf"{package}", re.IGNORECASE)
+  lines = [line for line in code.splitlines() if line.strip() and not named.search(line)]
+  found = ["\n".join(lines[i : i + _LINES]) for i in range(0, len(lines) - _LINES + 1, _LINES)]
+  yield from found[:: -(-len(found) // _MOST_PIECES) or 1]
+
+
+def _package(path: str) -> str:
+  """Returns the package of PACKAGES that a file is in; "" if it is in none, or is no code."""
+  package, _, rest = path.partition("/")
+  return package if rest.endswith(".py") and package in PACKAGES else ""
