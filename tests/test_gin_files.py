@@ -70,8 +70,11 @@ def test_objectives_feed_a_model_they_name(name, tmp_path):
   first_line = (FOLDER / "objectives" / name).read_text().splitlines()[0]
   fitting = sorted((a for a in MODELS if a in first_line), key=first_line.index)
   assert fitting, f"{name} does not say which models it is for"
-  files = ["runs/quickstart.gin", MODELS[fitting[0]], "data/python_stdlib.gin"]
-  prepared = prepare([*files, f"objectives/{name}"], tmp_path)
+  supervised = name in ("classification.gin", "text_to_text.gin")
+  corpus = "data/stdlib_packages.gin" if supervised else "data/python_stdlib.gin"
+  files = ["runs/quickstart.gin", MODELS[fitting[0]], corpus, f"objectives/{name}"]
+  classes = ["NUM_CLASSES = 10"] * (name == "classification.gin")
+  prepared = prepare(files, tmp_path, *classes)
   batch = next(prepared.dataset.train())
   weights = batch[f"{prepared.loss.side}_loss_weights"]
   assert 0 < (weights > 0).mean() <= 1

@@ -1,11 +1,11 @@
-"""Lists the checkpoints of a run: when they were saved, their size, their validation loss."""
+"""Lists the checkpoints of a run: when they were saved, their size, their validation metrics."""
 
 import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from t5x_style.checkpoints import inventory
+from t5x_style.checkpoints import inventory, retention
 from t5x_style.checkpoints.inventory import Entry, Kind
 
 from .output import size_text, table
@@ -29,19 +29,23 @@ def run(values: Any, folders: Sequence[str]) -> int:
 
 
 def _marks(entries: Sequence[Entry]) -> dict[Entry, list[str]]:
-  """Returns {entry: ["newest", "best"]}, the best being that with the lowest validation loss."""
+  """Returns {entry: ["newest", "best"]}, the best by the BEST_METRIC of the newest one."""
   whole = [entry for entry in entries if entry.kind is Kind.COMPLETE and not entry.note]
   marks: dict[Entry, list[str]] = {entry: [] for entry in entries}
   if len(whole) > 1:
     marks[whole[-1]].append("newest")
-  evaluated = [entry for entry in whole if math.isfinite(_loss(entry))]
-  if evaluated:  # Of equal losses the newest is the best, as in retention.py.
-    marks[min(reversed(evaluated), key=_loss)].append("best")
+  evaluated = [
+    entry
+    for entry in whole
+    if math.isfinite(_rank(entry)) and entry.best_metric == whole[-1].best_metric
+  ]
+  if evaluated:  # Of equal values the newest is the best, as in retention.py.
+    marks[min(reversed(evaluated), key=_rank)].append("best")
   return marks
 
 
-def _loss(entry: Entry) -> float:
-  return math.nan if entry.validation_loss is None else entry.validation_loss
+def _rank(entry: Entry) -> float:
+  return retention.rank(entry.best_metric, entry.best_value)
 
 
 def _object(entry: Entry, marks: dict[Entry, list[str]]) -> dict[str, Any]:
@@ -52,6 +56,8 @@ def _object(entry: Entry, marks: dict[Entry, list[str]]) -> dict[str, Any]:
     "saved": entry.saved.isoformat() if entry.saved else None,
     "bytes": entry.size,
     "validation_loss": entry.validation_loss,
+    "best_metric": entry.best_metric,
+    "best_value": entry.best_value,
     "skipped_steps": entry.skipped_steps,
     "digests": entry.has_digests,
     "marks": marks[entry],
@@ -61,7 +67,9 @@ def _object(entry: Entry, marks: dict[Entry, list[str]]) -> dict[str, Any]:
 
 def _text(entries: Sequence[Entry], marks: dict[Entry, list[str]]) -> str:
   skipped = any(entry.skipped_steps for entry in entries)
-  headings = ["step", "saved at", "size", "validation loss", "digests"]
+  metric = next((e.best_metric for e in reversed(entries) if e.best_value is not None), "loss")
+  other = [] if metric == retention.DEFAULT_METRIC else [f"validation {metric}"]
+  headings = ["step", "saved at", "size", "validation loss", *other, "digests"]
   headings = [*headings, *(["skipped steps"] if skipped else []), ""]
   rows = []
   for entry in entries:
@@ -72,6 +80,7 @@ def _text(entries: Sequence[Entry], marks: dict[Entry, list[str]]) -> str:
       f"{entry.saved:%Y-%m-%d %H:%M:%S}" if entry.saved else "-",
       size_text(entry.size),
       "-" if loss is None else f"{loss:.4f}",
+      *(["-" if entry.best_value is None else f"{entry.best_value:.4f}"] if other else []),
       "yes" if entry.has_digests else "no",
     ]
     if skipped:

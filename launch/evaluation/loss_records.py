@@ -23,14 +23,18 @@ def record(step: str, sums: Sums, kinds: Mapping[str, Likelihood]) -> Record:
   Returns:
     "step"; of all target tokens with loss "tokens" (weighted), "loss" (nats per token),
     "perplexity", "accuracy", and if all of them are of one kind "bits_per_byte", "bytes" (weighted
-    as tokens are), "method" and "comparable"; "pair_loss" and "pair_accuracy" of sentence pairs;
-    and for a mixture "parts", the same figures by name. What is not defined is left out.
+    as tokens are), "method" and "comparable"; "exact_match" of answers; "pair_loss" and
+    "pair_accuracy" of sentence pairs; and for a mixture "parts", the same figures by name. What is
+    not defined is left out.
   """
   every = set(kinds.values())
   whole = _figures(
     sums.loss, sums.weight, sums.correct, sums.bytes, every.pop() if len(every) == 1 else None
   )
   found: Record = {"step": int(step) if step.isdigit() else step, **whole}
+  if sums.sequences is not None:
+    count = max(float(sums.sequences), 1e-9)
+    found["exact_match"] = float(sums.sequences_right) / count  # type: ignore[arg-type]
   if sums.pair_weight is not None:
     pairs = max(float(sums.pair_weight), 1e-9)
     found["pair_loss"] = float(sums.pair_loss) / pairs  # type: ignore[arg-type]

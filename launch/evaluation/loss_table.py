@@ -18,6 +18,7 @@ _COLUMNS = {
   "perplexity": ("perplexity", ",.2f"),
   "accuracy": ("accuracy", ".1%"),
   "bits_per_byte": ("bits/byte", ".4f"),
+  "exact_match": ("exact match", ".1%"),
   "pair_accuracy": ("pairs right", ".1%"),
 }
 

@@ -40,6 +40,8 @@ class Entry:
     saved: when it was complete, or last written; None where nothing says.
     size: bytes of its files.
     validation_loss: nats per token at this step; None if there was no evaluation.
+    best_metric: by which the run that saved it chooses the best step.
+    best_value: of this metric; None if there was no evaluation.
     skipped_steps: how many steps up to this one changed no parameter; None where nothing says.
     has_digests: whether `verify` can tell that every number is as it was saved.
     note: why it is damaged or not whole, or what it is an average of; "" for any other.
@@ -51,6 +53,8 @@ class Entry:
   saved: datetime.datetime | None
   size: int
   validation_loss: float | None = None
+  best_metric: str = retention.DEFAULT_METRIC
+  best_value: float | None = None
   skipped_steps: int | None = None
   has_digests: bool = False
   note: str = ""
@@ -117,6 +121,7 @@ def _entry(path: epath.Path, kind: Kind, losses: dict[int, float]) -> Entry:
   loss = retention.validation_loss(path)
   if loss is None and kind is Kind.COMPLETE and step is not None:
     loss = losses.get(step)  # Checkpoints of earlier versions do not hold it.
+  metric = retention.saved_metric(path)
   return Entry(
     path,
     kind,
@@ -124,6 +129,8 @@ def _entry(path: epath.Path, kind: Kind, losses: dict[int, float]) -> Entry:
     _saved_at(path),
     _size(path),
     loss,
+    metric,
+    loss if metric == retention.DEFAULT_METRIC else retention.validation_value(path, metric),
     guard.get("skipped") if isinstance(guard, dict) else None,
     bool(run.get("digests")),
     _note(path, kind, run),

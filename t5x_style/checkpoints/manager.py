@@ -3,6 +3,7 @@
 import functools
 import time
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -37,23 +38,25 @@ class Checkpoints:
     keep_best: int = 1,
     max_failed_saves: int = 5,
     verify: bool = True,
+    best_metric: str = retention.DEFAULT_METRIC,
   ):
     """Opens the directory, which the first save makes.
 
     Args:
       directory: local or gs:// path.
       keep: how many of the newest checkpoints stay.
-      keep_best: how many with the lowest validation loss stay in addition.
+      keep_best: how many of the best by `best_metric` stay in addition.
       max_failed_saves: so many failed saves in a row raise StorageError.
       verify: digests are saved with each checkpoint, and compared when it is restored.
+      best_metric: a name in the validation records.
     """
     self.failed_saves = 0
     self._directory = epath.Path(directory).absolute()
     self._keep, self._keep_best, self._max_failed = keep, keep_best, max_failed_saves
-    self._verify = verify
+    self._verify, self._metric = verify, best_metric
     self._failed_in_a_row, self._problem = 0, ""
     self._saving: Save | None = None
-    self._losses: dict[int, float | None] = {}
+    self._ranks: dict[int, float] = {}
     self._latest = max(self.steps(), default=None)
 
   def latest(self) -> int | None:
@@ -75,12 +78,13 @@ class Checkpoints:
     *,
     identity: dict[str, Any],
     progress: dict[str, Any],
-    validation_loss: float | None = None,
+    validation: Mapping[str, float] | None = None,
     last: bool = False,
   ) -> None:
     """Saves under the state's own step; returns once the arrays are copied off the device.
 
     Args:
+      validation: the metrics of the held-out batches at this step, if they were computed.
       last: the run ends after this save: it returns only when the checkpoint is complete. If the
         save fails, tries again a few times.
 
@@ -95,13 +99,15 @@ class Checkpoints:
       "identity": identity,
       "progress": progress,
       "guard": state.guard.as_json(),
-      "validation_loss": validation_loss,
+      "validation_loss": validation["loss"] if validation else None,
+      "validation": dict(validation or {}),
+      "best_metric": self._metric,
     }
     arrays = reading.Arrays.of(state)
     if self._verify:
       run = verification.with_digests(run, step, arrays, streams)
     files = Files(streams, run)
-    self._losses[step] = validation_loss
+    self._ranks[step] = retention.rank(self._metric, (validation or {}).get(self._metric))
     if last:
       self._save_last(step, arrays, files)
       return
@@ -198,10 +204,10 @@ class Checkpoints:
     try:
       steps = self.steps()
       for step in steps:
-        if step not in self._losses:
-          self._losses[step] = retention.validation_loss(self._directory / str(step))
-      losses = {step: loss for step, loss in self._losses.items() if loss is not None}
-      for step in retention.steps_to_remove(steps, losses, self._keep, self._keep_best):
+        if step not in self._ranks:
+          value = retention.validation_value(self._directory / str(step), self._metric)
+          self._ranks[step] = retention.rank(self._metric, value)
+      for step in retention.steps_to_remove(steps, self._ranks, self._keep, self._keep_best):
         step_folders.remove(self._directory, step)
     except Exception as error:
       _warn(f"Old checkpoints in {str(self._directory)!r} cannot be removed: {reason(error)}.")

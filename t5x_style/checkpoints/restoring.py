@@ -36,6 +36,7 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
     config.keep_best_checkpoints,
     config.max_failed_saves,
     config.verify_checkpoints,
+    config.best_metric,
   )
 
   def roll_back() -> tuple[TrainState, dict[str, Any]] | None:
@@ -69,6 +70,7 @@ def _initial_state(prepared: Prepared, readers: Sequence[Reader]) -> TrainState:
       prepared.abstract.params,
       readers,
       prepared.config.verify_checkpoints,
+      initial=state.params,
     )
     initial_vocabulary.check(path, prepared.dataset)
     if names := finite_checks.make_find_not_finite(prepared.abstract.params)(params):

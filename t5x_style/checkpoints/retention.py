@@ -1,26 +1,67 @@
-"""Which checkpoints stay: the newest ones, and those with the lowest validation loss."""
+"""Which checkpoints stay: the newest ones, and the best ones by a validation metric."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from etils import epath
 
+from t5x_style.training.metrics import HIGHER_IS_BETTER
+
+DEFAULT_METRIC = "loss"
+
 
 def steps_to_remove(
-  steps: Sequence[int], losses: Mapping[int, float], keep: int, keep_best: int
+  steps: Sequence[int], ranks: Mapping[int, float], keep: int, keep_best: int
 ) -> list[int]:
   """Returns the steps that are neither among the `keep` newest nor the `keep_best` best.
 
   Args:
     steps: all complete ones.
-    losses: the validation losses of those that have one. Of equal losses the newest is the best.
+    ranks: of those that were evaluated, as `rank` returns it: the lowest is the best. Of equal
+      ones the newest is.
   """
   ordered = sorted(steps)
-  rated = [step for step in ordered if math.isfinite(losses.get(step, math.nan))]
-  best = sorted(rated, key=lambda step: (losses[step], -step))[:keep_best]
+  rated = [step for step in ordered if math.isfinite(ranks.get(step, math.nan))]
+  best = sorted(rated, key=lambda step: (ranks[step], -step))[:keep_best]
   stay = {*ordered[-keep:], *best}
   return [step for step in ordered if step not in stay]
+
+
+def rank(metric: str, value: float | None) -> float:
+  """Returns a number that is lower for a better value of a metric; NaN for None."""
+  if value is None:
+    return math.nan
+  return -value if metric in HIGHER_IS_BETTER else value
+
+
+def best_of(folders: Sequence[epath.Path]) -> epath.Path | None:
+  """Returns the best of a run's complete steps, given oldest first; None if none was evaluated.
+
+  The metric is the BEST_METRIC with which the newest of them was saved.
+  """
+  if not folders:
+    return None
+  metric = saved_metric(folders[-1])
+  ranks = [rank(metric, validation_value(folder, metric)) for folder in folders]
+  rated = [(x, -i) for i, x in enumerate(ranks) if math.isfinite(x)]
+  return folders[-min(rated)[1]] if rated else None
+
+
+def saved_metric(folder: epath.Path) -> str:
+  """Returns the BEST_METRIC of the run that saved a step; "loss" if it is not known."""
+  found = _json(folder / "run/metadata").get("best_metric")
+  return found if isinstance(found, str) else DEFAULT_METRIC
+
+
+def validation_value(folder: epath.Path, metric: str) -> float | None:
+  """Returns a validation metric that was saved with a step; None if there is none."""
+  saved = _json(folder / "run/metadata").get("validation")
+  found = saved.get(metric) if isinstance(saved, dict) else None
+  if isinstance(found, int | float):
+    return float(found)
+  return validation_loss(folder) if metric == DEFAULT_METRIC else None
 
 
 def validation_loss(folder: epath.Path) -> float | None:
@@ -30,10 +71,16 @@ def validation_loss(folder: epath.Path) -> float | None:
     (folder / "run/metadata", "validation_loss"),
     (folder / "metrics/metrics", "loss"),
   ):
-    try:
-      loss = json.loads(file.read_bytes())[key]
-    except (OSError, ValueError, KeyError, TypeError):
-      continue
+    loss = _json(file).get(key)
     if isinstance(loss, int | float):
       return float(loss)
   return None
+
+
+def _json(file: epath.Path) -> dict[str, Any]:
+  """Returns the object in a file; {} if there is none or it cannot be read."""
+  try:
+    content = json.loads(file.read_bytes())
+  except (OSError, ValueError):
+    return {}
+  return content if isinstance(content, dict) else {}

@@ -12,8 +12,10 @@ import os
 import orbax.checkpoint as ocp
 from etils import epath
 
+from t5x_style.checkpoints import retention
 from t5x_style.errors import UserError
 
+BEST = "best"  # in a path: MODEL_DIR/best
 COMMIT_MARKER = "commit_success.txt"
 UNFINISHED = ocp.utils.TMP_DIR_SUFFIX  # ".orbax-checkpoint-tmp"
 
@@ -41,14 +43,16 @@ def complete_steps(checkpoints: epath.Path) -> list[int]:
 def find_step(path: epath.Path, named: str = "") -> epath.Path | None:
   """Returns the newest complete step of a MODEL_DIR or checkpoints folder, None if there is none.
 
-  If `path` is a step, returns it.
+  If `path` is a step, returns it. MODEL_DIR/best is the best step by BEST_METRIC of those kept.
 
   Args:
     named: what the error calls the path, such as the flag and its value.
 
   Raises:
-    UserError: `path` is a step that was never completed.
+    UserError: `path` is a step that was never completed, or no step was evaluated.
   """
+  if path.name == BEST and not path.exists():
+    return _best_step(path.parent, named or repr(str(path)))
   if (path / "state").exists():
     if is_complete(path):
       return path
@@ -62,6 +66,19 @@ def find_step(path: epath.Path, named: str = "") -> epath.Path | None:
     steps = [folder / str(step) for step in complete_steps(folder)]
     if whole := [step for step in steps if (step / "state").exists()]:
       return whole[-1]
+  return None
+
+
+def _best_step(run: epath.Path, named: str) -> epath.Path | None:
+  for folder in (run / "checkpoints", run):
+    steps = [folder / str(step) for step in complete_steps(folder)]
+    if whole := [step for step in steps if (step / "state").exists()]:
+      if best := retention.best_of(whole):
+        return best
+      raise UserError(
+        f"{named}: none of the steps {', '.join(step.name for step in whole)} was evaluated, so "
+        "none is the best; name one of them, or save after evaluations (EVAL_PERIOD, SAVE_PERIOD)."
+      )
   return None
 
 

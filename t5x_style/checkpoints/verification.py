@@ -30,7 +30,12 @@ from t5x_style.training.state import named_leaves
 
 KEY = "digests"  # in the item `run`
 _REQUIRED = {"identity", "progress"}
-_KNOWN = _REQUIRED | {"guard", "validation_loss"}  # what `run` holds without digests
+_KNOWN = _REQUIRED | {
+  "guard",
+  "validation_loss",
+  "validation",
+  "best_metric",
+}  # what `run` holds without digests
 
 
 def with_digests(

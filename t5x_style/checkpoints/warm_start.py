@@ -28,6 +28,8 @@ Reader = Callable[[str, TransformerConfig, Shapes], Mapping[str, LazyArray] | No
 _UNREADABLE = "INITIAL_CHECKPOINT_PATH = {!r} cannot be read"
 # The parameters with a row for each id of the vocabulary, and the axis of the rows.
 _VOCABULARY_AXIS = {"token_embed/embedding": 0, "head/kernel": 1, "head/bias": 0}
+# The head that classifies rows: a task brings its own, which no checkpoint has to hold.
+_NEW_HEAD = "pooler/"
 _SCANNED = re.compile(r"(?P<stack>.*/)layers/(?:block_(?P<block>\d+)/)?(?P<rest>.*)")
 _UNROLLED = re.compile(r"(?P<stack>.*/)layers_(?P<layer>\d+)/.*")
 
@@ -38,12 +40,14 @@ def initial_params(
   abstract: Any,
   readers: Sequence[Reader] = (),
   verify: bool = True,
+  initial: Any = None,
 ) -> Any:
   """Reads the parameters at `path` into the shapes and shardings of `abstract`.
 
   The layers of the checkpoint may be scanned and those of the model unrolled, or the other way
   round. If the model has more ids than the checkpoint, the new rows of its embedding and head are
-  the mean of the old ones.
+  the mean of the old ones. Parameters of the head that classifies rows stay as they are in
+  `initial` where the checkpoint has none of their shape; a warning names them.
 
   Args:
     path: a MODEL_DIR, its checkpoints/ folder, one step in it, or what one of `readers` reads.
@@ -51,16 +55,19 @@ def initial_params(
     abstract: its parameters as abstract arrays with shardings.
     readers: of other programs' checkpoints; the first one that knows the format reads it.
     verify: compares the parameters with the digests that a run of this package saved with them.
+    initial: random parameters of the model, for those that are new.
 
   Raises:
     UserError: there is no complete checkpoint, it is damaged, or its parameters are not those of
       this model; the message names all that differ.
   """
   with damage_is_named(_UNREADABLE.format(path)):
-    return _read(path, _open(path, config, abstract, readers), abstract, verify)
+    return _read(path, _open(path, config, abstract, readers), abstract, verify, initial)
 
 
-def _read(path: str, found: "_Opened | epath.Path", abstract: Any, verify: bool) -> Any:
+def _read(
+  path: str, found: "_Opened | epath.Path", abstract: Any, verify: bool, initial: Any
+) -> Any:
   if not isinstance(found, _Opened):
     return reading.read_params(found, abstract, verify)
   if verify and found.step_dir:
@@ -72,8 +79,17 @@ def _read(path: str, found: "_Opened | epath.Path", abstract: Any, verify: bool)
       "old rows.",
       stacklevel=2,
     )
+  if found.new:
+    warnings.warn(
+      f"{path} does not have these parameters of the head, which are new and begin at random "
+      f"values: {', '.join(found.new)}.",
+      stacklevel=2,
+    )
+  random = named_leaves(initial)
   arrays = [
-    _assemble(name, leaf, [found.stored[part] for part in found.parts[name]])
+    random[name]
+    if name in found.new
+    else _assemble(name, leaf, [found.stored[part] for part in found.parts[name]])
     for name, leaf in named_leaves(abstract).items()
   ]
   return jax.tree.unflatten(jax.tree.structure(abstract), arrays)
@@ -93,6 +109,7 @@ class _Opened(NamedTuple):
   stored: Mapping[str, LazyArray]
   parts: Mapping[str, list[str]]  # parameter of the model -> names in the checkpoint
   grown: tuple[int, int] | None  # ids of the checkpoint and of the model, if they differ
+  new: Sequence[str]  # parameters of a head that the checkpoint does not have
   step_dir: epath.Path | None  # of a run of this package
 
 
@@ -129,8 +146,11 @@ def _open(
     if {name: x.shape for name, x in saved.items()} == shapes:
       return step_dir
     stored = unrolled(saved, shared)
-  grown = _check(path, {name: x.shape for name, x in stored.items()}, wanted)
-  return _Opened(stored, parts, grown, step_dir)
+  there = {name: x.shape for name, x in stored.items()}
+  new = [name for name in wanted if name.startswith(_NEW_HEAD) and there.get(name) != wanted[name]]
+  there, wanted = ({k: v for k, v in names.items() if k not in new} for names in (there, wanted))
+  grown = _check(path, there, wanted)
+  return _Opened(stored, parts, grown, new, step_dir)
 
 
 def unrolled_names(shapes: Shapes, shared: bool = False) -> dict[str, list[str]]:

@@ -145,6 +145,8 @@ class Dataset:
       the objectives are not comparable with others, or tokens do not keep the text.
     likelihoods: what the loss of each part of a mixture, or of the single task, measures.
     component_names: of a mixture's parts, () for a single task.
+    label_names: of the classes, if the class of each row is all that is predicted; else ().
+    exact_match: whether the targets of each example are an answer, right as a whole or not.
   """
 
   def __init__(
@@ -174,6 +176,12 @@ class Dataset:
     own = any(not hasattr(task, "objective") for task, _ in pipeline_.parts)
     together = len(set(self.likelihoods)) == 1 and self.likelihoods[0].comparable and not own
     self.token_bytes = model_ids.token_bytes(vocabulary) if together else None
+    objectives = [getattr(task, "objective", None) for task, _ in pipeline_.parts]
+    self.label_names = self._label_names()
+    self.exact_match = pipeline_.architecture != "encoder_only" and all(
+      "inputs" in task.output_features if o is None else o.exact_match
+      for (task, _), o in zip(pipeline_.parts, objectives, strict=True)
+    )
     self._batches = {stream: self._stream(stream) for stream in self._owned()}
     spec = next(iter(self._batches.values())).element_spec
     self.feature_shapes = {
@@ -193,6 +201,17 @@ class Dataset:
       own = objective.own_lengths(lengths, architecture)
       bounds.append(objective.max_targets(own, architecture))
     return None if None in bounds else max(bounds)
+
+  def _label_names(self) -> tuple[str, ...]:
+    names = [
+      getattr(getattr(t, "objective", None), "label_names", ()) for t, _ in self.pipeline.parts
+    ]
+    if len(names) > 1 and any(names):
+      raise UserError(
+        "OBJECTIVE 'classification' cannot be mixed with others: only the labels carry loss in it. "
+        "Train one after the other, with INITIAL_CHECKPOINT_PATH."
+      )
+    return names[0]
 
   def _stream(self, index: int) -> tf.data.Dataset:
     """Returns the training batches of one data stream, with the model's ids."""
@@ -354,6 +373,10 @@ class Dataset:
         if isinstance(task, tasks.PretrainingTask):
           documents = functools.partial(task.token_documents, "train", shard)
           task.objective.check_documents(documents, f"the 'train' split{where}")
+          if self._process_index == 0:
+            task.objective.check_texts(
+              documents, self.pipeline.lengths, f"the 'train' split{where}"
+            )
 
   def _owned(self) -> range:
     return iterator.owned(self._process_index, self._process_count, self.streams)

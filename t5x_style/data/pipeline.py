@@ -40,7 +40,8 @@ class Pipeline:
     parts: (task, rate) of each component.
     architecture: of the model that gets the batches.
     lengths: {task feature: tokens}.
-    pack: whether short examples of the user's own tasks share rows; an objective fills its rows.
+    pack: whether short examples share rows: those of the user's own tasks, and of an objective that
+      does not fill its rows.
     shuffle_buffer_size: examples held back to shuffle them, of all components together.
     numbers: of the components in the feature component_ids; by default 0, 1, ... where there are
       several, and no such feature for a single one.
@@ -110,8 +111,8 @@ class Pipeline:
     """
     each = [self._rows(index, dataset) for index, dataset in enumerate(examples)]
     if len(each) == 1:
-      return self._convert(each[0].batch(rows, drop_remainder=full))
-    each = [self._convert(r.batch(_CONVERT_ROWS)).unbatch() for r in each]
+      return self._convert(0, each[0].batch(rows, drop_remainder=full))
+    each = [self._convert(i, r.batch(_CONVERT_ROWS)).unbatch() for i, r in enumerate(each)]
     specs = {name: spec for r in each for name, spec in r.element_spec.items()}
     each = [r.map(functools.partial(_complete, names=specs), **map_options.IN_ORDER) for r in each]
     rates = np.array([rate for _, rate in self.parts])
@@ -157,13 +158,12 @@ class Pipeline:
 
   def packs(self, task: seqio.Task) -> bool:
     """Returns whether examples of the component `task` share rows."""
-    own = not isinstance(task, tasks.PretrainingTask)
-    return own and self.pack and self.architecture != "encoder_only"
+    return not _fills_rows(task) and self.pack and self.architecture != "encoder_only"
 
   def _rows(self, index: int, examples: tf.data.Dataset) -> tf.data.Dataset:
     """Examples of component `index` -> rows of task features."""
     task = self.parts[index][0]
-    windows = isinstance(task, tasks.PretrainingTask)
+    windows = _fills_rows(task)
     several = len(self.parts) > 1
     number = self.numbers[index] if self.numbers else index if several else None
 
@@ -199,12 +199,23 @@ class Pipeline:
     return tf.pad(value, [[0, missing]]) if missing else value
 
   @map_options.as_written
-  def _convert(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+  def _convert(self, index: int, batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Rows of component `index` -> batches of model features."""
+    task = self.parts[index][0]
+    causal = isinstance(task, tasks.PretrainingTask) and task.objective.causal_inputs
+
     def convert(batch):
       features = converters.convert(batch, self.architecture, self.lengths)
+      if causal:
+        features.pop("decoder_causal_attention", None)
       return features | {name: batch[name] for name in NOT_FOR_MODEL if name in batch}
 
     return batches.map(convert, **map_options.IN_ORDER)
+
+
+def _fills_rows(task: seqio.Task) -> bool:
+  """Returns whether each example of a task is a row of a static length."""
+  return isinstance(task, tasks.PretrainingTask) and task.fills_rows
 
 
 def derived_seed(*parts: object) -> int:

@@ -62,6 +62,7 @@ def of_corpus(
       raise UserError(f"{macro} is not set; include a file of gin_configs/{folder}/.")
   assert corpus is not None and vocabulary is not None and objective is not None
   objective.check_architecture(architecture)
+  objective = objective.for_corpus(corpus)
   lengths = objective.lengths(dict(feature_lengths or {}), architecture)
   objective.check(vocabulary, lengths, architecture)
   if replayed is not None:

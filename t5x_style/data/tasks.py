@@ -42,6 +42,22 @@ def tokenize(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.dat
   return documents.map(encode, **map_options.IN_ORDER)
 
 
+def tokenize_targets(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
+  """Adds "target_tokens", int32 [n], the tokens of "target", to documents that are tokenised."""
+
+  @map_options.as_written
+  def as_text(document):
+    kept = {k: v for k, v in document.items() if k not in ("targets", "target", "repaired")}
+    return {**kept, "text": document["target"], "text_tokens": document["targets"]}
+
+  @map_options.as_written
+  def as_target(document):
+    kept = {k: v for k, v in document.items() if k not in ("text_tokens", "targets", "repaired")}
+    return {**kept, "targets": document["text_tokens"], "target_tokens": document["targets"]}
+
+  return tokenize(documents.map(as_text), vocabulary).map(as_target)
+
+
 class PretrainingTask(seqio.Task):
   """A SeqIO task of documents and an objective, whose noise differs in every epoch.
 
@@ -72,6 +88,7 @@ class PretrainingTask(seqio.Task):
     self._keep_raw = False
     self.objective = objective
     self.architecture = architecture
+    self._vocabulary = vocabulary
     feature = seqio.Feature(vocabulary, add_eos=False, dtype=tf.int32)
 
     @map_options.as_written
@@ -83,7 +100,7 @@ class PretrainingTask(seqio.Task):
       name,
       source=source,
       output_features=dict.fromkeys(objective.features(architecture), feature),
-      preprocessors=[lambda dataset: tokenize(dataset, vocabulary), corrupt],
+      preprocessors=[self._tokenize, corrupt],
       shuffle_buffer_size=1024,
     )
 
@@ -124,7 +141,18 @@ class PretrainingTask(seqio.Task):
     """Returns the tokenised documents of one epoch of `split`, in the order of the files."""
     shard_info = seqio.ShardInfo(*shard) if shard[1] > 1 else None
     documents = self._documents(split, 0, 0, tf.constant(0, tf.int64), shard_info)
-    return tokenize(documents, next(iter(self.output_features.values())).vocabulary)
+    return self._tokenize(documents)
+
+  @property
+  def fills_rows(self) -> bool:
+    """Whether each example is a row of its own, of a static length."""
+    return not self.objective.examples_share_rows
+
+  def _tokenize(self, documents: tf.data.Dataset) -> tf.data.Dataset:
+    documents = tokenize(documents, self._vocabulary)
+    if self.objective.target_is_text:
+      documents = tokenize_targets(documents, self._vocabulary)
+    return documents
 
   def _documents(
     self,
@@ -152,7 +180,8 @@ class PretrainingTask(seqio.Task):
     extra = {"keep_raw": tf.constant(True)} if self._keep_raw else {}
 
     def read(document):
-      kept = {name: document[name] for name in ("text", "document") if name in document}
+      names = ("text", "target", "document")
+      kept = {name: document[name] for name in names if name in document}
       return {**kept, "noise_seed": noise_seed, **extra}
 
     return documents.map(read)

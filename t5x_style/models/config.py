@@ -133,7 +133,7 @@ class TransformerConfig:
   head_transform: bool = False  # BERT's dense + activation + norm before the head.
   head_bias: bool = False
   logit_soft_cap: PositiveFloat | None = None
-  pooled_classes: NonNegativeInt = 0  # Classes of the sentence-pair head on the first token.
+  pooled_classes: NonNegativeInt = 0  # Classes of the head on the first token: of pairs or texts.
 
   # Standard deviations of initial values; None is 1/sqrt(fan in). One value serves all kernels:
   # GPT-2's and ModernBERT's smaller one at the end of a residual branch is not supported.

@@ -31,7 +31,7 @@ class Outputs(NamedTuple):
   hidden: jax.Array  # [B, L, D], or [B, P, D] at the requested target positions
   kernel: jax.Array  # [D, V]
   bias: jax.Array | None  # [V]
-  pooled_logits: jax.Array | None = None  # [B, classes], of the sentence-pair head
+  pooled_logits: jax.Array | None = None  # [B, classes], of the head that classifies rows
 
   def logits(self, soft_cap: float | None = None) -> jax.Array:
     """Returns all logits [B, L, V] in float32, for decoding or for scoring a few positions."""
@@ -251,7 +251,7 @@ class Head(nn.Module):
 
 
 class Pooler(nn.Module):
-  """The sentence-pair head on the first token: dense, tanh, classes (Devlin 2018, section 3.1)."""
+  """The head that classifies a row by its first token: dense, tanh, classes (Devlin 2018)."""
 
   config: TransformerConfig
 

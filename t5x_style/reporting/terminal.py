@@ -56,7 +56,7 @@ class Terminal:
     """Shows that compilation begins. `baseline` is the unigram entropy of the held-out targets."""
     if step:
       self._print(f"Resuming from step {step:,}.")
-    self._print(f"A model that knows only how frequent tokens are has a loss of {baseline:.3f}.")
+    self._print(f"A model that knows only how frequent targets are has a loss of {baseline:.3f}.")
     self._begun = self._clock()
     if self._enabled and self._console.is_terminal:
       self._status.enter_context(self._console.status("Compiling the training step"))

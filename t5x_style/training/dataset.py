@@ -35,6 +35,8 @@ class Dataset(Protocol):
   max_targets: int | None  # the most positions with loss per row, if they are few
   token_bytes: np.ndarray | None  # [V] UTF-8 bytes of each id; None: no bits per byte
   component_names: tuple[str, ...]  # of the ids in *_component_ids, for a mixture
+  label_names: tuple[str, ...]  # of the classes, where the label of a row is all that is predicted
+  exact_match: bool  # whether the targets of a row are an answer, which is right as a whole or not
 
   @property
   def description(self) -> str:

@@ -1,6 +1,5 @@
 """The loss on held-out batches: summed over all of them, then divided once."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -10,7 +9,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from t5x_style.training.dataset import Batch
-from t5x_style.training.loss import LossOptions
 from t5x_style.training.metrics import Sums, add, means
 from t5x_style.training.setup import Prepared
 from t5x_style.training.step import sum_over_microbatches
@@ -78,7 +76,7 @@ def compile_evaluation(prepared: Prepared) -> jax.stages.Compiled:
   A batch is divided into as many microbatches as in training. No gradient keeps the activations, so
   evaluation fits in memory where the training step fits.
   """
-  loss = dataclasses.replace(prepared.loss, options=LossOptions())
+  loss = prepared.evaluation_loss
 
   def sums(_, batch, params):
     return loss(params, batch, loss.scales(batch))[1]
@@ -92,15 +90,21 @@ def compile_evaluation(prepared: Prepared) -> jax.stages.Compiled:
     return jitted.lower(prepared.abstract.params, prepared.batch).compile()
 
 
-def unigram_entropy(batches: Iterable[Batch], side: str) -> float:
+def unigram_entropy(batches: Iterable[Batch], side: str, labels_only: bool = False) -> float:
   """Returns the entropy, in nats per token, of the target tokens of all processes that carry loss.
+
+  With `labels_only` it is that of the labels of rows, in nats per label.
 
   No model that ignores its input can reach a lower loss on these batches: a model that has learnt
   anything from context has a lower loss.
   """
   counts = np.zeros(0, np.int64)
   for batch in batches:
-    ids = batch[f"{side}_target_tokens"][batch[f"{side}_loss_weights"] > 0]
+    has_loss = batch[f"{side}_loss_weights"] > 0
+    if labels_only:
+      ids = batch["pair_labels"][has_loss.any(-1)]
+    else:
+      ids = batch[f"{side}_target_tokens"][has_loss]
     new = np.bincount(ids)
     counts = np.pad(counts, (0, max(0, len(new) - len(counts))))
     counts[: len(new)] += new

@@ -1,7 +1,7 @@
 """What the training loop needs: an opened run, its checkpoints, and a reporter."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -41,7 +41,7 @@ class Checkpoints(AbstractContextManager, Protocol):
     *,
     identity: dict[str, Any],
     progress: dict[str, Any],
-    validation_loss: float | None = None,
+    validation: Mapping[str, float] | None = None,
     last: bool = False,
   ) -> None:
     """Saves under the state's own step; returns once the arrays are copied off the device.
@@ -53,6 +53,7 @@ class Checkpoints(AbstractContextManager, Protocol):
       streams: the place in the data, as BatchIterator.get_state returns it.
       identity: Prepared.identity() of the run.
       progress: JSON that the loop needs to resume.
+      validation: the metrics of the held-out batches at this step, None if they were not computed.
     """
     ...
 

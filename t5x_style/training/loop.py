@@ -44,7 +44,8 @@ def train(job: Job, reporter: Reporter) -> Result:
     StorageError: the last state cannot be saved, or MAX_FAILED_SAVES saves in a row have failed.
   """
   first, last = job.first_step, job.prepared.config.train_steps
-  baseline = unigram_entropy(job.eval_batches, job.prepared.loss.side)
+  loss = job.prepared.loss
+  baseline = unigram_entropy(job.eval_batches, loss.side, loss.labels_only)
   reporter.started(first, baseline)
   loop = _Loop(job, reporter)
   reporter.compiled()
@@ -133,35 +134,35 @@ class _Loop:
     """Does what is due after a step; returns whether an evaluation is still due."""
     config = self._config
     at_end = step == config.train_steps
-    loss, evaluation_due = None, at_end or step % config.eval_period == 0
+    values, evaluation_due = None, at_end or step % config.eval_period == 0
     # A machine that is taken away leaves time to save; the run evaluates when it resumes.
     if evaluation_due and not self._stop.agreed:
       with self._meter.paused():
-        loss = self._validate(step)
-    evaluation_due = evaluation_due and loss is None
+        values = self._validate(step)
+    evaluation_due = evaluation_due and values is None
     last = at_end or bool(self._stop.agreed)
     if last or step % config.save_period == 0:
       with self._meter.paused():
-        self._save(step, loss, evaluation_due=evaluation_due, last=last)
+        self._save(step, values, evaluation_due=evaluation_due, last=last)
     return evaluation_due
 
-  def _validate(self, step: int) -> float | None:
-    """Returns the validation loss; None if a signal came meanwhile."""
+  def _validate(self, step: int) -> dict[str, float] | None:
+    """Returns the metrics of the held-out batches; None if a signal came meanwhile."""
     batches = self._job.eval_batches
     values = self._evaluate(self.state.params, batches, self._stop.requested)
     if values is None:
       return None
     self._check(step, {"validation loss": values["loss"]})
     self._record("validation", step, values | {"seconds": self._meter.seconds})
-    return values["loss"]
+    return values
 
   def _save(
-    self, step: int, validation_loss: float | None, *, evaluation_due: bool, last: bool
+    self, step: int, validation: dict[str, float] | None, *, evaluation_due: bool, last: bool
   ) -> None:
     finite_checks.check_state(
       step, self._find_not_finite(self.state), self._job.checkpoints.latest()
     )
-    if validation_loss is None:  # One batch shows whether the parameters are still of use.
+    if validation is None:  # One batch shows whether the parameters are still of use.
       values = self._evaluate(self.state.params, self._job.eval_batches[:1])
       assert values is not None
       self._check(step, {"validation loss": values["loss"]})
@@ -177,7 +178,7 @@ class _Loop:
         "settings": self._prepared.settings(step - int(self.state.guard.skipped)),
         **({"reference": self.reference} if self.reference else {}),
       },
-      validation_loss=validation_loss,
+      validation=validation,
       last=last,
     )
 

@@ -66,6 +66,9 @@ class TrainingLoss:
     token_bytes: UTF-8 bytes of each id [V], to report bits per byte; None if it is not defined.
     num_components: how many parts a mixture has, whose ids are in *_component_ids.
     detailed: whether the bytes and the correct predictions of each part are summed too.
+    labels_only: whether the labels of rows are all that is predicted (classification). The loss is
+      then that of the labels, without z-loss, and a weight on a row's first token counts the row.
+    exact_match: whether sequences of which every target is predicted right are counted.
   """
 
   model: Transformer
@@ -74,6 +77,8 @@ class TrainingLoss:
   token_bytes: Any = None
   num_components: int = 0
   detailed: bool = False
+  labels_only: bool = False
+  exact_match: bool = False
 
   @property
   def side(self) -> str:
@@ -104,6 +109,8 @@ class TrainingLoss:
       scales: of the global batch.
       rng: for dropout, which is off if this is None.
     """
+    if self.labels_only:
+      return self._label_loss(params, batch, scales, rng)
     targets = self._targets(batch)
     out = self.model.apply(
       {"params": params},
@@ -123,6 +130,25 @@ class TrainingLoss:
       total += scales.pairs * pairs.loss_sum
     return total, self._sums(batch, targets, loss, pairs)
 
+  def _label_loss(
+    self, params: Any, batch: Batch, scales: LossScales, rng: jax.Array | None
+  ) -> tuple[jax.Array, Sums]:
+    first = jnp.zeros((batch["pair_labels"].shape[0], 1), jnp.int32)
+    rngs = None if rng is None else {"dropout": rng}
+    out = self.model.apply({"params": params}, batch, first, rngs=rngs)
+    labels = jnp.maximum(batch["pair_labels"], 0)
+    smoothing = self.options.label_smoothing
+    loss = pair_classification_loss(out.pooled_logits, labels, self._pair_weights(batch), smoothing)
+    assert scales.pairs is not None
+    sums = Sums(
+      loss=loss.loss_sum,
+      z_loss=loss.z_loss_sum,
+      correct=loss.correct_sum,
+      weight=loss.weight_sum,
+      tokens=_tokens_read(batch),
+    )
+    return scales.pairs * loss.loss_sum, sums
+
   def _token_loss(self, out: Outputs, targets: _Targets) -> LossSums:
     averaging = targets.averaging_weights
     return linear_cross_entropy(
@@ -134,7 +160,7 @@ class TrainingLoss:
       z_loss=self.options.z_loss,
       label_smoothing=self.options.label_smoothing,
       logit_soft_cap=self.model.config.logit_soft_cap,
-      return_per_token=bool(self.num_components) or averaging is not None,
+      return_per_token=bool(self.num_components) or averaging is not None or self.exact_match,
     )
 
   def _sums(self, batch: Batch, targets: _Targets, loss: LossSums, pairs: LossSums | None) -> Sums:
@@ -149,6 +175,11 @@ class TrainingLoss:
       sums = sums._replace(bytes=self._bytes(targets).sum())
     if self.num_components:
       sums = self._with_components(sums, targets, loss)
+    if self.exact_match:
+      assert loss.per_token is not None
+      segments = batch.get(f"{self.side}_segment_ids")
+      right, count = whole_sequences(loss.per_token.correct, targets.weights, segments)
+      sums = sums._replace(sequences_right=right, sequences=count)
     if pairs is not None:
       sums = sums._replace(
         pair_loss=pairs.loss_sum, pair_correct=pairs.correct_sum, pair_weight=pairs.weight_sum
@@ -178,7 +209,7 @@ class TrainingLoss:
     return lengths * targets.weights
 
   def _pair_weights(self, batch):
-    """Returns [B], 1 for rows that hold a pair. Label -1 means no pair; padding has no loss."""
+    """Returns [B], 1 for rows that have a label. Label -1 means none; padding has no loss."""
     used = batch[f"{self.side}_loss_weights"].sum(-1) > 0
     return (used & (batch["pair_labels"] >= 0)).astype(jnp.float32)
 
@@ -211,6 +242,35 @@ def _tokens_read(batch: Batch) -> jax.Array:
     if f"{side}_{kind}_tokens" in batch
   ]
   return sum(((x > 0).sum() for x in read), start=jnp.zeros((), jnp.float32))
+
+
+def whole_sequences(
+  correct: jax.Array, weights: jax.Array, segment_ids: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+  """Returns how many sequences are predicted right as a whole, and how many there are.
+
+  A target that is the likeliest after the true ones before it is what greedy decoding writes there,
+  so a sequence of which all targets are is exactly what greedy decoding writes.
+
+  correct      [[1, 1, 0, 1, 0]]
+  weights      [[1, 1, 1, 1, 0]]
+  segment_ids  [[1, 1, 2, 2, 0]]
+  returns      1, 2
+
+  Args:
+    correct: [B, L], above 0 where the target is the likeliest token.
+    weights: [B, L], above 0 where there is a target.
+    segment_ids: int [B, L], from 1, 0 being padding; None where a row is one sequence.
+  """
+  targets = weights > 0
+  wrong = targets & (correct == 0)
+  if segment_ids is None:
+    counted, failed = targets.any(-1), wrong.any(-1)
+  else:
+    count = weights.shape[-1] + 1
+    per_segment = jax.vmap(lambda x, ids: jax.ops.segment_sum(x.astype(jnp.int32), ids, count))
+    counted, failed = per_segment(targets, segment_ids) > 0, per_segment(wrong, segment_ids) > 0
+  return (counted & ~failed).astype(jnp.float32).sum(), counted.astype(jnp.float32).sum()
 
 
 def averaging_weights(weights: jax.Array, segment_ids: jax.Array | None) -> jax.Array:

@@ -25,8 +25,13 @@ SHOWN = {
   "loss": MetricFormat(".3f", "loss {}", "nats/token"),
   "bits_per_byte": MetricFormat(".3f", "{} bits/byte", "bits/byte"),
   "accuracy": MetricFormat(".1%", "accuracy {}", "accuracy"),
+  "exact_match": MetricFormat(".1%", "exact match {}", "exact match"),
   "pair_accuracy": MetricFormat(".1%", "pairs {}", "pairs right"),
 }
+
+
+# Of all other metrics the lowest value is the best.
+HIGHER_IS_BETTER = ("accuracy", "exact_match", "pair_accuracy")
 
 
 class Sums(NamedTuple):
@@ -48,6 +53,8 @@ class Sums(NamedTuple):
   pair_loss: Array | None = None  # nats, of sentence pairs
   pair_correct: Array | None = None
   pair_weight: Array | None = None
+  sequences_right: Array | None = None  # of which every target was predicted right
+  sequences: Array | None = None
 
 
 class Metrics(NamedTuple):
@@ -81,7 +88,8 @@ def means(totals: Sums, component_names: Sequence[str] = ()) -> dict[str, float]
   """Returns the metrics that are reported, by name.
 
   Returns:
-    loss: nats per target token that carries loss; accuracy: the share predicted right;
+    loss: nats per target token that carries loss, or per label; accuracy: the share predicted
+    right; exact_match: the share of the sequences that are right as a whole, where it is counted;
     bits_per_byte, where they are comparable (t5x_style.likelihoods); z_loss where there is one;
     pair_loss and pair_accuracy; loss/NAME per component of a mixture that appeared, and loss/new
     and loss/old of all components new/NAME and old/NAME.
@@ -98,6 +106,10 @@ def means(totals: Sums, component_names: Sequence[str] = ()) -> dict[str, float]
     pairs = max(float(totals.pair_weight), 1e-9)
     values["pair_loss"] = float(totals.pair_loss) / pairs
     values["pair_accuracy"] = float(totals.pair_correct) / pairs
+  if totals.sequences is not None:
+    assert totals.sequences_right is not None
+    right, count = float(totals.sequences_right), float(totals.sequences)
+    values["exact_match"] = right / max(count, 1e-9)
   if totals.component_weight is not None:
     assert totals.component_loss is not None
     sums: dict[str, np.ndarray] = {}

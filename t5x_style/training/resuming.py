@@ -47,10 +47,12 @@ MAY_CHANGE = {
   "log_period": "LOG_PERIOD",
   "keep_checkpoints": "KEEP_CHECKPOINTS",
   "keep_best_checkpoints": "KEEP_BEST_CHECKPOINTS",
+  "best_metric": "BEST_METRIC",
   "max_failed_saves": "MAX_FAILED_SAVES",
   "verify_checkpoints": "VERIFY_CHECKPOINTS",
   "num_microbatches": "NUM_MICROBATCHES",  # It changes rounding, and the masks of dropout.
   "clip_gradient_norm": "CLIP_GRADIENT_NORM",
+  "layer_decay": "LAYER_DECAY",
   "max_skipped_steps": "MAX_SKIPPED_STEPS",
   "spike_sigmas": "SPIKE_SIGMAS",
   "roll_back": "ROLL_BACK",

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from etils import epath
 
 from t5x_style import hardware
-from t5x_style.errors import UserError
+from t5x_style.errors import UserError, shortened
 from t5x_style.models import Transformer, TransformerConfig, fp8
 from t5x_style.models.attention_kernels.pattern import KernelChoice
 from t5x_style.models.kernel_choices import attention_choices
@@ -23,7 +24,9 @@ from t5x_style.training.dataset import (
   microbatch_shapes,
   tokens_per_row,
 )
-from t5x_style.training.loss import TrainingLoss
+from t5x_style.training.layer_decay import with_layer_decay
+from t5x_style.training.loss import LossOptions, TrainingLoss
+from t5x_style.training.metrics import means
 from t5x_style.training.state import TrainState, plan_state, state_bytes
 from t5x_style.training.train_config import TrainConfig
 
@@ -66,6 +69,13 @@ class Prepared:
   def find_not_finite(self) -> Callable[[TrainState], list[str]]:
     """Finds the arrays of a state that are not finite; compiled once, for restoring and saving."""
     return finite_checks.make_find_not_finite(self.abstract)
+
+  @property
+  def evaluation_loss(self) -> TrainingLoss:
+    """The loss of held-out batches: without z-loss and label smoothing."""
+    return dataclasses.replace(
+      self.loss, options=LossOptions(), exact_match=self.dataset.exact_match
+    )
 
   @property
   def num_parameters(self) -> int:
@@ -134,17 +144,41 @@ def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
     max_targets=dataset.max_targets,
     token_bytes=dataset.token_bytes,
     num_components=len(dataset.component_names),
+    labels_only=bool(dataset.label_names),
   )
   microbatch = microbatch_shapes(features, config.num_microbatches)
   attention = attention_choices(model, abstract.params, microbatch, partitioner)
-  return Prepared(
+  prepared = Prepared(
     config, dataset, partitioner, loss, optimizer, init, abstract, mesh_reason, attention
   )
+  _check_best_metric(prepared)
+  return prepared
+
+
+def _check_best_metric(prepared: Prepared) -> None:
+  """Raises UserError if the validation records will not have BEST_METRIC."""
+  chosen, loss = prepared.config.best_metric, prepared.evaluation_loss
+  if chosen == "loss":
+    return
+
+  def sums(params, batch):
+    return loss(params, batch, loss.scales(batch))[1]
+
+  with prepared.partitioner.context():
+    shapes = jax.eval_shape(sums, prepared.abstract.params, prepared.batch)
+  names = means(jax.tree.map(lambda x: np.ones(x.shape), shapes), prepared.dataset.component_names)
+  if chosen not in names:
+    raise UserError(
+      f"BEST_METRIC = {chosen!r} is not in the validation records of this run; they have "
+      f"{', '.join(names)}."
+    )
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-  """Returns the optimizer of a run, with its clipping of gradients."""
+  """Returns the optimizer of a run, with its layer-wise decay and its clipping of gradients."""
   optimizer = config.optimizer(config.schedule)
+  if config.layer_decay is not None:
+    optimizer = with_layer_decay(optimizer, config.model, config.layer_decay)
   if config.clip_gradient_norm is None:
     return optimizer
   return optax.chain(optax.clip_by_global_norm(config.clip_gradient_norm), optimizer)
@@ -175,6 +209,12 @@ def _open_dataset(config: TrainConfig, partitioner: Partitioner) -> Dataset:
     process_count=count,
   )
   check_vocabulary(config, dataset.vocab_size)
+  classes = len(dataset.label_names)
+  if classes and classes != config.model.pooled_classes:
+    raise UserError(
+      f"The data has {classes} labels ({', '.join(shortened(dataset.label_names))}), but the "
+      f"model's head has {config.model.pooled_classes} classes; set NUM_CLASSES = {classes}."
+    )
   if "pair_labels" in dataset.feature_shapes and config.model.pooled_classes < 2:
     raise UserError(
       "The objective asks about pairs of sentences, but the model has no head for them: set "

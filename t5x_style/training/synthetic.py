@@ -23,7 +23,8 @@ class SyntheticDataset:
 
   token_bytes = None
   special_ids = (0, 1, 0)
-  component_names = ()
+  component_names = label_names = ()
+  exact_match = False
 
   def __init__(
     self, architecture, batch_size, seed, index, count, feature_lengths, vocab_size, density

@@ -7,7 +7,14 @@ from typing import Any
 from t5x_style.errors import UserError
 from t5x_style.models import TransformerConfig
 from t5x_style.partitioning.sharding import Rules
-from t5x_style.setting_types import NonNegativeInt, PositiveFloat, PositiveInt, Seed, Text
+from t5x_style.setting_types import (
+  NonNegativeInt,
+  OpenFraction,
+  PositiveFloat,
+  PositiveInt,
+  Seed,
+  Text,
+)
 from t5x_style.training.dataset import LoadDataset
 from t5x_style.training.loss import LossOptions
 from t5x_style.training.optimizers import Optimizer
@@ -28,6 +35,9 @@ class TrainConfig:
       decides (t5x_style.partitioning.default_mesh).
     dcn_mesh_shape: slices or nodes along these axes, if there are several.
     sharding_rules: rules that come before DEFAULT_RULES of t5x_style.partitioning.sharding.
+    keep_best_checkpoints: how many checkpoints stay besides the newest: the best by best_metric, of
+      those that were evaluated. MODEL_DIR/best names the best one wherever a checkpoint is read.
+    best_metric: a name in the validation records: loss, accuracy, exact_match, bits_per_byte, ...
     max_failed_saves: so many failed saves in a row, for example on a full disk, end the run.
     verify_checkpoints: digests of all arrays are saved with a checkpoint, and compared when it is
       restored.
@@ -38,6 +48,8 @@ class TrainConfig:
       writes the stacks of its threads and ends with exit code 76; None: never. Compiling, opening
       the data and restoring may take as long, each.
     clip_gradient_norm: gradients with a larger global norm are scaled down to it; None: never.
+    layer_decay: the learning rate falls by this factor with each layer below the head
+      (t5x_style.training.layer_decay); None: all parameters have the same rate.
     max_skipped_steps: steps in a row whose loss or gradient is not finite (none of them updates the
       parameters) after which the run ends. As many spikes in a row are taken for a
       lasting change: the run rolls back (with roll_back and spike_sigmas), or takes them as normal.
@@ -60,10 +72,12 @@ class TrainConfig:
   log_period: PositiveInt = 100
   keep_checkpoints: PositiveInt = 3
   keep_best_checkpoints: NonNegativeInt = 1
+  best_metric: Text = "loss"
   max_failed_saves: PositiveInt = 5
   verify_checkpoints: bool = True
   num_microbatches: PositiveInt = 1
   clip_gradient_norm: PositiveFloat | None = None
+  layer_decay: OpenFraction | None = None
   max_skipped_steps: PositiveInt = 5
   spike_sigmas: PositiveFloat | None = None
   roll_back: bool = False

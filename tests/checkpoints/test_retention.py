@@ -21,6 +21,21 @@ def test_a_loss_that_is_not_finite_is_never_the_best():
   assert retention.steps_to_remove([1, 2, 3, 4], losses, keep=1, keep_best=1) == [1, 2]
 
 
+def test_the_best_has_the_highest_accuracy_or_the_lowest_loss(tmp_path):
+  steps = [epath.Path(tmp_path) / str(step) for step in (1, 2, 3, 4)]
+  values = [(0.2, 1.0), (0.9, 3.0), (0.9, 2.0), (None, None)]
+  for metric, best in (("accuracy", steps[2]), ("loss", steps[0])):
+    for step, (accuracy, loss) in zip(steps, values, strict=True):
+      (step / "run").mkdir(parents=True, exist_ok=True)
+      saved = {} if loss is None else {"loss": loss, "accuracy": accuracy}
+      run = {"best_metric": metric, "validation": saved, "validation_loss": loss}
+      (step / "run/metadata").write_text(json.dumps(run))
+    assert retention.best_of(steps) == best
+  assert retention.best_of(steps[3:]) is None
+  (steps[3] / "run/metadata").write_text(json.dumps({"validation_loss": 0.5}))
+  assert retention.best_of(steps) == steps[3]  # of a version without best_metric
+
+
 def test_losses_are_read_where_they_can_be(tmp_path):
   step = epath.Path(tmp_path)
   assert retention.validation_loss(step) is None

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from t5x_style.checkpoints import manager, reading
-from t5x_style.errors import StorageError
+from t5x_style.checkpoints import manager, reading, step_folders
+from t5x_style.errors import StorageError, UserError
 
 ARGUMENTS = {"identity": {}, "progress": {}}
 TINY_FILES = 200  # bytes: folders and small files can be written, arrays cannot
@@ -103,10 +103,27 @@ def test_the_last_save_is_tried_again_and_must_succeed(small_state, no_room, tmp
   )
 
 
+def test_the_best_by_another_metric_stays_and_is_found_by_its_name(small_state, tmp_path):
+  folder = tmp_path / "checkpoints"
+  with manager.Checkpoints(folder, keep=1, best_metric="accuracy") as checkpoints:
+    for step, accuracy in ((1, 0.1), (2, 0.5), (3, 0.4), (4, 0.3)):
+      values = {"loss": 1.0 / step, "accuracy": accuracy}
+      checkpoints.save(small_state(step), {}, **ARGUMENTS, validation=values)
+  assert names(folder) == ["2", "4"]
+  for path in (tmp_path / "best", folder / "best"):
+    assert step_folders.find_step(epath.Path(path)) == epath.Path(folder / "2")
+  assert step_folders.find_step(epath.Path(tmp_path)) == epath.Path(folder / "4")
+  (folder / "2").rename(tmp_path / "elsewhere")
+  (folder / "4/run/metadata").write_text("{}")
+  with pytest.raises(UserError, match="none of the steps 4 was evaluated"):
+    step_folders.find_step(epath.Path(tmp_path / "best"))
+  assert step_folders.find_step(epath.Path(tmp_path / "nothing/best")) is None
+
+
 def test_the_best_checkpoint_is_known_after_a_restart(small_state, tmp_path):
   for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0), (4, 5.0), (5, 4.0)):
     with manager.Checkpoints(tmp_path, keep=1, keep_best=1) as checkpoints:
-      checkpoints.save(small_state(step), {}, **ARGUMENTS, validation_loss=loss)
+      checkpoints.save(small_state(step), {}, **ARGUMENTS, validation={"loss": loss})
     if step == 3:
       (tmp_path / "3/run/metadata").write_text("{")  # It cannot be read, and prevents nothing.
   assert names(tmp_path) == ["2", "5"]

@@ -152,3 +152,26 @@ def test_on_eight_devices_each_has_its_part(on_eight_devices, tmp_path):
   np.savez(tmp_path / "one.npz", embedding=params["token_embed"]["embedding"])
   program = Path(__file__).with_name("sharded_warm_start_program.py")
   assert "shards of the embedding: (26, 8)" in on_eight_devices(program, tmp_path)
+
+
+@pytest.mark.parametrize("before", [0, 2])
+@pytest.mark.parametrize("scanned", [True, False])
+def test_a_new_head_begins_at_random_values_and_the_rest_is_read(before, scanned, tmp_path):
+  layers = {"num_encoder_layers": 2}
+  saved = save(tmp_path, pooled_classes=before, **layers)
+  config = TransformerConfig(**SIZES, **layers, pooled_classes=3, scan_layers=scanned)
+  initial = jax.tree.map(lambda x: jnp.full(x.shape, 7.0), abstract(config))
+  with pytest.warns(UserWarning, match="begin at random values: pooler/classes/kernel") as warned:
+    found = initial_params(str(tmp_path), config, abstract(config), initial=initial)
+  assert np.all(found["pooler"]["classes"]["kernel"] == 7)
+  dense = found["pooler"]["dense"]["kernel"]
+  if before:  # What fits is read, as the pooler of a BERT with next sentence.
+    np.testing.assert_array_equal(dense, saved["pooler"]["dense"]["kernel"])
+    assert "dense" not in str(warned[0].message)
+  else:
+    assert np.all(dense == 7)
+  np.testing.assert_array_equal(
+    found["token_embed"]["embedding"], saved["token_embed"]["embedding"]
+  )
+  with pytest.raises(UserError, match="not a checkpoint of this model; 1 parameters differ"):
+    read(tmp_path, **layers, pooled_classes=3, head_bias=True)

@@ -109,7 +109,7 @@ def test_start():
   out.compiled()
   assert file.getvalue() == (
     "Resuming from step 1,200.\n"
-    "A model that knows only how frequent tokens are has a loss of 6.210.\n"
+    "A model that knows only how frequent targets are has a loss of 6.210.\n"
     "Compiled the training step in 12 s.\n"
   )
 

@@ -91,7 +91,7 @@ def test_the_table_counts_runs_and_faults(tmp_path):
 
 
 def test_steps_trained_again_are_those_after_the_checkpoint(references, tmp_path):
-  began = "A model that knows only how frequent tokens are has a loss of 2.7.\n"
+  began = "A model that knows only how frequent targets are has a loss of 2.7.\n"
   trial = Trial(tmp_path / "run", references, "1")
   trial._starts = [
     (SimpleNamespace(text=lambda text=text: text), reached)

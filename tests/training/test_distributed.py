@@ -160,7 +160,7 @@ def test_two_processes_train_as_one_and_one_resumes(tmp_path, uninterrupted):
   assert "data=2 on 2 cpu devices in 2 processes" in first and "filled in" not in second
   assert "Trained 4 steps." in first
   assert "Trained" not in second and "error" not in second
-  baseline = [line for line in uninterrupted[1].splitlines() if "how frequent tokens are" in line]
+  baseline = [line for line in uninterrupted[1].splitlines() if "how frequent targets are" in line]
   assert baseline and baseline[0] in first
   assert len(list((tmp_path / "model/tensorboard/train").iterdir())) == 1
 

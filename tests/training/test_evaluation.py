@@ -1,5 +1,6 @@
 """Evaluation: the same values and less memory in microbatches."""
 
+import numpy as np
 import pytest
 
 from t5x_style.training import evaluation, setup
@@ -21,3 +22,16 @@ def test_evaluation_uses_microbatches(tiny_config, tmp_path):
     assert temporaries[-1] <= step.temp_size_in_bytes
   assert values[0] == pytest.approx(values[1], rel=1e-5)
   assert temporaries[1] < temporaries[0] / 4
+
+
+def test_the_entropy_of_labels_counts_rows_with_a_label():
+  weights = np.zeros((5, 3), np.float32)
+  weights[:4, 0] = 1
+  batch = {
+    "encoder_loss_weights": weights,
+    "encoder_target_tokens": np.ones((5, 3), np.int32),
+    "pair_labels": np.array([0, 1, 1, 1, 0]),
+  }
+  expected = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
+  assert evaluation.unigram_entropy([batch], "encoder", True) == pytest.approx(expected)
+  assert evaluation.unigram_entropy([batch], "encoder") == 0

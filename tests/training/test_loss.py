@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.training import setup
-from t5x_style.training.loss import LossOptions, averaging_weights
+from t5x_style.training import metrics, setup
+from t5x_style.training.loss import LossOptions, averaging_weights, whole_sequences
 from t5x_style.training.step import make_train_step
 from tests import tiny
 
@@ -100,3 +100,47 @@ def test_only_positions_with_loss_give_the_same_average_as_all(tiny_config, tmp_
     loss = dataclasses.replace(prepared.loss, options=options, max_targets=max_targets)
     results.append(loss(params, batch, loss.scales(batch)))
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), *results)
+
+
+def test_a_sequence_is_right_only_as_a_whole():
+  correct = jnp.array([[1, 1, 1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0, 0, 0]])
+  assert whole_sequences(correct, jnp.asarray(WEIGHTS), jnp.asarray(SEGMENTS)) == (2, 3)
+  # Without segments the first row is one sequence, whose target at 5 is wrong.
+  assert whole_sequences(correct, jnp.asarray(WEIGHTS), None) == (1, 2)
+
+
+def test_exact_matches_are_what_greedy_decoding_would_write(packed):
+  """The targets of one sequence are replaced by the likeliest tokens; the others stay."""
+  prepared, params, batch, _ = packed
+  out = prepared.loss.model.apply({"params": params}, batch)
+  likeliest = np.asarray(out.logits(None).argmax(-1))
+  rows = np.where((SEGMENTS == 1) & (WEIGHTS > 0), likeliest, batch["decoder_target_tokens"])
+  loss = dataclasses.replace(prepared.loss, exact_match=True)
+  _, sums = loss(params, batch | {"decoder_target_tokens": rows}, loss.scales(batch))
+  assert (int(sums.sequences_right), int(sums.sequences)) == (1, 3)
+  assert metrics.means(jax.device_get(sums))["exact_match"] == pytest.approx(1 / 3)
+  assert prepared.loss(params, batch, loss.scales(batch))[1].sequences is None
+
+
+def test_labels_of_rows_are_the_only_loss(tiny_config, tmp_path):
+  """Cross-entropy by hand; a row of padding counts for nothing, and no token does."""
+  changes = {"model": {"pooled_classes": 3}, "batch_size": 4}
+  prepared = setup.prepare(tiny_config("encoder_only", tmp_path, **changes))
+  batch = dict(next(prepared.dataset.train()))
+  weights = np.zeros((4, 16), np.float32)
+  weights[:3, 0] = 1
+  batch |= {"encoder_loss_weights": weights, "pair_labels": np.array([0, 2, 1, 0], np.int32)}
+  params = prepared.init(0).params
+  logits = np.asarray(prepared.loss.model.apply({"params": params}, batch).pooled_logits, float)
+  log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+  for smoothing in (0.0, 0.3):
+    options = LossOptions(label_smoothing=smoothing)
+    loss = dataclasses.replace(prepared.loss, labels_only=True, options=options)
+    total, sums = loss(params, batch, loss.scales(batch))
+    chosen = log_probs[[0, 1, 2], [0, 2, 1]]
+    expected = -((1 - smoothing) * chosen + smoothing * log_probs[:3].mean(-1)).mean()
+    assert total == pytest.approx(expected, rel=1e-5)
+    assert metrics.means(jax.device_get(sums)) == {
+      "loss": pytest.approx(expected, rel=1e-5),
+      "accuracy": pytest.approx((logits[:3].argmax(-1) == [0, 2, 1]).mean()),
+    }

@@ -34,6 +34,11 @@ def test_rows_without_ids(tiny_config, tmp_path):
     ({"mesh_shape": {"model": 2}}, "names the axis 'model'"),
     ({"num_microbatches": 3}, "BATCH_SIZE = 8 does not divide .* set BATCH_SIZE = 9"),
     ({"model": {"vocab_size": 90}}, "has 96 ids, the model only 90 rows; set VOCAB_SIZE = 96"),
+    (
+      {"best_metric": "acuracy"},
+      "BEST_METRIC = 'acuracy' is not in the validation records of this run; they have loss, acc",
+    ),
+    ({"best_metric": "exact_match"}, "not in the validation records of this run"),
     ({"model": {"vocab_size": 32128}}, "96 ids, smaller than the model's 32128"),
   ],
 )

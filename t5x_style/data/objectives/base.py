@@ -25,15 +25,20 @@ class Objective:
 
   The preprocessor maps documents {"targets": int32 [n] without EOS, "noise_seed": int64 [2]
   (run seed, epoch)} to examples. Where a source reads a long document as several, these have the
-  same number "document". An example holds, all of a static length and padded with zeros:
+  same number "document". Of a corpus with targets they have "target" (string) and, for an objective
+  with `target_is_text`, its "target_tokens" (int32 [n] without EOS).
+
+  An example holds, all of a static length and padded with zeros:
     inputs         int32 [I]: what an encoder reads
     targets        int32 [T]: what is predicted; encoder-only: the original tokens, T = I
     loss_weights   float32 [T], optional: by default 1 where targets are not padding
     causal_attention  int32 [T], optional, decoder-only: 1 on the prefix that is read both ways
     inputs_segment_ids, targets_segment_ids  int32, optional: number the documents of an example
-    token_types    int32 [I], pair_label int32 []: sentence pairs, encoder-only
+    token_types    int32 [I], encoder-only: sentence pairs
+    pair_label     int32 [], encoder-only: the class of a pair or of a text
     counts         int64 [4]: what has been skipped so far; see t5x_style.data.skip_counts
     raw, raw_hidden  the window and its hidden tokens, if the documents have "keep_raw"
+  With `examples_share_rows` it holds only inputs and targets, of any lengths up to those.
   All its randomness comes from t5x_style.data.noise, which is stateless.
 
   Attributes:
@@ -46,6 +51,27 @@ class Objective:
   name: ClassVar[str] = ""
   architectures: ClassVar[tuple[str, ...]] = ()
   likelihood: ClassVar[Likelihood] = likelihoods.CONDITIONAL  # what the loss measures
+  examples_share_rows: ClassVar[bool] = False  # where PACK is on; others fill their rows
+  target_is_text: ClassVar[bool] = False  # the targets of the corpus are tokenised
+  exact_match: ClassVar[bool] = False  # the targets of an example are right as a whole, or not
+
+  def for_corpus(self, corpus: Any) -> Objective:
+    """Returns the objective with what it has to know of the corpus.
+
+    Raises:
+      UserError: the corpus does not have what is to be predicted.
+    """
+    return self
+
+  @property
+  def label_names(self) -> tuple[str, ...]:
+    """The names of the classes, if the class of each row is all that is predicted."""
+    return ()
+
+  @property
+  def causal_inputs(self) -> bool:
+    """Whether a decoder-only model reads "inputs" from left to right, not in both directions."""
+    return False
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
     """Completes TASK_FEATURE_LENGTHS: {"inputs": 512} -> {"inputs": 512, "targets": 114}."""
@@ -68,6 +94,11 @@ class Objective:
       documents: opens the tokenised documents of an epoch, in the order of the files.
       where: names them in the message: "the 'train' split".
     """
+
+  def check_texts(
+    self, documents: Callable[[], tf.data.Dataset], lengths: Mapping[str, int], where: str
+  ) -> None:
+    """Warns if the texts of `documents`, as in `check_documents`, do not fit the lengths."""
 
   def preprocessor(
     self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import seqio
 
@@ -52,6 +53,10 @@ class Mixture(Objective):
     if len(set(names)) != count:
       raise UserError(f"Mixture.names = {names} needs a different name for each of {count} parts.")
     return tuple(zip(names, self.objectives, rates, strict=True))
+
+  def for_corpus(self, corpus: Any) -> Mixture:
+    known = [objective.for_corpus(corpus) for objective in self.objectives]
+    return dataclasses.replace(self, objectives=known)
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
     """Returns the longest length of each feature over the parts."""

@@ -42,6 +42,8 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Lazy
   source = open_folder(folder, scan_layers=False)
   stored = dataclasses.replace(source.correspondence.config, vocab_size=config.vocab_size)
   stored = _with_longer_rows(path, stored, config)
+  if config.pooled_classes:  # The head of the task may be new.
+    stored = dataclasses.replace(stored, pooled_classes=config.pooled_classes)
   wrong = differences(config, stored)
   if wrong:
     raise UserError(
