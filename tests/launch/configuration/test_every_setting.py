@@ -102,12 +102,16 @@ OBJECTIVES = {
   "masked_diffusion.MaskedDiffusion": "encoder_only",
   "next_sentence.NextSentence": "encoder_only",
   "sentence_order.SentenceOrder": "encoder_only",
+  "classification.Classification": "encoder_only",
+  "text_to_text.TextToText": "encoder_decoder",
 }
+SUPERVISED = ("classification.Classification", "text_to_text.TextToText")
 OTHER_DATA = {
   "loader.load": "",
   "corpora.TextFiles": "",
   "corpora.Jsonl": "CORPUS = @corpora.Jsonl()\n",
   "corpora.PythonStdlib": "CORPUS = @corpora.PythonStdlib()\n",
+  "corpora.StdlibPackages": "CORPUS = @corpora.StdlibPackages()\n",
   "corpora.Tfds": "CORPUS = @corpora.Tfds()\ncorpora.Tfds.dataset = 'wiki'\n",
   "vocabularies.sentencepiece": "",
   "vocabularies.byte_vocabulary": "VOCABULARY = @vocabularies.byte_vocabulary()\n"
@@ -154,7 +158,9 @@ def write_run(tmp_path, monkeypatch):
     lines = [text.format(n, n + i) for n in range(20 * i, 20 * i + 20)]
     (tmp_path / f"{i}.txt").write_text("".join(lines))
   (tmp_path / "a.jsonl").write_text(
-    "".join(json.dumps({"text": text.format(i, i) * 9}) + "\n" for i in range(99))
+    "".join(
+      json.dumps({"text": text.format(i, i) * 9, "even": i % 2 == 0}) + "\n" for i in range(99)
+    )
   )
 
   def write(name):
@@ -171,6 +177,8 @@ def write_run(tmp_path, monkeypatch):
         objective=objective,
       )
       content += OTHER_DATA.get(name, "")
+    if name in SUPERVISED:
+      content += OTHER_DATA["corpora.Jsonl"] + "corpora.Jsonl.target_field = 'even'\n"
     if name == "mixture.Mixture":
       parts = "@causal_lm.CausalLM(), @causal_lm.CausalLM()"
       content += (
