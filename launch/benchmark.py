@@ -24,12 +24,13 @@ EXAMPLES = """\
 python -m launch.benchmark loss
 python -m launch.benchmark loss --json > loss.jsonl
 python -m launch.benchmark step --against=hf
+python -m launch.benchmark decode --against=hf
 python -m launch.benchmark step --gin_file=quickstart.gin --gin.BATCH_SIZE=32
 python -m launch.benchmark startup --gin_file=my_run.gin
 JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m launch.benchmark loss    (libtpu on a CPU)"""
 
 # Modules of launch/benchmarks; the other files there are parts of these.
-BENCHMARKS = ("attention", "data", "finetune", "loss", "startup", "step")
+BENCHMARKS = ("attention", "data", "decode", "finetune", "loss", "startup", "step")
 
 _CELL = 9  # characters of a column, at least
 
@@ -68,7 +69,10 @@ def _define(values: absl_flags.FlagValues) -> None:
   )
   flags.define_gin(values)
   absl_flags.DEFINE_string(
-    "against", None, "step: the peer to compare with; hf is Hugging Face.", flag_values=values
+    "against",
+    None,
+    "step, decode: the peer to compare with; hf is Hugging Face.",
+    flag_values=values,
   )
   absl_flags.DEFINE_string(
     "roofline", None, "step: the PNG file of a roofline plot of the rows.", flag_values=values

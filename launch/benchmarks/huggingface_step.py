@@ -100,7 +100,7 @@ class TorchStep:
     ]
     length = max(x.shape[1] for x in self._batches[0].values())
     self._model = huggingface_models.build(config, length)
-    _load(self._model, weights)
+    load(self._model, weights)
     self._model.to(self._device).train()
     self._optimizer = torch.optim.AdamW(
       _groups(self._model), lr=learning_rate, fused=True, **_ADAMW
@@ -198,7 +198,7 @@ _FORWARD: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def _load(model: Any, weights: dict[str, np.ndarray]) -> None:
+def load(model: Any, weights: dict[str, np.ndarray]) -> None:
   """Loads all parameters; raises AssertionError if one is neither given nor tied to a given one."""
   import torch
 

@@ -67,13 +67,15 @@ class TokenizerJsonCodec(TextCodec):
     extra = [*reversed(own)] if own else [*range(size, size + extra_ids)]
     self.extra_ids = np.array(extra, np.int32)
     self.vocab_size = size + extra_ids
-    pad, self.eos_id = declared.role("pad"), declared.role("eos")
-    # A token that also ends documents cannot be padding.
-    self.pad_id = -1 if pad is None or pad == self.eos_id else pad
+    pad, eos = declared.role("pad"), declared.role("eos")
+    assert eos is not None  # It raises where there is none.
+    self.eos_id = eos
+    pad = None if pad == eos else pad  # A token that also ends documents cannot be padding.
+    self.pad_id = -1 if pad is None else pad
     unknown = declared.unknown()
     self.unknown_id = None if unknown == self.eos_id else unknown
     start = declared.role("start")
-    self.start_id = next(i for i in (start, self.pad_id, self.eos_id) if i not in (None, -1))
+    self.start_id = next(i for i in (start, pad, self.eos_id) if i is not None)
     self._named = declared.named()
     self._special = declared.special
     self.keeps_text = settings["model"]["type"] not in ("WordPiece", "WordLevel")

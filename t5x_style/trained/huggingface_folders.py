@@ -60,7 +60,7 @@ def config_of_import(folder: epath.Path) -> TransformerConfig:
   return dataclasses.replace(config, dtype=dtype, param_dtype=dtype)
 
 
-def _dtype(config_json: ConfigJson) -> str:
+def _dtype(config_json: ConfigJson) -> Any:
   """Returns the dtype of the model's parameters by config.json; float32 where it is float16."""
   dtype = config_json.values.get("dtype") or config_json.values.get("torch_dtype")
   return dtype if dtype in _DTYPES else "float32"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from etils import epath
@@ -168,7 +169,7 @@ def _tokenizer(folder: epath.Path, vocabulary: str | None) -> epath.Path:
   return given if given.is_dir() else given.parent
 
 
-def _with_dtype(config: TransformerConfig, dtype: str | None) -> TransformerConfig:
+def _with_dtype(config: TransformerConfig, dtype: Any) -> TransformerConfig:
   if dtype is None:
     return config
   fp8 = config.fp8 and dtype == "bfloat16"

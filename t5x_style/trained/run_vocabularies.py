@@ -110,9 +110,10 @@ def _of_file(content: bytes, name: str, identity: Identity) -> TextCodec:
   extra = identity["extra_ids"] + len(specials)
   if "special_tokens" in identity:  # of a tokenizer.json
     text = content.decode()
-    own = TokenizerJsonCodec(text, name, identity["special_tokens"]).own_sentinels
-    return TokenizerJsonCodec(text, name, identity["special_tokens"], 0 if own else extra, specials)
+    tokens = identity["special_tokens"]
+    has_own = TokenizerJsonCodec(text, name, tokens).own_sentinels
+    return TokenizerJsonCodec(text, name, tokens, 0 if has_own else extra, specials)
   sentencepiece_models.check(name, content)
-  own = sentencepiece_models.own_sentinels(content)
-  model = sentencepiece_models.load(content, 0 if own else extra)
+  has_own = sentencepiece_models.own_sentinels(content) > 0
+  model = sentencepiece_models.load(content, 0 if has_own else extra)
   return SentencePieceCodec(model, name, extra, specials)
