@@ -206,7 +206,7 @@ def _run_file(runner: Any, trained: Any, task: str, lines: Any, values: Any) -> 
       sys.stdout.buffer.write(b"".join(map(output_file.encoded, found)))
       sys.stdout.buffer.flush()
 
-    run_lines.run(runner, lines, write, totals, values.seed)
+    run_lines.run(runner, lines, write, totals, values.seed, values.batch_size)
   else:
     output = output_file.OutputFile(values.output, _identity(trained, task, lines, values))
     totals = run_lines.Totals(output.done, output.errors)
@@ -214,7 +214,7 @@ def _run_file(runner: Any, trained: Any, task: str, lines: Any, values: Any) -> 
       print(f"{values.output}: {output.done:,} of {lines.count:,} lines are done.", file=sys.stderr)
     try:
       with _ending_at_signals():
-        run_lines.run(runner, lines, output.add, totals, values.seed)
+        run_lines.run(runner, lines, output.add, totals, values.seed, values.batch_size)
     finally:
       output.close()
   where = f", in {values.output}" if values.output else ""

@@ -15,7 +15,7 @@ from t5x_style.errors import UserError
 from . import records
 from .input_lines import InputFile, Request
 
-AT_ONCE = 128  # lines of a part; each is recorded before the next one begins
+_BATCHES = 16  # of a part: so many that most are full, though lines have different lengths
 _SECONDS = 30  # between two lines about the progress where no bar can be shown
 
 Records = Sequence[Mapping[str, Any]]
@@ -42,21 +42,26 @@ def run(
   write: Callable[[Records], None],
   totals: Totals,
   seed: int,
+  batch_size: int,
 ) -> None:
-  """Does all lines that are not done yet; what a line gives does not depend on where it began.
+  """Does all lines that are not done yet, in parts, each of which is written before the next one.
+
+  With the same batch size a line gives the same, wherever an earlier process ended.
 
   Args:
     write: keeps the records of a part of the lines.
     totals: the lines that are done already; it is kept up to date.
     seed: of the draws.
+    batch_size: rows that are computed at once.
   """
+  at_once = _BATCHES * batch_size
   # The part in which an earlier process ended is done again as a whole: what a row gives may depend
   # on its batch in the last bits.
-  first = totals.done // AT_ONCE * AT_ONCE
+  first = totals.done // at_once * at_once
   requests = lines.requests(first)
   with _progress(lines.count, totals) as advance:
-    for start in itertools.count(first, AT_ONCE):
-      part = list(itertools.islice(requests, AT_ONCE))
+    for start in itertools.count(first, at_once):
+      part = list(itertools.islice(requests, at_once))
       if not part:
         return
       found = of_requests(task, part, seed, start)[max(totals.done - start, 0) :]

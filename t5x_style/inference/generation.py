@@ -165,6 +165,9 @@ def _batches(model, prompts, encoder_inputs, prefix_lm, batch_size) -> Iterator[
   config = model.config
   limit = config.max_length if config.positions == "learned" else None
   (devices,) = active_mesh.num_shards(("batch",))
+  # All batches have as many rows, so that a bucket needs one program.
+  size = min(rounded_up(len(prompts), least=1), batch_size)
+  size = -(-size // devices) * devices
   buckets: dict[tuple[int, int], list[int]] = {}
   for row, prompt in enumerate(prompts):
     source = len(encoder_inputs[row]) if encoder_inputs is not None else 0
@@ -173,8 +176,6 @@ def _batches(model, prompts, encoder_inputs, prefix_lm, batch_size) -> Iterator[
   for (length, source_length), members in sorted(buckets.items()):
     for start in range(0, len(members), batch_size):
       rows = members[start : start + batch_size]
-      size = min(rounded_up(len(rows), least=1), batch_size)
-      size = -(-size // devices) * devices
       features = _decoder_features([prompts[row] for row in rows], size, length, prefix_lm)
       if encoder_inputs is not None:
         features |= _encoder_features([encoder_inputs[row] for row in rows], size, source_length)

@@ -32,11 +32,13 @@ def row_batches(
 
   Args:
     rows: token ids.
-    batch_size: rows of every batch, rounded up to a multiple of the devices that share them.
+    batch_size: rows of every batch; fewer if there are fewer rows, rounded up to a power of two;
+      and a multiple of the devices that share them.
     pad_id: fills rows up.
     longest: the most tokens that a row may have; None if there is no limit.
   """
   count = num_shards(("batch",))[0]
+  batch_size = min(batch_size, power_of_two(len(rows)))
   batch_size = -(-batch_size // count) * count
 
   def bucket(i: int) -> int:

@@ -25,3 +25,4 @@ def test_lengths_are_powers_of_two_and_no_longer_than_the_positions():
     b.tokens.shape for b in row_batches([[1] * n for n in range(1, 65)], batch_size=4, pad_id=0)
   }
   assert shapes == {(4, 16), (4, 32), (4, 64)}
+  assert {b.tokens.shape for b in row_batches([[1]] * 3, batch_size=16, pad_id=0)} == {(4, 16)}

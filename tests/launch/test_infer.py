@@ -107,10 +107,10 @@ LINES = [
 
 
 def test_bad_lines_are_reported_and_the_rest_is_done(run, tmp_path, monkeypatch):
-  monkeypatch.setattr(run_lines, "AT_ONCE", 4)
+  monkeypatch.setattr(run_lines, "_BATCHES", 2)
   source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
   source.write_text("".join(json.dumps(line) + "\n" for line in LINES))
-  arguments = (f"--input={source}", f"--output={out}", "--candidates=2")
+  arguments = (f"--input={source}", f"--output={out}", "--candidates=2", "--batch_size=2")
   assert run("masks", *arguments) == 65
   records = [json.loads(line) for line in out.read_text().splitlines()]
   errors = {i: r["error"] for i, r in enumerate(records) if "error" in r}
@@ -127,7 +127,7 @@ def test_bad_lines_are_reported_and_the_rest_is_done(run, tmp_path, monkeypatch)
     assert run("masks", *arguments) == 65
     assert out.read_bytes() == whole, size
   with pytest.raises(ConfigurationError, match="candidates: 2 then, 3 now"):
-    run("masks", *arguments[:2], "--candidates=3")
+    run("masks", *arguments[:2], "--candidates=3", "--batch_size=2")
   source.write_text(source.read_text() + "{}\n")
   with pytest.raises(ConfigurationError, match="another input"):
     run("masks", *arguments)
@@ -159,7 +159,8 @@ def test_killed_processes_lose_and_double_no_line(tmp_path):
   source.write_text("".join(json.dumps({"id": i, "text": x}) + "\n" for i, x in enumerate(texts)))
 
   def start(out, **options):
-    arguments = [f"--input={source}", f"--output={out}", "--max_new_tokens=6", "--temperature=1"]
+    arguments = [f"--input={source}", f"--output={out}", "--max_new_tokens=6"]
+    arguments += ["--temperature=1", "--batch_size=8"]
     command = [sys.executable, "-m", "launch.infer", str(tmp_path / "run"), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
