@@ -81,6 +81,7 @@ def generate(
       as many encoder inputs as prompts.
   """
   choice = choice or Choice()
+  _check_parameters(params)
   _check(model, prompts, encoder_inputs, max_new_tokens, batch_size)
   eos_ids = (eos_id,) if isinstance(eos_id, (int, np.integer)) else tuple(eos_id)
   never = (pad_id,) if pad_id >= 0 else ()
@@ -119,14 +120,19 @@ def generate(
   return [found[row] for row in range(len(prompts))]
 
 
+def _check_parameters(params):
+  """Raises UserError if the parameters are spread over several processes."""
+  if not all(getattr(x, "is_fully_addressable", True) for x in jax.tree.leaves(params)):
+    raise UserError(
+      f"the parameters are spread over {jax.process_count()} processes, and one generates text: "
+      "start one process, on one machine."
+    )
+
+
 def _check(model, prompts, encoder_inputs, max_new_tokens, batch_size):
   config = model.config
   if not config.num_decoder_layers:
     raise UserError("an encoder-only model writes no text: it fills masked tokens.")
-  if jax.process_count() > 1:
-    raise UserError(
-      f"{jax.process_count()} processes generate text together: start one process, on one machine."
-    )
   for name, number in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
     if number < 1:
       raise UserError(f"{name} = {number} must be 1 or more.")

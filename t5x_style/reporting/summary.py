@@ -1,5 +1,6 @@
-"""The summary of a run that has ended: how good it is, how fast it was, how to resume it."""
+"""The summary of a run that has ended: how good it is, how fast it was, how to use it."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,12 @@ from t5x_style.training.loop import Result
 
 # Parameters of several processes are gathered in the first one to write a sample up to this size.
 _GATHERED_BYTES = 2**30
+# What a user would write in place of these words; [MASK] is a hole for either model.
+_TEXTS = {
+  "encoder_decoder": "'some text with [MASK]'",
+  "encoder_only": "'some text with [MASK]'",
+  "decoder_only": "'the beginning of a text'",
+}
 
 
 def show(terminal: Terminal, job: Job, result: Result, command: Sequence[str]) -> None:
@@ -45,7 +52,7 @@ def _title(job: Job, result: Result) -> str:
 
 
 def _facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
-  """Returns how fast the run was, where its files are, and how to resume it."""
+  """Returns how fast the run was, where its files are, and how to resume it or use its model."""
   config, step = job.prepared.config, int(result.state.step)
   facts = {}
   if changed := since_the_start(result.reference, result.validation):
@@ -63,6 +70,9 @@ def _facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
   elif step >= config.train_steps:
     kept = [word for word in command if not word.startswith("--gin.TRAIN_STEPS=")]
     facts["train longer"] = " ".join([*kept, f"--gin.TRAIN_STEPS={2 * config.train_steps}"])
+    program = command[0].removesuffix(".train") + ".infer"
+    folder = shlex.quote(str(job.prepared.model_dir))
+    facts["use it"] = f"{program} {folder} {_TEXTS[config.model.architecture]}"
   return facts
 
 

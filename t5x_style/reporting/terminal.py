@@ -121,17 +121,17 @@ class Terminal:
       reference: the record of validation before the first step; {} if there is none.
       baseline: unigram entropy of the held-out targets, nats per token.
       facts: {name: text} of other facts, such as the speed and the folder of the run.
-      sample: {title: text} that the model wrote.
+      sample: {title: text} that the model wrote; shown before the facts, which are shorter.
     """
     self._print(f"\n{title}", "bold")
     for line in loss_table(train, validation, baseline, reference):
       self._print(f"  {line}")
-    self._print("")
-    self._facts(facts)
     for heading, text in sample.items():
       self._print(f"\n  {heading}", "cyan")
       for line in shown_text(text):
         self._print(f"    {line}")
+    self._print("")
+    self._facts(facts)
 
   def note(self, text: str) -> None:
     """Shows a line."""

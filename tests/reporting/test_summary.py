@@ -28,13 +28,14 @@ def test_how_a_run_ended_and_how_to_resume_it(tiny_config, tmp_path):
   assert text.startswith("\nTrained 3 steps.\n")
   assert f"{tmp_path}/checkpoints/3" in text and "tokens/s" in text
   assert "python -m launch.train --gin_file=a.gin --gin.TRAIN_STEPS=6\n" in text
-  assert "continuation" in text  # a sample of a decoder
+  assert "held-out text 1; the model writes at [?]" in text
+  assert text.endswith(f"python -m launch.infer {tmp_path} 'the beginning of a text'\n")
   text = shown(config)
   assert text.startswith("\nNothing to do: MODEL_DIR is at step 3 of 3 already.\n")
   text = shown(config, stopped_by="SIGTERM", complete=False)
   assert text.startswith("\nStopped by SIGTERM at step 3 of 3; all is saved.\n")
   assert "resume with" in text and " ".join(COMMAND) in text
-  assert "continuation" not in text
+  assert "held-out" not in text and "launch.infer" not in text
 
 
 def test_what_a_continued_run_has_gained_and_forgotten(tiny_config, tmp_path):

@@ -132,11 +132,11 @@ def test_summary():
     "  before step 1           5.100        3.000\n"
     "  validation              4.100        2.340\n"
     "  training                4.200                     25.0%\n"
+    "\n  given\n    [bold]def f(x):[/bold]\n      return\n"
+    "\n  written\n    x\\x1b[31m\n"
     "\n"
     "  speed    100 tokens/s\n"
     "  metrics  /x/metrics.jsonl\n"
-    "\n  given\n    [bold]def f(x):[/bold]\n      return\n"
-    "\n  written\n    x\\x1b[31m\n"
   )
 
 
