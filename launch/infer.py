@@ -33,6 +33,7 @@ Uses a trained model. MODEL is a MODEL_DIR, one of its checkpoints, or hf:FOLDER
 Tasks, by default what the model's objective taught it:
   continue  writes on after a text: decoders, prefix LM, masked diffusion
   fill      fills the holes of a text: [MASK] or <extra_id_0>, <extra_id_1> ... stand for them
+  classify  tells which label a text has: encoders that were fine-tuned for it
   embed     turns a text into a vector
 
 --input is a file of texts, one per line, or JSON objects {"text": "..."} if it ends in .jsonl;
@@ -41,12 +42,13 @@ Tasks, by default what the model's objective taught it:
 command continues it after a kill. A line that cannot be used gets {"error": ...}, and the rest is
 done; the exit code is then 65."""
 
-TASKS = ("continue", "fill", "embed")
+TASKS = ("continue", "fill", "classify", "embed")
 _CHOICES = ("temperature", "top_k", "top_p", "beams")
 # The flags that each task takes, beside those of all tasks.
 _OWN = {
   "continue": (*_CHOICES, "max_new_tokens", "mode", "unmasking_steps", "seed"),
   "fill": (*_CHOICES, "candidates", "max_new_tokens", "mode", "unmasking_steps", "seed"),
+  "classify": (),
   "embed": ("pooling",),
 }
 
@@ -161,6 +163,10 @@ def _runner(trained: Any, task: Any, values: Any) -> Any:
   for name in sorted({name for own in _OWN.values() for name in own} - set(_OWN[task])):
     if getattr(values, name) != values[name].default:
       raise ConfigurationError(f"--{name} is not for --task={task}; leave it out.")
+  if task == "classify":
+    from t5x_style.trained.classifying import Classifying
+
+    return Classifying(trained, values.batch_size)
   if task == "embed":
     from t5x_style.trained.embedding import Embedding
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from t5x_style.trained.classifying import Classified
 from t5x_style.trained.filled import Filled
 from t5x_style.trained.generating import Generated
 
@@ -13,7 +14,7 @@ _DIGITS = 6  # of probabilities and vectors: float32 has about seven
 
 
 def of_result(result: Any) -> dict[str, Any]:
-  """Returns the record of a continuation, a filled text or a vector."""
+  """Returns the record of a continuation, a filled text, a label or a vector."""
   if isinstance(result, Generated):
     return _generated(result) | (
       {"others": [_generated(other) for other in result.others]} if result.others else {}
@@ -26,6 +27,9 @@ def of_result(result: Any) -> dict[str, Any]:
         for candidates in result.holes
       ],
     }
+  if isinstance(result, Classified):
+    shares = {label: _number(x) for label, x in result.probabilities.items()}
+    return {"label": result.label, "probabilities": shares}
   return {"embedding": [_number(x) for x in np.asarray(result).tolist()]}
 
 
@@ -54,6 +58,9 @@ def shown(text: str, result: Any, most: int = 5) -> str:
     return "\n".join(lines)
   if isinstance(result, Filled):
     return "\n".join([result.text, *_holes(result.holes, most)])
+  if isinstance(result, Classified):
+    each = "   ".join(f"{k} {x:.3f}" for k, x in list(result.probabilities.items())[:most])
+    return f"{text}\n  -> {each}"
   numbers = ", ".join(f"{x:.4f}" for x in np.asarray(result)[:8].tolist())
   return f"{text}\n  -> [{numbers}, ...] ({len(result)} numbers; --output=FILE.jsonl writes them)"
 

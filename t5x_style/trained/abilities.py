@@ -9,7 +9,7 @@ from typing import Any, Literal
 from t5x_style.errors import UserError
 from t5x_style.trained.loaded_model import LoadedModel
 
-Task = Literal["continue", "fill", "embed"]
+Task = Literal["continue", "fill", "classify", "embed"]
 Method = Literal[
   "decoder",  # continues what it reads
   "encoder_decoder",  # the encoder reads, the decoder writes
@@ -18,12 +18,14 @@ Method = Literal[
   "spans",  # the decoder writes each hole after its sentinel (T5)
   "infilling",  # the decoder writes the whole text (BART)
   "middle",  # [PRE] prefix [SUF] suffix [MID]: a decoder writes the middle
+  "label",  # the head on the first token
   "states",  # vectors of the last block
 ]
 
 _WHAT = {
   "continue": "continue a text (--task=continue; .generate)",
   "fill": "fill the holes of a text (--task=fill; .fill)",
+  "classify": "tell which label a text has (--task=classify; .classify)",
   "embed": "turn a text into a vector (--task=embed; .embed)",
 }
 _TAUGHT: Mapping[str, tuple[tuple[Task, Method], ...]] = {
@@ -35,6 +37,8 @@ _TAUGHT: Mapping[str, tuple[tuple[Task, Method], ...]] = {
   "masked_lm": (("fill", "masks"),),
   "next_sentence": (("fill", "masks"),),
   "sentence_order": (("fill", "masks"),),
+  "text_to_text": (("continue", "encoder_decoder"),),
+  "classification": (("classify", "label"),),
   "masked_diffusion": (("fill", "unmasking"), ("continue", "unmasking")),
 }
 
@@ -49,6 +53,7 @@ class Ability:
     modes: the mode tokens of UL2 that may be put in front, the default first; () if there are none.
     both_ways: whether a decoder reads what it is given in both directions.
     framed: whether [CLS] and [SEP] are around the text.
+    ended: whether a decoder reads EOS after the text, as the end of what it is to answer.
   """
 
   task: Task
@@ -56,6 +61,7 @@ class Ability:
   modes: tuple[str, ...] = ()
   both_ways: bool = False
   framed: bool = False
+  ended: bool = False
 
   def mode(self, requested: str | None) -> str | None:
     """Returns the mode token to put in front of the text; None requests the default.
@@ -118,11 +124,14 @@ def _of_objective(objective: Mapping[str, Any], trained: LoadedModel) -> Iterato
   name, mode = objective.get("objective"), objective.get("mode")
   decoder_only = trained.config.architecture == "decoder_only"
   for task, method in _TAUGHT.get(str(name), ()):
-    both_ways = decoder_only and name in ("prefix_lm", "span_corruption")
+    both_ways = decoder_only and (
+      name in ("prefix_lm", "span_corruption") or bool(objective.get("bidirectional_inputs"))
+    )
     if decoder_only and method == "encoder_decoder":
       method = "decoder"
     modes = (str(mode),) if mode else ()
-    yield Ability(task, method, modes, both_ways, framed=method == "masks")
+    ended = decoder_only and name == "text_to_text"
+    yield Ability(task, method, modes, both_ways, method in ("masks", "label"), ended)
 
 
 def _usual(trained: LoadedModel) -> Iterator[Ability]:

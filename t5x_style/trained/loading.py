@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from t5x_style.checkpoints import reading
+from t5x_style.checkpoints import reading, step_folders
 from t5x_style.checkpoints.arrays import check_path
 from t5x_style.errors import UserError
 from t5x_style.interop.huggingface.path_prefix import PREFIX
@@ -41,8 +41,9 @@ def load(
 
   Args:
     path: a MODEL_DIR or its checkpoints folder (the newest checkpoint that is not damaged is used),
-      one checkpoint in it, a folder written by `launch.checkpoint average` or `launch.convert --to
-      FOLDER`, or "hf:FOLDER", a Hugging Face model on disk. All but the last two may be gs://.
+      MODEL_DIR/best (the best by BEST_METRIC), one checkpoint in it, a folder written by
+      `launch.checkpoint average` or `launch.convert --to FOLDER`, or "hf:FOLDER", a Hugging Face
+      model on disk. All but the last two may be gs://.
     step: the step to load from a MODEL_DIR.
     mesh_shape: how the parameters and the work are spread over all devices of this process, as
       MESH_SHAPE in training: {"data": 2, "tensor": 4}. None uses the first device only.
@@ -68,6 +69,8 @@ def load(
     return _load_huggingface(text, partitioner, dtype, vocabulary)
   check_path(text)
   folder = epath.Path(text).expanduser()
+  if folder.name == step_folders.BEST and not folder.exists():
+    folder = step_folders.find_step(folder, repr(text)) or folder
   _check_folder(folder, text)
   found = checkpoint_folders.candidates(folder, step)
   if (found[0] / huggingface_folders.KEPT_FOLDER / "config.json").exists():

@@ -9,7 +9,8 @@ import numpy as np
 
 from t5x_style.inference.choice import Choice
 from t5x_style.inference.embedding import Pooling
-from t5x_style.trained import embedding, filling, generating, scoring
+from t5x_style.trained import classifying, embedding, filling, generating, scoring
+from t5x_style.trained.classifying import Classified
 from t5x_style.trained.filled import Filled
 from t5x_style.trained.generating import Generated
 from t5x_style.trained.loaded_model import LoadedModel
@@ -142,6 +143,25 @@ class TrainedModel(LoadedModel):
       UserError: a text is empty, or longer than the model's learned positions.
     """
     return embedding.embed(self, texts, pooling=pooling, batch_size=batch_size)
+
+  def classify(self, texts: str | Sequence[str], *, batch_size: int = 16) -> list[Classified]:
+    """Returns the label of each text, by a model that was fine-tuned for it (classification.gin).
+
+        found = model.classify("some text")[0]
+        found.label, found.probability, found.probabilities
+
+    Args:
+      texts: one or several, of any lengths; the end of a text that is longer than the rows of the
+        training is cut, as there.
+      batch_size: rows that are computed at once.
+
+    Returns:
+      The likeliest label of each text, and the probabilities of all.
+
+    Raises:
+      UserError: the model was not trained to classify, or a text is empty.
+    """
+    return classifying.classify(self, texts, batch_size=batch_size)
 
   def score(
     self,

@@ -23,12 +23,14 @@ class Prompt:
     encoder: the ids that the encoder reads; () if there is none.
     decoder: the ids that the decoder reads first; () if there is none.
     holed: the parts of a text with holes.
+    cut: how many tokens at the end of the text the model does not read.
   """
 
   text: str
   encoder: tuple[int, ...] = ()
   decoder: tuple[int, ...] = ()
   holed: holes.HoledText | None = None
+  cut: int = 0
 
 
 def continued(
@@ -50,7 +52,8 @@ def continued(
     return _fitting(trained, Prompt(text, encoder=(*ids, *masks)))
   if ability.method == "decoder":
     read = framing.decoder_prompt(codec, template, ids)
-    return _fitting(trained, Prompt(text, decoder=tuple(read)))
+    end = [codec.eos_id] if ability.ended else []
+    return _fitting(trained, Prompt(text, decoder=(*read, *end)))
   return _fitting(trained, Prompt(text, _encoder_row(trained, ids), _decoder_start(trained)))
 
 
@@ -102,6 +105,24 @@ def embedded(trained: LoadedModel, ability: Ability, text: str) -> Prompt:
     return _fitting(trained, Prompt(text, _encoder_row(trained, ids)))
   row = _framed(trained, ids) if ability.framed else ids
   return _fitting(trained, Prompt(text, encoder=tuple(row)))
+
+
+def classified(trained: LoadedModel, ability: Ability, text: str, most: int | None) -> Prompt:
+  """Returns the prompt of a text to classify.
+
+  Args:
+    most: tokens of a row, special ones included; the end of a longer text is cut, as in training.
+
+  Raises:
+    UserError: the text is empty, or too long for learned positions.
+  """
+  ids = _encode(trained, text)
+  if not ids:
+    raise UserError("The text is empty: it has no label.")
+  framing_ids = len(_framed(trained, []))
+  kept = ids if most is None else ids[: most - framing_ids]
+  row = tuple(_framed(trained, kept) if ability.framed else kept)
+  return _fitting(trained, Prompt(text, encoder=row, cut=len(ids) - len(kept)))
 
 
 def _encode(trained: LoadedModel, text: str) -> list[int]:

@@ -23,6 +23,13 @@ X = {"objective": "span_corruption", "mode": "[X]"}
     ),
     ("encoder_only", ["masked_lm"], {"fill": "masks", "embed": "states"}),
     ("encoder_only", ["next_sentence"], {"fill": "masks", "embed": "states"}),
+    ("encoder_only", ["classification"], {"classify": "label", "embed": "states"}),
+    (
+      "encoder_decoder",
+      ["text_to_text"],
+      {"continue": "encoder_decoder", "embed": "states"},
+    ),
+    ("decoder_only", ["text_to_text"], {"continue": "decoder", "embed": "states"}),
     (
       "encoder_only",
       ["masked_diffusion"],

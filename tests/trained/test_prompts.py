@@ -12,6 +12,7 @@ from t5x_style.data.objectives.masked_lm import MaskedLM
 from t5x_style.data.objectives.prefix_lm import PrefixLM
 from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.objectives.text_infilling import TextInfilling
+from t5x_style.data.objectives.text_to_text import TextToText
 from t5x_style.data.tokenizers import vocabularies
 from t5x_style.errors import UserError
 from t5x_style.trained import prompts
@@ -113,6 +114,31 @@ def test_texts_are_read_as_in_training(objective, architecture, task, framed_tex
   features = batches(objective, architecture, model.codec)
   side = "decoder" if architecture == "decoder_only" else "encoder"
   assert check(model, task, objective, framed_text, features, side) >= 2
+
+
+@pytest.mark.parametrize("both_ways", [True, False])
+def test_a_decoder_answers_after_the_end_of_the_text(both_ways):
+  """It reads what comes before the first target that carries loss in training: see TextToText."""
+  objective = TextToText(bidirectional_inputs=both_ways)
+  model = trained("decoder_only", objective.identity())
+  ability = ability_for(model, "continue")
+  assert ability.both_ways == both_ways
+  text, target = model.codec.encode("two plus two"), model.codec.encode("four")
+  document = {"targets": [text], "target_tokens": [target]}
+  documents = tf.data.Dataset.from_tensor_slices(document)
+  lengths = {"inputs": 20, "targets": 12}
+  make = objective.preprocessor(vocabularies.sentencepiece(), lengths, "decoder_only")
+  (row,) = converters_rows(make(documents), lengths)
+  first = int(np.argmax(row["decoder_loss_weights"] > 0))
+  prompt = prompts.continued(model, ability, "two plus two", None, 8)
+  assert list(prompt.decoder) == row["decoder_input_tokens"][: first + 1].tolist()
+
+
+def converters_rows(examples, lengths):
+  """Returns the rows of a decoder that a pipeline makes of examples which do not share rows."""
+  padded = examples.padded_batch(1, {name: [length] for name, length in lengths.items()})
+  rows = padded.map(lambda batch: converters.convert(batch, "decoder_only", lengths))
+  return [{k: v[0] for k, v in row.items()} for row in rows.as_numpy_iterator()]
 
 
 def test_a_decoder_continues_from_the_start_of_a_row():
