@@ -68,20 +68,26 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
     out = terminal.Terminal(enabled=first_process)
     out.header("t5x_style", run_description.facts(prepared) | environment.xla_facts())
     if values.dry_run:
-      restoring.check_start(prepared, READERS)
-      batch_info = run_description.batch_info(prepared)
-      out.note(f"\n{info}\n{batch_info}\nThis was a dry run: nothing was trained.")
+      initial = restoring.check_start(prepared, READERS)
+      out.note(f"\n{info}\n{run_description.batch_info(prepared)}")
+      if initial:
+        out.note(f"{initial.report}\n{initial.summary}\n")
+      out.note("This was a dry run: nothing was trained.")
       return exit_codes.ExitCode.FINISHED
     job = restoring.open_run(prepared, READERS)
     if job.changes:
       lines = "\n".join(f"  {line}" for line in job.changes)
       out.note(f"The run resumes from step {job.first_step:,} with other settings:\n{lines}")
+    if job.initial:
+      out.note(job.initial.summary)
     with contextlib.ExitStack() as opened:  # Closed again if the run cannot start.
       opened.enter_context(job.checkpoints)
       reports = reporter.RunReporter(prepared, job.first_step, out, pulse, before_write)
       if first_process:
         model_dir.write_text(prepared.model_dir, "config.gin", settings.operative())
         model_dir.write_text(prepared.model_dir, "model-info.txt", info)
+        if job.initial:
+          model_dir.write_text(prepared.model_dir, "initial-parameters.txt", job.initial.report)
         _store_vocabulary(prepared)
       opened.pop_all()
   environment.freeze_objects()

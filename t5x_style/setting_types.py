@@ -20,3 +20,4 @@ OpenFraction = Annotated[float, Interval(gt=0, lt=1)]
 
 Text = Annotated[str, MinLen(1)]
 DType = Literal["float32", "bfloat16", "float16"]
+LayerRule = Literal["interpolate", "stack", "solar"]  # Which layers of a checkpoint are chosen.

@@ -10,7 +10,7 @@ import numpy as np
 from t5x_style.checkpoints.array_pieces import Index
 from t5x_style.checkpoints.arrays import LazyArray
 from t5x_style.checkpoints.damage import damage_is_named
-from t5x_style.checkpoints.warm_start import unrolled
+from t5x_style.checkpoints.single_layers import unrolled
 
 _BLOCK = 1 << 17  # numbers that are compared at once; they stay in the processor's cache
 

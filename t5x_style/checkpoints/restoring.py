@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from t5x_style.checkpoints import initial_vocabulary, newest_good, step_folders
+from t5x_style.checkpoints.adapted_start import adapted_params, check_adapted
 from t5x_style.checkpoints.manager import Checkpoints
 from t5x_style.checkpoints.warm_start import Reader, check_initial, initial_params
 from t5x_style.errors import UserError
 from t5x_style.training import finite_checks
-from t5x_style.training.job import Job
+from t5x_style.training.job import InitialParameters, Job
 from t5x_style.training.setup import Prepared
 from t5x_style.training.state import TrainState
 
@@ -25,10 +26,12 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
   """
   config = prepared.config
   resumed = newest_good.restore(prepared)
+  initial = None
   if resumed is not None:
     state, iterator, progress = resumed
   else:
-    state, iterator, progress = _initial_state(prepared, readers), prepared.dataset.train(), {}
+    state, initial = _initial_state(prepared, readers)
+    iterator, progress = prepared.dataset.train(), {}
   eval_batches = list(prepared.dataset.evaluation(config.eval_batches))
   checkpoints = Checkpoints(
     prepared.model_dir / "checkpoints",
@@ -49,29 +52,48 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
   first = int(state.step)
   changes = prepared.changes(progress.get("settings", {}), first)
   return Job(
-    prepared, checkpoints, iterator, eval_batches, state, first, progress, roll_back, changes
+    prepared,
+    checkpoints,
+    iterator,
+    eval_batches,
+    state,
+    first,
+    progress,
+    roll_back,
+    changes,
+    initial,
   )
 
 
-def check_start(prepared: Prepared, readers: Sequence[Reader] = ()) -> None:
-  """Raises what `open_run` would about INITIAL_CHECKPOINT_PATH; reads only names and shapes."""
-  path = prepared.config.initial_checkpoint_path
+def check_start(prepared: Prepared, readers: Sequence[Reader] = ()) -> InitialParameters | None:
+  """Raises what `open_run` would about INITIAL_CHECKPOINT_PATH; reads only names and shapes.
+
+  Returns:
+    Job.initial of the run.
+  """
+  config, params, initial = prepared.config, prepared.abstract.params, None
+  path, rule = config.initial_checkpoint_path, config.initial_checkpoint_adapt
   if path and step_folders.find_step(prepared.model_dir) is None:
-    check_initial(path, prepared.config.model, prepared.abstract.params, readers)
+    if rule is None:
+      check_initial(path, config.model, params, readers)
+    else:
+      initial = check_adapted(path, config.model, params, rule, readers)
     initial_vocabulary.check(path, prepared.dataset)
+  return initial
 
 
-def _initial_state(prepared: Prepared, readers: Sequence[Reader]) -> TrainState:
-  state = prepared.init(prepared.config.seed)
-  if path := prepared.config.initial_checkpoint_path:
-    params = initial_params(
-      path,
-      prepared.config.model,
-      prepared.abstract.params,
-      readers,
-      prepared.config.verify_checkpoints,
-      initial=state.params,
-    )
+def _initial_state(
+  prepared: Prepared, readers: Sequence[Reader]
+) -> tuple[TrainState, InitialParameters | None]:
+  config, initial = prepared.config, None
+  state = prepared.init(config.seed)
+  if path := config.initial_checkpoint_path:
+    model, verify = config.model, config.verify_checkpoints
+    if rule := config.initial_checkpoint_adapt:
+      params, initial = adapted_params(path, model, state.params, rule, readers, verify)
+    else:
+      abstract = prepared.abstract.params
+      params = initial_params(path, model, abstract, readers, verify, initial=state.params)
     initial_vocabulary.check(path, prepared.dataset)
     if names := finite_checks.make_find_not_finite(prepared.abstract.params)(params):
       raise UserError(
@@ -79,4 +101,4 @@ def _initial_state(prepared: Prepared, readers: Sequence[Reader]) -> TrainState:
         f"{finite_checks.listed(names)}; give an earlier checkpoint."
       )
     state = state.replace(params=params)
-  return state
+  return state, initial

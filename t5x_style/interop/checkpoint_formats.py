@@ -7,4 +7,4 @@ from t5x_style.checkpoints.warm_start import Reader
 from t5x_style.interop.huggingface import reader as huggingface_reader
 from t5x_style.interop.t5x import reader as t5x_reader
 
-READERS: tuple[Reader, ...] = (huggingface_reader.read, t5x_reader.read)
+READERS: tuple[Reader, ...] = (huggingface_reader.READER, t5x_reader.READER)

@@ -1,7 +1,8 @@
 """One frozen description of a Transformer; BERT, GPT-2, Llama and T5 are values of it."""
 
 import dataclasses
-from typing import Annotated, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Interval, MinLen
 
@@ -277,6 +278,28 @@ def _check_choices(config: "RotaryScaling | TransformerConfig") -> None:
       raise UserError(
         f"{kind.__name__}.{name} = {value!r} is not one of {', '.join(map(repr, choices))}."
       )
+
+
+def config_of_json(values: Mapping[str, Any], where: str) -> TransformerConfig:
+  """Returns the model that JSON describes; fields that are newer than it have their defaults.
+
+  Args:
+    values: {field: value}, as the identity of a run holds them.
+    where: the checkpoint, for the message.
+
+  Raises:
+    UserError: it has settings that this version does not know.
+  """
+  known = {field.name for field in dataclasses.fields(TransformerConfig)}
+  if unknown := sorted(values.keys() - known):
+    raise UserError(
+      f"The model in {where!r} has settings that this version of the package does not know: "
+      f"{', '.join(unknown)}. Use the version that trained it, or a later one."
+    )
+  fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+  if scaling := fields.get("rotary_scaling"):
+    fields["rotary_scaling"] = RotaryScaling(**scaling)
+  return TransformerConfig(**fields)
 
 
 def fields_about(*roles: str) -> frozenset[str]:

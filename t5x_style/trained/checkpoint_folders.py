@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
@@ -14,7 +13,8 @@ from etils import epath
 from t5x_style.checkpoints import inventory, reading
 from t5x_style.checkpoints.damage import DamagedError, trouble_is_explained
 from t5x_style.errors import UserError, shortened
-from t5x_style.models import RotaryScaling, TransformerConfig
+from t5x_style.models import TransformerConfig
+from t5x_style.models.config import config_of_json
 from t5x_style.models.parameter_shapes import boxed_parameters
 from t5x_style.partitioning import Partitioner
 
@@ -103,25 +103,7 @@ def facts(folder: epath.Path) -> Facts | None:
     return None
   identity = run["identity"]
   step = int(folder.name) if folder.name.isdigit() else None
-  return Facts(model_config(identity["model"], str(folder)), identity["data"], step)
-
-
-def model_config(values: Mapping[str, Any], where: str) -> TransformerConfig:
-  """Returns the model that JSON describes; fields that are newer than it have their defaults.
-
-  Raises:
-    UserError: it has settings that this version does not know.
-  """
-  known = {field.name for field in dataclasses.fields(TransformerConfig)}
-  if unknown := sorted(values.keys() - known):
-    raise UserError(
-      f"The model in {where!r} has settings that this version of the package does not know: "
-      f"{', '.join(unknown)}. Use the version that trained it, or a later one."
-    )
-  fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-  if scaling := fields.get("rotary_scaling"):
-    fields["rotary_scaling"] = RotaryScaling(**scaling)
-  return TransformerConfig(**fields)
+  return Facts(config_of_json(identity["model"], str(folder)), identity["data"], step)
 
 
 def abstract_params(config: TransformerConfig, partitioner: Partitioner) -> Any:

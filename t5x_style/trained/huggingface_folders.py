@@ -19,7 +19,7 @@ from t5x_style.errors import UserError
 from t5x_style.interop.huggingface import model_folder, reader, tokenizer_export
 from t5x_style.interop.huggingface.config_json import ConfigJson
 from t5x_style.models import TransformerConfig
-from t5x_style.trained.checkpoint_folders import model_config
+from t5x_style.models.config import config_of_json
 from t5x_style.trained.framing import Template, template_of
 
 KEPT_FOLDER = "huggingface"  # in an import: config.json and the tokenizer's files
@@ -40,7 +40,7 @@ def config_of_folder(folder: Path) -> TransformerConfig:
 
 def read_params(path: str, config: TransformerConfig, abstract: Any) -> Any:
   """Reads the parameters of "hf:FOLDER" into the shapes and shardings of `abstract`."""
-  return initial_params(path, config, abstract, (reader.read,))
+  return initial_params(path, config, abstract, (reader.READER,))
 
 
 def config_of_import(folder: epath.Path) -> TransformerConfig:
@@ -55,7 +55,7 @@ def config_of_import(folder: epath.Path) -> TransformerConfig:
       f"{str(folder)!r} was imported by an earlier version, and has no {MODEL_FILE}; import it "
       "again with launch.convert, or load the Hugging Face model itself: hf:FOLDER."
     )
-  config = model_config(values, str(folder))
+  config = config_of_json(values, str(folder))
   dtype = _dtype(ConfigJson.read(Path(folder / KEPT_FOLDER)))
   return dataclasses.replace(config, dtype=dtype, param_dtype=dtype)
 

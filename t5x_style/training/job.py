@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 
@@ -105,6 +105,18 @@ class Reporter(Protocol):
     ...
 
 
+class InitialParameters(NamedTuple):
+  """Where the parameters of a run come from that begins with those of another model.
+
+  Attributes:
+    summary: a few lines for the terminal.
+    report: a line for each parameter.
+  """
+
+  summary: str
+  report: str
+
+
 @dataclasses.dataclass
 class Job:
   """A prepared run with its state and iterators, new or restored; nothing is compiled yet.
@@ -116,6 +128,7 @@ class Job:
     roll_back: restores the newest good checkpoint as a start of the run does; returns its state and
       progress, or None if there is no checkpoint. Raises UserError if none is good.
     changes: a line for each setting that has changed since the checkpoint was saved.
+    initial: of a new run whose parameters come from another model.
   """
 
   prepared: Prepared
@@ -127,3 +140,4 @@ class Job:
   progress: dict[str, Any]
   roll_back: Callable[[], tuple[TrainState, dict[str, Any]] | None]
   changes: Sequence[str] = ()
+  initial: InitialParameters | None = None

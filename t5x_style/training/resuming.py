@@ -60,11 +60,13 @@ MAY_CHANGE = {
   "dcn_mesh_shape": "DCN_MESH_SHAPE",
   "sharding_rules": "LOGICAL_AXIS_RULES",
   "initial_checkpoint_path": "INITIAL_CHECKPOINT_PATH",  # Only a new run reads it.
+  "initial_checkpoint_adapt": "INITIAL_CHECKPOINT_ADAPT",  # The same.
   "profile_steps": "PROFILE_STEPS",
   "hang_minutes": "HANG_MINUTES",
   "deterministic": "DETERMINISTIC",  # It changes rounding.
 }
-_REMARKS = {"INITIAL_CHECKPOINT_PATH": " (not read: the run resumes from its own checkpoint)"}
+_NOT_READ = " (not read: the run resumes from its own checkpoint)"
+_REMARKS = dict.fromkeys(("INITIAL_CHECKPOINT_PATH", "INITIAL_CHECKPOINT_ADAPT"), _NOT_READ)
 # A schedule is recorded at the next update, and at so many more up to the last one.
 _RATES = 16
 # Two rates are different if they differ by more than rounding does between kinds of devices.

@@ -8,6 +8,7 @@ from t5x_style.errors import UserError
 from t5x_style.models import TransformerConfig
 from t5x_style.partitioning.sharding import Rules
 from t5x_style.setting_types import (
+  LayerRule,
   NonNegativeInt,
   OpenFraction,
   PositiveFloat,
@@ -31,6 +32,9 @@ class TrainConfig:
     optimizer: called with the schedule.
     model_dir: the folder of everything that the run writes.
     initial_checkpoint_path: parameters to start from, None for random ones.
+    initial_checkpoint_adapt: None: they are those of this very model (VOCAB_SIZE may be larger).
+      Otherwise the checkpoint may be of another architecture or have other numbers of layers; the
+      rule says which layers are chosen then (t5x_style.checkpoints.adaptation, layer_choice).
     mesh_shape: devices along data, fsdp, sequence and tensor; if None, the size of the model
       decides (t5x_style.partitioning.default_mesh).
     dcn_mesh_shape: slices or nodes along these axes, if there are several.
@@ -86,6 +90,7 @@ class TrainConfig:
   dcn_mesh_shape: Mapping[str, int] | None = None
   sharding_rules: Rules = ()
   initial_checkpoint_path: Text | None = None
+  initial_checkpoint_adapt: LayerRule | None = None
   profile_steps: tuple[PositiveInt, PositiveInt] | None = None
   hang_minutes: PositiveFloat | None = 60.0
   deterministic: bool = False
@@ -93,6 +98,11 @@ class TrainConfig:
 
   def __post_init__(self):
     check_profile_steps(self.profile_steps, self.train_steps)
+    if self.initial_checkpoint_adapt and not self.initial_checkpoint_path:
+      raise UserError(
+        f"INITIAL_CHECKPOINT_ADAPT = {self.initial_checkpoint_adapt!r} with "
+        "INITIAL_CHECKPOINT_PATH = None: set the checkpoint to start from as well."
+      )
 
 
 def check_profile_steps(steps: Any, train_steps: int) -> None:

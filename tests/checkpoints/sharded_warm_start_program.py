@@ -1,13 +1,15 @@
-"""Run by test_warm_start.py: a larger vocabulary and unrolled layers over eight devices."""
+"""Run by test_warm_start.py: a larger vocabulary and other layers over eight devices."""
 
 import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from t5x_style.checkpoints.adapted_start import adapted_params
 from t5x_style.checkpoints.warm_start import initial_params
 from t5x_style.models import TransformerConfig
 from tests.checkpoints import test_warm_start
@@ -32,6 +34,26 @@ def main(folder: Path) -> None:
   old = np.load(folder / "one.npz")["embedding"]
   np.testing.assert_array_equal(np.asarray(table)[:96], old)
   np.testing.assert_allclose(np.asarray(table)[96:], np.repeat(old.mean(0)[None], 8, 0), atol=1e-6)
+  become_an_encoder_decoder(folder, mesh)
+
+
+def become_an_encoder_decoder(folder: Path, mesh: jax.sharding.Mesh) -> None:
+  """The same checkpoint of an encoder begins a decoder with another head, too."""
+  changes = {"num_decoder_layers": 4, "qk_norm": True, "scan_layers": True}
+  config = TransformerConfig(**(test_warm_start.SIZES | test_warm_start.UNTIED | changes))
+  in_halves = NamedSharding(mesh, P(None, "fsdp"))
+  replicated = NamedSharding(mesh, P())
+  own = jax.tree.map(
+    lambda x: jax.device_put(jnp.full(x.shape, 0.5), in_halves if x.ndim == 3 else replicated),
+    test_warm_start.abstract(config),
+  )
+  params, _ = adapted_params(str(folder / "a"), config, own, "interpolate")
+  kernel = params["decoder"]["layers"]["mlp"]["wo"]["kernel"]
+  print("shards of the decoder:", kernel.addressable_shards[0].data.shape)
+  saved = np.load(folder / "one.npz")["kernel"]
+  np.testing.assert_array_equal(np.asarray(kernel), saved[[0, 0, 1, 1]])
+  new = params["decoder"]["layers"]["self_attention"]["query_norm"]["scale"]
+  np.testing.assert_array_equal(np.asarray(new), np.full((4, 8), 0.5))
 
 
 if __name__ == "__main__":

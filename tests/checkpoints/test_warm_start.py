@@ -149,9 +149,12 @@ def test_parameters_are_read_in_the_dtype_of_the_model(tmp_path):
 def test_on_eight_devices_each_has_its_part(on_eight_devices, tmp_path):
   """The vocabulary is in four parts and the width in two. It runs in a process of its own."""
   params = save(tmp_path / "a", **UNTIED)
-  np.savez(tmp_path / "one.npz", embedding=params["token_embed"]["embedding"])
+  kernel = params["encoder"]["layers"]["mlp"]["wo"]["kernel"]
+  np.savez(tmp_path / "one.npz", embedding=params["token_embed"]["embedding"], kernel=kernel)
   program = Path(__file__).with_name("sharded_warm_start_program.py")
-  assert "shards of the embedding: (26, 8)" in on_eight_devices(program, tmp_path)
+  printed = on_eight_devices(program, tmp_path)
+  assert "shards of the embedding: (26, 8)" in printed
+  assert "shards of the decoder: (4, 12, 16)" in printed
 
 
 @pytest.mark.parametrize("before", [0, 2])

@@ -129,7 +129,7 @@ def test_numerics_are_left_to_the_run(published, tmp_path):
   config = model_gin.transformer_config(GinValues(["imported/model.gin"], numerics))
   assert config.fp8 and config.dtype == "bfloat16" and config.remat == "full"
   shapes = {"/".join(keys): x.shape for keys, x in correspondence.abstract_params(config).items()}
-  assert checkpoint_formats.READERS[0]("hf:published", config, shapes).keys() == shapes.keys()
+  assert checkpoint_formats.READERS[0].read("hf:published", config, shapes).keys() == shapes.keys()
   bindings = [f"--gin_bindings={text}" for text in (*numerics[:2], numerics[3])]
   run("--from=imported", "--to=hf:back", *bindings)
   found, wanted = all_tensors(tmp_path / "back"), tensors()

@@ -9,12 +9,12 @@ from types import ModuleType
 from typing import Any
 
 from t5x_style.errors import UserError, shortened
-from t5x_style.interop.huggingface.config_differences import differences
 from t5x_style.interop.huggingface.config_json import ConfigJson
 from t5x_style.interop.huggingface.correspondence import Correspondence
 from t5x_style.interop.huggingface.family_registry import FAMILIES, family_of, keys_of
 from t5x_style.interop.huggingface.tensor_rules import logit_factor
 from t5x_style.models import TransformerConfig
+from t5x_style.models.config_differences import differences
 
 
 def choose_family(

@@ -8,17 +8,18 @@ import warnings
 from pathlib import Path
 
 from t5x_style.checkpoints.arrays import LazyArray
-from t5x_style.checkpoints.warm_start import Shapes
+from t5x_style.checkpoints.single_layers import Shapes
+from t5x_style.checkpoints.warm_start import ADAPT_SETTING, Reader
 from t5x_style.errors import UserError, shortened
-from t5x_style.interop.huggingface.config_differences import differences
 from t5x_style.interop.huggingface.model_folder import finite, open_folder
 from t5x_style.interop.huggingface.path_prefix import PREFIX
 from t5x_style.interop.huggingface.tensor_rules import TensorRule
 from t5x_style.models import TransformerConfig
+from t5x_style.models.config_differences import differences
 
 
 def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, LazyArray] | None:
-  """Opens the parameters of a Hugging Face folder: a `warm_start.Reader`.
+  """Opens the parameters of a Hugging Face folder: `read` of a `warm_start.Reader`.
 
   Args:
     path: "hf:FOLDER".
@@ -32,13 +33,9 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Lazy
     UserError: as `open_folder`; or the folder's model computes something else than the configured
       one.
   """
-  if not path.startswith(PREFIX):
-    if (Path(os.path.expanduser(path)) / "config.json").is_file():
-      raise UserError(
-        f"INITIAL_CHECKPOINT_PATH = {path!r} is a Hugging Face folder; write {PREFIX + path!r}."
-      )
+  folder = _folder(path)
+  if folder is None:
     return None
-  folder = path.removeprefix(PREFIX)
   source = open_folder(folder, scan_layers=False)
   stored = dataclasses.replace(source.correspondence.config, vocab_size=config.vocab_size)
   stored = _with_longer_rows(path, stored, config)
@@ -49,7 +46,8 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Lazy
     raise UserError(
       f"INITIAL_CHECKPOINT_PATH = {path!r} holds another model than the one configured "
       f"(configured, in the folder): {'; '.join(shortened(wrong))}. A model file that fits is "
-      f"written by `python -m launch.convert --from {path} --to NEW_FOLDER`."
+      f"written by `python -m launch.convert --from {path} --to NEW_FOLDER`. To start a model of "
+      f"another architecture or another number of layers from it, set {ADAPT_SETTING}."
     )
 
   def lazy_array(rule: TensorRule) -> LazyArray:
@@ -76,3 +74,31 @@ def _with_longer_rows(
     stacklevel=2,
   )
   return dataclasses.replace(stored, rotary_scaling=scaling)
+
+
+def stored_model(path: str, config: TransformerConfig) -> TransformerConfig | None:
+  """Returns the model of a Hugging Face folder: `stored_model` of a `warm_start.Reader`.
+
+  Raises:
+    UserError: as `open_folder`.
+  """
+  folder = _folder(path)
+  return None if folder is None else open_folder(folder, scan_layers=False).correspondence.config
+
+
+def _folder(path: str) -> str | None:
+  """Returns the folder of "hf:FOLDER", None for other paths.
+
+  Raises:
+    UserError: the prefix of a Hugging Face folder is missing.
+  """
+  if path.startswith(PREFIX):
+    return path.removeprefix(PREFIX)
+  if (Path(os.path.expanduser(path)) / "config.json").is_file():
+    raise UserError(
+      f"INITIAL_CHECKPOINT_PATH = {path!r} is a Hugging Face folder; write {PREFIX + path!r}."
+    )
+  return None
+
+
+READER = Reader(read, stored_model)

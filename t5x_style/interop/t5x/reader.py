@@ -5,11 +5,14 @@ layers of flaxformer. As in this package with `scale_attention = False`, the wei
 contain the 1/sqrt(head width) of the attention; a tied head divides by sqrt(width).
 """
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from t5x_style.checkpoints.arrays import LazyArray
+from t5x_style.checkpoints.warm_start import Reader
 from t5x_style.errors import UserError
 from t5x_style.interop.t5x import checkpoint_files
 from t5x_style.models import TransformerConfig
@@ -51,7 +54,7 @@ _CONVENTIONS = {
 def read(
   path: str, config: TransformerConfig, wanted: Mapping[str, tuple[int, ...]]
 ) -> dict[str, LazyArray] | None:
-  """Opens the parameters of a T5X checkpoint: a `warm_start.Reader`.
+  """Opens the parameters of a T5X checkpoint: `read` of a `warm_start.Reader`.
 
   Args:
     path: a T5X model folder, a checkpoint_N of it, or the file `checkpoint` in that; local or gs://.
@@ -129,3 +132,40 @@ def _check_conventions(path: str, config: TransformerConfig) -> None:
       f"INITIAL_CHECKPOINT_PATH = {path!r} is a T5X checkpoint, which was trained with {settings}; "
       "set these of config.TransformerConfig."
     )
+
+
+def stored_model(path: str, config: TransformerConfig) -> TransformerConfig | None:
+  """Returns the model of a T5X checkpoint: `stored_model` of a `warm_start.Reader`.
+
+  The numbers of layers and whether the head is tied are counted in the checkpoint, and the
+  conventions are T5X's; all other values are those of `config`.
+  """
+  folder = checkpoint_files.find(path)
+  if folder is None:
+    return None
+  found = checkpoint_files.arrays(folder)
+  tied = not any(_WHOLE.get(name) == "head/kernel" for name in found)
+  fields: dict[str, Any] = {
+    **_CONVENTIONS,
+    "num_encoder_layers": _count_layers(found, "encoder", config),
+    "num_decoder_layers": _count_layers(found, "decoder", config),
+    "tie_embeddings": tied,
+    "scale_logits": tied or config.scale_logits,
+  }
+  return dataclasses.replace(config, **fields)
+
+
+def _count_layers(found: Mapping[str, LazyArray], side: str, config: TransformerConfig) -> int:
+  """Returns the number of layers of one side of a checkpoint, 0 if it lacks the side."""
+  numbers = [int(x[2]) for name in found if (x := _LAYER.fullmatch(name)) and x[1] == side]
+  if numbers:
+    return max(numbers) + 1
+  for name, array in found.items():
+    scanned = _SCANNED.fullmatch(name)
+    if scanned and scanned[1] == side and scanned[3] == "scale":
+      rows, columns = array.shape
+      return columns if rows == config.emb_dim else rows
+  return 0
+
+
+READER = Reader(read, stored_model)

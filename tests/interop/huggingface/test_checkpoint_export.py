@@ -12,7 +12,7 @@ from t5x_style.interop.huggingface import (
   config_export,
   model_folder,
 )
-from t5x_style.interop.huggingface.config_differences import differences
+from t5x_style.models.config_differences import differences
 
 MAX = 10**9
 

@@ -3,9 +3,11 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t5x_style.checkpoints.adapted_start import adapted_params
 from t5x_style.checkpoints.warm_start import initial_params
 from t5x_style.errors import UserError
 from t5x_style.interop.checkpoint_formats import READERS
@@ -99,3 +101,22 @@ def test_a_missing_prefix_is_named(pretrained, as_tree):
 
 def test_other_paths_are_left_to_other_readers(tmp_path):
   assert reader.read(str(tmp_path), None, {}) is None
+
+
+def test_a_decoder_begins_an_encoder_decoder_of_another_depth(pretrained, read_parameters, as_tree):
+  _, path = pretrained("llama")
+  folder = model_folder.open_folder(path)
+  layers = folder.correspondence.config.num_decoder_layers
+  config = dataclasses.replace(
+    folder.correspondence.config, num_encoder_layers=2 * layers, scan_layers=False
+  )
+  with pytest.raises(UserError, match="set INITIAL_CHECKPOINT_ADAPT"):
+    initial_params(f"hf:{path}", config, abstract(config, as_tree), READERS)
+  own = jax.tree.map(lambda x: jnp.zeros(x.shape), abstract(config, as_tree))
+  params, report = adapted_params(f"hf:{path}", config, own, "stack", READERS)
+  before = read_parameters(folder)["decoder", "layers", "mlp", "wo", "kernel"]
+  for i in range(2 * layers):
+    kernel = params["encoder"][f"layers_{i}"]["mlp"]["wo"]["kernel"]
+    np.testing.assert_array_equal(kernel, before[i % layers])
+  assert f"encoder: layers {' '.join(map(str, [*range(layers)] * 2))} of the dec" in report.summary
+  assert "0 new" in report.summary and "trained with" not in report.summary

@@ -1,16 +1,17 @@
 """T5X checkpoints in all layouts: the model computes the same; what does not fit is named."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 
+from t5x_style.checkpoints.adapted_start import adapted_params
 from t5x_style.checkpoints.warm_start import initial_params
 from t5x_style.errors import UserError
 from t5x_style.interop.t5x import reader
 from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.models.parameter_shapes import abstract_parameters
 from tests.interop.t5x import conftest as files
 
 SIZES = {
@@ -30,14 +31,14 @@ DECODER_INPUTS = [0, 4, 39, 6, 6, 1]
 
 def read(path, **changes):
   config = TransformerConfig(**(SIZES | changes))
-  tokens = jax.ShapeDtypeStruct((1, 4), jnp.int32)
-  batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
-  shapes = jax.eval_shape(Transformer(config).init, jax.random.key(0), batch)["params"]
+  return config, initial_params(str(path), config, abstract(config), [reader.READER])
+
+
+def abstract(config):
   place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  abstract = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), nn.meta.unbox(shapes)
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), abstract_parameters(config)
   )
-  return config, initial_params(str(path), config, abstract, [reader.read])
 
 
 def logits(config, params):
@@ -161,3 +162,19 @@ def test_a_missing_array_a_damaged_and_a_foreign_file_are_named(tmp_path):
   (step / "checkpoint").write_bytes(b'model_checkpoint_path: "model.ckpt-1"')
   with pytest.raises(ValueError, match="is a TensorFlow checkpoint"):
     read(tmp_path)
+
+
+@pytest.mark.parametrize("layers", ["unrolled", "scanned"])
+def test_the_encoder_begins_a_model_of_its_own(tmp_path, layers):
+  params = files.t5x_parameters()
+  files.write_msgpack(tmp_path, files.scanned(params) if layers == "scanned" else params)
+  changes = {"num_decoder_layers": 0, "num_encoder_layers": 5, "tie_embeddings": True}
+  config = TransformerConfig(**(SIZES | changes))
+  own = jax.tree.map(lambda x: jnp.zeros(x.shape), abstract(config))
+  result, report = adapted_params(str(tmp_path), config, own, "interpolate", [reader.READER])
+  wo = np.stack([params[f"encoder/layers_{i}/mlp/wo/kernel"] for i in (0, 0, 1, 1, 2)])
+  np.testing.assert_array_equal(result["encoder"]["layers"]["mlp"]["wo"]["kernel"], wo)
+  query = params["encoder/layers_2/attention/query/kernel"].reshape(files.D, files.N, files.H)
+  found = result["encoder"]["layers"]["self_attention"]["query"]["kernel"][4]
+  np.testing.assert_array_equal(found, query)
+  assert "left out: the decoder, head/kernel" in report.summary

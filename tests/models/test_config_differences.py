@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from t5x_style.interop.huggingface.config_differences import differences
 from t5x_style.models import RotaryScaling, TransformerConfig
+from t5x_style.models.config_differences import differences
 
 SIZES = {"vocab_size": 8, "emb_dim": 8, "num_heads": 2, "head_dim": 4, "mlp_dim": 8}
 CONFIG = TransformerConfig(**SIZES, num_decoder_layers=2, positions="rotary")
