@@ -10,7 +10,10 @@ from t5x_style.errors import NO_ROOM, StorageError, UserError
 
 # Patterns of the files that a run writes; all others in the folder are ignored.
 _FILES = ("config.gin", "model-info.txt", "metrics.jsonl", "wandb-id.txt", "profile-*.txt")
-_FOLDERS = ("checkpoints", "checkpoints/[0-9]*", "tensorboard", "tensorboard/*", "skipped_batches")
+_FOLDERS = (
+  *("checkpoints", "checkpoints/[0-9]*", "tensorboard", "tensorboard/*"),
+  *("skipped_batches", "vocabulary"),
+)
 # Room for the files of a start: config.gin, model-info.txt, and the first metrics.
 _PROBE_BYTES = 2**16
 

@@ -12,6 +12,7 @@ from etils import epath
 
 from t5x_style.checkpoints.warm_start import initial_params
 from t5x_style.codecs import sentencepiece_models, tokenizer_json
+from t5x_style.codecs.byte_codec import ByteCodec
 from t5x_style.codecs.sentencepiece_codec import SentencePieceCodec
 from t5x_style.codecs.text_codec import TextCodec
 from t5x_style.codecs.tokenizer_json_codec import TokenizerJsonCodec
@@ -24,6 +25,7 @@ from t5x_style.trained.framing import Template, template_of
 
 KEPT_FOLDER = "huggingface"  # in an import: config.json and the tokenizer's files
 MODEL_FILE = "model.json"  # in an import: the fields of the TransformerConfig
+_BYT5_SENTINELS = 125  # of transformers' ByT5Tokenizer
 _DTYPES = ("float32", "bfloat16")
 
 
@@ -87,6 +89,11 @@ def codec_of_folder(folder: epath.Path, name: str) -> tuple[TextCodec, Template]
     model = sentencepiece_models.load(content, appended)
     sentencepiece = SentencePieceCodec(model, str(file), extra)
     return sentencepiece, Template(after=(sentencepiece.eos_id,))
+  settings = _json(folder / "tokenizer_config.json")
+  if settings.get("tokenizer_class") == "ByT5Tokenizer":
+    bytes_ = ByteCodec(int(settings.get("extra_ids") or _BYT5_SENTINELS))
+    bytes_.extra_ids = bytes_.extra_ids[::-1]  # There <extra_id_0> is the first one.
+    return bytes_, Template(after=(bytes_.eos_id,))
   raise UserError(
     f"{name!r} holds no tokenizer.json and no spiece.model, so its text cannot be read. Save its "
     "tokenizer in the folder with transformers: AutoTokenizer.from_pretrained(FOLDER)"

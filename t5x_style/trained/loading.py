@@ -158,7 +158,7 @@ def _load_huggingface(
   tokenizer = _tokenizer(epath.Path(folder), vocabulary)
   codec, template = huggingface_folders.codec_of_folder(tokenizer, text)
   abstract = checkpoint_folders.abstract_params(config, partitioner)
-  params = huggingface_folders.read_params(text, config, abstract)
+  params = huggingface_folders.read_params(f"{PREFIX}{folder}", config, abstract)
   return TrainedModel(Transformer(config), params, codec, partitioner, text, template=template)
 
 

@@ -7,9 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
+import seqio
+
+from launch import train
+from t5x_style.data import loader
 
 SMALL = (
   "--gin.TRAIN_STEPS=8",
@@ -74,6 +79,15 @@ def test_killed_run_resumes_bit_identically(name, tmp_path):
   once_more = launch(*arguments, f"--gin.MODEL_DIR='{whole}'")
   assert "Nothing to do: MODEL_DIR is at step 8 of 8 already." in once_more.stdout
   assert losses(whole) == losses(killed)
+
+
+def test_a_vocabulary_that_cannot_be_stored_is_a_warning(tmp_path):
+  """Its ids are not known: of a vocabulary of the user's own in a SeqIO task."""
+  data = object.__new__(loader.Dataset)
+  data.vocabulary = seqio.PassThroughVocabulary(10)
+  with pytest.warns(UserWarning, match="t5x_style.load cannot read text .* PassThroughVocabulary"):
+    train._store_vocabulary(types.SimpleNamespace(dataset=data, model_dir=tmp_path))
+  assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.slow

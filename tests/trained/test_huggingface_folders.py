@@ -1,11 +1,13 @@
 """Hugging Face models: the ids of transformers' tokenizers, and the logits of its models."""
 
+import io
 import json
 import shutil
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sentencepiece
 from etils import epath
 
 import t5x_style
@@ -49,6 +51,44 @@ def test_text_is_read_as_transformers_reads_it(folder_of, name):
   before = {"bert": [2], "bart": [0], "llama with start": [1], "llama with start and end": [1]}
   prompt = framing.decoder_prompt(codec, template, codec.encode("fox"))
   assert prompt == [*before.get(name, []), *codec.encode("fox")]
+
+
+def test_a_sentencepiece_model_without_tokenizer_json(tmp_path):
+  spiece = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter([*HARD[:4], "a quick naïve café"] * 20),
+    model_writer=spiece,
+    vocab_size=60,
+    hard_vocab_limit=False,
+    minloglevel=2,
+    pad_id=0,
+    eos_id=1,
+    unk_id=2,
+    bos_id=-1,
+  )
+  (tmp_path / "spiece.model").write_bytes(spiece.getvalue())
+  settings = {"tokenizer_class": "T5Tokenizer", "extra_ids": 10}
+  (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+  (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+  codec, template = huggingface_folders.codec_of_folder(epath.Path(tmp_path), "x")
+  for text in ("the quick  brown\nfox", "a naïve café", ""):
+    assert template.around(codec.encode(text)) == theirs(text).input_ids
+  assert theirs.convert_ids_to_tokens(codec.sentinel_ids.tolist())[:2] == [
+    "<extra_id_0>",
+    "<extra_id_1>",
+  ]
+
+
+def test_the_tokenizer_of_byt5(tmp_path):
+  transformers.ByT5Tokenizer().save_pretrained(tmp_path)
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+  codec, template = huggingface_folders.codec_of_folder(epath.Path(tmp_path), "x")
+  for text in HARD[:4]:
+    assert template.around(codec.encode(text)) == theirs(text).input_ids
+  for k in (0, 124):
+    assert codec.sentinel_ids[k] == theirs.convert_tokens_to_ids(f"<extra_id_{k}>")
+  assert codec.vocab_size == len(theirs)
 
 
 @pytest.fixture(scope="module")
