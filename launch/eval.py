@@ -23,9 +23,10 @@ python -m launch.eval loss model_dirs/my_run --text=chapter.txt
 python -m launch.eval loss model_dirs/my_run --gin_file=data/jsonl.gin --gin.CORPUS_FILES=x.jsonl
 python -m launch.eval pairs model_dirs/my_run blimp/data/*.jsonl
 python -m launch.eval pairs hf:FOLDER pairs.jsonl --json
-python -m launch.eval tasks model_dirs/my_run --mixture_or_task=my_task --module=my_tasks"""
+python -m launch.eval tasks model_dirs/my_run --mixture_or_task=my_task --module=my_tasks
+python -m launch.eval harness model_dirs/my_run lambada_openai arc_easy --num_fewshot=5"""
 
-ACTIONS = ("loss", "pairs", "tasks")  # modules of launch/evaluation/
+ACTIONS = ("loss", "pairs", "tasks", "harness")  # modules of launch/evaluation/
 
 _ABOUT = """\
 Measures what a model has learnt.
@@ -88,7 +89,11 @@ def _define_tasks(values: absl_flags.FlagValues) -> None:
   define_text("module", None, "tasks: is imported first, to register it.", flag_values=values)
   define_text("split", "validation", "tasks: the split.", flag_values=values)
   define_number(
-    "examples", None, "tasks: the first ones of each task only.", lower_bound=1, flag_values=values
+    "examples",
+    None,
+    "tasks, harness: the first ones of each task only.",
+    lower_bound=1,
+    flag_values=values,
   )
   define_text(
     "lengths",
@@ -107,8 +112,18 @@ def _define_tasks(values: absl_flags.FlagValues) -> None:
   define_text(
     "mesh",
     None,
-    "tasks: as MESH_SHAPE, '{\"data\": 2}'; one device by default.",
+    "pairs, tasks, harness: as MESH_SHAPE, '{\"data\": 2}'; one device by default.",
     flag_values=values,
+  )
+  define_number(
+    "num_fewshot",
+    None,
+    "harness: solved examples in front of each.",
+    lower_bound=0,
+    flag_values=values,
+  )
+  define_text(
+    "include_path", None, "harness: a folder with YAML files of your own tasks.", flag_values=values
   )
   define_text(
     "output", None, "tasks: a JSONL file for what the model wrote, or scored.", flag_values=values

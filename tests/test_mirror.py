@@ -66,6 +66,7 @@ TESTED_BY = {
   "inference/classification.py": "trained/test_classifying.py",
   "launch/inference/records.py": "launch/test_infer.py",
   "launch/inference/run_lines.py": "launch/test_infer.py",
+  "launch/evaluation/trained_model.py": "launch/evaluation/test_pairs.py",
   "models/attention_kernels/head_sharding.py": "models/attention_kernels/test_short_rows.py",
   "models/layers.py": "models/test_transformer.py",
   "reporting/run_description.py": "launch/test_train.py",

@@ -7,25 +7,21 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 from rich.console import Console
 from rich.progress import track
 
-import t5x_style
 from t5x_style.errors import UserError
 from t5x_style.trained import scoring
 from t5x_style.trained.loaded_model import LoadedModel
 from t5x_style.trained.scores import Method
 from t5x_style.trained.scoring_methods import choose_method
 
-from ..checkpoints import steps
 from ..checkpoints.output import table
-from ..process.errors import ConfigurationError
 from ..process.exit_codes import ExitCode
-from . import minimal_pairs
+from . import minimal_pairs, trained_model
 from .minimal_pairs import GROUPINGS, Accuracies, Accuracy, LeftOut, Pair
 
-FLAGS = ("step", "method", "json")
+FLAGS = ("step", "method", "mesh", "json")
 WORDS = ("MODEL", "FILE...")
 
 
@@ -36,7 +32,7 @@ def run(values: Any, words: Sequence[str]) -> int:
   pairs = [line for line in read if isinstance(line, Pair)]
   if not pairs:
     raise UserError("\n".join([f"{words[1]} holds no pair.", *_listed(left_out)]))
-  model = _load(words[0], values)
+  model = trained_model.load(words[0], values)
   options = scoring.Options(method=values.method)
   method = choose_method(model, values.method, has_targets=False)
   good, too_long = _that_fit(model, pairs, options)
@@ -54,14 +50,6 @@ def run(values: Any, words: Sequence[str]) -> int:
       file=sys.stderr,
     )
   return ExitCode.BAD_LINES if left_out else ExitCode.FINISHED
-
-
-def _load(path: str, values: Any) -> LoadedModel:
-  numbers = steps.numbers(values)
-  if len(numbers) > 1:
-    raise ConfigurationError("pairs measures one checkpoint; give one --step.")
-  mesh = {"fsdp": -1} if len(jax.devices()) > 1 else None
-  return t5x_style.load(path, step=numbers[0] if numbers else None, mesh_shape=mesh)
 
 
 def _that_fit(

@@ -5,6 +5,7 @@
   loaded_model.py         LoadedModel, what those files get: parameters, vocabulary, objectives
   abilities.py            which tasks the objectives of a training taught, and by which method
   scoring.py              TrainedModel.score; scores.py: what it returns, and what that means
+  evaluation_harness.py   models for lm-evaluation-harness (pip install 't5x_style[lm_eval]')
   framing.py              what is put around the ids of a text: start, EOS, [CLS] ... [SEP]
   checkpoint_folders.py   reads the checkpoints of this package's runs
   run_vocabularies.py     finds the vocabulary of a run
