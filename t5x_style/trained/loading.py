@@ -16,7 +16,12 @@ from t5x_style.errors import UserError
 from t5x_style.interop.huggingface.path_prefix import PREFIX
 from t5x_style.models import Transformer, TransformerConfig
 from t5x_style.partitioning import Partitioner, make_mesh
-from t5x_style.trained import checkpoint_folders, huggingface_folders, run_vocabularies
+from t5x_style.trained import (
+  checkpoint_folders,
+  huggingface_folders,
+  run_vocabularies,
+  unrolled_layers,
+)
 from t5x_style.trained.model import TrainedModel
 
 _DTYPES = ("float32", "bfloat16")
@@ -120,7 +125,7 @@ def _read_checkpoint(
   places = [folder, folder.parent.parent, folder.parent]
   codec = run_vocabularies.find(places, vocabulary, facts.data.get("vocabulary"))
   abstract = checkpoint_folders.abstract_params(config, partitioner)
-  params = reading.read_params(folder, abstract)
+  config, params = unrolled_layers.unroll(config, reading.read_params(folder, abstract))
   return TrainedModel(
     model=Transformer(config),
     params=params,
@@ -146,6 +151,7 @@ def _load_import(
   config = _with_dtype(huggingface_folders.config_of_import(folder), dtype)
   abstract = checkpoint_folders.abstract_params(config, partitioner)
   params = checkpoint_folders.newest_good([folder], lambda x: reading.read_params(x, abstract))
+  config, params = unrolled_layers.unroll(config, params)
   return TrainedModel(Transformer(config), params, codec, partitioner, text, template=template)
 
 
@@ -155,6 +161,8 @@ def _load_huggingface(
   """Reads "hf:FOLDER"."""
   folder = Path(text.removeprefix(PREFIX)).expanduser()
   config = _with_dtype(huggingface_folders.config_of_folder(folder), dtype)
+  if unrolled_layers.pays(config):
+    config = dataclasses.replace(config, scan_layers=False)
   tokenizer = _tokenizer(epath.Path(folder), vocabulary)
   codec, template = huggingface_folders.codec_of_folder(tokenizer, text)
   abstract = checkpoint_folders.abstract_params(config, partitioner)

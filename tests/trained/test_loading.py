@@ -34,8 +34,16 @@ def copy(finished_run, tmp_path):
 
 
 def stored(model_dir, step):
+  """Returns the parameters of a step with its scanned layers taken apart, as load does it."""
+  found = {}
   arrays = orbax_arrays(epath.Path(model_dir) / "checkpoints" / str(step) / "state", "params")
-  return {name: array.read() for name, array in arrays.items()}
+  for name, stored_array in arrays.items():
+    array = stored_array.read()
+    if "/layers/" in name:
+      found |= {name.replace("/layers/", f"/layers_{i}/"): x for i, x in enumerate(array)}
+    else:
+      found[name] = array
+  return found
 
 
 def assert_holds(model, arrays):
