@@ -48,9 +48,7 @@ def main(argv: Sequence[str]) -> int | None:
   # Only files are read: nothing may take an accelerator, on which a run may be training.
   os.environ["JAX_PLATFORMS"] = "cpu"
   environment.prepare()
-  with environment.quiet_imports():
-    if any(folder.startswith("gs://") for folder in folders):
-      import tensorflow  # noqa: F401  Buckets are read with it; its notices end here.
+  actions.prepare_buckets(folders)
   module = actions.imported("checkpoints", action, values)
   _check_folders(action, module, folders)
   with errors.as_configuration_errors(), _buckets_are_named(folders):

@@ -45,6 +45,7 @@ def main(argv: Sequence[str]) -> int | None:
   )
   action, words = actions.chosen(words, ACTIONS)
   environment.prepare()
+  actions.prepare_buckets(words)
   module = actions.imported("evaluation", action, values)
   _check_words(action, module.WORDS, words)
   with errors.as_configuration_errors():

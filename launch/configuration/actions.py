@@ -45,6 +45,13 @@ def chosen(words: Sequence[str], known: Sequence[str]) -> tuple[str, list[str]]:
   raise ConfigurationError(f"{what} Name one of: {', '.join(known)}.")
 
 
+def prepare_buckets(words: Sequence[str]) -> None:
+  """Imports TensorFlow, with which buckets are read, if a word is one; its notices end here."""
+  with environment.quiet_imports():
+    if any(word.startswith("gs://") for word in words):
+      import tensorflow  # noqa: F401
+
+
 def imported(folder: str, action: str, values: flags.FlagValues) -> ModuleType:
   """Imports the module of an action.
 

@@ -54,13 +54,15 @@ def _check_parameters(
 def _check_vocabulary(step: epath.Path, run: Mapping[str, Any], prepared: Prepared) -> None:
   data = run.get("identity", {}).get("data", {})
   there, here = (_json(x.get("vocabulary")) for x in (data, prepared.dataset.identity()))
-  if not there or not here or there == here:
+  if not there or not here:
     return
   facts = [
     f"  {name}: there {there.get(name)}, here {here.get(name)}"
     for name in sorted(there.keys() | here.keys())
-    if there.get(name) != here.get(name)
+    if name != "name" and there.get(name) != here.get(name)  # The file may be renamed.
   ]
+  if not facts:
+    return
   raise UserError(
     f"The vocabulary of the data is not the one that the run of {str(step)!r} was trained with, so "
     "its ids stand for other text:\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
@@ -44,13 +45,29 @@ def read(model: str, values: Any) -> TrainConfig:
     )
   chosen = {text.partition("=")[0].strip() for text in values.gin_bindings} & {*_OF_VOCABULARY}
   vocabulary = None
-  if own is not None and values.gin_file and not chosen:
-    with environment.quiet_imports():
-      before = reader.read([str(own)], (), values.gin_search_paths)
-      vocabulary = before.argument(data_parameters.VOCABULARY)
+  if own is not None and not chosen:
+    kept = _kept_vocabulary(own, values.gin_search_paths)
+    if values.gin_file:
+      with environment.quiet_imports():
+        before = reader.read([str(own)], kept, values.gin_search_paths)
+        vocabulary = before.argument(data_parameters.VOCABULARY)
+    values.gin_bindings = [*kept, *values.gin_bindings]
   values.gin_file = [*([str(own)] if own else []), *values.gin_file]
   config = flags.read_configuration(values).build(train_config.TrainConfig)
   return config if vocabulary is None else with_data(config, vocabulary=vocabulary)
+
+
+def _kept_vocabulary(own: epath.Path, search_paths: Sequence[str]) -> list[str]:
+  """Returns a binding of the vocabulary file in MODEL_DIR, if the one that the run read is gone.
+
+  So a MODEL_DIR can be measured on another machine than that of the training.
+  """
+  with environment.quiet_imports():
+    named = reader.read([str(own)], (), search_paths).macro("VOCABULARY_FILE")
+  if not isinstance(named, str) or "/" not in named or epath.Path(named).expanduser().exists():
+    return []
+  files = [own.parent / "vocabulary" / name for name in ("vocabulary.model", "tokenizer.json")]
+  return [f"VOCABULARY_FILE = {str(file)!r}" for file in files if file.exists()]
 
 
 def with_data(config: TrainConfig, **arguments: Any) -> TrainConfig:

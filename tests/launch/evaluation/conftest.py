@@ -94,10 +94,10 @@ def texts(tmp_path_factory):
 def train_on_text(texts, tmp_path_factory):
   """train_on_text("decoder_only", "causal_lm") trains a few steps and returns the MODEL_DIR."""
 
-  def start(architecture, objective):
+  def start(architecture, objective, *bindings):
     files = [f"{kind} = '{texts}/{name}*.txt'" for kind, name in _FILES.items()]
     text = _TEXT.format(architecture=architecture, objective=objective)
-    return train(tmp_path_factory.mktemp(objective) / "run", text, *files)
+    return train(tmp_path_factory.mktemp(objective) / "run", text, *files, *bindings)
 
   return start
 

@@ -11,7 +11,15 @@ import pytest
 from launch.process.errors import ConfigurationError
 from t5x_style.checkpoints.arrays import orbax_arrays
 from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.shipped_vocabulary import VOCABULARY_FOLDER
 from tests import tiny
+
+# Settings of a run on pieces of text instead of bytes.
+WITH_PIECES = (
+  "VOCABULARY = @vocabularies.sentencepiece()",
+  "VOCAB_SIZE = 8320",
+  "EXTRA_IDS = 128",
+)
 
 
 def log_probabilities(model_dir, rows):
@@ -85,6 +93,22 @@ def test_another_corpus_keeps_the_vocabulary_of_the_run(causal_run, run, texts):
   assert run("loss", causal_run, *corpus, "--json")[1]["steps"] == before["steps"]
   other = f"--gin.VALIDATION_FILES='{texts}/train-3.txt'"
   assert run("loss", causal_run, *corpus, other, "--json")[1]["steps"] != before["steps"]
+
+
+@pytest.mark.slow
+def test_a_copied_run_reads_the_vocabulary_that_it_kept(train_on_text, run, texts, tmp_path):
+  """Its config.gin names a file of another machine."""
+  own = tmp_path / "own.model"
+  own.write_bytes((VOCABULARY_FOLDER / "python_stdlib.model").read_bytes())
+  folder = train_on_text("decoder_only", "prefix_lm", *WITH_PIECES, f"VOCABULARY_FILE = '{own}'")
+  _, before = run("loss", folder, "--json")
+  (folder / "vocabulary").mkdir(exist_ok=True)
+  own.rename(folder / "vocabulary" / "vocabulary.model")
+  _, after = run("loss", folder, "--json")
+  assert after["steps"] == before["steps"] and before["steps"][0]["bits_per_byte"] > 0
+  corpus = ("--gin_file=data/text_files.gin", f"--gin.CORPUS_FILES='{texts}/train*.txt'")
+  other = run("loss", folder, *corpus, f"--gin.VALIDATION_FILES='{texts}/validation.txt'", "--json")
+  assert other[1]["steps"] == before["steps"]
 
 
 @pytest.mark.parametrize(
