@@ -1,4 +1,4 @@
-"""Lists the checkpoints of a run: when they were saved, their size, their validation metrics."""
+"""Lists the checkpoints of a run: when they were saved, their size, their metrics."""
 
 import json
 import math
