@@ -58,7 +58,8 @@ def text_arguments(config: TrainConfig, file: str) -> dict[str, Any]:
     function = getattr(function, "func", None) or function.__wrapped__
   if function.__module__ != "t5x_style.data.loader":
     raise ConfigurationError("--text: this run reads no text; leave it out.")
-  return {"corpus": TextFile(str(path)), "mixture_or_task_name": None}
+  corpus = TextFile(str(path))
+  return {"corpus": corpus, "replay_corpus": None, "mixture_or_task_name": None}
 
 
 def token_bytes(dataset: Any) -> np.ndarray | None:

@@ -37,16 +37,13 @@ def check(path: str, dataset: Dataset) -> None:
   new = dataset.identity().get("vocabulary")
   if not old or not new or _unnamed(old) == _unnamed(new):
     return
-  codec, stored = getattr(dataset, "codec", None), _stored(step, old)
+  codec, stored = None, _stored(step, old)
+  with contextlib.suppress(UserError):  # It is a vocabulary of a kind that is not known.
+    codec = getattr(dataset, "codec", None)
   begin = f"INITIAL_CHECKPOINT_PATH = {path!r} was trained with another vocabulary"
   if codec is None or stored is None:
-    differing = [
-      f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
-      for name in sorted(old.keys() | new.keys())
-      if old.get(name) != new.get(name)
-    ]
-    text = f"{begin}: {'; '.join(differing)}. Its ids may mean other pieces here."
-    warnings.warn(text, stacklevel=2)
+    facts = _differing(old, new)
+    warnings.warn(f"{begin}: {facts}. Its ids may mean other pieces here.", stacklevel=2)
     return
   changed = list(_changed(stored, codec))
   if not changed:
@@ -63,6 +60,14 @@ def check(path: str, dataset: Dataset) -> None:
   if len(of_text) >= _OTHER_VOCABULARY * count:
     raise UserError(text)
   warnings.warn(text, stacklevel=2)
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+  return "; ".join(
+    f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
+    for name in sorted(old.keys() | new.keys())
+    if old.get(name) != new.get(name)
+  )
 
 
 def _stored(step: epath.Path, identity: Mapping[str, Any]) -> TextCodec | None:

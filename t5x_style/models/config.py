@@ -53,6 +53,7 @@ class RotaryScaling:
     _check_choices(self)
     if self.high is None:
       object.__setattr__(self, "high", 32.0 if self.kind == "yarn" else 4.0)
+    assert self.high is not None
     if self.kind != "linear" and not self.low < self.high:
       raise UserError(
         f"RotaryScaling.high = {self.high} must be more than RotaryScaling.low = {self.low}: they "

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -46,6 +47,17 @@ def parameters(model_dir, step):
   return ocp.PyTreeCheckpointer().restore(model_dir / "checkpoints" / str(step) / "state")["params"]
 
 
+def kill_after_step_4(arguments, model_dir):
+  process = subprocess.Popen(
+    command(*arguments, f"--gin.MODEL_DIR='{model_dir}'"), stdout=subprocess.DEVNULL
+  )
+  deadline = time.monotonic() + 300
+  while not (model_dir / "checkpoints" / "4").exists() and time.monotonic() < deadline:
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["quickstart", "quickstart_causal_lm", "quickstart_masked_lm"])
 def test_killed_run_resumes_bit_identically(name, tmp_path):
@@ -59,14 +71,7 @@ def test_killed_run_resumes_bit_identically(name, tmp_path):
   assert "Trained 8 steps." in first.stdout
   assert (whole / "vocabulary/vocabulary.model").exists()
 
-  process = subprocess.Popen(
-    command(*arguments, f"--gin.MODEL_DIR='{killed}'"), stdout=subprocess.DEVNULL
-  )
-  deadline = time.monotonic() + 300
-  while not (killed / "checkpoints" / "4").exists() and time.monotonic() < deadline:
-    time.sleep(0.02)
-  process.send_signal(signal.SIGKILL)
-  process.wait()
+  kill_after_step_4(arguments, killed)
   again = launch(*arguments, f"--gin.MODEL_DIR='{killed}'")
   assert again.returncode == 0, again.stderr
   assert losses(killed) == losses(whole)
@@ -88,6 +93,42 @@ def test_a_vocabulary_that_cannot_be_stored_is_a_warning(tmp_path):
   with pytest.warns(UserWarning, match="t5x_style.load cannot read text .* PassThroughVocabulary"):
     train._store_vocabulary(types.SimpleNamespace(dataset=data, model_dir=tmp_path))
   assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.slow
+def test_killed_run_on_two_corpora_resumes_bit_identically(tmp_path):
+  """Continued pre-training on text files that replays the standard library, in two streams."""
+  import jax
+  import numpy as np
+
+  for i in range(4):
+    (tmp_path / f"{i}.txt").write_text(f"the text number {i} is new to the model. " * 200)
+  first = launch(
+    "--gin_file=quickstart_causal_lm.gin", *SMALL, f"--gin.MODEL_DIR='{tmp_path}/first'"
+  )
+  assert first.returncode == 0, first.stderr
+  files = ("quickstart_causal_lm.gin", "runs/continue.gin", "data/text_files.gin")
+  arguments = (
+    *(f"--gin_file={name}" for name in files),
+    *SMALL,
+    f"--gin.TRAINED_MODEL_DIR='{tmp_path}/first'",
+    "--gin.OLD_CORPUS=@corpora.PythonStdlib()",
+    f"--gin.CORPUS_FILES='{tmp_path}/*.txt'",
+    "--gin.REPLAY_SHARE=0.5",
+    "--gin.DATA_STREAMS=2",
+  )
+  whole, killed = tmp_path / "whole", tmp_path / "killed"
+  finished = launch(*arguments, f"--gin.MODEL_DIR='{whole}'")
+  assert finished.returncode == 0, finished.stderr
+  assert re.search(r"since step 0 +new: loss [\d.]+ -> [\d.]+, [\d.]+ nats/token", finished.stdout)
+  kill_after_step_4(arguments, killed)
+  again = launch(*arguments, f"--gin.MODEL_DIR='{killed}'")
+  assert again.returncode == 0, again.stderr
+  assert "Resuming from step" in again.stdout
+  assert again.stdout.count("old: loss") == 1
+  assert losses(killed) == losses(whole)
+  assert losses(whole)[0][:2] == (0, "validation")
+  jax.tree.map(np.testing.assert_array_equal, parameters(whole, 8), parameters(killed, 8))
 
 
 @pytest.mark.slow
