@@ -69,5 +69,7 @@ def _holes(holes: Sequence[Sequence[Any]], most: int) -> list[str]:
   lines = []
   for number, candidates in enumerate(holes, 1):
     each = "   ".join(f"{c.text!r} {c.probability:.3f}" for c in candidates[:most])
-    lines.append(f"  hole {number}: {each or 'the model wrote another text around it'}")
+    lines.append(
+      f"  hole {number}: {each or 'the model wrote another text, or had no position left'}"
+    )
   return lines

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from t5x_style.inference.generation import Continuation
+from t5x_style.inference.mask_filling import longest_row
 from t5x_style.inference.written_holes import spans_after_sentinels, spans_between_parts
 from t5x_style.trained.filled import Candidate, Filled, of_span, ranked
 from t5x_style.trained.holes import HoledText
@@ -35,8 +37,9 @@ def fill_spans(
   """Fills the holes of each text with what the decoder writes after their sentinels.
 
   A decoder that leaves out a sentinel is given it, after what it wrote into earlier holes, and
-  continues from there.
+  continues from there. Holes that come after the last learned position have no candidates.
   """
+  limit = longest_row(trained.model) or math.inf
   sentinels = [int(i) for i in trained.codec.sentinel_ids]
   found: list[list[list[Candidate]]] = [[] for _ in prompts]  # of each text, by hole
   starts = [list(p.decoder) for p in prompts]
@@ -58,7 +61,7 @@ def fill_spans(
         found[i].append(candidates)
       if len(found[i]) < holed.count:
         starts[i].append(sentinels[len(found[i])])
-    left = [i for i in left if len(found[i]) < _holed(prompts[i]).count]
+    left = [i for i in left if len(found[i]) < _holed(prompts[i]).count and len(starts[i]) <= limit]
   return [
     _filled(_holed(prompt), each, writing.candidates)
     for prompt, each in zip(prompts, found, strict=True)
@@ -84,7 +87,7 @@ def _next_holes(
     whole = [*given, *one.tokens.tolist()]
     found = spans_after_sentinels(whole, sentinels, codec.eos_id, holed.count)
     spans.append({k: (a - len(given), b - len(given)) for k, (a, b) in found.items()})
-  result = []
+  result: list[list[Candidate]] = []
   while first + len(result) in spans[0]:
     hole = first + len(result)
     result.append(
@@ -117,7 +120,8 @@ def fill_by_rewriting(
   for prompt, continuations in zip(prompts, written, strict=True):
     holed = _holed(prompt)
     each = [
-      (one, spans_between_parts(one.tokens, holed.ids[1:], codec.eos_id)) for one in continuations
+      (one, spans_between_parts(one.tokens.tolist(), holed.ids[1:], codec.eos_id))
+      for one in continuations
     ]
     # The best one that repeats the text, if there is one.
     each.sort(key=lambda pair: len(pair[1]) < holed.count)
@@ -146,5 +150,6 @@ def _holed(prompt: Prompt) -> HoledText:
 
 
 def _filled(holed: HoledText, found: Sequence[Sequence[Candidate]], most: int) -> Filled:
-  candidates = tuple(ranked(each, most) for each in found)
-  return Filled(holed.joined([each[0].text for each in candidates]), candidates)
+  missing = [()] * (holed.count - len(found))
+  candidates = tuple(ranked(each, most) for each in (*found, *missing))
+  return Filled(holed.joined([each[0].text if each else "" for each in candidates]), candidates)

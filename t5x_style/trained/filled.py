@@ -35,7 +35,8 @@ class Filled:
   Attributes:
     text: with the first candidate in each hole.
     holes: the candidates of each hole. The first is the one in the text; the others follow by
-      their probabilities. () where the model wrote something else than the text around the hole.
+      their probabilities. () where the model wrote something else than the text around the hole, or
+      had no positions left for it.
   """
 
   text: str
@@ -56,7 +57,7 @@ def of_span(
   """Returns the span of a continuation as a candidate; its probability includes what ends it."""
   start, stop = span
   log_probability = float(written.log_probabilities[start : stop + 1].sum())
-  return candidate(codec, written.tokens[start:stop], log_probability, space)
+  return candidate(codec, written.tokens[start:stop].tolist(), log_probability, space)
 
 
 def ranked(candidates: Sequence[Candidate], most: int) -> tuple[Candidate, ...]:

@@ -86,6 +86,15 @@ def test_a_sentinel_that_the_decoder_leaves_out_is_given_to_it(spans):
 
 
 @pytest.mark.slow
+def test_holes_after_the_last_position_stay_empty():
+  model = trained(
+    "encoder_decoder", "span_corruption", positions="learned", max_length=12, head_bias=True
+  )
+  (filled,) = favouring(model, _5=30.0).fill("a [MASK] b [MASK]", candidates=1)
+  assert len(filled.holes[0][0].tokens) == 11 and filled.holes[1] == ()
+
+
+@pytest.mark.slow
 def test_a_decoder_that_reads_both_ways_fills_spans():
   model = trained("decoder_only", {"objective": "span_corruption", "mode": "[R]"}, head_bias=True)
   first = int(model.codec.sentinel_ids[0])
