@@ -63,7 +63,6 @@ TESTED_BY = {
   "launch/evaluation/checkpoint_fit.py": "launch/evaluation/test_loss.py",
   "launch/evaluation/held_out.py": "launch/evaluation/test_loss_text.py",
   "launch/evaluation/run_settings.py": "launch/evaluation/test_loss_text.py",
-  "inference/classification.py": "trained/test_classifying.py",
   "launch/inference/records.py": "launch/test_infer.py",
   "launch/inference/run_lines.py": "launch/test_infer.py",
   "launch/evaluation/trained_model.py": "launch/evaluation/test_pairs.py",

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+from t5x_style.inference.classification import labelled_sample
 from t5x_style.inference.samples import sample
 from t5x_style.partitioning import total_bytes
 from t5x_style.reporting.terminal import Terminal, duration, speed
@@ -72,7 +73,9 @@ def _facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
     facts["train longer"] = " ".join([*kept, f"--gin.TRAIN_STEPS={2 * config.train_steps}"])
     program = command[0].removesuffix(".train") + ".infer"
     folder = shlex.quote(str(job.prepared.model_dir))
-    facts["use it"] = f"{program} {folder} {_TEXTS[config.model.architecture]}"
+    labels = job.prepared.dataset.label_names
+    text = "'a text'" if labels else _TEXTS[config.model.architecture]
+    facts["use it"] = f"{program} {folder} {text}"
   return facts
 
 
@@ -120,6 +123,9 @@ def _sample_or_reason(job: Job, params: Any) -> dict[str, str]:
   prepared = job.prepared
   model, dataset = prepared.loss.model, prepared.dataset
   try:
+    if dataset.label_names:
+      batch = job.eval_batches[0]
+      return labelled_sample(model, params, batch, dataset.decode, dataset.label_names)
     return sample(model, params, job.eval_batches[0], dataset.decode, dataset.special_ids)
   except Exception as error:
     return {"no sample could be made": f"{type(error).__name__}: {error}"}
