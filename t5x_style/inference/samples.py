@@ -77,8 +77,9 @@ def _candidates(model, params, gaps, to_text, special_ids) -> Sample:
 
 def _written(model, params, gaps, to_text, special_ids) -> Sample:
   """Shows what is written at long gaps, greedily and drawn."""
+  tokens = min(_WRITTEN, max((len(gap.truth) for gap in gaps), default=0))
   greedy, drawn = (
-    _generate(model, params, gaps, special_ids, _WRITTEN, choice)
+    _generate(model, params, gaps, special_ids, tokens, choice)
     for choice in (Choice(), Choice(temperature=_TEMPERATURE))
   )
   shown: Sample = {}

@@ -157,8 +157,9 @@ def test_two_processes_train_as_one_and_one_resumes(tmp_path, uninterrupted):
   del got["validation", 4]  # Only this run ended there.
   assert got == {step: pytest.approx(whole[step], rel=1e-5) for step in got}
   assert list(got) == [("train", 1), ("train", 2), ("train", 3), ("validation", 3), ("train", 4)]
-  assert "data=2 on 2 cpu devices in 2 processes" in first and "filled in" not in second
+  assert "data=2 on 2 cpu devices in 2 processes" in first and "held-out" not in second
   assert "Trained 4 steps." in first
+  assert "held-out text 1" in first  # Written by the first process alone.
   assert "Trained" not in second and "error" not in second
   baseline = [line for line in uninterrupted[1].splitlines() if "how frequent targets are" in line]
   assert baseline and baseline[0] in first
