@@ -221,7 +221,8 @@ def test_a_run_continues_with_longer_rows(given, scaling):
   given = [*CONTINUED, "ORIGINAL_LENGTH = 128", *given]
   read = reader.read([FIRST, "runs/context_extension.gin"], given)
   assert read.build(train_config.TrainConfig).model.rotary_scaling == scaling
-  read = reader.read(["quickstart.gin", "runs/context_extension.gin"], given)
+  other = ["quickstart.gin", MODELS["encoder_decoder"], "runs/context_extension.gin"]
+  read = reader.read(other, given)
   with pytest.raises(ValueError, match="rotary_scaling is set, but positions = 'relative'"):
     read.build(train_config.TrainConfig)
 
