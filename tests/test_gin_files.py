@@ -101,6 +101,22 @@ def test_models_of_known_families_combine_with_runs_data_and_objectives(name, tm
     assert prepared.num_parameters > 1e7
 
 
+@pytest.mark.parametrize(
+  ("name", "start"),
+  [("encoder", "decoder"), ("encoder_decoder", "decoder"), ("encoder_decoder", "encoder")],
+)
+def test_models_that_start_from_another_architecture(name, start):
+  """Only the numbers of layers differ between a model and the one that it starts from."""
+  read = lambda *files: reader.read([f"adaptation/{file}.gin" for file in files])
+  begun = read(start).build(TransformerConfig)
+  run = read(name, f"from_{start}").build(train_config.TrainConfig)
+  assert run.initial_checkpoint_adapt == "interpolate"
+  layers = ("num_encoder_layers", "num_decoder_layers")
+  assert begun.architecture != run.model.architecture
+  same = {field: getattr(run.model, field) for field in layers}
+  assert dataclasses.replace(begun, **same) == run.model
+
+
 OPTIMIZERS = {"adafactor": 0.01, "adamw": 0.001, "lion": 0.0001, "muon": 0.001}
 # Rates after no step, after 100 of warm-up and after all 10,000, with a peak of 0.001.
 SCHEDULES = {

@@ -182,3 +182,27 @@ def test_unwritable_model_dir(tmp_path):
   assert "MODEL_DIR" in done.stderr and "cannot be written" in done.stderr
   assert "Traceback" not in done.stderr
   assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.slow
+def test_a_run_from_another_architecture_reports_every_parameter(tmp_path):
+  source, target = tmp_path / "decoder", tmp_path / "encoder"
+  first = launch("--gin_file=adaptation/decoder.gin", *SMALL, f"--gin.MODEL_DIR='{source}'")
+  assert first.returncode == 0, first.stderr
+  arguments = (
+    "--gin_file=adaptation/encoder.gin",
+    "--gin_file=adaptation/from_decoder.gin",
+    *SMALL,
+    f"--gin.MODEL_DIR='{target}'",
+    f"--gin.INITIAL_CHECKPOINT_PATH='{source}'",
+  )
+  dry = launch(*arguments, "--dry_run")
+  assert dry.returncode == 0 and not (target / "config.gin").exists(), dry.stderr
+  done = launch(*arguments)
+  assert done.returncode == 0, done.stderr
+  summary = "from the checkpoint, 0 new, 0 of the checkpoint left out"
+  assert summary in done.stdout and summary in dry.stdout
+  report = (target / "initial-parameters.txt").read_text()
+  assert report in dry.stdout
+  names = {line.split()[0]: line.split()[-1] for line in report.splitlines()}
+  assert names["encoder/layers_2/mlp/wo/kernel"] == "decoder/layers_2/mlp/wo/kernel"
