@@ -18,7 +18,7 @@ from ..process.errors import ConfigurationError
 Example = Mapping[str, Any]  # the features of a task, int [n] each, without padding
 # Shows two vocabularies to be the same, if both give it the same ids.
 _SAMPLE = "The quick brown fox, 12.5 % of it: def f(x):\n  return {'größer': x}"
-_ONE_WAY = {"causal_lm", "fill_in_middle"}  # objectives whose decoders never read both ways
+_BOTH_WAYS = ("prefix_lm", "span_corruption")  # objectives that mark a prefix in a decoder
 
 
 class Written(NamedTuple):
@@ -141,7 +141,9 @@ class TaskModel:
 
 def _reads_both_ways(trained: LoadedModel) -> bool:
   """Returns whether a decoder was trained to read a task's inputs in both directions."""
-  names = {objective.get("objective") for objective in trained.objectives}
-  if None in names:  # A task of the user's own, whose inputs are a prefix.
-    return "inputs" in trained.row_lengths
-  return bool(names - _ONE_WAY)
+  if any("objective" not in objective for objective in trained.objectives):
+    return "inputs" in trained.row_lengths  # Of the user's own task, they are a prefix.
+  return any(
+    objective["objective"] in _BOTH_WAYS or objective.get("bidirectional_inputs")
+    for objective in trained.objectives
+  )

@@ -48,7 +48,8 @@ def run(values: Any, words: Sequence[str]) -> int:
   if not model.startswith(PREFIX):
     chosen = list(map(str, chosen_steps.chosen(inventory.checkpoints_folder(model), values)))
   evaluated = _open_tasks(values)
-  results, lines = [], []
+  results: list[dict[str, Any]] = []
+  lines: list[dict[str, Any]] = []
   for path in chosen:
     try:
       trained = t5x_style.load(path, mesh_shape=mesh)
@@ -149,7 +150,9 @@ class _Task:
     return {"examples": len(self._examples), "metrics": found}, lines
 
   def _line(self, example: Example, written: Written | None, score: float | None) -> dict[str, Any]:
-    line = {name: self._text(example, name) for name in ("inputs", "targets") if name in example}
+    line: dict[str, Any] = {
+      name: self._text(example, name) for name in ("inputs", "targets") if name in example
+    }
     if written is not None:
       line["prediction"] = self._vocabulary.decode(written.tokens)
       line["prediction_log_probability"] = written.log_probability
