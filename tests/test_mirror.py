@@ -59,7 +59,6 @@ TESTED_BY = {
   "launch/conversion/output_folder.py": "launch/test_convert_folders.py",
   "launch/evaluation/chosen_steps.py": "launch/evaluation/test_loss.py",
   "launch/evaluation/settings_text.py": "launch/evaluation/test_tasks.py",
-  "launch/evaluation/task_outputs.py": "launch/evaluation/test_tasks.py",
   "launch/evaluation/checkpoint_fit.py": "launch/evaluation/test_loss.py",
   "launch/evaluation/held_out.py": "launch/evaluation/test_loss_text.py",
   "launch/evaluation/run_settings.py": "launch/evaluation/test_loss_text.py",
