@@ -45,10 +45,8 @@ def run(values: Any, words: Sequence[str]) -> int:
   else:
     print(_text(model, method, accuracies))
   if left_out:
-    print(
-      "\n".join(["", f"{len(left_out):,} lines were left out:", *_listed(left_out)]),
-      file=sys.stderr,
-    )
+    count = "1 line was" if len(left_out) == 1 else f"{len(left_out):,} lines were"
+    print("\n".join(["", f"{count} left out:", *_listed(left_out)]), file=sys.stderr)
   return ExitCode.BAD_LINES if left_out else ExitCode.FINISHED
 
 

@@ -20,7 +20,7 @@ from t5x_style.inference.generation import generate
 from t5x_style.inference.scoring import Row, score_rows
 from t5x_style.trained.framing import decoder_prompt
 from t5x_style.trained.loaded_model import LoadedModel
-from t5x_style.trained.scoring_frames import decoder_start, encoder_frame
+from t5x_style.trained.scoring_frames import decoder_start, encoder_frame, mode_ids
 from t5x_style.trained.scoring_methods import fitting_methods
 
 _LONGEST = 2048  # tokens of a row where neither the model nor its training has a limit
@@ -87,7 +87,8 @@ class _Evaluated:
       return ids
     if self._reads_text:
       return encoder_frame(self._model, "prefix_lm").around(ids)
-    return decoder_prompt(self._codec, self._model.template, ids)
+    modes = mode_ids(self._model, "prefix_lm") if self._prefix else ()
+    return decoder_prompt(self._codec, self._model.template, [*modes, *ids])
 
   def _loglikelihood_tokens(
     self, requests: Sequence[Request], disable_tqdm: bool = False, **kwargs: Any
