@@ -297,7 +297,7 @@ def config_of_json(values: Mapping[str, Any], where: str) -> TransformerConfig:
       f"The model in {where!r} has settings that this version of the package does not know: "
       f"{', '.join(unknown)}. Use the version that trained it, or a later one."
     )
-  fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+  fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
   if scaling := fields.get("rotary_scaling"):
     fields["rotary_scaling"] = RotaryScaling(**scaling)
   return TransformerConfig(**fields)
