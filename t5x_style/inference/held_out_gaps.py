@@ -68,7 +68,10 @@ def gap(row: Row, to_text: ToText, special_ids: tuple[int, int, int]) -> Gap | N
     start = int(np.argmax(weights > 0))
     given = without_sentinels(to_text(targets[:start]))
     return Gap(given, "", read[: start + 1], targets[start:], reads_both_ways=True)
-  return _middle(targets, read, to_text) or _second_half(targets, read, to_text)
+  places = {to_text([token]): place for place, token in enumerate(targets.tolist())}
+  if {"[PRE]", "[SUF]", "[MID]"} <= places.keys():
+    return _middle(targets, read, to_text, places["[SUF]"], places["[MID]"])
+  return _second_half(targets, read, to_text)
 
 
 def without_sentinels(text: str) -> str:
@@ -131,13 +134,15 @@ def _hole(inputs, targets, read, sentinels, to_text, eos_id) -> Gap | None:
   )
 
 
-def _middle(targets, read, to_text) -> Gap | None:
-  """Returns the middle of a text in the order prefix, suffix, middle; None for other rows."""
-  names = {to_text([token]): place for place, token in enumerate(targets.tolist())}
-  if not {"[PRE]", "[SUF]", "[MID]"} <= names.keys():
-    return None
-  suffix, middle = names["[SUF]"], names["[MID]"]
-  if suffix == 1 or middle + 2 >= len(targets):  # In the other order the prefix is told after it.
+def _middle(targets, read, to_text, suffix: int, middle: int) -> Gap | None:
+  """Returns the middle of a text in the order prefix, suffix, middle.
+
+  Returns None for the other order, in which a model writes the prefix after the suffix.
+
+  Args:
+    suffix, middle: the places of their tokens.
+  """
+  if suffix == 1 or middle + 2 >= len(targets):
     return None
   return Gap(
     to_text(targets[1:suffix]),
