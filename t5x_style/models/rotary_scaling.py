@@ -40,6 +40,7 @@ def attention_factor(scaling: RotaryScaling | None) -> float:
 
 def _llama3(unscaled: jax.Array, scaling: RotaryScaling) -> jax.Array:
   """Returns how much of each frequency is kept: linear in how often its wavelength fits."""
+  assert scaling.high is not None
   fits = scaling.original_length * unscaled / (2 * np.pi)
   return jnp.clip((fits - scaling.low) / (scaling.high - scaling.low), 0.0, 1.0)
 
