@@ -26,6 +26,7 @@ import numpy as np
 
 from t5x_style.inference.generation import generate
 from t5x_style.models import Transformer
+from t5x_style.trained import unrolled_layers
 
 from ..process.errors import ConfigurationError, did_you_mean
 from . import decode_cases, huggingface_decode, huggingface_step
@@ -125,7 +126,8 @@ def random_params(case: DecodeCase) -> Any:
 
 
 def _measure(case: DecodeCase, against: str | None) -> Iterator[dict[str, Any]]:
-  params = random_params(case)
+  model, params = unrolled_layers.unroll(case.model, random_params(case))  # as t5x_style.load
+  case = case._replace(model=model)
   own = FlaxGenerate(case, params)
   start = time.perf_counter()
   written = {own.label: own.write(case.new)}
