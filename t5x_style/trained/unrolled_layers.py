@@ -10,6 +10,8 @@ import dataclasses
 from typing import Any
 
 import flax.traverse_util
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from t5x_style.checkpoints.warm_start import unrolled_names
 from t5x_style.models import TransformerConfig
@@ -37,6 +39,17 @@ def unroll(config: TransformerConfig, params: Any) -> tuple[TransformerConfig, A
   single = {}
   for name, parts in names.items():
     array = stacked.pop(name)  # Freed as soon as its layers are copied.
-    single |= {parts[0]: array} if parts == [name] else dict(zip(parts, array, strict=True))
+    if parts == [name]:
+      single[name] = array
+    else:
+      single |= {part: _layer(array, i) for i, part in enumerate(parts)}
   unrolled = flax.traverse_util.unflatten_dict(single, sep="/")
   return dataclasses.replace(config, scan_layers=False), unrolled
+
+
+def _layer(array: jax.Array, index: int) -> jax.Array:
+  """Returns one of stacked layers on the same devices; iterating would put it on a single one."""
+  layer, sharding = array[index], array.sharding
+  if isinstance(sharding, NamedSharding):
+    return jax.device_put(layer, NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:])))
+  return layer
