@@ -53,7 +53,16 @@ def favouring(model, **bias):
 
 
 def log_probabilities(model, **features):
-  """Returns the log-probabilities [L, V] of one row without padding, as training computes them."""
-  batch = {name: np.array([row], np.int32) for name, row in features.items()}
-  out = model.model.apply({"params": model.params}, batch)
-  return np.array(jax.nn.log_softmax(out.logits()[0]))
+  """Returns the log-probabilities [L, V] of one row, as training computes them."""
+  side = "encoder" if model.config.architecture == "encoder_only" else "decoder"
+  count = len(features[f"{side}_input_tokens"])
+  length = min(32, model.config.max_length)  # One program for rows of different lengths.
+  batch = {
+    name: np.array([[*row, *[0] * (length - len(row))]], np.int32) for name, row in features.items()
+  }
+  return np.array(_log_probabilities(model.model, model.params, batch)[0, :count])
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _log_probabilities(model, params, batch):
+  return jax.nn.log_softmax(model.apply({"params": params}, batch).logits())

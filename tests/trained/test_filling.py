@@ -71,6 +71,7 @@ def test_all_holes_are_filled_in_texts_of_different_lengths(spans):
   assert found[0].text.startswith("a") and found[0].text.endswith(" b")
 
 
+@pytest.mark.slow
 def test_a_sentinel_that_the_decoder_leaves_out_is_given_to_it(spans):
   """What it writes into the second hole then follows what it wrote into the first one."""
   only_eos = favouring(spans, _1=30.0)
@@ -122,6 +123,7 @@ def test_the_text_is_rewritten_around_holes():
   assert other.holes == ((),) and other.text.startswith("import")  # It wrote another text.
 
 
+@pytest.mark.slow
 def test_the_middle_is_what_comes_before_eos():
   model = favouring(trained("decoder_only", "fill_in_middle", head_bias=True), _1=3.0)
   (filled,) = model.fill("def f([MASK]):", candidates=3, max_new_tokens=5)
@@ -161,6 +163,7 @@ def test_masks_are_filled_step_by_step_by_masked_diffusion():
   assert math.isclose(other.probability, expected, rel_tol=1e-3)
 
 
+@pytest.mark.slow
 def test_masks_have_the_probabilities_of_transformers(tmp_path):
   """A model of Hugging Face with random weights, saved in a folder, and its own tokenizer."""
   torch = pytest.importorskip("torch")

@@ -70,6 +70,7 @@ def test_draws_depend_on_the_seed():
   assert drawn(3) == drawn(3) != drawn(4)
 
 
+@pytest.mark.slow
 def test_masked_diffusion_writes_after_the_text():
   model = favouring(trained("encoder_only", "masked_diffusion", head_bias=True), _1=1.0)
   for text, generated in zip(TEXTS, model.generate(TEXTS, max_new_tokens=7, steps=3), strict=True):
