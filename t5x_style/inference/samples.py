@@ -63,7 +63,8 @@ def sample(
 def _candidates(model, params, gaps, to_text, special_ids) -> Sample:
   """Shows the likeliest fillings of short gaps."""
   choice = Choice(beams=_CANDIDATES, length_penalty=0.0)
-  found = _generate(model, params, gaps, special_ids, 2 * _SHORT, choice)
+  tokens = 4 + max((len(gap.truth) for gap in gaps), default=0)
+  found = _generate(model, params, gaps, special_ids, tokens, choice)
   shown: Sample = {}
   for number, (gap, best) in enumerate(zip(gaps, found, strict=True), 1):
     fillings = sorted(

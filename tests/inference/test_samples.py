@@ -90,18 +90,20 @@ def test_candidates_of_a_hole_and_their_probabilities():
 
 
 def test_a_text_continued_greedily_and_by_drawing():
-  model, params = build("decoder_only", positions="rotary", scale_logits=False)
-  batch = decoder_batch([3, 4, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14])
+  model, params = build("decoder_only", positions="rotary")
+  row, other = [*range(3, 27)], [*range(26, 2, -1)]
+  batch = decoder_batch(row, other)
   texts = list(sample(model, params, batch, to_text, SPECIAL_IDS).items())
   assert len(texts) == 8
   (title, given), (_, greedy), (_, drawn), (_, truth) = texts[:4]
-  assert "[?]" in title and given == "3 4 5[?]" and truth == "6 7 8"
-  row = [0, 3, 4, 5]
+  assert "[?]" in title
+  assert (given, truth) == (to_text(row[:12]) + "[?]", to_text(row[12:]))
+  read = [0, *row[:12]]
   for token in to_ids(greedy.removesuffix("..."))[:3]:
-    each = probabilities(model, params, {"decoder_input_tokens": np.array(row)})[-1]
+    each = probabilities(model, params, {"decoder_input_tokens": np.array(read)})[-1]
     assert token == 1 + each[1:].argmax()  # Padding is never written.
-    row.append(token)
-  assert drawn != greedy
+    read.append(token)
+  assert len(to_ids(drawn.removesuffix("..."))) <= 12 and drawn != greedy
 
 
 def test_candidates_of_a_mask_and_their_probabilities():
