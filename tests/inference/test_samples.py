@@ -90,7 +90,7 @@ def test_candidates_of_a_hole_and_their_probabilities():
 
 
 def test_a_text_continued_greedily_and_by_drawing():
-  model, params = build("decoder_only", positions="rotary")
+  model, params = build("decoder_only", positions="rotary", embedding_init_std=0.2)
   row, other = [*range(3, 27)], [*range(26, 2, -1)]
   batch = decoder_batch(row, other)
   texts = list(sample(model, params, batch, to_text, SPECIAL_IDS).items())
