@@ -28,7 +28,7 @@ class _Beams(NamedTuple):
 
 
 class _State(NamedTuple):
-  index: jax.Array  # how many tokens the running candidates have, less one
+  last: jax.Array  # the index of the last token of the running candidates
   cache: Any  # of B * K rows
   running: _Beams
   ended: _Beams
@@ -82,18 +82,18 @@ def search(
 
   def body(state):
     tokens = jnp.take_along_axis(
-      state.running.tokens, jnp.broadcast_to(state.index, (rows, beams, 1)), 2
+      state.running.tokens, jnp.broadcast_to(state.last, (rows, beams, 1)), 2
     )
-    logits, cache = decoder.step(state.cache, tokens.reshape(-1), state.index)
+    logits, cache = decoder.step(state.cache, tokens.reshape(-1), state.last)
     logits = logits.reshape(rows, beams, -1)
-    index = state.index + 1
+    index = state.last + 1
     running, ended, improvable, parents = choose(
       index, logits, state.running, state.ended, state.improvable
     )
     return _State(index, _reordered(cache, parents), running, ended, improvable)
 
   def unfinished(state):
-    return (state.index + 1 < count) & state.improvable.any()
+    return (state.last + 1 < count) & state.improvable.any()
 
   empty = _no_beams(rows, beams, slots)
   # All candidates of a row are the same prompt: only the first one is extended.

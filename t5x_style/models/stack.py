@@ -142,6 +142,7 @@ class Stack(nn.Module):
     config, length, keys = self.config, x.shape[1], x.shape[1]
     slot = None if cache is None else cache.slot
     if cache is not None and slot is not None:
+      assert cache.length is not None
       keys = cache.length
       pattern = pattern.replace(query_start=slot)
     bias = self._relative_bias(length, keys, slot)

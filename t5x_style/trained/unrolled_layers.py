@@ -13,7 +13,7 @@ import flax.traverse_util
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from t5x_style.checkpoints.warm_start import unrolled_names
+from t5x_style.checkpoints.single_layers import unrolled_names
 from t5x_style.models import TransformerConfig
 
 # Each layer is compiled by itself: so many take about as long as a user wants to wait.
@@ -36,7 +36,7 @@ def unroll(config: TransformerConfig, params: Any) -> tuple[TransformerConfig, A
     return config, params
   stacked = flax.traverse_util.flatten_dict(params, sep="/")
   names = unrolled_names({name: x.shape for name, x in stacked.items()})
-  single = {}
+  single: dict[str, jax.Array] = {}
   for name, parts in names.items():
     array = stacked.pop(name)  # Freed as soon as its layers are copied.
     if parts == [name]:
