@@ -1,5 +1,7 @@
 """Decoding with a cache against the full model."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,7 +63,12 @@ def full_logits(model, params, tokens, inputs=None, prefix=0):
       "decoder_segment_ids": jnp.ones((1, len(tokens)), jnp.int32),
       "decoder_positions": jnp.arange(len(tokens))[None],
     }
-  return model.apply({"params": params}, batch).logits()[0]
+  return _apply(model, params, batch)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(model, params, batch):
+  return model.apply({"params": params}, batch).logits()
 
 
 @pytest.mark.parametrize(

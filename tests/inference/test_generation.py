@@ -78,7 +78,7 @@ def test_mistakes_with_an_encoder():
   with pytest.raises(UserError, match="2 prompts have 3 encoder_inputs"):
     generate(model, params, [[0], [0]], encoder_inputs=inputs)
   with pytest.raises(UserError, match="encoder input 0 has 18 tokens; the model has 17"):
-    generate(model, params, [[0]], encoder_inputs=[[3] * 18])
+    generate(model, params, [[0]], encoder_inputs=[[3] * 18], max_new_tokens=4)
   encoder = dataclasses.replace(model.config, num_encoder_layers=1, num_decoder_layers=0)
   with pytest.raises(UserError, match="an encoder-only model writes no text"):
     generate(Transformer(encoder), params, [[0]])

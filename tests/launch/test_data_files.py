@@ -64,9 +64,10 @@ def test_every_macro_arrives(texts):
       "JSON_FIELD = 'body'",
       "VALIDATION_FILES = 'c'",
       "VALIDATION_FRACTION = 0.5",
+      "TARGET_FIELD = 'label'",
     )
   )
-  assert corpus == corpora.Jsonl(["a", "b"], "body", "c", 0.5)
+  assert corpus == corpora.Jsonl(["a", "b"], "body", "c", 0.5, target_field="label")
   names = ("NAME = 'x:1.0.0'", "FIELD = 'y'", "TRAIN_SPLIT = 'a'", "VALIDATION_SPLIT = None")
   corpus = corpus_of(read("tfds", f"TFDS_{names[0]}", f"TFDS_{names[1]}", *names[2:]))
   assert corpus == corpora.Tfds("x:1.0.0", None, "y", "a", None)

@@ -30,18 +30,18 @@ class Jsonl:
   Attributes:
     pattern: as in TextFiles; gzip data is unpacked.
     field: the name of the field with a document's text.
-    target_field: the name of the field with what is to be predicted for the text: a label (a text
-      or a whole number) or a text; None: there is none. Lines without it are left out, too.
     validation_pattern, validation_fraction: as in TextFiles; the hash is of a document's text.
     cache_dir: local folder, as in PythonStdlib; about as large as the texts.
+    target_field: the name of the field with what is to be predicted for the text: a label (a text
+      or a whole number) or a text; None: there is none. Lines without it are left out, too.
   """
 
   pattern: Patterns
   field: Text = "text"
-  target_field: Text | None = None
   validation_pattern: Patterns | None = None
   validation_fraction: FractionBelowOne = 0.05
   cache_dir: Text | None = None
+  target_field: Text | None = None
   name: ClassVar[str] = "jsonl"
 
   def source(self) -> seqio.DataSource:

@@ -105,7 +105,7 @@ def test_errors_say_what_to_write(vocabulary):
   with pytest.raises(ValueError, match="noise_density = 1.5 is outside"):
     SpanCorruption(noise_density=1.5).lengths({"inputs": 512}, "encoder_decoder")
   with pytest.raises(
-    ValueError, match="encoder_only models there are: masked_diffusion, masked_lm"
+    ValueError, match="encoder_only models there are: classification, masked_diffusion, masked_lm"
   ):
     SpanCorruption().check(vocabulary, lengths, "encoder_only")
   with pytest.raises(ValueError, match="no special token"):
