@@ -196,7 +196,8 @@ def _example(gap: Gap | Mask, truth: str, fillings: Sequence[tuple[float, str]])
 
 
 def _percent(probability: float) -> str:
-  return f"{probability:.0%}" if probability >= 0.1 else f"{probability:.1%}"
+  digits = 0 if probability >= 0.1 else 1 if probability >= 0.001 else 2
+  return f"{probability:.{digits}%}"
 
 
 def _excerpt(gap: Gap | Mask) -> str:

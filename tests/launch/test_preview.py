@@ -65,8 +65,8 @@ def test_command(tmp_path):
   assert done.returncode == 0, done.stderr
   value = json.loads(done.stdout)
   assert value["objective"] == "span_corruption"
-  assert value["feature_lengths"] == {"inputs": 64, "targets": 33}
-  assert value["signal_density"] == pytest.approx(33 / 79)
+  assert value["feature_lengths"] == {"inputs": 64, "targets": 64}
+  assert value["signal_density"] == pytest.approx(64 / 112)
   assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 
