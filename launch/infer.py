@@ -15,6 +15,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from t5x_style.interop.huggingface.path_prefix import PREFIX
+
 from .configuration import flags
 from .process import command, environment, errors
 from .process.errors import ConfigurationError
@@ -250,10 +252,18 @@ def _ending_at_signals() -> Iterator[None]:
       signal.signal(number, handler)
 
 
+def _absolute(path: str) -> str:
+  """Returns the path of a model as it is from every folder."""
+  if "://" in path:
+    return path
+  prefix = PREFIX if path.startswith(PREFIX) else ""
+  return prefix + os.path.abspath(os.path.expanduser(path.removeprefix(prefix)))
+
+
 def _identity(trained: Any, task: str, lines: Any, values: Any) -> dict[str, Any]:
   """Returns what decides on the results, as JSON values."""
   return {
-    "model": os.path.abspath(trained.path) if "://" not in trained.path else trained.path,
+    "model": _absolute(trained.path),
     "step": trained.step,
     "input": lines.digest,
     "task": task,

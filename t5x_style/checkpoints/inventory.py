@@ -71,6 +71,8 @@ def checkpoints_folder(path: epath.PathLike) -> epath.Path:
   """
   check_path(path)
   path = epath.Path(path).expanduser()
+  if path.name == step_folders.BEST and not path.exists():
+    path = step_folders.find_step(path) or path
   if (path / "state").is_dir():
     return path
   for folder in (path / "checkpoints", path):

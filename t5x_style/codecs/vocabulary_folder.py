@@ -53,7 +53,8 @@ def write(folder: epath.Path, codec: TextCodec, identity: Mapping[str, Any]) -> 
   }
   text = json.dumps(described, indent=1) + "\n"
   description = folder / _DESCRIPTION
-  if description.exists() and description.read_text() == text:
+  stored = name is None or ((folder / name).exists() and (folder / name).read_bytes() == content)
+  if stored and description.exists() and description.read_text() == text:
     return
   folder.mkdir(parents=True, exist_ok=True)
   description.unlink(missing_ok=True)  # An interrupted write leaves no description of other files.

@@ -40,6 +40,7 @@ def search(
   model: Transformer,
   params: Any,
   batch: Batch,
+  real_rows: jax.Array,
   count: jax.Array,
   length_penalty: jax.Array,
   *,
@@ -52,6 +53,7 @@ def search(
 
   Args:
     batch: what Transformer.prefill reads, with decoder_segment_ids.
+    real_rows: scalar: the rows after these only fill the batch up, and nothing waits for them.
     count: scalar, how many tokens are written at most.
     length_penalty: as of Choice.
     beams: K, the candidates of a row.
@@ -100,7 +102,7 @@ def search(
   running = empty._replace(scores=empty.scores.at[:, 0].set(0.0))
   logits = jnp.repeat(one.first_logits()[:, None], beams, 1)
   running, ended, improvable, _ = choose(
-    jnp.int32(0), logits, running, empty, jnp.ones((rows,), bool)
+    jnp.int32(0), logits, running, empty, jnp.arange(rows) < real_rows
   )
   first = _State(jnp.int32(0), decoder.cache, running, ended, improvable)
   found = jax.lax.while_loop(unfinished, body, first).ended

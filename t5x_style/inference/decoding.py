@@ -112,6 +112,7 @@ def decode(
   model: Transformer,
   params: Any,
   batch: Batch,
+  real_rows: jax.Array,
   count: jax.Array,
   keys: jax.Array,
   temperature: jax.Array,
@@ -127,6 +128,7 @@ def decode(
 
   Args:
     batch: what Transformer.prefill reads, with decoder_segment_ids.
+    real_rows: scalar: the rows after these only fill the batch up, and nothing waits for them.
     count: scalar, how many tokens are written at most.
     keys: [B], a random key for each row.
     temperature, top_p, top_k: as of Choice; only read if tokens are drawn.
@@ -172,8 +174,8 @@ def decode(
     jnp.zeros((rows, slots), jnp.int32),
     jnp.zeros((rows, slots), jnp.float32),
     jnp.zeros((rows,), jnp.int32),
-    jnp.zeros((rows,), bool),
+    jnp.arange(rows) >= real_rows,
   )
   chosen, log_probability = choose(decoder.first_logits(), 0)
-  written = note(empty, 0, chosen, log_probability, jnp.ones((rows,), bool))
+  written = note(empty, 0, chosen, log_probability, ~empty.finished)
   return jax.lax.while_loop(unfinished, body, (jnp.int32(0), decoder.cache, chosen, written))[-1]

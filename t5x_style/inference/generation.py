@@ -50,28 +50,29 @@ def generate(
   prompts: Sequence[Ids],
   *,
   encoder_inputs: Sequence[Ids] | None = None,
-  prefix_lm: bool = False,
+  prefix_lm: bool | Sequence[int] = False,
   max_new_tokens: int = 64,
   choice: Choice | None = None,
   eos_id: int | Sequence[int] = 1,
   pad_id: int = 0,
   batch_size: int = 16,
   seed: int = 0,
-  first_row: int = 0,
+  row_numbers: Sequence[int] | None = None,
 ) -> list[Continuation]:
   """Continues each prompt; runs on the mesh of the partitioner's context, if there is one.
 
   Args:
     prompts: for each row the ids that the decoder reads first, with its start token: one or more.
     encoder_inputs: for each row the ids that the encoder of an encoder-decoder reads.
-    prefix_lm: reads the prompts in both directions, as models of a prefix LM were trained to.
+    prefix_lm: reads the prompts in both directions, as models of a prefix LM were trained to; or,
+      for each row, how many tokens at the start of its prompt are read so.
     max_new_tokens: of each row, EOS included.
     choice: of the tokens; None is greedy.
     eos_id: the id or the ids with which a row ends.
     pad_id: an id that is never written; -1 if every id may be.
     batch_size: rows that are decoded together, at most.
     seed: of tokens that are drawn. A row's draws follow from `seed` and its number only.
-    first_row: the number of the first row.
+    row_numbers: of the rows; None numbers them from 0.
 
   Returns:
     A continuation for each prompt, in the same order.
@@ -92,6 +93,7 @@ def generate(
         model,
         params,
         batch.features,
+        jnp.int32(len(batch.rows)),
         jnp.int32(max_new_tokens),
         jnp.float32(choice.length_penalty),
         beams=choice.beams,
@@ -100,12 +102,14 @@ def generate(
         never=never,
       )
     else:
-      numbers = np.array([first_row + row for row in batch.rows], np.uint32)
+      numbers = np.array(batch.rows if row_numbers is None else row_numbers, np.uint32)
+      numbers = numbers if row_numbers is None else numbers[batch.rows]
       numbers = np.pad(numbers, (0, batch.size - len(numbers)))
       written = decode(
         model,
         params,
         batch.features,
+        jnp.int32(len(batch.rows)),
         jnp.int32(max_new_tokens),
         jax.vmap(lambda row: jax.random.fold_in(jax.random.key(seed), row))(numbers),
         jnp.float32(choice.temperature or 1.0),
@@ -182,25 +186,36 @@ def _batches(model, prompts, encoder_inputs, prefix_lm, batch_size) -> Iterator[
   for (length, source_length), members in sorted(buckets.items()):
     for start in range(0, len(members), batch_size):
       rows = members[start : start + batch_size]
-      features = _decoder_features([prompts[row] for row in rows], size, length, prefix_lm)
+      features = _decoder_features([prompts[row] for row in rows], size, length)
+      if prefix_lm is not False:
+        both_ways = None if prefix_lm is True else [prefix_lm[row] for row in rows]
+        features["decoder_causal_attention"] = _prefixes(features, both_ways)
       if encoder_inputs is not None:
         features |= _encoder_features([encoder_inputs[row] for row in rows], size, source_length)
       yield _Batch(rows, size, {name: jnp.asarray(x) for name, x in features.items()})
 
 
-def _decoder_features(prompts, size, length, prefix_lm):
+def _prefixes(features, counts):
+  """Returns 1 on the tokens that are read in both directions: `counts` of each row, None all."""
+  segments = features["decoder_segment_ids"]
+  if counts is None:
+    return segments
+  counts = np.pad(np.asarray(counts), (0, len(segments) - len(counts)), constant_values=1)
+  return segments * (segments.cumsum(1) <= counts[:, None])
+
+
+def _decoder_features(prompts, size, length):
   """Returns prompts [size, length] with padding before them; rows without one hold one token."""
   tokens, segments = np.zeros((2, size, length), np.int32)
   segments[:, -1] = 1
   for row, prompt in enumerate(prompts):
     tokens[row, length - len(prompt) :] = prompt
     segments[row, length - len(prompt) :] = 1
-  features = {
+  return {
     "decoder_input_tokens": tokens,
     "decoder_segment_ids": segments,
     "decoder_positions": np.maximum(segments.cumsum(1) - 1, 0),
   }
-  return features | ({"decoder_causal_attention": segments} if prefix_lm else {})
 
 
 def _encoder_features(inputs, size, length):

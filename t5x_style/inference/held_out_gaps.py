@@ -64,10 +64,10 @@ def gap(row: Row, to_text: ToText, special_ids: tuple[int, int, int]) -> Gap | N
       return _hole(inputs, targets, read, sentinels, to_text, special_ids[1])
     given = without_sentinels(to_text(inputs))
     return Gap(given, "", read[:1], targets, inputs)
-  if prefix is not None and not weights[0]:
+  if not weights[0]:  # What is before the first target is only read.
     start = int(np.argmax(weights > 0))
     given = without_sentinels(to_text(targets[:start]))
-    return Gap(given, "", read[: start + 1], targets[start:], reads_both_ways=True)
+    return Gap(given, "", read[: start + 1], targets[start:], reads_both_ways=prefix is not None)
   places = {to_text([token]): place for place, token in enumerate(targets.tolist())}
   if {"[PRE]", "[SUF]", "[MID]"} <= places.keys():
     return _middle(targets, read, to_text, places["[SUF]"], places["[MID]"])

@@ -16,12 +16,8 @@ from t5x_style.training.loop import Result
 
 # Parameters of several processes are gathered in the first one to write a sample up to this size.
 _GATHERED_BYTES = 2**30
-# What a user would write in place of these words; [MASK] is a hole for either model.
-_TEXTS = {
-  "encoder_decoder": "'some text with [MASK]'",
-  "encoder_only": "'some text with [MASK]'",
-  "decoder_only": "'the beginning of a text'",
-}
+# Objectives whose models continue or answer a text; those of others fill its holes.
+_CONTINUING = {"causal_lm", "prefix_lm", "text_to_text"}
 
 
 def show(terminal: Terminal, job: Job, result: Result, command: Sequence[str]) -> None:
@@ -45,6 +41,8 @@ def show(terminal: Terminal, job: Job, result: Result, command: Sequence[str]) -
 
 def _title(job: Job, result: Result) -> str:
   step, last = int(result.state.step), job.prepared.config.train_steps
+  if result.stopped_by and not result.complete and not step:
+    return f"Stopped by {result.stopped_by} before the first step; there is nothing to save."
   if result.stopped_by and not result.complete:
     return f"Stopped by {result.stopped_by} at step {step:,} of {last:,}; all is saved."
   if result.first_step >= last:
@@ -73,10 +71,19 @@ def _facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
     facts["train longer"] = " ".join([*kept, f"--gin.TRAIN_STEPS={2 * config.train_steps}"])
     program = command[0].removesuffix(".train") + ".infer"
     folder = shlex.quote(str(job.prepared.model_dir))
-    labels = job.prepared.dataset.label_names
-    text = "'a text'" if labels else _TEXTS[config.model.architecture]
-    facts["use it"] = f"{program} {folder} {text}"
+    facts["use it"] = f"{program} {folder} {_example_text(job)}"
   return facts
+
+
+def _example_text(job: Job) -> str:
+  """Returns what a user would write other words in place of; [MASK] is a hole for every model."""
+  if job.prepared.dataset.label_names:
+    return "'a text'"
+  components = job.prepared.identity()["data"].get("components", [{}])
+  decoder_only = job.prepared.config.model.architecture == "decoder_only"
+  default = "causal_lm" if decoder_only else ""  # of a task of the user's own
+  names = {component.get("objective", default) for component in components}
+  return "'the beginning of a text'" if names <= _CONTINUING else "'some text with [MASK]'"
 
 
 def since_the_start(reference: Mapping[str, float], validation: Mapping[str, float]) -> list[str]:

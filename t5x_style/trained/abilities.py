@@ -140,8 +140,9 @@ def _usual(trained: LoadedModel) -> Iterator[Ability]:
   if architecture == "encoder_only":
     yield Ability("fill", "masks", framed=True)
     return
-  if architecture == "decoder_only":
-    yield Ability("continue", "decoder")
+  if architecture == "decoder_only":  # Tasks of the user's own with inputs: a prefix with its EOS.
+    answers = bool(trained.objectives) and "inputs" in trained.row_lengths
+    yield Ability("continue", "decoder", both_ways=answers, ended=answers)
     return
   if not trained.objectives:  # Of Hugging Face; a run on tasks has learnt to answer texts.
     if len(codec.sentinel_ids):

@@ -50,6 +50,8 @@ def fill_spans(
       [starts[i] for i in left],
       [prompts[i].encoder for i in left] if prompts[left[0]].encoder else (),
       [new_tokens] * len(left),
+      numbers=left,
+      prefixes=[len(prompts[i].decoder) for i in left],  # What was written since is read one way.
     )
     for i, continuations in zip(left, written, strict=True):
       holed = _holed(prompts[i])

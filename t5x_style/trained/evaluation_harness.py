@@ -20,7 +20,12 @@ from t5x_style.inference.generation import generate
 from t5x_style.inference.scoring import Row, score_rows
 from t5x_style.trained.framing import decoder_prompt
 from t5x_style.trained.loaded_model import LoadedModel
-from t5x_style.trained.scoring_frames import decoder_start, encoder_frame, mode_ids
+from t5x_style.trained.scoring_frames import (
+  context_of_decoder,
+  decoder_start,
+  encoder_frame,
+  reads_context_both_ways,
+)
 from t5x_style.trained.scoring_methods import fitting_methods
 
 _LONGEST = 2048  # tokens of a row where neither the model nor its training has a limit
@@ -60,8 +65,10 @@ class _Evaluated:
     self._reads_text = model.config.architecture == "encoder_decoder"
     self.backend = "seq2seq" if self._reads_text else "causal"
     self._prefix = not self._reads_text and fitting_methods(model, True) == ["prefix_lm"]
+    self._both_ways = self._prefix and reads_context_both_ways(model)
     learned = model.config.max_length if model.config.positions == "learned" else None
-    trained = model.row_lengths.get("inputs" if self._reads_text else "targets")
+    lengths = model.row_lengths
+    trained = lengths.get("inputs", 0) if self._reads_text else sum(lengths.values())
     self.max_length = max_length or learned or trained or _LONGEST
 
   @property
@@ -87,8 +94,8 @@ class _Evaluated:
       return ids
     if self._reads_text:
       return encoder_frame(self._model, "prefix_lm").around(ids)
-    modes = mode_ids(self._model, "prefix_lm") if self._prefix else ()
-    return decoder_prompt(self._codec, self._model.template, [*modes, *ids])
+    read = context_of_decoder(self._model, ids) if self._prefix else ids
+    return decoder_prompt(self._codec, self._model.template, read)
 
   def _loglikelihood_tokens(
     self, requests: Sequence[Request], disable_tqdm: bool = False, **kwargs: Any
@@ -116,7 +123,7 @@ class _Evaluated:
     ids = ids[-(len(whole) - 1) :]
     before = len(whole) - len(ids)
     positions = range(before - 1, len(whole) - 1)
-    return Row(ids, positions, whole[:-1], prefix=before if self._prefix else 0)
+    return Row(ids, positions, whole[:-1], prefix=before if self._both_ways else 0)
 
   def loglikelihood_rolling(
     self, requests: Sequence[Any], disable_tqdm: bool = False
@@ -178,7 +185,7 @@ class _Evaluated:
         self._model.params,
         prompts,
         encoder_inputs=encoder_inputs,
-        prefix_lm=self._prefix,
+        prefix_lm=self._both_ways,
         max_new_tokens=length,
         choice=choice,
         eos_id=self._codec.eos_id,

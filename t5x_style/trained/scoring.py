@@ -16,7 +16,13 @@ from t5x_style.trained import scoring_rows
 from t5x_style.trained.framing import Template, decoder_prompt
 from t5x_style.trained.loaded_model import LoadedModel
 from t5x_style.trained.scores import Method, Score
-from t5x_style.trained.scoring_frames import decoder_start, encoder_frame, hidden_by, mode_ids
+from t5x_style.trained.scoring_frames import (
+  context_of_decoder,
+  decoder_start,
+  encoder_frame,
+  hidden_by,
+  reads_context_both_ways,
+)
 from t5x_style.trained.scoring_methods import choose_method
 from t5x_style.trained.scoring_rows import WeightedRow
 from t5x_style.trained.word_starts import word_numbers
@@ -153,9 +159,10 @@ class _Planner:
     )
 
   def _prefix_lm(self, given):
-    modes = mode_ids(self._model, "prefix_lm")
-    start = decoder_prompt(self._codec, self._model.template, [*modes, *given.context])
-    return self._written(start, given.ids, prefix=len(start))
+    read = context_of_decoder(self._model, given.context)
+    start = decoder_prompt(self._codec, self._model.template, read)
+    prefix = len(start) if reads_context_both_ways(self._model) else 0
+    return self._written(start, given.ids, prefix=prefix)
 
   def _encoder_decoder(self, given):
     inputs = encoder_frame(self._model, "prefix_lm").around(given.context)

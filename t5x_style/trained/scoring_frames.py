@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from t5x_style.trained.abilities import abilities
 from t5x_style.trained.framing import Template
 from t5x_style.trained.loaded_model import LoadedModel
 
@@ -23,6 +26,22 @@ def encoder_frame(model: LoadedModel, objective: str) -> Template:
     cls, sep = map(model.codec.special_id, ("[CLS]", "[SEP]"))
     return Template((cls,), (sep,))
   return Template(mode_ids(model, objective), (model.codec.eos_id,))
+
+
+def context_of_decoder(model: LoadedModel, ids: Sequence[int]) -> list[int]:
+  """Returns what a decoder-only model reads of a text before a target, without its start token.
+
+  Rows of tasks that have inputs and targets have EOS between the two.
+  """
+  continues = abilities(model).get("continue")
+  ended = continues is not None and continues.ended
+  return [*mode_ids(model, "prefix_lm"), *ids, *([model.codec.eos_id] if ended else [])]
+
+
+def reads_context_both_ways(model: LoadedModel) -> bool:
+  """Returns whether a decoder-only model was trained to read what precedes a target both ways."""
+  continues = abilities(model).get("continue")
+  return continues is None or continues.both_ways
 
 
 def decoder_start(model: LoadedModel) -> list[int]:

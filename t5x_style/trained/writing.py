@@ -19,7 +19,7 @@ class Writing:
     choice: of the tokens.
     candidates: how many continuations of each prompt; at most choice.beams of a search, and one if
       neither a search nor draws are made.
-    both_ways: whether the prompt is read in both directions.
+    both_ways: whether prompts are read in both directions.
     batch_size: rows that are decoded together.
     seed: of the draws.
     first_row: the number of the first prompt, from which its draws follow.
@@ -38,6 +38,9 @@ class Writing:
     prompts: Sequence[Sequence[int]],
     inputs: Sequence[Sequence[int]],
     new_tokens: Sequence[int],
+    *,
+    numbers: Sequence[int] | None = None,
+    prefixes: Sequence[int] | None = None,
   ) -> list[list[Continuation]]:
     """Returns continuations of each prompt, the best first, or in the order of the draws.
 
@@ -47,6 +50,9 @@ class Writing:
       prompts: what the decoder reads first.
       inputs: what the encoder reads; () for a decoder-only model.
       new_tokens: how many tokens each may have.
+      numbers: of the prompts, from which their draws follow; None numbers them from 0.
+      prefixes: how many tokens at the start of each prompt are read in both directions, if prompts
+        are; None: all.
     """
     copies = self.candidates if self.choice.temperature else 1
     limit = longest_row(trained.model)
@@ -57,27 +63,31 @@ class Writing:
       allowed.setdefault(max(most, 1), []).append(i)
     for most, members in allowed.items():
       rows = [i for i in members for _ in range(copies)]
+      each = numbers or range(len(prompts))
       written = self._generate(
-        trained, [prompts[i] for i in rows], [inputs[i] for i in rows] if inputs else None, most
+        trained,
+        [prompts[i] for i in rows],
+        encoder_inputs=[inputs[i] for i in rows] if inputs else None,
+        max_new_tokens=most,
+        prefix_lm=[prefixes[i] for i in rows] if prefixes and self.both_ways else self.both_ways,
+        row_numbers=[
+          (self.first_row + each[i]) * copies + copy for i in members for copy in range(copies)
+        ],
       )
       for i, one in zip(rows, written, strict=True):
         found[i] += [one, *one.others[: self.candidates - 1]]
     return [found[i] for i in range(len(prompts))]
 
-  def _generate(self, trained, prompts, inputs, most):
-    copies = self.candidates if self.choice.temperature else 1
+  def _generate(self, trained, prompts, **settings):
     with trained.partitioner.context():
       return generate(
         trained.model,
         trained.params,
         prompts,
-        encoder_inputs=inputs,
-        prefix_lm=self.both_ways,
-        max_new_tokens=most,
         choice=self.choice,
         eos_id=trained.codec.eos_id,
         pad_id=trained.codec.pad_id,
         batch_size=self.batch_size,
         seed=self.seed,
-        first_row=self.first_row * copies,
+        **settings,
       )

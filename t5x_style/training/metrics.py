@@ -79,6 +79,8 @@ def add(totals: Sums | None, sums: Sums) -> Sums:
   def plus(total: Array | None, value: Array | None) -> Array | None:
     if value is None:
       return total
+    if totals is not None and total is None:
+      return None  # An older version began these sums without this one: a part of it says nothing.
     return np.asarray(value, np.float64) + (0.0 if total is None else total)
 
   return Sums(*map(plus, totals or (None,) * len(sums), sums))  # type: ignore[arg-type]

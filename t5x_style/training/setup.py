@@ -167,6 +167,7 @@ def _check_best_metric(prepared: Prepared) -> None:
   with prepared.partitioner.context():
     shapes = jax.eval_shape(sums, prepared.abstract.params, prepared.batch)
   names = means(jax.tree.map(lambda x: np.ones(x.shape), shapes), prepared.dataset.component_names)
+  names.pop("z_loss", None)  # Of training only.
   if chosen not in names:
     raise UserError(
       f"BEST_METRIC = {chosen!r} is not in the validation records of this run; they have "

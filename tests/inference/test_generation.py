@@ -29,7 +29,7 @@ def test_a_row_does_not_depend_on_its_batch_and_few_programs_are_compiled():
   assert decode._cache_size() - before <= 5
   for row in (1, 3, 9):
     (alone,) = generate(
-      model, params, [prompts[row]], max_new_tokens=5, choice=choice, seed=7, first_row=row
+      model, params, [prompts[row]], max_new_tokens=5, choice=choice, seed=7, row_numbers=[row]
     )
     np.testing.assert_array_equal(alone.tokens, together[row].tokens)
   other = generate(model, params, prompts, max_new_tokens=5, choice=choice, batch_size=4, seed=8)
