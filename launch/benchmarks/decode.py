@@ -148,6 +148,7 @@ def _measure(case: DecodeCase, against: str | None) -> Iterator[dict[str, Any]]:
   for peer in peers:
     sides = [(reading[label], whole[label]) for label in (own.label, peer.label)]
     compared = _comparison(case, sides[0], sides[1], same[peer.label])
+    compared["peer_versions"] = {x: importlib.metadata.version(x) for x in _PEER_PACKAGES}
     yield row | {"label": f"against {peer.label}"} | compared
 
 
@@ -214,6 +215,9 @@ def _row(
   }
 
 
+_PEER_PACKAGES = ("torch", "transformers")
+
+
 def _comparison(
   case: DecodeCase,
   own: tuple[Sequence[float], Sequence[float]],
@@ -227,7 +231,6 @@ def _comparison(
     return statistics.median(x / y for x, y in zip(a, b, strict=True))
 
   return {
-    "peer_versions": {x: importlib.metadata.version(x) for x in ("torch", "transformers")},
     "peer_prefill_seconds": statistics.median(peer[0]),
     "peer_decode_seconds": statistics.median(writing[1]),
     "peer_decode_tokens_per_second": case.rows * (case.new - 1) / statistics.median(writing[1]),

@@ -38,7 +38,9 @@ def all_texts(model, params, prompt):
   return found
 
 
-@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.5])
+@pytest.mark.parametrize(
+  "penalty", [0.0, *(pytest.param(x, marks=pytest.mark.slow) for x in (1.0, 2.5))]
+)
 def test_a_search_as_wide_as_the_vocabulary_finds_the_best_text(model_and_params, penalty):
   """With as many candidates as there are beginnings nothing is lost on the way."""
   model, params = model_and_params

@@ -7,7 +7,14 @@ from t5x_style.inference.embedding import embed
 from t5x_style.models import Transformer
 
 
-@pytest.mark.parametrize("architecture", ["encoder_only", "decoder_only", "encoder_decoder"])
+@pytest.mark.parametrize(
+  "architecture",
+  [
+    "encoder_only",
+    "decoder_only",
+    pytest.param("encoder_decoder", marks=pytest.mark.slow),
+  ],
+)
 def test_vectors_are_those_of_each_row_alone(architecture, tiny_model, random_rows):
   model, params = tiny_model(architecture)
   rows = random_rows([3, 20, 1, 17])

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from t5x_style.inference.choice import Choice
 from t5x_style.inference.decoding import decode
 from t5x_style.inference.generation import generate, rounded_up
 from t5x_style.models import Transformer
-from tests.inference.test_decoding import build
+from tests.inference.test_decoding import build, full_logits
 
 
 def prompts_of(lengths):
@@ -34,6 +35,20 @@ def test_a_row_does_not_depend_on_its_batch_and_few_programs_are_compiled():
     np.testing.assert_array_equal(alone.tokens, together[row].tokens)
   other = generate(model, params, prompts, max_new_tokens=5, choice=choice, batch_size=4, seed=8)
   assert any(not np.array_equal(a.tokens, b.tokens) for a, b in zip(together, other, strict=True))
+
+
+def test_the_start_of_a_prompt_is_read_both_ways():
+  model, params, _ = build("llama")
+  prompts = [[0, 5, 6, 7, 8], [0, 9, 10]]
+  found = generate(model, params, prompts, max_new_tokens=1, prefix_lm=[3, 2])
+  for prompt, prefix, one in zip(prompts, (3, 2), found, strict=True):
+    logits = full_logits(model, params, prompt, prefix=prefix)[-1]
+    best = int(logits.at[0].set(-np.inf).argmax())
+    assert one.tokens.tolist() == [best]
+    expected = float(jax.nn.log_softmax(logits)[best])
+    assert one.log_probability == pytest.approx(expected, abs=1e-5)
+    causal = jax.nn.log_softmax(full_logits(model, params, prompt)[-1])[best]
+    assert abs(expected - float(causal)) > 1e-3  # The two differ.
 
 
 def test_rows_may_have_as_many_tokens_as_the_model_has_positions():

@@ -16,7 +16,11 @@ def probabilities(model, params, row):
 
 
 @pytest.mark.parametrize(
-  "changes", [{}, {"positions": "learned", "max_length": 70}, {"padding_id": 5}]
+  "changes",
+  [
+    {"positions": "learned", "max_length": 70},
+    *(pytest.param(x, marks=pytest.mark.slow) for x in ({}, {"padding_id": 5})),
+  ],
 )
 def test_candidates_are_those_of_each_row_alone(changes, tiny_model, random_rows):
   model, params = tiny_model("encoder_only", **changes)

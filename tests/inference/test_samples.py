@@ -68,6 +68,7 @@ def decoder_batch(*targets):
   }
 
 
+@pytest.mark.slow
 def test_candidates_of_a_hole_and_their_probabilities():
   model, params = build("encoder_decoder", logit_soft_cap=2.0, scale_logits=False)
   batch = decoder_batch([31, 7, 30, 8, 9, 29, 5, 1], [31, 4, 30, 6, 29, 9, 9, 1])

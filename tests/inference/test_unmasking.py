@@ -25,7 +25,7 @@ def plain(model, params, row, steps):
   return row.tolist(), [when[p] for p in masks]
 
 
-@pytest.mark.parametrize("steps", [None, 1, 3])
+@pytest.mark.parametrize("steps", [pytest.param(None, marks=pytest.mark.slow), 1, 3])
 def test_rows_are_unmasked_as_each_alone(steps, tiny_model, random_rows):
   model, params = tiny_model("encoder_only")
   rows = random_rows([20, 6, 9, 18])

@@ -108,3 +108,20 @@ def test_masks_of_a_run_of_this_package():
     row = [cls, *(mask if j == i else x for j, x in enumerate(ids)), sep]
     table = logits(model, encoder_input_tokens=row)
     assert score.log_probabilities[i] == pytest.approx(table[i + 1, wanted], abs=1e-5)
+
+
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_an_answer_comes_after_the_end_of_the_question(both_ways):
+  """Decoders are fine-tuned on question, EOS and answer, in one or both directions."""
+  model = untrained("decoder_only")
+  objective = {"objective": "text_to_text", "bidirectional_inputs": both_ways}
+  model = dataclasses.replace(model, objectives=(objective,))
+  (score,) = model.score(["ab"], ["cd"])
+  question, answer = model.codec.encode("ab"), model.codec.encode("cd")
+  read = [0, *question, model.codec.eos_id]
+  tokens = [*read, *answer[:-1]]
+  prefix = [1] * len(read) + [0] * (len(answer) - 1)
+  features = {"decoder_causal_attention": prefix} if both_ways else {}
+  table = logits(model, decoder_input_tokens=tokens, **features)
+  expected = table[np.arange(len(read) - 1, len(tokens)), answer]
+  np.testing.assert_allclose(score.log_probabilities, expected, rtol=0, atol=1e-5)

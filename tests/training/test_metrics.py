@@ -68,3 +68,17 @@ def test_pairs_have_means_of_their_own():
     "pair_loss": 0.75,
     "pair_accuracy": 0.75,
   }
+
+
+def test_sums_that_began_without_bytes_have_no_bits_per_byte():
+  """A run may resume, in the middle of a period, from a version that did not count bytes."""
+  old = Sums(
+    loss=np.float64(8.0),
+    z_loss=np.float64(0.0),
+    correct=np.float64(1.0),
+    weight=np.float64(4.0),
+    tokens=np.float64(4.0),
+  )
+  new = old._replace(bytes=np.float64(12.0))
+  assert "bits_per_byte" not in means(add(old, new))
+  assert means(add(add(None, new), new))["bits_per_byte"] > 0

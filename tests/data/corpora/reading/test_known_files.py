@@ -111,8 +111,14 @@ def test_the_listing_names_files_below_their_common_folder(file):
   assert len(set(checksums)) == 2
 
 
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("documents", ["line", "file"])
+@pytest.mark.parametrize(
+  ("documents", "packed"),
+  [
+    ("file", False),
+    ("file", True),
+    *(pytest.param("line", packed, marks=pytest.mark.slow) for packed in (False, True)),
+  ],
+)
 def test_text_is_read_only_as_the_run_found_it(tmp_path, documents, packed):
   second = tmp_path / "1.txt"
   lines = [b"line %05d\n" % i for i in range(40_000)]
