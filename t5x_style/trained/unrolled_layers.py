@@ -1,7 +1,8 @@
-"""Takes scanned layers apart: a model that writes token by token is then several times as fast.
+"""Takes scanned layers apart: a model that writes token by token is then faster.
 
 A scan copies the cache of each layer in and out at every token; unrolled layers change it in place
-(on two CPU cores a GPT-2 of 6 layers wrote four times as many tokens per second).
+(on two CPU cores a GPT-2 of 6 layers and a T5 of 4 and 4, width 256, wrote 1.7 and 1.8 times as
+many tokens per second).
 """
 
 from __future__ import annotations
