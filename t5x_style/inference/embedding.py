@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_style.inference.mask_filling import longest_row
-from t5x_style.inference.row_batches import row_batches
+from t5x_style.inference.row_batches import longest_row, row_batches
 from t5x_style.models import Transformer
 
 Pooling = Literal["mean", "first", "last"]

@@ -16,6 +16,7 @@ from t5x_style.errors import UserError
 from t5x_style.inference.beam_search import search
 from t5x_style.inference.choice import Choice
 from t5x_style.inference.decoding import Written, decode
+from t5x_style.inference.row_batches import longest_row
 from t5x_style.models import Transformer
 from t5x_style.partitioning import active_mesh
 
@@ -86,6 +87,7 @@ def generate(
   _check(model, prompts, encoder_inputs, max_new_tokens, batch_size)
   eos_ids = (eos_id,) if isinstance(eos_id, (int, np.integer)) else tuple(eos_id)
   never = (pad_id,) if pad_id >= 0 else ()
+  all_numbers = np.array(range(len(prompts)) if row_numbers is None else row_numbers, np.uint32)
   found: dict[int, Continuation] = {}
   for batch in _batches(model, prompts, encoder_inputs, prefix_lm, batch_size):
     if choice.beams > 1:
@@ -102,9 +104,7 @@ def generate(
         never=never,
       )
     else:
-      numbers = np.array(batch.rows if row_numbers is None else row_numbers, np.uint32)
-      numbers = numbers if row_numbers is None else numbers[batch.rows]
-      numbers = np.pad(numbers, (0, batch.size - len(numbers)))
+      numbers = np.pad(all_numbers[batch.rows], (0, batch.size - len(batch.rows)))
       written = decode(
         model,
         params,
@@ -145,7 +145,7 @@ def _check(model, prompts, encoder_inputs, max_new_tokens, batch_size):
     raise UserError(f"a model that is {config.architecture} {needed}.")
   if encoder_inputs is not None and len(encoder_inputs) != len(prompts):
     raise UserError(f"{len(prompts)} prompts have {len(encoder_inputs)} encoder_inputs.")
-  limit = config.max_length if config.positions == "learned" else None
+  limit = longest_row(model)
   for row, prompt in enumerate(prompts):
     if not len(prompt):
       raise UserError(f"prompt {row} is empty: a decoder reads its start token at least.")
@@ -172,8 +172,7 @@ class _Batch(NamedTuple):
 
 def _batches(model, prompts, encoder_inputs, prefix_lm, batch_size) -> Iterator[_Batch]:
   """Sorts prompts into batches of one bucket each."""
-  config = model.config
-  limit = config.max_length if config.positions == "learned" else None
+  limit = longest_row(model)
   (devices,) = active_mesh.num_shards(("batch",))
   # All batches have as many rows, so that a bucket needs one program.
   size = min(rounded_up(len(prompts), least=1), batch_size)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_style.inference.row_batches import power_of_two, row_batches
+from t5x_style.inference.row_batches import longest_row, power_of_two, row_batches
 from t5x_style.models import Transformer
 from t5x_style.models.transformer import Outputs
 
@@ -65,11 +65,6 @@ def fill_masks(
         for j, position in enumerate(holes.positions[place][holes.real[place]])
       ]
   return found
-
-
-def longest_row(model: Transformer) -> int | None:
-  """Returns the most tokens of a row: the learned positions; None where positions have no limit."""
-  return model.config.max_length if model.config.positions == "learned" else None
 
 
 class Holes(NamedTuple):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from t5x_style.models import Transformer
 from t5x_style.partitioning.active_mesh import num_shards
 
 _SHORTEST = 16  # tokens of the shortest bucket
@@ -54,6 +55,11 @@ def row_batches(
         tokens[place, : len(rows[i])] = rows[i]
         segments[place, : len(rows[i])] = 1
       yield RowBatch(indices, tokens, segments)
+
+
+def longest_row(model: Transformer) -> int | None:
+  """Returns the most tokens of a row: the learned positions; None where positions have no limit."""
+  return model.config.max_length if model.config.positions == "learned" else None
 
 
 def bucket_length(length: int, longest: int | None = None) -> int:

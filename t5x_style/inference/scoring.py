@@ -14,8 +14,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from t5x_style.architectures import predicted_side
-from t5x_style.inference.mask_filling import longest_row
-from t5x_style.inference.row_batches import bucket_length, power_of_two
+from t5x_style.inference.row_batches import bucket_length, longest_row, power_of_two
 from t5x_style.losses import linear_cross_entropy
 from t5x_style.models import Transformer
 from t5x_style.partitioning import active_mesh

@@ -11,10 +11,9 @@ import numpy as np
 from t5x_style.inference.mask_filling import (
   encoder_outputs,
   hole_positions,
-  longest_row,
   over_positions,
 )
-from t5x_style.inference.row_batches import row_batches
+from t5x_style.inference.row_batches import longest_row, row_batches
 from t5x_style.models import Transformer
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from t5x_style.inference.generation import Continuation
-from t5x_style.inference.mask_filling import longest_row
+from t5x_style.inference.row_batches import longest_row
 from t5x_style.inference.written_holes import spans_after_sentinels, spans_between_parts
 from t5x_style.trained.filled import Candidate, Filled, of_span, ranked
 from t5x_style.trained.holes import HoledText

@@ -17,6 +17,7 @@ import numpy as np
 from t5x_style.errors import UserError
 from t5x_style.inference.choice import Choice
 from t5x_style.inference.generation import generate
+from t5x_style.inference.row_batches import longest_row
 from t5x_style.inference.scoring import Row, score_rows
 from t5x_style.trained.framing import decoder_prompt
 from t5x_style.trained.loaded_model import LoadedModel
@@ -66,10 +67,9 @@ class _Evaluated:
     self.backend = "seq2seq" if self._reads_text else "causal"
     self._prefix = not self._reads_text and fitting_methods(model, True) == ["prefix_lm"]
     self._both_ways = self._prefix and reads_context_both_ways(model)
-    learned = model.config.max_length if model.config.positions == "learned" else None
     lengths = model.row_lengths
     trained = lengths.get("inputs", 0) if self._reads_text else sum(lengths.values())
-    self.max_length = max_length or learned or trained or _LONGEST
+    self.max_length = max_length or longest_row(model.model) or trained or _LONGEST
 
   @property
   def eot_token_id(self) -> int:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from t5x_style.errors import UserError
-from t5x_style.inference.mask_filling import longest_row
+from t5x_style.inference.row_batches import longest_row
 from t5x_style.trained import framing, holes
 from t5x_style.trained.abilities import Ability
 from t5x_style.trained.loaded_model import LoadedModel

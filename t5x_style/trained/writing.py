@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from t5x_style.inference.choice import Choice
 from t5x_style.inference.generation import Continuation, generate
-from t5x_style.inference.mask_filling import longest_row
+from t5x_style.inference.row_batches import longest_row
 from t5x_style.trained.loaded_model import LoadedModel
 
 
