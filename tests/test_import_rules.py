@@ -21,9 +21,12 @@ LAYERS = (
   ("partitioning", "codecs"),
 )
 LAYER = {room: depth for depth, layer in enumerate(LAYERS) for room in layer}
-CORE = tuple(room for layer in LAYERS[1:] for room in layer)  # runs without the packages of data
+# What reads and compares the results of runs imports no other room; only launch imports it.
+SEPARATE = ("comparison",)
+# These run without the packages of data.
+CORE = (*(room for layer in LAYERS[1:] for room in layer), *SEPARATE)
 # data is separate: only launch imports it, and it imports no other room but codecs.
-ROOMS = (*LAYER, "data")
+ROOMS = (*LAYER, *SEPARATE, "data")
 # Files that every room may import.
 SHARED = (
   "architectures",
@@ -41,7 +44,7 @@ SHARED = (
 LAYERS_INSIDE = (
   (
     ("launch",),
-    ("launch.benchmarks", "launch.evaluation", "launch.inference"),
+    ("launch.benchmarks", "launch.comparison", "launch.evaluation", "launch.inference"),
     ("launch.checkpoints",),
     ("launch.conversion",),
     ("launch.configuration",),
@@ -246,7 +249,7 @@ def test_the_core_names_no_tensorflow_seqio_or_gin():
 
 def test_what_trains_names_no_terminal_writer_or_flag():
   """training and the rooms below it get a reporter as an argument; checkpoints print nothing."""
-  quiet = {room for layer in LAYERS[4:] for room in layer} | {"checkpoints"}
+  quiet = {room for layer in LAYERS[4:] for room in layer} | {"checkpoints", *SEPARATE}
   wrong = [
     f"{module} -> {name}"
     for module, path in modules().items()
