@@ -21,8 +21,9 @@ LAYERS = (
   ("partitioning", "codecs"),
 )
 LAYER = {room: depth for depth, layer in enumerate(LAYERS) for room in layer}
-# What reads and compares the results of runs imports no other room; only launch imports it.
-SEPARATE = ("comparison",)
+# What reads and compares the results of runs imports no other room and no JAX; only launch imports
+# it.
+SEPARATE = ("comparison", "results")
 # These run without the packages of data.
 CORE = (*(room for layer in LAYERS[1:] for room in layer), *SEPARATE)
 # data is separate: only launch imports it, and it imports no other room but codecs.
@@ -30,6 +31,7 @@ ROOMS = (*LAYER, *SEPARATE, "data")
 # Files that every room may import.
 SHARED = (
   "architectures",
+  "durations",
   "errors",
   "hardware",
   "likelihoods",
@@ -272,6 +274,22 @@ for module in {core!r}:
 """
   run = subprocess.run(
     [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=200
+  )
+  assert run.returncode == 0, run.stderr[-500:]
+
+
+def test_results_load_no_jax_and_no_library_that_draws():
+  """So a report is quick, and reads the run of another machine without the packages of a run."""
+  rooms = [module for module in modules() if room_of(module) in SEPARATE]
+  program = f"""
+import importlib, sys
+for module in {rooms!r}:
+  importlib.import_module(module)
+  found = {DATA_AND_GIN | {"jax", "flax", "matplotlib", "jinja2"}!r} & set(sys.modules)
+  assert not found, f"{{module}} loads {{found}}"
+"""
+  run = subprocess.run(
+    [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
   )
   assert run.returncode == 0, run.stderr[-500:]
 

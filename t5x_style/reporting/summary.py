@@ -7,10 +7,11 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+from t5x_style.durations import duration
 from t5x_style.inference.classification import labelled_sample
 from t5x_style.inference.samples import sample
 from t5x_style.partitioning import total_bytes
-from t5x_style.reporting.terminal import Terminal, duration, speed
+from t5x_style.reporting.terminal import Terminal, speed
 from t5x_style.training.job import Job
 from t5x_style.training.loop import Result
 

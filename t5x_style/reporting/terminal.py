@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from t5x_style.durations import duration
 from t5x_style.training.metrics import SHOWN
 
 Values = Mapping[str, float]
@@ -212,15 +213,3 @@ def shown_text(text: str) -> list[str]:
     safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line.expandtabs(4))
     lines += textwrap.wrap(safe, _WIDTH, drop_whitespace=False, replace_whitespace=False) or [""]
   return lines if len(lines) <= _SAMPLE_LINES else [*lines[:_SAMPLE_LINES], "..."]
-
-
-def duration(seconds: float) -> str:
-  """Returns "0.4 s", "12 s", "3 min 05 s", or "2 h 10 min"."""
-  if seconds < 10:
-    return f"{seconds:.1f} s"
-  whole = round(seconds)
-  if whole < 60:
-    return f"{whole} s"
-  if whole < 3600:
-    return f"{whole // 60} min {whole % 60:02d} s"
-  return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

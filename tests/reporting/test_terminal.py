@@ -147,19 +147,5 @@ def test_long_samples_are_cut():
   assert max(map(len, lines)) <= 96
 
 
-@pytest.mark.parametrize(
-  "seconds, text",
-  [
-    (0.44, "0.4 s"),
-    (59.4, "59 s"),
-    (59.7, "1 min 00 s"),
-    (185, "3 min 05 s"),
-    (7800, "2 h 10 min"),
-  ],
-)
-def test_duration(seconds, text):
-  assert terminal.duration(seconds) == text
-
-
 def test_values_that_are_not_numbers_do_not_stop_a_run():
   assert terminal.describe({"loss": float("nan"), "loss/code": 1.0}) == "loss nan  code 1.000"
