@@ -44,6 +44,7 @@ def unmask(
   banned: Sequence[int] = (),
   batch_size: int = 16,
   seed: int = 0,
+  first_row: int = 0,
 ) -> list[Unmasked]:
   """Replaces the masks of rows in several steps, with low-confidence remasking.
 
@@ -59,7 +60,8 @@ def unmask(
     temperature: 0 takes the likeliest token of a position; otherwise tokens are drawn.
     banned: ids that are never written, beside the mask.
     batch_size: rows of a batch.
-    seed: of the draws.
+    seed: of the draws. A row's draws follow from `seed` and its number only.
+    first_row: the number of the first row.
   """
   config = model.config
   found: list[Unmasked | None] = [None] * len(rows)
@@ -68,11 +70,15 @@ def unmask(
   batches = row_batches(
     rows, batch_size=batch_size, pad_id=max(config.padding_id, 0), longest=longest_row(model)
   )
-  for number, batch in enumerate(batches):
+  for batch in batches:
     holes = hole_positions(batch.tokens, (batch.tokens == mask_id) & (batch.segments > 0))
     count = holes.real.sum(1)
     each = np.maximum(count if steps is None else np.minimum(count, steps), 1)
-    key = jax.random.fold_in(jax.random.key(seed), number)
+    numbers = np.zeros(len(batch.tokens), np.uint32)
+    numbers[: len(batch.indices)] = batch.indices
+    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(
+      numbers + np.uint32(first_row)
+    )
     written = jax.device_get(
       _unmask(
         model,
@@ -81,7 +87,7 @@ def unmask(
         *holes,
         each,
         never,
-        key,
+        keys,
         np.float32(temperature),
         temperature > 0,
       )
@@ -96,33 +102,35 @@ def unmask(
 
 
 @functools.partial(jax.jit, static_argnames=("model", "draw"))
-def _unmask(model, params, tokens, segments, positions, real, steps, never, key, temperature, draw):
+def _unmask(
+  model, params, tokens, segments, positions, real, steps, never, keys, temperature, draw
+):
   """Returns tokens [B, L], and the log-probabilities and steps [B, P] of those that were written.
 
   Args:
     positions, real: of the holes, [B, P].
     steps: [B], how many each row takes.
     never: bool [V], what is not written.
+    keys: [B], of the draws of each row.
   """
   rows = jnp.arange(tokens.shape[0])[:, None]
   count = real.sum(1)
 
-  def choose(logits, key_number):
+  def choose(logits, draw_keys):
     log_probs = jax.nn.log_softmax(logits)
     scores = jnp.where(never, -jnp.inf, log_probs)
     if draw:
-      noise = jax.random.gumbel(jax.random.fold_in(key, key_number[0, 0]), logits.shape)
-      scores = scores / temperature + noise
+      gumbel = functools.partial(jax.random.gumbel, shape=logits.shape[-1:])
+      scores = scores / temperature + jax.vmap(jax.vmap(gumbel))(draw_keys)
     chosen = jnp.argmax(scores, -1).astype(jnp.int32)
     return chosen, jnp.take_along_axis(log_probs, chosen[..., None], -1)[..., 0]
 
   def step(i, state):
     tokens, log_probs, when = state
     out = encoder_outputs(model, params, tokens, segments, positions)
-    number = i * positions.shape[1] + jnp.broadcast_to(
-      jnp.arange(positions.shape[1]), positions.shape
-    )
-    chosen, new = over_positions(choose, model, out, number)
+    step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+    draw_keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(step_keys, positions)
+    chosen, new = over_positions(choose, model, out, draw_keys)
     masked = real & (when == 0)
     place = jnp.argsort(jnp.argsort(jnp.where(masked, -new, jnp.inf), axis=1), axis=1)
     gone = count * jnp.minimum(i + 1, steps) // steps - count * jnp.minimum(i, steps) // steps

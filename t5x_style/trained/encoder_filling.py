@@ -48,6 +48,7 @@ def unmask(
   temperature: float,
   batch_size: int,
   seed: int,
+  first_row: int,
 ) -> list[unmasking.Unmasked]:
   """Unmasks what the encoder reads, step by step; see inference/unmasking.py."""
   codec = trained.codec
@@ -64,6 +65,7 @@ def unmask(
       banned=[*(i for i in special if i < trained.config.vocab_size), *unknown],
       batch_size=batch_size,
       seed=seed,
+      first_row=first_row,
     )
 
 

@@ -85,7 +85,8 @@ class Filling:
         steps=self.steps,
         temperature=self.choice.temperature if self.choice else 0.0,
         batch_size=self.batch_size,
-        seed=seed + first_row,
+        seed=seed,
+        first_row=first_row,
       )
       return encoder_filling.fill_by_unmasking(trained, rows, written)
     writing = Writing(

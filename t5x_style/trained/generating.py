@@ -104,7 +104,8 @@ class Continuing:
         steps=self.steps,
         temperature=choice.temperature,
         batch_size=self.batch_size,
-        seed=seed + first_row,
+        seed=seed,
+        first_row=first_row,
       )
       return [_unmasked(trained, row) for row in written]
     writing = Writing(

@@ -42,6 +42,22 @@ def test_rows_are_unmasked_as_each_alone(steps, tiny_model, random_rows):
     assert (result.log_probabilities < 0).all()
 
 
+def test_the_draws_of_a_row_do_not_depend_on_the_batch(tiny_model):
+  model, params = tiny_model("encoder_only")
+  rows = [[7, *[MASK] * count] for count in (5, 30, 3, 70)]
+
+  def drawn(rows, batch_size, first_row=0):
+    found = unmask(
+      model, params, rows, MASK, temperature=1.0, batch_size=batch_size, first_row=first_row
+    )
+    return [row.tokens.tolist() for row in found]
+
+  together = drawn(rows, 4)
+  assert drawn(rows, 1) == together
+  assert drawn(rows[:2], 2) + drawn(rows[2:], 2, first_row=2) == together
+  assert drawn(rows, 4, first_row=1) != together
+
+
 def test_draws_depend_on_the_seed_and_never_write_what_is_banned(tiny_model):
   model, params = tiny_model("encoder_only")
   rows = [[7] + [MASK] * 30]
