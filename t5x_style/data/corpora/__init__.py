@@ -1,17 +1,19 @@
 """The corpora a run can read, one file each; to add one, write a class as base.Corpus describes.
 
-  python_stdlib.py   PythonStdlib: the standard library of the running Python
-  text_files.py      TextFiles: text files of the user
-  jsonl.py           Jsonl: JSON lines of the user
-  stdlib_packages.py  StdlibPackages: pieces of its code, and the packages they come from
-  tfds.py            Tfds: a prepared dataset of TensorFlow Datasets
+  python_stdlib.py     PythonStdlib: the standard library of the running Python
+  text_files.py        TextFiles: text files of the user
+  jsonl.py             Jsonl: JSON lines of the user
+  stdlib_packages.py   StdlibPackages: pieces of its code, and the packages they come from
+  stdlib_functions.py  StdlibFunctions: its functions, and their names
+  tfds.py              Tfds: a prepared dataset of TensorFlow Datasets
 reading/ has what several of them share.
 """
 
 from t5x_style.data.corpora.jsonl import Jsonl
 from t5x_style.data.corpora.python_stdlib import PythonStdlib
+from t5x_style.data.corpora.stdlib_functions import StdlibFunctions
 from t5x_style.data.corpora.stdlib_packages import StdlibPackages
 from t5x_style.data.corpora.text_files import TextFiles
 from t5x_style.data.corpora.tfds import Tfds
 
-__all__ = ["Jsonl", "PythonStdlib", "StdlibPackages", "TextFiles", "Tfds"]
+__all__ = ["Jsonl", "PythonStdlib", "StdlibFunctions", "StdlibPackages", "TextFiles", "Tfds"]

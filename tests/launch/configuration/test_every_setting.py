@@ -111,6 +111,7 @@ OTHER_DATA = {
   "corpora.TextFiles": "",
   "corpora.Jsonl": "CORPUS = @corpora.Jsonl()\n",
   "corpora.PythonStdlib": "CORPUS = @corpora.PythonStdlib()\n",
+  "corpora.StdlibFunctions": "CORPUS = @corpora.StdlibFunctions()\n",
   "corpora.StdlibPackages": "CORPUS = @corpora.StdlibPackages()\n",
   "corpora.Tfds": "CORPUS = @corpora.Tfds()\ncorpora.Tfds.dataset = 'wiki'\n",
   "vocabularies.sentencepiece": "",
