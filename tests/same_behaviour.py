@@ -36,6 +36,7 @@ COMMANDS = (
   "tokenizer",
   "benchmark",
   "checkpoint",
+  "compare",
   "eval",
   "infer",
 )

@@ -1,0 +1,170 @@
+"""Writes the facts of all candidates as JSON: a process that launch.compare starts.
+
+    python -m launch.comparison.describe --gin_file=compare.gin --output=facts.json
+
+It opens the data and builds every run, so that mistakes are found before the first one is trained,
+and so that launch.compare itself holds no device.
+"""
+
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+
+from t5x_style.comparison.settings import Comparison, folder_name
+
+from ..configuration import flags, reader
+from ..process import command, environment, errors
+from . import arguments, gin_settings
+
+# The parts of the configuration that the plan sets, or that only the comparison reads.
+_NOT_OF_A_RUN = (
+  *(f"TrainConfig.{x}" for x in ("model_dir", "train_steps", "eval_period", "save_period")),
+  *(f"TrainConfig.{x}" for x in ("log_period", "seed", "hang_minutes")),
+  ".total_steps",
+)
+
+
+def main(argv: Sequence[str]) -> int | None:
+  values, _ = flags.parse_own(
+    argv, about="Describes the candidates of a comparison.", examples="", define=_define
+  )
+  environment.prepare()
+  with errors.as_configuration_errors():
+    given = arguments.Given.of_flags(values)
+    comparison = gin_settings.read(given)
+    found = {name: _describe(given, comparison, name) for name in comparison.candidates}
+  Path(values.output).write_text(json.dumps({"candidates": found, "machine": _machine()}))
+  return None
+
+
+def _define(values: absl_flags.FlagValues) -> None:
+  flags.define_data(values)
+  absl_flags.DEFINE_string("output", None, "The file to write.", flag_values=values)
+
+
+def _describe(given: arguments.Given, comparison: Comparison, candidate: str) -> dict[str, Any]:
+  """Returns the facts of a candidate.
+
+  Raises:
+    ConfigurationError: its run cannot be built; the message names the candidate.
+  """
+  planned = {
+    "MODEL_DIR": f"{comparison.compare_dir}/runs/{folder_name(candidate)}",
+    "RANDOM_SEED": comparison.seeds[0],
+  }
+  own = arguments.of_run(given, comparison, candidate, planned)
+  try:
+    with errors.as_configuration_errors(), warnings.catch_warnings():
+      # Steps are not known yet, and the run warns again.
+      warnings.filterwarnings("ignore", message="The run ends within its warm-up")
+      return _facts(own)
+  except errors.ConfigurationError as error:
+    raise errors.ConfigurationError(f"The candidate {candidate!r}: {error}") from error
+
+
+def _facts(own: arguments.Given) -> dict[str, Any]:
+  with environment.quiet_imports():
+    configuration = flags.read_configuration(_Values(own))
+
+  from t5x_style.partitioning import total_bytes
+  from t5x_style.training import setup, train_config
+  from t5x_style.training.dataset import tokens_per_row
+
+  config = configuration.build(train_config.TrainConfig)
+  prepared = setup.prepare(config)
+  lengths = tokens_per_row(prepared.dataset.feature_shapes)
+  state = prepared.abstract
+  return {
+    "architecture": config.model.architecture,
+    "data": prepared.dataset.description,
+    "row": lengths,
+    "batch_size": config.batch_size,
+    "parameters": prepared.num_parameters,
+    "parameters_without_vocabulary": prepared.num_parameters - _of_vocabulary(prepared),
+    "state_bytes": total_bytes(state.params) + total_bytes(state.opt_state),
+    "step_flops": prepared.step_flops,
+    "step_tokens": config.batch_size * sum(lengths.values()),
+    "identity": prepared.identity()["data"],
+    "schedule_has_steps": configuration.macro("SCHEDULE_STEPS") is not None,
+    "settings": _settings(configuration),
+  }
+
+
+class _Values:
+  """Flags as read_configuration takes them."""
+
+  def __init__(self, own: arguments.Given):
+    self.gin_file, self.gin_bindings = own.gin_files, own.bindings
+    self.gin_search_paths, self.tfds_data_dir = own.search_paths, own.tfds_data_dir
+
+
+def _of_vocabulary(prepared: Any) -> int:
+  """Returns how many parameters belong to single tokens: embedding, head and its bias."""
+  import flax.linen as nn
+  import jax
+
+  from t5x_style.models.parameter_shapes import boxed_parameters
+
+  boxes = jax.tree.leaves(
+    boxed_parameters(prepared.config.model), is_leaf=lambda x: isinstance(x, nn.Partitioned)
+  )
+  return sum(x.value.size for x in boxes if "vocab" in x.names)
+
+
+def _settings(configuration: reader.Configuration) -> dict[str, str]:
+  """Returns {parameter: value} of all that decides about a run, with the values of macros."""
+  values = configuration.values()
+  macros = {name: text for name, text in values.items() if "." not in name}
+  return {
+    name: _without_macros(text, macros)
+    for name, text in values.items()
+    if "." in name and not name.endswith(_NOT_OF_A_RUN) and ".comparison." not in name
+  }
+
+
+def _without_macros(text: str, macros: Mapping[str, str]) -> str:
+  def meaning(found: re.Match[str]) -> str:
+    value = macros.get(found[1])
+    return found[0] if value is None else _without_macros(value, macros)
+
+  return re.sub(r"%([A-Za-z_]\w*)", meaning, text)
+
+
+def _machine() -> dict[str, Any]:
+  """Returns what the runs will run on."""
+  import importlib.metadata
+  import os
+  import platform
+
+  import jax
+
+  devices = jax.devices()
+  packages = ("jax", "flax", "optax", "tensorflow", "seqio")
+  return {
+    "python": platform.python_version(),
+    "system": platform.platform(),
+    "processor": _processor(),
+    "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    "devices": f"{len(devices)} x {devices[0].device_kind}",
+    **{name: importlib.metadata.version(name) for name in packages},
+  }
+
+
+def _processor() -> str:
+  try:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:
+    lines = []
+  import platform
+
+  names = [x.partition(":")[2].strip() for x in lines if x.startswith("model name")]
+  return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+  command.run(main)
