@@ -22,6 +22,13 @@ class StorageError(UserError):
   """
 
 
+def require_positive(**numbers: int | None) -> None:
+  """Raises UserError if a number is below 1; None is one that was not set."""
+  for name, number in numbers.items():
+    if number is not None and number < 1:
+      raise UserError(f"{name} = {number} must be 1 or more.")
+
+
 def shortened(lines: Sequence[str]) -> list[str]:
   """Returns the first dozen lines of a list, and one that says how many more there are."""
   left = len(lines) - _LINES

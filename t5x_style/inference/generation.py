@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_style.errors import UserError
+from t5x_style.errors import UserError, require_positive
 from t5x_style.inference.beam_search import search
 from t5x_style.inference.choice import Choice
 from t5x_style.inference.decoding import Written, decode
-from t5x_style.inference.row_batches import longest_row
+from t5x_style.inference.row_batches import fine_bucket, longest_row, rows_of_a_batch
 from t5x_style.models import Transformer
-from t5x_style.partitioning import active_mesh
 
 Ids = Sequence[int]
 
@@ -99,7 +98,7 @@ def generate(
         jnp.int32(max_new_tokens),
         jnp.float32(choice.length_penalty),
         beams=choice.beams,
-        slots=rounded_up(max_new_tokens),
+        slots=fine_bucket(max_new_tokens),
         eos_ids=eos_ids,
         never=never,
       )
@@ -114,7 +113,7 @@ def generate(
         jax.vmap(lambda row: jax.random.fold_in(jax.random.key(seed), row))(numbers),
         jnp.float32(choice.temperature or 1.0),
         jnp.float32(choice.top_p) if choice.top_p < 1 else None,
-        slots=rounded_up(max_new_tokens),
+        slots=fine_bucket(max_new_tokens),
         eos_ids=eos_ids,
         never=never,
         greedy=not choice.temperature,
@@ -137,9 +136,7 @@ def _check(model, prompts, encoder_inputs, max_new_tokens, batch_size):
   config = model.config
   if not config.num_decoder_layers:
     raise UserError("an encoder-only model writes no text: it fills masked tokens.")
-  for name, number in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
-    if number < 1:
-      raise UserError(f"{name} = {number} must be 1 or more.")
+  require_positive(max_new_tokens=max_new_tokens, batch_size=batch_size)
   if (encoder_inputs is None) == bool(config.num_encoder_layers):
     needed = "needs encoder_inputs" if config.num_encoder_layers else "takes no encoder_inputs"
     raise UserError(f"a model that is {config.architecture} {needed}.")
@@ -173,14 +170,12 @@ class _Batch(NamedTuple):
 def _batches(model, prompts, encoder_inputs, prefix_lm, batch_size) -> Iterator[_Batch]:
   """Sorts prompts into batches of one bucket each."""
   limit = longest_row(model)
-  (devices,) = active_mesh.num_shards(("batch",))
   # All batches have as many rows, so that a bucket needs one program.
-  size = min(rounded_up(len(prompts), least=1), batch_size)
-  size = -(-size // devices) * devices
+  size = rows_of_a_batch(fine_bucket(len(prompts), least=1), batch_size)
   buckets: dict[tuple[int, int], list[int]] = {}
   for row, prompt in enumerate(prompts):
     source = len(encoder_inputs[row]) if encoder_inputs is not None else 0
-    bucket = (rounded_up(len(prompt), limit), source and rounded_up(source, limit))
+    bucket = (fine_bucket(len(prompt), limit), source and fine_bucket(source, limit))
     buckets.setdefault(bucket, []).append(row)
   for (length, source_length), members in sorted(buckets.items()):
     for start in range(0, len(members), batch_size):
@@ -229,15 +224,6 @@ def _encoder_features(inputs, size, length):
     "encoder_segment_ids": segments,
     "encoder_positions": np.broadcast_to(np.arange(length), tokens.shape),
   }
-
-
-def rounded_up(count: int, limit: int | None = None, least: int = 16) -> int:
-  """Returns the size of the bucket of `count`: 16, 24, 32, 48, 64, 96 ..., at most `limit`."""
-  size = least
-  while size < count:
-    half_more = size + size // 2
-    size = half_more if half_more >= count else 2 * size
-  return size if limit is None else min(size, limit)
 
 
 def _continuations(written: Written, count: int) -> list[Continuation]:

@@ -38,9 +38,7 @@ def row_batches(
     pad_id: fills rows up.
     longest: the most tokens that a row may have; None if there is no limit.
   """
-  count = num_shards(("batch",))[0]
-  batch_size = min(batch_size, power_of_two(len(rows)))
-  batch_size = -(-batch_size // count) * count
+  batch_size = rows_of_a_batch(power_of_two(len(rows)), batch_size)
 
   def bucket(i: int) -> int:
     return bucket_length(len(rows[i]), longest)
@@ -57,6 +55,15 @@ def row_batches(
       yield RowBatch(indices, tokens, segments)
 
 
+def rows_of_a_batch(count: int, batch_size: int) -> int:
+  """Returns how many rows batches of up to `count` rows have, empty ones included.
+
+  It is `batch_size` or fewer, rounded up to a multiple of the devices that share a batch.
+  """
+  (devices,) = num_shards(("batch",))
+  return -(-min(count, batch_size) // devices) * devices
+
+
 def longest_row(model: Transformer) -> int | None:
   """Returns the most tokens of a row: the learned positions; None where positions have no limit."""
   return model.config.max_length if model.config.positions == "learned" else None
@@ -66,6 +73,19 @@ def bucket_length(length: int, longest: int | None = None) -> int:
   """Returns the power of two to which a length is rounded up: at least 16, at most `longest`."""
   rounded = max(_SHORTEST, power_of_two(length))
   return rounded if longest is None else max(length, min(rounded, longest))
+
+
+def fine_bucket(count: int, limit: int | None = None, least: int = _SHORTEST) -> int:
+  """Returns the size to which `count` is rounded up: 16, 24, 32, 48, 64, 96 ..., at most `limit`.
+
+  Twice as many sizes as `bucket_length` has: a program that decodes runs many steps over the
+  padding, which costs more than a second compilation.
+  """
+  size = least
+  while size < count:
+    half_more = size + size // 2
+    size = half_more if half_more >= count else 2 * size
+  return size if limit is None else min(size, limit)
 
 
 def power_of_two(count: int) -> int:

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from t5x_style.errors import UserError
+from t5x_style.errors import UserError, require_positive
+from t5x_style.inference.choice import Choice
 from t5x_style.trained.loaded_model import LoadedModel
 
 Task = Literal["continue", "fill", "classify", "embed"]
@@ -77,6 +78,34 @@ class Ability:
         f"The mode token {requested!r} is not one that the model was trained with; {known}."
       )
     return requested
+
+  def check(
+    self,
+    mode: str | None,
+    choice: Choice | None,
+    steps: int | None,
+    max_new_tokens: int,
+    batch_size: int,
+  ) -> None:
+    """Checks settings of TrainedModel.generate and .fill.
+
+    Raises:
+      UserError: a number is below 1, or a setting is not one of this method.
+    """
+    require_positive(max_new_tokens=max_new_tokens, batch_size=batch_size, steps=steps)
+    self.mode(mode)
+    choice = choice or Choice()
+    if self.method == "masks" and choice != Choice():
+      raise UserError(
+        "This model fills each hole with one token, and returns the likeliest ones: leave out "
+        "temperature, top_k, top_p and beams."
+      )
+    if self.method == "unmasking" and (choice.beams > 1 or choice.top_k or choice.top_p < 1):
+      raise UserError(
+        "This model unmasks step by step: leave out beams, top_k and top_p; it takes a temperature."
+      )
+    if steps is not None and self.method != "unmasking":
+      raise UserError(f"steps = {steps} is for models of masked diffusion; leave it out.")
 
 
 def abilities(trained: LoadedModel) -> dict[Task, Ability]:

@@ -6,7 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 
-from t5x_style.errors import UserError
+from t5x_style.errors import UserError, require_positive
 from t5x_style.inference.classification import class_probabilities
 from t5x_style.trained import prompts
 from t5x_style.trained.abilities import Ability, ability_for
@@ -41,8 +41,7 @@ class Classifying:
   batch_size: int = 16
 
   def __post_init__(self):
-    if self.batch_size < 1:
-      raise UserError(f"batch_size = {self.batch_size} must be 1 or more.")
+    require_positive(batch_size=self.batch_size)
 
   @property
   def ability(self) -> Ability:

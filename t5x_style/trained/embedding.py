@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from t5x_style.errors import UserError
+from t5x_style.errors import UserError, require_positive
 from t5x_style.inference import embedding
 from t5x_style.inference.embedding import POOLINGS, Pooling
 from t5x_style.trained import prompts
@@ -31,8 +31,7 @@ class Embedding:
   def __post_init__(self):
     if self.pooling is not None and self.pooling not in POOLINGS:
       raise UserError(f"pooling = {self.pooling!r} is not one of {', '.join(POOLINGS)}.")
-    if self.batch_size < 1:
-      raise UserError(f"batch_size = {self.batch_size} must be 1 or more.")
+    require_positive(batch_size=self.batch_size)
 
   @property
   def ability(self) -> Ability:

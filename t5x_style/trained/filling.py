@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from t5x_style.errors import UserError
+from t5x_style.errors import require_positive
 from t5x_style.inference.choice import Choice
 from t5x_style.trained import decoder_filling, encoder_filling, prompts
 from t5x_style.trained.abilities import Ability, ability_for
@@ -33,24 +33,8 @@ class Filling:
 
   def __post_init__(self):
     ability = self.ability
-    for name in ("candidates", "max_new_tokens", "batch_size", "steps"):
-      value = getattr(self, name)
-      if value is not None and value < 1:
-        raise UserError(f"{name} = {value} must be 1 or more.")
-    ability.mode(self.mode)
-    choice, method = self.choice or Choice(), ability.method
-    if method == "masks" and choice != Choice():
-      raise UserError(
-        "This model fills each hole with one token, and returns the likeliest ones: leave out "
-        "temperature, top_k, top_p and beams."
-      )
-    if method == "unmasking" and (choice.beams > 1 or choice.top_k or choice.top_p < 1):
-      raise UserError(
-        "This model fills holes step by step: leave out beams, top_k and top_p; it takes a "
-        "temperature."
-      )
-    if self.steps is not None and method != "unmasking":
-      raise UserError(f"steps = {self.steps} is for models of masked diffusion; leave it out.")
+    require_positive(candidates=self.candidates)
+    ability.check(self.mode, self.choice, self.steps, self.max_new_tokens, self.batch_size)
 
   @property
   def ability(self) -> Ability:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from t5x_style.errors import UserError
 from t5x_style.inference.choice import Choice
 from t5x_style.inference.generation import Continuation
 from t5x_style.inference.unmasking import Unmasked
@@ -58,18 +57,7 @@ class Continuing:
   batch_size: int = 16
 
   def __post_init__(self):
-    ability, choice = self.ability, self.choice or Choice()
-    for name in ("max_new_tokens", "batch_size", "steps"):
-      value = getattr(self, name)
-      if value is not None and value < 1:
-        raise UserError(f"{name} = {value} must be 1 or more.")
-    ability.mode(self.mode)
-    if ability.method == "unmasking" and (choice.beams > 1 or choice.top_k or choice.top_p < 1):
-      raise UserError(
-        "This model writes step by step: leave out beams, top_k and top_p; it takes a temperature."
-      )
-    if self.steps is not None and ability.method != "unmasking":
-      raise UserError(f"steps = {self.steps} is for models of masked diffusion; leave it out.")
+    self.ability.check(self.mode, self.choice, self.steps, self.max_new_tokens, self.batch_size)
 
   @property
   def ability(self) -> Ability:

@@ -10,7 +10,7 @@ import pytest
 from t5x_style.errors import UserError
 from t5x_style.inference.choice import Choice
 from t5x_style.inference.decoding import decode
-from t5x_style.inference.generation import generate, rounded_up
+from t5x_style.inference.generation import generate
 from t5x_style.models import Transformer
 from tests.inference.test_decoding import build, full_logits
 
@@ -57,18 +57,6 @@ def test_rows_may_have_as_many_tokens_as_the_model_has_positions():
   assert len(found.tokens) == 5
   with pytest.raises(UserError, match="13 tokens, and 6 new .* 17 positions.* at most 5 new"):
     generate(model, params, prompts_of([12]), max_new_tokens=6)
-
-
-def test_sizes_of_buckets():
-  assert [rounded_up(n) for n in (1, 16, 17, 24, 25, 33, 48, 49, 65, 1025)] == [
-    *(16, 16, 24, 24, 32, 48, 48, 64, 96, 1536)
-  ]
-  assert rounded_up(40, limit=44) == 44 and [rounded_up(n, least=1) for n in (1, 2, 3, 5)] == [
-    1,
-    2,
-    3,
-    6,
-  ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Rows in batches: nothing is lost, and there are few shapes."""
 
-from t5x_style.inference.row_batches import bucket_length, power_of_two, row_batches
+from t5x_style.inference.row_batches import bucket_length, fine_bucket, power_of_two, row_batches
 
 
 def test_every_row_comes_once_as_it_was():
@@ -26,3 +26,15 @@ def test_lengths_are_powers_of_two_and_no_longer_than_the_positions():
   }
   assert shapes == {(4, 16), (4, 32), (4, 64)}
   assert {b.tokens.shape for b in row_batches([[1]] * 3, batch_size=16, pad_id=0)} == {(4, 16)}
+
+
+def test_sizes_of_buckets():
+  assert [fine_bucket(n) for n in (1, 16, 17, 24, 25, 33, 48, 49, 65, 1025)] == [
+    *(16, 16, 24, 24, 32, 48, 48, 64, 96, 1536)
+  ]
+  assert fine_bucket(40, limit=44) == 44 and [fine_bucket(n, least=1) for n in (1, 2, 3, 5)] == [
+    1,
+    2,
+    3,
+    6,
+  ]
