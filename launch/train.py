@@ -4,6 +4,7 @@ Starts a new run, or resumes from the newest checkpoint in MODEL_DIR.
 """
 
 import contextlib
+import json
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -43,6 +44,7 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
   )
   output.tolerate_failures()
   environment.prepare()
+  command_line = [f"python -m {environment.PACKAGE}.train", *map(flags.quoted, argv[1:])]
   with errors.as_configuration_errors():
     distributed.connect(values)
     settings = flags.read_configuration(values)
@@ -51,7 +53,14 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
 
     from t5x_style.checkpoints import model_dir, restoring
     from t5x_style.interop.checkpoint_formats import READERS
-    from t5x_style.reporting import profiling, reporter, run_description, summary, terminal
+    from t5x_style.reporting import (
+      profiling,
+      reporter,
+      run_description,
+      sampling,
+      summary,
+      terminal,
+    )
     from t5x_style.training import loop, setup, train_config
 
     config = settings.build(train_config.TrainConfig)
@@ -82,12 +91,21 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
       out.note(job.initial.summary)
     with contextlib.ExitStack() as opened:  # Closed again if the run cannot start.
       opened.enter_context(job.checkpoints)
-      reports = reporter.RunReporter(prepared, job.first_step, out, pulse, before_write)
+      sampler = sampling.Sampler(job)
+      reports = reporter.RunReporter(prepared, job.first_step, out, pulse, before_write, sampler)
       if first_process:
-        model_dir.write_text(prepared.model_dir, "config.gin", settings.operative())
-        model_dir.write_text(prepared.model_dir, "model-info.txt", info)
+        described = run_description.run_info(
+          prepared, job.first_step, same_start.software(), " ".join(command_line)
+        )
+        texts = {
+          "config.gin": settings.operative(),
+          "model-info.txt": info,
+          "run-info.json": f"{json.dumps(described, indent=1)}\n",
+        }
         if job.initial:
-          model_dir.write_text(prepared.model_dir, "initial-parameters.txt", job.initial.report)
+          texts["initial-parameters.txt"] = job.initial.report
+        for name, text in texts.items():
+          model_dir.write_text(prepared.model_dir, name, text)
         _store_vocabulary(prepared)
       opened.pop_all()
   environment.freeze_objects()
@@ -95,8 +113,7 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
     result = loop.train(job, reports)
   code = exit_codes.of_stopped_run(None if result.complete else result.stopped_by)
   listener.at_end(code)
-  command_line = [f"python -m {environment.PACKAGE}.train", *map(flags.quoted, argv[1:])]
-  summary.show(out, job, result, command_line)
+  summary.show(out, job, result, command_line, sampler)
   pulse.beat("finished" if result.complete else "stopped")
   return code
 

@@ -39,6 +39,7 @@ COMMANDS = (
   "compare",
   "eval",
   "infer",
+  "report",
 )
 STEPS, MIDDLE = 20, 10
 # Entries of metrics.jsonl that depend on the speed of the machine.

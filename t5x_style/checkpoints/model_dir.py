@@ -9,7 +9,10 @@ from t5x_style.checkpoints import arrays
 from t5x_style.errors import NO_ROOM, StorageError, UserError
 
 # Patterns of the files that a run writes; all others in the folder are ignored.
-_FILES = ("config.gin", "model-info.txt", "metrics.jsonl", "wandb-id.txt", "profile-*.txt")
+_FILES = (
+  *("config.gin", "model-info.txt", "run-info.json", "metrics.jsonl", "samples.jsonl"),
+  *("wandb-id.txt", "profile-*.txt"),
+)
 _FOLDERS = (
   *("checkpoints", "checkpoints/[0-9]*", "tensorboard", "tensorboard/*"),
   *("skipped_batches", "vocabulary"),

@@ -4,7 +4,8 @@
      "process": 0, "pid": 4711, "host": "host0"}
 
 state: "starting" (data is opened, a checkpoint restored), "compiling", "training", "evaluating",
-  "saving"; at the end "finished", "stopped" (by a signal, saved) or "failed".
+  "sampling" (the model writes texts), "saving"; at the end "finished", "stopped" (by a signal,
+  saved) or "failed".
 step: the newest one that was dispatched; null before the first one.
 progress_time: seconds since 1970 when the run last made progress: a step, a held-out batch, or the
   beginning of what the state says. It grows old while the run hangs.

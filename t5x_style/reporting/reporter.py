@@ -2,12 +2,14 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 
 from t5x_style.reporting import skipped_batches
 from t5x_style.reporting.heartbeat import Heartbeat
 from t5x_style.reporting.profiling import Profiler
+from t5x_style.reporting.sampling import Sampler
 from t5x_style.reporting.terminal import Terminal
 from t5x_style.reporting.writers import MetricWriters
 from t5x_style.training.dataset import Batch
@@ -28,12 +30,14 @@ class RunReporter:
     terminal: Terminal,
     heartbeat: Heartbeat | None = None,
     before_write: Callable[[], None] | None = None,
+    sampler: Sampler | None = None,
   ):
     """Opens the files of metrics in MODEL_DIR, and drops their records after `first_step`.
 
     Args:
       heartbeat: is told of the progress of the run.
       before_write: called before something is written to MODEL_DIR; it may end the process.
+      sampler: takes samples after evaluations; None takes none.
 
     Raises:
       UserError: WANDB_PROJECT is set and wandb is not installed.
@@ -42,6 +46,7 @@ class RunReporter:
     self._heartbeat = heartbeat or Heartbeat()
     self._before_write = before_write or (lambda: None)
     self._prepared = prepared
+    self._sampler = sampler
     self._batches_left = _MOST_BATCHES
     self._writers = MetricWriters(prepared.model_dir, first_step)
     self._profiler = Profiler(prepared.config.profile_steps, prepared.model_dir)
@@ -87,11 +92,20 @@ class RunReporter:
     self.unusual(step, f"rolled back to step {to:,}; the data between is left out. {reason}")
     self._before_write()
     self._writers.rewind(to)
+    if self._sampler:
+      self._sampler.rewind(to)
 
   def record(self, step: int, split: str, values: Mapping[str, float]) -> None:
     self._before_write()
     self._writers.write(step, split, values)
     self._terminal.record(step, split, values)
+
+  def evaluated(self, step: int, params: Any) -> None:
+    """Takes a sample, if one is due."""
+    if self._sampler and self._sampler.is_due(step):
+      self._heartbeat.beat("sampling")
+      self._before_write()
+      self._sampler.take(step, params)
 
   def before_save(self, step: int) -> None:
     """Writes all records to the files: a killed run loses only those after its last checkpoint."""

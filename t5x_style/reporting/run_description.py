@@ -1,8 +1,13 @@
 """Describes a run in words and tables: for the header, model-info.txt and the dry run."""
 
+import datetime
+import platform
+import socket
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 
 from t5x_style.losses import plan_chunks
 from t5x_style.models.kernel_choices import format_choices
@@ -60,6 +65,39 @@ def model_info(prepared: Prepared) -> str:
     f"head and loss         {_chunks(prepared)} a device",
   ]
   return "\n".join(lines) + "\n"
+
+
+def run_info(
+  prepared: Prepared, first_step: int, environment: Mapping[str, str], command: str
+) -> dict[str, Any]:
+  """Returns what MODEL_DIR/run-info.json says of the newest start of a run, as JSON.
+
+  Args:
+    first_step: where the run resumed, 0 for a new one.
+    environment: {name: text}: versions of packages and XLA's flags.
+    command: what started the run.
+  """
+  device = prepared.partitioner.mesh.devices.flat[0]
+  machine = {
+    "host": socket.gethostname(),
+    "system": platform.platform(),
+    "device": str(device.device_kind),
+    "devices": int(prepared.partitioner.mesh.devices.size),
+    "processes": jax.process_count(),
+  }
+  return {
+    "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    "first_step": first_step,
+    "train_steps": prepared.config.train_steps,
+    "command": command,
+    "facts": facts(prepared),
+    "num_parameters": prepared.num_parameters,
+    "step_flops": prepared.step_flops,
+    "batch_size": prepared.config.batch_size,
+    "tokens_per_row": dict(tokens_per_row(prepared.dataset.feature_shapes)),
+    "machine": machine,
+    "environment": dict(environment),
+  }
 
 
 def batch_info(prepared: Prepared) -> str:

@@ -2,33 +2,29 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import jax
-from jax.experimental import multihost_utils
 
 from t5x_style.durations import duration
-from t5x_style.inference.classification import labelled_sample
-from t5x_style.inference.samples import sample
-from t5x_style.partitioning import total_bytes
+from t5x_style.reporting.sampling import Sampler
 from t5x_style.reporting.terminal import Terminal, speed
 from t5x_style.training.job import Job
 from t5x_style.training.loop import Result
 
-# Parameters of several processes are gathered in the first one to write a sample up to this size.
-_GATHERED_BYTES = 2**30
 # Objectives whose models continue or answer a text; those of others fill its holes.
 _CONTINUING = {"causal_lm", "prefix_lm", "text_to_text"}
 
 
-def show(terminal: Terminal, job: Job, result: Result, command: Sequence[str]) -> None:
+def show(
+  terminal: Terminal, job: Job, result: Result, command: Sequence[str], sampler: Sampler
+) -> None:
   """Prints the summary, with a sample of the model unless the run was stopped.
 
   All processes of the job have to call this.
 
   Args:
     command: the words that started the run, quoted for a shell where they need it.
+    sampler: of the run.
   """
+  step = int(result.state.step)
   terminal.summary(
     _title(job, result),
     train=result.train,
@@ -36,7 +32,7 @@ def show(terminal: Terminal, job: Job, result: Result, command: Sequence[str]) -
     reference=result.reference,
     baseline=result.baseline,
     facts=_facts(job, result, command),
-    sample=_sample(job, result.state.params) if result.stopped_by is None else {},
+    sample=sampler.take(step, result.state.params) if result.stopped_by is None else {},
   )
 
 
@@ -65,13 +61,14 @@ def _facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
     facts["text"] = skipped
   facts["checkpoints"] = str(job.prepared.model_dir / "checkpoints" / str(step))
   facts["metrics"] = str(job.prepared.model_dir / "metrics.jsonl")
+  folder = shlex.quote(str(job.prepared.model_dir))
+  facts["report"] = f"{command[0].removesuffix('.train')}.report {folder}"
   if result.stopped_by and not result.complete:
     facts["resume with"] = " ".join(command)
   elif step >= config.train_steps:
     kept = [word for word in command if not word.startswith("--gin.TRAIN_STEPS=")]
     facts["train longer"] = " ".join([*kept, f"--gin.TRAIN_STEPS={2 * config.train_steps}"])
     program = command[0].removesuffix(".train") + ".infer"
-    folder = shlex.quote(str(job.prepared.model_dir))
     facts["use it"] = f"{program} {folder} {_example_text(job)}"
   return facts
 
@@ -105,35 +102,3 @@ def since_the_start(reference: Mapping[str, float], validation: Mapping[str, flo
       f"{component}: loss {before:.3f} -> {now:.3f}, {abs(now - before):.3f} nats/token {what}"
     )
   return lines
-
-
-def _sample(job: Job, params: Any) -> dict[str, str]:
-  """Returns text that the trained model writes on a held-out example, in the first process.
-
-  Returns {} if the model spans several processes and is too large to be gathered in one.
-  """
-  if jax.process_count() == 1:
-    with job.prepared.partitioner.context():
-      return _sample_or_reason(job, params)
-  if total_bytes(params) > _GATHERED_BYTES:
-    return {}
-  params = multihost_utils.process_allgather(params, tiled=True)
-  written = {}
-  if jax.process_index() == 0:
-    with jax.default_device(jax.local_devices()[0]):
-      written = _sample_or_reason(job, params)
-  multihost_utils.sync_global_devices("closing sample")
-  return written
-
-
-def _sample_or_reason(job: Job, params: Any) -> dict[str, str]:
-  """Returns a sample, or why there is none: an error must not end a run that is complete."""
-  prepared = job.prepared
-  model, dataset = prepared.loss.model, prepared.dataset
-  try:
-    if dataset.label_names:
-      batch = job.eval_batches[0]
-      return labelled_sample(model, params, batch, dataset.decode, dataset.label_names)
-    return sample(model, params, job.eval_batches[0], dataset.decode, dataset.special_ids)
-  except Exception as error:
-    return {"no sample could be made": f"{type(error).__name__}: {error}"}

@@ -126,12 +126,7 @@ class JsonLines:
     self._file.flush()
 
   def rewind(self, step: int) -> None:
-    def kept(content: bytes) -> bytes:
-      # Bytes that are not text are in no record: such lines are dropped as well.
-      lines = content.decode(errors="replace").splitlines()
-      return "".join(f"{line}\n" for line in lines if _step_of(line) <= step).encode()
-
-    self._file.keep(kept)
+    self._file.keep(lambda content: records_until(step, content))
 
   def close(self) -> None:
     self._file.close()
@@ -241,6 +236,13 @@ class WeightsAndBiases:
 
   def close(self) -> None:
     self._run.finish()
+
+
+def records_until(step: int, content: bytes) -> bytes:
+  """Returns the lines of a JSONL file whose "step" is at most `step`; others are no records."""
+  # Bytes that are not text are in no record: such lines are dropped as well.
+  lines = content.decode(errors="replace").splitlines()
+  return "".join(f"{line}\n" for line in lines if _step_of(line) <= step).encode()
 
 
 def _step_of(line: str) -> float:

@@ -9,11 +9,12 @@ import math
 import re
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from t5x_style.results.numbers import short_number
 
 if TYPE_CHECKING:
+  import numpy as np
   from matplotlib.figure import Figure
 
 # Colours that most people can tell apart: (on white paper, on a dark page).
@@ -46,12 +47,15 @@ _LONGEST, _HALF = 60, 28  # characters of a label, of which one or two stand in 
 _FEW = 30  # A curve of at most so many points shows each of them.
 
 
+Floats: TypeAlias = "Sequence[float] | np.ndarray"
+
+
 @dataclasses.dataclass(frozen=True)
 class Series:
   """One curve of a chart.
 
   Attributes:
-    label: its text in the legend.
+    label: its text in the legend; "" is not in it.
     x, y: of its points; NaN in y is a gap.
     low, high: a band around it, such as the spread over seeds; both or none.
     color: the number of its colour, from 0, where a run has the same in all charts; None takes that
@@ -60,10 +64,10 @@ class Series:
   """
 
   label: str
-  x: Sequence[float]
-  y: Sequence[float]
-  low: Sequence[float] | None = None
-  high: Sequence[float] | None = None
+  x: Floats
+  y: Floats
+  low: Floats | None = None
+  high: Floats | None = None
   color: int | None = None
   dashed: bool = False
 
@@ -132,9 +136,9 @@ def _style() -> Any:
 def _figure(chart: Chart, ink: str) -> Figure:
   from matplotlib.figure import Figure  # Not pyplot: it keeps figures, and looks for a display.
 
-  labels = [_shortened(series.label) for series in chart.series]
+  labels = [_shortened(series.label) for series in chart.series if series.label]
   columns = 1 if max(map(len, labels), default=0) > _HALF else 2
-  rows = -(-len(labels) // columns) if len(labels) > 1 else 0
+  rows = -(-len(labels) // columns)
   width, height = _INCHES
   figure = Figure(figsize=(width, height + _LEGEND_ROW * max(rows - 1, 0)), layout="constrained")
   axes = figure.add_subplot()
@@ -169,7 +173,7 @@ def _draw(axes: Any, index: int, series: Series) -> None:
     linestyle=_DASHED if series.dashed else line,
     marker="o" if len(x) <= _FEW else None,
     markersize=2.5,
-    label=_shortened(series.label),
+    label=_shortened(series.label) or "_",  # what matplotlib leaves out of a legend
   )
   drawn.set_gid(f"series-{index}")
 
@@ -188,7 +192,7 @@ def _set_axes(chart: Chart, axes: Any) -> None:
       set_scale("log", nonpositive="mask")
       axis.set_minor_formatter(NullFormatter())
     else:
-      axis.set_major_locator(MaxNLocator(nbins=6, min_n_ticks=2))
+      axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10], min_n_ticks=2))
     axis.set_major_formatter(numbers)
 
 

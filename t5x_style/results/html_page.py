@@ -52,14 +52,14 @@ class Page:
     """Adds a table. Columns that hold numbers only are aligned at the right.
 
     Args:
-      columns: the headings.
+      columns: the headings; none for a table without.
       rows: cells: text, numbers (shown with four digits), or None for what is not known.
       note: small text below.
     """
     texts = [[cell_text(cell) for cell in row] for row in rows]
     numeric = [
       index > 0 and all(not row[index].strip("–") or _NUMBER.fullmatch(row[index]) for row in texts)
-      for index in range(len(columns))
+      for index in range(max(map(len, texts), default=len(columns)))
     ]
     self._add("table", columns=columns, rows=texts, numeric=numeric, note=note)
 

@@ -18,17 +18,12 @@ def short_number(value: float) -> str:
   return f"{value:.4g}"
 
 
-def whole_number(value: float) -> str:
-  """Returns "12,345", or "1.23e+15" where digits say nothing any more."""
-  return f"{value:,.0f}" if abs(value) < 1e13 else f"{value:.3g}"
-
-
 def cell_text(value: object) -> str:
   """Returns the text of a table's cell: numbers with four digits, "–" for None and NaN."""
   if value is None or (isinstance(value, float) and math.isnan(value)):
     return "–"
   if isinstance(value, bool) or not isinstance(value, int | float):
     return str(value)
-  if isinstance(value, int) or abs(value) >= 1e4:
-    return whole_number(value)
+  if isinstance(value, int) or 1e4 <= abs(value) < 1e9:
+    return f"{value:,.0f}"
   return f"{value:.4g}"

@@ -100,6 +100,10 @@ class Reporter(Protocol):
     """Values after `step` steps on `split` ("train", "validation")."""
     ...
 
+  def evaluated(self, step: int, params: Any) -> None:
+    """The held-out batches were evaluated, and recorded, after `step` steps."""
+    ...
+
   def before_save(self, step: int) -> None:
     """Writes the records until now: a run that resumes from the checkpoint needs all of them."""
     ...

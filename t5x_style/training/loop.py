@@ -154,6 +154,8 @@ class _Loop:
       return None
     self._check(step, {"validation loss": values["loss"]})
     self._record("validation", step, values | {"seconds": self._meter.seconds})
+    if not self._stop.agreed:  # A signal leaves no time for a sample.
+      self._reporter.evaluated(step, self.state.params)
     return values
 
   def _save(

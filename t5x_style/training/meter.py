@@ -16,7 +16,8 @@ Watch = Callable[[int, Metrics], None]
 class Meter:
   """Adds up the metrics of each step and makes a record every `log_period` steps.
 
-  The averages leave out the steps that the guard skipped.
+  The averages, and the count of tokens since the run began, leave out the steps that the guard
+  skipped.
 
   The metrics of step n are read after step n + 1 has been dispatched, so the device never waits for
   the host. What has been added since the last record is part of a checkpoint (`progress`): an
@@ -50,6 +51,8 @@ class Meter:
     totals = progress.get("totals")
     self._totals = add(None, Sums(**totals)) if totals else None
     self._latest: dict[str, float] = progress.get("latest", {})
+    # Unknown for the whole run if an older version began it.
+    self._all_tokens: float | None = progress.get("tokens", None if progress else 0.0)
     self._earlier_seconds = progress.get("seconds", 0.0)
     self._pending: tuple[int, Metrics] | None = None
     self._started = self._mark = time.perf_counter()
@@ -95,7 +98,8 @@ class Meter:
     """Returns JSON for a checkpoint: what resuming the averages needs."""
     totals = self._totals._asdict() if self._totals else {}
     totals = {name: value.tolist() for name, value in totals.items() if value is not None}
-    return {"totals": totals, "latest": self._latest, "seconds": self.seconds}
+    saved = {"totals": totals, "latest": self._latest, "seconds": self.seconds}
+    return saved if self._all_tokens is None else saved | {"tokens": self._all_tokens}
 
   def _read(self, pending):
     if pending is None:
@@ -104,6 +108,8 @@ class Meter:
     self._watch(step, metrics)
     if metrics.updated:
       self._totals = add(self._totals, metrics.sums)
+      if self._all_tokens is not None:
+        self._all_tokens += float(metrics.sums.tokens)
       self._latest = {
         "learning_rate": float(metrics.learning_rate),
         "grad_norm": float(metrics.grad_norm),
@@ -115,6 +121,8 @@ class Meter:
       counts = {"skipped_steps": int(metrics.guard.skipped)}
       if spikes := int(metrics.guard.spikes):
         counts["spikes"] = spikes
+      if self._all_tokens is not None:
+        counts["tokens"] = int(self._all_tokens)
       self._record(step, averages | self._latest | counts | self._speed())
       self._totals, self._latest = None, {}
 

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from t5x_style.checkpoints import restoring
-from t5x_style.reporting import reporter, summary, terminal
+from t5x_style.reporting import reporter, sampling, summary, terminal
 from t5x_style.training import loop, setup
 
 COMMAND = ["python -m launch.train", "--gin_file=a.gin", "--gin.TRAIN_STEPS=3"]
@@ -16,9 +16,10 @@ def shown(config, **changes):
   out = io.StringIO()
   silent = terminal.Terminal(enabled=False)
   job = restoring.open_run(setup.prepare(config))
+  sampler = sampling.Sampler(job)
   result = loop.train(job, reporter.RunReporter(job.prepared, job.first_step, silent))
   printed = terminal.Terminal(console=Console(file=out, width=200))
-  summary.show(printed, job, result._replace(**changes), COMMAND)
+  summary.show(printed, job, result._replace(**changes), COMMAND, sampler)
   return out.getvalue()
 
 
@@ -29,6 +30,7 @@ def test_how_a_run_ended_and_how_to_resume_it(tiny_config, tmp_path):
   assert f"{tmp_path}/checkpoints/3" in text and "tokens/s" in text
   assert "python -m launch.train --gin_file=a.gin --gin.TRAIN_STEPS=6\n" in text
   assert "held-out text 1; the model writes at [?]" in text
+  assert f"\n  report        python -m launch.report {tmp_path}\n" in text
   assert text.endswith(f"python -m launch.infer {tmp_path} 'the beginning of a text'\n")
   text = shown(config)
   assert text.startswith("\nNothing to do: MODEL_DIR is at step 3 of 3 already.\n")

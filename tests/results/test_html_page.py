@@ -48,9 +48,9 @@ def test_all_text_is_escaped():
   reader = Reader(page_of_everything(HOSTILE).html())
   assert "script" not in [tag for tag, _ in reader.tags]
   assert reader.open == []
-  # Title twice, contents, heading, paragraph, chart's three and caption, table's five, passages'
-  # five, details' two; a single curve has no legend.
-  assert reader.text.count(HOSTILE) == 21
+  # Title twice, contents, heading, paragraph, chart's four and caption, table's five, passages'
+  # five, details' two.
+  assert reader.text.count(HOSTILE) == 22
 
 
 def test_nothing_is_loaded():

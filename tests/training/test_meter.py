@@ -59,8 +59,10 @@ def test_an_interrupted_period_is_averaged_as_one():
     "component_loss": [2.0, 2.0],
     "component_weight": [2.0, 2.0],
   }
+  assert saved["tokens"] == 16
   second, records = measure(saved)
   for step in (3, 4):
     second.add(step, metrics(float(step)))
   second.drain()
   assert records[0]["loss"] == (1 + 2 + 3 + 4) / (4 * 2)
+  assert records[0]["tokens"] == 32  # that all four steps have read
