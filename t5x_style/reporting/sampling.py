@@ -29,8 +29,8 @@ _GATHERED_BYTES = 2**30
 class Sampler:
   """Takes samples of a run and keeps them in MODEL_DIR/samples.jsonl.
 
-  A run that evaluates a hundred times takes eight samples: after evaluations 1, 2, 4, ... and the
-  last one. What goes wrong never ends a run.
+  A run that evaluates a hundred times takes eight samples: after evaluations 1, 2, 4, ... 64, and
+  one for its summary. What goes wrong never ends a run.
   """
 
   def __init__(self, job: Job):
@@ -43,13 +43,12 @@ class Sampler:
   def is_due(self, step: int) -> bool:
     """Returns whether a sample is taken after the evaluation at a step.
 
-    Several processes sample only together, which they do at the end.
+    The last one is left to the summary; several processes sample only there.
     """
     config = self._job.prepared.config
-    if step == config.train_steps:
-      return True
     evaluations = step // config.eval_period
-    return jax.process_count() == 1 and evaluations.bit_count() == 1
+    on_the_way = step < config.train_steps and jax.process_count() == 1
+    return on_the_way and evaluations.bit_count() == 1
 
   def take(self, step: int, params: Any) -> dict[str, str]:
     """Returns what the model writes after `step` steps, and adds it to the file.
@@ -74,6 +73,8 @@ class Sampler:
   def _add(self, step: int, texts: dict[str, str]) -> None:
     if self._file and texts:
       try:
+        # The same command again, after the last step, takes the last sample once more.
+        self._file.keep(lambda content: records_until(step - 1, content))
         self._file.add(f"{json.dumps({'step': step, 'sample': texts})}\n".encode())
         self._file.flush()
       except Exception as error:

@@ -101,7 +101,7 @@ class Reporter(Protocol):
     ...
 
   def evaluated(self, step: int, params: Any) -> None:
-    """The held-out batches were evaluated, and recorded, after `step` steps."""
+    """The parameters were evaluated after `step` steps, and saved if that was due."""
     ...
 
   def before_save(self, step: int) -> None:

@@ -144,6 +144,9 @@ class _Loop:
     if last or step % config.save_period == 0:
       with self._meter.paused():
         self._save(step, values, evaluation_due=evaluation_due, last=last)
+    if values is not None and not self._stop.agreed:
+      with self._meter.paused():
+        self._reporter.evaluated(step, self.state.params)
     return evaluation_due
 
   def _validate(self, step: int) -> dict[str, float] | None:
@@ -154,8 +157,6 @@ class _Loop:
       return None
     self._check(step, {"validation loss": values["loss"]})
     self._record("validation", step, values | {"seconds": self._meter.seconds})
-    if not self._stop.agreed:  # A signal leaves no time for a sample.
-      self._reporter.evaluated(step, self.state.params)
     return values
 
   def _save(

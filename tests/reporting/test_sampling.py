@@ -11,14 +11,15 @@ from tests import tiny
 
 
 def train(config):
-  """Trains, or resumes, with samples; returns the sampler and the result."""
+  """Trains, or resumes, with samples, the last one as for the summary; returns the result."""
   job = restoring.open_run(setup.prepare(config))
   sampler = sampling.Sampler(job)
   silent = terminal.Terminal(enabled=False)
   result = loop.train(
     job, reporter.RunReporter(job.prepared, job.first_step, silent, sampler=sampler)
   )
-  return sampler, result
+  sampler.take(config.train_steps, result.state.params)
+  return result
 
 
 def samples(model_dir):
@@ -26,9 +27,10 @@ def samples(model_dir):
   return [(x["step"], x["sample"]) for x in map(json.loads, lines)]
 
 
-def test_samples_become_rarer_and_the_last_evaluation_has_one(tmp_path):
+def test_samples_become_rarer_and_the_end_has_one(tmp_path):
   config = tiny.config("encoder_only", tmp_path, train_steps=14, eval_period=2)
-  sampler, _ = train(config)
+  train(config)
+  train(config)  # Nothing is left to do.
   found = samples(tmp_path)
   assert [step for step, _ in found] == [2, 4, 8, 14]
   titles = list(found[0][1])
@@ -38,8 +40,6 @@ def test_samples_become_rarer_and_the_last_evaluation_has_one(tmp_path):
   ]
   first, last = (texts["token 1"].split("\n") for texts in (found[0][1], found[-1][1]))
   assert first[:2] == last[:2] and first != last  # The same row each time, other candidates.
-  assert sampler.take(14, None) == found[-1][1]  # As the summary does: it is not computed twice.
-  assert len(samples(tmp_path)) == 4
 
 
 def test_a_resumed_run_has_the_samples_of_one_that_was_not_interrupted(tmp_path):
@@ -59,5 +59,5 @@ def test_a_resumed_run_has_the_samples_of_one_that_was_not_interrupted(tmp_path)
 def test_a_file_that_cannot_be_written_ends_nothing(tmp_path):
   (tmp_path / "samples.jsonl").mkdir()
   with pytest.warns(UserWarning, match="samples.jsonl cannot be written"):
-    _, result = train(tiny.config("encoder_only", tmp_path, train_steps=2))
+    result = train(tiny.config("encoder_only", tmp_path, train_steps=2))
   assert result.complete
