@@ -40,6 +40,7 @@ COMMANDS = (
   "eval",
   "infer",
   "report",
+  "certify",
 )
 STEPS, MIDDLE = 20, 10
 # Entries of metrics.jsonl that depend on the speed of the machine.

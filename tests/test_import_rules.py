@@ -46,8 +46,14 @@ SHARED = (
 LAYERS_INSIDE = (
   (
     ("launch",),
-    ("launch.benchmarks", "launch.comparison", "launch.evaluation", "launch.inference"),
-    ("launch.checkpoints",),
+    (
+      "launch.benchmarks",
+      "launch.certification",
+      "launch.comparison",
+      "launch.evaluation",
+      "launch.inference",
+    ),
+    ("launch.checkpoints", "launch.torch_peers"),
     ("launch.conversion",),
     ("launch.configuration",),
     ("launch.process",),

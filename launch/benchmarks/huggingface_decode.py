@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from . import huggingface_models, huggingface_step
+from ..torch_peers import parameters
+from . import huggingface_models
 from .decode_cases import DecodeCase
 
 EAGER, COMPILED = "HF generate", "HF generate, static cache, compiled"
@@ -33,7 +34,8 @@ def _build(case: DecodeCase, params: Any) -> Any:
   import torch
 
   model = huggingface_models.build(case.model, case.read + case.new)
-  huggingface_step.load(model, huggingface_models.weights(case.model, params))
+  family = huggingface_models.family(case.model)
+  parameters.load(model, parameters.tensors(case.model, params, family))
   dtype = getattr(torch, case.model.dtype)
   model = model.to("cuda" if jax.default_backend() == "gpu" else "cpu", dtype).eval()
   model.config.use_cache = True

@@ -1,22 +1,13 @@
-"""T5, BERT, GPT-2 and Llama of this package as transformers models with the same parameters.
+"""T5, BERT, GPT-2 and Llama of this package as transformers models, for the step benchmark.
 
-Only for the step benchmark, so that both sides start from the same weights; t5x_style.interop
-converts checkpoints. A configuration that is none of these four models is refused.
+A configuration that is none of these four models is refused.
 """
 
-import functools
-import re
-from collections.abc import Callable, Mapping
 from typing import Any
-
-import jax
-import numpy as np
 
 from t5x_style.models import TransformerConfig
 
 from ..process.errors import ConfigurationError
-
-Arrays = dict[str, Any]  # of numpy
 
 # {name of an activation: its name in transformers}
 _ACTIVATIONS = {"gelu": "gelu_new", "gelu_exact": "gelu", "relu": "relu", "silu": "silu"}
@@ -109,7 +100,7 @@ def _build_bert(config: TransformerConfig, length: int, shared: dict[str, Any]) 
     intermediate_size=config.mlp_dim,
     hidden_act=_ACTIVATIONS[config.mlp_activations[0]],
     max_position_embeddings=config.max_length,
-    type_vocab_size=max(1, config.num_token_types),
+    type_vocab_size=config.num_token_types,
     layer_norm_eps=config.norm_epsilon,
     hidden_dropout_prob=0.0,
     attention_probs_dropout_prob=0.0,
@@ -161,144 +152,3 @@ def _model(kind, config):
   # The fastest attention that transformers has for this model.
   config._attn_implementation = "sdpa" if getattr(kind, "_supports_sdpa", False) else "eager"
   return kind(config)
-
-
-def weights(config: TransformerConfig, params: Any) -> Arrays:
-  """Returns the parameters with the names and layouts of the model that `build` returns."""
-  flat = {
-    "/".join(str(key.key) for key in path): np.asarray(jax.device_get(leaf), np.float32)
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
-  }
-  named = {"t5": _t5, "bert": _bert, "gpt2": _gpt2, "llama": _llama}[family(config)](flat, config)
-  return {name: np.ascontiguousarray(value) for name, value in named.items()}
-
-
-def _layers(flat: Mapping[str, Any], side: str) -> list[Callable[[str], Any]]:
-  """Returns for each layer, scanned or unrolled, a function from "mlp/wi/kernel" to its array."""
-  names = [name for name in flat if name.startswith(f"{side}/layers")]
-
-  def scanned(i: int, name: str) -> Any:
-    return flat[f"{side}/layers/{name}"][i]
-
-  def unrolled(i: int, name: str) -> Any:
-    return flat[f"{side}/layers_{i}/{name}"]
-
-  if names[0].startswith(f"{side}/layers/"):
-    return [functools.partial(scanned, i) for i in range(flat[names[0]].shape[0])]
-  count = 1 + max(int(re.findall(r"layers_(\d+)/", name)[0]) for name in names)
-  return [functools.partial(unrolled, i) for i in range(count)]
-
-
-def _dense(layer: Callable[[str], Any], name: str, conv: bool = False) -> Arrays:
-  """Returns {"weight", "bias"} of nn.Linear ([out, in]), or of GPT-2's Conv1D ([in, out])."""
-  kernel = layer(f"{name}/kernel")
-  inputs = 2 if name.endswith("/out") else 1  # [N, H, D], all others [D, ...].
-  kernel = kernel.reshape(int(np.prod(kernel.shape[:inputs])), -1)
-  made: Arrays = {"weight": kernel if conv else kernel.T}
-  try:
-    made["bias"] = layer(f"{name}/bias").reshape(-1)
-  except KeyError:
-    pass
-  return made
-
-
-def _norm(layer: Callable[[str], Any], name: str) -> Arrays:
-  made: Arrays = {"weight": layer(f"{name}/scale")}
-  try:
-    made["bias"] = layer(f"{name}/bias")
-  except KeyError:
-    pass
-  return made
-
-
-def _put(out: Arrays, prefix: str, made: Arrays) -> None:
-  out.update({f"{prefix}.{name}": value for name, value in made.items()})
-
-
-def _t5(flat, config) -> Arrays:
-  get = flat.__getitem__
-  out: Arrays = {"shared.weight": get("token_embed/embedding")}
-  if not config.tie_embeddings:
-    out["lm_head.weight"] = get("head/kernel").T
-  mlp = ("wi_0", "wi_1", "wo") if len(config.mlp_activations) > 1 else ("wi", "wo")
-  for side in ("encoder", "decoder"):
-    _put(out, f"{side}.final_layer_norm", _norm(get, f"{side}/final_norm"))
-    table = get(f"{side}/relative_bias/embedding").T
-    out[f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"] = table
-    parts = {"self_attention": "SelfAttention"}
-    if side == "decoder":
-      parts["cross_attention"] = "EncDecAttention"
-    for i, layer in enumerate(_layers(flat, side)):
-      for j, (ours, theirs) in enumerate(parts.items()):
-        at = f"{side}.block.{i}.layer.{j}"
-        _put(out, f"{at}.layer_norm", _norm(layer, f"{ours}_norm"))
-        for name, short in (("query", "q"), ("key", "k"), ("value", "v"), ("out", "o")):
-          _put(out, f"{at}.{theirs}.{short}", _dense(layer, f"{ours}/{name}"))
-      at = f"{side}.block.{i}.layer.{len(parts)}"
-      _put(out, f"{at}.layer_norm", _norm(layer, "mlp_norm"))
-      for name in mlp:
-        _put(out, f"{at}.DenseReluDense.{name}", _dense(layer, f"mlp/{name}"))
-  return out
-
-
-def _bert(flat, config) -> Arrays:
-  get, out = flat.__getitem__, Arrays()
-  embeddings = "bert.embeddings"
-  out[f"{embeddings}.word_embeddings.weight"] = get("token_embed/embedding")
-  out[f"{embeddings}.position_embeddings.weight"] = get("position_embed/embedding")
-  types = flat.get("type_embed/embedding", np.zeros((1, config.emb_dim), np.float32))
-  out[f"{embeddings}.token_type_embeddings.weight"] = types
-  _put(out, f"{embeddings}.LayerNorm", _norm(get, "embed_norm"))
-  for i, layer in enumerate(_layers(flat, "encoder")):
-    at = f"bert.encoder.layer.{i}"
-    for name in ("query", "key", "value"):
-      _put(out, f"{at}.attention.self.{name}", _dense(layer, f"self_attention/{name}"))
-    _put(out, f"{at}.attention.output.dense", _dense(layer, "self_attention/out"))
-    _put(out, f"{at}.attention.output.LayerNorm", _norm(layer, "self_attention_norm"))
-    _put(out, f"{at}.intermediate.dense", _dense(layer, "mlp/wi"))
-    _put(out, f"{at}.output.dense", _dense(layer, "mlp/wo"))
-    _put(out, f"{at}.output.LayerNorm", _norm(layer, "mlp_norm"))
-  head = "cls.predictions"
-  _put(out, f"{head}.transform.dense", _dense(get, "head/transform"))
-  _put(out, f"{head}.transform.LayerNorm", _norm(get, "head/transform_norm"))
-  out[f"{head}.bias"] = get("head/bias")
-  if not config.tie_embeddings:
-    out[f"{head}.decoder.weight"] = get("head/kernel").T
-  return out
-
-
-def _gpt2(flat, config) -> Arrays:
-  get, out = flat.__getitem__, Arrays()
-  out["transformer.wte.weight"] = get("token_embed/embedding")
-  out["transformer.wpe.weight"] = get("position_embed/embedding")
-  for i, layer in enumerate(_layers(flat, "decoder")):
-    at = f"transformer.h.{i}"
-    parts = [_dense(layer, f"self_attention/{name}", True) for name in ("query", "key", "value")]
-    fused = {name: np.concatenate([p[name] for p in parts], axis=-1) for name in parts[0]}
-    _put(out, f"{at}.attn.c_attn", fused)
-    _put(out, f"{at}.attn.c_proj", _dense(layer, "self_attention/out", True))
-    _put(out, f"{at}.mlp.c_fc", _dense(layer, "mlp/wi", True))
-    _put(out, f"{at}.mlp.c_proj", _dense(layer, "mlp/wo", True))
-    _put(out, f"{at}.ln_1", _norm(layer, "self_attention_norm"))
-    _put(out, f"{at}.ln_2", _norm(layer, "mlp_norm"))
-  _put(out, "transformer.ln_f", _norm(get, "decoder/final_norm"))
-  if not config.tie_embeddings:
-    out["lm_head.weight"] = get("head/kernel").T
-  return out
-
-
-def _llama(flat, config) -> Arrays:
-  get, out = flat.__getitem__, Arrays()
-  out["model.embed_tokens.weight"] = get("token_embed/embedding")
-  for i, layer in enumerate(_layers(flat, "decoder")):
-    at = f"model.layers.{i}"
-    for name, short in (("query", "q"), ("key", "k"), ("value", "v"), ("out", "o")):
-      _put(out, f"{at}.self_attn.{short}_proj", _dense(layer, f"self_attention/{name}"))
-    for name, theirs in (("wi_0", "gate"), ("wi_1", "up"), ("wo", "down")):
-      _put(out, f"{at}.mlp.{theirs}_proj", _dense(layer, f"mlp/{name}"))
-    _put(out, f"{at}.input_layernorm", _norm(layer, "self_attention_norm"))
-    _put(out, f"{at}.post_attention_layernorm", _norm(layer, "mlp_norm"))
-  _put(out, "model.norm", _norm(get, "decoder/final_norm"))
-  if not config.tie_embeddings:
-    out["lm_head.weight"] = get("head/kernel").T
-  return out

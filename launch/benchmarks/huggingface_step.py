@@ -13,6 +13,7 @@ from t5x_style.architectures import predicted_side
 from t5x_style.training import setup
 
 from ..process.errors import ConfigurationError
+from ..torch_peers import parameters, training
 from . import huggingface_models
 
 Batch = dict[str, np.ndarray]
@@ -62,7 +63,8 @@ def peers(
   if prepared.loss.max_targets is not None:
     # As its own trainer does for masked LM: all positions are projected on the vocabulary.
     kinds[ALL_POSITIONS] = {"target_positions_only": False}
-  weights = huggingface_models.weights(prepared.config.model, params)
+  config = prepared.config.model
+  weights = parameters.tensors(config, params, huggingface_models.family(config))
   return [
     TorchStep(label, prepared, weights, batches, learning_rate, **kind)
     for label, kind in kinds.items()
@@ -100,13 +102,15 @@ class TorchStep:
     ]
     length = max(x.shape[1] for x in self._batches[0].values())
     self._model = huggingface_models.build(config, length)
-    load(self._model, weights)
+    parameters.load(self._model, weights)
     self._model.to(self._device).train()
     self._optimizer = torch.optim.AdamW(
-      _groups(self._model), lr=learning_rate, fused=True, **_ADAMW
+      training.parameter_groups(self._model, _WEIGHT_DECAY), lr=learning_rate, fused=True, **_ADAMW
     )
     forward = _FORWARD[huggingface_models.family(config)]
-    self._loss = lambda features: _loss(forward(self._model, features), features)
+    self._loss = lambda features: training.weighted_loss(
+      forward(self._model, features), features["targets"], features["weights"]
+    )
     if compiled:
       self._loss = torch.compile(self._loss)
 
@@ -153,17 +157,6 @@ def _features(batch: Batch, side: str, max_targets: int | None) -> Batch:
   return features
 
 
-def _loss(logits: Any, features: Any) -> Any:
-  """Returns the cross-entropy summed over weighted targets, over their weight, in float32."""
-  from torch.nn import functional
-
-  targets, weights = features["targets"].flatten(), features["weights"].flatten()
-  losses = functional.cross_entropy(
-    logits.float().view(-1, logits.shape[-1]), targets, reduction="none"
-  )
-  return (losses * weights).sum() / weights.sum()
-
-
 def _t5(model, features):
   encoded = model.encoder(input_ids=features["encoder"])[0]
   hidden = model.decoder(
@@ -196,32 +189,3 @@ _FORWARD: dict[str, Callable[[Any, Any], Any]] = {
   "gpt2": _gpt2,
   "llama": _llama,
 }
-
-
-def load(model: Any, weights: dict[str, np.ndarray]) -> None:
-  """Loads all parameters; raises AssertionError if one is neither given nor tied to a given one."""
-  import torch
-
-  given = {name: torch.from_numpy(value.copy()) for name, value in weights.items()}
-  result = model.load_state_dict(given, strict=False)
-  pointers = {p.data_ptr() for name, p in model.state_dict().items() if name in given}
-  missing = [
-    name
-    for name, p in model.named_parameters()
-    if name not in given and p.data_ptr() not in pointers
-  ]
-  if result.unexpected_keys or missing:
-    raise AssertionError(f"weights unknown {result.unexpected_keys}, missing {missing}")
-
-
-def _groups(model: Any) -> list[dict[str, Any]]:
-  """Returns the optimizer's groups: as in optimizers.adamw only kernels and embeddings decay."""
-  decay: list[Any] = []
-  rest: list[Any] = []
-  for name, parameter in model.named_parameters():
-    matrix = parameter.ndim > 1 and "relative_attention_bias" not in name
-    (decay if matrix else rest).append(parameter)
-  return [
-    {"params": decay, "weight_decay": _WEIGHT_DECAY},
-    {"params": rest, "weight_decay": 0.0},
-  ]

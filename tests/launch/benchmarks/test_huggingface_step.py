@@ -5,6 +5,7 @@ import pytest
 
 from launch.benchmarks import huggingface_models, huggingface_step, step_cases
 from launch.benchmarks.flax_step import FlaxStep
+from launch.torch_peers import parameters
 from tests.launch.benchmarks.tiny_cases import FAMILIES, prepared_case
 
 
@@ -21,7 +22,8 @@ def test_the_peer_is_the_same_model(name):
   params = jax.tree.unflatten(tree, noisy)
   loss, batch = prepared.loss, batches[0]
   expected = float(jax.jit(lambda p, b: loss(p, b, loss.scales(b))[0])(params, batch))
-  weights = huggingface_models.weights(prepared.config.model, params)
+  config = prepared.config.model
+  weights = parameters.tensors(config, params, huggingface_models.family(config))
   for target_positions_only in (True, False) if name == "bert" else (True,):
     peer = huggingface_step.TorchStep(
       "", prepared, weights, batches, 0.0, target_positions_only=target_positions_only
@@ -35,7 +37,7 @@ def test_the_peer_learns_the_same():
   pytest.importorskip("transformers")
   prepared, batches = prepared_case("gpt2", layers=2)
   ours = FlaxStep(prepared, batches)
-  weights = huggingface_models.weights(prepared.config.model, ours.state.params)
+  weights = parameters.tensors(prepared.config.model, ours.state.params, "gpt2")
   peer = huggingface_step.TorchStep("", prepared, weights, batches, step_cases.LEARNING_RATE)
   losses = [ours.loss(ours.step(i)) for i in range(3)]
   assert [peer.loss(peer.step(i)) for i in range(3)] == pytest.approx(losses, rel=1e-5)
