@@ -22,7 +22,7 @@ from .recipe import Context, Recipe
 
 BOUND = 1e-3  # nats per token, at every step
 # Rounding needs more steps than these to grow: a wrong setting shows here first.
-EARLY_STEPS, EARLY_BOUND = 100, 2e-5
+EARLY_STEPS, EARLY_BOUND = 50, 2e-5
 
 
 def recipes() -> Iterator[Recipe]:
