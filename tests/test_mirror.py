@@ -8,6 +8,7 @@ TESTS = ROOT / "tests"
 # Tests of a whole subject, which no single file computes.
 SUBJECTS = {
   "interop/huggingface/test_generation.py",
+  "interop/huggingface/test_initial_values.py",
   "interop/huggingface/test_pipelines.py",
   "interop/huggingface/test_shipped_models.py",
   "interop/huggingface/test_training_step.py",
@@ -80,7 +81,6 @@ TESTED_BY = {
   "launch/inference/run_lines.py": "launch/test_infer.py",
   "launch/evaluation/trained_model.py": "launch/evaluation/test_pairs.py",
   "models/attention_kernels/head_sharding.py": "models/attention_kernels/test_short_rows.py",
-  "models/layers.py": "models/test_transformer.py",
   "reporting/run_description.py": "launch/test_train.py",
   "reporting/skipped_batches.py": "training/test_guard.py",
   "setting_types.py": "launch/configuration/test_every_setting.py",

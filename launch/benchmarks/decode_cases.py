@@ -83,5 +83,5 @@ def from_gin(
     raise ConfigurationError(f"{case.name}: an encoder-only model writes no text.")
   read = lengths["inputs"] if model.num_encoder_layers else max(1, lengths["targets"] // 2)
   new = lengths["targets"] - (0 if model.num_encoder_layers else read)
-  model = dataclasses.replace(model, dropout_rate=0.0)
+  model = dataclasses.replace(model, **step_cases.NO_DROPOUT)
   return DecodeCase(case.name, model, case.config.batch_size, read, max(new, 2))

@@ -21,6 +21,8 @@ _DATA_SPEC = importlib.util.find_spec("t5x_style.data")
 assert _DATA_SPEC is not None
 _DATA = _DATA_SPEC.name
 
+NO_DROPOUT: Mapping[str, Any] = {"dropout_rate": 0.0, "attention_dropout_rate": 0.0}
+
 LEARNING_RATE = 1e-4
 
 
@@ -67,7 +69,7 @@ DECODER_1B = TransformerConfig(
 def shipped_model(name: str, **changes: Any) -> TransformerConfig:
   """Returns the model of gin_configs/models/NAME.gin without dropout, with the given changes."""
   settings = reader.read([f"models/{name}.gin"], without=(_DATA,))
-  return dataclasses.replace(settings.build(TransformerConfig), dropout_rate=0.0, **changes)
+  return dataclasses.replace(settings.build(TransformerConfig), **NO_DROPOUT, **changes)
 
 
 def t5_for_cpus() -> TransformerConfig:
@@ -169,7 +171,7 @@ def comparable(case: StepCase) -> StepCase:
   """
   config = dataclasses.replace(
     case.config,
-    model=dataclasses.replace(case.config.model, dropout_rate=0.0),
+    model=dataclasses.replace(case.config.model, **NO_DROPOUT),
     optimizer=optimizers.adamw,
     schedule=schedules.constant(LEARNING_RATE),
     loss=loss.LossOptions(),

@@ -28,7 +28,11 @@ from ..process.errors import ConfigurationError
 KEPT_FOLDER = "huggingface"  # in an imported model: config.json and the tokenizer's files
 
 # Fields of the model that base.gin binds to a macro and that an import sets.
-_MACROS = {"vocab_size": "VOCAB_SIZE", "dropout_rate": "DROPOUT_RATE"}
+_MACROS = {
+  "vocab_size": "VOCAB_SIZE",
+  "dropout_rate": "DROPOUT_RATE",
+  "attention_dropout_rate": "ATTENTION_DROPOUT_RATE",
+}
 _LEFT_TO_RUN = fields_about("numerics", "compilation")
 
 

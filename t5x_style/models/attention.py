@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from t5x_style.models import ops, rotary_scaling
-from t5x_style.models.attention_kernels.pattern import AttentionInputs
+from t5x_style.models.attention_kernels.pattern import AttentionInputs, WeightDropout
 from t5x_style.models.attention_kernels.select import KERNELS
 from t5x_style.models.config import RotaryScaling, TransformerConfig
 from t5x_style.models.layers import Dense, Norm
@@ -30,7 +30,7 @@ def attend(
   Args:
     query: [B, L, N, H].
     key, value: [B, S, K, H]; K divides N, and N / K query heads share a key head (Ainslie 2023).
-    inputs: who is seen, the bias, and the kernel that computes it.
+    inputs: who is seen, the bias, dropout of the weights, and the kernel that computes it.
     scale: multiplies the logits before the bias is added.
     soft_cap: scaled logits become soft_cap * tanh(logits / soft_cap) before the bias is added
       (Gemma 2, section 2); None does not change them.
@@ -129,9 +129,14 @@ _CACHED = ("cached_key", "cached_value")  # the variables of a cache
 
 
 class Attention(nn.Module):
-  """Multi-head attention: queries come from x, keys and values from `source`."""
+  """Multi-head attention: queries come from x, keys and values from `source`.
+
+  Attributes:
+    out_scale: multiplies the initial deviation of the last kernel.
+  """
 
   config: TransformerConfig
+  out_scale: float = 1.0
 
   @nn.compact
   def __call__(
@@ -164,9 +169,14 @@ class Attention(nn.Module):
     else:
       key, value = self._keys_and_values(source, rotary, cache)
     scale = scale if config.scale_attention else 1.0
+    if config.attention_dropout_rate and self.has_rng("dropout"):
+      shared = config.dropout_places == "t5"
+      dropout = WeightDropout(self.make_rng("dropout"), config.attention_dropout_rate, shared)
+      inputs = inputs.replace(dropout=dropout)
     out = attend(query, key, value, inputs, scale=scale, soft_cap=config.attention_soft_cap)
     out = nn.with_logical_constraint(out, ("batch", "length", "heads", "kv"))
-    return Dense(config, (config.emb_dim,), ("heads", "kv", "embed"), name="out")(out)
+    axes = ("heads", "kv", "embed")
+    return Dense(config, (config.emb_dim,), axes, self.out_scale, name="out")(out)
 
   def _heads(self, name, x, heads, scale=1.0):
     """Projects x [B, L, D] to [B, L, heads, H]."""

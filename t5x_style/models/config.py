@@ -19,6 +19,7 @@ from t5x_style.setting_types import (
 )
 
 Remat = Literal["none", "dots", "full"]  # What the backward pass recomputes.
+DropoutPlaces = Literal["t5", "bert", "modernbert"]
 LayerCount = Annotated[int, Interval(ge=0, le=10_000)]  # Unrolled layers each take time to trace.
 
 
@@ -98,11 +99,13 @@ class TransformerConfig:
   first_attention_norm: bool = True  # ModernBERT's first layer has none: its input is normalised.
   norm_epsilon: OpenFraction = 1e-6
   use_bias: bool = False
-  # All models use T5's dropout: one mask for all positions of a row; on embeddings, on each branch,
-  # inside the MLP and after the last block; never on attention weights. The published BERT,
-  # RoBERTa, GPT-2 and BART use one mask per position and dropout of attention weights, and have no
-  # dropout inside the MLP or after the last block.
   dropout_rate: FractionBelowOne = dataclasses.field(default=0.0, metadata=_TRAINING)
+  # Where dropout_rate applies. "t5": on embeddings, on each branch, inside the MLP and after the
+  # last block, with one mask for all positions of a row. "bert": on embeddings and on each branch.
+  # "modernbert": on the branches of attention only. Both draw each element on its own.
+  dropout_places: DropoutPlaces = dataclasses.field(default="t5", metadata=_TRAINING)
+  # Of attention weights, after the softmax. With the places of "t5" all queries share a mask.
+  attention_dropout_rate: FractionBelowOne = dataclasses.field(default=0.0, metadata=_TRAINING)
   share_layers: bool = False  # ALBERT: the layers of one cycle are applied repeatedly.
 
   # Attention. T5 does not scale the logits; its query kernels start small instead.
@@ -137,10 +140,16 @@ class TransformerConfig:
   logit_soft_cap: PositiveFloat | None = None
   pooled_classes: NonNegativeInt = 0  # Classes of the head on the first token: of pairs or texts.
 
-  # Standard deviations of initial values; None is 1/sqrt(fan in). One value serves all kernels:
-  # GPT-2's and ModernBERT's smaller one at the end of a residual branch is not supported.
+  # Standard deviations of initial values; None is 1/sqrt(fan in).
   kernel_init_std: NonNegativeFloat | None = dataclasses.field(default=None, metadata=_TRAINING)
   embedding_init_std: NonNegativeFloat = dataclasses.field(default=1.0, metadata=_TRAINING)
+  # Values further from 0 than so many of these deviations are drawn again, as truncated_normal of
+  # TensorFlow and PyTorch does: with 2 what remains has a deviation of 0.88 of the given one. None
+  # keeps them all. Kernels without kernel_init_std are cut anyway, and corrected for it.
+  init_cutoff: PositiveFloat | None = dataclasses.field(default=None, metadata=_TRAINING)
+  # Kernels that end a residual branch start with their deviation divided by sqrt(N), N branches in
+  # their stack: two in a layer, three with cross-attention (GPT-2, section 2.3).
+  scale_residual_init: bool = dataclasses.field(default=False, metadata=_TRAINING)
 
   # Numerics and compilation.
   dtype: DType = dataclasses.field(default="float32", metadata=_NUMERICS)  # of activations, matmuls
@@ -170,11 +179,12 @@ class TransformerConfig:
       value = getattr(self, name)
       if not isinstance(value, int) or value < 1:
         raise UserError(f"TransformerConfig.{name} = {value!r} must be a positive integer.")
-    if not 0 <= self.dropout_rate < 1:
-      raise UserError(
-        f"TransformerConfig.dropout_rate = {self.dropout_rate} must lie in [0, 1); "
-        "set DROPOUT_RATE."
-      )
+    for name in ("dropout_rate", "attention_dropout_rate"):
+      rate = getattr(self, name)
+      if not 0 <= rate < 1:
+        raise UserError(
+          f"TransformerConfig.{name} = {rate} must lie in [0, 1); set {name.upper()}."
+        )
     if self.num_encoder_layers < 1 and self.num_decoder_layers < 1:
       raise UserError(
         "TransformerConfig has no layers: set num_encoder_layers (encoder-only), "

@@ -35,7 +35,14 @@ def attention_choices(
     return function(*args, **kwargs)
 
   with partitioner.context(), nn.intercept_methods(note):
-    jax.eval_shape(lambda params, batch: model.apply({"params": params}, batch), params, batch)
+    jax.eval_shape(
+      # With dropout, as in training: not every kernel has dropout of attention weights.
+      lambda params, batch: model.apply(
+        {"params": params}, batch, rngs={"dropout": jax.random.key(0)}
+      ),
+      params,
+      batch,
+    )
   return found
 
 

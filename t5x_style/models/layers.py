@@ -1,20 +1,30 @@
 """The layers that blocks are made of: dense, norm, dropout, feed-forward, embedding."""
 
 import math
+from collections.abc import Mapping
+from typing import Literal
 
 import flax.linen as nn
 import jax
 
 from t5x_style.errors import UserError
 from t5x_style.models import ops
-from t5x_style.models.config import TransformerConfig
+from t5x_style.models.config import DropoutPlaces, TransformerConfig
 
 
 def kernel_init(config: TransformerConfig, scale: float = 1.0) -> nn.initializers.Initializer:
-  """Returns a truncated normal of deviation scale / sqrt(fan in), or scale * kernel_init_std."""
+  """Returns a normal of deviation scale * kernel_init_std, or a cut one of scale / sqrt(fan in)."""
   if config.kernel_init_std is None:
     return nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal")
-  return nn.initializers.normal(config.kernel_init_std * scale)
+  return _normal_init(config, config.kernel_init_std * scale)
+
+
+def _normal_init(config, std):
+  """Returns a normal distribution, cut at init_cutoff deviations if that is set."""
+  cutoff = config.init_cutoff
+  if cutoff is None:
+    return nn.initializers.normal(std)
+  return nn.initializers.truncated_normal(std, lower=-cutoff, upper=cutoff)
 
 
 class Dense(nn.Module):
@@ -86,15 +96,32 @@ class Norm(nn.Module):
     return y.astype(config.dtype)
 
 
+Place = Literal["embeddings", "attention", "mlp", "inside_mlp", "end"]
+
+# {dropout_places of a model: where it has dropout}; "attention" and "mlp" are the ends of branches.
+_DROPOUT: Mapping[DropoutPlaces, frozenset[Place]] = {
+  "t5": frozenset({"embeddings", "attention", "mlp", "inside_mlp", "end"}),
+  "bert": frozenset({"embeddings", "attention", "mlp"}),
+  "modernbert": frozenset({"attention"}),
+}
+
+
 class Dropout(nn.Module):
-  """Dropout with one mask for all positions of a row, as T5's; off without a "dropout" rng."""
+  """Dropout at a place in the model, where dropout_places has it; off without a "dropout" rng.
+
+  Elements of [B, L, D] are dropped one by one; as T5 does it (Mesh TensorFlow), all positions of a
+  row lose the same ones.
+  """
 
   config: TransformerConfig
+  place: Place
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    deterministic = not self.has_rng("dropout")
-    return nn.Dropout(self.config.dropout_rate, broadcast_dims=(-2,))(x, deterministic)
+    config = self.config
+    is_off = not self.has_rng("dropout") or self.place not in _DROPOUT[config.dropout_places]
+    shared = (-2,) if config.dropout_places == "t5" else ()
+    return nn.Dropout(config.dropout_rate, broadcast_dims=shared)(x, is_off)
 
 
 class Mlp(nn.Module):
@@ -102,10 +129,12 @@ class Mlp(nn.Module):
 
   Attributes:
     scanned: whether a scan over layers runs it: see ops.activate.
+    out_scale: multiplies the initial deviation of the last kernel.
   """
 
   config: TransformerConfig
   scanned: bool = False
+  out_scale: float = 1.0
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -123,7 +152,8 @@ class Mlp(nn.Module):
 
     y = ops.activate(config.mlp_activations, gates, biases, self.scanned)
     y = nn.with_logical_constraint(y, ("batch", "length", "mlp"))
-    return Dense(config, (config.emb_dim,), ("mlp", "embed"), name="wo")(Dropout(config)(y))
+    out = Dense(config, (config.emb_dim,), ("mlp", "embed"), self.out_scale, name="wo")
+    return out(Dropout(config, "inside_mlp")(y))
 
 
 class Embed(nn.Module):
@@ -137,7 +167,7 @@ class Embed(nn.Module):
   axis: str = "vocab"
 
   def setup(self):
-    init = nn.initializers.normal(self.config.embedding_init_std)
+    init = _normal_init(self.config, self.config.embedding_init_std)
     self.embedding = self.param(
       "embedding",
       nn.with_logical_partitioning(init, (self.axis, "embed")),

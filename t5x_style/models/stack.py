@@ -47,12 +47,14 @@ class Block(nn.Module):
     first: whether it is the first block of its stack.
     scanned: whether a scan over layers runs it; the compiler then sees forward and backward pass
       separately.
+    out_scale: multiplies the initial deviation of the kernels that end a branch.
   """
 
   config: TransformerConfig
   kind: int = 0
   first: bool = False
   scanned: bool = False
+  out_scale: float = 1.0
 
   @nn.compact
   def __call__(self, x: jax.Array, context: Context) -> tuple[jax.Array, None]:
@@ -60,7 +62,7 @@ class Block(nn.Module):
     config = self.config
 
     def self_attention(y):
-      return Attention(config, name="self_attention")(
+      return Attention(config, self.out_scale, name="self_attention")(
         y,
         y,
         context.self_inputs[self.kind],
@@ -70,17 +72,18 @@ class Block(nn.Module):
 
     def cross_attention(y):
       cache = None if context.cache is None else CacheUse()
-      attention = Attention(config, name="cross_attention")
+      attention = Attention(config, self.out_scale, name="cross_attention")
       return attention(y, context.encoded, context.cross_inputs, cache=cache)
 
     x = self._residual("self_attention", self_attention, x)
     if context.cross_inputs is not None:
       x = self._residual("cross_attention", cross_attention, x)
-    return self._residual("mlp", Mlp(config, self.scanned, name="mlp"), x), None
+    mlp = Mlp(config, self.scanned, self.out_scale, name="mlp")
+    return self._residual("mlp", mlp, x), None
 
   def _residual(self, name, function, x):
     """Pre-norm: x + f(norm(x)) (T5, GPT-2). Post-norm: norm(x + f(x)) (Vaswani 2017, BERT)."""
-    dropout = Dropout(self.config)
+    dropout = Dropout(self.config, "mlp" if name == "mlp" else "attention")
     if self.first and name == "self_attention" and not self.config.first_attention_norm:
       norm = lambda x: x
     else:
@@ -98,13 +101,16 @@ class Cycle(nn.Module):
   config: TransformerConfig
   kinds: tuple[int, ...]
   scanned: bool
+  out_scale: float
 
   @nn.compact
   def __call__(self, x: jax.Array, context: Context) -> tuple[jax.Array, None]:
     """Maps [B, L, D] to ([B, L, D], None), the (carry, output) that nn.scan expects."""
     block = block_class(self.config, self.scanned)
     for i, kind in enumerate(self.kinds):
-      x, _ = block(self.config, kind, scanned=self.scanned, name=f"block_{i}")(x, context)
+      x, _ = block(
+        self.config, kind, scanned=self.scanned, out_scale=self.out_scale, name=f"block_{i}"
+      )(x, context)
     return x, None
 
 
@@ -166,7 +172,7 @@ class Stack(nn.Module):
     x = self._blocks(x, context)
     if config.norm_position == "pre":
       x = Norm(config, name="final_norm")(x)
-    return Dropout(config)(x)
+    return Dropout(config, "end")(x)
 
   def _relative_bias(self, length, keys, slot):
     """Returns T5's bias [1, N, L, S], or None for models with other positions."""
@@ -186,6 +192,7 @@ class Stack(nn.Module):
         pattern,
         bias is not None,
         config.attention_soft_cap,
+        config.attention_dropout_rate if self.has_rng("dropout") else 0.0,
       )
       kernel = choose_kernel(config.attention, f"the {self.name}'s {name}", spec)
     return attention_inputs(pattern, queries, keys, bias, kernel)
@@ -193,8 +200,10 @@ class Stack(nn.Module):
   def _blocks(self, x, context):
     """Runs the blocks: the first ones unrolled where they differ, then the scan over cycles."""
     config, period = self.config, len(self.config.attention_windows)
-    lead = unscanned_layers(config, self.num_layers)
-    block = block_class(config, scanned=False)
+    lead, out_scale = unscanned_layers(config, self.num_layers), 1.0
+    if config.scale_residual_init:
+      out_scale = (self.num_layers * (2 if context.cross_inputs is None else 3)) ** -0.5
+    block = functools.partial(block_class(config, scanned=False), out_scale=out_scale)
     for i in range(lead):
       x, _ = block(config, i % period, first=i == 0, name=f"layers_{i}")(x, context)
     if lead == self.num_layers:
@@ -213,9 +222,10 @@ class Stack(nn.Module):
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
     if period == 1:
-      return scan(block_class(config, scanned))(config, scanned=scanned, name=name)(x, context)[0]
+      block = scan(block_class(config, scanned))
+      return block(config, scanned=scanned, out_scale=out_scale, name=name)(x, context)[0]
     kinds = tuple(i % period for i in range(lead, lead + period))
-    return scan(Cycle)(config, kinds, scanned, name=name)(x, context)[0]
+    return scan(Cycle)(config, kinds, scanned, out_scale, name=name)(x, context)[0]
 
 
 def block_class(config: TransformerConfig, scanned: bool) -> type[Block]:

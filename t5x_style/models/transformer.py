@@ -15,7 +15,7 @@ from t5x_style.models import ops
 from t5x_style.models.attention import CacheUse
 from t5x_style.models.attention_kernels.pattern import Pattern
 from t5x_style.models.config import TransformerConfig
-from t5x_style.models.layers import Dense, Dropout, Embed, Norm
+from t5x_style.models.layers import Dense, Dropout, Embed, Norm, kernel_init
 from t5x_style.models.stack import Stack
 from t5x_style.soft_cap import soft_capped
 
@@ -69,7 +69,7 @@ class Transformer(nn.Module):
       self.embed_norm = Norm(config)
       if both:
         self.decoder_embed_norm = Norm(config)
-    self.embed_dropout = Dropout(config)
+    self.embed_dropout = Dropout(config, "embeddings")
     if config.factorized_dim is not None:
       self.embed_projection = Dense(config, (config.emb_dim,), ("embed", "embed_out"))
     if config.num_encoder_layers:
@@ -236,10 +236,9 @@ class Head(nn.Module):
       if config.scale_logits:
         hidden = hidden / jnp.sqrt(config.emb_dim).astype(hidden.dtype)
     else:
-      init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
       kernel = self.param(
         "kernel",
-        nn.with_logical_partitioning(init, ("embed", "vocab")),
+        nn.with_logical_partitioning(kernel_init(config), ("embed", "vocab")),
         (config.emb_dim, config.vocab_size),
         config.param_dtype,
       )

@@ -17,6 +17,8 @@ SIZES = {"vocab_size": 64, "emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_di
     ({"num_kv_heads": 3}, "num_kv_heads = 3 must divide num_heads = 4"),
     ({"emb_dim": 0}, "emb_dim = 0 must be a positive integer"),
     ({"dropout_rate": 1.0}, "dropout_rate = 1.0 must lie in"),
+    ({"attention_dropout_rate": 1.0}, "must lie in .* set ATTENTION_DROPOUT_RATE"),
+    ({"dropout_places": "gpt"}, "dropout_places = 'gpt' is not one of 't5', 'bert', 'modernbert'"),
     ({"attention_windows": (None, 0)}, "attention_windows = .None, 0. holds 0: a window is"),
     ({"share_layers": True, "first_attention_norm": False}, "share_layers needs layers that are"),
     ({"share_layers": True, "attention_windows": (None, 4)}, "1 layers do not divide by the 2"),
@@ -71,4 +73,7 @@ def test_what_does_not_change_the_function():
   assert fields_about("numerics", "compilation") == {
     *("dtype", "param_dtype", "fp8", "scan_layers", "remat", "attention")
   }
-  assert fields_about("training") == {"dropout_rate", "kernel_init_std", "embedding_init_std"}
+  assert fields_about("training") == {
+    *("dropout_rate", "dropout_places", "attention_dropout_rate"),
+    *("kernel_init_std", "embedding_init_std", "init_cutoff", "scale_residual_init"),
+  }

@@ -45,6 +45,13 @@ def test_every_attention_has_its_own(on_tpu):
   )
 
 
+def test_dropout_of_attention_weights_decides(on_tpu):
+  found = choices(attention_dropout_rate=0.1)
+  assert {choice.name for choice in found.values()} == {"xla"}
+  with pytest.raises(ValueError, match="has no dropout of attention weights"):
+    choices(attention_dropout_rate=0.1, attention="short")
+
+
 def test_windows_are_named(on_tpu):
   found = choices(positions="rotary", attention_windows=(None, 4))
   assert sorted(found) == [

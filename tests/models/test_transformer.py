@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from t5x_style.models import Transformer
+from t5x_style.models.attention import Attention
 
 DECODERS = ("t5", "llama", "gpt2")
 
@@ -180,6 +181,29 @@ def test_dropout_is_on_only_with_an_rng(build_family):
   np.testing.assert_array_equal(apply(), apply())
   first, second = (apply(rngs={"dropout": jax.random.key(i)}) for i in (0, 1))
   assert np.abs(first - second).max() > 0.1
+
+
+def test_dropout_of_attention_weights_is_another_in_each_layer(build_family):
+  """The layers of a scan draw their own masks, the same ones for the same seed."""
+  model, params, batch = build_family("gpt2", attention_dropout_rate=0.5, dropout_places="bert")
+  keys = []
+
+  def note(function, args, kwargs, context):
+    if isinstance(context.module, Attention) and context.method_name == "__call__":
+      keys.append(context.module.make_rng("dropout"))
+    return function(*args, **kwargs)
+
+  unrolled = Transformer(dataclasses.replace(model.config, scan_layers=False))
+  loose = unrolled.init(jax.random.key(0), batch)
+  with nn.intercept_methods(note):
+    unrolled.apply(loose, batch, rngs={"dropout": jax.random.key(0)})
+  assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 2
+
+  apply = jax.jit(lambda **kw: model.apply({"params": params}, batch, **kw).hidden)
+  first, again, other = (apply(rngs={"dropout": jax.random.key(i)}) for i in (0, 0, 1))
+  np.testing.assert_array_equal(first, again)
+  np.testing.assert_array_equal(apply(), apply())
+  assert np.abs(first - other).max() > 1e-3 and np.abs(first - apply()).max() > 1e-3
 
 
 def test_every_parameter_names_its_axes(family, build_family):

@@ -89,6 +89,7 @@ class AttentionSpec(NamedTuple):
   pattern: Pattern
   bias: bool = False
   soft_cap: float | None = None
+  dropout_rate: float = 0.0  # of the weights
 
 
 class KernelChoice(NamedTuple):
@@ -101,6 +102,14 @@ class KernelChoice(NamedTuple):
 XLA = KernelChoice("xla")
 
 
+class WeightDropout(flax.struct.PyTreeNode):
+  """Dropout of attention weights: a kept one is divided by 1 - rate, the others are zero."""
+
+  key: jax.Array
+  rate: float = flax.struct.field(pytree_node=False)
+  shared_by_queries: bool = flax.struct.field(pytree_node=False)  # T5: one mask [S] for all of L
+
+
 class AttentionInputs(flax.struct.PyTreeNode):
   """Pattern, mask, bias and kernel of an attention, shared by all layers with the same window."""
 
@@ -109,3 +118,4 @@ class AttentionInputs(flax.struct.PyTreeNode):
   bias: jax.Array | None = None  # [1, N, L, S], added to the logits
   sees_any_key: jax.Array | None = None  # [B, L or 1], as of the pattern
   kernel: KernelChoice = flax.struct.field(pytree_node=False, default=XLA)
+  dropout: WeightDropout | None = None  # of one layer

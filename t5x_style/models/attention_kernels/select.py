@@ -31,6 +31,9 @@ KERNELS: Mapping[str, Any] = {
   "blocked": cpu_blocks,
 }
 
+# The kernels with dropout of attention weights: others never hold the weights as an array.
+DROP_WEIGHTS = frozenset({"xla"})
+
 _SHORT = 512  # Up to this many keys "short" comes before splash.
 
 _DEVICES = {"cpu": "CPUs", "gpu": "NVIDIA GPUs", "tpu": "TPUs"}
@@ -65,10 +68,10 @@ def choose_kernel(requested: str, attention: str, spec: AttentionSpec) -> Kernel
     return _fastest(spec)
   reason = reason_against(requested, spec)
   if reason:
-    raise UserError(
-      f"ATTENTION = {requested!r} cannot compute {attention}: {reason}. Set ATTENTION = 'auto', "
-      f"which takes {_fastest(spec).name!r} for it."
-    )
+    advice = f"Set ATTENTION = 'auto', which takes {_fastest(spec).name!r} for it"
+    if spec.dropout_rate and reason_against(requested, spec._replace(dropout_rate=0.0)) is None:
+      advice += f", or ATTENTION_DROPOUT_RATE = 0.0 in place of {spec.dropout_rate:g}"
+    raise UserError(f"ATTENTION = {requested!r} cannot compute {attention}: {reason}. {advice}.")
   return KernelChoice(requested, "requested by ATTENTION")
 
 
@@ -81,6 +84,8 @@ def reason_against(name: str, spec: AttentionSpec) -> str | None:
   unknown = spec.pattern.fields_in_use() - kernel.PATTERN_FIELDS
   if unknown:
     return f"{kernel.TITLE} does not compute patterns with {' and '.join(sorted(unknown))}"
+  if spec.dropout_rate and name not in DROP_WEIGHTS:
+    return f"{kernel.TITLE} has no dropout of attention weights"
   return kernel.reason_against(spec)
 
 

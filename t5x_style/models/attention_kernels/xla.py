@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from t5x_style.models import ops
-from t5x_style.models.attention_kernels.pattern import AttentionInputs, AttentionSpec, Pattern
+from t5x_style.models.attention_kernels.pattern import (
+  AttentionInputs,
+  AttentionSpec,
+  Pattern,
+  WeightDropout,
+)
 from t5x_style.soft_cap import soft_capped
 
 # Far below any real logit but finite: queries that see no key average all values instead of NaN.
@@ -56,35 +61,53 @@ def attend(
     logits = ops.add_to_rows(logits, bias.astype(jnp.float32).reshape(1, K, *groups, L, S))
   if mask is not None:
     logits = jnp.where(mask[:, :, None] if groups else mask, logits, HIDDEN)
-  return _average(rows, logits, value).reshape(B, N, L, H).swapaxes(1, 2)
+  rate, stays = 0.0, None
+  if inputs.dropout is not None:
+    rate, stays = inputs.dropout.rate, _draw(inputs.dropout, logits.shape)
+  return _average(rows, rate, logits, value, stays).reshape(B, N, L, H).swapaxes(1, 2)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _average(rows, logits, value):
+def _draw(dropout: WeightDropout, shape: tuple[int, ...]) -> jax.Array:
+  """Draws which weights [B, K, (G,) L, S] dropout keeps; L is 1 if all queries share a mask."""
+  if dropout.shared_by_queries:
+    shape = (*shape[:-2], 1, shape[-1])
+  return jax.random.bernoulli(dropout.key, 1 - dropout.rate, shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _average(rows, rate, logits, value, stays):
   """Returns softmax(logits) value: [B, K, (G,) L, S] and [B, K, S, H] -> [B, K, (G,) L, H].
 
   For its own gradient it keeps a single array of the logits' size, the weights in the dtype of the
   values. The sum over keys in the softmax's gradient becomes a sum over H (Dao 2022,
-  FlashAttention, appendix B.2).
+  FlashAttention, appendix B.2), also with dropout: both sums are over what it left.
+
+  Args:
+    rate: of dropout.
+    stays: which weights dropout keeps, boolean; None: all.
   """
-  return _average_forward(rows, logits, value)[0]
+  return _average_forward(rows, rate, logits, value, stays)[0]
 
 
-def _average_forward(rows, logits, value):
+def _average_forward(rows, rate, logits, value, stays):
   weights = jnp.exp(logits - logits.max(-1, keepdims=True))
   weights = (weights / weights.sum(-1, keepdims=True)).astype(value.dtype)
-  out = jnp.einsum(f"bk{rows}s,bksh->bk{rows}h", weights, value)
-  return out, (weights, value, out)
+  out = jnp.einsum(f"bk{rows}s,bksh->bk{rows}h", _drop(rate, weights, stays), value)
+  return out, (weights, value, out, stays)
 
 
-def _average_backward(rows, kept, by_out):
-  weights, value, out = kept
+def _average_backward(rows, rate, kept, by_out):
+  weights, value, out, stays = kept
   mean = (by_out.astype(jnp.float32) * out).sum(-1, keepdims=True)
-  by_value = jnp.einsum(f"bk{rows}s,bk{rows}h->bksh", weights, by_out)
+  by_value = jnp.einsum(f"bk{rows}s,bk{rows}h->bksh", _drop(rate, weights, stays), by_out)
   by_weights = jnp.einsum(
     f"bk{rows}h,bksh->bk{rows}s", by_out, value, preferred_element_type=jnp.float32
   )
-  return weights * (by_weights - mean), by_value
+  return weights * (_drop(rate, by_weights, stays) - mean), by_value, None
+
+
+def _drop(rate, x, stays):
+  return x if stays is None else jnp.where(stays, x / (1 - rate), 0)
 
 
 _average.defvjp(_average_forward, _average_backward)

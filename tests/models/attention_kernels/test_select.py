@@ -44,6 +44,9 @@ def spec(pattern=CAUSAL, length=256, heads=8, width=64, dtype="bfloat16", **rest
     ("gpu", spec(soft_cap=50.0), "xla", "cuDNN has no soft cap"),
     ("gpu", spec(PACKED, length=255), "xla", "even lengths only"),
     ("gpu", spec(length=255), "cudnn", "the fastest on GPUs"),
+    ("gpu", spec(dropout_rate=0.1), "xla", "cuDNN has no dropout of attention weights"),
+    ("tpu", spec(dropout_rate=0.1), "xla", "splash attention has no dropout of attention weights"),
+    ("cpu", spec(length=512, dropout_rate=0.1), "xla", "attention by blocks has no dropout of"),
   ],
 )
 def test_automatic(on_platform, platform, attention, kernel, reason):
@@ -76,6 +79,16 @@ def test_a_kernel_that_cannot_is_refused(on_platform, platform, requested, messa
   on_platform(platform)
   with pytest.raises(ValueError, match=message):
     choose_kernel(requested, "the decoder's self-attention", spec(bias=True))
+
+
+def test_who_asks_for_a_kernel_without_dropout_is_told_both_ways_out(on_platform):
+  on_platform("gpu")
+  message = (
+    "ATTENTION = 'cudnn' cannot compute it: cuDNN has no dropout of attention weights. Set "
+    "ATTENTION = 'auto', which takes 'xla' for it, or ATTENTION_DROPOUT_RATE = 0.0 in place of 0.1."
+  )
+  with pytest.raises(ValueError, match=message):
+    choose_kernel("cudnn", "it", spec(dropout_rate=0.1))
 
 
 class DilatedPattern(Pattern):

@@ -39,6 +39,7 @@ class AlbertKeys(BertKeys):
   inner_group_num: Count = 1
   hidden_act: Activation = "gelu_new"
   hidden_dropout_prob: Rate = 0.0
+  attention_probs_dropout_prob: Rate = 0.0
   tie_word_embeddings: Literal[True] = True
 
 

@@ -56,6 +56,7 @@ class BartKeys(FullAttentionKeys):
   decoder_attention_heads: Count = 16
   activation_function: Activation = "gelu"
   dropout: Rate = 0.1
+  attention_dropout: Rate = 0.0
   init_std: Deviation = 0.02
   scale_embedding: Literal[False] = False
   pad_token_id: int | None = 1
@@ -96,6 +97,8 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
     "norm_epsilon": 1e-5,
     "use_bias": True,
     "dropout_rate": keys.dropout,
+    "dropout_places": "bert",
+    "attention_dropout_rate": keys.attention_dropout,
     "positions": "learned",
     "max_length": keys.max_position_embeddings,
     "position_offset": _OFFSET,
@@ -123,7 +126,7 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     "decoder_layers": config.num_decoder_layers,
     "activation_function": activation_name(config.mlp_activations[0]),
     "dropout": config.dropout_rate,
-    "attention_dropout": 0.0,
+    "attention_dropout": config.attention_dropout_rate,
     "max_position_embeddings": config.max_length,
     "scale_embedding": False,
     "pad_token_id": None if config.padding_id == NO_PADDING else config.padding_id,

@@ -56,6 +56,7 @@ class BertKeys(ConfigKeys):
   intermediate_size: Count = 3072
   hidden_act: Activation = "gelu"
   hidden_dropout_prob: Rate = 0.1
+  attention_probs_dropout_prob: Rate = 0.1
   max_position_embeddings: Count = 512
   type_vocab_size: Count = 2
   initializer_range: Deviation = 0.02
@@ -106,6 +107,8 @@ def encoder_fields(config_json: ConfigJson, keys: BertKeys) -> dict[str, Any]:
     "norm_epsilon": keys.layer_norm_eps,
     "use_bias": True,
     "dropout_rate": keys.hidden_dropout_prob,
+    "dropout_places": "bert",
+    "attention_dropout_rate": keys.attention_probs_dropout_prob,
     "positions": "learned",
     "max_length": keys.max_position_embeddings,
     "padding_id": NO_PADDING if keys.pad_token_id is None else keys.pad_token_id,
@@ -129,7 +132,7 @@ def encoder_config_json(config: TransformerConfig) -> dict[str, Any]:
     "hidden_act": activation_name(config.mlp_activations[0]),
     "layer_norm_eps": config.norm_epsilon,
     "hidden_dropout_prob": config.dropout_rate,
-    "attention_probs_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": config.attention_dropout_rate,
     "max_position_embeddings": config.max_length,
     "pad_token_id": None if config.padding_id == NO_PADDING else config.padding_id,
     "type_vocab_size": config.num_token_types,

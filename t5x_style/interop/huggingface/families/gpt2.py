@@ -53,6 +53,7 @@ class Gpt2Keys(FullAttentionKeys):
   n_inner: Count | None = None
   activation_function: Activation = "gelu_new"
   resid_pdrop: Rate = 0.1
+  attn_pdrop: Rate = 0.1
   layer_norm_epsilon: Epsilon = 1e-5
   initializer_range: Deviation = 0.02
   scale_attn_weights: bool = True
@@ -79,6 +80,8 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
     "norm_epsilon": keys.layer_norm_epsilon,
     "use_bias": True,
     "dropout_rate": keys.resid_pdrop,
+    "dropout_places": "bert",
+    "attention_dropout_rate": keys.attn_pdrop,
     "scale_attention": keys.scale_attn_weights,
     "positions": "learned",
     "max_length": keys.n_positions,
@@ -103,7 +106,7 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     "layer_norm_epsilon": config.norm_epsilon,
     "resid_pdrop": config.dropout_rate,
     "embd_pdrop": config.dropout_rate,
-    "attn_pdrop": 0.0,
+    "attn_pdrop": config.attention_dropout_rate,
     "scale_attn_weights": config.scale_attention,
     "tie_word_embeddings": config.tie_embeddings,
   }

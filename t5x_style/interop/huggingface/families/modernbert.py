@@ -62,6 +62,7 @@ class ModernBertKeys(RotaryKeys):
   attention_bias: bool = False
   mlp_bias: bool = False
   mlp_dropout: Rate = 0.0
+  attention_dropout: Rate = 0.0  # of the weights, and of what attention adds to the residual
   decoder_bias: bool = True
   classifier_bias: bool = False
   classifier_activation: Activation = "gelu"
@@ -100,7 +101,9 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
     "first_attention_norm": False,
     "norm_epsilon": keys.norm_eps,
     "use_bias": keys.attention_bias,
-    "dropout_rate": keys.mlp_dropout,
+    "dropout_rate": keys.mlp_dropout or keys.attention_dropout,
+    "dropout_places": "t5" if keys.mlp_dropout else "modernbert",
+    "attention_dropout_rate": keys.attention_dropout,
     "positions": "rotary",
     "rotary_base": bases[FULL],
     "attention_windows": _windows(config_json, keys),
@@ -152,8 +155,7 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     "hidden_activation": activation_name(config.mlp_activations[0]),
     "classifier_activation": activation_name(config.mlp_activations[0]),
     "norm_eps": config.norm_epsilon,
-    "mlp_dropout": config.dropout_rate,
-    "embedding_dropout": config.dropout_rate,
+    **_dropout_json(config),
     "layer_types": kinds,
     "local_attention": 2 * next(filter(None, windows), 64),
     # transformers 4 reads the first two keys, 5 the third.
@@ -205,3 +207,14 @@ def _layer(config: TransformerConfig, first: bool) -> Iterator[TensorRule]:
   for part, name in enumerate(("wi_0", "wi_1")):
     yield from dense(f"mlp/{name}", "mlp.Wi", "(P F) D -> D F", bias, part, parts=2)
   yield from dense("mlp/wo", "mlp.Wo", "D F -> F D", bias)
+
+
+def _dropout_json(config: TransformerConfig) -> dict[str, float]:
+  """Returns the rates of a config.json; transformers has one for all places of attention."""
+  if config.dropout_places == "modernbert":
+    return {"mlp_dropout": 0.0, "embedding_dropout": 0.0, "attention_dropout": config.dropout_rate}
+  return {
+    "mlp_dropout": config.dropout_rate if config.dropout_places == "t5" else 0.0,
+    "embedding_dropout": config.dropout_rate,
+    "attention_dropout": config.attention_dropout_rate,
+  }
