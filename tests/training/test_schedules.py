@@ -35,6 +35,16 @@ def test_linear():
   assert [float(schedule(i)) for i in (0, 5, 10, 15, 20)] == pytest.approx([0, 0.5, 1, 0.75, 0.5])
 
 
+@pytest.mark.parametrize("name", ["cosine", "linear", "wsd", "constant"])
+def test_nanogpts_warm_up_wastes_no_step(name):
+  total = {} if name == "constant" else {"total_steps": 100}
+  schedule = getattr(schedules, name)(2.0, **total, warmup_steps=4, warmup_from_zero=False)
+  rates = [float(schedule(step)) for step in range(5)]
+  assert rates == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+  without = getattr(schedules, name)(2.0, **total, warmup_from_zero=False)
+  assert float(without(0)) == pytest.approx(2.0)
+
+
 @pytest.mark.parametrize("name", ["cosine", "linear", "wsd"])
 def test_a_trial_shorter_than_the_warm_up_only_warms_up(name):
   with pytest.warns(UserWarning, match="TRAIN_STEPS = 20, WARMUP_STEPS = 50"):
