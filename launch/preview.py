@@ -59,10 +59,13 @@ def main(argv: Sequence[str]) -> None:
 
 
 def attention(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Returns {side: bool [L, L]}, which positions (rows) attend to which (columns) in one row."""
+  """Returns {side: bool [L, L]}, which positions (rows) attend to which (columns) in one row.
+
+  With both sides, "cross" is bool [L, S], which of the encoder's positions the decoder's see.
+  """
   import jax.numpy as jnp
 
-  from t5x_style.models import decoder_pattern, encoder_pattern
+  from t5x_style.models import cross_pattern, decoder_pattern, encoder_pattern
 
   batch = {name: jnp.asarray(value)[None] for name, value in features.items()}
   masks = {}
@@ -71,6 +74,10 @@ def attention(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
       length = batch[f"{side}_input_tokens"].shape[1]
       mask = np.asarray(pattern(batch).mask(length, length))
       masks[side] = np.broadcast_to(mask, (1, 1, length, length))[0, 0]
+  if len(masks) == 2:
+    lengths = len(masks["decoder"]), len(masks["encoder"])
+    mask = np.asarray(cross_pattern(batch).mask(*lengths))
+    masks["cross"] = np.broadcast_to(mask, (1, 1, *lengths))[0, 0]
   return masks
 
 

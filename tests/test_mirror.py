@@ -7,6 +7,7 @@ TESTS = ROOT / "tests"
 
 # Tests of a whole subject, which no single file computes.
 SUBJECTS = {
+  "data/test_cross_documents.py",
   "interop/huggingface/test_generation.py",
   "interop/huggingface/test_initial_values.py",
   "interop/huggingface/test_pipelines.py",

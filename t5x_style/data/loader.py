@@ -53,6 +53,7 @@ def load(
   feature_lengths: Mapping[str, PositiveInt] | None = None,
   mixture_or_task_name: Text | None = None,
   mixture_or_task_module: Text | None = None,
+  cross_documents: bool | None = None,
   pack: bool = True,
   streams: PositiveInt = 1,
   shuffle_buffer_size: PositiveInt = 1024,
@@ -71,7 +72,10 @@ def load(
     feature_lengths: TASK_FEATURE_LENGTHS in tokens; the objective computes those left out.
     mixture_or_task_name: a registered SeqIO task or mixture instead of corpus and objective.
     mixture_or_task_module: is imported first, to register it.
-    pack: whether the examples of such a task share rows.
+    cross_documents: whether the tokens of a document see other documents of their row; None leaves
+      it to the objective. Examples of the user's own tasks never see each other.
+    pack: whether the examples of such a task share rows, and those of an objective that keeps
+      documents apart in this way (t5x_style.data.objectives.base.Apart).
     streams: fixed shards of the data. The batches depend on it, not on the number of processes;
       with several streams each process reads only the part of the data that its rows come from.
     shuffle_buffer_size: examples of a stream held back to shuffle them.
@@ -90,7 +94,7 @@ def load(
   else:
     replayed = None if replay_corpus is None else replay.Replay(replay_corpus, replay_share)
     source = sources.of_corpus(
-      corpus, replayed, vocabulary, objective, architecture, feature_lengths
+      corpus, replayed, vocabulary, objective, architecture, feature_lengths, cross_documents
     )
   parts = tuple(tasks.parts(source.provider))
   batches = pipeline.Pipeline(parts, architecture, source.lengths, pack, shuffle_buffer_size)

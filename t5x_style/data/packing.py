@@ -1,4 +1,7 @@
-"""Packing: short examples of the user's own tasks share rows, so that little is padding."""
+"""Packing: short examples share rows, so that little is padding.
+
+They are those of the user's own tasks, and those of objectives that cut every document on its own.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from t5x_style.data import converters, map_options
+from t5x_style.data import converters, map_options, skip_counts
 
 # How many examples are packed together. The last rows of a group are not full; more examples make
 # them a smaller share, but take longer to collect and more memory.
@@ -15,7 +18,7 @@ _GROUP = 2048
 # Rows depend on it and on the lengths; part of the identity of a run.
 DESCRIPTION = f"best fit decreasing, {_GROUP} examples"
 # Optional features with a value for each target token.
-_ALIGNED = {"loss_weights": tf.float32, "component_ids": tf.int32}
+ALIGNED = {"loss_weights": tf.float32, "component_ids": tf.int32, "causal_attention": tf.int32}
 
 
 @map_options.as_written
@@ -34,8 +37,12 @@ def pack(
   value for each target (weights, component ids, attention to a prefix) move with the targets.
   Examples that are too long are cut, and zeros at their ends are padding.
 
+  For a preview, rows hold the windows of their examples ("raw", "raw_hidden"), one after the other
+  with a zero after each; a row has the newest counts of its examples (skip_counts).
+
   Args:
-    examples: {"inputs": integers [n], "targets": integers [m]} and optionally "loss_weights" [m].
+    examples: {"inputs": integers [n], "targets": integers [m]} and optionally "loss_weights" [m],
+      "causal_attention" [m], the raw window and the counts.
     architecture: "encoder_decoder" or "decoder_only"; the latter gets the inputs as a prefix of the
       targets.
     lengths: {task feature: tokens} of a row.
@@ -44,21 +51,21 @@ def pack(
     rows of static lengths, with "<feature>_segment_ids" (from 1, 0 is padding).
   """
   names = [name for name in ("inputs", "targets") if name in lengths]
-  present = [name for name in _ALIGNED if name in examples.element_spec]
+  present = [name for name in ALIGNED if name in examples.element_spec]
 
   def cut(example):
     kept = {name: _tokens(example[name][: lengths[name]]) for name in names}
     size = tf.size(kept["targets"])
     for name in present:
-      kept[name] = tf.cast(example[name][:size], _ALIGNED[name])
+      kept[name] = tf.cast(example[name][:size], ALIGNED[name])
       tf.debugging.assert_equal(tf.size(kept[name]), size, f"{name} are fewer than targets.")
-    return kept
+    return kept | _beside_the_model(example)
 
   examples = examples.map(cut, **map_options.IN_ORDER)
   if architecture == "decoder_only" and "inputs" in names:
     names, lengths = ["targets"], {"targets": sum(lengths[name] for name in names)}
     examples = examples.map(converters.join_example, **map_options.IN_ORDER)
-  beside = sorted(set(examples.element_spec) - set(names))
+  beside = sorted(set(examples.element_spec) & set(ALIGNED))
   widths = {name: lengths[name] for name in names}
   # One group at a time: groups that were prepared ahead would be part of a saved position.
   groups = examples.ragged_batch(_GROUP)
@@ -75,8 +82,10 @@ def _rows_of(
     widths: {"inputs" or "targets": tokens of a row}.
     beside: features that move with the targets.
   """
-  needs = tf.stack([group[name].row_lengths() for name in widths], axis=1)
   room = np.array(list(widths.values()))
+  if "raw" in group:  # There are not more raw tokens than tokens on both sides.
+    widths = {**widths, "raw": int(room.sum())}
+  needs = tf.stack([group[name].row_lengths() for name in widths], axis=1)
   row, segment, starts = tf.numpy_function(
     lambda needs: _layout(needs, room), [needs], (tf.int64, tf.int32, tf.int64), stateful=False
   )
@@ -88,13 +97,34 @@ def _rows_of(
     first = row * width + starts[:, index] - tf.cumsum(sizes, exclusive=True)
     place = tf.repeat(first, sizes) + tf.range(tf.reduce_sum(sizes))
     values = {name: group[name].flat_values}
-    values[f"{name}_segment_ids"] = tf.repeat(segment, sizes)
+    if name == "raw":
+      values |= {other: group[other].flat_values for other in ("raw_hidden",) if other in group}
+    else:
+      values[f"{name}_segment_ids"] = tf.repeat(segment, sizes)
     if name == "targets":
       values |= {other: group[other].flat_values for other in beside}
     for key, flat in values.items():
       full = tf.scatter_nd(place[:, None], flat, [count * width])
       packed[key] = tf.reshape(full, [count, width])
+  if "raw_hidden" in packed:
+    packed["raw_hidden"] = packed["raw_hidden"] > 0
+  if skip_counts.KEY in group:
+    packed[skip_counts.KEY] = tf.math.unsorted_segment_max(group[skip_counts.KEY], row, count)
   return packed
+
+
+def _beside_the_model(example: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  """Returns the counts and the raw window of an example, with a zero after it, if it has them."""
+  kept = {}
+  if "raw" in example:
+    text = _tokens(example["raw"])
+    kept["raw"] = tf.pad(text, [[0, 1]])
+    if "raw_hidden" in example:
+      hidden = tf.cast(example["raw_hidden"][: tf.size(text)], tf.int32)
+      kept["raw_hidden"] = tf.pad(hidden, [[0, 1]])
+  if skip_counts.KEY in example:
+    kept[skip_counts.KEY] = example[skip_counts.KEY]
+  return kept
 
 
 def _tokens(feature: tf.Tensor) -> tf.Tensor:
@@ -151,8 +181,11 @@ def best_fit(needs: np.ndarray, room: np.ndarray) -> np.ndarray:
 
 
 def _layout(needs: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """For each example: its row, its number there (from 1) and its start on each side [n, sides]."""
-  row = best_fit(needs, room)
+  """For each example: its row, its number there (from 1) and where it starts, [n, columns].
+
+  The first columns of `needs` are the sides that have `room`; others only move with them.
+  """
+  row = best_fit(needs[:, : len(room)], room)
   order = np.argsort(row, kind="stable")
   first = np.searchsorted(row[order], row[order])  # where the row of each begins in the order
   number, starts = np.zeros(len(row), np.int32), np.zeros_like(needs)

@@ -28,6 +28,8 @@ from t5x_style.data import converters, map_options, packing, skip_counts, tasks
 _TASK_FEATURES = ("inputs", "targets", "loss_weights")
 # Features of rows that the model does not get.
 NOT_FOR_MODEL = (skip_counts.KEY, "raw", "raw_hidden")
+# What examples of an objective may have in addition when they share rows.
+_OF_OBJECTIVES = ("causal_attention", *NOT_FOR_MODEL)
 # How many rows are converted at once before they are drawn; the batches do not depend on it.
 _CONVERT_ROWS = 16
 
@@ -160,19 +162,32 @@ class Pipeline:
     """Returns whether examples of the component `task` share rows."""
     return not _fills_rows(task) and self.pack and self.architecture != "encoder_only"
 
+  def documents_apart(self) -> str:
+    """Says whether documents of a row see each other; "" where rows are not made of documents."""
+    objectives = [task.objective for task, _ in self.parts if hasattr(task, "objective")]
+    crossing = {o.cross_documents for o in objectives if o.how_apart != "always"}
+    if not crossing:
+      return ""
+    if crossing == {False}:
+      return "The documents of a row do not see each other, and positions start at 0 in each"
+    some = "" if crossing == {True} else " in some components"
+    return f"The documents of a row see each other{some}"
+
   def _rows(self, index: int, examples: tf.data.Dataset) -> tf.data.Dataset:
     """Examples of component `index` -> rows of task features."""
     task = self.parts[index][0]
     windows = _fills_rows(task)
     several = len(self.parts) > 1
     number = self.numbers[index] if self.numbers else index if several else None
+    own = _OF_OBJECTIVES if isinstance(task, tasks.PretrainingTask) else ()
+    kept = (*_TASK_FEATURES, *own)
 
     @map_options.as_written
     def prepare(example):
       if windows:
         example = {name: self._pad(name, value) for name, value in example.items()}
       else:
-        example = {k: v for k, v in example.items() if k in _TASK_FEATURES}
+        example = {k: v for k, v in example.items() if k in kept}
       if number is not None:
         example["component_ids"] = tf.zeros_like(example["targets"]) + number
       if several and skip_counts.KEY in example:
@@ -186,7 +201,7 @@ class Pipeline:
       return examples
     if self.packs(task):
       return packing.pack(examples, self.architecture, self.lengths)
-    aligned = {"loss_weights", "component_ids"} & set(examples.element_spec)
+    aligned = set(packing.ALIGNED) & set(examples.element_spec)
     widths = {**self.lengths, **dict.fromkeys(aligned, self.lengths["targets"])}
     return seqio.utils.trim_and_pad_dataset(examples, widths)
 

@@ -47,8 +47,12 @@ def of_corpus(
   objective: Objective | None,
   architecture: str,
   feature_lengths: Mapping[str, int] | None,
+  cross_documents: bool | None = None,
 ) -> Source:
   """Registers a SeqIO task or mixture of a corpus, or two, and an objective.
+
+  Args:
+    cross_documents: replaces what the objective says, unless it is None.
 
   Raises:
     UserError: one of them is missing, or they do not fit together.
@@ -63,6 +67,8 @@ def of_corpus(
   assert corpus is not None and vocabulary is not None and objective is not None
   objective.check_architecture(architecture)
   objective = objective.for_corpus(corpus)
+  if cross_documents is not None:
+    objective = objective.with_cross_documents(cross_documents)
   lengths = objective.lengths(dict(feature_lengths or {}), architecture)
   objective.check(vocabulary, lengths, architecture)
   if replayed is not None:

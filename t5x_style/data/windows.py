@@ -1,4 +1,4 @@
-"""Cuts the stream of tokenised documents into windows of one raw length."""
+"""Cuts tokenised documents, joined or each on its own, into windows of one raw length."""
 
 from __future__ import annotations
 
@@ -68,8 +68,41 @@ def windows(
   return stream.rebatch(length * rows).map(fold, num_parallel_calls=auto, deterministic=True)
 
 
+def windows_of_each(
+  documents: tf.data.Dataset, length: int, rows: int = AT_ONCE
+) -> tf.data.Dataset:
+  """Cuts every document on its own into windows of `length` tokens, the last one shorter.
+
+  Windows have no EOS, and two tokens at least: if one would be left, the window before it is one
+  shorter. Documents of fewer are left out. Arguments and results are as in `windows`.
+  """
+
+  def cut(document):
+    tokens = document["targets"]
+    n = tf.size(tokens)
+    starts = tf.range(0, n, length)
+    starts = tf.minimum(starts, n - 2) if length > 2 else starts[: n // length]
+    ends = tf.concat([starts[1:], [n]], axis=0) if length > 2 else starts + length
+    place = starts[:, None] + tf.range(length)[None, :]
+    cut_out = tf.where(place < ends[:, None], tf.gather(tokens, tf.minimum(place, n - 1)), 0)
+    salts = tf.fill(tf.shape(starts), noise.salt(document["noise_seed"]))
+    return {
+      "tokens": cut_out,
+      "lengths": ends - starts,
+      "seeds": noise.window_seeds(cut_out, salts),
+      skip_counts.KEY: tf.tile(document[skip_counts.KEY][None], [tf.size(starts), 1]),
+    }
+
+  return skip_counts.usable(documents, 2).map(cut).rebatch(rows)
+
+
 def examples(
-  documents: tf.data.Dataset, length: int, corrupt: CorruptWindow, *, eos_id: int
+  documents: tf.data.Dataset,
+  length: int,
+  corrupt: CorruptWindow,
+  *,
+  eos_id: int,
+  joined: bool = True,
 ) -> tf.data.Dataset:
   """Cuts documents into windows of two tokens or more and returns them corrupted, one by one.
 
@@ -77,9 +110,13 @@ def examples(
     documents: as in `windows`; if they have a feature "keep_raw", the examples hold their window.
     length: raw tokens of a window, L.
     corrupt: see `corrupted`.
-    eos_id: put after each document.
+    eos_id: put after each document, if they are joined.
+    joined: whether windows cross the ends of documents (`windows`) or not (`windows_of_each`).
   """
-  cut = windows(documents, length, eos_id=eos_id, min_length=2)
+  if joined:
+    cut = windows(documents, length, eos_id=eos_id, min_length=2)
+  else:
+    cut = windows_of_each(documents, length)
   return corrupted(cut, corrupt, keep_raw="keep_raw" in documents.element_spec)
 
 

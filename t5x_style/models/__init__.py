@@ -6,6 +6,7 @@ from t5x_style.models.transformer import (
   Batch,
   Outputs,
   Transformer,
+  cross_pattern,
   decoder_pattern,
   encoder_pattern,
 )
@@ -16,6 +17,7 @@ __all__ = [
   "RotaryScaling",
   "Transformer",
   "TransformerConfig",
+  "cross_pattern",
   "decoder_pattern",
   "encoder_pattern",
   "layer_path",

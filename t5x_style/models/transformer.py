@@ -165,13 +165,9 @@ class Transformer(nn.Module):
     return self._outputs(hidden)
 
   def _decode(self, batch, encoded, cache=None):
-    tokens, segments = batch["decoder_input_tokens"], batch.get("decoder_segment_ids")
-    pattern, cross = decoder_pattern(batch), None
+    tokens, pattern, cross = batch["decoder_input_tokens"], decoder_pattern(batch), None
     if encoded is not None:
-      # A packed target sees the inputs with its own segment id; unpacked, only padding is hidden.
-      queries = segments if "encoder_segment_ids" in batch else None
-      keys = encoder_segments(batch, self.config.padding_id)
-      cross = Pattern(query_segments=queries, key_segments=keys)
+      cross = cross_pattern(batch, self.config.padding_id)
     positions = row_positions(tokens, batch.get("decoder_positions"))
     return self.decoder(
       self._embed(tokens, positions, side="decoder"),
@@ -276,6 +272,13 @@ def decoder_pattern(batch: Batch) -> Pattern:
   segments = batch.get("decoder_segment_ids")
   prefix = batch.get("decoder_causal_attention")
   return Pattern(causal=True, query_segments=segments, key_segments=segments, prefix=prefix)
+
+
+def cross_pattern(batch: Batch, padding_id: int = 0) -> Pattern:
+  """Returns the pattern from decoder to encoder: targets see all inputs of their own document."""
+  # A packed target sees the inputs with its own segment id; unpacked, only padding is hidden.
+  queries = batch.get("decoder_segment_ids") if "encoder_segment_ids" in batch else None
+  return Pattern(query_segments=queries, key_segments=encoder_segments(batch, padding_id))
 
 
 def encoder_segments(batch: Batch, padding_id: int = 0) -> jax.Array:

@@ -39,6 +39,22 @@ def test_each_side_has_its_own_attention():
   masks = preview.attention(features)
   assert masks["encoder"][:2].astype(int).tolist() == [[1, 1, 0], [1, 1, 0]]
   assert masks["decoder"].astype(int).tolist() == [[1, 0], [1, 1]]
+  assert masks["cross"].astype(int).tolist() == [[1, 1, 0], [1, 1, 0]]
+
+
+def test_documents_of_a_row_are_apart_on_both_sides_and_between_them():
+  features = {
+    "encoder_input_tokens": np.array([5, 6, 7, 0]),
+    "encoder_segment_ids": np.array([1, 2, 2, 0]),
+    "decoder_input_tokens": np.array([0, 5, 0]),
+    "decoder_segment_ids": np.array([1, 1, 2]),
+  }
+  masks = {side: mask.astype(int).tolist() for side, mask in preview.attention(features).items()}
+  assert masks == {
+    "encoder": [[1, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]],
+    "decoder": [[1, 0, 0], [1, 1, 0], [0, 0, 1]],
+    "cross": [[1, 0, 0, 0], [1, 0, 0, 0], [0, 1, 1, 0]],
+  }
 
 
 def run(*arguments, cwd):

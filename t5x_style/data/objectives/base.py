@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import seqio
 import tensorflow as tf
@@ -15,6 +15,12 @@ from t5x_style import likelihoods
 from t5x_style.errors import UserError
 from t5x_style.likelihoods import Likelihood
 from t5x_style.setting_types import PositiveInt
+
+# How an objective keeps documents apart. "segments": its windows are cut out of joined documents,
+# and segment ids number these. "examples": windows end where a document does, so that each is an
+# example of its own with sentinels, mode and EOS; short examples share rows (PACK), with segment
+# ids. "always": no row has documents that must not see each other, whatever cross_documents says.
+Apart = Literal["segments", "examples", "always"]
 
 Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
 
@@ -44,14 +50,18 @@ class Objective:
   Attributes:
     budget: in a mixture, lengths of this component instead of TASK_FEATURE_LENGTHS, e.g.
       {"inputs": 256}; its rows are padded to those of the longest component.
+    cross_documents: whether the tokens of a document see other documents of their row, in the
+      encoder, in the decoder and from one to the other. If not, positions start at 0 in each
+      document, and `how_apart` says how the row is made.
   """
 
   budget: Mapping[str, PositiveInt] | None = dataclasses.field(default=None, kw_only=True)
+  cross_documents: bool = dataclasses.field(default=True, kw_only=True)
 
   name: ClassVar[str] = ""
   architectures: ClassVar[tuple[str, ...]] = ()
   likelihood: ClassVar[Likelihood] = likelihoods.CONDITIONAL  # what the loss measures
-  examples_share_rows: ClassVar[bool] = False  # where PACK is on; others fill their rows
+  how_apart: ClassVar[Apart | None] = None  # None: it cannot
   target_is_text: ClassVar[bool] = False  # the targets of the corpus are tokenised
   exact_match: ClassVar[bool] = False  # the targets of an example are right as a whole, or not
 
@@ -62,6 +72,27 @@ class Objective:
       UserError: the corpus does not have what is to be predicted.
     """
     return self
+
+  def with_cross_documents(self, cross: bool) -> Objective:
+    """Returns the objective with attention across the documents of a row, or inside each.
+
+    Raises:
+      UserError: it cannot.
+    """
+    if self.how_apart == "always":
+      return self
+    if self.how_apart is None and not cross:
+      raise UserError(
+        f"CROSS_DOCUMENTS = False: the objective {self.name} does not say how documents are kept "
+        "apart; set its how_apart (t5x_style.data.objectives.base.Apart), or leave CROSS_DOCUMENTS "
+        "at None."
+      )
+    return dataclasses.replace(self, cross_documents=cross)
+
+  @property
+  def examples_share_rows(self) -> bool:
+    """Whether examples share rows where PACK is on; otherwise each fills a row."""
+    return self.how_apart == "examples" and not self.cross_documents
 
   @property
   def label_names(self) -> tuple[str, ...]:
@@ -191,8 +222,17 @@ def _plain(objective: Objective) -> dict[str, Any]:
   return {
     field.name: _json(getattr(objective, field.name))
     for field in dataclasses.fields(objective)
-    if field.name != "budget" or objective.budget
+    if not _is_default_of_all(objective, field)
   }
+
+
+def _is_default_of_all(objective: Objective, field: dataclasses.Field) -> bool:
+  """Returns whether a field that all objectives have is at its default, as in old checkpoints.
+
+  A field that a class defines again, as CausalLM does cross_documents, is always written.
+  """
+  inherited = any(field is x for x in dataclasses.fields(Objective))
+  return inherited and (getattr(objective, field.name) or None) == (field.default or None)
 
 
 def _json(value: Any) -> Any:

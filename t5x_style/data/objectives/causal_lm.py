@@ -26,8 +26,9 @@ class CausalLM(Objective):
   name = "causal_lm"
   architectures = ("decoder_only",)
   likelihood = likelihoods.EXACT
+  how_apart = "segments"
 
-  cross_documents: bool = False
+  cross_documents: bool = dataclasses.field(default=False, kw_only=True)
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
     length = self.total_length(

@@ -37,6 +37,7 @@ class Classification(Objective):
 
   name = "classification"
   architectures = ("encoder_only",)
+  how_apart = "always"
 
   labels: tuple[Text, ...] | None = None
 

@@ -25,7 +25,8 @@ class FillInMiddle(Objective):
   Two points between tokens, its ends included, are drawn uniformly to cut a window, which becomes
     PSM   [PRE] prefix [SUF] suffix [MID] middle EOS
     SPM   [PRE] [SUF] suffix [MID] prefix middle EOS
-  or stays as it is. All tokens carry loss. Attention crosses the documents of a window.
+  or stays as it is. All tokens carry loss. With cross_documents = False windows of one document
+  are rearranged (section 3.1, document-level), and those that stay as they are end with EOS, too.
 
   Attributes:
     rate: share of the windows that are rearranged.
@@ -35,6 +36,7 @@ class FillInMiddle(Objective):
   name = "fill_in_middle"
   architectures = ("decoder_only",)
   likelihood = likelihoods.BOUND  # A rearranged window determines the text.
+  how_apart = "examples"
 
   rate: Fraction = 0.5
   spm_share: Fraction = 0.5
@@ -82,7 +84,7 @@ class FillInMiddle(Objective):
         (mid, moved),
         (tokens, moved & spm & prefix),
         (tokens, moved & middle),
-        (eos, moved),
+        (eos, moved if self.cross_documents else tf.ones_like(moved)),
       ]
       values = [v if tf.is_tensor(v) else tf.fill(tf.shape(moved), v) for v, _ in parts]
       keep = tf.concat([kept for _, kept in parts], axis=1)
@@ -90,6 +92,6 @@ class FillInMiddle(Objective):
       return {"targets": row, "hidden": moved & middle}
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      return windows.examples(documents, raw, rearrange, eos_id=eos)
+      return windows.examples(documents, raw, rearrange, eos_id=eos, joined=self.cross_documents)
 
     return preprocess

@@ -30,6 +30,7 @@ class MaskedDiffusion(Objective):
   name = "masked_diffusion"
   architectures = ("encoder_only",)
   likelihood = likelihoods.BOUND
+  how_apart = "segments"
 
   least: OpenFraction = 0.001
 
@@ -54,12 +55,15 @@ class MaskedDiffusion(Objective):
       tokens, seeds = window["tokens"], window["seeds"]
       t = 1 - (1 - self.least) * noise.uniform(noise.fold_in(seeds, 0), 1)
       hidden = (noise.uniform(noise.fold_in(seeds, 1), length) < t) & (tokens > 0)
-      return {
+      features = {
         "inputs": tf.where(hidden, mask, tokens),
         "targets": tokens,
         "loss_weights": tf.where(hidden, 1 / t, 0.0),
         "hidden": hidden,
       }
+      if not self.cross_documents:
+        features["inputs_segment_ids"] = windows.segment_ids(tokens, vocabulary.eos_id)
+      return features
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
       return windows.examples(documents, length, corrupt, eos_id=vocabulary.eos_id)

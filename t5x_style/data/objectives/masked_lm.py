@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import numpy as np
 import seqio
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from t5x_style import likelihoods
 from t5x_style.data import noise, windows
-from t5x_style.data.objectives.base import Objective, Preprocessor
+from t5x_style.data.objectives.base import Apart, Objective, Preprocessor
 from t5x_style.data.tokenizers import special_tokens, token_text
 from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
 from t5x_style.errors import UserError
@@ -72,12 +73,13 @@ class MaskedLM(Objective):
   name = "masked_lm"
   architectures = ("encoder_only",)
   likelihood = likelihoods.PSEUDO
+  how_apart: ClassVar[Apart | None] = "segments"
 
   mask_rate: OpenFraction = 0.15
   mask_share: Fraction = 0.8
   random_share: Fraction = 0.1
   whole_word: bool = False
-  cross_documents: bool = True
+  cross_documents: bool = dataclasses.field(default=True, kw_only=True)
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
     length = self.required_length(

@@ -24,10 +24,12 @@ class Mixture(Objective):
     objectives: the parts.
     rates: how often each is drawn, in any unit; () draws all equally often.
     names: of the parts in the logs; () takes the objectives' names, numbered where they repeat.
+    cross_documents: True leaves this to the parts, False keeps documents apart in all of them.
     temperature: rates are raised to 1 / temperature; above 1 it makes them more equal.
   """
 
   name = "mixture"
+  how_apart = "examples"
 
   objectives: Sequence[Objective] = ()
   rates: Sequence[PositiveFloat] = ()
@@ -52,7 +54,14 @@ class Mixture(Objective):
     names = list(self.names) or _numbered([objective.name for objective in self.objectives])
     if len(set(names)) != count:
       raise UserError(f"Mixture.names = {names} needs a different name for each of {count} parts.")
-    return tuple(zip(names, self.objectives, rates, strict=True))
+    parts = self.objectives
+    if not self.cross_documents:
+      parts = [objective.with_cross_documents(False) for objective in parts]
+    return tuple(zip(names, parts, rates, strict=True))
+
+  def with_cross_documents(self, cross: bool) -> Mixture:
+    parts = [objective.with_cross_documents(cross) for objective in self.objectives]
+    return dataclasses.replace(self, objectives=parts, cross_documents=cross)
 
   def for_corpus(self, corpus: Any) -> Mixture:
     known = [objective.for_corpus(corpus) for objective in self.objectives]

@@ -24,6 +24,15 @@ class NextSentence(SentencePairs):
 
   name = "next_sentence"
 
+  def with_cross_documents(self, cross: bool) -> NextSentence:
+    if not cross:
+      raise UserError(
+        f"CROSS_DOCUMENTS = False: {self.name} asks whether a segment follows another one or is "
+        "from another document, so both have to be seen together. Leave CROSS_DOCUMENTS at None, "
+        "or include objectives/sentence_order.gin, whose pairs are of one document."
+      )
+    return self
+
   def check_documents(self, documents: Callable[[], tf.data.Dataset], where: str) -> None:
     usable = _with_other(skip_counts.usable(documents(), SHORTEST))
     if not list(usable.filter(lambda document: tf.size(document["other_targets"]) > 0).take(1)):

@@ -34,6 +34,7 @@ class PrefixLM(Objective):
   name = "prefix_lm"
   architectures = ("encoder_decoder", "decoder_only")
   likelihood = likelihoods.SUFFIX
+  how_apart = "examples"
 
   suffix_share: OpenFraction = 0.5
   mode: Text | None = None
@@ -104,7 +105,7 @@ class PrefixLM(Objective):
       }
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      return windows.examples(documents, raw, cut, eos_id=eos)
+      return windows.examples(documents, raw, cut, eos_id=eos, joined=self.cross_documents)
 
     return preprocess
 

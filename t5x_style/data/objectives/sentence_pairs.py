@@ -26,6 +26,7 @@ class SentencePairs(MaskedLM):
   """
 
   name = ""
+  how_apart = "always"  # A row is one pair, whose two segments have to see each other.
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
     length = self.required_length(

@@ -102,6 +102,7 @@ class SpanCorruption(Objective):
 
   name = "span_corruption"
   architectures = ("encoder_decoder", "decoder_only")
+  how_apart = "examples"
 
   noise_density: OpenFraction = 0.15
   mean_span: MeanSpan = 3.0
@@ -163,7 +164,9 @@ class SpanCorruption(Objective):
       return {**example, "hidden": mask}
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      return windows.examples(documents, plan.raw, corrupt, eos_id=vocabulary.eos_id)
+      return windows.examples(
+        documents, plan.raw, corrupt, eos_id=vocabulary.eos_id, joined=self.cross_documents
+      )
 
     return preprocess
 

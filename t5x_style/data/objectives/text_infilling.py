@@ -35,6 +35,7 @@ class TextInfilling(Objective):
 
   name = "text_infilling"
   architectures = ("encoder_decoder",)
+  how_apart = "examples"
 
   noise_density: OpenFraction = 0.3
   mean_span: Annotated[float, Interval(gt=0, lt=64)] = 3.0
@@ -79,7 +80,7 @@ class TextInfilling(Objective):
       }
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      return windows.examples(documents, raw, corrupt, eos_id=eos)
+      return windows.examples(documents, raw, corrupt, eos_id=eos, joined=self.cross_documents)
 
     return preprocess
 

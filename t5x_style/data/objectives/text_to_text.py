@@ -29,7 +29,7 @@ class TextToText(Objective):
 
   name = "text_to_text"
   architectures = ("encoder_decoder", "decoder_only")
-  examples_share_rows = True
+  how_apart = "always"
   target_is_text = True
   exact_match = True
 
@@ -38,6 +38,10 @@ class TextToText(Objective):
   def for_corpus(self, corpus: Any) -> TextToText:
     supervised.targets_of(corpus, self.name)
     return self
+
+  @property
+  def examples_share_rows(self) -> bool:
+    return True
 
   @property
   def causal_inputs(self) -> bool:

@@ -32,6 +32,7 @@ class UL2(Objective):
 
   name = "ul2"
   architectures = ("encoder_decoder", "decoder_only")
+  how_apart = "examples"
 
   r_denoisers: Sequence[tuple[MeanSpan, OpenFraction]] = ((3, 0.15), (8, 0.15))
   x_denoisers: Sequence[tuple[MeanSpan, OpenFraction]] = ((3, 0.5), (8, 0.5), (64, 0.15), (64, 0.5))
@@ -53,7 +54,15 @@ class UL2(Objective):
     ]
     if self.s_suffix_share is not None:
       groups[1] = [
-        ("S", PrefixLM(suffix_share=self.s_suffix_share, mode=s_mode, budget=self._budget("S")))
+        (
+          "S",
+          PrefixLM(
+            suffix_share=self.s_suffix_share,
+            mode=s_mode,
+            budget=self._budget("S"),
+            cross_documents=self.cross_documents,
+          ),
+        )
       ]
     shares = self.rates or [len(group) for group in groups]
     parts = [
@@ -88,6 +97,7 @@ class UL2(Objective):
       span_lengths=self.span_lengths,
       mode=mode,
       budget=self._budget(letter),
+      cross_documents=self.cross_documents,
     )
     return f"{letter}_{mean_span:g}_{100 * density:g}", denoiser
 
@@ -131,6 +141,7 @@ class UL2Short(UL2):
         span_lengths=self.span_lengths,
         mode=mode,
         budget=self._budget(letter),
+        cross_documents=self.cross_documents,
       )
       for (letter, shortest, longest, density), mode in zip(spans, self.modes, strict=True)
     ]

@@ -53,7 +53,8 @@ class Contents:
 
   Attributes:
     attention: {side: bool [L, L]}, which positions (rows) attend to which (columns), of one row of
-      model features. The masks are those of the models, which data does not import.
+      model features; "cross": bool [L, S], from decoder to encoder. The masks are those of the
+      models, which data does not import.
   """
 
   preview: Preview
@@ -90,15 +91,19 @@ class Contents:
     return {"architecture": self.architecture, "feature_lengths": lengths} | self.preview.json()
 
   def remarks(self) -> list[str]:
-    """Sentences on what was skipped, and on what the vocabulary cannot spell."""
-    lines = []
+    """Sentences on who sees whom, what was skipped, and what the vocabulary cannot spell."""
+    pipeline = self.dataset.pipeline
+    lines = [f"{text} (CROSS_DOCUMENTS)."] if (text := pipeline.documents_apart()) else []
+    runs_on = "No text is cut off: documents run on from one window into the next."
+    if any(task.fills_rows is False for task, _ in pipeline.parts if hasattr(task, "fills_rows")):
+      runs_on = "No text is cut off: long documents have several windows."
     if skipped := self.preview.values().get("skipped"):
       documents = max(skipped["documents"], 1)
       lines.append(
         f"of {skipped['documents']:,} documents read {skipped['short']:,} "
         f"({skipped['short'] / documents:.1%}) had too little text, "
         f"{skipped['repaired']:,} were not UTF-8; {skipped['windows']:,} windows had nothing to "
-        "predict. No text is cut off: documents run on from one window into the next."
+        f"predict. {runs_on}"
       )
     if self.preview.coverage and (text := self.preview.coverage.remark()):
       lines.append(f"{text}.")
@@ -134,7 +139,8 @@ def spans(tokens: Tokens, vocabulary: seqio.Vocabulary, limit: int | None = None
 
 def shrunk(mask: np.ndarray, cells: int) -> np.ndarray:
   """Returns a smaller picture of a mask, bool [<= cells, <= cells]; a cell shows its majority."""
-  edges = np.linspace(0, len(mask), min(cells, len(mask)) + 1).round().astype(int)
-  sums = np.add.reduceat(np.add.reduceat(mask.astype(float), edges[:-1], 0), edges[:-1], 1)
-  sizes = np.diff(edges)
-  return sums >= sizes[:, None] * sizes[None, :] / 2
+  rows, columns = (
+    np.linspace(0, size, min(cells, size) + 1).round().astype(int) for size in mask.shape
+  )
+  sums = np.add.reduceat(np.add.reduceat(mask.astype(float), rows[:-1], 0), columns[:-1], 1)
+  return sums >= np.diff(rows)[:, None] * np.diff(columns)[None, :] / 2

@@ -120,8 +120,10 @@ def _pictures(masks: Mapping[str, np.ndarray]) -> Iterator[str]:
     cells = shrunk(mask, _CELLS)
     squares = "".join(f"M{x} {y}h1v1h-1z" for y, x in np.argwhere(cells))
     yield (
-      f'<figure><svg width="160" height="160" viewBox="0 0 {len(cells)} {len(cells)}" '
+      f'<figure><svg width="160" height="160" viewBox="0 0 {cells.shape[1]} {len(cells)}" '
+      'preserveAspectRatio="none" '
       f'shape-rendering="crispEdges"><path d="{squares}"/></svg>'
-      f"<figcaption>{side}, {len(mask)} positions</figcaption></figure>"
+      f"<figcaption>{side}, {' x '.join(str(n) for n in dict.fromkeys(mask.shape))} positions"
+      "</figcaption></figure>"
     )
   yield "</div>"
