@@ -178,6 +178,7 @@ def test_a_change_in_one_document_changes_no_other(case, rows):
     assert differs[predicting == document].mean() > 0.95
 
 
+@pytest.mark.slow
 @every_case
 def test_across_documents_a_change_is_seen_by_the_rest_of_the_row(case, rows):
   architecture, _ = CASES[case]
@@ -192,6 +193,7 @@ def test_across_documents_a_change_is_seen_by_the_rest_of_the_row(case, rows):
   assert (np.abs(after - before).max(-1)[np.arange(24), last] > 0).mean() > 0.8
 
 
+@pytest.mark.slow
 @every_case
 def test_none_is_what_the_objective_says(case, of_letters, load, rows):
   architecture, objective = CASES[case]
@@ -235,6 +237,7 @@ def test_an_objective_of_a_user_that_does_not_say_how_is_refused():
     Own().with_cross_documents(False)
 
 
+@pytest.mark.slow
 @every_case
 def test_short_documents_share_rows(case, rows):
   batch, dataset = rows(case, False)
@@ -245,6 +248,7 @@ def test_short_documents_share_rows(case, rows):
   assert segments_of(held_out, predicting).max() > 1
 
 
+@pytest.mark.slow
 def test_alone_in_a_row_without_packing(of_letters, load):
   dataset = load(
     "encoder_decoder",
