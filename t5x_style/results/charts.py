@@ -90,6 +90,10 @@ class Chart:
     """
     return _svg(self)
 
+  def _repr_html_(self) -> str:
+    """Shows the chart in a notebook."""
+    return f'<div style="max-width: 36rem">{self.svg()}</div>'
+
   def png(self, path: Any, dots_per_inch: int = 200) -> None:
     """Writes the chart as a picture on white.
 

@@ -143,7 +143,7 @@ def _of_train(runs: Sequence[Named], names: Sequence[str]) -> Iterator[tuple[str
 def _events(runs: Sequence[Named]) -> Iterator[tuple[str, Chart, str]]:
   for name in EVENTS:
     counts = [run.curve(TRAIN, name) for _, run in runs]
-    if any(curve is not None and np.nanmax(curve.values) > 0 for curve in counts):
+    if any(curve is not None and (curve.values > 0).any() for curve in counts):
       yield from _of_train(runs, (name,))
 
 
@@ -174,7 +174,7 @@ def _series(
   series, caption = [], ""
   for color, (run_name, run) in enumerate(runs):
     for split in splits:
-      curve = run.curve(split, name)
+      curve = run.curve(split, name, missing=0 if name in EVENTS else None)
       if curve is None:
         continue
       x, y = _AXES[axis][1](curve).astype(float), curve.values * factor

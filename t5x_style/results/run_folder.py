@@ -75,15 +75,22 @@ class RunRecords:
     """Returns the splits that have records: "train", "validation"."""
     return list(dict.fromkeys(record["split"] for record in self.records))
 
-  def curve(self, split: str, name: str) -> Curve | None:
-    """Returns a metric over the run; None if no record has it."""
-    records = [x for x in self.records if x["split"] == split and name in x]
-    if not records:
+  def curve(self, split: str, name: str, missing: float | None = None) -> Curve | None:
+    """Returns a metric over the run; None if no record has it.
+
+    Args:
+      missing: its value where a record does not have it, as a count that is written once it is not
+        zero; by default such records are left out.
+    """
+    records = [
+      x for x in self.records if x["split"] == split and (name in x or missing is not None)
+    ]
+    if not any(name in record for record in records):
       return None
     steps = np.array([record["step"] for record in records])
     return Curve(
       steps,
-      np.array([value_of(record, name) for record in records]),
+      np.array([value_of(x, name) if name in x else missing for x in records], float),
       self._tokens(steps),
       steps * self.step_flops,
       np.array([value_of(record, "seconds") for record in records]),
@@ -106,6 +113,11 @@ class RunRecords:
   def last_step(self) -> int:
     """The newest step with a record; 0 if there is none."""
     return max((record["step"] for record in self.records), default=0)
+
+  def described(self, part: str) -> Mapping[str, Any]:
+    """Returns a part of run-info.json, such as "facts" or "machine"; {} if there is none."""
+    found = self.info.get(part)
+    return found if isinstance(found, dict) else {}
 
   def _tokens(self, steps: np.ndarray) -> np.ndarray:
     """Returns the tokens read at steps: those recorded, or on the line between two records."""
@@ -130,15 +142,19 @@ def read(model_dir: epath.PathLike) -> RunRecords:
   try:
     _check(folder)
     return _read(folder)
-  except OSError as error:
-    raise UserError(f"{folder} cannot be read ({first_line(error)}).") from error
+  except UserError:
+    raise
+  except Exception as error:
+    if isinstance(error, OSError) or "://" in str(folder):  # Errors of buckets are no OSErrors.
+      raise UserError(f"{folder} cannot be read ({first_line(error)}).") from error
+    raise
 
 
 def value_of(record: Mapping[str, Any], name: str) -> float:
   """Returns a number of a record; NaN or infinity where JSON has null, NaN if there is none."""
   value = record.get(name)
   if value is None:
-    value = (record.get("not_finite") or {}).get(name)
+    value = record.get("not_finite", {}).get(name)
     return float(value) if value in ("nan", "inf", "-inf") else math.nan
   return float(value) if _is_number(value) else math.nan
 
@@ -222,7 +238,8 @@ def _records(text: str) -> tuple[tuple[Mapping[str, Any], ...], int]:
   kept: dict[tuple[int, str], Mapping[str, Any]] = {}
   for line in lines:
     step, split = line.get("step"), line.get("split")
-    if type(step) is int and isinstance(split, str):
+    lost = line.get("not_finite", {})
+    if type(step) is int and isinstance(split, str) and isinstance(lost, dict):
       kept[step, split] = line
     else:
       damaged += 1

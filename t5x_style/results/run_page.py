@@ -172,7 +172,7 @@ def _environment_of(run: RunRecords) -> dict[str, Any]:
   if run.info.get("command"):
     found["command"] = run.info["command"]
   for group in ("machine", "environment"):
-    found |= run.info.get(group) or {}
+    found |= run.described(group)
   return {name: f"{x:,}" if isinstance(x, int) else str(x) for name, x in found.items()}
 
 

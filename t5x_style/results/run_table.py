@@ -98,12 +98,12 @@ def not_finite(run: RunRecords) -> list[str]:
     f"{name} ({'training' if record['split'] == TRAIN else record['split']}) at step "
     f"{record['step']:,}: {value}"
     for record in run.records
-    for name, value in (record.get("not_finite") or {}).items()
+    for name, value in record.get("not_finite", {}).items()
   ]
 
 
 def _figures(run: RunRecords, now: float) -> dict[str, Cell]:
-  facts: Mapping[str, Any] = run.info.get("facts") or {}
+  facts = run.described("facts")
   last = {split: _last(run, split) for split in (TRAIN, VALIDATION)}
   steps = run.info.get("train_steps")
   figures: dict[str, Cell] = {
@@ -152,7 +152,8 @@ def _speed(run: RunRecords) -> dict[str, Cell]:
 
 def _counts(last: Mapping[str, Any]) -> dict[str, Cell]:
   names = ("skipped_steps", "spikes", "rollbacks", "failed_saves")
-  return {name.replace("_", " "): int(last[name]) for name in names if last.get(name) is not None}
+  counts = {name: value_of(last, name) for name in names}
+  return {name.replace("_", " "): int(x) for name, x in counts.items() if math.isfinite(x)}
 
 
 def _last(run: RunRecords, split: str) -> Mapping[str, Any]:

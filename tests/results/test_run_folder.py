@@ -64,13 +64,14 @@ def test_damaged_lines_are_counted_and_left_out(write_run, train_record):
     b'{"step": "x", "split": "train"}',
     b'{"step": 3}',
     b"{,}",
+    b'{"step": 3, "split": "train", "not_finite": "nan"}',
     b"",
   ]
   good = json.dumps(train_record(20)).encode()
   (folder / "metrics.jsonl").write_bytes(b"\n".join([*bad, good, b""]))
   run = run_folder.read(folder)
   assert [record["step"] for record in run.records] == [20]
-  assert run.damaged_lines == 5
+  assert run.damaged_lines == 6
 
 
 def test_values_that_json_does_not_have(write_run):

@@ -74,6 +74,14 @@ def test_what_is_wrong_with_the_records_is_said(write_run, train_record):
   assert ["7", "not finite: <loss>"] in cells(page, "Skipped steps and spikes")
 
 
+def test_files_that_hold_something_else_break_nothing(write_run):
+  odd = {"step_flops": "x", "facts": [1], "machine": 3, "train_steps": {}, "environment": None}
+  record = {"step": 1, "split": "train", "loss": "text", "skipped_steps": "many", "tokens": "x"}
+  folder = write_run(records=[record], run_info__json=odd, heartbeat__json={"written_time": "x"})
+  (folder / "samples.jsonl").write_text('{"step": 1, "sample": {}}\n{"step": "x"}\n')
+  assert "unknown: the run has written no heartbeat.json" in page_of(folder)
+
+
 def test_samples_show_what_changed(write_run):
   folder = write_run()
   for step in range(1, 8):
