@@ -89,9 +89,14 @@ def _certify(values: Any, names: Sequence[str], until_end: contextlib.ExitStack)
   try:
     for line_found in journal.run([recipes.RECIPES[name] for name in names], context):
       lines.append(line_found)
-      found = {"packages": packages, "text": text.name, "text_sha256": text.sha256}
-      found |= {"device": jax.devices()[0].device_kind, "settings": values.gin_bindings}
-      found["recipes"] = [each.as_json() for each in lines]
+      found = {
+        "packages": packages,
+        "device": jax.devices()[0].device_kind,
+        "text": text.name,
+        "text_sha256": text.sha256,
+        "settings": values.gin_bindings,
+        "recipes": [each.as_json() for each in lines],
+      }
       runs.write_json(folder / "certificate.json", found)
   except runs.StoppedError as stopped:
     say("Stopped, and saved: the same command resumes.")

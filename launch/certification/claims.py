@@ -51,7 +51,7 @@ def _geglu(context: Context) -> certificate.Line:
 # of 3.28): 3,500 steps with Muon, 5,625 with AdamW.
 MUON_STEPS, MUON_BOUND = 3500 / 5625, 0.2
 # The shares of AdamW's steps that Muon gets; its schedule ends with them.
-MUON_SHARES = (0.4, 0.8)
+MUON_SHARES = (0.4, 0.7)
 
 
 def _muon(context: Context) -> certificate.Line:

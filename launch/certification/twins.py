@@ -44,7 +44,8 @@ def _run(name: str, model_type: str, context: Context) -> certificate.Line:
   prepared = runs.prepare(f"certificate/{name}.gin", context.settings, folder / "run")
   context.say(f"{name}: {prepared.config.train_steps} steps here")
   try:
-    runs.train(prepared)
+    with jax.default_matmul_precision("highest"):  # GPUs would multiply in TensorFloat-32.
+      runs.train(prepared)
     own = runs.losses(folder / "run")
   except FloatingPointError as error:
     return _line(name, "failed", reason=f"The run diverged: {error}")
