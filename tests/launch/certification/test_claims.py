@@ -1,8 +1,14 @@
 """Claims about two settings: how their figures are computed and judged."""
 
+import dataclasses
+
+import jax
 import pytest
 
 from launch.certification import claims
+from launch.configuration import reader
+from t5x_style.models.parameter_shapes import abstract_parameters
+from t5x_style.training import train_config
 
 
 def test_steps_to_a_loss_follow_the_logarithm_of_the_steps():
@@ -54,3 +60,24 @@ def test_every_run_is_trained_once(tmp_path, monkeypatch):
 
 class Text:
   bindings = ()
+
+
+def read(name):
+  text = ["CORPUS_FILES = 'a'", "VALIDATION_FILES = 'b'", "MODEL_DIR = 'c'"]
+  return reader.read([f"certificate/{name}.gin"], text).build(train_config.TrainConfig)
+
+
+def test_the_two_sides_of_a_claim_differ_in_nothing_else():
+  relu, geglu = read("geglu_relu"), read("geglu")
+  sizes = [
+    sum(x.size for x in jax.tree.leaves(abstract_parameters(config.model)))
+    for config in (relu, geglu)
+  ]
+  assert sizes[0] == sizes[1] and geglu.model.mlp_activations == ("gelu", "linear")
+  same = {"mlp_activations": ("relu",), "mlp_dim": relu.model.mlp_dim}
+  assert dataclasses.replace(geglu.model, **same) == relu.model
+  adamw, muon = read("muon_adamw"), read("muon")
+  assert adamw.model == muon.model == relu.model
+  assert (adamw.optimizer.__name__, muon.optimizer.__name__) == ("adamw", "muon")
+  for field in ("train_steps", "batch_size", "clip_gradient_norm"):
+    assert getattr(adamw, field) == getattr(muon, field) == getattr(relu, field), field
