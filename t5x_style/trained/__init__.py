@@ -16,6 +16,7 @@ The methods:
   filling.py              .fill, by decoder_filling.py or encoder_filling.py; filled.py: results
   scoring.py              .score: scoring_methods.py chooses how, scoring_rows.py and
                           scoring_frames.py make the rows, scores.py has the results
+  multiple_choice.py      ranks what may be in a hole, whatever the model was trained for
   embedding.py, classifying.py   .embed and .classify
   evaluation_harness.py   models for lm-evaluation-harness (pip install 't5x_style[lm_eval]')
 No gin and no TensorFlow is needed: the checkpoint and MODEL_DIR/vocabulary say what the model is.
