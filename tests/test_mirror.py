@@ -60,6 +60,7 @@ TESTED_BY = {
   "launch/benchmarks/train_starts.py": "launch/benchmarks/test_startup.py",
   "launch/comparison/curves.py": "launch/test_compare.py",
   "launch/comparison/describe.py": "launch/test_compare.py",
+  "launch/comparison/held_out.py": "launch/comparison/test_judge.py",
   "launch/comparison/plan_table.py": "launch/test_compare.py",
   "launch/comparison/progress.py": "launch/test_compare.py",
   "launch/comparison/report.py": "launch/test_compare.py",

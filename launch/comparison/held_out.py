@@ -1,0 +1,74 @@
+"""Passages from the held-out text of runs, which fit the rows and vocabularies of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from t5x_style.codecs.text_codec import TextCodec
+from t5x_style.errors import UserError
+
+from . import passages
+from .passages import Passage
+
+if TYPE_CHECKING:
+  from t5x_style.data.loader import Dataset
+
+# What a model may read beside the text: a start token, a mode token, sentinels, [CLS], EOS.
+_AROUND = 6
+
+
+def cut(datasets: Sequence[Dataset], *, count: int, passage_bytes: int, seed: int) -> list[Passage]:
+  """Cuts passages out of the held-out text, which all candidates of a comparison share.
+
+  Args:
+    datasets: of the run of each candidate; the text is that of the first one.
+    count, passage_bytes, seed: as of passages.cut.
+
+  Raises:
+    UserError: a dataset is not of text, has no held-out text, or too little of it.
+  """
+  from t5x_style.data import tasks, text_samples
+
+  for dataset in datasets:
+    parts = [task for task, _ in getattr(dataset, "pipeline", _NoPipeline).parts]
+    if not parts or not all(isinstance(task, tasks.PretrainingTask) for task in parts):
+      raise UserError(
+        "Models are judged on passages of a corpus, and the data of a candidate is a SeqIO task or "
+        "random tokens: set CORPUS and OBJECTIVE, not MIXTURE_OR_TASK_NAME."
+      )
+  parts = [task for task, _ in datasets[0].pipeline.parts]
+  if any("validation" not in task.splits for task in parts):
+    raise UserError(
+      "The corpus has no held-out text, from which passages are cut: set VALIDATION_FILES, "
+      "VALIDATION_FRACTION or VALIDATION_SPLIT."
+    )
+  documents = (x.decode(errors="replace") for x in text_samples.in_order(parts, "validation"))
+  return passages.cut(
+    documents,
+    _different([dataset.codec for dataset in datasets]),
+    row_tokens=min(row_tokens(dataset) for dataset in datasets),
+    count=count,
+    passage_bytes=passage_bytes,
+    seed=seed,
+  )
+
+
+def row_tokens(dataset: Dataset) -> int:
+  """Returns how many tokens of text fit into a row: what one side of the model reads at most."""
+  return max(dataset.pipeline.lengths.values()) - _AROUND
+
+
+class _NoPipeline:
+  """Stands for the pipeline of random batches."""
+
+  parts = ()
+
+
+def _different(codecs: Sequence[TextCodec]) -> list[TextCodec]:
+  """Returns the codecs of different vocabularies, in order."""
+  found: dict[str, TextCodec] = {}
+  for codec in codecs:
+    file = codec.file()
+    found.setdefault(repr((codec.kind, dict(codec.settings()), file and hash(file[1]))), codec)
+  return list(found.values())
