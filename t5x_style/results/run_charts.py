@@ -94,31 +94,39 @@ def _losses(runs: Sequence[Named]) -> Iterator[tuple[str, Chart, str]]:
 
 
 def _components(runs: Sequence[Named]) -> Iterator[tuple[str, Chart, str]]:
+  """Yields a chart for each part that several runs have, and one of all other parts of each run."""
   names = _names(runs, lambda name: name.startswith(_COMPONENT))
-  if len(runs) > 1:
-    for name in names:
-      part = name.removeprefix(_COMPONENT)
-      for split in (TRAIN, VALIDATION):
-        chart, caption = _chart(
-          runs, name, (split,), "steps", f"{_split_title(split)} loss: {part}"
-        )
-        if chart:
-          yield f"{name}-{split}", chart, caption
-    return
-  for split in (TRAIN, VALIDATION):
-    series, captions = [], ""
-    for index, name in enumerate(names):
-      made, thinned = _series(runs, name, (split,), "steps", 1.0)
-      captions = captions or thinned
-      part = name.removeprefix(_COMPONENT)
-      series += [Series(part, s.x, s.y, s.low, s.high, index) for s in made]
-    if series:
-      title = f"{_split_title(split)} loss of each part"
-      yield (
-        f"loss-parts-{split}",
-        line_chart(title, "step", METRICS["loss"].y_label, series),
-        captions,
-      )
+  having = {
+    name: [x for x in runs if name in {*x[1].names(TRAIN), *x[1].names(VALIDATION)}]
+    for name in names
+  }
+  for name in names:
+    for split in (TRAIN, VALIDATION) if len(having[name]) > 1 else ():
+      title = f"{_split_title(split)} loss: {name.removeprefix(_COMPONENT)}"
+      chart, caption = _chart(runs, name, (split,), "steps", title)
+      if chart:
+        yield f"{name}-{split}", chart, caption
+  for index, run in enumerate(runs):
+    own = [name for name in names if having[name] == [run]]
+    for split in (TRAIN, VALIDATION):
+      chart, caption = _parts(run, own, split, f"{run[0]}: " if len(runs) > 1 else "")
+      if chart:
+        yield f"loss-parts-{split}" + (f"-{index + 1}" if len(runs) > 1 else ""), chart, caption
+
+
+def _parts(run: Named, names: Sequence[str], split: str, start: str) -> tuple[Chart | None, str]:
+  """Returns a chart of parts of the data in one run, each in a colour, and its caption."""
+  series, caption = [], ""
+  for color, name in enumerate(names):
+    made, thinned_caption = _series([run], name, (split,), "steps", 1.0)
+    caption = caption or thinned_caption
+    part = name.removeprefix(_COMPONENT)
+    series += [Series(part, s.x, s.y, s.low, s.high, color) for s in made]
+  title = (
+    f"{start}{_split_title(split).lower() if start else _split_title(split)} loss of each part"
+  )
+  chart = line_chart(title, "step", METRICS["loss"].y_label, series) if series else None
+  return chart, caption
 
 
 def _others(runs: Sequence[Named]) -> Iterator[tuple[str, Chart, str]]:
@@ -151,7 +159,7 @@ def _chart(
   runs: Sequence[Named], name: str, splits: Sequence[str], axis: str, title: str
 ) -> tuple[Chart | None, str]:
   """Returns a chart of a metric and its caption; None if there is nothing to draw."""
-  metric = METRICS.get(name, Metric(name, name))
+  metric = METRICS.get("loss" if name.startswith(_COMPONENT) else name, Metric(name, name))
   series, caption = _series(runs, name, splits, axis, metric.factor)
   if not series:
     return None, ""

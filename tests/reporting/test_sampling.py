@@ -52,6 +52,10 @@ def test_a_resumed_run_has_the_samples_of_one_that_was_not_interrupted(tmp_path)
   (tmp_path / "cut/samples.jsonl").write_text(
     lines[0] + '{"step": 4, "sample": {}}\n{"step": 4, "sa'
   )
+  job = restoring.open_run(setup.prepare(tiny.config("encoder_only", tmp_path / "cut", **changes)))
+  with job.checkpoints:
+    sampling.Sampler(job)
+  assert [step for step, _ in samples(tmp_path / "cut")] == [2]
   train(tiny.config("encoder_only", tmp_path / "cut", **changes))
   assert samples(tmp_path / "cut") == samples(tmp_path / "whole")
 

@@ -58,11 +58,13 @@ def test_parts_of_a_mixture_have_curves_of_their_own(charts_of, train_record):
   assert list(one["loss-parts-validation"].series[0].y) == [3.5]
 
 
-def test_parts_of_several_runs_have_a_chart_each(charts_of, train_record):
+def test_parts_that_several_runs_have_are_in_one_chart(charts_of, train_record):
   runs = [[train_record(10, **{"loss/code": 3.0 + n, f"loss/only {n}": 1.0})] for n in (0, 1)]
   two = charts_of(*runs)
   assert [list(s.y) for s in two["loss/code-train"].series] == [[3.0], [4.0]]
-  assert [s.color for s in two["loss/only 1-train"].series] == [1]
+  assert two["loss/code-train"].y_label == "nats per target token"
+  assert [s.label for s in two["loss-parts-train-2"].series] == ["only 1"]
+  assert two["loss-parts-train-2"].title == "run 1: training loss of each part"
 
 
 def test_metrics_with_names_of_their_own_are_shown(charts_of, train_record):

@@ -79,6 +79,17 @@ def test_values_that_are_not_finite_are_named(write_run):
   assert run_table.best(run, "validation", "loss") is None
 
 
+def test_the_best_value_is_a_number(write_run):
+  values = {10: (None, 0.5), 20: (3.0, None), 30: (2.0, 0.75), 40: (4.0, 0.25)}
+  records = [
+    {"step": step, "split": "validation", "loss": loss, "accuracy": accuracy}
+    for step, (loss, accuracy) in values.items()
+  ]
+  run = run_folder.read(write_run(records=records))
+  assert run_table.best(run, "validation", "loss") == (2.0, 30)
+  assert run_table.best(run, "validation", "accuracy") == (0.75, 30)
+
+
 def test_the_newest_evaluations_are_listed(write_run):
   records = [
     {"step": 100 * n, "split": "validation", "loss": 9.0 - n / 10, "accuracy": n / 100}

@@ -66,3 +66,8 @@ def test_an_interrupted_period_is_averaged_as_one():
   second.drain()
   assert records[0]["loss"] == (1 + 2 + 3 + 4) / (4 * 2)
   assert records[0]["tokens"] == 32  # that all four steps have read
+  older, records = measure({k: v for k, v in saved.items() if k != "tokens"})
+  for step in (3, 4):
+    older.add(step, metrics(float(step)))
+  older.drain()
+  assert "tokens" not in records[0] and "tokens" not in older.progress()
