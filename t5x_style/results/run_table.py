@@ -114,7 +114,8 @@ def _figures(run: RunRecords, now: float) -> dict[str, Cell]:
   curve = run.curve(TRAIN, "loss")
   if curve is not None:
     figures["tokens read"] = cell_text(round(curve.tokens[-1])) if curve.tokens[-1] > 0 else None
-    figures["FLOPs"] = cell_text(float(curve.flops[-1]))
+    flops = float(curve.flops[-1])
+    figures["FLOPs"] = None if math.isnan(flops) else cell_text(flops)
   seconds = [value_of(record, "seconds") for record in run.records]
   if any(map(math.isfinite, seconds)):
     figures["time"] = duration(np.nanmax(seconds))

@@ -46,6 +46,12 @@ def test_a_run_without_records_has_its_state_only(write_run):
   }
 
 
+def test_rows_that_no_run_fills_are_left_out(write_run, train_record):
+  runs = [run_folder.read(write_run(name, [train_record(5)])) for name in ("one", "two")]
+  names = [row[0] for row in run_table.summary(runs, now=0)]
+  assert "tokens read" in names and "FLOPs" not in names and "model" not in names
+
+
 @pytest.mark.parametrize(
   "beat, text",
   [
