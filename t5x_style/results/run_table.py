@@ -78,7 +78,8 @@ def evaluations(run: RunRecords) -> tuple[list[str], list[list[Cell]]]:
     [f"{record['step']:,}", *(shown(name, value_of(record, name)) for name in names)]
     for record in records[-_MOST_EVALUATIONS:]
   ]
-  return ["step", *(name.replace("_", " ") for name in names)], rows
+  # The name of a part of the data, as in loss/R_3_15, stays as the user wrote it.
+  return ["step", *(name if "/" in name else name.replace("_", " ") for name in names)], rows
 
 
 def shown(name: str, value: float | None) -> Cell:

@@ -98,9 +98,15 @@ def test_the_best_value_is_a_number(write_run):
 
 def test_the_newest_evaluations_are_listed(write_run):
   records = [
-    {"step": 100 * n, "split": "validation", "loss": 9.0 - n / 10, "accuracy": n / 100}
+    {
+      "step": 100 * n,
+      "split": "validation",
+      "loss": 9.0 - n / 10,
+      "pair_accuracy": n / 100,
+      "loss/R_3": 1,
+    }
     for n in range(1, 31)
   ]
   columns, rows = run_table.evaluations(run_folder.read(write_run(records=records)))
-  assert columns == ["step", "loss", "accuracy"] and len(rows) == 20
-  assert rows[-1] == ["3,000", "6.000", "30.0%"] and rows[0][0] == "1,100"
+  assert columns == ["step", "loss", "pair accuracy", "loss/R_3"] and len(rows) == 20
+  assert rows[-1] == ["3,000", "6.000", "30.0%", "1.000"] and rows[0][0] == "1,100"
