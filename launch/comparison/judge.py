@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
+from t5x_style.errors import UserError
+
 from ..configuration import flags
 from ..process import command, environment, errors
 from ..process.errors import ConfigurationError
+from ..process.exit_codes import ExitCode
+from . import processes
 
 if TYPE_CHECKING:
   from t5x_style.comparison.measures import Measured
@@ -44,15 +48,24 @@ def main(argv: Sequence[str]) -> int | None:
   if len(words) != 1 or not values.passages or not values.output:
     raise ConfigurationError("Give one MODEL_DIR, --passages=FILE and --output=FILE; see --help.")
   environment.prepare()
+  try:
+    _judge(words[0], values)
+  except processes.Stopped:  # While it fine-tuned; the same command continues.
+    return ExitCode.PREEMPTED
+  return None
+
+
+def _judge(given: str, values: Any) -> None:
+  """Measures the model of a folder and writes the output."""
   with errors.as_configuration_errors():
     with environment.quiet_imports():
       import t5x_style
 
       from . import measures, passages
-    model_dir, output = (Path(x).expanduser() for x in (words[0], values.output))
+    model_dir, output = (Path(x).expanduser() for x in (given, values.output))
     file = Path(values.passages).expanduser()
     if not file.exists():
-      passages.write(file, _cut(words[0], values))
+      passages.write(file, _cut(given, values))
     chosen = passages.read(file)
     model = t5x_style.load(model_dir, step=values.step)
     judged = {
@@ -62,7 +75,6 @@ def main(argv: Sequence[str]) -> int | None:
       "passages": measures.examples(model, chosen, _SHOWN),
     }
     _write(output, judged)
-  return None
 
 
 def _define(values: absl_flags.FlagValues) -> None:
@@ -133,14 +145,14 @@ def _files(pattern: str) -> list[Path]:
 def _classification(model: TrainedModel, model_dir: Path, values: Any) -> Measured:
   from t5x_style.comparison.measures import Measured
 
-  from . import measures, tuning
+  from . import tuning
 
   if not values.classification or not values.classification_steps:
     return Measured(None, "no labelled texts are set (CLASSIFICATION)")
   output = Path(values.output).expanduser()
-  folder = output.with_name(f"{output.stem}-tuned")
-  return measures.or_reason(
-    lambda: tuning.classification(
+  folder = output.with_name(f"{output.stem}-tuned-{model.step}")
+  try:
+    return tuning.classification(
       model,
       model_dir,
       values.classification,
@@ -148,7 +160,10 @@ def _classification(model: TrainedModel, model_dir: Path, values: Any) -> Measur
       seed=values.seed,
       folder=folder,
     )
-  )
+  except ConfigurationError:  # It may succeed at the next start.
+    raise
+  except UserError as error:
+    return Measured(None, reason=str(error))
 
 
 def _write(output: Path, judged: dict[str, Any]) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import subprocess
-import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,12 +17,16 @@ from t5x_style.errors import UserError
 from t5x_style.trained.abilities import abilities
 from t5x_style.trained.loaded_model import LoadedModel
 
-from ..process import environment
+from ..process.errors import ConfigurationError
+from ..process.exit_codes import ExitCode
+from . import processes
 
 # Usual for models of some million parameters, which take more than BERT base does.
 LEARNING_RATES = {"encoder_only": 5e-4, "encoder_decoder": 1e-3, "decoder_only": 1e-3}
 _INPUTS, _TARGETS = 112, 16  # tokens; a decoder has both in a row of 128
 _BATCH_SIZE, _EVAL_BATCHES = 16, 32
+_POLL_SECONDS = 0.2
+_MOST_CHARACTERS = 500  # of an error that becomes the reason
 _OF_VOCABULARY = re.compile(r"(VOCABULARY|VOCABULARY_FILE|EXTRA_IDS|SPECIAL_TOKENS) = ")
 _OF_LABELS = re.compile(r"(NUM_CLASSES|LABELS) *=")  # bindings that only a head for labels takes
 
@@ -48,7 +50,9 @@ def classification(
       FOLDER.log.
 
   Raises:
-    UserError: the fine-tuning could not run; with what it printed last.
+    UserError: the model or the labelled texts do not allow it.
+    ConfigurationError: it failed for another reason.
+    processes.Stopped: by a signal.
   """
   folder.mkdir(parents=True, exist_ok=True)
   own = model_dir / "config.gin"
@@ -112,16 +116,27 @@ def _vocabulary(config: str) -> str:
 
 
 def _train(files: Sequence[str], bindings: Sequence[str], log: Path) -> None:
-  command = [sys.executable, "-m", f"{environment.PACKAGE}.train"]
-  command += [f"--gin_file={name}" for name in files]
-  command += [f"--gin_bindings={text}" for text in bindings]
-  with open(log, "w") as output:
-    output.write(f"{shlex.join(command)}\n")
-    output.flush()
-    ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
-  if ended.returncode:
-    said = log.read_text(errors="replace").rpartition("error: ")[2].strip()
-    raise UserError(f"the fine-tuning ended with code {ended.returncode} ({log}): {said[:500]}")
+  """Runs launch.train to its end.
+
+  Raises:
+    UserError: the model or the labelled texts do not allow it.
+    ConfigurationError: it failed for another reason, such as a full disk.
+    processes.Stopped: by a signal.
+  """
+  arguments = [f"--gin_file={name}" for name in files]
+  arguments += [f"--gin_bindings={text}" for text in bindings]
+  with processes.Signals() as signals:
+    child = processes.Child("train", arguments, log)
+    while child.poll() is None:
+      signals.check([child])
+      time.sleep(_POLL_SECONDS)
+  if child.poll() == ExitCode.MISTAKE:
+    raise UserError(f"it cannot be fine-tuned: {child.error()[:_MOST_CHARACTERS]}")
+  if child.poll():
+    raise ConfigurationError(
+      f"The fine-tuning ended with code {child.poll()} ({log}): "
+      f"{child.error()[:_MOST_CHARACTERS]}\nThe same command continues it."
+    )
 
 
 def _accuracy(folder: Path, name: str) -> float:

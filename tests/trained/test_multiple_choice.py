@@ -98,12 +98,12 @@ def diffusion(model, choice):
 R, S = {"objective": "span_corruption", "mode": "[R]"}, {"objective": "prefix_lm", "mode": "[S]"}
 CASES = [
   ("decoder_only", ["causal_lm"], causal),
-  ("decoder_only", ["prefix_lm"], prefix_lm),
+  pytest.param("decoder_only", ["prefix_lm"], prefix_lm, marks=pytest.mark.slow),
   pytest.param("encoder_decoder", [S], prefix_lm_of_two_sides, marks=pytest.mark.slow),
   ("encoder_decoder", ["span_corruption"], spans),
   pytest.param("encoder_decoder", [S, R], spans_with_mode, marks=pytest.mark.slow),
   pytest.param("decoder_only", [R, S], spans_of_a_decoder, marks=pytest.mark.slow),
-  ("encoder_decoder", ["text_infilling"], infilling),
+  pytest.param("encoder_decoder", ["text_infilling"], infilling, marks=pytest.mark.slow),
   ("decoder_only", ["fill_in_middle"], middle),
   ("encoder_only", ["masked_lm"], masked),
   pytest.param("encoder_only", ["masked_diffusion"], diffusion, marks=pytest.mark.slow),

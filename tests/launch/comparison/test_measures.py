@@ -46,6 +46,7 @@ def test_choice_of_four_needs_the_own_content_to_gain_most():
   assert found.method.endswith("how")
 
 
+@pytest.mark.slow
 def test_a_random_model_guesses(asked):
   many = passages.cut(
     documents(200), [shipped_codec()], row_tokens=28, count=80, passage_bytes=90, seed=3

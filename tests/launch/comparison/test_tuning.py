@@ -6,6 +6,8 @@ import pytest
 
 import t5x_style
 from launch.comparison import tuning
+from launch.process.errors import ConfigurationError
+from launch.process.exit_codes import ExitCode
 from t5x_style.errors import UserError
 
 CONFIG = """\
@@ -79,15 +81,26 @@ def test_a_model_learns_labels(finished_run, labelled, tmp_path, architecture, o
   assert again == found
 
 
-@pytest.mark.slow
-def test_what_the_fine_tuning_says_last_is_the_reason(finished_run, tmp_path):
+class Ended:
+  """Stands for a child process that has ended."""
+
+  def __init__(self, code, said="of a setting"):
+    self.poll, self.error = lambda: code, lambda: said
+
+
+@pytest.mark.parametrize(
+  "code, error, message",
+  [
+    (ExitCode.MISTAKE, UserError, "cannot be fine-tuned: of a setting"),
+    (ExitCode.STORAGE, ConfigurationError, r"code 4 \(.*tuned-2.log\): of a setting\nThe same"),
+    (-9, ConfigurationError, "code -9"),
+  ],
+)
+def test_only_a_mistake_is_a_reason_why_there_is_no_value(
+  finished_run, tmp_path, monkeypatch, code, error, message
+):
+  monkeypatch.setattr(tuning.processes, "Child", lambda *given: Ended(code))
   model_dir = finished_run("decoder_only", "causal_lm")
-  with pytest.raises(UserError, match=r"ended with code 2 .*tuned.log\): .*no_such.gin"):
-    tuning.classification(
-      t5x_style.load(model_dir),
-      model_dir,
-      ["no_such.gin"],
-      steps=1,
-      seed=0,
-      folder=tmp_path / "tuned",
-    )
+  model = t5x_style.load(model_dir)
+  with pytest.raises(error, match=message):
+    tuning.classification(model, model_dir, (), steps=1, seed=0, folder=tmp_path / "tuned-2")
