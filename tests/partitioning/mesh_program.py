@@ -23,7 +23,13 @@ LAYERS, EMB_DIM, MLP_DIM, VOCAB_SIZE = 2, 40, 56, 120
 
 FAMILIES = {
   "encoder_decoder": {"num_encoder_layers": LAYERS, "num_decoder_layers": LAYERS},
-  "decoder_only": {"num_decoder_layers": LAYERS, "positions": "rotary", "num_kv_heads": 2},
+  "decoder_only": {
+    "dropout_places": "bert",
+    "attention_dropout_rate": 0.1,
+    "num_decoder_layers": LAYERS,
+    "positions": "rotary",
+    "num_kv_heads": 2,
+  },
   "encoder_only": {"num_encoder_layers": LAYERS, "positions": "rotary", "head_bias": True},
 }
 COLLECTIVE = re.compile(
