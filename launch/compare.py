@@ -76,12 +76,19 @@ def _run(given: arguments.Given, comparison: Comparison, argv: Sequence[str]) ->
   folder.mkdir(parents=True, exist_ok=True)
   with _lease(folder), processes.Signals() as signals:
     kept = record.Record(folder)
-    facts = _facts(given, comparison, folder / "describe.log", signals)
+    known = kept.content["data"]
+    more = [f"--data_figures={name}" for name in comparison.candidates if name not in known]
+    more.append(f"--passages={folder / 'passages.jsonl'}")
+    facts = _facts(given, comparison, folder / "describe.log", signals, more)
+    known |= facts["data"]
     if comparison.budget == "seconds":
       rounds.measure_speeds(given, comparison, kept, signals)
-    steps = _steps(comparison, facts["candidates"], kept.content["speeds"])
+    steps = _steps(comparison, facts["candidates"], kept)
     kept.begin(record.plan(comparison, facts["candidates"], steps), facts["machine"])
-    print(plan_table.text(comparison, kept.content["plan"]["candidates"]), flush=True)
+    print(
+      plan_table.text(comparison, kept.content["plan"]["candidates"], kept.content["data"]),
+      flush=True,
+    )
     rounds.run_all(given, comparison, kept, signals)
     words = [f"python -m {environment.PACKAGE}.compare", *map(flags.quoted, argv[1:])]
     result = report.write(comparison, kept, " ".join(words))
@@ -106,45 +113,51 @@ def _lease(folder: Path) -> contextlib.AbstractContextManager[Any]:
 
 def _dry_run(given: arguments.Given, comparison: Comparison) -> int:
   folder = Path(comparison.compare_dir).expanduser()
-  speeds = record.Record(folder).content["speeds"]
+  kept = record.Record(folder)
+  more = [f"--data_figures={name}" for name in comparison.candidates]
   with tempfile.TemporaryDirectory() as elsewhere, processes.Signals() as signals:
-    facts = _facts(given, comparison, Path(elsewhere) / "describe.log", signals)["candidates"]
-  if comparison.budget == "seconds" and not speeds:
+    found = _facts(given, comparison, Path(elsewhere) / "describe.log", signals, more)
+  facts = found["candidates"]
+  kept.content["data"] = found["data"] | kept.content["data"]
+  if comparison.budget == "seconds" and facts.keys() - kept.content["speeds"]:
     steps: Mapping[str, int | None] = dict.fromkeys(facts)
   else:
-    steps = _steps(comparison, facts, speeds)
+    steps = _steps(comparison, facts, kept)
   planned = {name: {**facts[name], "steps": steps[name]} for name in comparison.candidates}
-  print(plan_table.text(comparison, planned))
+  print(plan_table.text(comparison, planned, kept.content["data"]))
   print("This was a dry run: nothing was trained.")
   return ExitCode.FINISHED
 
 
 def _facts(
-  given: arguments.Given, comparison: Comparison, log: Path, signals: processes.Signals
+  given: arguments.Given,
+  comparison: Comparison,
+  log: Path,
+  signals: processes.Signals,
+  more: Sequence[str] = (),
 ) -> Mapping[str, Any]:
-  """Returns what launch.comparison.describe found out about the candidates."""
+  """Returns what launch.comparison.describe, with `more` flags, found out about the candidates."""
   print(f"Opening the data of {len(comparison.candidates)} candidates.", flush=True)
   with tempfile.TemporaryDirectory() as folder:
     output = Path(folder) / "facts.json"
-    words = [*given.as_arguments(), f"--output={output}"]
+    words = [*given.as_arguments(), f"--output={output}", *more]
     processes.run("comparison.describe", words, log, signals)
     return json.loads(output.read_text())
 
 
-def _steps(
-  comparison: Comparison, facts: Mapping[str, Any], speeds: Mapping[str, float]
-) -> dict[str, int]:
+def _steps(comparison: Comparison, facts: Mapping[str, Any], kept: record.Record) -> dict[str, int]:
   """Returns {candidate: steps} of the whole budget."""
-  if comparison.budget == "seconds":
-    costs = {name: speeds[name] for name in facts}
-  else:
-    key = {"flops": "step_flops", "tokens": "step_tokens"}[comparison.budget]
-    costs = {name: found[key] for name, found in facts.items()}
-  steps = budget.steps(comparison.budget, comparison.amount, costs)
-  if comparison.halve_by:
-    first = halving.rounds(len(steps))[0].share
-    budget.steps(comparison.budget, comparison.amount * first, costs)
-  return steps
+  speeds, data = kept.content["speeds"], kept.content["data"]
+  costs = {
+    "flops": lambda name: facts[name]["step_flops"],
+    "tokens": lambda name: facts[name]["step_positions"] * data[name]["filled"],
+    "seconds": lambda name: speeds[name],
+  }[comparison.budget]
+  amounts = {name: costs(name) for name in facts}
+  if comparison.halve_by:  # Refused before the first round, if that would be too short.
+    share = halving.rounds(len(facts))[0].share
+    budget.steps(comparison.budget, comparison.amount * share, amounts)
+  return budget.steps(comparison.budget, comparison.amount, amounts)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,12 @@
-"""What launch.compare does: plans, starts the runs one by one, has them judged, writes the report.
+"""What launch.compare does: it plans, starts the runs, has them judged, and writes the report.
+
+  gin_settings.py, arguments.py   what the gin files request, and the command line of each run
+  describe.py                     a process: builds all runs without training, cuts the passages
+  record.py, plan_table.py        comparison.json; the plan as a text
+  rounds.py, run_job.py           which runs are trained and judged, in which order
+  processes.py, progress.py       the processes of the runs, and what the terminal shows
+  judge.py and its modules        a process: what is measured of a run
+  results.py, curves.py, report.py   what all runs together say
 
 Files of COMPARE_DIR:
   comparison.json          the plan, and what became of each run
@@ -13,8 +21,7 @@ Each run is judged by a process of its own:
       --output=COMPARE_DIR/judged/NAME-SEED.json --passage_count=60 --passage_bytes=240 --seed=0 \\
       [--pairs_file=PATTERN] [--classification=GIN_FILE_OR_BINDING ...] [--classification_steps=60]
 
-It cuts the passages out of the held-out text of the run if their file does not exist, and writes,
-as a whole, the output:
+It writes, as a whole, the output:
 
     {"model_dir": "...", "step": 400,
      "measures": {"completion": {"value": 2.1, "reason": "", "method": "A sentence.",

@@ -21,6 +21,7 @@ from ..configuration import flags, reader
 from ..process import command, environment, errors
 from . import arguments, gin_settings
 
+_PASSAGES_SEED = 0  # The same passages for all seeds, so that only the models differ.
 # The parts of the configuration that the plan sets, or that only the comparison reads.
 _NOT_OF_A_RUN = (
   *(f"TrainConfig.{x}" for x in ("model_dir", "train_steps", "eval_period", "save_period")),
@@ -37,18 +38,61 @@ def main(argv: Sequence[str]) -> int | None:
   with errors.as_configuration_errors():
     given = arguments.Given.of_flags(values)
     comparison = gin_settings.read(given)
-    found = {name: _describe(given, comparison, name) for name in comparison.candidates}
-  Path(values.output).write_text(json.dumps({"candidates": found, "machine": _machine()}))
+    datasets: dict[str, Any] = {}
+    found = {name: _describe(given, comparison, name, datasets) for name in comparison.candidates}
+    if values.passages and not Path(values.passages).exists():
+      _cut(comparison, list(datasets.values()), Path(values.passages))
+    figures = {name: _data_figures(datasets[name]) for name in values.data_figures}
+  content = {"candidates": found, "machine": _machine(), "data": figures}
+  Path(values.output).write_text(json.dumps(content))
   return None
 
 
 def _define(values: absl_flags.FlagValues) -> None:
   flags.define_data(values)
   absl_flags.DEFINE_string("output", None, "The file to write.", flag_values=values)
+  absl_flags.DEFINE_string(
+    "passages", None, "Where held-out passages are written, unless they exist.", flag_values=values
+  )
+  absl_flags.DEFINE_multi_string(
+    "data_figures", [], "A candidate whose data is measured. May be repeated.", flag_values=values
+  )
 
 
-def _describe(given: arguments.Given, comparison: Comparison, candidate: str) -> dict[str, Any]:
-  """Returns the facts of a candidate.
+def _cut(comparison: Comparison, datasets: Sequence[Any], path: Path) -> None:
+  """Writes passages that fit the rows and vocabularies of all candidates."""
+  from . import held_out, passages
+
+  found = held_out.cut(
+    datasets,
+    count=comparison.passages,
+    passage_bytes=comparison.passage_bytes,
+    seed=_PASSAGES_SEED,
+  )
+  passages.write(path, found)
+
+
+def _data_figures(dataset: Any) -> dict[str, float]:
+  """Returns shares of a candidate's data, measured on some hundred rows.
+
+  signal_density: tokens with loss for each token of the text. filled: the share of the positions of
+  a batch that is not padding. text: tokens of the text for each position.
+  """
+  from t5x_style.data.preview import measure
+
+  found = measure.preview(dataset, examples=0, rows=512, seconds=5.0)
+  positions = found.sums.positions / found.sums.rows
+  return {
+    "signal_density": found.values()["signal_density"],
+    "filled": found.values()["packing_density"],
+    "text": found.values()["raw_tokens"] / positions,
+  }
+
+
+def _describe(
+  given: arguments.Given, comparison: Comparison, candidate: str, datasets: dict[str, Any]
+) -> dict[str, Any]:
+  """Returns the facts of a candidate; puts its dataset into `datasets`.
 
   Raises:
     ConfigurationError: its run cannot be built; the message names the candidate.
@@ -62,12 +106,12 @@ def _describe(given: arguments.Given, comparison: Comparison, candidate: str) ->
     with errors.as_configuration_errors(), warnings.catch_warnings():
       # Steps are not known yet, and the run warns again.
       warnings.filterwarnings("ignore", message="The run ends within its warm-up")
-      return _facts(own)
+      return _facts(own, candidate, datasets)
   except errors.ConfigurationError as error:
     raise errors.ConfigurationError(f"The candidate {candidate!r}: {error}") from error
 
 
-def _facts(own: arguments.Given) -> dict[str, Any]:
+def _facts(own: arguments.Given, candidate: str, datasets: dict[str, Any]) -> dict[str, Any]:
   with environment.quiet_imports():
     configuration = flags.read_configuration(_Values(own))
 
@@ -77,18 +121,19 @@ def _facts(own: arguments.Given) -> dict[str, Any]:
 
   config = configuration.build(train_config.TrainConfig)
   prepared = setup.prepare(config)
+  datasets[candidate] = prepared.dataset
   lengths = tokens_per_row(prepared.dataset.feature_shapes)
   state = prepared.abstract
   return {
     "architecture": config.model.architecture,
-    "data": prepared.dataset.description,
+    "description": prepared.dataset.description,
     "row": lengths,
     "batch_size": config.batch_size,
     "parameters": prepared.num_parameters,
     "parameters_without_vocabulary": prepared.num_parameters - _of_vocabulary(prepared),
     "state_bytes": total_bytes(state.params) + total_bytes(state.opt_state),
     "step_flops": prepared.step_flops,
-    "step_tokens": config.batch_size * sum(lengths.values()),
+    "step_positions": config.batch_size * sum(lengths.values()),
     "identity": prepared.identity()["data"],
     "schedule_has_steps": configuration.macro("SCHEDULE_STEPS") is not None,
     "settings": _settings(configuration),

@@ -7,11 +7,14 @@ from t5x_style.comparison import budget, halving
 from t5x_style.comparison.settings import Comparison
 
 
-def text(comparison: Comparison, candidates: Mapping[str, Any]) -> str:
-  """Returns the table.
+def text(
+  comparison: Comparison, candidates: Mapping[str, Any], data: Mapping[str, Mapping[str, float]]
+) -> str:
+  """Returns the table; its tokens are those that a model reads and writes, without padding.
 
   Args:
     candidates: {name: facts with "steps"}; steps are None if the speed is not measured yet.
+    data: {name: figures of its data, as launch.comparison.describe measures them}.
   """
   seeds = comparison.seeds
   unit = budget.UNITS[comparison.budget]
@@ -23,10 +26,10 @@ def text(comparison: Comparison, candidates: Mapping[str, Any]) -> str:
   width = max(map(len, candidates)) + 2
   lines.append(
     f"  {'candidate':<{width}}{'architecture':<17}{'parameters':>12}{'without vocab.':>16}"
-    f"{'row':>12}{'steps':>9}{'tokens':>13}{'FLOPs':>11}"
+    f"{'row':>17}{'steps':>9}{'tokens':>13}{'FLOPs':>11}"
   )
   for name, facts in candidates.items():
-    lines.append(f"  {name:<{width}}{_row(facts)}")
+    lines.append(f"  {name:<{width}}{_row(facts, data[name])}")
   if comparison.halve_by:
     rounds = halving.rounds(len(candidates))
     parts = [f"{x.candidates} up to {x.share:.0%} of the budget" for x in rounds]
@@ -34,14 +37,14 @@ def text(comparison: Comparison, candidates: Mapping[str, Any]) -> str:
   return "\n".join(lines)
 
 
-def _row(facts: Mapping[str, Any]) -> str:
+def _row(facts: Mapping[str, Any], data: Mapping[str, float]) -> str:
   steps = facts["steps"]
   counts = [f"{'measured':>9}{'':>24}"]
   if steps is not None:
-    tokens, flops = steps * facts["step_tokens"], steps * facts["step_flops"]
-    counts = [f"{steps:>9,}{tokens:>13,}{flops:>11.3g}"]
+    tokens, flops = steps * facts["step_positions"] * data["filled"], steps * facts["step_flops"]
+    counts = [f"{steps:>9,}{tokens:>13,.0f}{flops:>11.3g}"]
   row = f"{facts['batch_size']} x {' + '.join(map(str, facts['row'].values()))}"
   return (
     f"{facts['architecture'].replace('_', '-'):<17}{facts['parameters']:>12,}"
-    f"{facts['parameters_without_vocabulary']:>16,}{row:>12}{''.join(counts)}"
+    f"{facts['parameters_without_vocabulary']:>16,}{row:>17}{''.join(counts)}"
   )

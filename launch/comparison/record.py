@@ -4,7 +4,7 @@
      "machine": {...}, "started": "2026-01-31 12:00",
      "runs": {"masked-lm-0": {"state": "judged", "trained_steps": 400, "training_seconds": 71.2,
                               "judging_seconds": 9.1, "error": ""}, ...},
-     "speeds": {NAME: seconds of a step}, "signal_density": {NAME: as in judged/},
+     "speeds": {NAME: seconds of a step}, "data": {NAME: shares measured on some rows},
      "rounds": [{"steps": {...}, "values": {...}, "kept": [...]}]}
 
 The state of a run is "judged", "failed" (then "error" says why) or "". The file is replaced as a
@@ -60,8 +60,8 @@ class Record:
       ConfigurationError: it is damaged.
     """
     self._path = folder / _NAME
-    self.content: dict[str, Any] = {"plan": None, "runs": {}, "rounds": [], "speeds": {}}
-    self.content["signal_density"] = {}
+    self.content: dict[str, Any] = {"plan": None, "runs": {}, "rounds": []}
+    self.content |= {"speeds": {}, "data": {}}
     if self._path.exists():
       try:
         self.content |= json.loads(self._path.read_text())

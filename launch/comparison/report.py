@@ -15,6 +15,7 @@ from .results import Results
 
 _TITLE = "Comparison of objectives"
 _NOTHING = "–"
+_EMPTY = "(nothing)"  # what a model wrote into a hole
 
 
 class Written(NamedTuple):
@@ -79,7 +80,7 @@ def _what(found: Results) -> str:
   seeds = f"{len(asked.seeds)} seeds" if len(asked.seeds) > 1 else "one seed"
   kinds = {
     "flops": "FLOPs are those of the matrix products of forward and backward pass, by formula.",
-    "tokens": "Tokens are those of the batches, on both sides of the model, with padding.",
+    "tokens": "Tokens are those that a model reads and writes, without padding.",
     "seconds": "Seconds were turned into steps by the speed of each candidate, measured before.",
   }
   return (
@@ -101,35 +102,35 @@ def _conclusion(page: Page, found: Results) -> None:
 
 def _measures(page: Page, found: Results) -> None:
   page.heading("Measures")
-  ranked = [name for name in found.table if MEASURES[name].better]
-  facts = [name for name in found.table if not MEASURES[name].better]
-  for names in (ranked, facts):
-    shown = [x for x in names if any(y.mean is not None for y in found.table[x].values())]
-    if not shown:
-      continue
-    columns = ["candidate", *map(_column, shown)]
-    rows = [[name, *(_cell(found, x, name) for x in shown)] for name in found.judged]
-    if any(MEASURES[x].chance for x in shown):
-      rows.append(["guessing", *(_chance(x) for x in shown)])
+  shown = [x for x, by in found.table.items() if any(y.mean is not None for y in by.values())]
+  ranked = [x for x in shown if MEASURES[x].better]
+  facts = [x for x in shown if not MEASURES[x].better]
+  if ranked:
+    columns = ["measure", "", *found.judged, "guessing"]
+    rows = [[*_title(x), *_cells(found, x), _chance(x)] for x in ranked]
     page.table(columns, rows, note="Mean over seeds ± spread; the rule above says what that is.")
+  if facts:
+    rows = [[*_title(x), *_cells(found, x)] for x in facts]
+    page.table(["figure", "", *found.judged], rows)
 
 
-def _column(name: str) -> str:
+def _title(name: str) -> tuple[str, str]:
   measure = MEASURES[name]
   better = f", {measure.better} is better" if measure.better else ""
-  return f"{measure.title} ({measure.unit}{better})"
+  return measure.title, f"{measure.unit}{better}"
 
 
-def _cell(found: Results, name: str, candidate: str) -> str:
-  measure, summary = MEASURES[name], found.table[name][candidate]
-  if summary.mean is None:
-    return _NOTHING
-  return outcome.shown(measure, summary).removesuffix(measure.unit).strip()
+def _cells(found: Results, name: str) -> list[str]:
+  measure = MEASURES[name]
+  return [
+    outcome.shown(measure, x).removesuffix(measure.unit).strip() if x.mean is not None else _NOTHING
+    for x in (found.table[name][candidate] for candidate in found.judged)
+  ]
 
 
 def _chance(name: str) -> str:
   measure = MEASURES[name]
-  if not measure.chance:
+  if measure.chance is None:
     return _NOTHING
   return outcome.shown_value(measure, measure.chance, unit=False)
 
@@ -173,7 +174,7 @@ def _passages(page: Page, found: Results) -> None:
 
 
 def _hole(hole: Mapping[str, str], filling: str) -> list[Part]:
-  return [Part(hole["before"]), Part(filling, True), Part(hole["after"])]
+  return [Part(hole["before"]), Part(filling or _EMPTY, True), Part(hole["after"])]
 
 
 def _methods(page: Page, found: Results) -> None:
@@ -218,6 +219,7 @@ def _halving(page: Page, found: Results) -> None:
 
 def _settings(page: Page, found: Results) -> None:
   page.heading("Settings")
+  data = found.record.content["data"]
   columns = ["candidate", "architecture", "parameters", "without vocabulary", "row", "rows a batch"]
   rows = [
     [
@@ -228,12 +230,12 @@ def _settings(page: Page, found: Results) -> None:
       " + ".join(map(str, x["row"].values())),
       x["batch_size"],
       x["steps"],
-      x["steps"] * x["step_tokens"],
+      round(x["steps"] * x["step_positions"] * data[name]["text"]),
       f"{x['steps'] * x['step_flops']:.3g}",
     ]
     for name, x in found.facts.items()
   ]
-  page.table([*columns, "steps", "tokens", "FLOPs"], rows)
+  page.table([*columns, "steps", "tokens of text", "FLOPs"], rows)
   shared, own = _split_settings({name: x["settings"] for name, x in found.facts.items()})
   for name, lines in own.items():
     page.details(f"Settings of {name} that not all share", "\n".join(lines))

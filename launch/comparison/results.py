@@ -16,6 +16,8 @@ from . import curves
 from .record import Record, Run
 from .run_job import read_judged
 
+_DENSITY = "tokens with loss for each token of the text, in some hundred rows of the training data"
+
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
@@ -61,7 +63,7 @@ def gather(comparison: Comparison, record: Record) -> Results:
       judged[name] = found
   table = outcome.table({name: [x.measures for x in runs] for name, runs in judged.items()})
   drawn = {
-    name: curves.points([x.model_dir for x in runs], facts[name], facts[name]["steps"])
+    name: curves.points([x.model_dir for x in runs], facts[name]["steps"])
     for name, runs in judged.items()
   }
   failed = {name: x["error"] for name, x in record.runs.items() if x.get("state") == "failed"}
@@ -75,9 +77,9 @@ def _judged(comparison: Comparison, record: Record, run: Run) -> Judged | None:
   if content.get("step") != facts["steps"]:  # Not judged, or only in a round of halving.
     return None
   measures = {name: Measured.of_json(x) for name, x in content["measures"].items()}
-  density = record.content["signal_density"].get(run.candidate)
-  if density is not None:
-    measures["signal_density"] = Measured.of_json(density)
+  if run.candidate in record.content["data"]:
+    density = record.content["data"][run.candidate]["signal_density"]
+    measures["signal_density"] = Measured(density, method=_DENSITY)
   noted = record.runs.get(run.name, {})
   return Judged(run, folder / "runs" / run.name, noted, measures, content["passages"])
 
@@ -87,6 +89,7 @@ def as_json(results: Results) -> dict[str, Any]:
   return {
     "comparison": results.record.content["plan"]["comparison"],
     "machine": results.record.content["machine"],
+    "data": results.record.content["data"],
     "candidates": {
       name: {key: value for key, value in facts.items() if key not in ("settings", "identity")}
       for name, facts in results.facts.items()
@@ -123,18 +126,13 @@ def as_csv(results: Results) -> str:
   text = io.StringIO()
   writer = csv.writer(text, lineterminator="\n")
   names = list(results.table)
-  plan = ("steps", "tokens", "planned_flops")
-  writer.writerow(["candidate", "seed", "model_dir", *plan, *names])
+  writer.writerow(["candidate", "seed", "model_dir", "steps", *names])
   for runs in results.judged.values():
     for x in runs:
-      facts = results.facts[x.run.candidate]
-      planned = [
-        facts["steps"],
-        *(facts["steps"] * facts[f"step_{y}"] for y in ("tokens", "flops")),
-      ]
+      steps = results.facts[x.run.candidate]["steps"]
       values = [x.measures[name].value if name in x.measures else None for name in names]
       cells = ["" if value is None else value for value in values]
-      writer.writerow([x.run.candidate, x.run.seed, f"runs/{x.run.name}", *planned, *cells])
+      writer.writerow([x.run.candidate, x.run.seed, f"runs/{x.run.name}", steps, *cells])
   return text.getvalue()
 
 

@@ -132,7 +132,8 @@ def _best(purpose: str, name: str, order: Sequence[Standing]) -> Choice:
   rest = [x for x in order if x.candidate not in best]
   figures = [f"{x.candidate} {shown(measure, x.summary)}" for x in order if x.candidate in best]
   why = f"{measure.title}: {', '.join(figures)}"
-  why += " (a tie)" if len(best) > 1 else ""
+  if len(best) > 1:
+    why += " (a tie)" if rest else " (all tie)"
   if rest:
     why += f"; next {rest[0].candidate} {shown(measure, rest[0].summary)}"
   elif len(order) == 1:

@@ -21,9 +21,9 @@ class Comparison:
   Attributes:
     candidates: {name: gin files and "NAME = value" bindings} of each objective and model. A run
       reads the gin files of the command line, then those of its candidate; bindings come last.
-    budget: what is equal for all: the FLOPs of training (t5x_style.training.flops), the tokens of
-      the batches (on both sides, with padding), or the seconds of training steps. Seconds are
-      turned into steps by a short run of each candidate, which measures its speed.
+    budget: what is equal for all: the FLOPs of training (t5x_style.training.flops), the tokens that
+      the model reads and writes (without padding; counted in some hundred rows), or the seconds of
+      training steps (a short run of each candidate measures its speed).
     amount: of the budget, for each run.
     seeds: of the runs of each candidate: of the initial parameters, the order and the noise.
     shared: gin files and bindings that follow those of every candidate.
@@ -47,7 +47,7 @@ class Comparison:
   shared: tuple[Text, ...] = ()
   at_once: PositiveInt = 1
   halve_by: Text | None = None
-  passages: PositiveInt = 60
+  passages: PositiveInt = 120
   passage_bytes: PositiveInt = 240
   pairs_file: Text | None = None
   classification: tuple[Text, ...] | None = None

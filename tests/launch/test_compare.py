@@ -56,13 +56,14 @@ def test_all_runs_are_trained_judged_and_compared(run, capsys):
   # Judged at step 8: (6 - (5 - .2 * 8)) / 10 + seed / 1000.
   fast = [float(x["choice_of_four"]) for x in rows if x["candidate"] == "fast"]
   assert fast == pytest.approx([0.26, 0.261]) and len(rows) == 6
-  assert {x["planned_flops"] for x in rows} == {"8000000000.0"}
+  assert {(x["steps"], x["signal_density"]) for x in rows} == {("8", "0.15")}
   found = json.loads((run.folder / "results.json").read_text())
   summary = found["measures"]["choice_of_four"]["candidates"]["fast"]
   assert summary["mean"] == pytest.approx(0.2605)
   curve = found["curves"]["slow"]
   assert [x["step"] for x in curve] == list(range(1, 9))
-  assert curve[3]["mean"] == pytest.approx(4.6) and curve[3]["tokens"] == 64
+  assert curve[3]["mean"] == pytest.approx(4.6) and curve[3]["tokens"] == 32
+  assert (curve[3]["flops"], curve[3]["seconds"]) == (4e9, 2.0)
   page = (run.folder / "report.html").read_text()
   assert page.count("<svg") == 3 and "Worst &lt;i&gt;" in page and "Worst <i>" not in page
   assert "By a stand-in." in page and "there is none" in page
@@ -97,7 +98,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(run, capsys):
   shown = capsys.readouterr().out
   assert not run.folder.exists() and "nothing was trained" in shown
   row = next(line for line in shown.splitlines() if line.startswith("  fast"))
-  assert row.split()[-3:] == ["8", "128", "8e+09"]  # steps, tokens, FLOPs
+  assert row.split()[-3:] == ["8", "64", "8e+09"]  # steps, tokens, FLOPs
 
 
 def test_halving_trains_the_better_half_on_by_the_schedule_of_the_whole(run, capsys):
@@ -112,6 +113,19 @@ def test_halving_trains_the_better_half_on_by_the_schedule_of_the_whole(run, cap
   assert found["rounds"][0]["kept"] == ["slow", "fast"]
 
 
+def test_equal_seconds_become_steps_by_a_short_run(run, capsys):
+  """The stand-ins take half a second a step, as they say."""
+  seconds = ["--gin.SEEDS=(0,)", "--gin.Comparison.budget='seconds'", "--gin.Comparison.amount=3.0"]
+  assert run(*seconds) == 0
+  kept = json.loads((run.folder / "comparison.json").read_text())
+  assert kept["speeds"] == {"slow": 0.5, "fast": 0.5, "Worst <i>": 0.5}
+  assert starts(run, "fast-0") == [("0", "6", "None")]
+  (run.folder / "speed" / "fast" / "metrics.jsonl").unlink()
+  assert run(*seconds) == 0  # The speed is not measured again.
+  assert "Measuring the speed of fast" in capsys.readouterr().out
+  assert not (run.folder / "speed" / "fast" / "metrics.jsonl").exists()
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75)])
 def test_the_same_command_resumes_after_a_signal(run, number, code):
   words = [sys.executable, "-c", PROGRAM, *run.flags]
@@ -122,7 +136,7 @@ def test_the_same_command_resumes_after_a_signal(run, number, code):
   process = subprocess.Popen(slow, cwd=ROOT, stdout=subprocess.DEVNULL)
   metrics = run.folder / "runs" / "a-0" / "metrics.jsonl"
   deadline = time.monotonic() + 120
-  while not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+  while not (metrics.exists() and metrics.read_text().count("validation") >= 3):
     assert time.monotonic() < deadline and process.poll() is None
     time.sleep(0.02)
   if number == signal.SIGTERM:
@@ -135,7 +149,7 @@ def test_the_same_command_resumes_after_a_signal(run, number, code):
   assert subprocess.run(slow, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
   (first, _, _), (resumed, _, _) = starts(run, "a-0")
   assert (first, resumed) == ("0", "3")
-  assert len(metrics.read_text().splitlines()) == 8 and (run.folder / "report.html").exists()
+  assert metrics.read_text().count("validation") == 8 and (run.folder / "report.html").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,18 +11,21 @@ TRAIN = """
   folder = pathlib.Path(read("MODEL_DIR"))
   folder.mkdir(parents=True, exist_ok=True)
   metrics = folder / "metrics.jsonl"
-  lines = metrics.read_text().splitlines() if metrics.exists() else []
+  text = metrics.read_text() if metrics.exists() else ""
+  lines = [line for line in text.splitlines() if '"validation"' in line]
   with (folder / "starts").open("a") as file:
     file.write(f"{len(lines)} {read('TRAIN_STEPS')} {given.get('SCHEDULE_STEPS')}\\n")
+  (folder / "run-info.json").write_text(json.dumps({"step_flops": 1e9}))
   rate = float(given["RATE"])
   if rate < 0:
     sys.exit(print("error: RATE is negative", file=sys.stderr) or 2)
   for step in range(len(lines) + 1, read("TRAIN_STEPS") + 1):
     while step > 3 and "HOLD" in given and pathlib.Path(read("HOLD")).exists():
       time.sleep(0.02)
-    record = {"step": step, "split": "validation", "loss": 5 - rate * step, "seconds": step / 2}
+    record = {"step": step, "tokens": 8 * step, "loss": 5 - rate * step, "seconds": step * 0.5}
     with metrics.open("a") as file:
-      file.write(json.dumps(record) + "\\n")
+      for split in ("train", "validation"):
+        file.write(json.dumps(record | {"split": split}) + "\\n")
 """
 JUDGE = """
   import json, pathlib, sys
@@ -48,19 +51,22 @@ DESCRIBE = """
     flags.define_data(values)
     for name in ("output", "passages"):
       absl_flags.DEFINE_string(name, None, "", flag_values=values)
+    absl_flags.DEFINE_multi_string("data_figures", [], "", flag_values=values)
   values, _ = flags.parse_own(sys.argv, about="", examples="", define=define)
   given = arguments.Given.of_flags(values)
   comparison = gin_settings.read(given)
   facts = {
     name: {
-      "architecture": "decoder_only", "data": "text", "row": {"decoder_length": 8},
+      "architecture": "decoder_only", "description": "text", "row": {"decoder_length": 8},
       "batch_size": 2, "parameters": 10, "parameters_without_vocabulary": 5, "state_bytes": 120,
-      "step_flops": 1e9, "step_tokens": 16, "identity": {"corpus": {"name": "text"}},
+      "step_flops": 1e9, "step_positions": 16, "identity": {"corpus": {"name": "text"}},
       "schedule_has_steps": True, "settings": {"given": repr(entries)},
     }
     for name, entries in comparison.candidates.items()
   }
-  output = {"candidates": facts, "machine": {"cores": 2}, "signal_density": {}}
+  shares = {"signal_density": 0.15, "filled": 0.5, "text": 0.4}
+  measured = dict.fromkeys(values.data_figures, shares)
+  output = {"candidates": facts, "machine": {"cores": 2}, "data": measured}
   pathlib.Path(values.output).write_text(json.dumps(output))
 """
 
