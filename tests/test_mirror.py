@@ -13,6 +13,7 @@ SUBJECTS = {
   "interop/huggingface/test_pipelines.py",
   "interop/huggingface/test_shipped_models.py",
   "interop/huggingface/test_training_step.py",
+  "launch/comparison/test_own_text.py",
   "launch/configuration/test_every_setting.py",
   "launch/configuration/test_setting_errors.py",
   "launch/test_data_files.py",

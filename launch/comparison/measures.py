@@ -220,7 +220,9 @@ def _continued(model, texts, counts) -> Sequence[str | None]:
 
 def _share(right: Sequence[bool], method: str) -> Measured:
   count, share = len(right), sum(right) / len(right)
-  error = math.sqrt(share * (1 - share) / count)
+  # With one more right and one more wrong, so that eight of eight are no certainty.
+  likely = (sum(right) + 1) / (count + 2)
+  error = math.sqrt(likely * (1 - likely) / count)
   return Measured(share, method=method, standard_error=error, count=count)
 
 

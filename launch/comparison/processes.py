@@ -1,7 +1,6 @@
 """Child processes: one after the other or side by side, each with its part of the machine."""
 
 import contextlib
-import ctypes
 import os
 import re
 import shlex
@@ -22,7 +21,19 @@ from ..process.exit_codes import ExitCode
 _POLL_SECONDS = 0.2
 _STARTS = 3  # of a process that ends with a code that says "start again"
 _AGAIN = (ExitCode.PREEMPTED, ExitCode.PROCESS_LOST)
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+# What a child does before it becomes its program. A function that Popen calls after a fork would do
+# as well, but not in a process with JAX's threads. 1 is PR_SET_PDEATHSIG of prctl(2), which exec
+# keeps; 76 is ExitCode.PROCESS_LOST.
+_START = """
+import ctypes, os, signal, sys
+parent, cores, *command = sys.argv[1:]
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != int(parent):  # It died before the line above.
+  sys.exit(76)
+if cores:
+  os.sched_setaffinity(0, map(int, cores.split(",")))
+os.execv(command[0], command)
+"""
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -96,13 +107,12 @@ class Child:
       file.flush()
       self._begin = file.tell()
       self._process = subprocess.Popen(
-        words,
+        _with_parent(words, place.cores),
         stdin=subprocess.DEVNULL,
         stdout=file,
         stderr=file,
         env={**os.environ, **place.environ},
         start_new_session=True,  # Ctrl-C reaches only the parent, which tells its children.
-        preexec_fn=_before_program(place.cores),
       )
 
   def poll(self) -> int | None:
@@ -128,24 +138,16 @@ class Child:
     return found[-1].removeprefix("error: ").strip() if found else last
 
 
-def _before_program(cores: Sequence[int]) -> Callable[[], None] | None:
-  """Returns what a child does first: on Linux it asks to be killed when this process dies.
+def _with_parent(words: list[str], cores: Sequence[int]) -> list[str]:
+  """Returns a command that, on Linux, is killed when this process dies, and keeps to some cores.
 
   After a SIGKILL of the parent nothing else would end its children, and they would hold the folders
   that the next start needs. A killed run resumes from its newest checkpoint.
   """
   if sys.platform != "linux":
-    return None
-  library, parent = ctypes.CDLL(None), os.getpid()
-
-  def prepare() -> None:
-    library.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    if os.getppid() != parent:  # It died before the line above.
-      os._exit(ExitCode.PROCESS_LOST)
-    if cores:
-      os.sched_setaffinity(0, cores)
-
-  return prepare
+    return words
+  start = [sys.executable, "-I", "-S", "-c", _START, str(os.getpid())]
+  return [*start, ",".join(map(str, cores)), *words]
 
 
 def run(module: str, arguments: Sequence[str], log: Path, signals: "Signals") -> None:
