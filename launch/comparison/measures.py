@@ -47,7 +47,7 @@ def of_passages(model: TrainedModel, passages: Sequence[Passage]) -> dict[str, M
       f"all models are told how many tokens a hole has; {how}",
     )
   pairs = [(passage.good, passage.bad) for passage in passages]
-  words = "a part of a passage, and the same with two neighbouring words swapped"
+  words = "pairs of a part of a passage, and the same with two neighbouring words swapped"
   return {**measured, "pairs": or_reason(lambda: of_pairs(model, pairs, words))}
 
 
@@ -140,7 +140,7 @@ def of_pairs(model: TrainedModel, pairs: Sequence[tuple[str, str]], words: str) 
     totals = {text: score.total for text, score in zip(texts, scores, strict=True)}
     how = METHODS[scores[0].method.name].meaning
   right = [totals[good] > totals[bad] for good, bad in pairs]
-  return _share(right, f"share of {words}, in which the first has the higher score: {how}")
+  return _share(right, f"share of {words}, of which the first has the higher score: {how}")
 
 
 def of_pairs_file(model: TrainedModel, files: Iterable[Path]) -> Measured:
@@ -149,7 +149,7 @@ def of_pairs_file(model: TrainedModel, files: Iterable[Path]) -> Measured:
   pairs = [(line.good, line.bad) for line in lines if isinstance(line, minimal_pairs.Pair)]
   if not pairs:
     return Measured(None, "the files hold no pair")
-  return of_pairs(model, pairs, "the pairs of sentences of PAIRS_FILE")
+  return of_pairs(model, pairs, "pairs of sentences of PAIRS_FILE")
 
 
 def examples(model: TrainedModel, passages: Sequence[Passage], most: int) -> list[dict[str, Any]]:
@@ -185,9 +185,9 @@ def _fillings(model: TrainedModel, passages: Sequence[Passage]) -> Sequence[str 
     befores = [passage.question.before for passage in passages]
     return _continued(model, befores, counts)
   one_each = known["fill"].method in ("masks", "unmasking")
+  masks = ["[MASK]" * (count if one_each else 1) for count in counts]
   texts = [
-    "[MASK]".join((x.question.before, *[""] * (count * one_each - 1), x.question.after))
-    for x, count in zip(passages, counts, strict=True)
+    f"{x.question.before}{mask}{x.question.after}" for x, mask in zip(passages, masks, strict=True)
   ]
   filled = model.fill(texts, candidates=1, choice=Choice(), max_new_tokens=_NEW_TOKENS)
   return [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -126,7 +127,10 @@ def _train(files: Sequence[str], bindings: Sequence[str], log: Path) -> None:
   arguments = [f"--gin_file={name}" for name in files]
   arguments += [f"--gin_bindings={text}" for text in bindings]
   with processes.Signals() as signals:
-    child = processes.Child("train", arguments, log)
+    with warnings.catch_warnings():
+      # JAX warns that its threads are not forked; the child does little before its own program.
+      warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
+      child = processes.Child("train", arguments, log)
     while child.poll() is None:
       signals.check([child])
       time.sleep(_POLL_SECONDS)
