@@ -104,7 +104,7 @@ CASES = [
   pytest.param("encoder_decoder", [S, R], spans_with_mode, marks=pytest.mark.slow),
   pytest.param("decoder_only", [R, S], spans_of_a_decoder, marks=pytest.mark.slow),
   pytest.param("encoder_decoder", ["text_infilling"], infilling, marks=pytest.mark.slow),
-  ("decoder_only", ["fill_in_middle"], middle),
+  pytest.param("decoder_only", ["fill_in_middle"], middle, marks=pytest.mark.slow),
   ("encoder_only", ["masked_lm"], masked),
   pytest.param("encoder_only", ["masked_diffusion"], diffusion, marks=pytest.mark.slow),
 ]
@@ -122,6 +122,7 @@ def test_scores_are_the_log_probabilities_of_a_row_as_in_training(
   assert multiple_choice.how(model)
 
 
+@pytest.mark.slow
 def test_differences_of_a_decoders_scores_are_those_of_the_whole_text():
   model = trained("decoder_only", "causal_lm")
   (ranked,) = multiple_choice.rank(model, [QUESTION])

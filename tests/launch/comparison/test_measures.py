@@ -57,6 +57,7 @@ def test_a_random_model_guesses(asked):
   assert found["infilling"].value == 0
 
 
+@pytest.mark.slow
 def test_pairs_count_the_texts_with_the_higher_score(asked):
   model = trained("encoder_only", "masked_lm")
   pairs = [(x.good, x.bad) for x in asked]
