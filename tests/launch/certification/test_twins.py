@@ -64,7 +64,7 @@ WRONG = (
   ("twin_gpt2", "config.TransformerConfig.norm_epsilon = 1e-4"),
   ("twin_llama", "config.TransformerConfig.rotary_base = 10000.0"),
   ("twin_llama", "CLIP_GRADIENT_NORM = None"),
-  ("twin_bart", "config.TransformerConfig.mlp_activations = ('gelu',)"),
+  ("twin_bart", "config.TransformerConfig.mlp_activations = ('relu',)"),
   ("twin_bart", "optimizers.adamw.b2 = 0.999"),
 )
 
