@@ -165,6 +165,7 @@ def _export(values: Any, source: Path, target: Path) -> None:
   """Writes a checkpoint as a Hugging Face folder."""
   from t5x_style.interop.huggingface import checkpoint_export, config_export
   from t5x_style.interop.huggingface.config_json import ConfigJson
+  from t5x_style.interop.huggingface.families import bert
 
   from .conversion import model_gin
 
@@ -178,19 +179,30 @@ def _export(values: Any, source: Path, target: Path) -> None:
     )
   gin = model_gin.values_of_run(source, step, values)
   config = model_gin.transformer_config(gin)
+  labels, without = model_gin.label_names(step), None
+  if labels:  # The head for masked tokens is no part of transformers' ...ForSequenceClassification.
+    without = "head/"
+    config = dataclasses.replace(config, head_transform=False, head_bias=False, tie_embeddings=True)
   origin = model_gin.imported_folder(step, gin)
   origin_json = ConfigJson.read(origin) if origin else None
   correspondence, config_json = config_export.choose_family(config, origin_json, values.family)
   unused = _unused_of(origin, origin_json, correspondence)
   if values.dry_run:
-    _print_report(checkpoint_export.check_step(step, correspondence, values.dtype))
+    _print_report(checkpoint_export.check_step(step, correspondence, values.dtype, without))
     return
   with output_folder.all_or_nothing("--to", target) as part:
     report = checkpoint_export.export_step(
-      step, part, correspondence, dtype=values.dtype, max_shard_size=limit, unused=unused
+      step,
+      part,
+      correspondence,
+      dtype=values.dtype,
+      max_shard_size=limit,
+      unused=unused,
+      without=without,
     )
     tokenizer, ids = _write_tokenizer(part, gin, origin, config.architecture)
-    checkpoint_export.write_config_json(part, config_json | ids, report)
+    named = bert.named_labels(labels) if labels else {}
+    checkpoint_export.write_config_json(part, config_json | ids | named, report)
     _write_report(part / "conversion.txt", report)
   name = config_json["architectures"][0]
   _print_done(

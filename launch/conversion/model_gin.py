@@ -20,6 +20,7 @@ from t5x_style.shipped_vocabulary import (
   DEFAULT_VOCABULARY_FILE,
   VOCABULARY_FOLDER,
 )
+from t5x_style.trained import checkpoint_folders
 
 from ..configuration.gin_text import Verbatim
 from ..configuration.gin_values import Function, GinValues
@@ -71,6 +72,13 @@ def values_of_run(source: Path, step: Path, flags: Any) -> GinValues:
       "gin file with --gin_file."
     )
   return GinValues(files, flags.gin_bindings, flags.gin_search_paths)
+
+
+def label_names(step: Path) -> tuple[str, ...]:
+  """Returns the labels that a checkpoint was fine-tuned to tell apart; () if there are none."""
+  facts = checkpoint_folders.facts(epath.Path(step))
+  components = facts.data.get("components", ()) if facts else ()
+  return tuple(label for component in components for label in component.get("labels", ()))
 
 
 def transformer_config(gin: GinValues) -> TransformerConfig:

@@ -45,6 +45,23 @@ def read_params(path: str, config: TransformerConfig, abstract: Any) -> Any:
   return initial_params(path, config, abstract, (reader.READER,))
 
 
+def objectives(folder: epath.Path, config: TransformerConfig) -> tuple[Mapping[str, Any], ...]:
+  """Returns what a model was fine-tuned for, as far as its config.json says it.
+
+  It is () but for classifiers, whose labels are in id2label. One that was trained for several
+  labels at once, or for a number, is not taken for a classifier.
+  """
+  if not config.pooled_classes or config.head_transform:
+    return ()
+  values = _json(folder / "config.json")
+  if values.get("problem_type") not in (None, "single_label_classification"):
+    return ()
+  names = values.get("id2label") or {}
+  count = config.pooled_classes
+  labels = [str(names.get(str(i), f"LABEL_{i}")) for i in range(count)]
+  return ({"objective": "classification", "labels": labels},) if count > 1 else ()
+
+
 def config_of_import(folder: epath.Path) -> TransformerConfig:
   """Returns the model of a folder that launch.convert imported.
 

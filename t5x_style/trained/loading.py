@@ -152,7 +152,15 @@ def _load_import(
   abstract = checkpoint_folders.abstract_params(config, partitioner)
   params = checkpoint_folders.newest_good([folder], lambda x: reading.read_params(x, abstract))
   config, params = unrolled_layers.unroll(config, params)
-  return TrainedModel(Transformer(config), params, codec, partitioner, text, template=template)
+  return TrainedModel(
+    Transformer(config),
+    params,
+    codec,
+    partitioner,
+    text,
+    template=template,
+    objectives=huggingface_folders.objectives(kept, config),
+  )
 
 
 def _load_huggingface(
@@ -167,7 +175,15 @@ def _load_huggingface(
   codec, template = huggingface_folders.codec_of_folder(tokenizer, text)
   abstract = checkpoint_folders.abstract_params(config, partitioner)
   params = huggingface_folders.read_params(f"{PREFIX}{folder}", config, abstract)
-  return TrainedModel(Transformer(config), params, codec, partitioner, text, template=template)
+  return TrainedModel(
+    Transformer(config),
+    params,
+    codec,
+    partitioner,
+    text,
+    template=template,
+    objectives=huggingface_folders.objectives(epath.Path(folder), config),
+  )
 
 
 def _tokenizer(folder: epath.Path, vocabulary: str | None) -> epath.Path:

@@ -28,6 +28,7 @@ def export_step(
   dtype: str | None = None,
   max_shard_size: int,
   unused: Mapping[str, Tensor] | None = None,
+  without: str | None = None,
 ) -> list[ReportLine]:
   """Writes the parameters of a checkpoint as safetensors.
 
@@ -38,6 +39,7 @@ def export_step(
     max_shard_size: bytes of a file.
     unused: tensors of the imported model that are no parameters of a Transformer; they are
       written unchanged.
+    without: begins the names of parameters that are left out; None: all are written.
 
   Returns:
     The report on every tensor.
@@ -45,7 +47,7 @@ def export_step(
   Raises:
     UserError: the checkpoint is not one of this model.
   """
-  arrays = _open_parameters(step, correspondence)
+  arrays, left_out = _open_parameters(step, correspondence, without)
   unused = unused or {}
   plan = _plan(arrays, correspondence, dtype, unused)
   files = safetensors_files.create_folder(target, plan.files(correspondence), max_shard_size)
@@ -56,13 +58,20 @@ def export_step(
     {x: tensors[other] for x, other in plan.copies.items()} | dict(unused)
   ).items():
     _copy(source, tensors[name], name)
-  return report_parameters(correspondence, plan.dtypes) + plan.report_others(unused)
+  return [
+    *report_parameters(correspondence, plan.dtypes),
+    *plan.report_others(unused),
+    *left_out,
+  ]
 
 
-def check_step(step: Path, correspondence: Correspondence, dtype: str | None) -> list[ReportLine]:
+def check_step(
+  step: Path, correspondence: Correspondence, dtype: str | None, without: str | None = None
+) -> list[ReportLine]:
   """Reports what an export would write; raises as `export_step` does, and writes nothing."""
-  arrays = _open_parameters(step, correspondence)
-  return report_parameters(correspondence, _dtypes(arrays, correspondence, dtype))
+  arrays, left_out = _open_parameters(step, correspondence, without)
+  dtypes = _dtypes(arrays, correspondence, dtype)
+  return report_parameters(correspondence, dtypes) + left_out
 
 
 def write_config_json(
@@ -174,14 +183,20 @@ def _dtypes(
   }
 
 
-def _open_parameters(step: Path, correspondence: Correspondence) -> dict[Keys, LazyArray]:
-  """Opens the parameters of a checkpoint.
+def _open_parameters(
+  step: Path, correspondence: Correspondence, without: str | None
+) -> tuple[dict[Keys, LazyArray], list[ReportLine]]:
+  """Opens the parameters of a checkpoint, and reports those that are left out.
 
   Raises:
     UserError: they are not those of the model; then all that differ are named.
   """
   saved = orbax_arrays(step / "state", "params", setting="--from")
-  arrays = {tuple(name.split("/")): array for name, array in saved.items()}
+  left_out = [name for name in sorted(saved) if without and name.startswith(without)]
+  report = [
+    ReportLine(name, None, "", "left out: the exported model has no such head") for name in left_out
+  ]
+  arrays = {tuple(name.split("/")): array for name, array in saved.items() if name not in left_out}
   wanted = abstract_params(correspondence.config)
   wrong = [
     f"  {'/'.join(keys)}: saved {shape_of(arrays.get(keys))}, by the configuration "
@@ -194,4 +209,4 @@ def _open_parameters(step: Path, correspondence: Correspondence) -> dict[Keys, L
       f"{str(step)!r} does not hold the model that the gin file describes; {len(wrong)} parameters "
       "differ:\n" + "\n".join(shortened(wrong))
     )
-  return arrays
+  return arrays, report

@@ -74,6 +74,7 @@ MODELS = {
   "bert": ("BertForPreTraining", BERT),
   "bert_masked": ("BertForMaskedLM", BERT | {"hidden_act": "gelu_new", "type_vocab_size": 3}),
   "bert_bare": ("BertModel", BERT),
+  "bert_labels": ("BertForSequenceClassification", BERT | {"num_labels": 5}),
   "gpt2": (
     "GPT2LMHeadModel",
     {"vocab_size": 96, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 24},
@@ -108,6 +109,10 @@ MODELS = {
     | {"encoder_ffn_dim": 40, "decoder_ffn_dim": 40, "max_position_embeddings": 24},
   ),
   "roberta": ("RobertaForMaskedLM", BERT | {"type_vocab_size": 1, "layer_norm_eps": 1e-5}),
+  "roberta_labels": (
+    "RobertaForSequenceClassification",
+    BERT | {"num_labels": 3, "type_vocab_size": 1, "tie_word_embeddings": False},
+  ),
   "albert": ("AlbertForPreTraining", BERT | {"embedding_size": 12}),
   "albert_masked": (
     "AlbertForMaskedLM",
@@ -223,7 +228,7 @@ def make_inputs(config, seed=0):
 
 
 def outputs_here(config, arrays, inputs):
-  """Returns this package's logits (without a head: hidden states), and those of pairs."""
+  """Returns this package's logits (without a head: hidden states), and those of the classes."""
   batch = {"decoder_input_tokens": inputs["tokens"]}
   if config.num_encoder_layers:
     batch = {"encoder_input_tokens": inputs["tokens"], "encoder_segment_ids": inputs["mask"]}
@@ -253,7 +258,10 @@ def outputs_there(model, config, inputs):
   if config.architecture == "encoder_decoder":
     given["decoder_input_ids"] = inputs["decoder"]
   with torch.no_grad():
-    out = model(**{name: torch.tensor(x) for name, x in given.items()}, return_dict=True)
+    given = {name: torch.tensor(x) for name, x in given.items()}
+    out = model(**given, output_hidden_states=True, return_dict=True)
+  if type(model).__name__.endswith("ForSequenceClassification"):
+    return out.hidden_states[-1].numpy(), out.logits.numpy()
   scores = next(out[k] for k in ("prediction_logits", "logits", "last_hidden_state") if k in out)
   pairs = out.get("seq_relationship_logits", out.get("sop_logits"))
   return scores.numpy(), None if pairs is None else pairs.numpy()
@@ -298,7 +306,8 @@ def compare():
     wanted, found = (where_it_counts(x, config, inputs) for x in (wanted, found))
     assert np.abs(wanted).max() > 0.3
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
-    if wanted_pairs is not None and config.pooled_classes:
+    assert (wanted_pairs is not None) == bool(config.pooled_classes)
+    if wanted_pairs is not None:
       np.testing.assert_allclose(found_pairs, wanted_pairs, rtol=0, atol=1e-4)
 
   return check

@@ -1,11 +1,10 @@
-"""BERT (model_type bert), with or without its heads for masked tokens and for pairs."""
+"""BERT (model_type bert): with heads for masked tokens and pairs, with labels, or with none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from t5x_style.errors import UserError
 from t5x_style.interop.huggingface.config_json import (
   ACTIVATIONS,
   ConfigJson,
@@ -31,9 +30,9 @@ from t5x_style.interop.huggingface.tensor_rules import (
 from t5x_style.models import TransformerConfig
 
 ARCHITECTURE = "encoder_only"
-CLASSES = ("BertForPreTraining", "BertForMaskedLM", "BertModel")
+CLASSES = ("BertForPreTraining", "BertForMaskedLM", "BertForSequenceClassification", "BertModel")
 BASE_PREFIX = "bert."
-HEAD_PREFIXES = ("cls.",)
+HEAD_PREFIXES = ("cls.", "classifier.")
 EMBEDDING, HEAD = "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"
 BUFFERS = (r"bert\.embeddings\.position_ids",)
 # A pooler without its classes, and a bias that untied models do not add.
@@ -46,6 +45,7 @@ UNUSED_TENSORS = {
 # The same bias where the table is tied; otherwise the model adds the decoder's.
 _BIASES = "cls.predictions.bias", "cls.predictions.decoder.bias"
 _TRANSFORM, _PAIRS = "cls.predictions.transform.dense.weight", "cls.seq_relationship.weight"
+_LABELS = "classifier.weight"
 
 
 class BertKeys(ConfigKeys):
@@ -75,21 +75,51 @@ KEYS: dict[str, type[ConfigKeys]] = {"bert": BertKeys}
 
 def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
   masked, pairs = _TRANSFORM in tensors, _PAIRS in tensors
-  return encoder_fields(config_json, config_json.parse(BertKeys)) | {
+  fields = encoder_fields(config_json, config_json.parse(BertKeys)) | {
     "head_transform": masked,
     "head_bias": masked,
     "pooled_classes": 2 if pairs else 0,
   }
+  return fields | (label_fields(config_json) if _LABELS in tensors else {})
 
 
 def to_config_json(config: TransformerConfig) -> dict[str, Any]:
-  if config.pooled_classes and not config.head_transform:
-    raise UserError("transformers has no BERT with the head for pairs and none for masked tokens.")
+  values = encoder_config_json(config) | {"model_type": "bert"}
+  if has_labels(config):
+    return values | labels_json(config) | {"architectures": ["BertForSequenceClassification"]}
   if config.pooled_classes:
     architecture = "BertForPreTraining"
   else:
     architecture = "BertForMaskedLM" if config.head_transform else "BertModel"
-  return encoder_config_json(config) | {"model_type": "bert", "architectures": [architecture]}
+  return values | {"architectures": [architecture]}
+
+
+def has_labels(config: TransformerConfig) -> bool:
+  """Returns whether the classes of the head are labels of texts, and not those of pairs."""
+  return bool(config.pooled_classes) and not config.head_transform
+
+
+def label_fields(config_json: ConfigJson) -> dict[str, Any]:
+  """Returns the fields of a model with the head of ForSequenceClassification."""
+  # transformers has two labels if config.json names none.
+  return {
+    "pooled_classes": len(config_json.values.get("id2label") or "01"),
+    "tie_embeddings": True,
+  }
+
+
+def labels_json(config: TransformerConfig) -> dict[str, Any]:
+  """Returns the labels of a config.json, by the names that transformers gives to unnamed ones."""
+  names = [f"LABEL_{i}" for i in range(config.pooled_classes)]
+  return named_labels(names)
+
+
+def named_labels(names: Sequence[str]) -> dict[str, Any]:
+  """Returns the values of a config.json that name the labels of the classes 0, 1, 2 ..."""
+  return {
+    "id2label": {str(i): name for i, name in enumerate(names)},
+    "label2id": {name: i for i, name in enumerate(names)},
+  }
 
 
 def encoder_fields(config_json: ConfigJson, keys: BertKeys) -> dict[str, Any]:
@@ -155,8 +185,9 @@ def rules(config: TransformerConfig) -> Iterator[TensorRule]:
   if not config.tie_embeddings:
     yield TensorRule("head/kernel", HEAD, "V D -> D V")
   if config.pooled_classes:
+    classes = "classifier" if has_labels(config) else "cls.seq_relationship"
     yield from dense("pooler/dense", "bert.pooler.dense", "O D -> D O", True)
-    yield from dense("pooler/classes", "cls.seq_relationship", "C D -> D C", True)
+    yield from dense("pooler/classes", classes, "C D -> D C", True)
 
 
 def aliases(config: TransformerConfig) -> dict[str, str]:

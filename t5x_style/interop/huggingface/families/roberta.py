@@ -16,8 +16,8 @@ from t5x_style.interop.huggingface.tensor_rules import TensorRule, dense, logit_
 from t5x_style.models import TransformerConfig
 
 ARCHITECTURE = "encoder_only"
-CLASSES = ("RobertaForMaskedLM", "RobertaModel")
-BASE_PREFIX, HEAD_PREFIXES = "roberta.", ("lm_head.",)
+CLASSES = ("RobertaForMaskedLM", "RobertaForSequenceClassification", "RobertaModel")
+BASE_PREFIX, HEAD_PREFIXES = "roberta.", ("lm_head.", "classifier.")
 EMBEDDING, HEAD = "roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"
 BUFFERS = (r"roberta\.embeddings\.position_ids",)
 UNUSED_TENSORS = {
@@ -27,7 +27,7 @@ UNUSED_TENSORS = {
 }
 
 _BIASES = "lm_head.bias", "lm_head.decoder.bias"
-_TRANSFORM = "lm_head.dense.weight"
+_TRANSFORM, _LABELS = "lm_head.dense.weight", "classifier.out_proj.weight"
 
 
 class RobertaKeys(BertKeys):
@@ -51,7 +51,7 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
       [f"more than {padding + 1}, as positions begin after pad_token_id = {padding}"],
       quoted=True,
     )
-  return bert.encoder_fields(config_json, keys) | {
+  fields = bert.encoder_fields(config_json, keys) | {
     "padding_id": padding,
     "position_offset": padding + 1,
     "positions_skip_padding": True,
@@ -59,6 +59,7 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
     "head_transform": masked,
     "head_bias": masked,
   }
+  return fields | (bert.label_fields(config_json) if _LABELS in tensors else {})
 
 
 def as_written(config: TransformerConfig) -> TransformerConfig:
@@ -73,10 +74,15 @@ def as_written(config: TransformerConfig) -> TransformerConfig:
 
 
 def to_config_json(config: TransformerConfig) -> dict[str, Any]:
-  return bert.encoder_config_json(config) | {
+  values = bert.encoder_config_json(config) | {
     "model_type": "roberta",
-    "architectures": ["RobertaForMaskedLM" if config.head_transform else "RobertaModel"],
     "max_position_embeddings": config.max_length + as_written(config).position_offset,
+  }
+  if bert.has_labels(config):
+    labels = bert.labels_json(config)
+    return values | labels | {"architectures": ["RobertaForSequenceClassification"]}
+  return values | {
+    "architectures": ["RobertaForMaskedLM" if config.head_transform else "RobertaModel"]
   }
 
 
@@ -90,6 +96,9 @@ def rules(config: TransformerConfig) -> Iterator[TensorRule]:
     yield TensorRule("head/bias", _BIASES[not config.tie_embeddings], "V -> V")
   if not config.tie_embeddings:
     yield TensorRule("head/kernel", HEAD, "V D -> D V")
+  if bert.has_labels(config):
+    yield from dense("pooler/dense", "classifier.dense", "O D -> D O", True)
+    yield from dense("pooler/classes", "classifier.out_proj", "C D -> D C", True)
 
 
 def aliases(config: TransformerConfig) -> dict[str, str]:
