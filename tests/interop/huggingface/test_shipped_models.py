@@ -19,6 +19,8 @@ FILES = {
 }
 LACKING = {
   "encoder_decoder_tiny.gin": "transformers has no T5 with rotary positions",
+  "encoder_only_tiny.gin": "transformers has no ModernBERT with unscaled attention",
+  "decoder_only_tiny.gin": "transformers has no Llama with windows of 3 tokens",
 }
 # One of each kind; the other files differ from these in sizes.
 KINDS = (
