@@ -81,12 +81,16 @@ def read_state(folder: epath.Path, run: Mapping[str, Any], abstract: TrainState)
   handler = ocp.StandardCheckpointHandler()
   orbax_noise.silence()
   with damage_of("state/"):
-    arrays = handler.restore(folder / "state", args=ocp.args.StandardRestore(arrays))
+    arrays = handler.restore(_state_folder(folder), args=ocp.args.StandardRestore(arrays))
   verification.check_step(int(arrays.step), folder)
   with damage_of("run/metadata"):
     # Checkpoints from before there was a guard have none.
     guard = Guard.from_json(run.get("guard") or Guard.new().as_json(), abstract.guard)
   return TrainState(arrays.step, arrays.params, arrays.opt_state, arrays.rng, guard)
+
+
+def _state_folder(folder: epath.Path) -> epath.Path:
+  return folder.absolute() / "state"  # Orbax refuses relative paths.
 
 
 def check_state(run: Mapping[str, Any], state: TrainState) -> None:
@@ -115,7 +119,7 @@ def read_params(folder: epath.Path, abstract: Any, verify: bool = True) -> Any:
   )
   orbax_noise.silence()
   with damage_of("state/"):
-    params = ocp.PyTreeCheckpointer().restore(folder / "state", args=args)
+    params = ocp.PyTreeCheckpointer().restore(_state_folder(folder), args=args)
   verification.check_arrays(run, digests(params) if run else {})
   return converted(params["params"], abstract)
 

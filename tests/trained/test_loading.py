@@ -53,6 +53,12 @@ def assert_holds(model, arrays):
     np.testing.assert_array_equal(np.asarray(found[name], np.float32), array.astype(np.float32))
 
 
+def test_a_relative_path(copy, monkeypatch):
+  monkeypatch.chdir(copy.parent)
+  for path in (copy.name, f"{copy.name}/checkpoints/4", f"./{copy.name}/best"):
+    assert t5x_style.load(path).step == 4
+
+
 @pytest.mark.parametrize(
   "architecture",
   [
