@@ -19,7 +19,7 @@ Each run is judged by a process of its own:
 
     python -m launch.comparison.judge MODEL_DIR --passages=COMPARE_DIR/passages.jsonl \\
       --output=COMPARE_DIR/judged/NAME-SEED.json --passage_count=60 --passage_bytes=240 --seed=0 \\
-      [--pairs_file=PATTERN] [--classification=GIN_FILE_OR_BINDING ...] [--classification_steps=60]
+      [--pairs_file=PATTERN] [--classification=GIN_FILE_OR_BINDING ...] [--classification_steps=150]
 
 It writes, as a whole, the output:
 

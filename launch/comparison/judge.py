@@ -96,7 +96,7 @@ def _define(values: absl_flags.FlagValues) -> None:
     "A gin file, or a binding, of labelled texts to fine-tune on. May be repeated.",
     flag_values=values,
   )
-  define_number("classification_steps", 60, "Of fine-tuning.", lower_bound=0, flag_values=values)
+  define_number("classification_steps", 150, "Of fine-tuning.", lower_bound=0, flag_values=values)
 
 
 def _cut(model_dir: str, values: Any) -> list[Passage]:

@@ -7,9 +7,9 @@ in the same order, for as many steps; the learning rate depends on the architect
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,11 +90,14 @@ def classification(
     bindings.append("text_to_text.TextToText.bidirectional_inputs = True")
   gin = [str(own), "runs/finetune.gin", *files, f"objectives/{objective}.gin", str(vocabulary)]
   _train(gin, bindings, folder.with_name(f"{folder.name}.log"))
-  share = _accuracy(folder, metric)
+  share, texts = _accuracy(folder, metric), _EVAL_BATCHES * _BATCH_SIZE
   head = "a new head on the first token" if labels else "the decoder, which writes the label"
   return Measured(
     share,
-    method=f"share of {_EVAL_BATCHES * _BATCH_SIZE} held-out texts (or all, if there are fewer) "
+    # As if so many texts were there; Laplace's rule keeps it above 0.
+    standard_error=math.sqrt((share * texts + 1) * ((1 - share) * texts + 1) / (texts + 2) ** 3),
+    count=texts,
+    method=f"share of {texts} held-out texts (or all, if there are fewer) "
     f"whose label is right after {steps} steps of {_BATCH_SIZE} "
     f"labelled texts, the same for all models, by {head} (learning rate "
     f"{LEARNING_RATES[architecture]:g}, AdamW)",
@@ -127,10 +130,7 @@ def _train(files: Sequence[str], bindings: Sequence[str], log: Path) -> None:
   arguments = [f"--gin_file={name}" for name in files]
   arguments += [f"--gin_bindings={text}" for text in bindings]
   with processes.Signals() as signals:
-    with warnings.catch_warnings():
-      # JAX warns that its threads are not forked; the child does little before its own program.
-      warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
-      child = processes.Child("train", arguments, log)
+    child = processes.Child("train", arguments, log)
     while child.poll() is None:
       signals.check([child])
       time.sleep(_POLL_SECONDS)

@@ -51,7 +51,7 @@ class Comparison:
   passage_bytes: PositiveInt = 240
   pairs_file: Text | None = None
   classification: tuple[Text, ...] | None = None
-  classification_steps: NonNegativeInt = 60
+  classification_steps: NonNegativeInt = 150
 
   def __post_init__(self):
     folders: dict[str, str] = {}
