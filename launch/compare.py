@@ -30,7 +30,8 @@ python -m launch.compare --gin_file=compare.gin --dry_run
 python -m launch.compare --gin_file=compare.gin --gin.SEEDS="(0,)" --gin.AMOUNT=2e12
 python -m launch.compare --gin_file=ablations/masking_rate.gin
 python -m launch.compare --gin_file=compare.gin --gin_file=data/text_files.gin \\
-  --gin.CORPUS_FILES="'my/*.txt'" --gin.VOCABULARY_FILE=my.model --gin.COMPARE_DIR=my_comparison"""
+  --gin.CORPUS_FILES="'my/*.txt'" --gin.VOCABULARY_FILE=my.model --gin.CLASSIFICATION=None \\
+  --gin.COMPARE_DIR=my_comparison"""
 
 _ABOUT = """\
 Trains candidates under one budget, judges them, and reports what to choose.

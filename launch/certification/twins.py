@@ -107,6 +107,6 @@ def _line(name: str, verdict: certificate.Verdict, **values) -> certificate.Line
 def _write(path: Path, name: str, own: list[float], peer: list[float], context: Context) -> None:
   if len(own) != len(peer):
     return
-  command = context.command.format(name)
+  command = context.command.replace("{}", name)
   facts = {"command": command, **torch_twin.versions(), "jax": jax.__version__}
   curves.write(path, facts, {curves.OWN: own, curves.PEER: peer}, context.text.sha256)

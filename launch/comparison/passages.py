@@ -148,7 +148,9 @@ def read(path: Path) -> list[Passage]:
   except OSError as error:
     raise UserError(f"The passages in {path} cannot be read: {error.strerror}.") from error
   passages = []
-  for number, line in enumerate(content.splitlines(), 1):
+  # splitlines would also split at U+2028 and others, which texts may hold.
+  lines = content.removesuffix("\n").split("\n") if content else []
+  for number, line in enumerate(lines, 1):
     try:
       passages.append(_parsed(json.loads(line)))
     except (ValueError, TypeError, KeyError) as error:

@@ -30,10 +30,12 @@ class Summary(NamedTuple):
 
 def summary(seeds: Sequence[Measured]) -> Summary:
   """Returns mean and spread of a measure over the seeds of a candidate."""
-  values = tuple(x.value for x in seeds if x.value is not None)
+  values = tuple(x.value for x in seeds if x.value is not None and math.isfinite(x.value))
   if not values:
     reasons = [x.reason for x in seeds if x.reason]
-    return Summary(None, reason=reasons[0] if reasons else "not measured")
+    wrong = any(x.value is not None for x in seeds)
+    absent = "not a finite number" if wrong else "not measured"
+    return Summary(None, reason=reasons[0] if reasons else absent)
   spreads = [x.standard_error for x in seeds if x.standard_error is not None]
   if len(values) > 1:
     spreads.append(statistics.stdev(values))

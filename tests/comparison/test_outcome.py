@@ -39,6 +39,13 @@ def test_ties(a, b, tie):
   assert outcome.tied(Summary(*b), Summary(*a)) is tie
 
 
+def test_what_is_not_finite_is_no_value():
+  found = outcome.summary([Measured(math.nan), Measured(2.0), Measured(math.inf)])
+  assert found.mean == 2 and found.values == (2.0,)
+  none = outcome.summary([Measured(math.nan)])
+  assert none.mean is None and none.reason == "not a finite number"
+
+
 def test_those_that_tie_share_a_rank():
   found = outcome.standings(
     MEASURES["completion"], summaries(x=(3.0, 0.1), y=(2.0, 0.1), z=(2.1, 0.1))

@@ -1,6 +1,7 @@
 """Passages are a function of the text, fit everywhere, and ask what can be answered."""
 
 import collections
+import dataclasses
 import itertools
 import random
 
@@ -131,6 +132,15 @@ def test_what_cannot_be_asked_is_left_out():
 def test_too_little_text_or_room(texts, changes, message):
   with pytest.raises(UserError, match=message):
     cut(texts, **changes)
+
+
+def test_a_file_of_texts_with_other_line_separators(tmp_path):
+  found = [
+    dataclasses.replace(passage, text=f"a\u2028b\x85c\u2029{passage.text}")
+    for passage in cut(documents())
+  ]
+  passages.write(tmp_path / "file", found)
+  assert passages.read(tmp_path / "file") == found
 
 
 def test_a_file_of_them(tmp_path):
