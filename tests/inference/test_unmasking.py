@@ -44,7 +44,7 @@ def test_rows_are_unmasked_as_each_alone(steps, tiny_model, random_rows):
 
 def test_the_draws_of_a_row_do_not_depend_on_the_batch(tiny_model):
   model, params = tiny_model("encoder_only")
-  rows = [[7, *[MASK] * count] for count in (5, 30, 3, 70)]
+  rows = [[7, *[MASK] * count] for count in (5, 12, 70)]
 
   def drawn(rows, batch_size, first_row=0):
     found = unmask(
@@ -53,8 +53,7 @@ def test_the_draws_of_a_row_do_not_depend_on_the_batch(tiny_model):
     return [row.tokens.tolist() for row in found]
 
   together = drawn(rows, 4)
-  assert drawn(rows, 1) == together
-  assert drawn(rows[:2], 2) + drawn(rows[2:], 2, first_row=2) == together
+  assert drawn(rows[:2], 1) + drawn(rows[2:], 1, first_row=2) == together
   assert drawn(rows, 4, first_row=1) != together
 
 

@@ -126,7 +126,10 @@ def test_equal_seconds_become_steps_by_a_short_run(run, capsys):
   assert not (run.folder / "speed" / "fast" / "metrics.jsonl").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize(
+  ("number", "code"),
+  [(signal.SIGKILL, -9), pytest.param(signal.SIGTERM, 75, marks=pytest.mark.slow)],
+)
 def test_the_same_command_resumes_after_a_signal(run, number, code):
   words = [sys.executable, "-c", PROGRAM, *run.flags]
   hold = run.folder.parent / "hold"

@@ -1,5 +1,7 @@
 """Functions and their names: the text does not say the name, and files are in one split."""
 
+import pytest
+
 from t5x_style.data import corpora
 from t5x_style.data.corpora import python_stdlib, stdlib_functions
 
@@ -39,6 +41,7 @@ def test_a_long_file_gives_functions_from_all_over_it():
   assert names == list(range(0, 100, 5))
 
 
+@pytest.mark.slow
 def test_all_functions_of_a_file_are_in_one_split():
   corpus = corpora.StdlibFunctions()
   pairs = {}

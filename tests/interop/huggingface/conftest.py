@@ -259,9 +259,9 @@ def outputs_there(model, config, inputs):
     given["decoder_input_ids"] = inputs["decoder"]
   with torch.no_grad():
     given = {name: torch.tensor(x) for name, x in given.items()}
-    out = model(**given, output_hidden_states=True, return_dict=True)
-  if type(model).__name__.endswith("ForSequenceClassification"):
-    return out.hidden_states[-1].numpy(), out.logits.numpy()
+    out = model(**given, return_dict=True)
+    if type(model).__name__.endswith("ForSequenceClassification"):
+      return model.base_model(**given).last_hidden_state.numpy(), out.logits.numpy()
   scores = next(out[k] for k in ("prediction_logits", "logits", "last_hidden_state") if k in out)
   pairs = out.get("seq_relationship_logits", out.get("sop_logits"))
   return scores.numpy(), None if pairs is None else pairs.numpy()

@@ -24,6 +24,7 @@ def judged(tmp_path):
   return start
 
 
+@pytest.mark.slow
 def test_a_causal_lm(finished_run, judged, tmp_path):
   model_dir = finished_run("decoder_only", "causal_lm")
   pairs = tmp_path / "pairs.jsonl"
