@@ -60,7 +60,6 @@ TESTED_BY = {
   "launch/certification/runs.py": "launch/certification/test_twins.py",
   "launch/benchmarks/train_starts.py": "launch/benchmarks/test_startup.py",
   "launch/comparison/curves.py": "launch/test_compare.py",
-  "launch/comparison/describe.py": "launch/test_compare.py",
   "launch/comparison/held_out.py": "launch/comparison/test_judge.py",
   "launch/comparison/plan_table.py": "launch/test_compare.py",
   "launch/comparison/progress.py": "launch/test_compare.py",

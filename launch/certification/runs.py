@@ -1,6 +1,7 @@
 """Runs of gin files in this process, as launch.train makes them, without its terminal."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,13 @@ def train(prepared: setup.Prepared) -> float:
 
 
 def losses(model_dir: Path) -> list[float]:
-  """Returns the training loss of each step of a run with LOG_PERIOD = 1, in nats per token."""
+  """Returns the training loss of each step of a run with LOG_PERIOD = 1, in nats per token.
+
+  It is NaN for steps that were skipped, because they were not finite.
+  """
   lines = (model_dir / "metrics.jsonl").read_text().splitlines()
-  return [record["loss"] for record in map(json.loads, lines) if record["split"] == "train"]
+  records = [record for record in map(json.loads, lines) if record["split"] == "train"]
+  return [record.get("loss", math.nan) for record in records]
 
 
 def best_held_out_loss(

@@ -11,7 +11,7 @@
 Files of COMPARE_DIR:
   comparison.json          the plan, and what became of each run
   runs/NAME-SEED/          MODEL_DIR of a run, as launch.train writes it; NAME-SEED.log: its output
-  passages.jsonl           the held-out passages, the same for all models
+  passages.jsonl           the held-out passages, the same for all models; .made_for.json: for which
   judged/NAME-SEED.json    what was measured of a run
   report.html, *.png, results.csv, results.json
 

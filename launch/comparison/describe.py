@@ -38,10 +38,12 @@ def main(argv: Sequence[str]) -> int | None:
   with errors.as_configuration_errors():
     given = arguments.Given.of_flags(values)
     comparison = gin_settings.read(given)
+    _check_judging(comparison)
     datasets: dict[str, Any] = {}
     found = {name: _describe(given, comparison, name, datasets) for name in comparison.candidates}
-    if values.passages and not Path(values.passages).exists():
-      _cut(comparison, list(datasets.values()), Path(values.passages))
+    _check_same_text(found)
+    if values.passages:
+      _ensure_passages(comparison, datasets, found, Path(values.passages))
     figures = {name: _data_figures(datasets[name]) for name in values.data_figures}
   content = {"candidates": found, "machine": _machine(), "data": figures}
   Path(values.output).write_text(json.dumps(content))
@@ -59,17 +61,72 @@ def _define(values: absl_flags.FlagValues) -> None:
   )
 
 
-def _cut(comparison: Comparison, datasets: Sequence[Any], path: Path) -> None:
-  """Writes passages that fit the rows and vocabularies of all candidates."""
+def _check_judging(comparison: Comparison) -> None:
+  """Raises ConfigurationError if the runs could not be judged."""
+  if comparison.pairs_file:
+    path = Path(comparison.pairs_file).expanduser()
+    if not any(path.parent.glob(path.name)):
+      raise errors.ConfigurationError(
+        f"PAIRS_FILE = {comparison.pairs_file!r}: there is no such file; give minimal pairs in "
+        "BLiMP's format, or None."
+      )
+  if comparison.classification is not None:
+    arguments.separated(comparison.classification, "CLASSIFICATION")
+
+
+def _check_same_text(found: Mapping[str, Mapping[str, Any]]) -> None:
+  """Raises ConfigurationError if candidates are trained on different texts."""
+  corpora = {name: json.dumps(x["identity"].get("corpus")) for name, x in found.items()}
+  first = next(iter(corpora))
+  for name, corpus in corpora.items():
+    if corpus != corpora[first]:
+      raise errors.ConfigurationError(
+        f"The candidates {first!r} and {name!r} read different texts, or hold out different parts "
+        "of it, so they cannot be asked the same passages. Set the data for all of them, before "
+        "the candidates."
+      )
+
+
+def _ensure_passages(
+  comparison: Comparison,
+  datasets: Mapping[str, Any],
+  found: Mapping[str, Mapping[str, Any]],
+  path: Path,
+) -> None:
+  """Writes passages that fit the rows and vocabularies of all candidates, unless they are there.
+
+  Raises:
+    ConfigurationError: there are others, with which runs were judged.
+  """
   from . import held_out, passages
 
-  found = held_out.cut(
-    datasets,
+  held_out.check(list(datasets.values()))
+  made_for = {
+    "corpus": next(iter(found.values()))["identity"]["corpus"],
+    "vocabularies": sorted({json.dumps(x["identity"]["vocabulary"]) for x in found.values()}),
+    "tokens of the shortest row": min(map(held_out.row_tokens, datasets.values())),
+    "passages": comparison.passages,
+    "passage_bytes": comparison.passage_bytes,
+  }
+  note = path.with_suffix(".made_for.json")
+  before = json.loads(note.read_text()) if note.exists() and path.exists() else {}
+  if before == made_for:
+    return
+  if before and any((path.parent / "judged").glob("*.json")):
+    changed = ", ".join(name for name, value in made_for.items() if before.get(name) != value)
+    raise errors.ConfigurationError(
+      f"The passages in {path}, with which runs were judged, do not fit: other {changed}. Set "
+      "another COMPARE_DIR."
+    )
+  note.unlink(missing_ok=True)
+  made = held_out.cut(
+    list(datasets.values()),
     count=comparison.passages,
     passage_bytes=comparison.passage_bytes,
     seed=_PASSAGES_SEED,
   )
-  passages.write(path, found)
+  passages.write(path, made)
+  note.write_text(json.dumps(made_for))
 
 
 def _data_figures(dataset: Any) -> dict[str, float]:

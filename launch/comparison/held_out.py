@@ -26,9 +26,26 @@ def cut(datasets: Sequence[Dataset], *, count: int, passage_bytes: int, seed: in
     count, passage_bytes, seed: as of passages.cut.
 
   Raises:
-    UserError: a dataset is not of text, has no held-out text, or too little of it.
+    UserError: as `check`, or there is too little text.
   """
-  from t5x_style.data import tasks, text_samples
+  from t5x_style.data import text_samples
+
+  check(datasets)
+  parts = [task for task, _ in datasets[0].pipeline.parts]
+  documents = (x.decode(errors="replace") for x in text_samples.in_order(parts, "validation"))
+  return passages.cut(
+    documents,
+    _different([dataset.codec for dataset in datasets]),
+    row_tokens=min(row_tokens(dataset) for dataset in datasets),
+    count=count,
+    passage_bytes=passage_bytes,
+    seed=seed,
+  )
+
+
+def check(datasets: Sequence[Dataset]) -> None:
+  """Raises UserError if a dataset is not of text, or the first one holds nothing out."""
+  from t5x_style.data import tasks
 
   for dataset in datasets:
     parts = [task for task, _ in getattr(dataset, "pipeline", _NoPipeline).parts]
@@ -43,15 +60,6 @@ def cut(datasets: Sequence[Dataset], *, count: int, passage_bytes: int, seed: in
       "The corpus has no held-out text, from which passages are cut: set VALIDATION_FILES, "
       "VALIDATION_FRACTION or VALIDATION_SPLIT."
     )
-  documents = (x.decode(errors="replace") for x in text_samples.in_order(parts, "validation"))
-  return passages.cut(
-    documents,
-    _different([dataset.codec for dataset in datasets]),
-    row_tokens=min(row_tokens(dataset) for dataset in datasets),
-    count=count,
-    passage_bytes=passage_bytes,
-    seed=seed,
-  )
 
 
 def row_tokens(dataset: Dataset) -> int:

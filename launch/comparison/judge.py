@@ -7,6 +7,7 @@ so that file is whole or does not exist; started again, it begins again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import types
@@ -40,6 +41,7 @@ Measures what a model has learnt on held-out passages, by methods that fit every
 
 The file of --passages is made from the held-out text of the run if it does not exist;
 launch.compare makes one that fits all of its candidates."""
+_TUNING_STEPS = 150
 _SHOWN = 10  # passages whose completions the report shows
 
 
@@ -71,6 +73,7 @@ def _judge(given: str, values: Any) -> None:
     judged = {
       "model_dir": str(model_dir),
       "step": model.step,
+      "asked": _asked(values),
       "measures": {k: v.as_json() for k, v in _measures(model, model_dir, chosen, values).items()},
       "passages": measures.examples(model, chosen, _SHOWN),
     }
@@ -96,7 +99,17 @@ def _define(values: absl_flags.FlagValues) -> None:
     "A gin file, or a binding, of labelled texts to fine-tune on. May be repeated.",
     flag_values=values,
   )
-  define_number("classification_steps", 150, "Of fine-tuning.", lower_bound=0, flag_values=values)
+  define_number("classification_steps", None, "Of fine-tuning.", lower_bound=0, flag_values=values)
+  define_text(
+    "gin_search_paths", None, "Folders of gin files, with commas between.", flag_values=values
+  )
+  define_text("tfds_data_dir", None, "Where prepared TFDS datasets are.", flag_values=values)
+
+
+def _asked(values: Any) -> dict[str, Any]:
+  """Returns the settings of this command, with which launch.compare compares its own."""
+  names = ("pairs_file", "classification", "classification_steps")
+  return {name: getattr(values, name) for name in names}
 
 
 def _cut(model_dir: str, values: Any) -> list[Passage]:
@@ -147,18 +160,25 @@ def _classification(model: TrainedModel, model_dir: Path, values: Any) -> Measur
 
   from . import tuning
 
-  if not values.classification or not values.classification_steps:
+  steps = _TUNING_STEPS if values.classification_steps is None else values.classification_steps
+  if not values.classification or not steps:
     return Measured(None, "no labelled texts are set (CLASSIFICATION)")
   output = Path(values.output).expanduser()
-  folder = output.with_name(f"{output.stem}-tuned-{model.step}")
+  asked = hashlib.sha256(repr(_asked(values)).encode()).hexdigest()[:8]
+  folder = output.with_name(f"{output.stem}-tuned-{model.step}-{asked}")
   try:
     return tuning.classification(
       model,
       model_dir,
       values.classification,
-      steps=values.classification_steps,
+      steps=steps,
       seed=values.seed,
       folder=folder,
+      flags=[
+        f"--{name}={getattr(values, name)}"
+        for name in ("gin_search_paths", "tfds_data_dir")
+        if getattr(values, name)
+      ],
     )
   except ConfigurationError:  # It may succeed at the next start.
     raise

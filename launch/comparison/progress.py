@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.console import Console
 
@@ -15,17 +15,25 @@ _PERIOD_SECONDS = 60.0  # between two lines where the output is no terminal
 class Board:
   """One line that changes in a terminal; elsewhere a line now and then."""
 
-  def __init__(self, record: Record, total: int, at_once: int, console: Console | None = None):
+  def __init__(
+    self,
+    record: Record,
+    names: Collection[str],
+    at_once: int,
+    done: Collection[str] = (),
+    console: Console | None = None,
+  ):
     """Shows nothing yet.
 
     Args:
-      total: how many runs there are, with those that are done.
+      names: of all runs of this round.
+      done: those of them that were done before.
     """
-    self._record, self._total, self._at_once = record, total, at_once
+    self._record, self._names, self._at_once = record, names, at_once
+    self._total, self._before = len(names), len(done)
     self._console = console or Console()
     self._status = self._console.status("") if self._console.is_terminal else None
     self._shown: dict[str, str] = {}  # {run: stage, or "failed"}
-    self._before = sum(x.get("state") == "judged" for x in record.runs.values())
     self._last = time.monotonic()
 
   def __enter__(self) -> "Board":
@@ -69,13 +77,14 @@ class Board:
 
   def _left(self, active: Sequence[Active]) -> str:
     """Returns about how long the rest takes, by what the finished runs took."""
-    finished = [x for x in self._record.runs.values() if x.get("state") == "judged"]
+    runs = {name: self._record.runs.get(name, {}) for name in self._names}
+    finished = [x for x in runs.values() if x.get("state") == "judged"]
     if not finished:
       return ""
     each = statistics.fmean(
       x.get("training_seconds", 0.0) + x.get("judging_seconds", 0.0) for x in finished
     )
-    failed = sum(x.get("state") == "failed" for x in self._record.runs.values())
+    failed = sum(x.get("state") == "failed" for x in runs.values())
     open_runs = max(self._total - len(finished) - failed, 0)
     spent = sum(x.child.seconds for x in active)
     minutes = max(each * open_runs - spent, 0.0) / self._at_once / 60

@@ -25,7 +25,8 @@ from t5x_style.errors import shortened
 from ..process.errors import ConfigurationError
 
 _NAME = "comparison.json"
-_MAY_CHANGE = ("compare_dir", "at_once")
+# After a change of the last three the models are judged again.
+_MAY_CHANGE = ("compare_dir", "at_once", "pairs_file", "classification", "classification_steps")
 _LONGEST = 60  # characters of a value in a message
 
 
@@ -112,24 +113,24 @@ class Record:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """Returns a line for each difference of two plans that forbids to continue."""
   old_seeds, new_seeds = (x["comparison"]["seeds"] for x in (old, new))
-  before, after = dict(_flat(old)), dict(_flat(new))
-  if new["comparison"]["halve_by"] is None:
-    if set(old_seeds) <= set(new_seeds):
-      after["comparison.seeds"] = before["comparison.seeds"]
-    added = [x for x in new["candidates"] if x not in old["candidates"]]
-    starts = [
-      f"{part}.{name}" for name in added for part in ("candidates", "comparison.candidates")
-    ]
-    after = {
-      name: value
-      for name, value in after.items()
-      if not any(name == start or name.startswith(f"{start}.") for start in starts)
-    }
+  may_grow = new["comparison"]["halve_by"] is None
+  before = dict(_flat(old))
+  after = dict(_flat(_without_added(new, old["candidates"]) if may_grow else new))
+  if may_grow and set(old_seeds) <= set(new_seeds):
+    after["comparison.seeds"] = before["comparison.seeds"]
   return [
     f"{name}: {_short(before, name)} -> {_short(after, name)}"
     for name in dict.fromkeys([*before, *after])
     if before.get(name) != after.get(name)
   ]
+
+
+def _without_added(new: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a plan without the candidates that are not known yet."""
+  comparison = new["comparison"]
+  kept = {x: value for x, value in comparison["candidates"].items() if x in known}
+  candidates = {x: value for x, value in new["candidates"].items() if x in known}
+  return {**new, "comparison": {**comparison, "candidates": kept}, "candidates": candidates}
 
 
 def _flat(content: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, Any]]:

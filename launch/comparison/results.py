@@ -61,13 +61,21 @@ def gather(comparison: Comparison, record: Record) -> Results:
     found = [x for x in runs if x is not None]
     if found:
       judged[name] = found
-  table = outcome.table({name: [x.measures for x in runs] for name, runs in judged.items()})
+  table = outcome.table(
+    {name: _of_all_seeds(runs, len(comparison.seeds)) for name, runs in judged.items()}
+  )
   drawn = {
     name: curves.points([x.model_dir for x in runs], facts[name]["steps"])
     for name, runs in judged.items()
   }
   failed = {name: x["error"] for name, x in record.runs.items() if x.get("state") == "failed"}
   return Results(comparison, record, facts, judged, failed, drawn, table, outcome.choices(table))
+
+
+def _of_all_seeds(runs: Sequence[Judged], seeds: int) -> list[Mapping[str, Measured]]:
+  """Returns the measures of each seed; those of a run that failed have no value."""
+  failed = dict.fromkeys(MEASURES, Measured(None, "a run failed"))
+  return [*(x.measures for x in runs), *[failed] * (seeds - len(runs))]
 
 
 def _judged(comparison: Comparison, record: Record, run: Run) -> Judged | None:

@@ -93,7 +93,8 @@ def run_all(
     if number < len(record.content["rounds"]):  # It was finished before.
       names = record.content["rounds"][number]["kept"]
       continue
-    with Board(record, len(todo), comparison.at_once) as board:
+    runs, done = [x.run.name for x in todo], [x.run.name for x in todo if x.is_done()]
+    with Board(record, runs, comparison.at_once, done) as board:
       processes.run_all(todo, places, board.show, signals)
       board.show([])
     if number + 1 < len(rounds):

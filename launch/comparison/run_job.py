@@ -1,5 +1,6 @@
 """What is done for a run: it is trained to its last step, then judged; what is done is skipped."""
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -54,6 +55,10 @@ class RunJob:
     else:
       self._record.update(self.run, state="judged")
 
+  def is_done(self) -> bool:
+    """Returns whether nothing is left of training and judging."""
+    return self._is_trained() and self._is_judged()
+
   def finished(self, stage: Stage, seconds: float) -> None:
     before = self._noted().get(f"{stage.name}_seconds", 0.0)
     self._record.update(self.run, **{f"{stage.name}_seconds": round(before + seconds, 1)})
@@ -85,7 +90,8 @@ class RunJob:
     return done and (self.model_dir / "metrics.jsonl").exists()
 
   def _is_judged(self) -> bool:
-    return read_judged(self.judged).get("step") == self.steps
+    content = read_judged(self.judged)
+    return content.get("step") == self.steps and content.get("asked") == asked(self._comparison)
 
   def _training(self) -> list[str]:
     period = -(-self._all_steps // _EVALUATIONS)
@@ -105,21 +111,32 @@ class RunJob:
     return own.as_arguments()
 
   def _judging(self) -> list[str]:
-    asked = self._comparison
+    settings = self._comparison
     found = [
       str(self.model_dir),
       f"--passages={self._folder / 'passages.jsonl'}",
       f"--output={self.judged}",
-      f"--passage_count={asked.passages}",
-      f"--passage_bytes={asked.passage_bytes}",
+      f"--passage_count={settings.passages}",
+      f"--passage_bytes={settings.passage_bytes}",
       f"--seed={self.run.seed}",
     ]
-    if asked.pairs_file:
-      found.append(f"--pairs_file={asked.pairs_file}")
-    if asked.classification is not None:
-      found += [f"--classification={entry}" for entry in asked.classification]
-      found.append(f"--classification_steps={asked.classification_steps}")
-    return found
+    if settings.pairs_file:
+      found.append(f"--pairs_file={settings.pairs_file}")
+    if settings.classification is not None:
+      found += [f"--classification={entry}" for entry in settings.classification]
+      found.append(f"--classification_steps={settings.classification_steps}")
+    # Those of the command line: labelled text may be found through them.
+    return found + dataclasses.replace(self._given, gin_files=(), bindings=()).as_arguments()
+
+
+def asked(comparison: Comparison) -> dict[str, Any]:
+  """Returns the settings that only judges read, as a file of judged/ holds them."""
+  wanted = comparison.classification is not None
+  return {
+    "pairs_file": comparison.pairs_file,
+    "classification": list(comparison.classification or ()),
+    "classification_steps": comparison.classification_steps if wanted else None,
+  }
 
 
 def read_judged(path: Path) -> Mapping[str, Any]:

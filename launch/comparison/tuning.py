@@ -40,6 +40,7 @@ def classification(
   steps: int,
   seed: int,
   folder: Path,
+  flags: Sequence[str] = (),
 ) -> Measured:
   """Fine-tunes a model as launch.train does, and returns its accuracy on the held-out texts.
 
@@ -49,6 +50,7 @@ def classification(
       ("data/stdlib_packages.gin", "NUM_CLASSES = 10").
     folder: MODEL_DIR of the fine-tuning, which resumes if it was interrupted. Its output is in
       FOLDER.log.
+    flags: of launch.train, in addition.
 
   Raises:
     UserError: the model or the labelled texts do not allow it.
@@ -89,7 +91,7 @@ def classification(
   if architecture == "decoder_only" and both_ways and both_ways.both_ways:
     bindings.append("text_to_text.TextToText.bidirectional_inputs = True")
   gin = [str(own), "runs/finetune.gin", *files, f"objectives/{objective}.gin", str(vocabulary)]
-  _train(gin, bindings, folder.with_name(f"{folder.name}.log"))
+  _train(gin, bindings, flags, folder.with_name(f"{folder.name}.log"))
   share, texts = _accuracy(folder, metric), _EVAL_BATCHES * _BATCH_SIZE
   head = "a new head on the first token" if labels else "the decoder, which writes the label"
   return Measured(
@@ -119,7 +121,7 @@ def _vocabulary(config: str) -> str:
   return "\n".join(["from __gin__ import dynamic_registration", *imports, *kept, ""])
 
 
-def _train(files: Sequence[str], bindings: Sequence[str], log: Path) -> None:
+def _train(files: Sequence[str], bindings: Sequence[str], flags: Sequence[str], log: Path) -> None:
   """Runs launch.train to its end.
 
   Raises:
@@ -128,7 +130,7 @@ def _train(files: Sequence[str], bindings: Sequence[str], log: Path) -> None:
     processes.Stopped: by a signal.
   """
   arguments = [f"--gin_file={name}" for name in files]
-  arguments += [f"--gin_bindings={text}" for text in bindings]
+  arguments += [*(f"--gin_bindings={text}" for text in bindings), *flags]
   with processes.Signals() as signals:
     child = processes.Child("train", arguments, log)
     while child.poll() is None:

@@ -18,7 +18,7 @@ class Summary(NamedTuple):
   """A measure of a candidate over its seeds.
 
   Attributes:
-    mean: None if it has no such measure, for `reason`.
+    mean: None if it has no such measure, for `reason`. Runs that failed do not count.
     spread: see RULE; None if one seed and an unknown standard error leave nothing to say.
   """
 
@@ -26,6 +26,7 @@ class Summary(NamedTuple):
   spread: float | None = None
   values: tuple[float, ...] = ()
   reason: str = ""
+  seeds: int = 0
 
 
 def summary(seeds: Sequence[Measured]) -> Summary:
@@ -35,11 +36,11 @@ def summary(seeds: Sequence[Measured]) -> Summary:
     reasons = [x.reason for x in seeds if x.reason]
     wrong = any(x.value is not None for x in seeds)
     absent = "not a finite number" if wrong else "not measured"
-    return Summary(None, reason=reasons[0] if reasons else absent)
+    return Summary(None, reason=reasons[0] if reasons else absent, seeds=len(seeds))
   spreads = [x.standard_error for x in seeds if x.standard_error is not None]
   if len(values) > 1:
     spreads.append(statistics.stdev(values))
-  return Summary(statistics.fmean(values), max(spreads, default=None), values)
+  return Summary(statistics.fmean(values), max(spreads, default=None), values, seeds=len(seeds))
 
 
 def tied(a: Summary, b: Summary) -> bool:
@@ -120,22 +121,28 @@ def choices(measured: Table) -> list[Choice]:
 
 def _choice(purpose: str, names: Sequence[str], measured: Table) -> Choice:
   for name in names:
-    order = standings(MEASURES[name], measured.get(name, {}))
+    summaries = measured.get(name, {})
+    order = standings(MEASURES[name], summaries)
     if order:
-      return _best(purpose, name, order)
+      best = _best(purpose, name, order, whole=len(order) == len(summaries))
+      return best._replace(why=best.why + _without(summaries))
   wanted = " or ".join(MEASURES[name].title for name in names)
   return Choice(purpose, (), f"No candidate was measured by {wanted}.")
 
 
-def _best(purpose: str, name: str, order: Sequence[Standing]) -> Choice:
-  """Returns the choice by one measure, with the figures of the best and of the next one."""
+def _best(purpose: str, name: str, order: Sequence[Standing], whole: bool) -> Choice:
+  """Returns the choice by one measure, with the figures of the best and of the next one.
+
+  Args:
+    whole: whether all candidates have the measure.
+  """
   measure, first = MEASURES[name], order[0]
   best = tuple(x.candidate for x in order if tied(x.summary, first.summary))
   rest = [x for x in order if x.candidate not in best]
   figures = [f"{x.candidate} {shown(measure, x.summary)}" for x in order if x.candidate in best]
   why = f"{measure.title}: {', '.join(figures)}"
   if len(best) > 1:
-    why += " (a tie)" if rest else " (all tie)"
+    why += " (all tie)" if whole and not rest else " (a tie)"
   if rest:
     why += f"; next {rest[0].candidate} {shown(measure, rest[0].summary)}"
   elif len(order) == 1:
@@ -143,6 +150,12 @@ def _best(purpose: str, name: str, order: Sequence[Standing]) -> Choice:
   if at_chance(measure, first.summary):
     why += f". This is not better than guessing ({shown_value(measure, measure.chance)})"
   return Choice(purpose, best, f"{why}.")
+
+
+def _without(summaries: Mapping[str, Summary]) -> str:
+  """Returns a sentence about the candidates that have no value of a measure; "" if all have."""
+  missing = [f"{name} ({x.reason})" for name, x in summaries.items() if x.mean is None]
+  return f" Not ranked, as they have no value: {'; '.join(missing)}." if missing else ""
 
 
 def at_chance(measure: Measure, of: Summary) -> bool:
@@ -187,7 +200,8 @@ def shown(measure: Measure, of: Summary) -> str:
   value = shown_value(measure, of.mean, unit=False)
   if of.spread is not None:
     value += f" ± {shown_value(measure, of.spread, unit=False)}"
-  return f"{value} {measure.unit}".strip()
+  few = f" ({len(of.values)} of {of.seeds} seeds)" if len(of.values) < of.seeds else ""
+  return f"{value} {measure.unit}".strip() + few
 
 
 def shown_value(measure: Measure, value: float | None, unit: bool = True) -> str:

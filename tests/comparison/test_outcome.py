@@ -82,6 +82,23 @@ def test_a_tie_is_called_a_tie_and_guessing_is_called_guessing():
   assert "not better than guessing (25.0 %)" in choice.why
 
 
+def test_those_without_a_value_are_named():
+  table = outcome.table(
+    {
+      "A": [{"completion": Measured(None, "its loss is no likelihood")}],
+      "B": [{"completion": Measured(2.0, standard_error=0.1)}, {}, {}],
+    }
+  )
+  (generation, *_) = outcome.choices(table)
+  assert generation.candidates == ("B",)
+  assert "B 2.000 ± 0.100 bits/byte (1 of 3 seeds)" in generation.why
+  assert "Not ranked, as they have no value: A (its loss is no likelihood)." in generation.why
+  two = {"A": Summary(2.0, 0.1), "B": Summary(2.05, 0.1)}
+  tie = outcome.choices({"completion": two | {"C": Summary(None, reason="it failed")}})[0].why
+  assert "(a tie)" in tie and "C (it failed)" in tie
+  assert "(all tie)" in outcome.choices({"completion": two})[0].why
+
+
 def test_without_a_measure_nothing_is_chosen():
   generation, *_ = outcome.choices({"pairs": summaries(a=(0.7, 0.1))})
   assert generation.candidates == () and "completion of passages" in generation.why

@@ -82,6 +82,9 @@ def test_what_is_done_is_skipped_and_a_changed_plan_refused(run):
   judged.unlink()
   assert run("--gin.SEEDS=(0, 1)") == 0  # Seeds are added, and what is missing is judged again.
   assert len(starts(run, "fast-0")) == 1 and judged.exists() and starts(run, "fast-1")
+  again = judged.stat().st_mtime_ns
+  assert run("--gin.Comparison.pairs_file='pairs.jsonl'") == 0  # Only the judging is repeated.
+  assert len(starts(run, "fast-0")) == 1 and judged.stat().st_mtime_ns > again
 
 
 def test_a_run_that_fails_is_reported_and_the_rest_done(run, capsys):

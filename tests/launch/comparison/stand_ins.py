@@ -40,6 +40,12 @@ JUDGE = """
   passage = {"passage": 0, "prompt": "p", "truth": "t", "continuation": None, "hole": hole}
   measures = {"choice_of_four": value, "completion": none | {"count": None}}
   judged = {"model_dir": str(folder), "step": last["step"], "measures": measures}
+  given = lambda name: [x.partition("=")[2] for x in sys.argv if x.startswith(f"--{name}=")]
+  judged["asked"] = {
+    "pairs_file": (given("pairs_file") or [None])[0],
+    "classification": given("classification"),
+    "classification_steps": int((given("classification_steps") or [0])[0]) or None,
+  }
   output.write_text(json.dumps(judged | {"passages": [passage]}))
 """
 DESCRIBE = """

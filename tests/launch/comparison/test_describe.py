@@ -1,0 +1,77 @@
+"""The facts of candidates: mistakes in what judges need are found before anything is trained."""
+
+import json
+
+import pytest
+
+from launch.comparison import describe
+from launch.process.errors import ConfigurationError
+
+COMPARISON = """
+include 'compare.gin'
+include 'data/text_files.gin'
+CORPUS_FILES = 'train.txt'
+VALIDATION_FILES = 'held_out.txt'
+CLASSIFICATION = None
+PASSAGES = 8
+PASSAGE_BYTES = 80
+COMPARE_DIR = 'comparison'
+"""
+FILES = ("models/decoder_only_tiny.gin", "objectives/causal_lm.gin")
+LENGTHS = "TASK_FEATURE_LENGTHS = {{'targets': {}}}"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+  """Bindings -> the facts; texts and comparison.gin are in the working directory."""
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "comparison.gin").write_text(f"# A comparison.\n{COMPARISON}")
+  for name in ("train", "held_out", "other"):
+    words = " ".join(f"{name}{i} and {i} words, some of which are long" for i in range(400))
+    (tmp_path / f"{name}.txt").write_text(words.replace("long", "long.\n\n"))
+  (tmp_path / "comparison").mkdir()
+
+  def start(*bindings, length=64, other=()):
+    candidates = {"causal": (*FILES, LENGTHS.format(length)), **dict(other)}
+    bindings = [f"CANDIDATES = {candidates!r}", *bindings]
+    flags = [f"--gin_bindings={text}" for text in bindings]
+    where = ["--output=facts.json", "--passages=comparison/passages.jsonl"]
+    describe.main(["describe", "--gin_file=comparison.gin", *flags, *where])
+    return json.loads((tmp_path / "facts.json").read_text())
+
+  return start
+
+
+def test_passages_are_made_for_the_candidates(run, tmp_path):
+  passages = tmp_path / "comparison/passages.jsonl"
+  run()
+  first = passages.read_text()
+  run()
+  assert passages.read_text() == first
+  run("PASSAGES = 4", length=48)  # Nothing was judged yet.
+  assert passages.read_text() != first
+  (tmp_path / "comparison/judged").mkdir()
+  (tmp_path / "comparison/judged/causal-0.json").write_text("{}")
+  run("PASSAGES = 4", length=48)
+  with pytest.raises(
+    ConfigurationError, match="do not fit: other tokens of the shortest row, pass"
+  ):
+    run()
+
+
+@pytest.mark.parametrize(
+  ("binding", "message"),
+  [
+    ("PAIRS_FILE = 'none.jsonl'", "PAIRS_FILE = 'none.jsonl': there is no such file"),
+    ("CLASSIFICATION = ('my_labels',)", "CLASSIFICATION holds 'my_labels': write gin files"),
+  ],
+)
+def test_what_judges_cannot_use_is_refused(run, binding, message):
+  with pytest.raises(ConfigurationError, match=message):
+    run(binding)
+
+
+def test_candidates_read_the_same_text(run):
+  other = {"other": (*FILES, "CORPUS_FILES = 'other.txt'")}
+  with pytest.raises(ConfigurationError, match="'causal' and 'other' read different texts"):
+    run(other=other)
