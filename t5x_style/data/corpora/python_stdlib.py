@@ -7,7 +7,7 @@ import hashlib
 import os
 import platform
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -26,6 +26,7 @@ _LEFT_OUT_FOLDERS = ("site-packages", "dist-packages", "__pycache__", "config-")
 _LEFT_OUT_FILES = "_sysconfigdata"
 VALIDATION_PERCENT = 5
 _SHARDS = {"train": 32, "validation": 8}
+_SHARDS_OF_EXAMPLES = {"train": 8, "validation": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +98,39 @@ def open_records(
     return {"not_utf8": sorted(skipped)}
 
   return record_cache.open_or_build(cache_dir, name, _SHARDS, build)
+
+
+def open_examples(
+  name: str,
+  version: int,
+  cache_dir: str | None,
+  percent: int,
+  examples: Callable[[str, str], Iterator[tuple[str, str]]],
+  is_used: Callable[[str], object],
+) -> record_cache.Records:
+  """Opens the cached texts of a task with their targets; the first call writes them.
+
+  Args:
+    name: of the task, which begins the name of the cache.
+    version: of the texts; another one does not read the old cache.
+    percent: of the files that are held out.
+    examples: (path, code) -> texts and targets.
+    is_used: path -> whether the file is read.
+  """
+  base = folder()
+  paths = [path for path in text_files(base) if is_used(path)]
+  key = hashlib.sha256(repr((version, percent)).encode())
+  for path in paths:
+    key.update(f"{path}\0{(base / path).stat().st_size}\n".encode())
+
+  def build(writer: record_cache.RecordWriter) -> None:
+    for path in sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest()):
+      code = (base / path).read_bytes().decode(errors="replace")
+      for text, target in examples(path, code):
+        writer.add(split_of(path, percent), text.encode(), target.encode())
+
+  cache = f"{name}-{platform.python_version()}-{key.hexdigest()[:12]}"
+  return record_cache.open_or_build(cache_dir, cache, _SHARDS_OF_EXAMPLES, build)
 
 
 def text_files(base: Path) -> Iterator[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import hashlib
-import platform
 import re
 import textwrap
 import warnings
@@ -25,7 +23,6 @@ _FEWEST_LINES = 3
 _MOST_CHARACTERS = 1000  # of a function; the rest is left out
 _MOST_WORDS = 6  # of a name
 _MOST_FUNCTIONS = 24  # of a file, so that no long one outweighs the others
-_SHARDS = {"train": 8, "validation": 2}
 # "getHTTPStatus_2" -> get, HTTP, Status, 2
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
@@ -57,21 +54,14 @@ class StdlibFunctions:
     return self._records().targets
 
   def _records(self) -> record_cache.Records:
-    base, percent = python_stdlib.folder(), self.validation_percent
-    paths = [path for path in python_stdlib.text_files(base) if path.endswith(".py")]
-    key = hashlib.sha256(repr((_VERSION, percent)).encode())
-    for path in paths:
-      key.update(f"{path}\0{(base / path).stat().st_size}\n".encode())
-
-    def build(writer: record_cache.RecordWriter) -> None:
-      for path in sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest()):
-        code = (base / path).read_bytes().decode(errors="replace")
-        for text, words in named_functions(code):
-          split = python_stdlib.split_of(path, percent)
-          writer.add(split, text.encode(), words.encode())
-
-    name = f"stdlib_functions-{platform.python_version()}-{key.hexdigest()[:12]}"
-    return record_cache.open_or_build(self.cache_dir, name, _SHARDS, build)
+    return python_stdlib.open_examples(
+      self.name,
+      _VERSION,
+      self.cache_dir,
+      self.validation_percent,
+      lambda _, code: named_functions(code),
+      lambda path: path.endswith(".py"),
+    )
 
 
 def named_functions(code: str) -> Iterator[tuple[str, str]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import platform
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar
@@ -25,7 +23,6 @@ PACKAGES = (
 _VERSION = 1
 _LINES = 8  # of a piece
 _MOST_PIECES = 24  # of a file, so that no long one outweighs the others
-_SHARDS = {"train": 8, "validation": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,22 +52,13 @@ class StdlibPackages:
     return self._records().targets
 
   def _records(self) -> record_cache.Records:
-    base, percent = python_stdlib.folder(), self.validation_percent
-    paths = [path for path in python_stdlib.text_files(base) if _package(path)]
-    key = hashlib.sha256(repr((_VERSION, percent)).encode())
-    for path in paths:
-      key.update(f"{path}\0{(base / path).stat().st_size}\n".encode())
+    def examples(path: str, code: str) -> Iterator[tuple[str, str]]:
+      package = _package(path)
+      yield from ((piece, package) for piece in pieces(code, package))
 
-    def build(writer: record_cache.RecordWriter) -> None:
-      for path in sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest()):
-        code = (base / path).read_bytes().decode(errors="replace")
-        package = _package(path)
-        for piece in pieces(code, package):
-          split = python_stdlib.split_of(path, percent)
-          writer.add(split, piece.encode(), package.encode())
-
-    name = f"stdlib_packages-{platform.python_version()}-{key.hexdigest()[:12]}"
-    return record_cache.open_or_build(self.cache_dir, name, _SHARDS, build)
+    return python_stdlib.open_examples(
+      self.name, _VERSION, self.cache_dir, self.validation_percent, examples, _package
+    )
 
 
 def pieces(code: str, package: str) -> Iterator[str]:
