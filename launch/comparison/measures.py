@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from t5x_style.comparison.measures import Measured
+from t5x_style.comparison.measures import Measured, error_of_share
 from t5x_style.errors import UserError
 from t5x_style.inference.choice import Choice
 from t5x_style.trained import abilities, multiple_choice
@@ -220,9 +220,7 @@ def _continued(model, texts, counts) -> Sequence[str | None]:
 
 def _share(right: Sequence[bool], method: str) -> Measured:
   count, share = len(right), sum(right) / len(right)
-  # With one more right and one more wrong, so that eight of eight are no certainty.
-  likely = (sum(right) + 1) / (count + 2)
-  error = math.sqrt(likely * (1 - likely) / count)
+  error = error_of_share(sum(right), count)
   return Measured(share, method=method, standard_error=error, count=count)
 
 

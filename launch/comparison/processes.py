@@ -159,11 +159,20 @@ def run(module: str, arguments: Sequence[str], log: Path, signals: "Signals") ->
   """
   signals.check([])
   child = Child(module, arguments, log)
-  while child.poll() is None:
+  if wait(child, signals) != ExitCode.FINISHED:
+    raise ConfigurationError(child.error())
+
+
+def wait(child: Child, signals: "Signals") -> int:
+  """Returns the exit code of a child when it has ended.
+
+  Raises:
+    Stopped: by a signal.
+  """
+  while (code := child.poll()) is None:
     signals.check([child])
     time.sleep(_POLL_SECONDS)
-  if child.poll() != ExitCode.FINISHED:
-    raise ConfigurationError(child.error())
+  return code
 
 
 class Signals:

@@ -6,27 +6,24 @@ in the same order, for as many steps; the learning rate depends on the architect
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from t5x_style.comparison.measures import Measured
+from t5x_style.comparison.measures import Measured, error_of_share
 from t5x_style.errors import UserError
 from t5x_style.trained.abilities import abilities
 from t5x_style.trained.loaded_model import LoadedModel
 
 from ..process.errors import ConfigurationError
 from ..process.exit_codes import ExitCode
-from . import processes
+from . import arguments, processes
+from .run_job import read_metrics
 
 # Usual for models of some million parameters, which take more than BERT base does.
 LEARNING_RATES = {"encoder_only": 5e-4, "encoder_decoder": 1e-3, "decoder_only": 1e-3}
 _INPUTS, _TARGETS = 112, 16  # tokens; a decoder has both in a row of 128
 _BATCH_SIZE, _EVAL_BATCHES = 16, 32
-_POLL_SECONDS = 0.2
 _MOST_CHARACTERS = 500  # of an error that becomes the reason
 _OF_VOCABULARY = re.compile(r"(VOCABULARY|VOCABULARY_FILE|EXTRA_IDS|SPECIAL_TOKENS) = ")
 _OF_LABELS = re.compile(r"(NUM_CLASSES|LABELS) *=")  # bindings that only a head for labels takes
@@ -65,8 +62,7 @@ def classification(
   vocabulary.write_text(_vocabulary(own.read_text()))
   architecture = model.config.architecture
   labels = architecture == "encoder_only"
-  files = [name for name in corpus if name.endswith(".gin")]
-  bindings = [text for text in corpus if not text.endswith(".gin")]
+  files, bindings = arguments.separated(corpus, "CLASSIFICATION")
   if not labels:
     bindings = [text for text in bindings if not _OF_LABELS.match(text)]
   objective = "classification" if labels else "text_to_text"
@@ -96,8 +92,7 @@ def classification(
   head = "a new head on the first token" if labels else "the decoder, which writes the label"
   return Measured(
     share,
-    # As if so many texts were there; Laplace's rule keeps it above 0.
-    standard_error=math.sqrt((share * texts + 1) * ((1 - share) * texts + 1) / (texts + 2) ** 3),
+    standard_error=error_of_share(share * texts, texts),  # As if so many texts were there.
     count=texts,
     method=f"share of {texts} held-out texts (or all, if there are fewer) "
     f"whose label is right after {steps} steps of {_BATCH_SIZE} "
@@ -129,24 +124,21 @@ def _train(files: Sequence[str], bindings: Sequence[str], flags: Sequence[str], 
     ConfigurationError: it failed for another reason, such as a full disk.
     processes.Stopped: by a signal.
   """
-  arguments = [f"--gin_file={name}" for name in files]
-  arguments += [*(f"--gin_bindings={text}" for text in bindings), *flags]
+  given = arguments.Given(tuple(files), tuple(bindings)).as_arguments()
   with processes.Signals() as signals:
-    child = processes.Child("train", arguments, log)
-    while child.poll() is None:
-      signals.check([child])
-      time.sleep(_POLL_SECONDS)
-  if child.poll() == ExitCode.MISTAKE:
+    child = processes.Child("train", [*given, *flags], log)
+    code = processes.wait(child, signals)
+  if code == ExitCode.MISTAKE:
     raise UserError(f"it cannot be fine-tuned: {child.error()[:_MOST_CHARACTERS]}")
-  if child.poll():
+  if code:
     raise ConfigurationError(
-      f"The fine-tuning ended with code {child.poll()} ({log}): "
+      f"The fine-tuning ended with code {code} ({log}): "
       f"{child.error()[:_MOST_CHARACTERS]}\nThe same command continues it."
     )
 
 
 def _accuracy(folder: Path, name: str) -> float:
-  records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+  records = read_metrics(folder)
   found = [x[name] for x in records if x["split"] == "validation" and name in x]
   if not found:
     raise UserError(f"the fine-tuning in {folder} has no {name} on held-out texts")

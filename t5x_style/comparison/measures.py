@@ -1,6 +1,7 @@
 """What is measured of each trained model, and how a measured value is stored as JSON."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -63,3 +64,12 @@ class Measured:
   @classmethod
   def of_json(cls, content: Mapping[str, Any]) -> "Measured":
     return cls(**content)
+
+
+def error_of_share(right: float, count: int) -> float:
+  """Returns the standard error of the share of `count` items that are right.
+
+  It counts one more as right and one more as wrong, so that eight of eight are no certainty.
+  """
+  likely = (right + 1) / (count + 2)
+  return math.sqrt(likely * (1 - likely) / count)
