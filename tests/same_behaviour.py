@@ -35,6 +35,7 @@ COMMANDS = (
   "precompile",
   "tokenizer",
   "benchmark",
+  "cache",
   "checkpoint",
   "compare",
   "eval",

@@ -49,6 +49,7 @@ LAYERS_INSIDE = (
     ("launch",),
     (
       "launch.benchmarks",
+      "launch.caching",
       "launch.certification",
       "launch.comparison",
       "launch.evaluation",

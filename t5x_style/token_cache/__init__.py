@@ -3,7 +3,8 @@
   cache.py         TokenCache and Split: what a run reads; `open` opens a folder
   shard.py         one shard, read by index
   shard_writer.py  writes a shard
-  manifest.py      manifest.json: what is in the folder, and the checks at opening
+  manifest.py      manifest.json: what is in the folder
+  verification.py  the checks of the files
   record.py        the bytes of a record
 It needs no JAX, TensorFlow or gin. `python -m launch.cache` makes a cache.
 
@@ -12,7 +13,7 @@ The folder:
   vocabulary/                             as codecs.vocabulary_folder writes it
   sources.json                            the names of the files that documents came from
   train-00000-of-00008.array_record       records; see record.py
-  train-00000-of-00008.index              an int64 array [4, N+1]; see shard.py
+  train-00000-of-00008.index              an int64 array [5, N+1]; see shard.py
 and the same for "validation". Documents lie in the order of a hash of their text, so neighbours are
 random, and a shard holds those of a range of the hash.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +16,9 @@ from t5x_style.codecs import vocabulary_folder
 from t5x_style.codecs.text_codec import TextCodec
 from t5x_style.errors import UserError
 from t5x_style.token_cache import manifest as manifests
-from t5x_style.token_cache import record
+from t5x_style.token_cache import record, verification
 from t5x_style.token_cache.manifest import Manifest
-from t5x_style.token_cache.shard import LINE, PLACE, START, Shard
+from t5x_style.token_cache.shard import LINE, PLACE, START, TARGET, Shard
 
 
 class Source(NamedTuple):
@@ -77,6 +77,28 @@ class TokenCache:
     """The names of the files that documents came from, by their numbers."""
     return json.loads((self.folder / manifests.SOURCES).read_text())
 
+  def check_vocabulary(self, identity: Mapping[str, Any]) -> None:
+    """Checks that a run's vocabulary is that of the cache.
+
+    Args:
+      identity: of the run's vocabulary, as tokenizers.vocabularies.identity returns it. The name of
+        its file may differ.
+
+    Raises:
+      UserError: its tokens are others.
+    """
+    here = {k: v for k, v in self.manifest.vocabulary["identity"].items() if k != "name"}
+    given = json.loads(json.dumps({k: v for k, v in identity.items() if k != "name"}))
+    different = sorted(k for k in here.keys() | given.keys() if here.get(k) != given.get(k))
+    if different:
+      raise UserError(
+        f"VOCABULARY ({identity.get('name')}) is not the vocabulary that the token cache "
+        f"{self.folder} was made with ({self.manifest.vocabulary['identity'].get('name')}): "
+        + ", ".join(f"{k} is {given.get(k)!r}, there {here.get(k)!r}" for k in different)
+        + ". Set VOCABULARY = None to use the cache's, or make a cache with yours: "
+        "`python -m launch.cache`."
+      )
+
   def identity(self) -> dict[str, Any]:
     """Returns what identifies the documents, their order and their vocabulary, as JSON values."""
     return {
@@ -88,7 +110,7 @@ class TokenCache:
   def _split(self, name: str) -> Split:
     facts, shards = self.manifest.vocabulary, []
     for shard in self.manifest.splits[name]:
-      files = self.folder / shard.records.name, self.folder / shard.index.name
+      files = self.folder / shard.record_file.name, self.folder / shard.index_file.name
       dtype = record.token_dtype(facts["ids"])
       shards.append(Shard(*files, dtype, facts["eos_id"], self.targets))
     return Split(self, name, shards)
@@ -119,7 +141,15 @@ class Split:
 
   def lengths(self, first: int = 0, end: int | None = None) -> np.ndarray:
     """Returns the tokens of the documents from `first` to before `end`, int64 [n]."""
-    return np.diff(self.starts(np.arange(first, (self.documents if end is None else end) + 1))) - 1
+    return np.diff(self._column(START, self._start, first, end)) - 1
+
+  def target_lengths(self, first: int = 0, end: int | None = None) -> np.ndarray:
+    """Returns the tokens of the targets of the documents from `first` to before `end`, int64 [n].
+
+    It is 0 where the documents of the cache have no targets.
+    """
+    before = np.cumsum([0, *(int(shard.index[TARGET, -1]) for shard in self._shards)])
+    return np.diff(self._column(TARGET, before, first, end))
 
   def starts(self, documents: np.ndarray) -> np.ndarray:
     """Returns where documents start in the joined stream, int64 [n]; document N is its end."""
@@ -131,6 +161,25 @@ class Split:
       inside = documents[chosen] - self._first[number]
       found[chosen] = self._start[number] + self._shards[number].index[START][inside]
     return found
+
+  def _column(self, row: int, before: np.ndarray, first: int, end: int | None) -> np.ndarray:
+    """Returns running sums of the index at documents `first` to `end`, both included.
+
+    Args:
+      row: of the index.
+      before: the sums at the start of each shard, and at the end of all.
+    """
+    end = self.documents if end is None else end
+    parts = []
+    for number, shard in enumerate(self._shards):
+      low, high = (x - int(self._first[number]) for x in (first, end))
+      parts.append(
+        shard.index[row, max(low, 0) : max(min(high, shard.documents), 0)] + before[number]
+      )
+    if end >= self.documents:
+      return np.concatenate([*parts, before[-1:]])
+    shard, inside = self._locate(end)
+    return np.concatenate([*parts, [shard.index[row, inside] + before[self._shards.index(shard)]]])
 
   def document_at(self, positions: np.ndarray) -> np.ndarray:
     """Returns the document of each position of the joined stream, int64 [n].
@@ -181,9 +230,11 @@ class Split:
       shard, before = self._shards[number], int(self._start[number])
       low, high = max(start - before, 0), min(end - before, shard.joined)
       if high > low:
-        parts.append(shard.tokens_between(low, high))
-    tokens = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return tokens, self.document_at(np.arange(start, end))
+        tokens, documents = shard.tokens_between(low, high)
+        parts.append((tokens, documents + self._first[number]))
+    if len(parts) == 1:
+      return parts[0]
+    return np.concatenate([x for x, _ in parts]), np.concatenate([x for _, x in parts])
 
   def _target(self, document: int) -> record.Target:
     if not self._cache.targets:
@@ -206,5 +257,12 @@ def open_cache(path: str | os.PathLike[str]) -> TokenCache:
     UserError: the folder is no token cache, an unfinished or a damaged one, or one that a later
       version of the package wrote.
   """
+  if "://" in os.fspath(path):
+    raise UserError(
+      f"{path} is no local path, and a token cache is read by index from a local folder: copy it, "
+      "or mount the bucket (gcsfuse, mountpoint-s3), and give that folder."
+    )
   folder = Path(os.path.expanduser(path))
-  return TokenCache(folder, manifests.read(folder))
+  manifest = manifests.read(folder)
+  verification.check_samples(folder, manifest)
+  return TokenCache(folder, manifest)

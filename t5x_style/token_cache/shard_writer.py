@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import array
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from array_record.python import array_record_module
 
-from t5x_style.token_cache import record
-from t5x_style.token_cache.manifest import FileFacts, ShardFacts
+from t5x_style.token_cache import record, verification
+from t5x_style.token_cache.manifest import ShardFacts
+from t5x_style.token_cache.shard import ROWS
 
 _WRITER_OPTIONS = "group_size:16,uncompressed"
 
@@ -20,7 +21,7 @@ _WRITER_OPTIONS = "group_size:16,uncompressed"
 class Stored(NamedTuple):
   """A document to write."""
 
-  tokens: np.ndarray  # integers [n], without EOS
+  tokens: np.ndarray  # integers [n], without EOS; n >= 1
   target: record.Target | None
   file: int  # number in sources.json
   line: int
@@ -33,32 +34,32 @@ def write(folder: Path, name: str, documents: Iterable[Stored], dtype: np.dtype)
   Args:
     folder: of the cache.
     name: "train-00000-of-00008".
-    documents: in their order; each has a token at least, and all have a target or none has.
+    documents: in their order; all have a target or none has.
     dtype: of the stored tokens.
   """
-  records, index = folder / f"{name}.array_record", folder / f"{name}.index"
-  writing = records.with_name(f".{records.name}.tmp"), index.with_name(f".{index.name}.tmp")
-  writer = array_record_module.ArrayRecordWriter(str(writing[0]), _WRITER_OPTIONS)
-  rows: list[tuple[int, int, int, int]] = []
-  start = first = 0
-  for document in documents:
-    rows.append((start, first, (document.file << 32) | document.part, document.line))
-    for stored in record.encode(document.tokens, document.target, dtype):
-      writer.write(stored)
-      first += 1
-    start += len(document.tokens) + 1
-  writer.close()
-  rows.append((start, first, 0, 0))
-  with writing[1].open("wb") as file:
-    np.save(file, np.array(rows, np.int64).reshape(-1, 4).T.copy())
-  for temporary, final in zip(writing, (records, index), strict=True):
-    os.replace(temporary, final)
-  count = len(rows) - 1
-  return ShardFacts(name, count, start - count, file_facts(records), file_facts(index))
-
-
-def file_facts(file: Path) -> FileFacts:
-  """Returns what a manifest says of a file; it reads the file once."""
-  with file.open("rb") as content:
-    checksum = hashlib.file_digest(content, "sha256").hexdigest()
-  return FileFacts(file.name, file.stat().st_size, checksum)
+  finals = folder / f"{name}.array_record", folder / f"{name}.index"
+  records, index = (x.with_name(f".{x.name}.{os.getpid()}.tmp") for x in finals)
+  try:
+    writer = array_record_module.ArrayRecordWriter(str(records), _WRITER_OPTIONS)
+    rows = array.array("q")  # 40 bytes a document
+    start = first = targets = 0
+    for document in documents:
+      place = (document.file << 32) | document.part
+      rows.extend((start, first, place, document.line, targets))
+      for stored in record.encode(document.tokens, document.target, dtype):
+        writer.write(stored)
+        first += 1
+      start += len(document.tokens) + 1
+      targets += 0 if document.target is None else len(document.target.tokens)
+    writer.close()
+    rows.extend((start, first, 0, 0, targets))
+    with index.open("wb") as file:
+      np.save(file, np.ascontiguousarray(np.frombuffer(rows, np.int64).reshape(-1, ROWS).T))
+    for temporary, final in zip((records, index), finals, strict=True):
+      os.replace(temporary, final)
+  finally:
+    records.unlink(missing_ok=True)
+    index.unlink(missing_ok=True)
+  count = len(rows) // ROWS - 1
+  facts = (verification.facts_of(final, folder) for final in finals)
+  return ShardFacts(name, count, start - count, *facts)

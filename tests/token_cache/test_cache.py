@@ -38,7 +38,10 @@ def test_documents_are_what_was_written(cache):
     np.testing.assert_array_equal(found, expected)
   np.testing.assert_array_equal(cache.split("validation").tokens(0), documents(1, (7,))[0])
   assert split.lengths().tolist() == list(LENGTHS)
-  assert split.lengths(2, 4).tolist() == list(LENGTHS[2:4])
+  for first in range(9):
+    for end in range(first, 9):
+      assert split.lengths(first, end).tolist() == list(LENGTHS[first:end])
+  assert not split.target_lengths().any()
   with pytest.raises(IndexError, match="document 8 of 8"):
     split.tokens(8)
 
@@ -89,6 +92,8 @@ def test_targets_and_sources(tmp_path):
     np.testing.assert_array_equal(split.tokens(i), expected)
     assert split.target(i) == f"target {i}" and split.target_tokens(i).tolist() == [i + 3, 4]
     assert split.source(i) == (("a.txt", "b.txt")[i % 2], i // 2 + 1, 0)
+  assert split.target_lengths().tolist() == [2] * len(LENGTHS)
+  assert split.target_lengths(3, 5).tolist() == [2, 2]
   np.testing.assert_array_equal(split.tokens_between(0, split.joined_length)[0], joined())
 
 

@@ -1,0 +1,70 @@
+"""A corpus is cut into pieces of work that hold each document once."""
+
+import json
+
+import pytest
+
+from launch.caching import corpus_documents
+from t5x_style.data import corpora
+from tests.launch.caching.listed_corpus import ListedCorpus
+
+
+def read_all(documents):
+  return [x for piece in documents.pieces() for x in documents.read(piece)]
+
+
+def test_parts_of_a_corpus_become_pieces(tmp_path, monkeypatch):
+  documents = corpus_documents.of(
+    ListedCorpus(tuple(("train", f"{i}".encode(), None) for i in range(20)))
+  )
+  (piece,) = documents.pieces()
+  assert piece.files == ("file0", "file1", "file2") and len(piece.places) == 5
+  found = list(documents.read(piece))
+  assert [(b"".join(x.texts), x.file, x.line) for x in found] == [
+    (f"{i}".encode(), f"file{i // 4 * 4 % 3}", i + 1) for i in range(20)
+  ]
+  monkeypatch.setattr(corpus_documents, "_PIECE_BYTES", 2)
+  assert [len(piece.places) for piece in documents.pieces()] == [2, 2, 1]
+  assert read_all(documents) == found
+  assert not corpus_documents.have_targets(documents, documents.pieces())
+
+
+@pytest.mark.slow  # It imports TensorFlow.
+def test_a_corpus_with_only_a_source(tmp_path, monkeypatch):
+  class Plain:
+    """JSON lines without parts."""
+
+    name = "plain"
+
+    def __init__(self, corpus):
+      self.source = corpus.source
+
+  (tmp_path / "a.jsonl").write_text(
+    "\n".join(json.dumps({"text": f"text {i}"}) for i in range(200))
+  )
+  corpus = corpora.Jsonl(str(tmp_path / "a.jsonl"), cache_dir=str(tmp_path / "cache"))
+  documents = corpus_documents.of(Plain(corpus))
+  assert isinstance(documents, corpus_documents.OfSource)
+  found = read_all(documents)
+  assert sorted(b"".join(x.texts) for x in found) == sorted(
+    f"text {i}".encode() for i in range(200)
+  )
+  assert {x.split for x in found} == {"train", "validation"}
+  assert len({(x.file, x.line) for x in found}) == 200
+
+
+def test_examples_of_one_document_are_joined():
+  examples = [
+    {"text": b"a", "document": 0},
+    {"text": b"b", "document": 0},
+    {"text": b"c", "document": 1},
+    {"text": b"d"},
+    {"text": b"e"},
+  ]
+  found = corpus_documents._joined("train", "x", iter(examples))
+  assert [(x.texts, x.line) for x in found] == [
+    ([b"a", b"b"], 1),
+    ([b"c"], 3),
+    ([b"d"], 4),
+    ([b"e"], 5),
+  ]

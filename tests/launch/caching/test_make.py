@@ -1,0 +1,157 @@
+"""A cache that was begun is continued, and nothing that is there is overwritten or lost."""
+
+import json
+import os
+
+import pytest
+
+from launch.caching import plan, steps
+from t5x_style import token_cache
+from t5x_style.data.tokenizers import vocabularies
+from t5x_style.errors import StorageError, UserError
+from tests.launch.caching.listed_corpus import ListedCorpus
+
+DOCUMENTS = tuple(("train", f"document {i}".encode(), None) for i in range(20))
+
+
+def corpus(**changes):
+  return ListedCorpus(**{"documents": DOCUMENTS, **changes})
+
+
+@pytest.fixture
+def interrupted(making, monkeypatch):
+  """(step, count, ...) -> a cache that ended after so many pieces of a step."""
+
+  def end_after(step, count, **options):
+    left = steps.left
+
+    def some(folder, current):
+      return left(folder, current)[: count if current == step else None]
+
+    def end(numbers):
+      ending = ended.pop() if ended else False
+      yield from numbers
+      if ending:
+        raise KeyboardInterrupt
+
+    ended = [True] if step == steps.TOKENIZE else [True, False]
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+      patched.setattr(steps, "left", some)
+      making.order = end
+      making(corpus(), **options)
+    making.order = list
+
+  return end_after
+
+
+@pytest.mark.parametrize(("step", "count"), [(steps.TOKENIZE, 2), (steps.MERGE, 1)])
+def test_a_second_start_does_only_what_is_left(making, interrupted, tmp_path, step, count):
+  expected = making(corpus(), "whole", shards=3)
+  interrupted(step, count, shards=3)
+  with pytest.raises(UserError, match="is not finished: the command that makes it was interrupted"):
+    token_cache.open(tmp_path / "cache")
+  folders = plan.folders(tmp_path / "cache")
+  place = folders["work" if step == steps.TOKENIZE else "shards"]
+  before = {x.name: x.stat().st_mtime_ns for x in place.glob("*.json")}
+  assert len(before) == count
+  begun = []
+  making.order = lambda numbers: [begun.append(numbers), *numbers][1:]
+  made = making(corpus(), shards=3)
+  total = 5 if step == steps.TOKENIZE else 3
+  assert len(begun[0]) == total - count
+  assert made.content == expected.content
+  assert sorted(os.listdir(tmp_path / "cache")) == sorted(os.listdir(tmp_path / "whole"))
+  token_cache.open(tmp_path / "cache")
+
+
+def test_a_finished_cache_is_left_alone(making, tmp_path):
+  first = making(corpus())
+  times = {x: x.stat().st_mtime_ns for x in (tmp_path / "cache").iterdir()}
+  assert making(corpus()) == first
+  assert {x: x.stat().st_mtime_ns for x in (tmp_path / "cache").iterdir()} == times
+  for other in (
+    {"corpus": corpus(documents=DOCUMENTS[1:])},
+    {"corpus": corpus(), "deduplicate": True},
+    {"corpus": corpus(), "vocabulary": vocabularies.byte_vocabulary(7)},
+  ):
+    with pytest.raises(UserError, match="holds a token cache that was made from another corpus"):
+      making(**other)
+  assert {x: x.stat().st_mtime_ns for x in (tmp_path / "cache").iterdir()} == times
+
+
+def test_an_unfinished_cache_is_not_continued_with_other_settings(making, interrupted):
+  interrupted(steps.TOKENIZE, 1)
+  with pytest.raises(UserError, match="begun with another corpus"):
+    making(corpus(documents=DOCUMENTS[1:]))
+  with pytest.raises(UserError, match='another options.*"deduplicate": false.*instead of.*true'):
+    making(corpus(), deduplicate=True)
+
+
+def test_other_files_are_not_touched(making, tmp_path):
+  (tmp_path / "cache").mkdir()
+  (tmp_path / "cache/mine.txt").write_text("x")
+  with pytest.raises(UserError, match=r"holds other files, such as 'mine\.txt'"):
+    making(corpus())
+  (tmp_path / "file").write_text("x")
+  with pytest.raises(UserError, match="is a file"):
+    making(corpus(), "file")
+
+
+def test_what_a_worker_cannot_read_is_said_and_the_rest_is_kept(making, tmp_path):
+  fails = tmp_path / "fails"
+  fails.write_text("8")
+  broken = corpus(fails=str(fails))
+  with pytest.raises(UserError, match="file2: it cannot be read"):
+    making(broken)
+  fails.write_text("nothing")
+  assert making(broken).content == making(corpus(), "whole").content
+
+
+def test_a_full_disk_is_said(making, monkeypatch):
+  def full(*_):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(plan, "hash_of", full)
+  with pytest.raises(StorageError, match="make room and start the same command again"):
+    making(corpus())
+
+
+def test_two_commands_do_not_make_one_cache(making, tmp_path, monkeypatch):
+  tried = []
+
+  def second(numbers):
+    if not tried:
+      tried.append(True)
+      with pytest.raises(UserError, match="another process is making"):
+        making(corpus())
+    return numbers
+
+  making.order = second
+  making(corpus())
+  assert tried
+
+
+def test_documents_without_a_token_are_left_out_and_counted(making, tmp_path):
+  made = making(corpus(documents=(("train", b"", None), ("train", b"\xff a", None), *DOCUMENTS)))
+  assert made.statistics["left_out"] == {"have no tokens": [1, "file0:1"]}
+  (reason,) = made.statistics["changed"]
+  assert "not UTF-8" in reason and made.statistics["changed"][reason] == [1, "file0:2"]
+  with pytest.raises(UserError, match="no document with a token; 1 have no tokens, the first is"):
+    making(corpus(documents=(("train", b"", None),)), "empty")
+
+
+def test_shards_are_as_many_as_the_documents_need():
+  run = plan.Run("a", "train", 1_200_000, 10)
+  (low, _, high) = plan.shards([run], None)
+  assert (low.low, high.high) == (0, 2**64) and low.name == "train-00000-of-00003"
+  assert [x.split for x in plan.shards([run, run._replace(split="validation")], 1)] == [
+    "train",
+    *["validation"] * 3,
+  ]
+  assert len(plan.shards([run._replace(documents=1, stored_bytes=2**28 + 1)], None)) == 2
+
+
+def test_settings_are_json(making, tmp_path, interrupted):
+  interrupted(steps.TOKENIZE, 1)
+  found = plan.read_settings(tmp_path / "cache")
+  assert found["corpus"]["name"] == "listed" and json.dumps(found)
