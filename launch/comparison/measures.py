@@ -78,6 +78,7 @@ def completion(model: TrainedModel, passages: Sequence[Passage]) -> Measured:
     return Measured(None, "its tokens do not keep the text, so it has no bits per byte")
   bits = np.array([-score.total / math.log(2) for score in scores])
   sizes = np.array([len(rest.encode()) for rest in rests])
+  deviations = (bits - bits.sum() / sizes.sum() * sizes) / sizes.sum()
   method = scores[0].method
   how = (
     f"a bound, from {_SAMPLES} random masks of each"
@@ -89,8 +90,9 @@ def completion(model: TrainedModel, passages: Sequence[Passage]) -> Measured:
   return Measured(
     float(bits.sum() / sizes.sum()),
     method=f"bits per byte of the second half of each passage, {how}",
-    standard_error=_error_of_ratio(bits, sizes),
+    standard_error=_error(deviations),  # By the linear approximation of a ratio of sums.
     count=len(passages),
+    deviations=tuple(deviations.tolist()),
   )
 
 
@@ -108,14 +110,16 @@ def choice_of_four(ranked: Sequence[Ranked], how: str) -> Measured:
     ]
   )
   shares = right.reshape(-1, GROUP).mean(axis=1)  # The answers of a group depend on each other.
-  error = float(shares.std(ddof=1) / math.sqrt(len(shares))) if len(shares) > 1 else None
+  deviations = (shares - shares.mean()) / len(shares)
   return Measured(
     float(right.mean()),
-    method="share of the holes of one to three words that gain most, of four contents as long in "
-    "tokens, by their own; a gain is the log-probability in this hole less the mean in the four "
-    f"holes that the contents are from, so that frequent words have no advantage; {how}",
-    standard_error=error,
+    method="share of the holes of one to three words for which the model prefers their own "
+    "content among four that are as long in tokens; how much it prefers a content is the "
+    "log-probability of it in this hole, less the mean of its log-probabilities in the four holes "
+    f"that the contents come from, so that frequent words have no advantage; {how}",
+    standard_error=_error(deviations),
     count=len(right),
+    deviations=tuple(deviations.tolist()),
   )
 
 
@@ -221,13 +225,13 @@ def _continued(model, texts, counts) -> Sequence[str | None]:
 def _share(right: Sequence[bool], method: str) -> Measured:
   count, share = len(right), sum(right) / len(right)
   error = error_of_share(sum(right), count)
-  return Measured(share, method=method, standard_error=error, count=count)
+  deviations = tuple((x - share) / count for x in right)
+  return Measured(share, method=method, standard_error=error, count=count, deviations=deviations)
 
 
-def _error_of_ratio(parts: np.ndarray, sizes: np.ndarray) -> float | None:
-  """Returns the standard error of sum(parts) / sum(sizes), by its linear approximation."""
-  count = len(parts)
+def _error(deviations: np.ndarray) -> float | None:
+  """Returns the standard error of a value, from the deviations of its items; None of one item."""
+  count = len(deviations)
   if count < 2:
     return None
-  left = parts - parts.sum() / sizes.sum() * sizes
-  return float(math.sqrt(count / (count - 1) * np.square(left).sum()) / sizes.sum())
+  return float(math.sqrt(count / (count - 1) * np.square(deviations).sum()))

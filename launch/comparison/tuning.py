@@ -79,6 +79,7 @@ def classification(
     "RANDOM_SEED": seed,
     "EVAL_PERIOD": steps,
     "EVAL_BATCHES": _EVAL_BATCHES,
+    "PACK": False,  # A text a row, so that all are asked the same texts.
     "SAVE_PERIOD": steps,
     "BEST_METRIC": metric,
   }
@@ -97,7 +98,7 @@ def classification(
     method=f"share of {texts} held-out texts (or all, if there are fewer) "
     f"whose label is right after {steps} steps of {_BATCH_SIZE} "
     f"labelled texts, the same for all models, by {head} (learning rate "
-    f"{LEARNING_RATES[architecture]:g}, AdamW)",
+    f"{LEARNING_RATES[architecture]:g}, AdamW); the error is that of {texts} texts",
   )
 
 

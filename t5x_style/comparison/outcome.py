@@ -5,12 +5,21 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from t5x_style.comparison.measures import MEASURES, Measure, Measured
+from t5x_style.comparison.measures import (
+  MEASURES,
+  Measure,
+  Measured,
+  error_of_difference,
+)
 
 RULE = (
   "The spread s of a candidate is the larger of two numbers: the sample standard deviation over "
   "its seeds, and the standard error that the number of passages, pairs or texts leaves. Two "
-  "candidates tie if their means differ by less than the square root of the sum of their s²."
+  "candidates tie if the difference of their means is less than its own spread. That is the larger "
+  "of two numbers: the square root of the sum of both variances over seeds, and the standard error "
+  "of the difference over the passages or pairs, which are the same for all. Where the answers to "
+  "single texts are not kept (fine-tuned classification), it is the square root of the sum of both "
+  "s²."
 )
 
 
@@ -20,6 +29,8 @@ class Summary(NamedTuple):
   Attributes:
     mean: None if it has no such measure, for `reason`. Runs that failed do not count.
     spread: see RULE; None if one seed and an unknown standard error leave nothing to say.
+    by_seed: the sample standard deviation over the seeds; None if there is one seed.
+    deviations: those of Measured, their means over the seeds; None where they are not known.
   """
 
   mean: float | None
@@ -27,6 +38,8 @@ class Summary(NamedTuple):
   values: tuple[float, ...] = ()
   reason: str = ""
   seeds: int = 0
+  by_seed: float | None = None
+  deviations: tuple[float, ...] | None = None
 
 
 def summary(seeds: Sequence[Measured]) -> Summary:
@@ -37,10 +50,25 @@ def summary(seeds: Sequence[Measured]) -> Summary:
     wrong = any(x.value is not None for x in seeds)
     absent = "not a finite number" if wrong else "not measured"
     return Summary(None, reason=reasons[0] if reasons else absent, seeds=len(seeds))
-  spreads = [x.standard_error for x in seeds if x.standard_error is not None]
-  if len(values) > 1:
-    spreads.append(statistics.stdev(values))
-  return Summary(statistics.fmean(values), max(spreads, default=None), values, seeds=len(seeds))
+  by_seed = statistics.stdev(values) if len(values) > 1 else None
+  spreads = [x for x in (by_seed, *(seed.standard_error for seed in seeds)) if x is not None]
+  return Summary(
+    statistics.fmean(values),
+    max(spreads, default=None),
+    values,
+    seeds=len(seeds),
+    by_seed=by_seed,
+    deviations=_mean_deviations(seeds),
+  )
+
+
+def _mean_deviations(seeds: Sequence[Measured]) -> tuple[float, ...] | None:
+  """Returns the mean of each item's deviation over the seeds; None if one does not know it."""
+  each = [x.deviations for x in seeds if x.value is not None]
+  known = [x for x in each if x]
+  if not known or len(known) < len(each) or len({len(x) for x in known}) > 1 or len(known[0]) < 2:
+    return None
+  return tuple(statistics.fmean(items) for items in zip(*known, strict=True))
 
 
 def tied(a: Summary, b: Summary) -> bool:
@@ -48,7 +76,11 @@ def tied(a: Summary, b: Summary) -> bool:
   assert a.mean is not None and b.mean is not None
   if a.mean == b.mean or a.spread is None or b.spread is None:
     return True
-  return abs(a.mean - b.mean) < math.hypot(a.spread, b.spread)
+  spread = math.hypot(a.spread, b.spread)
+  if a.deviations and b.deviations and len(a.deviations) == len(b.deviations):
+    by_seed = math.hypot(a.by_seed or 0.0, b.by_seed or 0.0)
+    spread = max(by_seed, error_of_difference(a.deviations, b.deviations))
+  return abs(a.mean - b.mean) < spread
 
 
 class Standing(NamedTuple):
