@@ -15,7 +15,7 @@ from absl import flags as absl_flags
 
 from .certification import catalogue
 from .configuration import actions, flags
-from .process import command, environment, errors, exit_codes
+from .process import command, environment, errors, exit_codes, whole_files
 
 EXAMPLES = """\
 python -m launch.certify --text=tinyshakespeare.txt
@@ -40,6 +40,11 @@ def main(argv: Sequence[str]) -> int:
         f"There is no recipe {name!r}.{errors.did_you_mean(name, catalogue.ABOUT)} There are: "
         f"{', '.join(catalogue.ABOUT)}."
       )
+  if "://" in values.to:
+    raise errors.ConfigurationError(
+      f"--to={values.to} is no local folder, which a certificate needs; copy it to a bucket at the "
+      "end."
+    )
   environment.prepare()
   environment.share_memory()
   with errors.as_configuration_errors(), contextlib.ExitStack() as until_end:
@@ -85,19 +90,21 @@ def _certify(values: Any, names: Sequence[str], until_end: contextlib.ExitStack)
   packages = {"jax": jax.__version__, **torch_twin.versions(), "python": platform.python_version()}
   shown = ", ".join(f"{name} {version}" for name, version in packages.items())
   say(f"Certificate of learning: {text.name}, {jax.devices()[0].device_kind}, {shown}")
-  lines = []
+  lines: list[certificate.Line] = []
+  known = journal.finished_before(recipes.RECIPES.values(), context)
   try:
     for line_found in journal.run([recipes.RECIPES[name] for name in names], context):
       lines.append(line_found)
+      known[line_found.name] = line_found
       found = {
         "packages": packages,
         "device": jax.devices()[0].device_kind,
         "text": text.name,
         "text_sha256": text.sha256,
         "settings": values.gin_bindings,
-        "recipes": [each.as_json() for each in lines],
+        "recipes": [known[name].as_json() for name in catalogue.ABOUT if name in known],
       }
-      runs.write_json(folder / "certificate.json", found)
+      whole_files.write_json(folder / "certificate.json", found)
   except runs.StoppedError as stopped:
     say("Stopped, and saved: the same command resumes.")
     return exit_codes.of_stopped_run(stopped.signal_name)

@@ -7,6 +7,7 @@ are in the same charts. A run may still be training; it is only read.
 
 import io
 import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from etils import epath
 from t5x_style.errors import UserError, first_line
 
 from .configuration import actions, flags
-from .process import command, environment, errors
+from .process import command, environment, errors, whole_files
 from .process.errors import ConfigurationError
 
 EXAMPLES = """\
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
 
     from t5x_style.results import run_folder, run_page
 
-    runs = [run_folder.read(folder) for folder in folders]
+    runs = _runs(folders)
     output = _output(values.output, runs)
     typed = run_page.default_command(f"python -m {environment.PACKAGE}.report", runs)
     page, sections = run_page.page(runs, time.time(), typed)
@@ -81,6 +82,27 @@ def _check(values: Any, folders: Sequence[str]) -> None:
     )
 
 
+def _runs(folders: Sequence[str]) -> list[Any]:
+  """Reads the runs; of several folders, such as those of model_dirs/*, it skips what is no run.
+
+  Raises:
+    UserError: no folder is a run that can be read.
+  """
+  from t5x_style.results import run_folder
+
+  runs, wrong = [], []
+  for folder in folders:
+    try:
+      runs.append(run_folder.read(folder))
+    except UserError as error:
+      wrong.append(error)
+  if not runs:
+    raise wrong[0]
+  for error in wrong:
+    print(f"left out: {error}", file=sys.stderr)
+  return runs
+
+
 def _output(path: str | None, runs: Sequence[Any]) -> epath.Path:
   if path is not None:
     return epath.Path(path).expanduser()
@@ -115,11 +137,9 @@ def _write(path: epath.Path, content: str | bytes) -> epath.Path:
   Raises:
     UserError: it cannot be written.
   """
-  part = path.parent / f".{path.name}.part"
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part.write_bytes(content if isinstance(content, bytes) else content.encode())
-    part.replace(path)
+    whole_files.write(path, content)
   except OSError as error:
     raise UserError(
       f"{path} cannot be written ({first_line(error)}); write --output=/another/place/report.html."

@@ -3,12 +3,13 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
 
 from .configuration import flags, reader
-from .process import command, environment, errors
+from .process import command, environment, errors, whole_files
 
 EXAMPLES = """\
 python -m launch.tokenizer                              (on Python's standard library)
@@ -148,10 +149,7 @@ def _corpus(settings: reader.Configuration) -> Any:
 
 def _write(path: str, content: bytes) -> None:
   os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-  temporary = f"{path}.{os.getpid()}.tmp"
-  with open(temporary, "wb") as file:
-    file.write(content)
-  os.replace(temporary, path)
+  whole_files.write(Path(path), content)
 
 
 if __name__ == "__main__":

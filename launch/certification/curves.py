@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..process import whole_files
+
 FOLDER = Path(__file__).parent / "curves"
 OWN, PEER = "t5x_style", "pytorch"
 _SHA = "sha256 of the text"
@@ -32,9 +34,7 @@ def write(
   lines.append(",".join(["step", *columns]))
   for step, values in enumerate(zip(*columns.values(), strict=True), 1):
     lines.append(",".join([str(step), *(f"{value:.6f}" for value in values)]))
-  part = path.with_suffix(".part")
-  part.write_text("\n".join(lines) + "\n")
-  part.replace(path)
+  whole_files.write(path, "\n".join(lines) + "\n")
 
 
 def read(path: Path) -> Kept:

@@ -7,7 +7,7 @@ is finished, its line. A recipe with another plan begins again: a result of othe
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import jax
 import t5x_style
 
 from ..configuration.gin_files import SHIPPED
-from . import certificate, elsewhere, runs, torch_twin
+from ..process import whole_files
+from . import certificate, elsewhere, torch_twin
 from .recipe import Context, Recipe
 
 _LAUNCH = Path(__file__).parents[1]
@@ -47,6 +48,17 @@ def plan_of(context: Context) -> dict[str, Any]:
   }
 
 
+def finished_before(recipes: Iterable[Recipe], context: Context) -> dict[str, certificate.Line]:
+  """Returns {name: line} of the recipes that this folder has with the present plan."""
+  plan, lines = plan_of(context), {}
+  for recipe in recipes:
+    path = context.folder / recipe.name / "recipe.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if "line" in known and known["plan"] == plan:
+      lines[recipe.name] = certificate.line_of_json(known["line"])
+  return lines
+
+
 def _finished(recipe: Recipe, context: Context, plan: Mapping[str, Any]) -> certificate.Line:
   folder = context.folder / recipe.name
   path = folder / "recipe.json"
@@ -59,9 +71,10 @@ def _finished(recipe: Recipe, context: Context, plan: Mapping[str, Any]) -> cert
   if "line" in known:
     context.say(f"{recipe.name}: was finished before")
     return certificate.line_of_json(known["line"])
-  runs.write_json(path, {"plan": plan})
+  folder.mkdir(parents=True, exist_ok=True)
+  whole_files.write_json(path, {"plan": plan})
   line = recipe.run(context)
-  runs.write_json(path, {"plan": plan, "line": line.as_json()})
+  whole_files.write_json(path, {"plan": plan, "line": line.as_json()})
   return line
 
 

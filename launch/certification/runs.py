@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from t5x_style.checkpoints import restoring, warm_start
 from t5x_style.reporting import reporter, terminal
@@ -12,7 +11,7 @@ from t5x_style.training import evaluation, loop, setup, train_config
 from t5x_style.training.dataset import Batch
 
 from ..configuration import reader
-from ..process import environment
+from ..process import environment, whole_files
 
 
 class StoppedError(Exception):
@@ -90,13 +89,6 @@ def remembered(path: Path, measure: Callable[[], float]) -> float:
   if path.exists():
     return json.loads(path.read_text())["value"]
   value = measure()
-  write_json(path, {"value": value})
-  return value
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-  """Writes a file that is whole or does not exist, also if the process is killed."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f".{path.name}.part")
-  part.write_text(json.dumps(values, indent=2) + "\n")
-  part.replace(path)
+  whole_files.write_json(path, {"value": value})
+  return value

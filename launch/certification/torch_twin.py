@@ -68,12 +68,14 @@ def learning_rate(step: int) -> float:
 
 
 def versions() -> dict[str, str]:
-  """Returns {"torch": version, "transformers": version}; {} if one is not installed."""
+  """Returns {"torch": version, "transformers": version}; {} without them, or before version 5."""
   try:
     with environment.quiet_imports():
       import torch
       import transformers
   except ImportError:
+    return {}
+  if int(transformers.__version__.partition(".")[0]) < 5:  # Its models have other interfaces.
     return {}
   return {"torch": torch.__version__, "transformers": transformers.__version__}
 

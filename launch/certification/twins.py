@@ -4,8 +4,8 @@ A twin run is an ordinary run of gin_configs/certificate/twin_MODEL.gin. Beside 
 the published model as transformers has it (torch_twin.py). Rounding differs, and 500 steps of Adam
 make such differences larger, so the losses are not equal, but nearly.
 
-Where torch or transformers is not installed, the curve of PyTorch that was kept in curves/ is
-compared with, if there is one for this text.
+Where torch or transformers (version 5 or later) is not installed, the curve of PyTorch that was
+kept in curves/ is compared with, if there is one for this text.
 """
 
 import functools
@@ -36,7 +36,7 @@ def recipes() -> Iterator[Recipe]:
 def _missing(name: str, context: Context) -> str:
   if torch_twin.versions() or curves.kept(name, context.text.sha256):
     return ""
-  return f"needs torch and transformers: there is no kept curve for {context.text.name}"
+  return f"needs torch and transformers 5: there is no kept curve for {context.text.name}"
 
 
 def _run(name: str, model_type: str, context: Context) -> certificate.Line:

@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int | None:
     datasets: dict[str, Any] = {}
     found = {name: _describe(given, comparison, name, datasets) for name in comparison.candidates}
     _check_same_text(found)
+    _check_halving(comparison, found)
     if values.passages:
       _ensure_passages(comparison, datasets, found, Path(values.passages))
     figures = {name: _data_figures(datasets[name]) for name in values.data_figures}
@@ -84,6 +85,27 @@ def _check_same_text(found: Mapping[str, Mapping[str, Any]]) -> None:
         f"The candidates {first!r} and {name!r} read different texts, or hold out different parts "
         "of it, so they cannot be asked the same passages. Set the data for all of them, before "
         "the candidates."
+      )
+
+
+def _check_halving(comparison: Comparison, found: Mapping[str, Mapping[str, Any]]) -> None:
+  """Raises ConfigurationError if the candidates could not be halved by the measure."""
+  if comparison.halve_by is None:
+    return
+  for name, facts in found.items():
+    if not facts["schedule_has_steps"]:
+      raise errors.ConfigurationError(
+        f"HALVE_BY = {comparison.halve_by!r}, but the candidate {name!r} has no SCHEDULE_STEPS, so "
+        "its learning rate would fall to its end in every round. Include runs/pretrain.gin, or "
+        "give its schedule total_steps = %SCHEDULE_STEPS."
+      )
+    from . import measures
+
+    objectives = {x.get("objective") for x in facts["identity"]["components"]}
+    if comparison.halve_by == "completion" and not objectives & measures.CONTINUE:
+      raise errors.ConfigurationError(
+        f"HALVE_BY = 'completion', but the candidate {name!r} does not learn how a text continues. "
+        "Set a measure that all candidates have: 'choice_of_four', 'infilling' or 'pairs'."
       )
 
 

@@ -8,8 +8,6 @@ so that file is whole or does not exist; started again, it begins again.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ from absl import flags as absl_flags
 from t5x_style.errors import UserError
 
 from ..configuration import flags
-from ..process import command, environment, errors
+from ..process import command, environment, errors, whole_files
 from ..process.errors import ConfigurationError
 from ..process.exit_codes import ExitCode
 from . import processes
@@ -77,7 +75,7 @@ def _judge(given: str, values: Any) -> None:
       "measures": {k: v.as_json() for k, v in _measures(model, model_dir, chosen, values).items()},
       "passages": measures.examples(model, chosen, _SHOWN),
     }
-    _write(output, judged)
+    whole_files.write_json(output, judged)
 
 
 def _define(values: absl_flags.FlagValues) -> None:
@@ -184,16 +182,6 @@ def _classification(model: TrainedModel, model_dir: Path, values: Any) -> Measur
     raise
   except UserError as error:
     return Measured(None, reason=str(error))
-
-
-def _write(output: Path, judged: dict[str, Any]) -> None:
-  """Writes the file; it is whole or does not exist."""
-  part = output.with_name(f"{output.name}.part")
-  with open(part, "w", encoding="utf-8") as file:
-    json.dump(judged, file, ensure_ascii=False, indent=1)
-    file.flush()
-    os.fsync(file.fileno())
-  part.replace(output)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from ..evaluation import minimal_pairs
 from .passages import GROUP, Passage
 
 # Objectives that teach how a text continues; the others hide parts of a text, or answer it.
-_CONTINUE = frozenset(("causal_lm", "fill_in_middle", "prefix_lm", "masked_diffusion"))
+CONTINUE = frozenset(("causal_lm", "fill_in_middle", "prefix_lm", "masked_diffusion"))
 _SAMPLES = 16  # random masks of each passage, for the bound of masked diffusion
 _NEW_TOKENS = 32  # to write at most, in what is shown
 
@@ -66,7 +66,7 @@ def completion(model: TrainedModel, passages: Sequence[Passage]) -> Measured:
   """
   names = {component.get("objective") for component in model.objectives}
   writes = model.config.architecture == "decoder_only" and not names
-  if not writes and not names & _CONTINUE:
+  if not writes and not names & CONTINUE:
     learnt = ", ".join(sorted(map(str, names))) or model.config.architecture
     return Measured(
       None, f"{learnt} does not teach how a text continues, so it has no probability of that"

@@ -25,6 +25,8 @@ from t5x_style.trained import multiple_choice
 from t5x_style.trained.holes import MARKER
 from t5x_style.trained.multiple_choice import Question
 
+from ..process import whole_files
+
 MOST_TOKENS = 128  # of a passage, also where rows are longer
 _LEAST_TOKENS = 12
 _PAIR_TOKENS = 14  # with [CLS] and [SEP] a row of 16; some models read it once for each token
@@ -132,9 +134,7 @@ def cut(
 def write(path: Path, passages: Sequence[Passage]) -> None:
   """Writes passages as JSON lines; the file is whole or does not exist."""
   lines = [json.dumps(dataclasses.asdict(x), ensure_ascii=False) + "\n" for x in passages]
-  part = path.with_name(f"{path.name}.part")
-  part.write_text("".join(lines), encoding="utf-8")
-  part.replace(path)
+  whole_files.write(path, "".join(lines))
 
 
 def read(path: Path) -> list[Passage]:

@@ -150,7 +150,9 @@ def _with_parent(words: list[str], cores: Sequence[int]) -> list[str]:
   return [*start, ",".join(map(str, cores)), *words]
 
 
-def run(module: str, arguments: Sequence[str], log: Path, signals: "Signals") -> None:
+def run(
+  module: str, arguments: Sequence[str], log: Path, signals: "Signals", place: Place = WHOLE
+) -> None:
   """Runs a command to its end.
 
   Raises:
@@ -158,7 +160,7 @@ def run(module: str, arguments: Sequence[str], log: Path, signals: "Signals") ->
     Stopped: by a signal.
   """
   signals.check([])
-  child = Child(module, arguments, log)
+  child = Child(module, arguments, log, place)
   if wait(child, signals) != ExitCode.FINISHED:
     raise ConfigurationError(child.error())
 

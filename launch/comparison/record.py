@@ -13,7 +13,6 @@ whole, so a kill at any moment leaves the one before or the one after.
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 from t5x_style.comparison.settings import Comparison, folder_name
 from t5x_style.errors import shortened
 
+from ..process import whole_files
 from ..process.errors import ConfigurationError
 
 _NAME = "comparison.json"
@@ -102,12 +102,7 @@ class Record:
     self.save()
 
   def save(self) -> None:
-    part = self._path.with_name(f".{_NAME}.part")
-    with part.open("w") as file:
-      json.dump(self.content, file, indent=1)
-      file.flush()
-      os.fsync(file.fileno())
-    part.replace(self._path)
+    whole_files.write_json(self._path, self.content)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

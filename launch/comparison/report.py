@@ -9,6 +9,7 @@ from t5x_style.comparison.measures import MEASURES
 from t5x_style.comparison.settings import Comparison
 from t5x_style.results.html_page import Page, Part
 
+from ..process import whole_files
 from . import curves, results
 from .record import Record
 from .results import Results
@@ -37,7 +38,7 @@ def write(comparison: Comparison, record: Record, command: str) -> Written:
   drawn = curves.loss_charts(found.curves)
   for name, chart in drawn.items():
     chart.png(folder / f"{name}.png")
-  (folder / "report.html").write_text(_page(found, drawn, command).html(), encoding="utf-8")
+  whole_files.write(folder / "report.html", _page(found, drawn, command).html())
   return Written(_text(found, folder), len(found.failed))
 
 

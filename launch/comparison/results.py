@@ -12,6 +12,7 @@ from t5x_style.comparison import outcome
 from t5x_style.comparison.measures import MEASURES, Measured
 from t5x_style.comparison.settings import Comparison
 
+from ..process import whole_files
 from . import curves
 from .record import Record, Run
 from .run_job import read_judged
@@ -146,5 +147,5 @@ def as_csv(results: Results) -> str:
 
 def write_files(results: Results, folder: Path) -> None:
   """Writes results.json and results.csv."""
-  (folder / "results.json").write_text(json.dumps(as_json(results), indent=1) + "\n")
-  (folder / "results.csv").write_text(as_csv(results))
+  whole_files.write_json(folder / "results.json", as_json(results))
+  whole_files.write(folder / "results.csv", as_csv(results))

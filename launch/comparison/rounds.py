@@ -41,7 +41,10 @@ def measure_speeds(
       "MODEL_DIR": str(model_dir),
     }
     own = arguments.of_run(given, comparison, name, planned)
-    processes.run("train", own.as_arguments(), folder / f"{folder_name(name)}.log", signals)
+    log_file = folder / f"{folder_name(name)}.log"
+    # On as much of the machine as each run will have.
+    place = processes.places(comparison.at_once)[0]
+    processes.run("train", own.as_arguments(), log_file, signals, place)
     log = [(x["step"], x["seconds"]) for x in read_metrics(model_dir) if x["split"] == "train"]
     record.content["speeds"][name] = round(budget.seconds_per_step(log), 6)
     record.save()

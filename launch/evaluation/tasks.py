@@ -22,6 +22,7 @@ from t5x_style.interop.huggingface.path_prefix import PREFIX
 from t5x_style.trained.loaded_model import LoadedModel
 
 from ..checkpoints.output import for_json, table
+from ..process import whole_files
 from ..process.errors import ConfigurationError
 from . import chosen_steps, settings_text
 from .task_outputs import Example, TaskModel, Written
@@ -204,9 +205,8 @@ def _plain(value: Any) -> Any:
 def _write(name: str, lines: Sequence[dict[str, Any]]) -> None:
   """Writes one JSON object per line; a file that was there stays until all of it is written."""
   path = Path(os.path.expanduser(name))
-  part = path.with_name(f".{path.name}.part")
-  part.write_text("".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
-  part.replace(path)
+  text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
+  whole_files.write(path, text)
 
 
 def _text(results: Sequence[dict[str, Any]]) -> str:

@@ -69,6 +69,14 @@ class Comparison:
         f"HALVE_BY = {self.halve_by!r} is no measure that ranks models; there are "
         f"{', '.join(RANKED)}."
       )
+    for measure, name in (("classification", "CLASSIFICATION"), ("blimp", "PAIRS_FILE")):
+      if self.halve_by == measure and getattr(self, name.lower()) is None:
+        raise UserError(f"HALVE_BY = {measure!r} needs {name}, which is None; set it.")
+    if "://" in self.compare_dir:
+      raise UserError(
+        f"COMPARE_DIR = {self.compare_dir!r} is no local folder, which a comparison needs; copy it "
+        "to a bucket at the end."
+      )
 
 
 RANKED = tuple(name for name, measure in MEASURES.items() if measure.better)

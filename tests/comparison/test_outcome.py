@@ -5,7 +5,7 @@ import math
 import pytest
 
 from t5x_style.comparison import outcome
-from t5x_style.comparison.measures import MEASURES, Measured
+from t5x_style.comparison.measures import MEASURES, Measured, error_of_difference
 from t5x_style.comparison.outcome import Summary
 
 
@@ -37,6 +37,39 @@ def test_mean_and_spread_over_seeds():
 def test_ties(a, b, tie):
   assert outcome.tied(Summary(*a), Summary(*b)) is tie
   assert outcome.tied(Summary(*b), Summary(*a)) is tie
+
+
+def test_the_same_items_are_compared_one_by_one():
+  """Both models find the same passages hard; one is a little better in each: no tie."""
+  hard = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+  worse = [x + better for x, better in zip(hard, [0.1, 0.2, 0.1, 0.2, 0.1, 0.2], strict=True)]
+  one, other = (_measured(values) for values in (hard, worse))
+  a, b = outcome.summary([one]), outcome.summary([other])
+  assert abs(a.mean - b.mean) < a.spread / 4  # The passages differ far more than the models.
+  assert not outcome.tied(a, b) and not outcome.tied(b, a)
+  # The variance of .1 .2 .1 .2 .1 .2 is .003, and there are six.
+  assert error_of_difference(a.deviations, b.deviations) == pytest.approx((0.003 / 6) ** 0.5)
+
+
+def test_models_whose_seeds_differ_more_than_they_do_tie():
+  a = outcome.summary([_measured([1.0, 2.0]), _measured([1.4, 2.4])])  # means 1.5, 1.9
+  b = outcome.summary([_measured([1.1, 2.1]), _measured([1.5, 2.5])])
+  assert error_of_difference(a.deviations, b.deviations) == pytest.approx(0)
+  assert outcome.tied(a, b)  # .1 < sqrt(2) x .28
+
+
+def test_items_that_one_model_was_not_asked_are_not_paired():
+  a, b = outcome.summary([_measured([1.0, 2.0])]), outcome.summary([_measured([1.1, 2.1, 3.1])])
+  assert outcome.tied(a, b)
+  unknown = outcome.summary([_measured([1.0, 2.0]), Measured(1.5)])
+  assert unknown.deviations is None
+
+
+def _measured(values):
+  mean, count = sum(values) / len(values), len(values)
+  error = (sum((x - mean) ** 2 for x in values) / (count - 1) / count) ** 0.5
+  deviations = tuple((x - mean) / count for x in values)
+  return Measured(mean, standard_error=error, count=count, deviations=deviations)
 
 
 def test_what_is_not_finite_is_no_value():

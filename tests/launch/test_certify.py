@@ -31,6 +31,11 @@ def test_a_misspelt_recipe_is_refused():
     certify.main(["certify", "twin_t6"])
 
 
+def test_a_certificate_is_written_to_a_local_folder():
+  with pytest.raises(ConfigurationError, match="gs://bucket/x is no local folder"):
+    certify.main(["certify", "--to=gs://bucket/x"])
+
+
 def test_recipes_that_cannot_run_here_do_not_fail(tmp_path, capsys):
   names = ["geglu", "nanogpt_gpu", "gpt2_fineweb"]
   assert certify.main(["certify", *names, f"--to={tmp_path}"]) == 0

@@ -42,6 +42,17 @@ def test_a_page_shows_the_records_of_a_resumed_run(model_dir, capsys):
     assert row in page
 
 
+def test_of_several_folders_those_that_are_no_runs_are_left_out(model_dir, tmp_path, capsys):
+  (tmp_path / "compare").mkdir()
+  output = tmp_path / "page.html"
+  report.main(["report", str(model_dir), str(tmp_path / "compare"), f"--output={output}"])
+  shown = capsys.readouterr()
+  assert shown.err.startswith(f"left out: {tmp_path}/compare ") and shown.err.count("\n") == 1
+  assert "Report of 2 runs" not in output.read_text()
+  with pytest.raises(ConfigurationError, match="compare"):
+    report.main(["report", str(tmp_path / "compare"), str(tmp_path / "none")])
+
+
 def test_several_runs_and_their_files(model_dir, tmp_path, capsys):
   other = shutil.copytree(model_dir, tmp_path / "other")
   with (other / "metrics.jsonl").open("a") as file:

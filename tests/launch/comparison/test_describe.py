@@ -18,6 +18,7 @@ PASSAGE_BYTES = 80
 COMPARE_DIR = 'comparison'
 """
 FILES = ("models/decoder_only_tiny.gin", "objectives/causal_lm.gin")
+INPUTS = "TASK_FEATURE_LENGTHS = {'inputs': 64}"
 LENGTHS = "TASK_FEATURE_LENGTHS = {{'targets': {}}}"
 
 
@@ -75,3 +76,11 @@ def test_candidates_read_the_same_text(run):
   other = {"other": (*FILES, "CORPUS_FILES = 'other.txt'")}
   with pytest.raises(ConfigurationError, match="'causal' and 'other' read different texts"):
     run(other=other)
+
+
+def test_what_cannot_be_halved_is_refused_before_the_first_round(run):
+  other = {"masked": ("models/encoder_only_tiny.gin", "objectives/masked_lm.gin", INPUTS)}
+  run("HALVE_BY = 'completion'")
+  with pytest.raises(ConfigurationError, match="'masked' does not learn how a text continues"):
+    run("HALVE_BY = 'completion'", other=other)
+  run("HALVE_BY = 'pairs'", other=other)
