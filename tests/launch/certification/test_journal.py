@@ -52,6 +52,16 @@ def test_a_result_of_another_plan_does_not_count(context, changed, monkeypatch):
   assert ran == ["one", "one"] and said == [f"one: begins again, with other {changed}"]
 
 
+def test_what_was_finished_before_is_known(context):
+  ran = []
+  (line,) = journal.run([counted(ran, "one")], context)
+  every = [counted(ran, name) for name in ("one", "two")]
+  assert journal.finished_before(every, context) == {"one": line}
+  other = context._replace(bindings=("PEAK_LEARNING_RATE = 1.0",))
+  assert journal.finished_before(every, other) == {}
+  assert ran == ["one"]
+
+
 def test_the_digest_of_the_code_sees_every_file(monkeypatch, tmp_path):
   before = journal._digest_of_code()
   (tmp_path / "new.gin").write_text("A = 1")
