@@ -23,8 +23,8 @@ MODELS = {
   "encoder_only": "models/encoder_only_mini.gin",
 }
 COMPARISONS = ("compare.gin",)  # tests/launch/comparison/test_gin_settings.py reads them
-RUNS = sorted(path.name for path in FOLDER.glob("*.gin") if path.name not in COMPARISONS)
 SLOW = (
+  "finetune_function_names.gin",  # finetune_python_stdlib.gin always runs
   *("ul2.gin", "ul2_short.gin", "ul2_r40_s20_x40.gin", "ul2r.gin", "u_palm.gin"),
   *("roberta.gin", "whole_word_masking.gin"),  # masked_lm.gin always runs
   *("sentence_order.gin", "multi_task.gin"),  # next_sentence.gin always runs
@@ -34,10 +34,18 @@ SLOW = (
     "text_infilling.gin",
   ),  # others of their models always run
 )
-OBJECTIVES = [
-  pytest.param(path.name, marks=[pytest.mark.slow] if path.name in SLOW else [])
-  for path in sorted((FOLDER / "objectives").glob("*.gin"))
-]
+
+
+def files(pattern):
+  """The names of gin files; those of SLOW are marked so."""
+  return [
+    pytest.param(path.name, marks=[pytest.mark.slow] if path.name in SLOW else [])
+    for path in sorted(FOLDER.glob(pattern))
+    if path.name not in COMPARISONS
+  ]
+
+
+RUNS, OBJECTIVES = files("*.gin"), files("objectives/*.gin")
 FAMILIES = sorted(
   str(path.relative_to(FOLDER))
   for path in (FOLDER / "models").glob("*/*.gin")

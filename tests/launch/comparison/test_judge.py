@@ -82,19 +82,6 @@ def test_every_objective(finished_run, judged, architecture, objective, lacking)
   assert all(writes) if "completion" not in lacking else not any(writes)
 
 
-def test_a_judge_that_is_killed_writes_nothing_half(finished_run, judged, tmp_path, monkeypatch):
-  def killed(content, file, **settings):
-    file.write('{"model_dir": ')
-    raise KeyboardInterrupt
-
-  monkeypatch.setattr(judge.json, "dump", killed)
-  with pytest.raises(KeyboardInterrupt):
-    judged(finished_run("decoder_only", "causal_lm"))
-  assert not (tmp_path / "judged.json").exists()
-  monkeypatch.undo()
-  assert judged(finished_run("decoder_only", "causal_lm"))["step"] == 2
-
-
 @pytest.mark.parametrize(
   "arguments, message",
   [
