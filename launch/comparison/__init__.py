@@ -7,6 +7,7 @@
   processes.py, progress.py       the processes of the runs, and what the terminal shows
   judge.py and its modules        a process: what is measured of a run
   results.py, curves.py, report.py   what all runs together say
+  outcome/                        what compare.gin gave: results.csv, and the chart in the README
 
 Files of COMPARE_DIR:
   comparison.json          the plan, and what became of each run

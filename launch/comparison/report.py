@@ -87,7 +87,7 @@ def _what(found: Results) -> str:
   return (
     f"{len(found.facts)} candidates were trained on the same text ({data}), each with {seeds} and "
     f"{asked.amount:,.4g} {unit} a run. {kinds[asked.budget]} All were judged on the same held-out "
-    "passages."
+    "passages. Settings that all share, such as the learning rate, were tuned for none of them."
   )
 
 

@@ -230,7 +230,7 @@ def shown(measure: Measure, of: Summary) -> str:
   if of.mean is None:
     return "-"
   value = shown_value(measure, of.mean, unit=False)
-  if of.spread is not None:
+  if of.spread:
     value += f" ± {shown_value(measure, of.spread, unit=False)}"
   few = f" ({len(of.values)} of {of.seeds} seeds)" if len(of.values) < of.seeds else ""
   return f"{value} {measure.unit}".strip() + few
