@@ -1,4 +1,4 @@
-"""Files that are written as a whole: whoever opens one sees the one before or the one after."""
+"""Files that are written as a whole: a reader sees the one before or the one after."""
 
 import contextlib
 import json

@@ -22,7 +22,10 @@ def test_names_become_parts_of_file_names():
     ({"candidates": {"a": ()}, "halve_by": "masked_accuracy"}, "no measure that ranks models"),
     ({"candidates": {"a": ()}, "halve_by": "classification"}, "needs CLASSIFICATION"),
     ({"candidates": {"a": ()}, "halve_by": "blimp"}, "needs PAIRS_FILE, which is None"),
-    ({"compare_dir": "gs://bucket/x"}, "'gs://bucket/x' is no local folder"),
+    (
+      {"candidates": {"a": ()}, "compare_dir": "gs://bucket/x"},
+      "'gs://bucket/x' is no local folder",
+    ),
   ],
 )
 def test_what_is_refused(changes, message):

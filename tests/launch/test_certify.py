@@ -37,7 +37,7 @@ def test_a_certificate_is_written_to_a_local_folder():
 
 
 def test_recipes_that_cannot_run_here_do_not_fail(tmp_path, capsys):
-  names = ["geglu", "nanogpt_gpu", "gpt2_fineweb"]
+  names = ["nanogpt_gpu", "geglu", "gpt2_fineweb"]
   assert certify.main(["certify", *names, f"--to={tmp_path}"]) == 0
   shown = capsys.readouterr().out
   assert "made-up text, cpu, jax " in shown and "needs FineWeb" in shown

@@ -82,5 +82,5 @@ def test_what_is_needed_without_pytorch(monkeypatch, tmp_path):
   context = Context(tmp_path, text, (), "", lambda what: None)
   recipe = next(twins.recipes())
   assert recipe.missing(context) == (
-    "needs torch and transformers: there is no kept curve for mine.txt"
+    "needs torch and transformers 5: there is no kept curve for mine.txt"
   )
