@@ -236,8 +236,11 @@ def _write_tokenizer(
 
   vocabulary = model_gin.vocabulary_of_run(gin)
   if vocabulary is None:
-    folder = model_gin.tokenizer_folder(gin) or origin
+    published = model_gin.tokenizer_of_run(gin)
+    folder = Path(published.file.parent) if published else origin
     names = tokenizer_export.copy(folder, target) if folder else []
+    if published and published.converted:
+      names = sorted({*names, *tokenizer_export.write_published(published, target)})
     return f"{', '.join(names)}, of {folder}" if names else "none: the run names no tokenizer", {}
   try:
     return "tokenizer.json, of the run's vocabulary", tokenizer_export.write(

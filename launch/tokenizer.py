@@ -1,5 +1,6 @@
 """Trains a vocabulary: python -m launch.tokenizer --input='/my/texts/*.txt' --output=my.model"""
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,11 @@ python -m launch.tokenizer --input='/my/texts/*.txt' --vocab_size=16384 --output
 python -m launch.tokenizer --gin_file=my_run.gin        (on the CORPUS of a run)
 python -m launch.tokenizer --task=my_task --module=my_package.tasks"""
 
-Texts = Callable[[str, int], Iterator[str]]  # texts(split, max_bytes)
+# Memory: of TensorFlow, which reads the text, and of training as a multiple of the text's size.
+_GIGABYTES, _MEMORY_OF_TEXT = 0.7, 15
+
+# texts(split, most_bytes): the texts of each corpus or task, each of about most_bytes; None: all.
+Texts = Callable[[str, int | None], list[Iterator[str]]]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -35,15 +40,17 @@ def main(argv: Sequence[str]) -> None:
       from t5x_style.data.tokenizers import vocabularies, vocabulary_training
 
     name, splits, texts = _texts(values)
-    max_bytes = values.max_megabytes * 10**6
-    print(f"Training {values.vocab_size:,} pieces on {name}.", flush=True)
+    _print_plan(name, values)
     start = time.monotonic()
-    content = vocabulary_training.train(texts("train", max_bytes), values.vocab_size)
+    samples = _samples(texts("train", None), values.max_megabytes * 10**6)
+    content = vocabulary_training.train(_parts(samples), values.vocab_size)
     seconds = time.monotonic() - start
     _write(values.output, content)
     vocabulary = vocabularies.sentencepiece(os.path.abspath(values.output))
     fits = {
-      split: vocabulary_training.measure(vocabulary, texts(split, max_bytes))
+      split: vocabulary_training.measure(
+        vocabulary, itertools.chain(*texts(split, values.max_megabytes * 10**6))
+      )
       for split in ("train", "validation")
       if split in splits
     }
@@ -59,6 +66,33 @@ def _check_new(output: str) -> None:
     raise errors.ConfigurationError(
       f"--output={output} exists, and a model may depend on it; choose another name or remove it."
     )
+
+
+def _print_plan(name: str, values: Any) -> None:
+  """Prints what is trained on, and the memory that it takes at most."""
+  most = values.max_megabytes
+  gigabytes = _GIGABYTES + _MEMORY_OF_TEXT * most / 1000
+  print(
+    f"Training {values.vocab_size:,} pieces on {name}: on all of its text, or on a random sample "
+    f"of {most:,} MB if it has more (--max_megabytes), with at most about {gigabytes:.1f} GB of "
+    "memory.",
+    flush=True,
+  )
+
+
+def _samples(streams: Sequence[Iterator[str]], most_bytes: int) -> list[Any]:
+  """Returns a sample of each stream of texts; says so if one is smaller than the stream."""
+  from t5x_style.data.tokenizers import vocabulary_training
+
+  samples = [vocabulary_training.sample(s, most_bytes // max(1, len(streams))) for s in streams]
+  kept, read = (sum(getattr(s, name) for s in samples) for name in ("kept_bytes", "read_bytes"))
+  if kept < read:
+    print(f"Read {read / 1e6:,.1f} MB and sampled {kept / 1e6:,.1f} MB of them.", flush=True)
+  return samples
+
+
+def _parts(samples: Sequence[Any]) -> Iterator[str]:
+  return itertools.chain.from_iterable(sample.texts() for sample in samples)
 
 
 def _print_fits(fits: Mapping[str, Any]) -> None:
@@ -90,7 +124,8 @@ def _define(values: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_integer(
     "max_megabytes",
     100,
-    "Train on this much text at most; it takes 15 times as much memory.",
+    "Train on this much text at most, a random sample of a larger one; it takes about 15 times as "
+    "much memory.",
     lower_bound=1,
     flag_values=values,
   )
@@ -119,8 +154,8 @@ def _texts(values: Any) -> tuple[str, Sequence[str], Texts]:
     corpus = corpora.TextFiles(tuple(values.input), validation_fraction=0.05 if several else 0)
   source = corpus.source()
 
-  def texts(split: str, max_bytes: int) -> Iterator[str]:
-    return text_samples.of_source(source, split, max_bytes)
+  def texts(split: str, most_bytes: int | None) -> list[Iterator[str]]:
+    return [text_samples.of_source(source, split, most_bytes)]
 
   return corpus.name, tuple(source.splits), texts
 
@@ -130,10 +165,9 @@ def _task(name: str, module: str | None) -> tuple[str, Sequence[str], Texts]:
 
   parts = [task for task, _ in tasks.parts(tasks.lookup(name, module))]
 
-  def texts(split: str, max_bytes: int) -> Iterator[str]:
-    for task in parts:
-      if split in task.splits:
-        yield from text_samples.of_task(task, split, max_bytes // len(parts))
+  def texts(split: str, most_bytes: int | None) -> list[Iterator[str]]:
+    share = None if most_bytes is None else most_bytes // len(parts)
+    return [text_samples.of_task(task, split, share) for task in parts if split in task.splits]
 
   return name, sorted({split for task in parts for split in task.splits}), texts
 

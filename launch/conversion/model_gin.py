@@ -10,6 +10,8 @@ from typing import Any
 from etils import epath
 
 from t5x_style.checkpoints import step_folders
+from t5x_style.codecs import published_tokenizers
+from t5x_style.codecs.published_tokenizers import PublishedTokenizer
 from t5x_style.interop.huggingface import tokenizer_export
 from t5x_style.interop.huggingface.path_prefix import PREFIX
 from t5x_style.interop.huggingface.tokenizer_export import RunVocabulary
@@ -111,10 +113,11 @@ def _full_name(kind: type) -> str:
 
 def _check_padding(gin: GinValues, values: dict[str, Any]) -> None:
   """Refuses to guess the id of padding, from which RoBERTa and BART count their positions."""
-  folder = tokenizer_folder(gin)
-  if folder and values.get("position_offset") and "padding_id" not in values:
+  if not values.get("position_offset") or "padding_id" in values:
+    return
+  if given := _tokenizer_arguments(gin):
     raise ConfigurationError(
-      f"The run reads its text with the tokenizer in {folder}, and its gin files do not say which "
+      f"The run reads its text with {given['path']}, and its gin files do not say which "
       "id is padding, which the exported model has to know. Add it, for example "
       "--gin_bindings='config.TransformerConfig.padding_id = 1'."
     )
@@ -179,13 +182,22 @@ def vocabulary_of_run(gin: GinValues) -> RunVocabulary | None:
   return RunVocabulary(content, given["extra_ids"], tuple(given["specials_from_extra_ids"]))
 
 
-def tokenizer_folder(gin: GinValues) -> Path | None:
-  """Returns the folder of the run's tokenizer.json; None if its vocabulary is of another kind."""
+def tokenizer_of_run(gin: GinValues) -> PublishedTokenizer | None:
+  """Returns the run's Hugging Face tokenizer; None if its vocabulary is of another kind.
+
+  Raises:
+    UserError: its file no longer exists, or is not what its name says.
+  """
+  given = _tokenizer_arguments(gin)
+  return published_tokenizers.read(given["path"], given.get("lower_case")) if given else None
+
+
+def _tokenizer_arguments(gin: GinValues) -> dict[str, Any]:
+  """Returns the arguments of hf_tokenizer; {} if the run's vocabulary is of another kind."""
   reference = gin.macro("VOCABULARY")
   if not (isinstance(reference, Function) and reference.name.endswith(".hf_tokenizer")):
-    return None
-  path = Path(os.path.expanduser(gin.parameters(reference.name)["path"]))
-  return path if path.is_dir() else path.parent
+    return {}
+  return gin.parameters(reference.name)
 
 
 def imported_tokenizer_text(kept: Path, folder: Path, names: Sequence[str]) -> str | None:
@@ -199,8 +211,8 @@ def imported_tokenizer_text(kept: Path, folder: Path, names: Sequence[str]) -> s
   Returns:
     Its content; None if runs cannot use the tokenizer.
   """
-  if "tokenizer.json" in names:
-    include, name, extra = "data/hf_tokenizer.gin", "tokenizer.json", ""
+  if found := [name for name in published_tokenizers.NAMES if name in names]:
+    include, name, extra = "data/hf_tokenizer.gin", found[0], ""
   elif "spiece.model" in names:  # T5's
     include, name = "data/vocabulary.gin", "spiece.model"
     extra = f"EXTRA_IDS = {tokenizer_export.appended_sentinels(kept)}\n"

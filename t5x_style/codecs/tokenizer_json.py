@@ -16,6 +16,8 @@ from t5x_style.errors import UserError
 # {name in the objectives here: name in tokenizer_config.json}.
 _DECLARED = {"[CLS]": "cls_token", "[SEP]": "sep_token", "[MASK]": "mask_token"}
 _ROLES = {"pad": "pad_token", "eos": "eos_token", "unk": "unk_token", "start": "bos_token"}
+# {role: its setting in tokenizer_config.json}
+ROLE_SETTINGS = {**_ROLES, **_DECLARED}
 # The usual tokens of a role, for a tokenizer.json without files beside it.
 _USUAL = {
   "pad": ("[PAD]", "<pad>"),
@@ -235,11 +237,11 @@ def _warn_of_other_numbers(name: str, declared: Iterable[Any], tokenizer: Any) -
     )
 
 
-def declared_beside(folder: epath.PathLike) -> dict[str, str | int]:
-  """Returns {role: token or its number} as declared by the files beside a tokenizer.json.
+def settings_beside(folder: epath.PathLike) -> dict[str, Any]:
+  """Returns the settings in the files that transformers writes beside a tokenizer.
 
   Raises:
-    UserError: one of the files is not JSON, or a token in it is not a text.
+    UserError: one of the files is not JSON.
   """
   settings: dict[str, Any] = {}
   for name in ("special_tokens_map.json", "tokenizer_config.json", "config.json"):
@@ -249,8 +251,18 @@ def declared_beside(folder: epath.PathLike) -> dict[str, str | int]:
         settings |= json.loads(file.read_text())
       except (ValueError, TypeError) as error:
         raise UserError(f"{file!s} is not a JSON file of settings ({error}).") from error
+  return settings
+
+
+def declared_beside(folder: epath.PathLike) -> dict[str, str | int]:
+  """Returns {role: token or its number} as declared by the files beside a tokenizer.json.
+
+  Raises:
+    UserError: one of the files is not JSON, or a token in it is not a text.
+  """
+  settings = settings_beside(folder)
   tokens: dict[str, str | int] = {}
-  for role, key in (_ROLES | _DECLARED).items():
+  for role, key in ROLE_SETTINGS.items():
     token = settings.get(key)
     token = token.get("content") if isinstance(token, dict) else token
     if token is not None and not isinstance(token, str):

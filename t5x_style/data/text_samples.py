@@ -17,8 +17,12 @@ from t5x_style.errors import UserError
 _DOCUMENTS, _CHARACTERS, _EXCERPT = 1000, 100_000, 4000
 
 
-def of_source(source: seqio.DataSource, split: str, most_bytes: int) -> Iterator[str]:
-  """Yields shuffled documents of a source of {"text": string}, about `most_bytes` in total."""
+def of_source(source: seqio.DataSource, split: str, most_bytes: int | None = None) -> Iterator[str]:
+  """Yields shuffled documents of a source of {"text": string}.
+
+  Args:
+    most_bytes: ends after about so many; None yields all documents.
+  """
   return _decoded(source.get_dataset(split, shuffle=True, seed=0), ("text",), most_bytes)
 
 
@@ -33,8 +37,11 @@ def in_order(parts: Sequence[seqio.Task], split: str) -> Iterator[bytes]:
       yield document["text"]
 
 
-def of_task(task: seqio.Task, split: str, most_bytes: int) -> Iterator[str]:
-  """Yields the texts that the tokeniser of a SeqIO task gets, about `most_bytes` in total.
+def of_task(task: seqio.Task, split: str, most_bytes: int | None = None) -> Iterator[str]:
+  """Yields the texts that the tokeniser of a SeqIO task gets.
+
+  Args:
+    most_bytes: ends after about so many; None yields all texts.
 
   Raises:
     UserError: the task has no tokeniser.
@@ -50,7 +57,9 @@ def first_of_tasks(parts: Sequence[seqio.Task]) -> list[str] | None:
       if isinstance(task, tasks.PretrainingTask):  # The parts of a mixture read the same corpus.
         shuffle = isinstance(task.source, seqio.FileDataSource)
         documents = task.source.get_dataset("train", shuffle=shuffle, seed=0)
-        sources[id(task.source)] = documents, ("text",)
+        # What a model is to answer has to be spelt, too.
+        names = ("text", "target") if task.objective.target_is_text else ("text",)
+        sources[id(task.source)] = documents, names
       else:
         sources[id(task)] = _untokenized(task, "train", shuffle=False)
     except ValueError:  # The task is not of text.
@@ -82,14 +91,16 @@ def _untokenized(
   return dataset, tuple(features)
 
 
-def _decoded(dataset: tf.data.Dataset, features: Sequence[str], most_bytes: int) -> Iterator[str]:
+def _decoded(
+  dataset: tf.data.Dataset, features: Sequence[str], most_bytes: int | None
+) -> Iterator[str]:
   size = 0
   for example in iterator.arrays(dataset):
     contents: Mapping[str, Any] = example  # a scalar string is bytes and not an array
     for content in (contents[name] for name in features if contents.get(name)):
       size += len(content)
       yield content.decode("utf-8", errors="replace")
-    if size >= most_bytes:
+    if most_bytes is not None and size >= most_bytes:
       return
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from etils import epath
 
 from t5x_style.checkpoints.warm_start import initial_params
-from t5x_style.codecs import sentencepiece_models, tokenizer_json
+from t5x_style.codecs import published_tokenizers, sentencepiece_models
 from t5x_style.codecs.byte_codec import ByteCodec
 from t5x_style.codecs.sentencepiece_codec import SentencePieceCodec
 from t5x_style.codecs.text_codec import TextCodec
@@ -94,9 +94,10 @@ def codec_of_folder(folder: epath.Path, name: str) -> tuple[TextCodec, Template]
   Raises:
     UserError: there is no tokenizer that can be used, or the package tokenizers is not installed.
   """
-  if (file := folder / "tokenizer.json").exists():
-    tokens = _from_config(folder) | tokenizer_json.declared_beside(folder)
-    codec = TokenizerJsonCodec(file.read_text(), str(file), tokens)
+  if any((folder / name).exists() for name in published_tokenizers.NAMES):
+    found = published_tokenizers.read(folder)
+    tokens = {**_from_config(folder), **found.tokens}
+    codec = TokenizerJsonCodec(found.content, str(found.file), tokens)
     return codec, _template(folder, codec, tokens)
   if (file := folder / "spiece.model").exists():  # T5's
     content = file.read_bytes()
@@ -112,7 +113,8 @@ def codec_of_folder(folder: epath.Path, name: str) -> tuple[TextCodec, Template]
     bytes_.extra_ids = bytes_.extra_ids[::-1]  # There <extra_id_0> is the first one.
     return bytes_, Template(after=(bytes_.eos_id,))
   raise UserError(
-    f"{name!r} holds no tokenizer.json and no spiece.model, so its text cannot be read. Save its "
+    f"{name!r} holds no {', '.join(published_tokenizers.NAMES)} or spiece.model, so its text "
+    "cannot be read. Save its "
     "tokenizer in the folder with transformers: AutoTokenizer.from_pretrained(FOLDER)"
     ".save_pretrained(FOLDER)."
   )

@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from t5x_style.codecs import sentencepiece_models, vocabulary_folder
+from t5x_style.codecs import published_tokenizers, sentencepiece_models, vocabulary_folder
 from t5x_style.codecs.byte_codec import ByteCodec
 from t5x_style.codecs.sentencepiece_codec import SentencePieceCodec
 from t5x_style.codecs.text_codec import TextCodec
@@ -24,7 +24,7 @@ def find(folders: list[epath.Path], given: str | None, identity: Identity | None
 
   Args:
     folders: where the folder `vocabulary` may be, as launch.train writes it.
-    given: load's argument `vocabulary`: such a folder, a .model or a tokenizer.json.
+    given: load's argument `vocabulary`: such a folder, a .model or a Hugging Face tokenizer.
     identity: of the vocabulary, in the checkpoint; None for a run on random tokens.
 
   Raises:
@@ -43,7 +43,7 @@ def find(folders: list[epath.Path], given: str | None, identity: Identity | None
     raise UserError(
       f"The model reads text with the vocabulary {identity['name']!r}, and there is no folder "
       f"{str(folders[0] / vocabulary_folder.FOLDER)!r}, which launch.train writes. Give the file: "
-      "load(..., vocabulary=FILE), a SentencePiece .model or a tokenizer.json."
+      "load(..., vocabulary=FILE), a SentencePiece .model, a tokenizer.json or a vocab.txt."
     )
   return shipped
 
@@ -71,13 +71,16 @@ def _given(path: epath.Path, identity: Identity) -> TextCodec:
   if path.is_dir():
     if (found := vocabulary_folder.read(path)) is not None:
       return _checked(found, path, identity)
-    path = path / "tokenizer.json"
-    if not path.exists():
+    if not any((path / name).exists() for name in published_tokenizers.NAMES):
       raise UserError(
-        f"vocabulary={str(path.parent)!r} holds neither vocabulary.json nor tokenizer.json; give a "
-        "MODEL_DIR/vocabulary folder, a SentencePiece .model or a tokenizer.json."
+        f"vocabulary={str(path)!r} holds neither vocabulary.json nor "
+        f"{', '.join(published_tokenizers.NAMES)}; give a MODEL_DIR/vocabulary folder, a "
+        "SentencePiece .model or a Hugging Face tokenizer."
       )
-  content = path.read_bytes()
+  if "special_tokens" in identity:  # of a Hugging Face tokenizer
+    path, content = _huggingface(path, identity)
+  else:
+    content = path.read_bytes()
   digest = hashlib.sha256(content).hexdigest()
   if digest != identity.get("sha256"):
     wanted = f"the SHA-256 {identity['sha256']}" if "sha256" in identity else "no file at all"
@@ -86,6 +89,19 @@ def _given(path: epath.Path, identity: Identity) -> TextCodec:
       f"{identity['name']!r} and has {wanted}; this file has {digest}."
     )
   return _of_file(content, str(path), identity)
+
+
+def _huggingface(path: epath.Path, identity: Identity) -> tuple[epath.Path, bytes]:
+  """Returns the file of a Hugging Face tokenizer, and its content as a tokenizer.json.
+
+  A vocab.txt need not say whether the run made its text lower case: the identity decides.
+  """
+  found = published_tokenizers.read(path)
+  cases = () if found.lower_case is None else (not found.lower_case,)
+  others = (published_tokenizers.read(path, lower_case) for lower_case in cases)
+  contents = [each.content.encode() for each in (found, *others)]
+  wanted = [c for c in contents if hashlib.sha256(c).hexdigest() == identity.get("sha256")]
+  return found.file, (wanted or contents)[0]
 
 
 def _shipped(identity: Identity) -> TextCodec | None:

@@ -53,6 +53,24 @@ def test_text_is_read_as_transformers_reads_it(folder_of, name):
   assert prompt == [*before.get(name, []), *codec.encode("fox")]
 
 
+@pytest.mark.parametrize("name", ["bert", "gpt2", "bart"])
+def test_vocab_txt_and_vocab_json_without_tokenizer_json(tmp_path, name):
+  theirs = makers[name]()
+  if name == "bert":
+    pieces = sorted(theirs.get_vocab(), key=theirs.get_vocab().get)
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces))
+    # As transformers' default is; a vocabulary with capitals would be taken for one of mixed case.
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+  else:
+    theirs.backend_tokenizer.model.save(str(tmp_path))
+  codec, template = huggingface_folders.codec_of_folder(epath.Path(tmp_path), "x")
+  for text in HARD:
+    wanted = theirs.encode(text, add_special_tokens=False)
+    if not set(wanted) & set(theirs.all_special_ids):
+      assert codec.encode(text) == wanted
+  assert template.around(codec.encode("fox")) == theirs("fox").input_ids
+
+
 def test_a_sentencepiece_model_without_tokenizer_json(tmp_path):
   spiece = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
@@ -154,7 +172,7 @@ def test_what_a_folder_lacks(folder_of, saved, tmp_path):
     t5x_style.load(f"hf:{folder}", step=3)
   moved = folder / "tokenizer.json"
   moved.rename(tmp_path / "tokenizer.json")
-  with pytest.raises(UserError, match=r"holds no tokenizer\.json .*save_pretrained\(FOLDER\)"):
+  with pytest.raises(UserError, match=r"holds no tokenizer\.json, .*save_pretrained\(FOLDER\)"):
     t5x_style.load(f"hf:{folder}")
   shutil.copy(folder / "tokenizer_config.json", tmp_path)
   model = t5x_style.load(f"hf:{folder}", vocabulary=str(tmp_path / "tokenizer.json"))

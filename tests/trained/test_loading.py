@@ -1,5 +1,6 @@
 """t5x_style.load: from every kind of folder, onto other meshes, with clear errors."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from launch import checkpoint
 from t5x_style.checkpoints import reading
 from t5x_style.checkpoints.arrays import orbax_arrays
 from t5x_style.codecs import vocabulary_folder
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import huggingface_tokenizers, vocabularies
 from t5x_style.data.tokenizers.base import codec_of
 from t5x_style.errors import UserError
 from t5x_style.trained import checkpoint_folders, loading, run_vocabularies
@@ -219,6 +220,26 @@ def test_a_vocabulary_that_is_given(copy, tmp_path, monkeypatch):
   )
   with pytest.raises(UserError, match="is not the one .* extra_ids is 3, not 7"):
     t5x_style.load(copy)
+
+
+def test_the_vocab_txt_of_a_run(tmp_path):
+  """Its folder gives the same ids, and so does the file, with and without lower case."""
+  pytest.importorskip("tokenizers")
+  pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "The", "the", "fox"]
+  file = tmp_path / "vocab.txt"
+  file.write_text("\n".join(pieces))
+  for lower_case, wanted in ((None, [5, 7]), (True, [6, 7])):
+    vocabulary = huggingface_tokenizers.hf_tokenizer(str(file), lower_case=lower_case)
+    assert vocabulary.encode("The fox") == wanted
+    identity = vocabularies.identity(vocabulary)
+    folder = epath.Path(tmp_path / f"run {lower_case}")
+    vocabulary_folder.write(folder / "vocabulary", codec_of(vocabulary), identity)
+    identity = json.loads(json.dumps(identity))
+    for given in (None, str(file), str(tmp_path)):
+      assert run_vocabularies.find([folder], given, identity).encode("The fox") == wanted
+  file.write_text("\n".join([*pieces, "more"]))
+  with pytest.raises(UserError, match="is not the one that the model was trained with"):
+    run_vocabularies.find([folder], str(file), identity)
 
 
 def test_nothing_of_the_data_or_gin_is_imported(finished_run):

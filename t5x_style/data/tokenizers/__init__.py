@@ -2,7 +2,7 @@
 
 Kinds, each with the function that gin binds:
   vocabularies.py             sentencepiece (SentencePiece models) and byte_vocabulary
-  huggingface_tokenizers.py   hf_tokenizer (a tokenizer.json of Hugging Face)
+  huggingface_tokenizers.py   hf_tokenizer (Hugging Face's: tokenizer.json, vocab.txt ...)
 To add a kind, write a subclass of base.ExternalVocabulary and the function that gin binds in a new
 file, and include it in a new file of gin_configs/data/.
 

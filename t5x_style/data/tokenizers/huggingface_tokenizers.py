@@ -1,4 +1,4 @@
-"""Hugging Face's tokenizers (`tokenizer.json`) as vocabularies.
+"""Hugging Face's tokenizers (tokenizer.json, vocab.txt, vocab.json) as vocabularies.
 
 Inside t5x_style.data id 0 is padding and the sentinels are the highest ids. A tokenizer may have
 "!" at 0 (GPT-2), padding at 1 (RoBERTa) or no padding. So tokens are renumbered for the objectives,
@@ -9,18 +9,16 @@ tokenizers the two are the same.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from t5x_style.codecs import tokenizer_json
+from t5x_style.codecs import published_tokenizers
 from t5x_style.codecs.tokenizer_json_codec import TokenizerJsonCodec
 from t5x_style.data.tokenizers import vocabularies
 from t5x_style.data.tokenizers.base import ExternalVocabulary
-from t5x_style.errors import UserError
 from t5x_style.setting_types import SentinelCount, Text
 
 # How many documents are encoded at once, on all cores. The ids do not depend on it.
@@ -142,36 +140,30 @@ def hf_tokenizer(
   extra_ids: SentinelCount = 0,
   specials_from_extra_ids: Sequence[Text] = (),
   special_tokens: Mapping[Text, Text] | None = None,
+  lower_case: bool | None = None,
 ) -> HuggingFaceVocabulary:
-  """Returns the vocabulary of a tokenizer.json; a model needs a row for each of its tokens.
+  """Returns the vocabulary of a Hugging Face tokenizer; a model needs a row for each of its tokens.
 
   tokenizer_config.json beside it says which tokens are padding, EOS, [CLS] ..., else the special
   tokens in the file itself do. Documents end with EOS or, if there is none, with [SEP]. Decoders
   start with config.json's decoder_start_token_id, else with BOS, padding or EOS.
 
   Args:
-    path: the file or its folder; also gs://...
+    path: a tokenizer.json, BERT's vocab.txt, GPT-2's vocab.json (with merges.txt beside it), or the
+      folder of one; also gs://...
     extra_ids: sentinels to append if the tokenizer has none; sentinel k is vocab_size - 1 - k.
     specials_from_extra_ids: special tokens the file lacks; see vocabularies.sentencepiece.
     special_tokens: overrides what the files say: {"eos": "<|end|>", "pad": ..., "start": ...,
       "[MASK]": "<mask>", "[R]": "<denoise>"}.
+    lower_case: of a vocab.txt; see published_tokenizers.read.
 
   Raises:
     UserError: the package tokenizers is not installed, the file does not exist, is not a tokenizer
       or cannot encode every text, or a token is unknown.
   """
-  file = os.path.expanduser(path)
-  if tf.io.gfile.isdir(file):
-    file = os.path.join(file, "tokenizer.json")
-  if not tf.io.gfile.exists(file):
-    raise UserError(
-      f"there is no tokenizer {file!r}. Set VOCABULARY_FILE to a tokenizer.json or its folder; for "
-      "a SentencePiece .model include data/vocabulary.gin instead."
-    )
-  tokens = tokenizer_json.declared_beside(os.path.dirname(file)) | dict(special_tokens or {})
-  with tf.io.gfile.GFile(file, "r") as f:
-    content = f.read()
-  return _remade(content, file, tokens, extra_ids, specials_from_extra_ids)
+  found = published_tokenizers.read(path, lower_case)
+  tokens = {**found.tokens, **(special_tokens or {})}
+  return _remade(found.content, str(found.file), tokens, extra_ids, specials_from_extra_ids)
 
 
 def _remade(content, name, tokens, extra_ids, borrowed):

@@ -49,6 +49,11 @@ class Coverage:
     """The share of the text that is not covered."""
     return (self.unknown + self.dropped) / max(self.total, 1)
 
+  @property
+  def dropped_share(self) -> float:
+    """The share of the text that becomes no token."""
+    return self.dropped / max(self.total, 1)
+
   def remark(self) -> str:
     """Says what is not covered; "" if everything is."""
     if not self.share:
@@ -56,14 +61,18 @@ class Coverage:
     examples = ", ".join(map(repr, self.examples))
     fates = ["becomes the unknown token"] * bool(self.unknown) + ["is dropped"] * bool(self.dropped)
     fate = " or ".join(fates)
+    share = "less than 0.1%" if self.share < 0.001 else f"{self.share:.1%}"
     return (
-      f"{self.share:.1%} of the text ({self.unit} of {self.documents:,} documents) is not in the "
+      f"{share} of the text ({self.unit} of {self.documents:,} documents) is not in the "
       f"vocabulary and {fate}, most often {examples}"
     )
 
   def warning(self, name: str) -> str:
-    """Returns a warning against the vocabulary `name`; "" if it covers enough of the text."""
-    if self.share <= _SHARE_TO_WARN_OF:
+    """Returns a warning against the vocabulary `name`; "" if it covers enough of the text.
+
+    Of a vocabulary that drops text it always warns: nothing in the batches shows that it is gone.
+    """
+    if self.share <= _SHARE_TO_WARN_OF and not self.dropped:
       return ""
     return (
       f"{self.remark()}. A model can neither read nor write it. Take a tokenizer made for such "

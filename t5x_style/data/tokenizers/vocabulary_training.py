@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import io
+import random
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import sentencepiece as spm
 import seqio
@@ -16,6 +19,7 @@ from t5x_style.errors import UserError
 
 _ORDINARY = sentencepiece_model_pb2.ModelProto.SentencePiece.NORMAL
 _LONGEST_RUN = 48  # spaces; code is seldom indented or aligned deeper
+_BLOCK = 2**20  # characters whose lines are found at once
 _CHUNK = 4000  # characters; the trainer expects sentences, and documents are too long
 # Some normalisation rule, whichever; see _finish.
 _RULE = ("\ue000", "\ue001")
@@ -35,8 +39,8 @@ def train(documents: Iterable[str], vocab_size: int = 8192) -> bytes:
   spaces in its pieces instead, so that U+2581 is restored too.
 
   Args:
-    documents: training needs about 15 times their size of memory. The same documents give the same
-      model.
+    documents: training needs about 15 times their size of memory; see `sample`. The same documents
+      give the same model.
     vocab_size: total number of pieces.
 
   Raises:
@@ -75,6 +79,50 @@ def train(documents: Iterable[str], vocab_size: int = 8192) -> bytes:
   return _finish(model.getvalue())
 
 
+class Sample(NamedTuple):
+  """Parts of documents, in their order.
+
+  Attributes:
+    parts: UTF-8 texts of at most 4,000 characters.
+    kept_bytes: their size.
+    read_bytes: the size of all documents.
+  """
+
+  parts: Sequence[bytes]
+  kept_bytes: int
+  read_bytes: int
+
+  def texts(self) -> Iterator[str]:
+    """Yields the parts as strings; `train` makes the same model of them as of whole documents."""
+    return (part.decode() for part in self.parts)
+
+
+def sample(documents: Iterable[str], most_bytes: int) -> Sample:
+  """Reads all documents and keeps a random sample of their parts, of at most `most_bytes`.
+
+  Each part gets a random number, and those with the smallest ones are kept (Efraimidis and Spirakis
+  2006), so each is as likely to be kept as any other, wherever it is. The numbers follow from a
+  fixed seed: the same documents in the same order give the same sample. All is kept if there is no
+  more than `most_bytes`.
+  """
+  draw = random.Random(0).random
+  kept: list[tuple[float, int, bytes]] = []  # a heap: the largest number first, as its negative
+  kept_bytes = read_bytes = 0
+  limit = 1.0  # above the largest number that is still kept
+  for number, text in enumerate(_chunks(documents)):
+    part = text.encode()
+    read_bytes += len(part)
+    if (key := draw()) >= limit:
+      continue
+    heapq.heappush(kept, (-key, number, part))
+    kept_bytes += len(part)
+    while kept_bytes > most_bytes:
+      dropped, _, last = heapq.heappop(kept)
+      limit, kept_bytes = -dropped, kept_bytes - len(last)
+  parts = [part for _, _, part in sorted(kept, key=lambda item: item[1])]
+  return Sample(parts, kept_bytes, read_bytes)
+
+
 @dataclasses.dataclass
 class EncodingCounts:
   """How a vocabulary encodes some documents; `exact` of them are restored unchanged."""
@@ -105,7 +153,7 @@ def _chunks(documents: Iterable[str]) -> Iterator[str]:
   """Yields parts of documents, cut at the ends of lines where lines are not too long."""
   for document in documents:
     chunk = ""
-    for line in document.splitlines(keepends=True):
+    for line in _lines(document):
       if len(chunk) + len(line) > _CHUNK and chunk:
         yield chunk
         chunk = ""
@@ -114,6 +162,15 @@ def _chunks(documents: Iterable[str]) -> Iterator[str]:
       chunk += line[-(len(line) % _CHUNK or _CHUNK) :] if len(line) > _CHUNK else line
     if chunk:
       yield chunk
+
+
+def _lines(document: str) -> Iterator[str]:
+  """Yields what str.splitlines(keepends=True) returns, without a list of all lines."""
+  start = 0
+  while start < len(document):
+    end = document.find("\n", start + _BLOCK) + 1 or len(document)
+    yield from document[start:end].splitlines(keepends=True)
+    start = end
 
 
 def _finish(content: bytes) -> bytes:

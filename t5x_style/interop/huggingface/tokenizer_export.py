@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from t5x_style.codecs import tokenizer_json
+from t5x_style.codecs.published_tokenizers import PublishedTokenizer
 from t5x_style.errors import UserError
 from t5x_style.sentinels import SPACE, own_sentinels
 
@@ -37,6 +39,29 @@ def copy(source: Path, target: Path) -> list[str]:
   for name in found:
     shutil.copyfile(source / name, target / name)
   return found
+
+
+def write_published(tokenizer: PublishedTokenizer, target: Path) -> list[str]:
+  """Writes the tokenizer.json of a vocab.txt or vocab.json, and what it is called in transformers.
+
+  Without it BertTokenizer makes text lower case unless tokenizer_config.json says otherwise.
+
+  Args:
+    target: the folder of the model; a tokenizer_config.json in it is completed.
+
+  Returns:
+    The names of the files.
+  """
+  file = target / "tokenizer_config.json"
+  settings = json.loads(file.read_text()) if file.exists() else {}
+  for role, token in tokenizer.tokens.items():
+    if isinstance(token, str):
+      settings.setdefault(tokenizer_json.ROLE_SETTINGS.get(role, role), token)
+  if tokenizer.lower_case is not None:
+    settings["do_lower_case"] = tokenizer.lower_case
+  file.write_text(json.dumps(settings, indent=2) + "\n")
+  (target / "tokenizer.json").write_text(tokenizer.content)
+  return ["tokenizer.json", file.name]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -144,6 +144,20 @@ def test_what_a_pre_tokenizer_drops(huggingface):
   assert {*coverage.examples} == {"(", ")", ".", "мир"}
 
 
+def test_dropped_text_is_always_warned_of(huggingface):
+  """Unknown text is warned of from 1 % on, text that vanishes from the first character on."""
+  text = "of ordinary words " * 200 + "ä"
+  silent = huggingface(models.BPE(), trainers.BpeTrainer(**WORDS), splitting.Whitespace())
+  coverage = vocabulary_coverage.measure(silent, [text])
+  assert (coverage.dropped, coverage.dropped_share) == (1, 1 / 3601)
+  assert coverage.warning("x").startswith("less than 0.1% of the text (characters of 1 documents)")
+  honest = huggingface(
+    models.BPE(unk_token="<unk>"), trainers.BpeTrainer(**WORDS), splitting.Whitespace()
+  )
+  coverage = vocabulary_coverage.measure(honest, [text])
+  assert (coverage.unknown, coverage.dropped) == (1, 0) and not coverage.warning("x")
+
+
 def load(corpus, vocabulary, **changes):
   return loader.load(
     *("decoder_only", 4, 0),

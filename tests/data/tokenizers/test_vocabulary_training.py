@@ -5,6 +5,7 @@ import functools
 import inspect
 import json.decoder
 
+import numpy as np
 import pytest
 
 from t5x_style.codecs import sentencepiece_models
@@ -54,6 +55,45 @@ def test_chunks_are_the_text():
   chunks = list(vocabulary_training._chunks(documents))
   assert "".join(chunks) == "".join(documents)
   assert all(0 < len(chunk) <= 4000 for chunk in chunks)
+
+
+def test_lines_are_those_of_splitlines(monkeypatch):
+  monkeypatch.setattr(vocabulary_training, "_BLOCK", 3)
+  for text in (
+    "",
+    "\n",
+    "a\r\nb\rc\n\nlonger than a block\x0cd\u2028e\x85",
+    "no line end",
+    "abc\r\n",
+  ):
+    assert list(vocabulary_training._lines(text)) == text.splitlines(keepends=True)
+
+
+def test_a_sample_of_little_text_is_all_of_it():
+  found = vocabulary_training.sample(DOCUMENTS, 10**6)
+  size = sum(len(document.encode()) for document in DOCUMENTS)
+  assert (found.kept_bytes, found.read_bytes) == (size, size)
+  chunks = list(vocabulary_training._chunks(DOCUMENTS))  # what the trainer gets
+  assert list(vocabulary_training._chunks(found.texts())) == list(found.texts()) == chunks
+
+
+def test_a_sample_is_bounded_and_comes_from_everywhere():
+  documents = [f"{i:06d} é" * (1 + i % 7) for i in range(20_000)]
+
+  def numbers(most_bytes):
+    found = vocabulary_training.sample(iter(documents), most_bytes)
+    assert found.kept_bytes == sum(map(len, found.parts)) <= most_bytes < found.kept_bytes + 100
+    assert found.read_bytes == sum(len(document.encode()) for document in documents)
+    return [int(text[:6]) for text in found.texts()]
+
+  found = numbers(70_000)  # of 724 kB
+  assert found == sorted(set(found)) == numbers(70_000)
+  assert set(numbers(20_000)) < set(found)  # the smallest random numbers
+  # Of each tenth, and of short and long ones, about the same share: 1,930 of 20,000, 12 sigma.
+  counts = np.bincount(np.array(found) // 2000, minlength=10)
+  assert abs(counts - len(found) / 10).max() < 12 * 13.2
+  lengths = np.bincount(np.array(found) % 7)
+  assert abs(lengths - len(found) / 7).max() < 12 * 15.4
 
 
 def test_too_little_text_for_so_many_pieces():

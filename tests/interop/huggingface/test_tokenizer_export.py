@@ -11,6 +11,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
 import t5x_style
+from t5x_style.codecs import published_tokenizers
 from t5x_style.errors import UserError
 from t5x_style.interop.huggingface import tokenizer_export
 from t5x_style.interop.huggingface.tokenizer_export import RunVocabulary
@@ -183,3 +184,28 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
   monkeypatch.delitem(sys.modules, "tokenizers")
   with pytest.raises(UserError, match=r"pip install 't5x_style\[interop\]'"):
     tokenizer_export.write(tmp_path, RunVocabulary(None, 0), "decoder_only")
+
+
+@pytest.mark.parametrize(
+  ("lower_case", "beside"), [(False, {}), (True, {"do_lower_case": False, "model_max_length": 77})]
+)
+def test_the_vocab_txt_of_a_run_is_read_alike_by_transformers(tmp_path, lower_case, beside):
+  """LOWER_CASE of the run counts, whatever was beside its file."""
+  transformers = pytest.importorskip("transformers")
+  source, target = tmp_path / "source", tmp_path / "target"
+  source.mkdir()
+  target.mkdir()
+  special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+  (source / "vocab.txt").write_text("\n".join([*special, "The", "the", "fox", "##es"]))
+  if beside:
+    (source / "tokenizer_config.json").write_text(json.dumps(beside))
+  published = published_tokenizers.read(source, lower_case)
+  names = tokenizer_export.copy(source, target) + tokenizer_export.write_published(
+    published, target
+  )
+  assert set(names) == {"vocab.txt", "tokenizer.json", "tokenizer_config.json"}
+  (target / "config.json").write_text('{"model_type": "bert"}')
+  theirs = transformers.AutoTokenizer.from_pretrained(target)
+  assert theirs("The foxes")["input_ids"] == [2, 6 if lower_case else 5, 7, 8, 3]
+  assert (theirs.pad_token_id, theirs.mask_token_id) == (0, 4)
+  assert theirs.model_max_length == beside.get("model_max_length", theirs.model_max_length)

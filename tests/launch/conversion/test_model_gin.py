@@ -19,6 +19,17 @@ def test_padding_of_another_tokenizer_has_to_be_given():
   assert model_gin.transformer_config(GinValues(files, given)).padding_id == 1
 
 
+def test_an_imported_vocab_txt_is_named_in_gin(tmp_path):
+  text = model_gin.imported_tokenizer_text(tmp_path, tmp_path, ["vocab.txt", "config.json"])
+  assert f"VOCABULARY_FILE = '{tmp_path}/vocab.txt'" in text
+  assert "include 'data/hf_tokenizer.gin'" in text
+  (tmp_path / "vocab.txt").write_text("[UNK]\nA\n")
+  (tmp_path / "run.gin").write_text(text)
+  found = model_gin.tokenizer_of_run(GinValues([str(tmp_path / "run.gin")], ["LOWER_CASE = True"]))
+  assert found.lower_case and found.file == tmp_path / "vocab.txt"
+  assert model_gin.tokenizer_of_run(GinValues(["data/vocabulary.gin"])) is None
+
+
 def test_the_default_vocabulary_is_that_of_the_data():
   """It is found without being named, and without TensorFlow."""
   from t5x_style.data.tokenizers import vocabularies
