@@ -123,9 +123,9 @@ def fingerprint(corpus: Any, pieces: Sequence[Piece]) -> str:
   files = list(dict.fromkeys(file for piece in pieces for file in piece.files))
   if not hasattr(corpus, "parts") or not all(map(os.path.isfile, files)):
     return corpus.fingerprint()
-  from t5x_style.data.corpora import text_files
+  from t5x_style.data.corpora.reading import known_files
 
-  return text_files.digest({"files": files}, repr(corpus))
+  return known_files.digest({"files": files}, repr(corpus))
 
 
 def _joined(split: str, file: str, examples: Iterator[Any]) -> Iterator[Document]:

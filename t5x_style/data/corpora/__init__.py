@@ -2,18 +2,30 @@
 
   python_stdlib.py     PythonStdlib: the standard library of the running Python
   text_files.py        TextFiles: text files of the user
+  records.py           Records: files of records of the user: Parquet, TFRecord, ArrayRecord, Arrow
   jsonl.py             Jsonl: JSON lines of the user
+  record_corpus.py     what the two share
   stdlib_packages.py   StdlibPackages: pieces of its code, and the packages they come from
   stdlib_functions.py  StdlibFunctions: its functions, and their names
   tfds.py              Tfds: a prepared dataset of TensorFlow Datasets
-reading/ has what several of them share.
+reading/ has what several of them share. TensorFlow and SeqIO are imported when `source` is called;
+`parts` and `read` of base.DocumentCorpus need neither.
 """
 
 from t5x_style.data.corpora.jsonl import Jsonl
 from t5x_style.data.corpora.python_stdlib import PythonStdlib
+from t5x_style.data.corpora.records import Records
 from t5x_style.data.corpora.stdlib_functions import StdlibFunctions
 from t5x_style.data.corpora.stdlib_packages import StdlibPackages
 from t5x_style.data.corpora.text_files import TextFiles
 from t5x_style.data.corpora.tfds import Tfds
 
-__all__ = ["Jsonl", "PythonStdlib", "StdlibFunctions", "StdlibPackages", "TextFiles", "Tfds"]
+__all__ = [
+  "Jsonl",
+  "PythonStdlib",
+  "Records",
+  "StdlibFunctions",
+  "StdlibPackages",
+  "TextFiles",
+  "Tfds",
+]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
-import seqio
-
+from t5x_style.data.corpora.reading.parts import Document, Part
 from t5x_style.setting_types import Text
 
-Patterns = Text | Sequence[Text]  # one or several of path, "/my/*.txt", "gs://bucket/*.txt"
+if TYPE_CHECKING:
+  import seqio
+
+# One or several of path, "/my/*.txt", "/my/folder", "gs://bucket/*.txt".
+Patterns = Text | Sequence[Text]
 
 
 class Corpus(Protocol):
@@ -41,6 +44,29 @@ class Corpus(Protocol):
 
   def fingerprint(self) -> str:
     """Returns a checksum that changes with the text, but not with the place of the files."""
+    ...
+
+
+class DocumentCorpus(Corpus, Protocol):
+  """A corpus that can be read without TensorFlow, by several processes at once.
+
+  Its documents are those of `source`, in the same splits, but long ones are not cut.
+  """
+
+  def parts(self) -> Sequence[Part]:
+    """Checks the files and returns the parts that hold all documents, each once, in a fixed order.
+
+    Raises:
+      UserError: the data cannot be read.
+    """
+    ...
+
+  def read(self, part: Part) -> Iterator[Document]:
+    """Yields the documents of a part, in their order.
+
+    Raises:
+      UserError: the data cannot be read; it names the file and the place.
+    """
     ...
 
 

@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import warnings
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
-
-import seqio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from t5x_style.data.corpora.base import Patterns
 from t5x_style.data.corpora.reading import (
-  file_patterns,
-  jsonl_conversion,
   known_files,
   record_cache,
+  record_copy,
+  record_files,
+  record_tally,
 )
-from t5x_style.setting_types import FractionBelowOne, Text
+from t5x_style.data.corpora.record_corpus import RecordCorpus
+from t5x_style.setting_types import FractionBelowOne, NonNegativeInt, PositiveInt, Text
+
+if TYPE_CHECKING:
+  import seqio
 
 
 @dataclasses.dataclass(frozen=True)
-class Jsonl:
-  """Files of JSON objects, one a line; the first use converts their texts into a cache.
+class Jsonl(RecordCorpus):
+  """Files of JSON objects, one a line, also compressed; they are streamed.
 
   Lines without text in `field` are left out, counted and reported. A file in which most lines are
   not JSON objects is refused.
 
   Attributes:
-    pattern: as in TextFiles; gzip data is unpacked.
-    field: the name of the field with a document's text.
+    pattern, field, target_field, min_characters, max_characters: as in Records.
     validation_pattern, validation_fraction: as in TextFiles; the hash is of a document's text.
-    cache_dir: local folder, as in PythonStdlib; about as large as the texts.
-    target_field: the name of the field with what is to be predicted for the text: a label (a text
-      or a whole number) or a text; None: there is none. Lines without it are left out, too.
+    copy: whether the first use copies all texts into a cache of records, which takes time and room
+      and is read instead of the files: for bzip2 and xz, and files in a slow place. None: no, but a
+      copy that an earlier version of this package made of these files is read, so that its runs
+      resume. Batches of a copy come in another order.
+    cache_dir: local folder of copies, as in PythonStdlib; about as large as the texts.
   """
 
   pattern: Patterns
@@ -42,48 +44,34 @@ class Jsonl:
   validation_fraction: FractionBelowOne = 0.05
   cache_dir: Text | None = None
   target_field: Text | None = None
+  copy: bool | None = None
+  min_characters: NonNegativeInt = 0
+  max_characters: PositiveInt | None = None
   name: ClassVar[str] = "jsonl"
+  _macro: ClassVar[str] = "JSON_FIELD"
 
   def source(self) -> seqio.DataSource:
     files = self._files()
-    known = known_files.KnownFiles(itertools.chain(*files.values()))
-    records = self._records(files)
-    _warn_of_changes(records)
+    records = self._copied(files)
+    if records is None:
+      return super().source()
+    known = known_files.KnownFiles(files.every())
+    record_tally.warn(records.facts, "JSON lines")
     source = records.source()
     source.known_files = known
     return source
 
   def fingerprint(self) -> str:
-    return self._records(self._files()).content
+    files = self._files()
+    records = self._copied(files)
+    return files.fingerprint if records is None else records.content
 
   def targets(self) -> Mapping[str, Mapping[str, int]]:
-    return self._records(self._files()).targets
+    files = self._files()
+    records = self._copied(files)
+    return files.targets() if records is None else records.targets
 
-  def _files(self) -> Mapping[str, Sequence[str]]:
-    return file_patterns.splits(self.pattern, self.validation_pattern)
-
-  def _records(self, files: Mapping[str, Sequence[str]]) -> record_cache.Records:
-    file_patterns.check_fraction(self.validation_fraction)
-    held_out = 0.0 if self.validation_pattern else self.validation_fraction
-    fields = jsonl_conversion.Fields(self.field, self.target_field)
-    return jsonl_conversion.open_records(files, fields, held_out, self.cache_dir)
-
-
-def _warn_of_changes(records: record_cache.Records) -> None:
-  """Warns of the lines that were left out or changed when the cache was written."""
-  facts = records.facts
-  if facts["left_out"]:
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in facts["left_out"].items())
-    places = [
-      f"{file} {left_out:,} of {lines:,}, the first is line {first}"
-      for file, left_out, lines, first in facts["files"]
-    ]
-    if facts["more_files"]:
-      places.append(f"and {facts['more_files']:,} more files")
-    warnings.warn(
-      f"{sum(facts['left_out'].values()):,} of {facts['lines']:,} JSON lines are left out: "
-      f"{reasons}. In {'; '.join(places)}.",
-      stacklevel=2,
-    )
-  for reason, (count, first) in facts["changed"].items():
-    warnings.warn(f"{count:,} JSON lines {reason}; the first is {first}.", stacklevel=2)
+  def _copied(self, files: record_files.RecordFiles) -> record_cache.Records | None:
+    if self.copy is None:
+      return record_copy.of_earlier_version(files, self.cache_dir)
+    return record_copy.open_copy(files, self.cache_dir) if self.copy else None

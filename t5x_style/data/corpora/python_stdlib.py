@@ -7,16 +7,19 @@ import hashlib
 import os
 import platform
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import seqio
 from annotated_types import Interval
 
 from t5x_style.data.corpora.reading import record_cache
+from t5x_style.data.corpora.reading.parts import Document, Part
 from t5x_style.errors import UserError
 from t5x_style.setting_types import Text
+
+if TYPE_CHECKING:
+  import seqio
 
 # Increase it when the cached text changes, so that no run reads an old cache.
 _VERSION = 1
@@ -27,6 +30,7 @@ _LEFT_OUT_FILES = "_sysconfigdata"
 VALIDATION_PERCENT = 5
 _SHARDS = {"train": 32, "validation": 8}
 _SHARDS_OF_EXAMPLES = {"train": 8, "validation": 2}
+_FILES_OF_A_PART = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +53,14 @@ class PythonStdlib:
 
   def fingerprint(self) -> str:
     return open_records(self.cache_dir, self.validation_percent).content
+
+  def parts(self) -> Sequence[Part]:
+    return parts_of(_ordered(text_files(folder())))
+
+  def read(self, part: Part) -> Iterator[Document]:
+    for path in _ordered(text_files(folder()))[part.start : part.end]:
+      if text := _text(folder() / path):
+        yield Document(split_of(path, self.validation_percent), text, None, path, 1)
 
 
 def folder() -> Path:
@@ -86,18 +98,53 @@ def open_records(
 
   def build(writer: record_cache.RecordWriter) -> dict[str, list[str]]:
     skipped = []
-    for path in sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest()):
-      content = (base / path).read_bytes()
-      try:
-        text = content.decode("utf-8")
-      except UnicodeDecodeError:
+    for path in _ordered(paths):
+      text = _text(base / path)
+      if text is None:
         skipped.append(path)
-        continue
-      if text.strip():
-        writer.add(split_of(path, percent), content)
+      elif text:
+        writer.add(split_of(path, percent), text)
     return {"not_utf8": sorted(skipped)}
 
   return record_cache.open_or_build(cache_dir, name, _SHARDS, build)
+
+
+def _text(file: Path) -> bytes | None:
+  """Returns the text of a file, b"" if it is only space; None if it is not UTF-8."""
+  content = file.read_bytes()
+  try:
+    return content if content.decode().strip() else b""
+  except UnicodeDecodeError:
+    return None
+
+
+def _ordered(paths: Iterable[str]) -> list[str]:
+  """Returns paths in the order of a hash, which mixes the folders."""
+  return sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest())
+
+
+def parts_of(paths: Sequence[str]) -> list[Part]:
+  """Returns parts of a list of files, by their numbers in it."""
+  starts = range(0, len(paths), _FILES_OF_A_PART)
+  return [Part(None, "standard library", i, i + _FILES_OF_A_PART) for i in starts]
+
+
+Examples = Callable[[str, str], Iterator[tuple[str, str]]]  # (path, code) -> texts and targets
+
+
+def paths_of_examples(is_used: Callable[[str], object]) -> list[str]:
+  """Returns the files of a task, in their order; see open_examples."""
+  return _ordered(path for path in text_files(folder()) if is_used(path))
+
+
+def read_examples(
+  part: Part, percent: int, examples: Examples, is_used: Callable[[str], object]
+) -> Iterator[Document]:
+  """Yields the texts of a task with their targets; see open_examples."""
+  for path in paths_of_examples(is_used)[part.start : part.end]:
+    code = (folder() / path).read_bytes().decode(errors="replace")
+    for text, target in examples(path, code):
+      yield Document(split_of(path, percent), text.encode(), target.encode(), path, 1)
 
 
 def open_examples(
@@ -105,7 +152,7 @@ def open_examples(
   version: int,
   cache_dir: str | None,
   percent: int,
-  examples: Callable[[str, str], Iterator[tuple[str, str]]],
+  examples: Examples,
   is_used: Callable[[str], object],
 ) -> record_cache.Records:
   """Opens the cached texts of a task with their targets; the first call writes them.
@@ -124,10 +171,9 @@ def open_examples(
     key.update(f"{path}\0{(base / path).stat().st_size}\n".encode())
 
   def build(writer: record_cache.RecordWriter) -> None:
-    for path in sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest()):
-      code = (base / path).read_bytes().decode(errors="replace")
-      for text, target in examples(path, code):
-        writer.add(split_of(path, percent), text.encode(), target.encode())
+    for part in parts_of(paths):
+      for document in read_examples(part, percent, examples, is_used):
+        writer.add(document.split, document.text, document.target)
 
   cache = f"{name}-{platform.python_version()}-{key.hexdigest()[:12]}"
   return record_cache.open_or_build(cache_dir, cache, _SHARDS_OF_EXAMPLES, build)

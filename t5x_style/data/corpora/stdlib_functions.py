@@ -7,15 +7,18 @@ import dataclasses
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import seqio
 from annotated_types import Interval
 
 from t5x_style.data.corpora import python_stdlib
 from t5x_style.data.corpora.reading import record_cache
+from t5x_style.data.corpora.reading.parts import Document, Part
 from t5x_style.setting_types import Text
+
+if TYPE_CHECKING:
+  import seqio
 
 # Increase it when the functions change, so that no run reads an old cache.
 _VERSION = 1
@@ -53,15 +56,24 @@ class StdlibFunctions:
   def targets(self) -> Mapping[str, Mapping[str, int]]:
     return self._records().targets
 
+  def parts(self) -> Sequence[Part]:
+    return python_stdlib.parts_of(python_stdlib.paths_of_examples(_is_code))
+
+  def read(self, part: Part) -> Iterator[Document]:
+    return python_stdlib.read_examples(part, self.validation_percent, _examples, _is_code)
+
   def _records(self) -> record_cache.Records:
     return python_stdlib.open_examples(
-      self.name,
-      _VERSION,
-      self.cache_dir,
-      self.validation_percent,
-      lambda _, code: named_functions(code),
-      lambda path: path.endswith(".py"),
+      self.name, _VERSION, self.cache_dir, self.validation_percent, _examples, _is_code
     )
+
+
+def _is_code(path: str) -> bool:
+  return path.endswith(".py")
+
+
+def _examples(path: str, code: str) -> Iterator[tuple[str, str]]:
+  return named_functions(code)
 
 
 def named_functions(code: str) -> Iterator[tuple[str, str]]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import seqio
 from annotated_types import Interval
 
 from t5x_style.data.corpora import python_stdlib
 from t5x_style.data.corpora.reading import record_cache
+from t5x_style.data.corpora.reading.parts import Document, Part
 from t5x_style.setting_types import Text
+
+if TYPE_CHECKING:
+  import seqio
 
 # Packages that every supported Python has, with many lines of code.
 PACKAGES = (
@@ -51,14 +54,21 @@ class StdlibPackages:
   def targets(self) -> Mapping[str, Mapping[str, int]]:
     return self._records().targets
 
-  def _records(self) -> record_cache.Records:
-    def examples(path: str, code: str) -> Iterator[tuple[str, str]]:
-      package = _package(path)
-      yield from ((piece, package) for piece in pieces(code, package))
+  def parts(self) -> Sequence[Part]:
+    return python_stdlib.parts_of(python_stdlib.paths_of_examples(_package))
 
+  def read(self, part: Part) -> Iterator[Document]:
+    return python_stdlib.read_examples(part, self.validation_percent, _examples, _package)
+
+  def _records(self) -> record_cache.Records:
     return python_stdlib.open_examples(
-      self.name, _VERSION, self.cache_dir, self.validation_percent, examples, _package
+      self.name, _VERSION, self.cache_dir, self.validation_percent, _examples, _package
     )
+
+
+def _examples(path: str, code: str) -> Iterator[tuple[str, str]]:
+  package = _package(path)
+  yield from ((piece, package) for piece in pieces(code, package))
 
 
 def pieces(code: str, package: str) -> Iterator[str]:

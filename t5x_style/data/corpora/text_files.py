@@ -5,29 +5,32 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
-
-import seqio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from t5x_style.data.corpora.base import Patterns
 from t5x_style.data.corpora.reading import (
   file_patterns,
   known_files,
+  text_blocks,
   text_checks,
   text_reading,
-  text_sources,
 )
+from t5x_style.data.corpora.reading.parts import Document, Part
+from t5x_style.data.corpora.reading.text_lengths import Lengths
 from t5x_style.errors import UserError
-from t5x_style.setting_types import FractionBelowOne
+from t5x_style.setting_types import FractionBelowOne, NonNegativeInt, PositiveInt
 
-# A fingerprint reads samples of so many files at most; of more files it takes only the sizes.
-_SAMPLED_FILES = 10_000
+if TYPE_CHECKING:
+  import seqio
+
+# Increase it when the same files give other text, so that no run resumes with other text.
+_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class TextFiles:
-  """Text files of the user, in UTF-8, also as gzip data. They are not copied.
+  """Text files of the user in UTF-8, also compressed (gzip, bzip2, xz, Zstandard); not copied.
 
   So they must stay as they are until the run has ended: reading/known_files.py says what happens
   if one changes.
@@ -37,29 +40,59 @@ class TextFiles:
   out. A document of more than 4 MiB is read as several.
 
   Attributes:
-    pattern: one or several of path, "/my/*.txt", "/my/**/*.txt", "gs://bucket/*.txt".
+    pattern: one or several of path, "/my/*.txt", "/my/**/*.txt", "gs://bucket/*.txt", and folders,
+      which stand for all files below them.
     documents: "file": each file is a document; "line": each line is, and files may have any size.
     validation_pattern: files to hold out; those that match both patterns are not trained on.
     validation_fraction: without validation_pattern, the share of the files or lines to hold out, by
       a hash of their path or text; 0 holds out nothing.
+    min_characters, max_characters: documents with fewer or more characters are left out.
   """
 
   pattern: Patterns
   documents: Literal["file", "line"] = "file"
   validation_pattern: Patterns | None = None
   validation_fraction: FractionBelowOne = 0.05
+  min_characters: NonNegativeInt = 0
+  max_characters: PositiveInt | None = None
   name: ClassVar[str] = "text_files"
 
   def source(self) -> seqio.DataSource:
-    files, warnings = self._files(), text_checks.FileWarnings()
-    text_checks.check_files(sorted({file for names in files.values() for file in names}), warnings)
+    from t5x_style.data.corpora.reading import text_sources
+
+    files, warnings = self._checked_files()
     if self.documents == "file":
-      return text_sources.WholeFiles(files, warnings)
-    return text_sources.Lines(files, warnings, self._held_out())
+      return text_sources.WholeFiles(files, warnings, self._lengths())
+    return text_sources.Lines(files, warnings, self._held_out(), self._lengths())
+
+  def parts(self) -> Sequence[Part]:
+    files, _ = self._checked_files()
+    if self.documents == "file":
+      return [Part(split, file) for split, names in files.items() for file in names]
+    if self._held_out():
+      return list(text_blocks.parts(files["train"], None))
+    return [part for split, names in files.items() for part in text_blocks.parts(names, split)]
+
+  def read(self, part: Part) -> Iterator[Document]:
+    if self.documents == "file":
+      return text_blocks.read_whole(part, self._lengths())
+    return text_blocks.read(part, self._held_out(), self._lengths())
 
   def fingerprint(self) -> str:
-    settings = (text_sources.VERSION, self.documents, self._held_out())
-    return digest(self._files(), *settings)
+    settings: tuple = (_VERSION, self.documents, self._held_out())
+    if self._lengths() != Lengths():
+      settings += tuple(self._lengths())
+    return known_files.digest(self._files(), *settings)
+
+  def _checked_files(self) -> tuple[Mapping[str, Sequence[str]], text_checks.FileWarnings]:
+    files, warnings = self._files(), text_checks.FileWarnings()
+    text_checks.check_files(sorted({file for names in files.values() for file in names}), warnings)
+    return files, warnings
+
+  def _lengths(self) -> Lengths:
+    lengths = Lengths(self.min_characters, self.max_characters)
+    lengths.check()
+    return lengths
 
   def _held_out(self) -> float | None:
     return None if self.validation_pattern else self.validation_fraction
@@ -133,18 +166,3 @@ def _held_out(files: Sequence[str], share: float) -> set[str]:
   if len(validation) == len(files):
     validation -= {max(files, key=hashes.__getitem__)}
   return validation
-
-
-def digest(files: Mapping[str, Sequence[str]], *settings: object) -> str:
-  """Returns a fingerprint of `settings` and of the files: paths below their common folder, sizes
-  and samples of their contents."""
-  every = sorted({file for names in files.values() for file in names})
-  base = known_files.common_folder(every)
-  result = hashlib.sha256(repr(settings).encode())
-  for split, names in sorted(files.items()):
-    result.update(f"{split}:{len(names)}\n".encode())
-    for file in names:
-      result.update(os.fsencode(f"{file[len(base) :]}\0{file_patterns.size(file)}\n"))
-      if len(every) <= _SAMPLED_FILES:
-        result.update(b"".join(sample for _, sample in known_files.samples(file)))
-  return result.hexdigest()

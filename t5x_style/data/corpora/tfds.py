@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import seqio
-import tensorflow as tf
-import tensorflow_datasets as tfds
+from etils import epath
 
-from t5x_style.data.corpora.reading import file_patterns, known_files
+from t5x_style.data.corpora.reading import record_formats, record_tally
+from t5x_style.data.corpora.reading.parts import Document, Part
+from t5x_style.data.corpora.reading.record_reader import Range
+from t5x_style.data.corpora.reading.record_texts import Fields
 from t5x_style.errors import UserError
 from t5x_style.setting_types import Text
+
+if TYPE_CHECKING:
+  import seqio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,40 +46,38 @@ class Tfds:
     return "".join(c if c.isalnum() or c in ".:" else "_" for c in self.dataset)
 
   def source(self) -> seqio.DataSource:
+    from t5x_style.data.corpora.reading import tfds_source
+
     check(self.dataset, self.data_dir, self.field, self._splits())
     name = versioned(self.dataset, self.data_dir)
-    return FieldSource(name, self.data_dir, self._splits(), self.field)
+    builder = _builder(name, self.data_dir)
+    return tfds_source.FieldSource(builder, name, self.data_dir, self._splits(), self.field)
 
   def fingerprint(self) -> str:
     return digest(self.dataset, self.data_dir, self.field, self._splits())
 
+  def parts(self) -> Sequence[Part]:
+    check(self.dataset, self.data_dir, self.field, self._splits())
+    splits = _builder(self.dataset, self.data_dir).info.splits
+    return [
+      Part(split, os.fspath(file.filename), file.skip, file.skip + file.take)
+      for split, tfds_split in self._splits().items()
+      for file in splits[tfds_split].file_instructions
+    ]
+
+  def read(self, part: Part) -> Iterator[Document]:
+    assert part.split is not None
+    reader, fields = record_formats.Readers().of(part.file), Fields(self.field)
+    records = reader.records(part.file, Range(0, None), fields)
+    tally = record_tally.Tally(fields, "TFDS_FIELD", refuses=False)
+    tally.begin(part.file, reader)
+    for number, record in enumerate(itertools.islice(records, part.start, part.end), part.start):
+      if found := tally.take(record, number + 1):
+        yield Document(part.split, found.text, None, part.file, number + 1)
+
   def _splits(self) -> dict[str, str]:
     validation = {"validation": self.validation_split} if self.validation_split else {}
     return {"train": self.train_split, **validation}
-
-
-class FieldSource(seqio.TfdsDataSource):
-  """A SeqIO source of {"text": string} from one field of a prepared TFDS dataset.
-
-  Attributes:
-    record_files: the dataset's files as they were when the source was created.
-  """
-
-  def __init__(self, name: str, data_dir: str | None, splits: Mapping[str, str], field: str):
-    super().__init__(name, data_dir, splits=dict(splits), read_only=True)
-    self._field = field
-    infos = _builder(name, data_dir).info.splits
-    paths = {os.fspath(path) for split in splits.values() for path in infos[split].filepaths}
-    local = [path for path in paths if not file_patterns.is_remote(path)]
-    self.record_files = known_files.KnownFiles(local, sampled=False)
-
-  def get_dataset(self, split: str | None = None, *args: Any, **kwargs: Any) -> tf.data.Dataset:
-    examples = super().get_dataset(split, *args, **kwargs)
-    return examples.map(
-      lambda example: {"text": example[self._field]},
-      num_parallel_calls=tf.data.AUTOTUNE,
-      deterministic=True,
-    )
 
 
 def check(name: str, data_dir: str | None, field: str, splits: Mapping[str, str]) -> None:
@@ -86,6 +89,8 @@ def check(name: str, data_dir: str | None, field: str, splits: Mapping[str, str]
     field: the field of the examples that holds the text.
     splits: {"train" or "validation": TFDS split or part of one}.
   """
+  import tensorflow as tf
+
   builder = _builder(name, data_dir)
   features = builder.info.features
   texts = [key for key, spec in features.items() if spec.dtype in (tf.string, str, object)]
@@ -129,12 +134,14 @@ def digest(name: str, data_dir: str | None, field: str, splits: Mapping[str, str
   return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+def _builder(name: str, data_dir: str | None) -> Any:
   """Opens the prepared dataset; the UserError if it is absent names those on disk."""
+  import tensorflow_datasets as tfds
+
   place = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
   try:
     builder = tfds.builder(name, data_dir=data_dir)
-    if tf.io.gfile.exists(os.fspath(builder.data_path)) and len(builder.info.splits):
+    if epath.Path(builder.data_path).exists() and len(builder.info.splits):
       return builder
     reason = ""
   except (tfds.core.DatasetNotFoundError, ValueError, AssertionError, OSError) as error:
@@ -152,9 +159,9 @@ def _prepared(folder: str, most: int = 30) -> Iterator[str]:
   """Yields the names of datasets below `folder`, e.g. "c4/en:3.0.1", `most` of them at most."""
   count = 0
   for pattern in ("*/*", "*/*/*"):
-    for info in tf.io.gfile.glob(os.path.join(folder, pattern, "dataset_info.json")):
+    for info in sorted(epath.Path(folder).glob(f"{pattern}/dataset_info.json")):
       if count == most:
         return
-      *dataset, version, _ = os.path.relpath(info, folder).split(os.sep)
+      *dataset, version, _ = info.relative_to(folder).parts
       yield f"{'/'.join(dataset)}:{version}"
       count += 1

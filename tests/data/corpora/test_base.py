@@ -3,13 +3,15 @@
 import gzip
 import json
 
+import pyarrow
 import pytest
 import seqio
 import tensorflow as tf
+from pyarrow import parquet
 
 from t5x_style.data import corpora, iterator
 
-KINDS = ("python_stdlib", "files", "lines", "jsonl", "tfds")
+KINDS = ("python_stdlib", "files", "lines", "jsonl", "copied", "parquet", "tfds")
 
 
 def text_files(folder, count=30):
@@ -36,8 +38,14 @@ def make(kind, tmp_path, write_tfds):
     return corpora.TextFiles(text_files(tmp_path / "texts"))
   if kind == "lines":
     return corpora.TextFiles(text_files(tmp_path / "texts"), documents="line")
-  if kind == "jsonl":
-    return corpora.Jsonl(json_lines(tmp_path / "json"))
+  if kind in ("jsonl", "copied"):
+    return corpora.Jsonl(json_lines(tmp_path / "json"), copy=kind == "copied")
+  if kind == "parquet":
+    texts = [f"document\n{i} é" for i in range(90)]
+    for part in range(3):
+      table = pyarrow.table({"id": range(30), "text": texts[part::3]})
+      parquet.write_table(table, tmp_path / f"{part}.parquet", row_group_size=8)
+    return corpora.Records(str(tmp_path / "*.parquet"))
   if kind == "tfds":
     write_tfds(tmp_path / "tfds")
     return corpora.Tfds("c4/en:3.0.1", str(tmp_path / "tfds"))
@@ -94,7 +102,7 @@ def test_shards_cover_the_split_once(read_documents, write_tfds, kind, tmp_path)
   )
 
 
-@pytest.mark.parametrize("kind", ("python_stdlib", "files", "lines", "jsonl"))
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "tfds"])
 def test_shuffled_it_is_the_same_documents_in_an_order_of_the_seed(
   read_documents, write_tfds, kind, tmp_path
 ):
@@ -104,6 +112,17 @@ def test_shuffled_it_is_the_same_documents_in_an_order_of_the_seed(
   assert orders[0] == orders[1] != orders[2]
   assert all(sorted(order) == sorted(plain) for order in orders)
   assert orders[0] != plain
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_hold_the_documents_of_the_source(read_documents, write_tfds, kind, tmp_path):
+  pytest.importorskip({"lines": "farmhash", "tfds": "google_crc32c"}.get(kind, "sys"))
+  corpus = make(kind, tmp_path, write_tfds)
+  documents = [document for part in corpus.parts() for document in corpus.read(part)]
+  for split in ("train", "validation"):
+    found = [document.text for document in documents if document.split == split]
+    assert sorted(found) == sorted(read_documents(corpus.source(), split))
+  assert all(document.line >= 1 and document.file for document in documents)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,4 +1,4 @@
-"""JSON lines as a corpus: fields, compressed files, held-out documents, the cache of texts."""
+"""JSON lines as a corpus: fields, compressed files, held-out documents, the copy of texts."""
 
 import os
 import warnings
@@ -82,22 +82,24 @@ def test_files_of_their_own_for_validation(write_lines, tmp_path):
   assert (texts(corpus), texts(corpus, "validation")) == (["seen"], ["held out"])
 
 
-def test_the_cache_follows_the_files(write_lines, cache):
+def test_a_copy_follows_the_files(write_lines, cache):
   path = write_lines({"text": "one"})
-  first = everything(path)
+  everything(path).source()
+  assert not cache.exists()  # Nothing is copied without being asked for.
+  first = everything(path, copy=True)
   assert texts(first) == ["one"]
   fingerprint = first.fingerprint()
   assert len([p for p in cache.iterdir() if p.is_dir()]) == 1
   os.utime(path, (1, 1))  # touched: read again, but the same text
-  assert everything(path).fingerprint() == fingerprint
+  assert everything(path, copy=True).fingerprint() == fingerprint
   write_lines({"text": "two"})
   os.utime(path, (1, 2))
-  assert texts(everything(path)) == ["two"]
-  assert everything(path).fingerprint() != fingerprint
+  assert texts(everything(path, copy=True)) == ["two"]
+  assert everything(path, copy=True).fingerprint() != fingerprint
 
 
-def test_the_cache_may_be_elsewhere(write_lines, cache, tmp_path):
-  texts(everything(write_lines({"text": "one"}), cache_dir=str(tmp_path / "mine")))
+def test_a_copy_may_be_elsewhere(write_lines, cache, tmp_path):
+  texts(everything(write_lines({"text": "one"}), cache_dir=str(tmp_path / "mine"), copy=True))
   assert (tmp_path / "mine").exists() and not cache.exists()
 
 
@@ -120,4 +122,4 @@ def test_no_file_and_no_room(write_lines, tmp_path, monkeypatch):
     "T5X_STYLE_CACHE", write_lines({"text": "a"})
   )  # a file where a folder has to be
   with pytest.raises(UserError, match="cannot be written.*T5X_STYLE_CACHE"):
-    everything(write_lines({"text": "a"})).source()
+    everything(write_lines({"text": "a"}), copy=True).source()

@@ -82,19 +82,6 @@ def test_fingerprints_change_with_the_text(many):
   assert fingerprint() not in (first, changed)
 
 
-def test_large_files_are_sampled_at_both_ends_and_in_the_middle(tmp_path):
-  file = tmp_path / "a"
-  file.write_bytes(bytes(10**6))
-  size = 10**6
-  digests = {text_files.digest({"train": [str(file)]})}
-  for place in (0, size // 2, size - 1):
-    content = bytearray(size)
-    content[place] = 1
-    file.write_bytes(content)
-    digests.add(text_files.digest({"train": [str(file)]}))
-  assert len(digests) == 4
-
-
 def error(*arguments, **options):
   with pytest.raises(UserError) as raised:
     corpora.TextFiles(*arguments, **options).source()

@@ -110,6 +110,7 @@ OTHER_DATA = {
   "loader.load": "",
   "corpora.TextFiles": "",
   "corpora.Jsonl": "CORPUS = @corpora.Jsonl()\n",
+  "corpora.Records": "CORPUS = @corpora.Records()\ncorpora.Records.pattern = 'a.jsonl'\n",
   "corpora.PythonStdlib": "CORPUS = @corpora.PythonStdlib()\n",
   "corpora.StdlibFunctions": "CORPUS = @corpora.StdlibFunctions()\n",
   "corpora.StdlibPackages": "CORPUS = @corpora.StdlibPackages()\n",

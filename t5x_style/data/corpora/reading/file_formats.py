@@ -10,6 +10,7 @@ from typing import NamedTuple
 GZIP = b"\x1f\x8b"
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 
+_AS_RECORDS = "Read it with 'data/records.gin' instead"
 # Formats of corpora by their first bytes, and how to convert them to text; {} is the file.
 _FORMATS = tuple(
   (re.compile(magic, re.DOTALL), name, advice)
@@ -35,12 +36,12 @@ _FORMATS = tuple(
     (
       rb"PAR[1E][^\t\n\r -~]",
       "Parquet",
-      "Write its text to JSON lines (pandas.read_parquet, to_json)",
+      _AS_RECORDS,
     ),
     (
       rb"(ARROW|FEA)1\x00|\xff{4}.{2}\x00\x00",
       "Arrow data",
-      "Write its text to JSON lines (datasets.Dataset.from_file, to_json)",
+      _AS_RECORDS,
     ),
     (rb"ORC[^\t\n\r -~]", "ORC", "Write its text to JSON lines (pandas.read_orc, to_json)"),
     (rb"Obj\x01", "Avro", "Write its text to JSON lines (fastavro)"),
@@ -52,7 +53,7 @@ _FORMATS = tuple(
     (rb"\xd0\xcf\x11\xe0", "a document of Microsoft Office", "Save it as plain text in UTF-8"),
     (rb"\x89PNG\r\n|\xff\xd8\xff", "an image", "Write its text to a file in UTF-8"),
     (rb"\x7fELF", "a program", "Write its text to a file in UTF-8"),
-    (rb"(?!\x00{4}).{3}\x00{5}.{4}", "binary records (TFRecord?)", "Write its text to JSON lines"),
+    (rb"(?!\x00{4}).{3}\x00{5}.{4}", "binary records (TFRecord?)", _AS_RECORDS),
   )
 )
 # The longer marks come first, since those of UTF-32 begin with those of UTF-16.

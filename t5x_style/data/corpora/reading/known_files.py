@@ -15,13 +15,11 @@ import os
 import shlex
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent import futures
 from typing import NamedTuple
 
-import tensorflow as tf
-
-from t5x_style.data.corpora.reading import file_patterns
+from t5x_style.data.corpora.reading import file_patterns, remote_files
 from t5x_style.errors import UserError
 
 SAMPLE_BYTES = 65_536  # of each of the three samples of a file
@@ -35,7 +33,7 @@ _PUT_BACK = (
 
 
 class _Facts(NamedTuple):
-  """A file on the disk; modified in nanoseconds. Files that TensorFlow opens have no inode."""
+  """A file on the disk; modified in nanoseconds. Remote files have a version and no inode."""
 
   size: int
   modified: int
@@ -49,15 +47,17 @@ class KnownFiles:
     listing: {file, below the folder that all have in common: [bytes, checksum]}; {} for very many.
   """
 
-  def __init__(self, files: Iterable[str], *, sampled: bool = True):
+  def __init__(self, files: Iterable[str], *, sampled: bool = True, grow: bool = True):
     """Looks at all files.
 
     Args:
+      grow: whether the part that is known can be read of a file that has grown.
       sampled: whether to take samples of them. Without samples, checksums are "", and every other
         size is a change: for files that TensorFlow reads to their ends.
     """
     names = sorted(set(files))
     self._sampled = sampled and len(names) <= _SAMPLED_FILES
+    self._grow = grow
     self._facts = {name: _first_facts(name) for name in names}
     self._known_sizes: dict[str, int] = {}  # of files that have grown
     self._checksums: dict[str, str] = {}
@@ -124,7 +124,7 @@ class KnownFiles:
       return f"it has {now.size:,} bytes, and had {size:,}"
     if file_patterns.is_remote(file):
       return "it was written again"
-    if not self._sampled and now.size > size:
+    if not (self._sampled and self._grow) and now.size > size:
       return f"it has {now.size:,} bytes, and had {size:,}"
     if self._sampled and self._checksum(file) != self._checksums[file]:
       return "it has another text"
@@ -176,7 +176,7 @@ def samples(file: str, size: int | None = None) -> list[tuple[int, bytes]]:
     size: looks only at so many first bytes; at the whole file if None.
   """
   remote = file_patterns.is_remote(file)
-  with tf.io.gfile.GFile(file, "rb") if remote else open(file, "rb") as f:
+  with remote_files.open_file(file) if remote else open(file, "rb") as f:
     end = file_patterns.size(file) if size is None else size
     last = max(0, end - SAMPLE_BYTES)
     found = []
@@ -184,6 +184,21 @@ def samples(file: str, size: int | None = None) -> list[tuple[int, bytes]]:
       f.seek(start)
       found.append((start, f.read(min(SAMPLE_BYTES, end - start))))
   return found
+
+
+def digest(files: Mapping[str, Sequence[str]], *settings: object) -> str:
+  """Returns a fingerprint of `settings` and of the files: paths below their common folder, sizes
+  and samples of their contents."""
+  every = sorted({file for names in files.values() for file in names})
+  base = common_folder(every)
+  result = hashlib.sha256(repr(settings).encode())
+  for split, names in sorted(files.items()):
+    result.update(f"{split}:{len(names)}\n".encode())
+    for file in names:
+      result.update(os.fsencode(f"{file[len(base) :]}\0{file_patterns.size(file)}\n"))
+      if len(every) <= _SAMPLED_FILES:
+        result.update(b"".join(sample for _, sample in samples(file)))
+  return result.hexdigest()
 
 
 def common_folder(files: Sequence[str]) -> str:
@@ -203,8 +218,8 @@ def _first_facts(file: str) -> _Facts:
 
 def _facts(file: str) -> _Facts:
   if file_patterns.is_remote(file):
-    status = tf.io.gfile.stat(file)
-    return _Facts(status.length, status.mtime_nsec, 0)
+    size, version = remote_files.status(file)
+    return _Facts(size, version, 0)
   return _of_status(os.stat(file))
 
 

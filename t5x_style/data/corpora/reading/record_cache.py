@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import secrets
@@ -14,13 +15,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import seqio
-import tensorflow as tf
-
-from t5x_style.data.corpora.reading import known_files
+from t5x_style.data.corpora.reading import known_files, record_pieces
+from t5x_style.data.corpora.reading.record_files import MOST_LABELS
 from t5x_style.errors import UserError
+
+if TYPE_CHECKING:
+  import seqio
+  import tensorflow as tf
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -28,27 +31,40 @@ _MANIFEST = "manifest.json"
 # the sizes of the files are; TensorFlow checks each record while it is read.
 _CHECKSUM_BYTES = 2 * 2**30
 _STALE_SECONDS = 86_400
-# Different targets are counted up to this number; with more they are texts, and no labels.
-MOST_LABELS = 1000
 
 
 class RecordWriter:
-  """Writes documents to the shards of their split, in turn."""
+  """Writes documents to the shards of their split, in turn.
+
+  Attributes:
+    folder: where the files are.
+    state: what was last given to `save` by a process that was interrupted; None if none was.
+    documents, text_bytes: {split: how many}.
+  """
 
   def __init__(self, folder: Path, shards: dict[str, int]):
-    self._folder = folder
+    """Creates a writer; in the folder of an interrupted writer it resumes from what that saved."""
+    self.folder = folder
+    self.state: Any = None
     self._shards = shards
     self._writers: dict[str, list[tf.io.TFRecordWriter]] = {}
     self._digest = hashlib.sha256()
     self.documents = dict.fromkeys(shards, 0)
     self.text_bytes = dict.fromkeys(shards, 0)
     self._targets: dict[str, collections.Counter[str]] = {}
+    self._saved = record_pieces.Pieces(folder)
+    if (progress := self._saved.restored()) is not None:
+      self.state, count = progress
+      for split, text, target in self._saved.documents(count, self._files):
+        self._count(split, text, target)
 
   def add(self, split: str, text: bytes, target: bytes | None = None) -> None:
     """Writes one document, and what is to be predicted for it, if there is such a thing."""
+    import tensorflow as tf
+
     if split not in self._writers:
-      names = self._files(split)
-      self._writers[split] = [tf.io.TFRecordWriter(str(self._folder / name)) for name in names]
+      paths = [str(self._saved.piece(name)) for name in self._files(split)]
+      self._writers[split] = [tf.io.TFRecordWriter(path) for path in paths]
     values = {"text": text} if target is None else {"text": text, "target": target}
     features = {
       name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
@@ -57,6 +73,16 @@ class RecordWriter:
     example = tf.train.Example(features=tf.train.Features(feature=features))
     writers = self._writers[split]
     writers[self.documents[split] % len(writers)].write(example.SerializeToString())
+    self._saved.order.append(split)
+    self._count(split, text, target)
+
+  def save(self, state: Any) -> None:
+    """Saves all documents so far, and `state` (JSON), from which the next process resumes."""
+    for writer in itertools.chain(*self._writers.values()):
+      writer.flush()
+    self._saved.save(state, [name for split in self._shards for name in self._files(split)])
+
+  def _count(self, split: str, text: bytes, target: bytes | None) -> None:
     self.documents[split] += 1
     self.text_bytes[split] += len(text)
     self._digest.update(f"{split} {len(text)} ".encode() + text)
@@ -73,14 +99,16 @@ class RecordWriter:
   def close(self, facts: Any) -> None:
     """Closes the files and writes the manifest, with `facts` in it."""
     splits = {}
-    for split, writers in self._writers.items():
-      for writer in writers:
-        writer.close()
+    for writer in itertools.chain(*self._writers.values()):
+      writer.close()
+    for split in (split for split, count in self.documents.items() if count):
+      self._saved.join(self._files(split))
       splits[split] = {
         "documents": self.documents[split],
         "text_bytes": self.text_bytes[split],
-        "files": {name: _facts(self._folder / name) for name in self._files(split)},
+        "files": {name: _facts(self.folder / name) for name in self._files(split)},
       }
+    self._saved.remove()
     manifest = {
       "format": _FORMAT,
       "content": self._digest.hexdigest(),
@@ -88,7 +116,7 @@ class RecordWriter:
       "splits": splits,
       "targets": self._targets,
     }
-    (self._folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+    (self.folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +145,9 @@ class Records:
 
     Its `record_files` are KnownFiles.
     """
+    import seqio
+    import tensorflow as tf
+
     names = ("text", "target") if self.targets else ("text",)
     source = seqio.TFExampleDataSource(
       self.files,
@@ -153,16 +184,19 @@ def open_or_build(
   Raises:
     UserError: the folder cannot be written.
   """
-  folder = (Path(os.path.expanduser(root)) if root else default_root()) / name
-  records = _open(folder, warn=True)
+  folder = _folder(root, name)
+  records = _open(folder, warn="It is built again.")
   if records:
     return records
   try:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(folder.with_name(f".{name}.lock")):
+    with _lock(folder.with_name(f".{name}.lock")) as locked:
       # Another process may have built it while this one waited.
-      return _open(folder) or _build(folder, shards, build)
-  except (OSError, tf.errors.OpError) as error:
+      return _open(folder) or _build(folder, shards, build, alone=locked)
+  except Exception as error:
+    of_tensorflow = type(error).__module__.startswith("tensorflow")  # It writes the files.
+    if not (isinstance(error, OSError) or of_tensorflow):
+      raise
     raise UserError(
       f"the text cache {folder} cannot be written: {error}. Set the environment variable "
       "T5X_STYLE_CACHE, or cache_dir of the corpus in the gin file, to a folder with room that you "
@@ -170,19 +204,38 @@ def open_or_build(
     ) from error
 
 
-def _build(folder: Path, shards: dict[str, int], build: Callable[[RecordWriter], Any]) -> Records:
-  """Writes the cache to a temporary folder and renames that."""
+def open_if_complete(root: str | os.PathLike[str] | None, name: str) -> Records | None:
+  """Opens the cache `name`; None if it is absent, or damaged (with a warning)."""
+  return _open(_folder(root, name), warn="It is not read.")
+
+
+def _folder(root: str | os.PathLike[str] | None, name: str) -> Path:
+  return (Path(os.path.expanduser(root)) if root else default_root()) / name
+
+
+def _build(
+  folder: Path, shards: dict[str, int], build: Callable[[RecordWriter], Any], alone: bool = False
+) -> Records:
+  """Writes the cache to a temporary folder and renames that.
+
+  Args:
+    alone: whether no other process builds it; then the folder of one that was killed is continued.
+  """
   for old in folder.parent.glob(f".{folder.name}.*.tmp"):
     if time.time() - old.stat().st_mtime > _STALE_SECONDS:  # its process was killed
       shutil.rmtree(old, ignore_errors=True)
-  temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-  temporary.mkdir()
+  key = "begun" if alone else f"{secrets.token_hex(4)}.tmp"
+  temporary = folder.with_name(f".{folder.name}.{key}")
+  temporary.mkdir(exist_ok=alone)
   try:
     writer = RecordWriter(temporary, shards)
     writer.close(build(writer))
     _replace(temporary, folder)
-  finally:
     shutil.rmtree(temporary, ignore_errors=True)
+  except Exception as error:
+    if isinstance(error, UserError) or not record_pieces.is_saved(temporary):
+      shutil.rmtree(temporary, ignore_errors=True)
+    raise
   records = _open(folder)
   if records is None:
     raise OSError(f"what was just written to {folder} reads differently")
@@ -211,8 +264,12 @@ def _replace(temporary: Path, folder: Path) -> None:
   raise OSError(f"{folder} keeps coming back damaged")
 
 
-def _open(folder: Path, warn: bool = False) -> Records | None:
-  """Opens the cache; None if it is absent or differs from its manifest."""
+def _open(folder: Path, warn: str = "") -> Records | None:
+  """Opens the cache; None if it is absent or differs from its manifest.
+
+  Args:
+    warn: what is done about one that differs; "" does not warn of it.
+  """
   if not folder.is_dir():
     return None
   try:
@@ -237,9 +294,7 @@ def _open(folder: Path, warn: bool = False) -> Records | None:
     )
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     if warn:
-      warnings.warn(
-        f"The text cache {folder} is damaged ({error}); building it again.", stacklevel=2
-      )
+      warnings.warn(f"The text cache {folder} is damaged ({error}). {warn}", stacklevel=3)
     return None
 
 
@@ -251,15 +306,17 @@ def _facts(file: Path) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-  """Prevents processes of one machine from building the same cache twice.
+def _lock(path: Path) -> Iterator[bool]:
+  """Prevents processes of one machine from building the same cache twice; says whether it does.
 
   On file systems without locks they may, which costs time but does no harm.
   """
   with contextlib.ExitStack() as stack:
+    locked = False
     with contextlib.suppress(ImportError, OSError):
       import fcntl
 
       file = stack.enter_context(path.open("w"))
       fcntl.flock(file, fcntl.LOCK_EX)
-    yield
+      locked = True
+    yield locked

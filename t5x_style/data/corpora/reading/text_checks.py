@@ -12,15 +12,18 @@ from t5x_style.data.corpora.reading import file_formats, file_patterns, known_fi
 from t5x_style.errors import UserError
 
 _CHECKED_FILES = 10_000
-_UNPACKED_BYTES = 2**27  # of gzip data that is unpacked completely, compressed size
+_UNPACKED_BYTES = 2**27  # of compressed data that is unpacked completely, its own size
 _THREADS = 16  # a check mostly waits for the disk or the network
 _SHOWN = 12
 
 
-def check_files(files: Sequence[str], file_warnings: FileWarnings) -> None:
+def check_files(files: Sequence[str], file_warnings: FileWarnings | None) -> None:
   """Checks the first bytes, some in the middle and the last ones of each file, within seconds.
 
-  Gzip data is unpacked completely if it is not too large.
+  Compressed files are unpacked completely if they are not too large.
+
+  Args:
+    file_warnings: warns of bytes that are not UTF-8; None: they are none of its business.
 
   Raises:
     UserError: some files are not UTF-8 text, are damaged or cannot be read.
@@ -35,7 +38,7 @@ def check_files(files: Sequence[str], file_warnings: FileWarnings) -> None:
     more = f"\nand {len(faults) - _SHOWN:,} more files." if len(faults) > _SHOWN else ""
     raise UserError("\n".join(faults[:_SHOWN]) + more)
   for file, result in zip(seen, found, strict=True):
-    if isinstance(result, file_formats.WrongByte):
+    if file_warnings and isinstance(result, file_formats.WrongByte):
       file_warnings.wrong_byte(file, result)
 
 
@@ -100,7 +103,7 @@ def _check_file(file: str, budget: _Budget) -> UserError | file_formats.WrongByt
   """Returns the error of a file, else its first byte that is not UTF-8, else None."""
   try:
     with text_reading.naming(file), text_reading.open_text(file) as stream:
-      if text_reading.is_compressed(stream):
+      if text_reading.packed_as(stream):
         samples = [(0, stream.read(known_files.SAMPLE_BYTES))]
         unpack = not file_patterns.is_remote(file) and budget.take(os.path.getsize(file))
         while unpack and stream.read(text_reading.CHUNK):

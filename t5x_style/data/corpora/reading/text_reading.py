@@ -1,20 +1,21 @@
-"""Reads text files, compressed with gzip or not; every error names the file and what to do."""
+"""Reads text files, compressed or not; every error names the file and what to do."""
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
-import os
 import re
 import shlex
-import zlib
 from collections.abc import Iterator
 from typing import Any, cast
 
-import tensorflow as tf
-
-from t5x_style.data.corpora.reading import file_formats, file_patterns, known_files
+from t5x_style.data.corpora.reading import (
+  file_formats,
+  file_patterns,
+  known_files,
+  remote_files,
+  unpacking,
+)
 from t5x_style.errors import UserError
 
 # All sizes are in bytes.
@@ -34,39 +35,30 @@ _LEAVE_OUT = "or leave it out of CORPUS_FILES and VALIDATION_FILES"
 
 
 def open_text(
-  file: str, offset: int = 0, known: known_files.KnownFiles | None = None
+  file: str,
+  offset: int = 0,
+  known: known_files.KnownFiles | None = None,
+  buffer: int = io.DEFAULT_BUFFER_SIZE,
 ) -> io.BufferedReader:
-  """Opens `file` at `offset` and unpacks gzip data; offset 0 is after a byte order mark.
+  """Opens `file` at `offset` and unpacks it if need be; offset 0 is after a byte order mark.
+
+  An offset in compressed data is found by unpacking all that is before it.
 
   Args:
-    file: a path, or a URL that TensorFlow can read.
+    file: a path, or a URL that fsspec can read.
     offset: in unpacked bytes.
     known: the files of a run; nothing is read but what it knows.
+    buffer: bytes that are read at once.
 
   Raises:
     UserError: the file is not UTF-8 text, or is not as the run knows it.
-    OSError, EOFError, zlib.error, tf.errors.OpError: it cannot be read; see `naming`.
+    OSError, unpacking.DamagedError: it cannot be read; see `naming`.
   """
-  raw: Any
-  if file_patterns.is_remote(file):
-    raw = _Remote(file)
-    if known:
-      known.check(file)
-  else:
-    raw = known_files.KnownPart(file, known) if known else io.FileIO(file)
-  stream: io.BufferedReader = io.BufferedReader(raw)
+  stream = open_data(file, known, buffer)
   try:
-    first = stream.peek(2)[:2]
-    if first == file_formats.GZIP:
-      stream = io.BufferedReader(cast(Any, _Unpacked(stream)), CHUNK // 8)
-    elif file.endswith(".gz"):
-      what = "is empty" if not first else "holds no gzip data"
-      raise UserError(
-        f"{file}: it is named .gz but {what}. Get it again, rename it if it is text, {_LEAVE_OUT}."
-      )
     if offset == 0:
       head = stream.read(known_files.SAMPLE_BYTES)
-      check_sample(file, head, compressed=is_compressed(stream))
+      check_sample(file, head, packed=packed_as(stream))
       mark = file_formats.BYTE_ORDER_MARK
       offset = len(mark) if head.startswith(mark) else 0
     stream.seek(offset)
@@ -76,9 +68,46 @@ def open_text(
   return stream
 
 
-def is_compressed(stream: io.BufferedReader) -> bool:
-  """Returns whether a stream of `open_text` unpacks gzip data."""
-  return isinstance(stream.raw, _Unpacked)
+def open_data(
+  file: str,
+  known: known_files.KnownFiles | None = None,
+  buffer: int = io.DEFAULT_BUFFER_SIZE,
+) -> io.BufferedReader:
+  """Opens `file` at its start and unpacks it if need be; see `open_text`."""
+  stream = _open_bytes(file, known, buffer)
+  try:
+    found, promised = unpacking.recognised(stream.peek(unpacking.HEAD)), unpacking.named(file)
+    if found:
+      unpacked = cast(Any, unpacking.Unpacked(stream, found, file))
+      return io.BufferedReader(unpacked, CHUNK // 8)
+    if promised:
+      what = f"holds no {promised.name} data" if stream.peek(1) else "is empty"
+      raise UserError(
+        f"{file}: it is named {promised.suffix} but {what}. Get it again, rename it if it is not "
+        f"compressed, {_LEAVE_OUT}."
+      )
+    return stream
+  except BaseException:
+    stream.close()
+    raise
+
+
+def _open_bytes(file: str, known: known_files.KnownFiles | None, buffer: int) -> io.BufferedReader:
+  """Opens a file as it is on the disk."""
+  raw: Any
+  if file_patterns.is_remote(file):
+    raw = remote_files.open_file(file)
+    if known:
+      known.check(file)
+  else:
+    raw = known_files.KnownPart(file, known) if known else io.FileIO(file)
+  return io.BufferedReader(raw, buffer)
+
+
+def packed_as(stream: io.BufferedReader) -> unpacking.Format | None:
+  """Returns the format that a stream of `open_text` unpacks; None if it is not compressed."""
+  raw = stream.raw
+  return raw.format if isinstance(raw, unpacking.Unpacked) else None
 
 
 def reopens_cheaply(stream: io.BufferedReader) -> bool:
@@ -95,25 +124,23 @@ def naming(file: str, advice: str = f"Correct that, {_LEAVE_OUT}.") -> Iterator[
   """
   try:
     yield
-  except EOFError as error:
+  except unpacking.DamagedError as error:
     raise UserError(
-      f"{file}: its gzip data ends too early, so a part of the file is missing. Get it again (gzip "
-      f"-t {shlex.quote(file)} checks it), {_LEAVE_OUT}."
+      f"{file}: {error}. Get the file again ({error.check} {shlex.quote(file)} checks it), "
+      f"{_LEAVE_OUT}."
     ) from error
-  except (gzip.BadGzipFile, zlib.error) as error:
-    raise UserError(
-      f"{file}: its gzip data is damaged ({error}). Get it again (gzip -t "
-      f"{shlex.quote(file)} checks it), {_LEAVE_OUT}."
-    ) from error
-  except (OSError, tf.errors.OpError) as error:
-    reason = error.strerror if isinstance(error, OSError) else error.message
-    raise UserError(f"{file}: it cannot be read ({reason}). {advice}") from error
+  except OSError as error:
+    raise UserError(f"{file}: it cannot be read ({error.strerror or error}). {advice}") from error
 
 
-def read_document(file: str, known: known_files.KnownFiles) -> bytes:
-  """Returns the whole text of a file that a run knows, at most LARGEST_DOCUMENT bytes."""
+def read_document(file: str, known: known_files.KnownFiles | None = None) -> bytes:
+  """Returns the whole text of a file, at most LARGEST_DOCUMENT bytes.
+
+  Args:
+    known: the files of a run that trains.
+  """
   chunks, size = [], 0
-  with naming(file, WHILE_RUNNING), open_text(file, known=known) as stream:
+  with naming(file, *[WHILE_RUNNING] * bool(known)), open_text(file, known=known) as stream:
     while chunk := stream.read(CHUNK):
       chunks.append(chunk)
       size += len(chunk)
@@ -172,14 +199,14 @@ def read_line(stream: io.BufferedReader, file: str) -> bytes:
 
 
 def check_sample(
-  file: str, sample: bytes, offset: int = 0, *, compressed: bool = False
+  file: str, sample: bytes, offset: int = 0, *, packed: unpacking.Format | None = None
 ) -> file_formats.WrongByte | None:
   """Returns the first byte of a sample that is not UTF-8, or None.
 
   Args:
     file: for messages.
     sample: some of its unpacked bytes, from `offset` on.
-    compressed: whether the file is gzip data.
+    packed: the format of the compressed file.
 
   Raises:
     UserError: the sample is not text, or in another encoding.
@@ -188,10 +215,12 @@ def check_sample(
   if isinstance(found, file_formats.FileProblem):
     where = f" from about byte {offset:,} on" if offset else ""
     advice, name = found.advice, file
-    if compressed and "{}" in advice:
-      where += ", inside gzip data"
-      name = file.removesuffix(".gz") if file.endswith(".gz") else f"{file}.unpacked"
-      advice = f"gzip -dc {shlex.quote(file)} > {shlex.quote(name)}, then: {advice}"
+    if packed and "{}" in advice:
+      where += f", inside {packed.name} data"
+      suffix = packed.suffix
+      name = file.removesuffix(suffix) if file.endswith(suffix) else f"{file}.unpacked"
+      program = packed.check.split()[0]
+      advice = f"{program} -dc {shlex.quote(file)} > {shlex.quote(name)}, then: {advice}"
     advice = advice.format(shlex.quote(name))
     raise UserError(f"{file}: it is {found.what}{where}. {advice}; {_LEAVE_OUT}.")
   return found and found._replace(offset=offset + found.offset)
@@ -199,44 +228,3 @@ def check_sample(
 
 def _gibibytes() -> str:
   return f"{LARGEST_DOCUMENT / 2**30:.3g} GiB"
-
-
-class _Unpacked(gzip.GzipFile):
-  """The unpacked content of gzip data, of all its members."""
-
-  def __init__(self, compressed: io.BufferedReader):
-    super().__init__(fileobj=compressed, mode="rb")
-    self._compressed = compressed
-
-  def close(self) -> None:
-    super().close()
-    self._compressed.close()
-
-
-class _Remote(io.RawIOBase):
-  """A file that TensorFlow reads, e.g. of a cloud bucket."""
-
-  def __init__(self, file: str):
-    self._file = tf.io.gfile.GFile(file, "rb")
-
-  def readable(self) -> bool:
-    return True
-
-  def seekable(self) -> bool:
-    return True
-
-  def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-    content = self._file.read(len(buffer))
-    buffer[: len(content)] = content
-    return len(content)
-
-  def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-    self._file.seek(offset, whence)
-    return self._file.tell()
-
-  def tell(self) -> int:
-    return self._file.tell()
-
-  def close(self) -> None:
-    self._file.close()
-    super().close()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import io
 import itertools
 import random
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,22 +13,20 @@ import seqio
 import tensorflow as tf
 
 from t5x_style.data import map_options, python_calls
-from t5x_style.data.corpora.reading import known_files, text_checks, text_reading
+from t5x_style.data.corpora.reading import (
+  kept_open,
+  known_files,
+  text_blocks,
+  text_checks,
+  text_reading,
+)
+from t5x_style.data.corpora.reading.text_lengths import Lengths
 
-# Increase it when the same files give other text, so that no run resumes with other text.
-VERSION = 2
-# A hash with so many values decides which lines are held out.
-_BUCKETS = 1_000_000
-# Lines are read in blocks of about so many bytes: enough to hide the cost of a call, few enough to
-# keep saved positions small, which contain the rest of a block.
-_BLOCK_BYTES = 65_536
-# Compressed files are kept open, up to so many, since seeking in them takes time. SeqIO
-# reads 16 at once, for every stream and every part of a mixture.
-_KEPT_OPEN = 512
+_ALL_LENGTHS = Lengths()
 
 
 class WholeFiles(seqio.FileDataSource):
-  """Each file is a document, or several if it is long; gzip data is unpacked.
+  """Each file is a document, or several if it is long; compressed files are unpacked.
 
   Documents of one file have the same number "document". The shuffled order of the files is computed
   from the seed, one file at a time, so saved positions are small even for millions of files.
@@ -39,13 +35,20 @@ class WholeFiles(seqio.FileDataSource):
     known_files: the files as they were when the source was created.
   """
 
-  def __init__(self, files: Mapping[str, Sequence[str]], file_warnings: text_checks.FileWarnings):
+  def __init__(
+    self,
+    files: Mapping[str, Sequence[str]],
+    file_warnings: text_checks.FileWarnings,
+    lengths: Lengths = _ALL_LENGTHS,
+  ):
     """Creates a source, and takes samples of its files.
 
     Args:
       files: {split: paths}.
       file_warnings: warns of text that is not read as it is.
+      lengths: of the documents that are read.
     """
+    self._lengths = lengths
     self.known_files = known_files.KnownFiles(itertools.chain(*files.values()))
     self._files = {split: list(names) for split, names in files.items()}
     self._warnings = file_warnings
@@ -74,7 +77,7 @@ class WholeFiles(seqio.FileDataSource):
     def content(number: np.int64) -> np.ndarray:
       text = text_reading.read_document(files[number], self.known_files)
       self._warnings.check_bytes(files[number], 0, text)
-      parts = text_reading.document_parts(text)
+      parts = text_reading.document_parts(text) if text in self._lengths else []
       if len(parts) > 1:
         self._warnings.long_document(files[number], 0)
       return np.array(parts, object)
@@ -94,7 +97,7 @@ class WholeFiles(seqio.FileDataSource):
 
 
 class Lines(seqio.FileDataSource):
-  """Each line that is not blank is a document; files are streamed, gzip data is unpacked.
+  """Each line that is not blank is a document; files are streamed, and unpacked.
 
   Lines end with a line feed, or a carriage return and a line feed; everything else is kept.
 
@@ -107,6 +110,7 @@ class Lines(seqio.FileDataSource):
     files: Mapping[str, Sequence[str]],
     file_warnings: text_checks.FileWarnings,
     held_out: float | None = None,
+    lengths: Lengths = _ALL_LENGTHS,
   ):
     """Creates a source, and takes samples of its files.
 
@@ -115,11 +119,12 @@ class Lines(seqio.FileDataSource):
       file_warnings: warns of text that is not read as it is.
       held_out: where both splits have the same files, the share of the lines that belongs to
         "validation" and not to "train". A hash decides, so equal lines stay together.
+      lengths: of the lines that are read.
     """
     self.known_files = known_files.KnownFiles(itertools.chain(*files.values()))
     self._held_out = held_out
     self._files = {split: list(names) for split, names in files.items()}
-    self._blocks = _LineBlocks(file_warnings, self.known_files)
+    self._blocks = _LineBlocks(file_warnings, self.known_files, lengths)
     super().__init__(_not_by_name, self._files)
 
   @map_options.as_written
@@ -146,10 +151,10 @@ class Lines(seqio.FileDataSource):
       num_parallel_calls=tf.data.AUTOTUNE,
     )
     if self._held_out is not None:
-      share = round(self._held_out * _BUCKETS)
+      share = round(self._held_out * text_blocks.BUCKETS)
 
       def belongs(line):
-        held_out = tf.strings.to_hash_bucket_fast(line["text"], _BUCKETS) < share
+        held_out = tf.strings.to_hash_bucket_fast(line["text"], text_blocks.BUCKETS) < share
         return held_out if split == "validation" else ~held_out
 
       lines = lines.filter(belongs)
@@ -160,19 +165,16 @@ class Lines(seqio.FileDataSource):
 
 
 class _LineBlocks:
-  """Reads lines of files in blocks; a block depends only on the offset it starts at.
+  """Reads lines of files in the blocks of text_blocks.py."""
 
-  TensorFlow's own reader of lines drops all carriage returns, and does not notice that the end of
-  gzip data is missing.
-  """
-
-  def __init__(self, file_warnings: text_checks.FileWarnings, known: known_files.KnownFiles):
-    self._warnings = file_warnings
-    self._known = known
-    self._lock = threading.Lock()
-    self._open: collections.OrderedDict[tuple[str, int], io.BufferedReader] = (
-      collections.OrderedDict()
-    )
+  def __init__(
+    self,
+    file_warnings: text_checks.FileWarnings,
+    known: known_files.KnownFiles,
+    lengths: Lengths,
+  ):
+    self._warnings, self._known, self._lengths = file_warnings, known, lengths
+    self._kept_open = kept_open.KeptOpen()
 
   def lines(self, files: Sequence[str], number: tf.Tensor) -> tf.data.Dataset:
     """Returns a dataset of {"text": string}, the lines of file `number`."""
@@ -201,14 +203,11 @@ class _LineBlocks:
       stream = self._at(file, offset)
       lines: list[bytes] = []
       try:
-        while not lines and (block := stream.read(_BLOCK_BYTES)):
-          if not block.endswith(b"\n"):
-            block += text_reading.rest_of_line(stream)
+        while not lines and (block := text_blocks.next_block(stream)):
           if not block.endswith(b"\n") and len(block) > text_reading.LONGEST_DOCUMENT:
             self._warnings.long_document(file, stream.tell() - 1)
           self._warnings.check_bytes(file, stream.tell() - len(block), block)
-          ended = block.replace(b"\r\n", b"\n").split(b"\n")
-          lines = [line for line in ended if line.strip()]
+          lines = [x for x in text_blocks.lines_of(block) if x.strip() and x in self._lengths]
         offset = stream.tell()
       except BaseException:
         stream.close()
@@ -217,8 +216,7 @@ class _LineBlocks:
     return lines, offset
 
   def _at(self, file: str, offset: int) -> io.BufferedReader:
-    with self._lock:
-      stream = self._open.pop((file, offset), None)
+    stream = self._kept_open.take((file, offset))
     if stream is None:
       stream = text_reading.open_text(file, offset, self._known)
     return stream
@@ -226,14 +224,8 @@ class _LineBlocks:
   def _put_back(self, file: str, offset: int, stream: io.BufferedReader, done: bool) -> None:
     if done or text_reading.reopens_cheaply(stream):
       stream.close()
-      return
-    with self._lock:
-      closing = [self._open.pop((file, offset), None)]
-      self._open[file, offset] = stream
-      if len(self._open) > _KEPT_OPEN:
-        closing.append(self._open.popitem(last=False)[1])
-    for other in filter(None, closing):
-      other.close()
+    else:
+      self._kept_open.put((file, offset), stream)
 
 
 def _not_by_name(file: tf.Tensor) -> tf.data.Dataset:

@@ -20,6 +20,8 @@ def test_several_patterns_folders_below_and_the_home_folder(write, tmp_path, mon
     (f"{tmp_path}/**/*.txt", ["a", "b"]),
     ((f"{tmp_path}/*.txt", f"{tmp_path}/*.md", f"{tmp_path}/a*"), ["a", "c"]),
     ([f"{tmp_path}/**"], ["a", "c", "b"]),
+    (str(tmp_path), ["a", "c", "b"]),
+    ([f"{tmp_path}/deep/", f"{tmp_path}/c.md"], ["c", "b"]),
   ):
     assert texts(corpora.TextFiles(pattern, validation_fraction=0)) == expected
   monkeypatch.setenv("HOME", str(tmp_path))
@@ -49,8 +51,8 @@ def test_no_file_matches(write, tmp_path, monkeypatch):
   assert "CORPUS_FILES" in message and f"{tmp_path}/data holds a.text, b.text" in message
   message = error(f"{tmp_path}/dat/x/*.txt")
   assert f"The folder {tmp_path} holds data" in message
-  message = error(f"{tmp_path}/data")
-  assert f"which is a folder; write '{tmp_path}/data/**/*.txt'" in message
+  (tmp_path / "empty").mkdir()
+  assert "which is a folder without such files" in error(f"{tmp_path}/empty")
   monkeypatch.chdir(tmp_path)
   assert f"that is {tmp_path}/date/*" in error("date/*")
   message = error("data/*", validation_pattern="data/*.val")
@@ -90,7 +92,7 @@ def test_names_that_are_no_utf8(read_documents, tmp_path):
     assert train and validation and len({*train, *validation}) == 20
     assert len(corpus.fingerprint()) == 64
   with open(names[0], "wb") as file:
-    file.write(b"\x28\xb5\x2f\xfd")
+    file.write(b"PAR1\x15\x04")
   message = error(f"{tmp_path}/caf*")
   assert message.startswith(names[0]) and message.encode("utf-8", "backslashreplace")
 

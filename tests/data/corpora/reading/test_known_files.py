@@ -156,3 +156,16 @@ def test_one_warning_is_enough_for_many_files(tmp_path):
   (one,) = warned
   assert "0.txt has changed" in str(one.message)
   assert "29 other files have changed, too. The run ends." in str(one.message)
+
+
+def test_large_files_are_sampled_at_both_ends_and_in_the_middle(tmp_path):
+  file = tmp_path / "a"
+  file.write_bytes(bytes(10**6))
+  size = 10**6
+  digests = {known_files.digest({"train": [str(file)]})}
+  for place in (0, size // 2, size - 1):
+    content = bytearray(size)
+    content[place] = 1
+    file.write_bytes(content)
+    digests.add(known_files.digest({"train": [str(file)]}))
+  assert len(digests) == 4

@@ -68,7 +68,7 @@ def test_what_is_named_gz_and_is_none(error_of, tmp_path):
 
 
 def test_remote_files_are_read_alike(read_quietly, error_of, compressed, numbered, tmp_path):
-  """TensorFlow opens them by URL, as it opens files of buckets."""
+  """They are opened by URL, as files of buckets are."""
   lines = numbered(3000)
   (tmp_path / "a.txt").write_text("\ufeff" + "\r\n".join(lines))
   (tmp_path / "b.txt.gz").write_bytes(compressed(lines))

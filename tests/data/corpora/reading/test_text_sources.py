@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from t5x_style.data import corpora, iterator
-from t5x_style.data.corpora.reading import text_checks, text_sources
+from t5x_style.data.corpora.reading import kept_open, text_checks, text_sources
 from t5x_style.errors import UserError
 
 
@@ -20,12 +20,10 @@ def test_the_state_of_an_iterator_over_many_files_is_small(tmp_path):
   assert sum(file.stat().st_size for file in (tmp_path / "state").iterdir()) < 20_000, path
 
 
-@pytest.mark.parametrize("kept_open", [0, 2, 512])
-def test_a_position_in_lines_is_small_and_exact(
-  compressed, numbered, tmp_path, monkeypatch, kept_open
-):
+@pytest.mark.parametrize("most", [0, 2, 512])
+def test_a_position_in_lines_is_small_and_exact(compressed, numbered, tmp_path, monkeypatch, most):
   """The number of files kept open and other readers do not matter."""
-  monkeypatch.setattr(text_sources, "_KEPT_OPEN", kept_open)
+  monkeypatch.setattr(kept_open, "MOST", most)
   for i in range(6):
     lines = [f"{i} {line}" for line in numbered(400, bits=8000)]
     (tmp_path / f"{i}.gz").write_bytes(compressed(lines))

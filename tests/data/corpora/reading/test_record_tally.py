@@ -1,4 +1,4 @@
-"""JSON lines into records: what is left out or changed is counted, other formats are refused."""
+"""Records that are left out or changed are counted, and other formats are refused."""
 
 import json
 import warnings
@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from t5x_style.data import corpora
-from t5x_style.data.corpora.reading import jsonl_conversion
+from t5x_style.data.corpora.reading import record_tally
 
 
 def texts(corpus, split="train", silent=True):
@@ -16,8 +16,14 @@ def texts(corpus, split="train", silent=True):
   return sorted(example["text"].decode() for example in dataset.as_numpy_iterator())
 
 
-def everything(pattern, **options):
-  return corpora.Jsonl(pattern, validation_fraction=0, **options)
+@pytest.fixture(params=[False, True], ids=["streamed", "copied"])
+def everything(request):
+  """Returns a corpus of all JSON lines, which are streamed or copied first."""
+
+  def everything(pattern, **options):
+    return corpora.Jsonl(pattern, validation_fraction=0, copy=request.param, **options)
+
+  return everything
 
 
 def warned(corpus):
@@ -27,13 +33,17 @@ def warned(corpus):
   return [str(warning.message) for warning in caught]
 
 
-def error(*arguments, **options):
-  with pytest.raises(ValueError) as raised:
-    everything(*arguments, **options).source()
-  return str(raised.value)
+@pytest.fixture
+def error(everything):
+  def error(*arguments, **options):
+    with pytest.raises(ValueError) as raised:
+      everything(*arguments, **options).source()
+    return str(raised.value)
+
+  return error
 
 
-def test_lines_that_are_no_documents_are_counted(write_lines, tmp_path):
+def test_lines_that_are_no_documents_are_counted(everything, write_lines, tmp_path):
   bad = [b"{not json", b"[1]", {"txt": "x"}, {"text": 3}, {"text": " \n"}, b'"text"', b"\xff{}"]
   corpus = everything(
     write_lines({"text": "good"}, *bad, b"[" * 100_000, {"text": "too"}, {"text": "3"})
@@ -54,10 +64,10 @@ def test_lines_that_are_no_documents_are_counted(write_lines, tmp_path):
   ):
     assert part in message
   assert texts(corpus, silent=False) == ["3", "good", "too"]
-  assert warned(corpus) == [message]  # a run that reads them from the cache says it too
+  assert warned(corpus) == [message]  # each time
 
 
-def test_what_is_changed_is_counted(write_lines, tmp_path):
+def test_what_is_changed_is_counted(everything, write_lines):
   """Texts that UTF-8 cannot spell and fields that occur twice are read, with a warning."""
   path = write_lines(
     b'{"text": "half \\ud83d, whole \\ud83d\\ude00"}',
@@ -79,7 +89,7 @@ def test_what_is_changed_is_counted(write_lines, tmp_path):
     assert message.startswith("1 JSON lines") and message.endswith(f"the first is {path}:{line}.")
 
 
-def test_all_that_is_json_is_read(write_lines):
+def test_all_that_is_json_is_read(everything, write_lines):
   """Other fields may hold anything: only the text is used."""
   path = write_lines(
     b'\xef\xbb\xbf{"n": ' + b"9" * 5000 + b', "text": "1"}\r',
@@ -102,7 +112,7 @@ def test_all_that_is_json_is_read(write_lines):
     ("plain text\nmore", "text_files.gin"),
   ],
 )
-def test_other_forms_are_refused(write_lines, tmp_path, content, advice):
+def test_other_forms_are_refused(error, write_lines, tmp_path, content, advice):
   """A file in which only a few lines are objects is refused."""
   write_lines({"text": "good"})
   path = write_lines(content.encode(), name="b c.jsonl")
@@ -111,26 +121,27 @@ def test_other_forms_are_refused(write_lines, tmp_path, content, advice):
   assert advice in message and ("b c.jsonl'" in message or "gin" in advice)
 
 
-def test_a_field_that_is_not_there(write_lines, cache):
+def test_a_field_that_is_not_there(error, write_lines, cache):
   message = error(write_lines({"content": "a", "id": 1}, {"content": "b", "url": "u"}))
   assert "JSON_FIELD = 'text'" in message and "'content', 'id', 'url'" in message
-  assert not [path for path in cache.iterdir() if path.is_dir()]
+  assert not [path for path in cache.glob("*") if path.is_dir()]
 
 
-def test_a_field_that_is_not_there_is_noticed_early(write_lines, monkeypatch):
-  monkeypatch.setattr(jsonl_conversion, "_PATIENCE", 10)
+def test_a_field_that_is_not_there_is_noticed_early(error, write_lines, monkeypatch):
+  monkeypatch.setattr(record_tally, "_PATIENCE", 10)
   message = error(write_lines(*({"content": "a"} for _ in range(50))))
   assert "a.jsonl:10 has that field" in message
 
 
-def test_files_without_documents(write_lines):
+def test_files_without_documents(error, write_lines):
   message = error(write_lines(b"plain text", b"more", name="a.txt"))
   assert "2 of the first 2 lines are not JSON objects" in message and '{"text": "..."}' in message
   assert "there are no lines" in error(write_lines(b"", name="b.txt"))
   assert "have no text in 'text'" in error(write_lines({"text": ["a", "b"]}, name="c.txt"))
 
 
-def test_all_documents_held_out(write_lines):
+@pytest.mark.parametrize("copy", [False, True])
+def test_all_documents_held_out(write_lines, copy):
   path = write_lines({"text": "only"})
   with pytest.raises(ValueError, match="all 1 documents.*are held out.*VALIDATION_FRACTION"):
-    corpora.Jsonl(path, validation_fraction=0.999999).source()
+    corpora.Jsonl(path, validation_fraction=0.999999, copy=copy).source()
