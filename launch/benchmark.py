@@ -30,7 +30,7 @@ python -m launch.benchmark startup --gin_file=my_run.gin
 JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m launch.benchmark loss    (libtpu on a CPU)"""
 
 # Modules of launch/benchmarks; the other files there are parts of these.
-BENCHMARKS = ("attention", "data", "decode", "finetune", "loss", "startup", "step")
+BENCHMARKS = ("attention", "data", "decode", "finetune", "loss", "reads", "startup", "step")
 
 _CELL = 9  # characters of a column, at least
 

@@ -116,7 +116,7 @@ TESTED_BY = {
 # Benchmarks without a test: they only measure or draw.
 MEASURING = {
   f"launch/benchmarks/{name}.py"
-  for name in ("attention", "data", "loss", "roofline_plot", "step_memory")
+  for name in ("attention", "data", "loss", "reads", "roofline_plot", "step_memory")
 }
 
 
