@@ -31,6 +31,7 @@ from .plan import Plan
 
 _POLL_SECONDS = 0.5
 _LOG = "beam.log"
+_WARNINGS = 1000  # that are kept of all pieces of work
 _LOG_LINES = 12  # that are shown of the log of a pipeline that failed
 
 
@@ -229,6 +230,7 @@ def _finish(request: Request, plan_: Plan, done: Mapping[int, plan.Done]) -> Man
       "splits": {split: statistics.total(each) for split, each in counts.items()},
       "left_out": plan.total(x.left_out for x in done.values()),
       "changed": plan.total(x.changed for x in done.values()),
+      "warnings": [text for number in sorted(done) for text in done[number].warnings][:_WARNINGS],
     },
     splits={split: tuple(each) for split, each in splits.items()},
     files=tuple(verification.facts_of(file, folder) for file in files),

@@ -78,18 +78,23 @@ class Counted(NamedTuple):
 
 
 class Done(NamedTuple):
-  """What a piece of work gave: its runs, and {reason: documents} left out, or changed."""
+  """What a piece of work gave: its runs, and {reason: documents} left out, or changed.
+
+  Attributes:
+    warnings: of the corpus while it was read.
+  """
 
   runs: list[Run]
   left_out: dict[str, Counted]
   changed: dict[str, Counted]
+  warnings: list[str]
 
   @classmethod
   def of_json(cls, text: str) -> Done:
     """Reads what `json.dumps` wrote."""
-    found, *counts = json.loads(text)
+    found, *counts, warnings = json.loads(text)
     left_out, changed = ({k: Counted(*v) for k, v in count.items()} for count in counts)
-    return cls([Run(*run) for run in found], left_out, changed)
+    return cls([Run(*run) for run in found], left_out, changed, warnings)
 
 
 class ShardPlan(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from t5x_style.errors import shortened
 from t5x_style.token_cache.manifest import Manifest
 
 _BAR = 30  # characters of the longest bar
@@ -27,6 +28,7 @@ def lines(folder: Path, manifest: Manifest) -> Iterator[str]:
     for reason, (count, first) in manifest.statistics[name].items():
       verb = "left out" if name == "left_out" else "changed"
       yield f"{verb:12} {count:,} documents {reason}; the first is {first}"
+  yield from (f"warning      {text}" for text in shortened(manifest.statistics["warnings"]))
   yield "tokens of a document"
   yield from _histogram(counts["train"] if "train" in counts else next(iter(counts.values())))
   yield "Train on it:"

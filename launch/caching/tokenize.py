@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from .runs import Entry, Run
 # A run holds about so many bytes of tokens and documents at most; it is in memory until written.
 _RUN_BYTES = 64 * 2**20
 _RUN_DOCUMENTS = 250_000
+_MOST_WARNINGS = 100  # that are kept of one piece of work
 _AT_ONCE = 256  # documents that are tokenised by one call
 _AT_ONCE_BYTES = 2**20
 
@@ -35,8 +37,12 @@ def tokenize(folder: Path, number: int) -> None:
   if done.exists():
     return
   work = _Work(folder, number)
-  work.do()
-  found = plan.Done(work.runs, work.left_out, work.changed)
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", UserWarning)
+    work.do()
+  said = list(dict.fromkeys(str(warning.message) for warning in caught))
+  found = plan.Done(work.runs, work.left_out, work.changed, said[:_MOST_WARNINGS])
   plan.write_file(done, json.dumps(found).encode())
 
 

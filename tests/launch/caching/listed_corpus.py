@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -29,11 +30,11 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ListedCorpus:
-  """Gives documents in parts of `a_part` each; document `broken` cannot be read.
+  """Gives documents in parts of `a_part` each; of a text that begins with "warn" it warns.
 
   Attributes:
     documents: (split, text, target).
-    fails: a file that is there while documents cannot be read.
+    fails: a file that holds the start of the part that cannot be read.
   """
 
   documents: tuple[tuple[str, bytes, bytes | None], ...]
@@ -49,6 +50,8 @@ class ListedCorpus:
     if self.fails and open(self.fails).read().strip() == str(part.start):
       raise UserError(f"{part.file}: it cannot be read.")
     for number in range(part.start, min(part.end, len(self.documents))):
+      if self.documents[number][1].startswith(b"warn"):
+        warnings.warn(f"document {number} is strange", stacklevel=1)
       yield Listed(*self.documents[number], part.file, number + 1)
 
   def fingerprint(self) -> str:

@@ -77,3 +77,9 @@ def test_unknown_tokens_are_counted(making, tmp_path):
   every = np.concatenate([split.tokens(i) for i in range(2)])
   expected = int((every == vocabulary.unk_id).sum())
   assert found["statistics"]["splits"]["train"]["unknown_tokens"] == expected > 0
+
+
+def test_what_a_corpus_warns_of_is_kept(making, tmp_path):
+  tokens_of(making, tmp_path, vocabularies.byte_vocabulary(0), ["a", "warn of it", "b"])
+  found = json.loads((tmp_path / "cache/manifest.json").read_text())
+  assert found["statistics"]["warnings"] == ["document 1 is strange"]
