@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.codecs.text_codec import TextCodec
+from t5x_style.data.tokenizers import vocabularies, vocabulary_coverage
 from t5x_style.data.tokenizers.base import ExternalVocabulary, codec_of
 from t5x_style.errors import UserError
 
@@ -49,6 +52,7 @@ def of(
   codec = codec_of(vocabulary)
   documents = corpus_documents.of(corpus)
   pieces = documents.pieces()
+  _warn_of_unknown_text(codec, documents, pieces)
   unknown = codec.unknown_id
   plan = Plan(
     documents,
@@ -65,6 +69,20 @@ def of(
     "options": {"deduplicate": deduplicate, "shards": shards},
   }
   return Request(folder, plan, settings, codec, vocabulary.eos_id, workers, beam_flags)
+
+
+def _warn_of_unknown_text(
+  codec: TextCodec, documents: corpus_documents.Documents, pieces: Sequence[corpus_documents.Piece]
+) -> None:
+  """Warns if the vocabulary does not cover much of the first texts, or drops some of it."""
+  each = (document for piece in pieces for document in documents.read(piece))
+  texts = (text for document in each for text in (*document.texts, document.target) if text)
+  sample = []
+  with contextlib.suppress(UserError, OSError):  # Tokenising reads them again and raises the error.
+    sample.extend(vocabulary_coverage.excerpts(texts))
+  coverage = vocabulary_coverage.of_codec(codec, sample)
+  if warning := coverage.warning(codec.name):
+    warnings.warn(warning, stacklevel=1)
 
 
 def _own_ids(vocabulary: Any) -> np.ndarray | None:

@@ -10,11 +10,8 @@ import seqio
 import tensorflow as tf
 
 from t5x_style.data import iterator, tasks
+from t5x_style.data.tokenizers import vocabulary_coverage
 from t5x_style.errors import UserError
-
-# First texts: so many documents, or so many characters in total; of long documents the beginning
-# and the middle.
-_DOCUMENTS, _CHARACTERS, _EXCERPT = 1000, 100_000, 4000
 
 
 def of_source(source: seqio.DataSource, split: str, most_bytes: int | None = None) -> Iterator[str]:
@@ -64,7 +61,7 @@ def first_of_tasks(parts: Sequence[seqio.Task]) -> list[str] | None:
         sources[id(task)] = _untokenized(task, "train", shuffle=False)
     except ValueError:  # The task is not of text.
       return None
-  limit = _CHARACTERS // len(sources)
+  limit = vocabulary_coverage.CHARACTERS // len(sources)
   return [text for source in sources.values() for text in _excerpts(*source, limit)]
 
 
@@ -106,15 +103,7 @@ def _decoded(
 
 def _excerpts(documents: tf.data.Dataset, features: Sequence[str], limit: int) -> Iterator[str]:
   """Yields excerpts of the first documents, about `limit` characters in total."""
-  size = 0
   with contextlib.suppress(tf.errors.OpError):  # Training reads them again and raises the error.
-    for document in documents.take(_DOCUMENTS).as_numpy_iterator():
-      for content in (document[name] for name in features if document.get(name)):
-        text = content.decode("utf-8", errors="replace")
-        if len(text) > _EXCERPT:
-          half, middle = _EXCERPT // 2, len(text) // 2
-          text = f"{text[:half]} {text[middle : middle + half]}"
-        size += len(text)
-        yield text
-      if size >= limit:
-        return
+    each = documents.as_numpy_iterator()
+    texts = (document[name] for document in each for name in features if document.get(name))
+    yield from vocabulary_coverage.excerpts(texts, limit)

@@ -9,14 +9,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import seqio
-
 from t5x_style.codecs import sentencepiece_models
-from t5x_style.codecs.tokenizer_json_codec import piece_reader
-from t5x_style.data.tokenizers.huggingface_tokenizers import HuggingFaceVocabulary
+from t5x_style.codecs.byte_codec import ByteCodec
+from t5x_style.codecs.sentencepiece_codec import SentencePieceCodec
+from t5x_style.codecs.text_codec import TextCodec
+from t5x_style.codecs.tokenizer_json_codec import TokenizerJsonCodec, piece_reader
+from t5x_style.errors import UserError
 
 _SHARE_TO_WARN_OF = 0.01
 _EXAMPLES, _EXAMPLE_LENGTH = 5, 16
+# What is measured of a corpus: so many documents, or so many characters in total, at most so many
+# of a document.
+_DOCUMENTS, CHARACTERS, _EXCERPT = 1000, 100_000, 4000
 
 # (a text without a token, how much of it there is, whether it is dropped rather than unknown)
 Missing = tuple[str, int, bool]
@@ -81,26 +85,57 @@ class Coverage:
     )
 
 
-def covers_everything(vocabulary: seqio.Vocabulary) -> bool:
-  """Returns whether bytes spell what no piece covers."""
-  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    return sentencepiece_models.byte_pieces(vocabulary.sp_model) == 256
-  return isinstance(vocabulary, seqio.ByteVocabulary)
+def excerpts(texts: Iterable[bytes], limit: int = CHARACTERS) -> Iterator[str]:
+  """Yields excerpts of the first 1,000 texts: of long ones the beginning and the middle.
+
+  Args:
+    limit: ends after about so many characters.
+  """
+  size = 0
+  for content in itertools.islice(texts, _DOCUMENTS):
+    text = content.decode("utf-8", errors="replace")
+    if len(text) > _EXCERPT:
+      half, middle = _EXCERPT // 2, len(text) // 2
+      text = f"{text[:half]} {text[middle : middle + half]}"
+    size += len(text)
+    yield text
+    if size >= limit:
+      return
 
 
-def measure(vocabulary: seqio.Vocabulary, texts: Sequence[str]) -> Coverage | None:
-  """Measures texts; None if it is not known how the vocabulary encodes."""
-  unit, total = "characters", sum(map(len, texts))
-  if isinstance(vocabulary, HuggingFaceVocabulary):
-    missing = _huggingface(vocabulary, texts)
-    if vocabulary.codec.byte_level:
-      unit, total = "bytes", sum(len(text.encode()) for text in texts)
-  elif isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    missing = _sentencepiece(vocabulary, texts)
-  elif isinstance(vocabulary, seqio.ByteVocabulary):
-    missing = iter(())
-  else:
+def covers_everything(vocabulary: Any) -> bool:
+  """Returns whether bytes spell what no piece of a SeqIO vocabulary covers."""
+  codec = _codec_of(vocabulary)
+  if isinstance(codec, SentencePieceCodec):
+    return sentencepiece_models.byte_pieces(codec.sp_model) == 256
+  return isinstance(codec, ByteCodec)
+
+
+def measure(vocabulary: Any, texts: Sequence[str]) -> Coverage | None:
+  """Measures texts; None if it is not known how the SeqIO vocabulary encodes."""
+  codec = _codec_of(vocabulary)
+  return None if codec is None else of_codec(codec, texts)
+
+
+def _codec_of(vocabulary: Any) -> TextCodec | None:
+  from t5x_style.data.tokenizers.base import codec_of
+
+  try:
+    return codec_of(vocabulary)
+  except UserError:
     return None
+
+
+def of_codec(codec: TextCodec, texts: Sequence[str]) -> Coverage:
+  """Measures how much of some texts a codec covers."""
+  unit, total = "characters", sum(map(len, texts))
+  missing: Iterator[Missing] = iter(())
+  if isinstance(codec, TokenizerJsonCodec):
+    missing = _huggingface(codec, texts)
+    if codec.byte_level:
+      unit, total = "bytes", sum(len(text.encode()) for text in texts)
+  elif isinstance(codec, SentencePieceCodec):
+    missing = _sentencepiece(codec, texts)
   found: collections.Counter[str] = collections.Counter()
   sums = {False: 0, True: 0}
   for text, size, dropped in missing:
@@ -113,21 +148,19 @@ def measure(vocabulary: seqio.Vocabulary, texts: Sequence[str]) -> Coverage | No
   return Coverage(len(texts), unit, total, sums[False], sums[True], examples)
 
 
-def _sentencepiece(
-  vocabulary: seqio.SentencePieceVocabulary, texts: Iterable[str]
-) -> Iterator[Missing]:
-  processor = vocabulary.tokenizer
+def _sentencepiece(codec: SentencePieceCodec, texts: Iterable[str]) -> Iterator[Missing]:
+  processor = codec.tokenizer
   for text in texts:
     ids = processor.EncodeAsIds(text)
-    if vocabulary.unk_id in ids:
+    if codec.unknown_id in ids:
       # The "piece" of an unknown token is the text that it stands for.
       pieces = processor.EncodeAsPieces(text)
-      for piece in (p for i, p in zip(ids, pieces, strict=True) if i == vocabulary.unk_id):
+      for piece in (p for i, p in zip(ids, pieces, strict=True) if i == codec.unknown_id):
         yield piece, len(piece), False
 
 
-def _huggingface(vocabulary: HuggingFaceVocabulary, texts: Iterable[str]) -> Iterator[Missing]:
-  tokenizer, settings = vocabulary.codec.tokenizer, vocabulary.codec.tokenizer_settings
+def _huggingface(codec: TokenizerJsonCodec, texts: Iterable[str]) -> Iterator[Missing]:
+  tokenizer, settings = codec.tokenizer, codec.tokenizer_settings
   model = settings["model"]
   # Added tokens are found before anything else; special ones are ordinary text here.
   added = [t.content for t in tokenizer.get_added_tokens_decoder().values() if not t.special]

@@ -7,7 +7,7 @@ import pytest
 
 from launch.caching import plan, steps
 from t5x_style import token_cache
-from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers import huggingface_tokenizers, vocabularies
 from t5x_style.errors import StorageError, UserError
 from tests.launch.caching.listed_corpus import ListedCorpus
 
@@ -155,3 +155,14 @@ def test_settings_are_json(making, tmp_path, interrupted):
   interrupted(steps.TOKENIZE, 1)
   found = plan.read_settings(tmp_path / "cache")
   assert found["corpus"]["name"] == "listed" and json.dumps(found)
+
+
+def test_text_that_the_vocabulary_drops_is_warned_of(making, tmp_path):
+  tokenizers = pytest.importorskip("tokenizers")
+  bpe = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "b": 1, "</s>": 2}, []))
+  bpe.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+  bpe.save(str(tmp_path / "tokenizer.json"))
+  silent = huggingface_tokenizers.hf_tokenizer(str(tmp_path), special_tokens={"eos": "</s>"})
+  corpus = ListedCorpus((("train", b"ab ba", None), ("train", b"ab cd", None)))
+  with pytest.warns(UserWarning, match=r"20.0% .* is dropped, most often 'cd'.*tokenizer.json"):
+    assert making(corpus, vocabulary=silent)
