@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def owned(process_index: int, process_count: int, streams: int) -> range:
 
 
 class Stream:
-  """An endless dataset of batches and a position in it.
+  """A dataset of batches and a position in it.
 
   After an error TensorFlow's iterator has no position any more: it may have dropped what it had
   read. The position after the last batch is then the one that was saved before, and the number of
@@ -53,6 +54,7 @@ class Stream:
 
   Attributes:
     failed: whether there was such an error.
+    counts: the newest of skip_counts, [...]; None before the first batch, and where there are none.
   """
 
   def __init__(self, dataset: tf.data.Dataset):
@@ -60,15 +62,26 @@ class Stream:
     self._saved: bytes | None = None  # None: the beginning
     self._since = 0  # batches since that position
     self.failed = False
+    self.counts: np.ndarray | None = None
 
   def __next__(self) -> Batch:
     try:
       with python_calls.plain_errors():
         batch = {k: v.numpy() for k, v in next(self._iterator).items()}
+    except StopIteration:
+      self.failed = True
+      raise UserError(
+        "The data of this run has ended: all of its corpora have been read as often as "
+        "CORPUS_EPOCHS allows. Set TRAIN_STEPS to the last step and start again, which completes "
+        "this run, or raise a limit in CORPUS_EPOCHS for another run."
+      ) from None
     except Exception:
       self.failed = True
       raise
     self._since += 1
+    if skip_counts.KEY in batch:
+      counts = batch.pop(skip_counts.KEY)
+      self.counts = skip_counts.newest(counts, 0 if self.counts is None else self.counts)
     return batch
 
   def get_state(self, unread: int = 0) -> bytes:
@@ -83,12 +96,16 @@ class Stream:
     with tempfile.TemporaryDirectory() as folder:
       tf.train.Checkpoint(iterator=self._iterator).write(os.path.join(folder, "state"))
       files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+    if self.counts is not None:
+      files[_COUNTS] = json.dumps(self.counts.tolist()).encode()
     self._saved, self._since = _packed(files), 0
     return self._saved
 
   def set_state(self, state: bytes) -> None:
     files = _unpacked(state)
     skipped = int(files.pop(_SKIP, b"0"))
+    counts = files.get(_COUNTS)  # Earlier versions did not save them.
+    self.counts = None if counts is None else np.array(json.loads(counts), np.int64)
     if files:
       with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
@@ -102,6 +119,7 @@ class Stream:
 
 # The entry of a position with the number of batches after the position of the other entries.
 _SKIP = "skip"
+_COUNTS = "counts"  # the entry with Stream.counts as JSON
 
 
 def _packed(files: Mapping[str, bytes]) -> bytes:
@@ -123,7 +141,7 @@ class BatchIterator:
   Rows [g*B/G, (g+1)*B/G) of the global batch come from stream g of G. A process runs the streams
   that its rows come from; processes that share a stream all run it, and each takes its own rows.
   So the state does not depend on the number of processes. `before_saving` is called before the
-  positions are taken.
+  positions are taken; `epochs` returns what the method of this name does, of the counts of streams.
   """
 
   def __init__(
@@ -133,13 +151,13 @@ class BatchIterator:
     process_index: int,
     rows: int,
     before_saving: Callable[[], None] = lambda: None,
+    epochs: Callable[[Sequence[np.ndarray]], dict[str, float]] = lambda counts: {},
   ):
     self._streams = dict(streams)
-    self._before_saving = before_saving
+    self._before_saving, self._epochs = before_saving, epochs
     first_row = min(self._streams) * rows_per_stream
     start = process_index * rows - first_row
     self._rows = slice(start, start + rows)
-    self._counts: dict[int, np.ndarray] = {}
     self._ahead: list[int] = []  # streams that were read for a batch that another could not give
 
   def __iter__(self) -> BatchIterator:
@@ -148,8 +166,8 @@ class BatchIterator:
   def __next__(self) -> Batch:
     parts: list[Batch] = []
     try:
-      for index in self._streams:
-        parts.append(self._next(index))
+      for stream in self._streams.values():
+        parts.append(next(stream))
     except Exception:
       self._ahead = list(self._streams)[: len(parts)]
       raise
@@ -159,14 +177,15 @@ class BatchIterator:
 
   def skipped(self) -> str:
     """Says what the streams of this process have skipped or repaired so far; "" if nothing."""
-    return skip_counts.summary(self._counts.values())
+    return skip_counts.summary(self._counts())
 
-  def _next(self, index: int) -> Batch:
-    batch = next(self._streams[index])
-    if skip_counts.KEY in batch:
-      counts = batch.pop(skip_counts.KEY)
-      self._counts[index] = skip_counts.newest(counts, self._counts.get(index, 0))
-    return batch
+  def epochs(self) -> dict[str, float]:
+    """Returns {corpus: how often the streams of this process have read it}; {} for one corpus."""
+    counts = self._counts()
+    return self._epochs(counts) if counts else {}
+
+  def _counts(self) -> list[np.ndarray]:
+    return [s.counts for s in self._streams.values() if s.counts is not None]
 
   def get_state(self) -> dict[str, bytes]:
     """Returns {"stream_00003": bytes}, the position of each stream of this process.

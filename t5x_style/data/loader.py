@@ -17,11 +17,11 @@ from t5x_style.architectures import ARCHITECTURES
 from t5x_style.codecs import vocabulary_folder
 from t5x_style.codecs.text_codec import TextCodec
 from t5x_style.data import (
+  corpus_mixture,
   iterator,
   model_ids,
   packing,
   pipeline,
-  replay,
   skip_counts,
   sources,
   tasks,
@@ -65,9 +65,10 @@ def load(
     batch_size: global batch in rows, a multiple of `process_count` and of `streams`.
     seed: of the order and the noise; the batches are a function of it and the data.
     process_index, process_count: this process gets its share of the rows of each batch.
-    corpus, vocabulary, objective: what is trained on, composed into a SeqIO task.
+    corpus, vocabulary, objective: what is trained on, composed into a SeqIO task. A corpora.Mixture
+      is several corpora in one.
     replay_corpus: the corpus of an earlier training, which continues on `corpus`: batches have rows
-      of both, and an evaluation has as many batches of each (t5x_style.data.replay).
+      of both, and an evaluation has as many batches of each (t5x_style.data.corpus_mixture).
     replay_share: the share of the rows that come from replay_corpus.
     feature_lengths: TASK_FEATURE_LENGTHS in tokens; the objective computes those left out.
     mixture_or_task_name: a registered SeqIO task or mixture instead of corpus and objective.
@@ -87,17 +88,19 @@ def load(
   if process_index == 0:
     _warn_of_repeated_work(streams, process_count)
   if mixture_or_task_name:
-    replay.check_absent(replay_corpus, mixture_or_task_name)
+    corpus_mixture.check_absent(replay_corpus, mixture_or_task_name)
     source = sources.of_task(
       mixture_or_task_name, mixture_or_task_module, architecture, feature_lengths
     )
   else:
-    replayed = None if replay_corpus is None else replay.Replay(replay_corpus, replay_share)
+    replayed = None if replay_corpus is None else corpus_mixture.Replay(replay_corpus, replay_share)
     source = sources.of_corpus(
       corpus, replayed, vocabulary, objective, architecture, feature_lengths, cross_documents
     )
   parts = tuple(tasks.parts(source.provider))
   batches = pipeline.Pipeline(parts, architecture, source.lengths, pack, shuffle_buffer_size)
+  if source.unit == "tokens":
+    batches = batches.by_tokens()
   process = (process_index, process_count)
   dataset = Dataset(
     source, batches, batch_size=batch_size, seed=seed, streams=streams, process=process
@@ -172,7 +175,7 @@ class Dataset:
     self.seed = seed
     self.streams = streams
     self._process_index, self._process_count = process
-    self._source = source.identity
+    self._source, self._corpora = source.identity, source.description
 
     self.component_names = tasks.component_names(pipeline_.parts)
     self.max_targets = self._max_targets()
@@ -241,13 +244,18 @@ class Dataset:
     rows = self.batch_size // self._process_count
     per_stream = self.batch_size // self.streams
     return iterator.BatchIterator(
-      running, per_stream, self._process_index, rows, before_saving=self.check_files
+      running,
+      per_stream,
+      self._process_index,
+      rows,
+      before_saving=self.check_files,
+      epochs=lambda counts: self.pipeline.trained().epochs_read(counts, self.streams),
     )
 
   def evaluation(self, max_batches: int | None) -> list[iterator.Batch]:
     """Returns the first batches of the validation split, the same ones each time.
 
-    They are one pass at most; with a replayed corpus, so many of either corpus. The last batch is
+    They are one pass at most; with several corpora, so many of each corpus. The last batch is
     filled up with rows of zeros, which carry no weight. Every process computes all rows and returns
     its own.
 
@@ -302,16 +310,11 @@ class Dataset:
   @property
   def description(self) -> str:
     """Names the corpus, or the user's own task or mixture, and the objectives."""
-    name = self._source.get("mixture_or_task_name") or replay.describe(
-      self._source["corpus"]["name"],
-      self._source.get("replay_corpus", {}).get("name"),
-      sum(rate for task, rate in self.pipeline.parts if getattr(task, "corpus", "") == replay.OLD),
-    )
     objectives = [
       task.objective.name if hasattr(task, "objective") else task.name
       for task, _ in self.pipeline.parts
     ]
-    return f"{name}, {', '.join(dict.fromkeys(objectives))}"
+    return f"{self._corpora}, {', '.join(dict.fromkeys(objectives))}"
 
   def identity(self) -> dict[str, Any]:
     """Returns what decides on the batches: a run resumes only if it is the same."""
@@ -329,6 +332,7 @@ class Dataset:
         {"name": task.name, "rate": rate}
         | (task.objective.identity() if hasattr(task, "objective") else {})
         | ({"packing": packing.DESCRIPTION} if self.pipeline.packs(task) else {})
+        | ({"epochs": most} if (most := getattr(task, "most_epochs", None)) else {})
         for task, rate in self.pipeline.parts
       ],
     }

@@ -23,7 +23,15 @@ import seqio
 import tensorflow as tf
 
 from t5x_style import likelihoods
-from t5x_style.data import converters, map_options, packing, skip_counts, tasks
+from t5x_style.data import (
+  converters,
+  corpus_mixture,
+  iterator,
+  map_options,
+  packing,
+  skip_counts,
+  tasks,
+)
 
 _TASK_FEATURES = ("inputs", "targets", "loss_weights")
 # Features of rows that the model does not get.
@@ -32,6 +40,8 @@ NOT_FOR_MODEL = (skip_counts.KEY, "raw", "raw_hidden")
 _OF_OBJECTIVES = ("causal_attention", *NOT_FOR_MODEL)
 # How many rows are converted at once before they are drawn; the batches do not depend on it.
 _CONVERT_ROWS = 16
+# How many rows of a component are read to learn how many tokens a row of it has.
+_MEASURED_ROWS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +77,55 @@ class Pipeline:
     """Returns the pipeline of the components that batches of training are drawn from."""
     return self.only([i for i, (_, rate) in enumerate(self.parts) if rate > 0])
 
+  def by_tokens(self) -> Pipeline:
+    """Returns the pipeline with the rates of rows that make the rates of this one those of tokens.
+
+    The tokens in a row of a component are the mean of the first rows of its training data.
+    """
+    rates = [rate for _, rate in self.parts]
+    tokens = [self._tokens_per_row(i) if rate else 1.0 for i, rate in enumerate(rates)]
+    shares = corpus_mixture.shares_of_rows(rates, tokens)
+    tasks_ = [task for task, _ in self.parts]
+    return dataclasses.replace(self, parts=tuple(zip(tasks_, shares, strict=True)))
+
+  def _tokens_per_row(self, index: int) -> float:
+    """Returns the mean of the tokens, without padding, in the first rows of a component."""
+    examples = self.examples(index, "train", 0, training=False, shuffle=False)
+    rows = self._rows(index, examples).take(_MEASURED_ROWS).batch(_CONVERT_ROWS)
+    read, count = 0, 0
+    for batch in iterator.arrays(self._convert(index, rows)):
+      sides = [batch.get(name) for name in ("encoder_input_tokens", "decoder_target_tokens")]
+      read += sum(int((side > 0).sum()) for side in sides if side is not None)
+      count += len(next(iter(batch.values())))
+    return read / max(count, 1) or 1.0
+
+  def epochs_read(self, counts: Sequence[np.ndarray], streams: int) -> dict[str, float]:
+    """Returns {corpus: how often its text has been read}, by all of its components together.
+
+    Args:
+      counts: the newest skip_counts of some streams, each [components, 4], or [4] of one component.
+      streams: how many the data is divided into.
+
+    Returns:
+      the mean over the given streams; {} if the corpora of the run have no names.
+    """
+    labels = [getattr(task, "corpus", "") for task, _ in self.parts]
+    if not any(labels):
+      return {}
+    sizes = [_documents(task, streams) for task, _ in self.parts]
+    read = np.mean([skip_counts.epochs(each, sizes) for each in counts], axis=0)
+    return {
+      label: float(sum(epochs for own, epochs in zip(labels, read, strict=True) if own == label))
+      for label in dict.fromkeys(labels)
+    }
+
   def of_each_corpus(self) -> list[Pipeline]:
-    """Returns a pipeline for each corpus, the new one before the old one."""
+    """Returns a pipeline for each corpus, in their order."""
     corpora = [getattr(task, "corpus", "") for task, _ in self.parts]
     if not any(corpora):
       return [self]
     each = []
-    for corpus in sorted(set(corpora)):  # "new", "old"
+    for corpus in dict.fromkeys(corpora):
       found = self.only([i for i, name in enumerate(corpora) if name == corpus])
       # Its share of the rows, which may be 0, is that of training.
       parts = tuple((task, task.rate) for task, _ in found.parts)
@@ -122,10 +174,15 @@ class Pipeline:
       each,
       list(rates / rates.sum()),
       seed=seed,
-      stop_on_empty_dataset=True,
+      # After a corpus has ended, the others get its share.
+      stop_on_empty_dataset=not (full and self._ends()),
       rerandomize_each_iteration=False,
     )
     return mixed.batch(rows, drop_remainder=full)
+
+  def _ends(self) -> bool:
+    """Returns whether a component of training may end."""
+    return any(getattr(task, "most_epochs", None) is not None for task, _ in self.parts)
 
   def examples(
     self,
@@ -226,6 +283,12 @@ class Pipeline:
       return features | {name: batch[name] for name in NOT_FOR_MODEL if name in batch}
 
     return batches.map(convert, **map_options.IN_ORDER)
+
+
+def _documents(task: seqio.Task, streams: int) -> float | None:
+  """Returns how many training documents a task has in each of the streams, if it is known."""
+  count = task.source.num_input_examples("train")
+  return count / streams if count else None
 
 
 def _fills_rows(task: seqio.Task) -> bool:

@@ -3,12 +3,15 @@
 Documents, windows, examples and rows carry the feature KEY, int64 [4]: how many of each of KINDS
 there were since the stream began. (Rows of a mixture: int64 [components, 4].) As part of the
 elements they are the same after a restart and for any number of threads, and cost no second pass
-over the text. The model does not get them: BatchIterator takes them out of the batches.
+over the text. The model does not get them: the iterator takes them out of the batches.
+
+The first of them holds the epoch of the newest document, too, as a higher digit: positions that
+earlier versions saved, without the epoch, can still be read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -17,13 +20,15 @@ KEY = "counts"
 # Documents read, those with too few tokens, those with bytes that were not UTF-8, and windows with
 # nothing to predict.
 KINDS = ("documents", "short", "repaired", "windows")
+_EPOCH = 2**40  # the digit of the epoch; no epoch has so many documents
 
 
 def usable(documents: tf.data.Dataset, least: int = 1) -> tf.data.Dataset:
   """Leaves out documents of fewer than `least` tokens and gives the others their counts.
 
   Args:
-    documents: {"targets": int32 [n], ...} and, if known, "repaired", bool.
+    documents: {"targets": int32 [n], "noise_seed": int64 [2], ...}; the second half of the seed is
+      the epoch; and, if known, "repaired", bool.
     least: tokens.
   """
 
@@ -31,6 +36,7 @@ def usable(documents: tf.data.Dataset, least: int = 1) -> tf.data.Dataset:
     short = tf.size(document["targets"]) < least
     repaired = document.get("repaired", tf.constant(False))
     now = before + tf.cast(tf.stack([tf.constant(True), short, repaired, False]), tf.int64)
+    now = tf.concat([now[:1] % _EPOCH + document["noise_seed"][1:] * _EPOCH, now[1:]], axis=0)
     kept = {k: v for k, v in document.items() if k != "repaired"}
     return now, {**kept, KEY: now}
 
@@ -66,8 +72,23 @@ def newest(rows: np.ndarray, before: np.ndarray | int = 0) -> np.ndarray:
 
 def total(counts: np.ndarray) -> dict[str, int]:
   """Returns {kind: sum over the components} of counts int64 [components, 4] or [4]."""
-  sums = counts.reshape(-1, len(KINDS)).sum(axis=0)
+  sums = np.concatenate([counts[..., :1] % _EPOCH, counts[..., 1:]], axis=-1)
+  sums = sums.reshape(-1, len(KINDS)).sum(axis=0)
   return {kind: int(n) for kind, n in zip(KINDS, sums, strict=True)}
+
+
+def epochs(counts: np.ndarray, documents: Sequence[float | None]) -> list[float]:
+  """Returns how often each component has read its documents.
+
+  Args:
+    counts: int64 [components, 4] or [4].
+    documents: of an epoch of each component; where it is None, only whole epochs count.
+  """
+  found = []
+  for row, size in zip(counts.reshape(-1, len(KINDS)), documents, strict=True):
+    epoch, count = divmod(int(row[0]), _EPOCH)
+    found.append(epoch + (min(max(count / size - epoch, 0.0), 1.0) if size else 0.0))
+  return found
 
 
 def summary(counts: Iterable[np.ndarray]) -> str:

@@ -6,14 +6,14 @@ import copy
 import difflib
 import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import map_options, noise, replay
+from t5x_style.data import corpus_mixture, map_options, noise
 from t5x_style.data.corpora.base import Corpus
 from t5x_style.data.objectives.base import Objective
 from t5x_style.data.tokenizers.base import ExternalVocabulary
@@ -75,16 +75,18 @@ class PretrainingTask(seqio.Task):
     component: str | None = None,
     corpus: str = "",
     rate: float = 1.0,
+    most_epochs: float | None = None,
   ):
     """Creates the task.
 
     Args:
       component: its name in the logs.
-      corpus: which of two corpora of a run it reads: replay.NEW or OLD.
+      corpus: which of the corpora of a run it reads: its label (corpus_mixture.Component).
       rate: of the objective among those that read this corpus.
+      most_epochs: after so many, training examples end; None: never.
     """
     self.component = component or name
-    self.corpus, self.rate = corpus, rate
+    self.corpus, self.rate, self.most_epochs = corpus, rate, most_epochs
     self._keep_raw = False
     self.objective = objective
     self.architecture = architecture
@@ -127,11 +129,17 @@ class PretrainingTask(seqio.Task):
     """Returns examples of `split`; windows may cross the end of an epoch. See seqio.Task."""
     del use_cached, trim_output_features, try_in_mem_cache
     seed = 0 if seed is None else seed
-    epochs = tf.data.Dataset.range(num_epochs or np.iinfo(np.int64).max)
+    most = num_epochs or self.most_epochs or np.iinfo(np.int64).max
+    epochs = tf.data.Dataset.range(math.ceil(most))
     buffer = (shuffle_buffer_size or self.shuffle_buffer_size) if shuffle else 0
-    documents = epochs.flat_map(
-      lambda epoch: self._documents(split, buffer, seed, epoch, shard_info)
-    )
+
+    @map_options.as_written
+    def documents_of(epoch):
+      documents = self._documents(split, buffer, seed, epoch, shard_info)
+      # Of the last epoch, if it is only a part of one, some documents, chosen by their text.
+      return documents if most % 1 == 0 else documents.filter(_chosen(most, epoch))
+
+    documents = epochs.flat_map(documents_of)
     examples = self.preprocess_postcache(documents, sequence_length=sequence_length, seed=seed)
     if buffer > 1:
       examples = examples.shuffle(buffer, seed, reshuffle_each_iteration=False)
@@ -192,46 +200,54 @@ class PretrainingTask(seqio.Task):
     return files % count == 0 or files >= 8 * count
 
 
+def _chosen(epochs: float, epoch: tf.Tensor) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
+  """Returns document -> whether it is read in an epoch of a corpus that is read `epochs` times."""
+  buckets = 2**20
+
+  @map_options.as_written
+  def chosen(document):
+    place = tf.strings.to_hash_bucket_fast(document["text"], buckets)
+    return tf.cast(place, tf.float32) < (epochs - tf.cast(epoch, tf.float32)) * buckets
+
+  return chosen
+
+
 def register(
   corpus: Corpus,
   vocabulary: seqio.Vocabulary,
   objective: Objective,
   architecture: str,
-  replayed: replay.Replay | None = None,
+  replayed: corpus_mixture.Replay | None = None,
 ) -> seqio.Task | seqio.Mixture:
-  """Registers <corpus>_<objective> with SeqIO: a task, or a Mixture if it has several parts.
+  """Registers <corpus>_<objective> with SeqIO: a task, or a Mixture if it has several components.
 
-  With an old corpus that is replayed, each part of the objective has a task for either corpus. A
-  name that is registered already is replaced, for notebooks.
+  A name that is registered already is replaced, for notebooks.
 
   Raises:
     UserError: the name is that of a task of the user's own.
   """
   name = f"{corpus.name}_{objective.name}"
-  parts = objective.components()
-  if replayed is None and len(parts) == 1:
-    task = PretrainingTask(name, corpus.source(), vocabulary, parts[0][1], architecture)
-    _add(seqio.TaskRegistry, name, task)
+  corpora = corpus_mixture.parts(corpus, replayed)
+  opened = {part.label: part.corpus.source() for part in corpora}
+  found = corpus_mixture.components(corpora, objective)
+  rated = []
+  for part in found:
+    task = PretrainingTask(
+      "_".join([name, *filter(None, part.name.split("/"))]),
+      opened[part.label],
+      vocabulary,
+      part.objective,
+      architecture,
+      component=part.name,
+      corpus=part.label,
+      rate=part.rate,
+      most_epochs=part.epochs,
+    )
+    _add(seqio.TaskRegistry, task.name, task)
+    rated.append((task.name, part.share))
+  if len(found) == 1:
     return task
-  total = 1 if replayed is None else sum(rate for _, _, rate in parts)
-  rates = []
-  for label, each, share in replay.parts(corpus, replayed):
-    source = each.source()
-    for part, part_objective, rate in parts:
-      words = [label] * bool(label) + [part] * (len(parts) > 1)
-      task = PretrainingTask(
-        "_".join([name, *words]),
-        source,
-        vocabulary,
-        part_objective,
-        architecture,
-        component="/".join(words),
-        corpus=label,
-        rate=rate,
-      )
-      _add(seqio.TaskRegistry, task.name, task)
-      rates.append((task.name, rate if replayed is None else rate / total * share))
-  mixture = seqio.Mixture(name, rates)
+  mixture = seqio.Mixture(name, rated)
   _add(seqio.MixtureRegistry, name, mixture)
   return mixture
 

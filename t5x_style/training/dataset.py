@@ -19,6 +19,10 @@ class BatchIterator(Protocol):
     """Returns one line about the text that was skipped or repaired so far, or ""."""
     ...
 
+  def epochs(self) -> dict[str, float]:
+    """Returns {corpus: how often it has been read so far}; {} for a run of one corpus."""
+    ...
+
   def get_state(self) -> dict[str, bytes]:
     """Returns the place after the last batch: one entry per stream of the data."""
     ...

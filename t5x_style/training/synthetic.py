@@ -108,6 +108,9 @@ class SyntheticIterator:
     self._next += 1
     return self._dataset.batch(self._next - 1)
 
+  def epochs(self) -> dict[str, float]:
+    return {}
+
   def skipped(self) -> str:
     return ""
 

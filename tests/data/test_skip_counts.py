@@ -72,7 +72,7 @@ def test_components_of_a_mixture_are_added_up(texts, vocabulary):
   batches = load(texts, vocabulary, both).train()
   for _ in range(30):
     next(batches)
-  counts = batches._counts[0]
+  counts = batches._counts()[0]
   assert counts.shape == (2, len(skip_counts.KINDS))
   assert (counts[:, 1] > 0).all() and (counts[:, 2] > 0).all()
   total = skip_counts.total(counts)

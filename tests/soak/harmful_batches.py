@@ -102,6 +102,9 @@ class HarmfulIterator:
     flat[places[0]] += _SPIKE
     return flat.reshape(weights.shape)
 
+  def epochs(self) -> dict[str, float]:
+    return self._batches.epochs()
+
   def skipped(self) -> str:
     return self._batches.skipped()
 

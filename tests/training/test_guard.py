@@ -124,6 +124,9 @@ class Chosen:
   def set_state(self, state):
     self._next = json.loads(state["stream_00000"])
 
+  def epochs(self):
+    return {}
+
   def skipped(self):
     return ""
 

@@ -151,6 +151,9 @@ class Repeated:
   def get_state(self):
     return {}
 
+  def epochs(self):
+    return {}
+
   def skipped(self):
     return ""
 

@@ -32,6 +32,9 @@ class Stopping:
   def get_state(self):
     return {}
 
+  def epochs(self):
+    return {}
+
   def skipped(self):
     return ""
 

@@ -5,6 +5,7 @@
   records.py           Records: files of records of the user: Parquet, TFRecord, ArrayRecord, Arrow
   jsonl.py             Jsonl: JSON lines of the user
   record_corpus.py     what the two share
+  mixture.py           Mixture: several of the others, drawn at rates
   stdlib_packages.py   StdlibPackages: pieces of its code, and the packages they come from
   stdlib_functions.py  StdlibFunctions: its functions, and their names
   tfds.py              Tfds: a prepared dataset of TensorFlow Datasets
@@ -13,6 +14,7 @@ reading/ has what several of them share. TensorFlow and SeqIO are imported when 
 """
 
 from t5x_style.data.corpora.jsonl import Jsonl
+from t5x_style.data.corpora.mixture import Mixture
 from t5x_style.data.corpora.python_stdlib import PythonStdlib
 from t5x_style.data.corpora.records import Records
 from t5x_style.data.corpora.stdlib_functions import StdlibFunctions
@@ -22,6 +24,7 @@ from t5x_style.data.corpora.tfds import Tfds
 
 __all__ = [
   "Jsonl",
+  "Mixture",
   "PythonStdlib",
   "Records",
   "StdlibFunctions",
