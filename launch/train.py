@@ -13,7 +13,7 @@ from absl import flags as absl_flags
 
 from t5x_style.errors import UserError
 
-from .configuration import flags
+from .configuration import flags, reader, stage_settings
 from .process import (
   command,
   distributed,
@@ -61,7 +61,7 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
       summary,
       terminal,
     )
-    from t5x_style.training import loop, setup, train_config
+    from t5x_style.training import loop, train_config
 
     config = settings.build(train_config.TrainConfig)
     if config.deterministic:
@@ -71,19 +71,23 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
     profiling.check(config.profile_steps)
     first_process = jax.process_index() == 0
     pulse, before_write = _take_model_dir(config, until_end, values.dry_run)
-    prepared = setup.prepare(config)
-    same_start.check("data", same_start.flat(prepared.identity()["data"], "data"))
+    prepared, *later = run = _prepare(settings, config)
+    for one in run:
+      same_start.check("data", same_start.flat(one.identity()["data"], f"data {one.stage.name}"))
     info = run_description.model_info(prepared)
     out = terminal.Terminal(enabled=first_process)
-    out.header("t5x_style", run_description.facts(prepared) | environment.xla_facts())
+    out.header("t5x_style", run_description.facts(*run) | environment.xla_facts())
     if values.dry_run:
       initial = restoring.check_start(prepared, READERS)
-      out.note(f"\n{info}\n{run_description.batch_info(prepared)}")
+      out.note(f"\n{info}")
+      for one in run:
+        title = f"\nStage {run_description.stage_line(one)}\n" if later else ""
+        out.note(f"{title}{run_description.batch_info(one)}")
       if initial:
         out.note(f"{initial.report}\n{initial.summary}\n")
       out.note("This was a dry run: nothing was trained.")
       return exit_codes.ExitCode.FINISHED
-    job = restoring.open_run(prepared, READERS)
+    job = restoring.open_run(prepared, READERS, later)
     if job.changes:
       lines = "\n".join(f"  {line}" for line in job.changes)
       out.note(f"The run resumes from step {job.first_step:,} with other settings:\n{lines}")
@@ -92,10 +96,12 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
     with contextlib.ExitStack() as opened:  # Closed again if the run cannot start.
       opened.enter_context(job.checkpoints)
       sampler = sampling.Sampler(job)
-      reports = reporter.RunReporter(prepared, job.first_step, out, pulse, before_write, sampler)
+      reports = reporter.RunReporter(
+        job.prepared, job.first_step, out, pulse, before_write, sampler
+      )
       if first_process:
         described = run_description.run_info(
-          prepared, job.first_step, same_start.software(), " ".join(command_line)
+          run, job.first_step, same_start.software(), " ".join(command_line)
         )
         texts = {
           "config.gin": settings.operative(),
@@ -113,9 +119,34 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
     result = loop.train(job, reports)
   code = exit_codes.of_stopped_run(None if result.complete else result.stopped_by)
   listener.at_end(code)
-  summary.show(out, job, result, command_line, sampler)
+  summary.show(out, result.job, result, command_line, sampler)
   pulse.beat("finished" if result.complete else "stopped")
   return code
+
+
+def _prepare(settings: reader.Configuration, config: Any) -> list[Any]:
+  """Builds and checks all stages of a run, also those that begin much later; returns them."""
+  from t5x_style.training import setup, stages
+  from t5x_style.training.stage import Stage
+
+  found = []
+  for stage in stage_settings.stages(settings):
+    if stage.after_steps < config.train_steps:
+      found.append(stage)
+    else:
+      warnings.warn(
+        f"The run ends before its stage {stage.name!r}: TRAIN_STEPS = {config.train_steps}, and "
+        f"the stage follows step {stage.after_steps}.",
+        stacklevel=1,
+      )
+  if not found:
+    return [setup.prepare(config)]
+  ends = [*(stage.after_steps for stage in found), None]
+  run = [setup.prepare(config, stage=Stage(stage_settings.FIRST, last=ends[0]))]
+  for stage, end in zip(found, ends[1:], strict=True):
+    with stage.active(settings) as own:
+      run.append(stages.prepare_next(run[-1], own.build(type(config)), stage.name, end))
+  return run
 
 
 def _store_vocabulary(prepared: Any) -> None:

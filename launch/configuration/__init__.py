@@ -4,6 +4,7 @@
   actions.py           commands that do one of several things
   reader.py            gin files and bindings -> a Configuration; imports what is named
   gin_values.py        the same files -> GinValues; imports nothing, checks only what is read
+  stage_settings.py    the settings of the stages of a run -> a Configuration of each
   data_parameters.py   parameters of the data that commands override
   renamed.py           former names of functions and classes
 Both readers share gin_files.py (files, includes, bindings) and gin_text.py (gin's syntax). A

@@ -3,8 +3,10 @@
 Only this file uses gin's engine, which calls functions with their bound parameters.
 """
 
+import contextlib
+import copy
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -93,8 +95,18 @@ class Configuration:
     """Checks the bindings, of which later ones override earlier ones, and hands them to gin."""
     self._macros: dict[str, Bound] = {}
     self._bound: dict[tuple[str, int, str], Bound] = {}
+    self._used: list[Bound] = []  # defaults that were used before gin had another configuration
     for binding in bindings:
       self._bind(binding)
+    self._check()
+    self._use()
+
+  def _use(self) -> None:
+    """Hands the bindings to gin, in place of those that it has."""
+    gin.clear_config()
+    gin.parse_config(self._text(self._bound.values(), comments=False))
+
+  def _check(self) -> None:
     every = [*self._macros.values(), *self._bound.values()]
     references = [(ref, b.location) for b in every for ref in find(b.value, ResolvedReference)]
     targets = [b.target for b in self._bound.values()] + [ref.target for ref, _ in references]
@@ -106,8 +118,6 @@ class Configuration:
     for reference, location in references:
       if reference.evaluate:
         self._check_required(reference.target, location)
-    gin.clear_config()
-    gin.parse_config(self._text(self._bound.values(), comments=False))
 
   def configured(self, target: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function or class with its parameters bound; the caller passes the others.
@@ -151,6 +161,58 @@ class Configuration:
         return value
       name = value.name
     return default
+
+  def written(self, name: str) -> Bound | None:
+    """Returns a macro as it is written, with the macros and references in it; None if not set.
+
+    If its value is another macro, it is that one.
+    """
+    found = self._macros.get(name)
+    while found and isinstance(found.value, Macro) and found.value.name in self._macros:
+      found = self._macros[found.value.name]
+    return found
+
+  @contextlib.contextmanager
+  def with_macros(
+    self, values: Mapping[str, Any], location: SourceLocation
+  ) -> Iterator["Configuration"]:
+    """A context in which gin has this configuration with other values of macros; returns that.
+
+    Args:
+      values: {name: value as it is written}.
+      location: where they are written.
+    """
+    self._used = self._defaults()
+    other = copy.copy(self)
+    changed = {name: Bound("", None, name, value, location) for name, value in values.items()}
+    other._macros = self._macros | changed
+    other._check()
+    other._use()
+    try:
+      yield other
+    finally:
+      self._use()
+
+  def parameters_with(self, macro: str) -> list[str]:
+    """Returns the full names of the parameters whose value depends on a macro."""
+    names, found = {macro}, {macro}
+    while found:
+      found = {
+        name
+        for name, bound in self._macros.items()
+        if name not in names and any(m.name in names for m in find(bound.value, Macro))
+      }
+      names |= found
+    return sorted(
+      f"{bound.target}.{bound.name}"
+      for bound in self._bound.values()
+      if any(m.name in names for m in find(bound.value, Macro))
+    )
+
+  @property
+  def macros(self) -> list[str]:
+    """The names of all macros that are set."""
+    return list(self._macros)
 
   def operative(self) -> str:
     """Returns a complete gin text that repeats the run.
@@ -245,7 +307,7 @@ class Configuration:
   def _defaults(self) -> list[Bound]:
     """Returns the parameters that gin has used so far and that nothing sets."""
     imports: Imports = {}
-    defaults = {}
+    defaults = {(str(bound.target), bound.name): bound for bound in self._used}
     for statement, _ in parse_text(gin.operative_config_str(), "gin"):
       if isinstance(statement, config_parser.ImportStatement):
         imports.update(import_module(statement, _DEFAULT))

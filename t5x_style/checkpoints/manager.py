@@ -56,7 +56,8 @@ class Checkpoints:
     self._verify, self._metric = verify, best_metric
     self._failed_in_a_row, self._problem = 0, ""
     self._saving: Save | None = None
-    self._ranks: dict[int, float] = {}
+    self._ranks: dict[int, float] = {}  # of the steps of the present stage; NaN for others
+    self._stage = 1
     self._latest = max(self.steps(), default=None)
 
   def latest(self) -> int | None:
@@ -107,6 +108,8 @@ class Checkpoints:
     if self._verify:
       run = verification.with_digests(run, step, arrays, streams)
     files = Files(streams, run)
+    if (stage := progress.get("stage", 1)) != self._stage:
+      self._stage, self._ranks = stage, {}
     self._ranks[step] = retention.rank(self._metric, (validation or {}).get(self._metric))
     if last:
       self._save_last(step, arrays, files)
@@ -205,7 +208,9 @@ class Checkpoints:
       steps = self.steps()
       for step in steps:
         if step not in self._ranks:
-          value = retention.validation_value(self._directory / str(step), self._metric)
+          folder = self._directory / str(step)
+          same = retention.stage_of(folder) == self._stage
+          value = retention.validation_value(folder, self._metric) if same else None
           self._ranks[step] = retention.rank(self._metric, value)
       for step in retention.steps_to_remove(steps, self._ranks, self._keep, self._keep_best):
         step_folders.remove(self._directory, step)

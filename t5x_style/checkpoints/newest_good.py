@@ -10,7 +10,7 @@ import gc
 import itertools
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -21,7 +21,7 @@ from t5x_style.checkpoints.agreement import Agreement
 from t5x_style.checkpoints.damage import DamagedError, damage_of, trouble_is_explained
 from t5x_style.checkpoints.same_run import check_same_run
 from t5x_style.errors import UserError, first_line, shortened
-from t5x_style.training import finite_checks
+from t5x_style.training import finite_checks, stages
 from t5x_style.training.dataset import BatchIterator
 from t5x_style.training.setup import Prepared
 from t5x_style.training.state import TrainState
@@ -37,21 +37,25 @@ class Resumed(NamedTuple):
   progress: dict[str, Any]
 
 
-def restore(prepared: Prepared) -> Resumed | None:
+def restore(run: Sequence[Prepared]) -> Resumed | None:
   """Restores the newest good checkpoint of MODEL_DIR; None if there are no checkpoints.
 
   All processes of a job restore the same one, even if a newer one is damaged for one of them only.
 
+  Args:
+    run: its stages; a checkpoint is of the stage that trained its step.
+
   Raises:
     UserError: no checkpoint is good, or they are of another run.
   """
-  folder = (prepared.model_dir / "checkpoints").absolute()
+  folder = (run[0].model_dir / "checkpoints").absolute()
   agreement = Agreement()
   found = json.dumps(step_folders.complete_steps(folder))
   steps = json.loads(agreement.of_first("steps", found) or "[]")
   reasons: dict[int, str] = {}
   for step in reversed(steps):
     try:
+      prepared = run[stages.at(run, step)]
       resumed = _restore_step(prepared, folder / str(step), agreement)
     except DamagedError as error:
       reasons[step] = str(error)

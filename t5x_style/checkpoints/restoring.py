@@ -8,30 +8,37 @@ from t5x_style.checkpoints.adapted_start import adapted_params, check_adapted
 from t5x_style.checkpoints.manager import Checkpoints
 from t5x_style.checkpoints.warm_start import Reader, check_initial, initial_params
 from t5x_style.errors import UserError
-from t5x_style.training import finite_checks
+from t5x_style.training import finite_checks, stages
 from t5x_style.training.job import InitialParameters, Job
 from t5x_style.training.setup import Prepared
 from t5x_style.training.state import TrainState
 
 
-def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
+def open_run(
+  prepared: Prepared, readers: Sequence[Reader] = (), later: Sequence[Prepared] = ()
+) -> Job:
   """Reads the newest good checkpoint of MODEL_DIR, or makes a new state.
 
   Args:
+    prepared: the run, or its first stage.
     readers: of the foreign checkpoints that INITIAL_CHECKPOINT_PATH may name.
+    later: the other stages of the run.
 
   Raises:
     UserError: the checkpoints are of another run, or all are damaged; or INITIAL_CHECKPOINT_PATH
       does not fit this model.
   """
-  config = prepared.config
-  resumed = newest_good.restore(prepared)
+  every = (prepared, *later)
+  resumed = newest_good.restore(every)
   initial = None
   if resumed is not None:
     state, iterator, progress = resumed
   else:
     state, initial = _initial_state(prepared, readers)
     iterator, progress = prepared.dataset.train(), {}
+  index = stages.at(every, int(state.step))
+  prepared, later = every[index], every[index + 1 :]
+  config = prepared.config
   eval_batches = list(prepared.dataset.evaluation(config.eval_batches))
   checkpoints = Checkpoints(
     prepared.model_dir / "checkpoints",
@@ -43,7 +50,7 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
   )
 
   def roll_back() -> tuple[TrainState, dict[str, Any]] | None:
-    found = newest_good.restore(prepared)
+    found = newest_good.restore(every)
     if found is None:
       return None
     checkpoints.rolled_back(int(found.state.step))
@@ -51,7 +58,7 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
 
   first = int(state.step)
   changes = prepared.changes(progress.get("settings", {}), first)
-  return Job(
+  job = Job(
     prepared,
     checkpoints,
     iterator,
@@ -62,7 +69,11 @@ def open_run(prepared: Prepared, readers: Sequence[Reader] = ()) -> Job:
     roll_back,
     changes,
     initial,
+    later,
   )
+  if later and first == prepared.last_step and not progress.get("evaluation_due"):
+    return stages.next_job(job, state, progress)
+  return job
 
 
 def check_start(prepared: Prepared, readers: Sequence[Reader] = ()) -> InitialParameters | None:

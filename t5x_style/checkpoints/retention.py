@@ -39,14 +39,23 @@ def rank(metric: str, value: float | None) -> float:
 def best_of(folders: Sequence[epath.Path]) -> epath.Path | None:
   """Returns the best of a run's complete steps, given oldest first; None if none was evaluated.
 
-  The metric is the BEST_METRIC with which the newest of them was saved.
+  The metric is the BEST_METRIC with which the newest of them was saved. Only steps of its stage
+  count: stages are evaluated on different batches.
   """
   if not folders:
     return None
-  metric = saved_metric(folders[-1])
+  metric, stage = saved_metric(folders[-1]), stage_of(folders[-1])
+  folders = [folder for folder in folders if stage_of(folder) == stage]
   ranks = [rank(metric, validation_value(folder, metric)) for folder in folders]
   rated = [(x, -i) for i, x in enumerate(ranks) if math.isfinite(x)]
   return folders[-min(rated)[1]] if rated else None
+
+
+def stage_of(folder: epath.Path) -> int:
+  """Returns the number of the stage of its run that saved a step; 1 for a run of one stage."""
+  progress = _json(folder / "run/metadata").get("progress")
+  found = progress.get("stage") if isinstance(progress, dict) else None
+  return found if isinstance(found, int) else 1
 
 
 def saved_metric(folder: epath.Path) -> str:

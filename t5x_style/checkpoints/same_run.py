@@ -53,6 +53,8 @@ def check_same_run(
 def _with_defaults(prepared: Prepared, saved: dict[str, Any]) -> dict[str, Any]:
   """Adds the options that are newer than a checkpoint: it was computed with today's defaults."""
   found = _as_json(saved)
+  for past in found.get("past_stages", ()):
+    past |= {k: v for k, v in _with_defaults(prepared, past).items() if k in past}
   for name in ("model", "loss"):
     fields = dataclasses.fields(getattr(prepared.config, name))
     defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}

@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 
-from t5x_style.reporting import skipped_batches
+from t5x_style.reporting import run_description, skipped_batches
 from t5x_style.reporting.heartbeat import Heartbeat
 from t5x_style.reporting.profiling import Profiler
 from t5x_style.reporting.sampling import Sampler
 from t5x_style.reporting.terminal import Terminal
 from t5x_style.reporting.writers import MetricWriters
 from t5x_style.training.dataset import Batch
+from t5x_style.training.job import Job
 from t5x_style.training.metrics import Metrics
 from t5x_style.training.setup import Prepared
 
@@ -58,6 +59,14 @@ class RunReporter:
   def compiled(self) -> None:
     self._heartbeat.beat("training")
     self._terminal.compiled()
+
+  def stage_began(self, job: Job, baseline: float) -> None:
+    self._prepared = job.prepared
+    if self._sampler:
+      self._sampler.follow(job)
+    self._heartbeat.beat("compiling")
+    about = f"unigram entropy {baseline:.3f} nats/token"
+    self._terminal.note(f"stage {run_description.stage_line(job.prepared)}; {about}")
 
   @contextlib.contextmanager
   def training(self, first: int, last: int) -> Iterator[None]:

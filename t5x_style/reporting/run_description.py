@@ -3,7 +3,7 @@
 import datetime
 import platform
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -24,23 +24,44 @@ _SIDES = {
 }
 
 
-def facts(prepared: Prepared) -> dict[str, str]:
-  """Returns the lines of the header: {name: text}."""
+def facts(prepared: Prepared, *later: Prepared) -> dict[str, str]:
+  """Returns the lines of the header: {name: text}.
+
+  Args:
+    prepared: the run, or its first stage.
+    later: the other stages.
+  """
   config, model = prepared.config, prepared.config.model
   layers = "+".join(str(n) for n in (model.num_encoder_layers, model.num_decoder_layers) if n)
-  lengths = _lengths(prepared)
-  return {
+  found = {
     "model": f"{_SIDES[model.architecture]}, {prepared.num_parameters:,} parameters, "
     f"{layers} layers, width {model.emb_dim}, {model.dtype}",
     "data": prepared.dataset.description,
-    "batch": f"{config.batch_size} x {lengths} tokens"
-    + (f" in {config.num_microbatches} microbatches" if config.num_microbatches > 1 else ""),
+    "batch": _batch(prepared),
     "devices": describe_mesh(prepared.partitioner.mesh)
     + (f" (MESH_SHAPE = None: {prepared.mesh_reason})" if prepared.mesh_reason else ""),
     "attention": format_choices(prepared.attention),
     "steps": f"{config.train_steps:,}",
     "MODEL_DIR": str(prepared.model_dir),
   }
+  if later:
+    found["stages"] = "\n".join(map(stage_line, (prepared, *later)))
+  return found
+
+
+def stage_line(prepared: Prepared) -> str:
+  """Returns "2, long rows: steps 901 to 1,000, 8 x 1024 tokens, text_files, causal_lm"."""
+  stage = prepared.stage
+  return (
+    f"{stage.number}, {stage.name}: steps {stage.first + 1:,} to {prepared.last_step:,}, "
+    f"{_batch(prepared)}, {prepared.dataset.description}"
+  )
+
+
+def _batch(prepared: Prepared) -> str:
+  config = prepared.config
+  parts = f" in {config.num_microbatches} microbatches" if config.num_microbatches > 1 else ""
+  return f"{config.batch_size} x {_lengths(prepared)} tokens{parts}"
 
 
 def model_info(prepared: Prepared) -> str:
@@ -68,15 +89,17 @@ def model_info(prepared: Prepared) -> str:
 
 
 def run_info(
-  prepared: Prepared, first_step: int, environment: Mapping[str, str], command: str
+  run: Sequence[Prepared], first_step: int, environment: Mapping[str, str], command: str
 ) -> dict[str, Any]:
   """Returns what MODEL_DIR/run-info.json says of the newest start of a run, as JSON.
 
   Args:
+    run: its stages; a single one for most runs.
     first_step: where the run resumed, 0 for a new one.
     environment: {name: text}: versions of packages and XLA's flags.
     command: what started the run.
   """
+  prepared, *later = run
   device = prepared.partitioner.mesh.devices.flat[0]
   machine = {
     "host": socket.gethostname(),
@@ -90,13 +113,31 @@ def run_info(
     "first_step": first_step,
     "train_steps": prepared.config.train_steps,
     "command": command,
-    "facts": facts(prepared),
+    "facts": facts(*run),
     "num_parameters": prepared.num_parameters,
+    **_sizes(prepared),
+    **({"stages": [_stage(one) for one in run]} if later else {}),
+    "machine": machine,
+    "environment": dict(environment),
+  }
+
+
+def _sizes(prepared: Prepared) -> dict[str, Any]:
+  return {
     "step_flops": prepared.step_flops,
     "batch_size": prepared.config.batch_size,
     "tokens_per_row": dict(tokens_per_row(prepared.dataset.feature_shapes)),
-    "machine": machine,
-    "environment": dict(environment),
+  }
+
+
+def _stage(prepared: Prepared) -> dict[str, Any]:
+  stage = prepared.stage
+  return {
+    "name": stage.name,
+    "first_step": stage.first,
+    "last_step": prepared.last_step,
+    "data": prepared.dataset.description,
+    **_sizes(prepared),
   }
 
 

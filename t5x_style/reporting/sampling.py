@@ -40,6 +40,10 @@ class Sampler:
     self._last: tuple[int, dict[str, str]] = (-1, {})
     self.rewind(job.first_step or -1)
 
+  def follow(self, job: Job) -> None:
+    """Takes samples of the held-out rows of another stage of the run from now on."""
+    self._job = job
+
   def is_due(self, step: int) -> bool:
     """Returns whether a sample is taken after the evaluation at a step.
 

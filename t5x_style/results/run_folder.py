@@ -17,7 +17,7 @@ from t5x_style.errors import UserError, first_line
 from t5x_style.results import config_text
 
 TRAIN, VALIDATION = "train", "validation"
-_NOT_METRICS = ("step", "split", "tokens", "seconds", "not_finite")
+_NOT_METRICS = ("step", "split", "tokens", "seconds", "not_finite", "stage")
 _FILES = ("metrics.jsonl", "config.gin", "run-info.json", "heartbeat.json")  # One makes it a run.
 
 
@@ -92,7 +92,7 @@ class RunRecords:
       steps,
       np.array([value_of(x, name) if name in x else missing for x in records], float),
       self._tokens(steps),
-      steps * self.step_flops,
+      self._flops(steps),
       np.array([value_of(record, "seconds") for record in records]),
     )
 
@@ -118,6 +118,22 @@ class RunRecords:
     """Returns a part of run-info.json, such as "facts" or "machine"; {} if there is none."""
     found = self.info.get(part)
     return found if isinstance(found, dict) else {}
+
+  @property
+  def stages(self) -> list[Mapping[str, Any]]:
+    """The stages of a staged run as run-info.json has them, each with "first_step"; else []."""
+    found = self.info.get("stages")
+    return [x for x in found if isinstance(x, dict)] if isinstance(found, list) else []
+
+  def _flops(self, steps: np.ndarray) -> np.ndarray:
+    """Returns the FLOPs of all steps up to each of `steps`."""
+    if not self.stages:
+      return steps * self.step_flops
+    total = np.zeros(len(steps))
+    for stage in self.stages:
+      first, last = value_of(stage, "first_step"), value_of(stage, "last_step")
+      total += np.clip(steps - first, 0, last - first) * value_of(stage, "step_flops")
+    return total
 
   def _tokens(self, steps: np.ndarray) -> np.ndarray:
     """Returns the tokens read at steps: those recorded, or on the line between two records."""

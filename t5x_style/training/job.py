@@ -67,6 +67,10 @@ class Reporter(Protocol):
 
   def compiled(self) -> None: ...
 
+  def stage_began(self, job: "Job", baseline: float) -> None:
+    """A stage follows another one; its compilation begins. `baseline` is that of its data."""
+    ...
+
   def training(self, first: int, last: int) -> AbstractContextManager:
     """The context of the steps after `first`, up to `last`."""
     ...
@@ -133,6 +137,7 @@ class Job:
       progress, or None if there is no checkpoint. Raises UserError if none is good.
     changes: a line for each setting that has changed since the checkpoint was saved.
     initial: of a new run whose parameters come from another model.
+    later: the stages of the run that follow `prepared` (t5x_style.training.stages).
   """
 
   prepared: Prepared
@@ -145,3 +150,4 @@ class Job:
   roll_back: Callable[[], tuple[TrainState, dict[str, Any]] | None]
   changes: Sequence[str] = ()
   initial: InitialParameters | None = None
+  later: Sequence[Prepared] = ()

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from t5x_style.training.metrics import Metrics, Sums, add, means
+from t5x_style.training.metrics import Metrics, Sums, add, means, shares
 
 Record = Callable[[int, dict[str, float]], None]
 Watch = Callable[[int, Metrics], None]
@@ -34,6 +34,7 @@ class Meter:
     step_flops: float = 0.0,
     peak_flops: float | None = None,
     progress: dict[str, Any] | None = None,
+    last: int | None = None,
   ):
     """Starts the clock.
 
@@ -43,9 +44,10 @@ class Meter:
       step_flops: FLOPs of one step.
       peak_flops: FLOP/s of all devices together, None where they are not known.
       progress: what `progress()` returned when the checkpoint was saved; empty for a new run.
+      last: a step that has a record in any case: the last one of a stage that another follows.
     """
     progress = progress or {}
-    self._log_period, self._record, self._watch = log_period, record, watch
+    self._log_period, self._record, self._watch, self._last = log_period, record, watch, last
     self._names = component_names
     self._step_flops, self._peak_flops = step_flops, peak_flops
     totals = progress.get("totals")
@@ -116,8 +118,9 @@ class Meter:
       }
     self._steps += 1
     self._tokens += float(metrics.sums.tokens)
-    if step % self._log_period == 0:
+    if step % self._log_period == 0 or step == self._last:
       averages = means(self._totals, self._names) if self._totals else {}
+      averages |= shares(self._totals, self._names) if self._totals else {}
       counts = {"skipped_steps": int(metrics.guard.skipped)}
       if spikes := int(metrics.guard.spikes):
         counts["spikes"] = spikes

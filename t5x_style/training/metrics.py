@@ -86,6 +86,21 @@ def add(totals: Sums | None, sums: Sums) -> Sums:
   return Sums(*map(plus, totals or (None,) * len(sums), sums))  # type: ignore[arg-type]
 
 
+def shares(totals: Sums, component_names: Sequence[str]) -> dict[str, float]:
+  """Returns {"share/NAME": share of the weight of the target tokens} of the parts of a mixture.
+
+  share/code is that of all components code/NAME together.
+  """
+  if totals.component_weight is None:
+    return {}
+  found: dict[str, float] = {}
+  for name, weight in zip(component_names, totals.component_weight, strict=True):
+    for key in dict.fromkeys((name.partition("/")[0], name)):
+      found[key] = found.get(key, 0.0) + float(weight)
+  total = max(float(totals.weight), 1e-9)
+  return {f"share/{name}": weight / total for name, weight in found.items()}
+
+
 def means(totals: Sums, component_names: Sequence[str] = ()) -> dict[str, float]:
   """Returns the metrics that are reported, by name.
 

@@ -64,6 +64,7 @@ MAY_CHANGE = {
   "profile_steps": "PROFILE_STEPS",
   "hang_minutes": "HANG_MINUTES",
   "deterministic": "DETERMINISTIC",  # It changes rounding.
+  "stages": "",  # Those that have begun are part of the identity; later ones may change.
 }
 _NOT_READ = " (not read: the run resumes from its own checkpoint)"
 _REMARKS = dict.fromkeys(("INITIAL_CHECKPOINT_PATH", "INITIAL_CHECKPOINT_ADAPT"), _NOT_READ)

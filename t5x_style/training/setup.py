@@ -27,6 +27,7 @@ from t5x_style.training.dataset import (
 from t5x_style.training.layer_decay import with_layer_decay
 from t5x_style.training.loss import LossOptions, TrainingLoss
 from t5x_style.training.metrics import means
+from t5x_style.training.stage import Stage
 from t5x_style.training.state import TrainState, plan_state, state_bytes
 from t5x_style.training.train_config import TrainConfig
 
@@ -48,10 +49,17 @@ class Prepared:
   abstract: TrainState  # shapes, dtypes and shardings
   mesh_reason: str = ""  # why the mesh was chosen, where MESH_SHAPE is None
   attention: Mapping[str, KernelChoice] = dataclasses.field(default_factory=dict)
+  stage: Stage = Stage()  # of a run of one stage: all of it
 
   @property
   def model_dir(self) -> epath.Path:
     return epath.Path(self.config.model_dir).expanduser()
+
+  @property
+  def last_step(self) -> int:
+    """The steps of the run at the end of this stage."""
+    most = self.config.train_steps
+    return most if self.stage.last is None else min(self.stage.last, most)
 
   @property
   def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -100,7 +108,8 @@ class Prepared:
 
   def identity(self) -> dict[str, Any]:
     """Returns what must be equal for a run to resume from a checkpoint."""
-    return resuming.identity(self.config, self.dataset)
+    identity = resuming.identity(self.config, self.dataset)
+    return identity | ({"past_stages": list(self.stage.past)} if self.stage.past else {})
 
   def settings(self, updates: int) -> dict[str, Any]:
     """Returns what a checkpoint holds of the settings that may change when the run resumes.
@@ -118,22 +127,26 @@ class Prepared:
     return resuming.changes(before, self.config, self.partitioner, step)
 
 
-def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) -> Prepared:
+def prepare(
+  config: TrainConfig, devices: Sequence[jax.Device] | None = None, stage: Stage | None = None
+) -> Prepared:
   """Builds and checks every part of a run; finds all mistakes in a configuration.
 
   Args:
     devices: of the mesh; JAX's own if None. With those of a topology that this machine does not
       have, the run can only be compiled.
+    stage: the part of the run that is trained with this configuration; None: all of it.
 
   Raises:
     UserError: parts do not fit together; the message names the setting to change.
   """
+  stage = stage or Stage()
   model, optimizer = Transformer(config.model), make_optimizer(config)
   partitioner, mesh_reason = _partition(config, optimizer, devices)
   partitioner.check_batch(config.batch_size, config.num_microbatches)
   if config.model.fp8:
     fp8.warn_if_emulated(partitioner.mesh.devices.flat[0])
-  dataset = _open_dataset(config, partitioner)
+  dataset = _open_dataset(config, partitioner, stage)
   features = dataset.feature_shapes
   partitioner.check_lengths(features)
   _warn_of_long_rows(config.model, features)
@@ -149,7 +162,7 @@ def prepare(config: TrainConfig, devices: Sequence[jax.Device] | None = None) ->
   microbatch = microbatch_shapes(features, config.num_microbatches)
   attention = attention_choices(model, abstract.params, microbatch, partitioner)
   prepared = Prepared(
-    config, dataset, partitioner, loss, optimizer, init, abstract, mesh_reason, attention
+    config, dataset, partitioner, loss, optimizer, init, abstract, mesh_reason, attention, stage
   )
   _check_best_metric(prepared)
   return prepared
@@ -199,13 +212,13 @@ def _partition(
   return Partitioner(mesh, config.sharding_rules or ()), reason
 
 
-def _open_dataset(config: TrainConfig, partitioner: Partitioner) -> Dataset:
+def _open_dataset(config: TrainConfig, partitioner: Partitioner, stage: Stage) -> Dataset:
   """Opens the dataset of this process' rows; checks that its vocabulary and features fit."""
   index, count = partitioner.data_share()
   dataset = config.dataset(
     architecture=config.model.architecture,
     batch_size=config.batch_size,
-    seed=config.seed,
+    seed=stage.data_seed(config.seed),
     process_index=index,
     process_count=count,
   )

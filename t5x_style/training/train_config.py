@@ -59,6 +59,8 @@ class TrainConfig:
       lasting change: the run rolls back (with roll_back and spike_sigmas), or takes them as normal.
     spike_sigmas: a step whose loss or gradient norm is so many standard deviations above the mean
       of the last 128 steps is skipped too (t5x_style.training.guard); None: it is only counted.
+    stages: {name: {"after_steps": 1000, "BATCH_SIZE": 64, ...}}: after so many steps, macros of the
+      gin files have other values (t5x_style.training.stages says which may change).
     roll_back: after max_skipped_steps in a row, restores the newest checkpoint and trains on with
       the data that follows, instead of ending (PaLM, Chowdhery et al. 2022, section 5.1).
   """
@@ -94,6 +96,7 @@ class TrainConfig:
   profile_steps: tuple[PositiveInt, PositiveInt] | None = None
   hang_minutes: PositiveFloat | None = 60.0
   deterministic: bool = False
+  stages: Mapping[Text, Mapping[Text, Any]] = dataclasses.field(default_factory=dict)
   seed: Seed = 0
 
   def __post_init__(self):

@@ -1,0 +1,106 @@
+"""The settings of the stages of a run: STAGES of the gin files becomes a Configuration of each.
+
+    STAGES = {
+        "long rows": {"after_steps": 900, "TASK_FEATURE_LENGTHS": {"inputs": 1024}, "BATCH_SIZE": 8},
+        "decay": {"after_steps": 1000, "CORPUS_RATES": {"code": 1, "prose": 4}},
+    }
+
+A run begins with the settings of its gin files. After so many steps the macros that are named get
+other values, and keep them in the stages that follow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from t5x_style.errors import shortened
+
+from ..process.errors import ConfigurationError, did_you_mean
+from .gin_text import Macro, SourceLocation
+from .reader import Configuration
+
+MACRO = "STAGES"
+AFTER = "after_steps"
+FIRST = "start"  # the name of the stage before those of STAGES
+_OURS = "t5x_style."
+_DATA = "t5x_style.data."
+_STAGES = "t5x_style.training.train_config.TrainConfig.stages"
+
+
+class StageSettings(NamedTuple):
+  """The settings of a stage that follows another one."""
+
+  name: str
+  after_steps: int  # the steps before it
+  macros: Mapping[str, Any]  # all that differ from the gin files
+  location: SourceLocation
+
+  def active(self, settings: Configuration) -> contextlib.AbstractContextManager[Configuration]:
+    """A context in which gin has the configuration of this stage; returns it."""
+    return settings.with_macros(self.macros, self.location)
+
+
+def stages(settings: Configuration) -> list[StageSettings]:
+  """Returns the stages of a run after its first one; [] for a run of one stage.
+
+  Raises:
+    ConfigurationError: STAGES is not as it should be, or a stage sets what may not change.
+  """
+  written = settings.written(MACRO)
+  if written is None or not written.value:
+    return []
+  found, macros, before = [], {}, 0
+  for name, values in written.value.items():
+    where = f"{MACRO}: {name!r}"
+    after = values.get(AFTER)
+    after = settings.macro(after.name) if isinstance(after, Macro) else after
+    changed = {key: value for key, value in values.items() if key != AFTER}
+    if type(after) is not int or after <= before or not changed or name == FIRST:
+      raise ConfigurationError(
+        f"{where} = {dict(values)!r} should have {AFTER!r}, the steps that are trained before it, "
+        f"more than the {before} before the stage that precedes it, and one macro or more with "
+        f"another value, such as 'BATCH_SIZE': 64; the name {FIRST!r} is that of the first stage."
+        f"{written.location.quoted()}"
+      )
+    for macro in changed:
+      _check(settings, macro, where, written.location)
+    macros, before = macros | changed, after
+    found.append(StageSettings(name, after, macros, written.location))
+  return found
+
+
+def _check(settings: Configuration, macro: str, where: str, location: SourceLocation) -> None:
+  """Raises ConfigurationError if a stage must not set a macro."""
+  if macro not in settings.macros:
+    advice = did_you_mean(macro, settings.macros)
+    raise ConfigurationError(
+      f"{where} sets {macro}, which is no macro of the gin files.{advice} Set its first value "
+      f"outside of {MACRO}, and use it as %{macro}.{location.quoted()}"
+    )
+  parameters = settings.parameters_with(macro)
+  fixed = [name for name in parameters if name not in _allowed(parameters)]
+  if fixed:
+    raise ConfigurationError(
+      f"{where} sets {macro}, which is {', '.join(shortened(fixed))}, and that cannot change during "
+      "a run. A stage may change the data (corpus, rates, objective, lengths, noise), the batch "
+      "size, microbatches, dropout, rotary positions, attention windows, and what changes only "
+      f"speed.{location.quoted()}"
+    )
+  if not parameters:
+    raise ConfigurationError(f"{where} sets {macro}, which nothing uses.{location.quoted()}")
+
+
+def _allowed(parameters: list[str]) -> set[str]:
+  """Returns those of the parameters, by their full names, that a stage may change."""
+  from t5x_style.training import stages as staged
+
+  fields = {f"t5x_style.training.train_config.TrainConfig.{name}" for name in staged.OF_RUN}
+  fields |= {f"t5x_style.models.config.TransformerConfig.{name}" for name in staged.OF_MODEL}
+  prefixes = ("t5x_style.models.config.RotaryScaling.", _DATA, "t5x_style.training.synthetic.")
+  return {
+    name
+    for name in parameters
+    if name in fields or name == _STAGES or name.startswith(prefixes) or not name.startswith(_OURS)
+  }
