@@ -73,7 +73,8 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
     pulse, before_write = _take_model_dir(config, until_end, values.dry_run)
     prepared, *later = run = _prepare(settings, config)
     for one in run:
-      same_start.check("data", same_start.flat(one.identity()["data"], f"data {one.stage.name}"))
+      data = f"data of stage {one.stage.number}" if later else "data"
+      same_start.check(data, same_start.flat(one.identity()["data"], data))
     info = run_description.model_info(prepared)
     out = terminal.Terminal(enabled=first_process)
     out.header("t5x_style", run_description.facts(*run) | environment.xla_facts())
@@ -126,7 +127,7 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
 
 def _prepare(settings: reader.Configuration, config: Any) -> list[Any]:
   """Builds and checks all stages of a run, also those that begin much later; returns them."""
-  from t5x_style.training import setup, stages
+  from t5x_style.training import setup, stages, train_config
   from t5x_style.training.stage import Stage
 
   found = []
@@ -145,7 +146,8 @@ def _prepare(settings: reader.Configuration, config: Any) -> list[Any]:
   run = [setup.prepare(config, stage=Stage(stage_settings.FIRST, last=ends[0]))]
   for stage, end in zip(found, ends[1:], strict=True):
     with stage.active(settings) as own:
-      run.append(stages.prepare_next(run[-1], own.build(type(config)), stage.name, end))
+      changed = own.build(train_config.TrainConfig)
+      run.append(stages.prepare_next(run[-1], changed, stage.name, end))
   return run
 
 

@@ -3,10 +3,9 @@
 Only this file uses gin's engine, which calls functions with their bound parameters.
 """
 
-import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -99,9 +98,9 @@ class Configuration:
     for binding in bindings:
       self._bind(binding)
     self._check()
-    self._use()
+    self.use()
 
-  def _use(self) -> None:
+  def use(self) -> None:
     """Hands the bindings to gin, in place of those that it has."""
     gin.clear_config()
     gin.parse_config(self._text(self._bound.values(), comments=False))
@@ -172,11 +171,8 @@ class Configuration:
       found = self._macros[found.value.name]
     return found
 
-  @contextlib.contextmanager
-  def with_macros(
-    self, values: Mapping[str, Any], location: SourceLocation
-  ) -> Iterator["Configuration"]:
-    """A context in which gin has this configuration with other values of macros; returns that.
+  def with_macros(self, values: Mapping[str, Any], location: SourceLocation) -> "Configuration":
+    """Returns this configuration with other values of macros. gin has it, until `use` is called.
 
     Args:
       values: {name: value as it is written}.
@@ -187,11 +183,8 @@ class Configuration:
     changed = {name: Bound("", None, name, value, location) for name, value in values.items()}
     other._macros = self._macros | changed
     other._check()
-    other._use()
-    try:
-      yield other
-    finally:
-      self._use()
+    other.use()
+    return other
 
   def parameters_with(self, macro: str) -> list[str]:
     """Returns the full names of the parameters whose value depends on a macro."""
@@ -210,9 +203,9 @@ class Configuration:
     )
 
   @property
-  def macros(self) -> list[str]:
-    """The names of all macros that are set."""
-    return list(self._macros)
+  def macros(self) -> Mapping[str, Bound]:
+    """All macros that are set, as they are written."""
+    return self._macros
 
   def operative(self) -> str:
     """Returns a complete gin text that repeats the run.

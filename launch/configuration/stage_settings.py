@@ -1,7 +1,7 @@
 """The settings of the stages of a run: STAGES of the gin files becomes a Configuration of each.
 
     STAGES = {
-        "long rows": {"after_steps": 900, "TASK_FEATURE_LENGTHS": {"inputs": 1024}, "BATCH_SIZE": 8},
+        "long rows": {"after_steps": 900, "TASK_FEATURE_LENGTHS": {"inputs": 1024}},
         "decay": {"after_steps": 1000, "CORPUS_RATES": {"code": 1, "prose": 4}},
     }
 
@@ -12,7 +12,7 @@ other values, and keep them in the stages that follow.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from t5x_style.errors import shortened
@@ -37,9 +37,13 @@ class StageSettings(NamedTuple):
   macros: Mapping[str, Any]  # all that differ from the gin files
   location: SourceLocation
 
-  def active(self, settings: Configuration) -> contextlib.AbstractContextManager[Configuration]:
+  @contextlib.contextmanager
+  def active(self, settings: Configuration) -> Iterator[Configuration]:
     """A context in which gin has the configuration of this stage; returns it."""
-    return settings.with_macros(self.macros, self.location)
+    try:
+      yield settings.with_macros(self.macros, self.location)
+    finally:
+      settings.use()
 
 
 def stages(settings: Configuration) -> list[StageSettings]:
@@ -71,6 +75,23 @@ def stages(settings: Configuration) -> list[StageSettings]:
   return found
 
 
+def of_step(settings: Configuration, step: int) -> Configuration:
+  """Returns the configuration of the stage that trained a step; gin has it from then on.
+
+  What other gin files or the command line set, after the file with STAGES, is kept.
+  """
+  begun = [stage for stage in stages(settings) if stage.after_steps < step]
+  if not begun:
+    return settings
+  location = begun[-1].location
+  macros = {
+    name: value
+    for name, value in begun[-1].macros.items()
+    if settings.macros[name].location.source == location.source
+  }
+  return settings.with_macros(macros, location)
+
+
 def _check(settings: Configuration, macro: str, where: str, location: SourceLocation) -> None:
   """Raises ConfigurationError if a stage must not set a macro."""
   if macro not in settings.macros:
@@ -83,8 +104,8 @@ def _check(settings: Configuration, macro: str, where: str, location: SourceLoca
   fixed = [name for name in parameters if name not in _allowed(parameters)]
   if fixed:
     raise ConfigurationError(
-      f"{where} sets {macro}, which is {', '.join(shortened(fixed))}, and that cannot change during "
-      "a run. A stage may change the data (corpus, rates, objective, lengths, noise), the batch "
+      f"{where} sets {macro}, which is {', '.join(shortened(fixed))}, which cannot change during a "
+      "run. A stage may change the data (corpus, rates, objective, lengths, noise), the batch "
       "size, microbatches, dropout, rotary positions, attention windows, and what changes only "
       f"speed.{location.quoted()}"
     )

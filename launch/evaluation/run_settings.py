@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
-from t5x_style.checkpoints import inventory
+from t5x_style.checkpoints import inventory, step_folders
+from t5x_style.errors import UserError
 
-from ..configuration import data_parameters, flags, reader
+from ..configuration import data_parameters, flags, reader, stage_settings
 from ..process import environment
 from ..process.errors import ConfigurationError
 
@@ -26,7 +28,8 @@ def read(model: str, values: Any) -> TrainConfig:
   """Returns the configuration of a run, with the data that the flags name.
 
   The gin files are the config.gin that the run wrote, and after it those of the flags. The
-  vocabulary stays that of the run, also if the gin file of a corpus includes another one.
+  vocabulary stays that of the run, also if the gin file of a corpus includes another one. Of a
+  staged run, the settings are those of the stage of its newest checkpoint.
 
   Args:
     model: a MODEL_DIR, its checkpoints folder, or one checkpoint.
@@ -53,8 +56,17 @@ def read(model: str, values: Any) -> TrainConfig:
         vocabulary = before.argument(data_parameters.VOCABULARY)
     values.gin_bindings = [*kept, *values.gin_bindings]
   values.gin_file = [*([str(own)] if own else []), *values.gin_file]
-  config = flags.read_configuration(values).build(train_config.TrainConfig)
+  settings = stage_settings.of_step(flags.read_configuration(values), _newest_step(model))
+  config = settings.build(train_config.TrainConfig)
   return config if vocabulary is None else with_data(config, vocabulary=vocabulary)
+
+
+def _newest_step(model: str) -> int:
+  """Returns the step of a checkpoint, or of the newest one of a run; 0 if there is none."""
+  with contextlib.suppress(UserError):
+    step = step_folders.find_step(epath.Path(model).expanduser())
+    return int(step.name) if step is not None and step.name.isdigit() else 0
+  return 0
 
 
 def _kept_vocabulary(own: epath.Path, search_paths: Sequence[str]) -> list[str]:

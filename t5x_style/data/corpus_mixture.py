@@ -52,7 +52,7 @@ def parts(corpus: Corpus, replay: Replay | None = None) -> tuple[Part, ...]:
     UserError: rates, limits or names of a mixture are wrong.
   """
   several = isinstance(corpus, Mixture)
-  found = tuple(corpus.parts()) if isinstance(corpus, Mixture) else (Part("", corpus, 1.0),)
+  found = tuple(corpus.members()) if isinstance(corpus, Mixture) else (Part("", corpus, 1.0),)
   if replay is None:
     return found
   left = 1.0 - replay.share
@@ -66,7 +66,8 @@ def components(corpora: Sequence[Part], objective: Objective) -> tuple[Component
   """Returns every component of a run: each part of the objective with each corpus.
 
   A limit on the epochs of a corpus counts how often its text is read by all of its components
-  together; each gets its share of them.
+  together; each gets its share of them. Components are in the order of their names, in which SeqIO
+  has the tasks of a mixture.
   """
   each = objective.components()
   alone = [part.label for part in corpora] == [""]
@@ -80,7 +81,7 @@ def components(corpora: Sequence[Part], objective: Objective) -> tuple[Component
       found.append(
         Component("/".join(words), part.label, part.corpus, part_objective, rate, share, epochs)
       )
-  return tuple(found)
+  return tuple(sorted(found, key=lambda component: component.name.replace("/", "_")))
 
 
 def unit(corpus: Corpus) -> str:

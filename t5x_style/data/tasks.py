@@ -130,7 +130,7 @@ class PretrainingTask(seqio.Task):
     del use_cached, trim_output_features, try_in_mem_cache
     seed = 0 if seed is None else seed
     most = num_epochs or self.most_epochs or np.iinfo(np.int64).max
-    epochs = tf.data.Dataset.range(math.ceil(most))
+    epochs = tf.data.Dataset.range(min(math.ceil(most), np.iinfo(np.int64).max))
     buffer = (shuffle_buffer_size or self.shuffle_buffer_size) if shuffle else 0
 
     @map_options.as_written

@@ -82,6 +82,7 @@ class Chart:
   series: tuple[Series, ...]
   log_x: bool = False
   log_y: bool = False
+  marks: tuple[float, ...] = ()  # vertical lines at these x
 
   def svg(self) -> str:
     """Returns the chart as an <svg> element for a page: text and axes in the page's text colour.
@@ -112,12 +113,13 @@ def line_chart(
   series: Sequence[Series],
   log_x: bool = False,
   log_y: bool = False,
+  marks: Sequence[float] = (),
 ) -> Chart:
-  """Returns a chart of one or more curves.
+  """Returns a chart of one or more curves, with vertical lines at `marks` of x.
 
   On a logarithmic axis, values that are not positive are left out.
   """
-  return Chart(title, x_label, y_label, tuple(series), log_x, log_y)
+  return Chart(title, x_label, y_label, tuple(series), log_x, log_y, tuple(marks))
 
 
 def _style() -> Any:
@@ -154,6 +156,8 @@ def _figure(chart: Chart, ink: str) -> Figure:
   for spine in axes.spines.values():
     spine.set_edgecolor(ink)
     spine.set_linewidth(0.6)
+  for mark in chart.marks:
+    axes.axvline(mark, color=ink, alpha=0.5, linewidth=0.8, linestyle=_DASHED)
   for index, series in enumerate(chart.series):
     _draw(axes, index, series)
   _set_axes(chart, axes)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from t5x_style.results.charts import Chart, Series, line_chart
-from t5x_style.results.run_folder import TRAIN, VALIDATION, Curve, RunRecords
+from t5x_style.results.run_folder import TRAIN, VALIDATION, Curve, RunRecords, value_of
 
 Named = tuple[str, RunRecords]  # a run and what it is called
 
@@ -55,6 +55,11 @@ SPEED = ("tokens_per_second", "mfu", "data_wait")
 EVENTS = ("skipped_steps", "spikes", "rollbacks", "failed_saves")
 EVENTS_HEADING = "Skipped steps and spikes"
 _COMPONENT = "loss/"
+# Other values of each part of the data: {beginning of the name: (title, label, factor)}.
+_OF_PARTS = {
+  "share/": ("Share of the target tokens", "% of the target tokens", 100.0),
+  "epochs/": ("How often each corpus has been read", "epochs", 1.0),
+}
 
 # What losses are drawn against: {name: (label, values of a curve)}.
 _AXES: dict[str, tuple[str, Callable[[Curve], np.ndarray]]] = {
@@ -74,6 +79,7 @@ def sections(runs: Sequence[Named]) -> list[Section]:
   found = [
     Section("Loss", list(_losses(runs))),
     Section("Loss of each part of the data", list(_components(runs))),
+    Section("Shares of the parts of the data", list(_shares(runs))),
     Section("Other measures of quality", list(_others(runs))),
     Section("Optimization", list(_of_train(runs, OPTIMIZATION))),
     Section("Speed", list(_of_train(runs, SPEED))),
@@ -109,29 +115,51 @@ def _components(runs: Sequence[Named]) -> Iterator[tuple[str, Chart, str]]:
   for index, run in enumerate(runs):
     own = [name for name in names if having[name] == [run]]
     for split in (TRAIN, VALIDATION):
-      chart, caption = _parts(run, own, split, f"{run[0]}: " if len(runs) > 1 else "")
+      start = f"{run[0]}: {_split_title(split).lower()}" if len(runs) > 1 else _split_title(split)
+      metric = Metric(f"{start} loss of each part", METRICS["loss"].y_label)
+      chart, caption = _parts(run, own, split, metric)
       if chart:
         yield f"loss-parts-{split}" + (f"-{index + 1}" if len(runs) > 1 else ""), chart, caption
 
 
-def _parts(run: Named, names: Sequence[str], split: str, start: str) -> tuple[Chart | None, str]:
+def _shares(runs: Sequence[Named]) -> Iterator[tuple[str, Chart, str]]:
+  """Yields for each run a chart of the shares of its parts, and one of the epochs read."""
+  for index, run in enumerate(runs):
+    for prefix, (title, y_label, factor) in _OF_PARTS.items():
+      names = [name for name in run[1].names(TRAIN) if name.startswith(prefix)]
+      title = f"{run[0]}: {title.lower()}" if len(runs) > 1 else title
+      chart, caption = _parts(run, names, TRAIN, Metric(title, y_label, factor))
+      if chart:
+        yield prefix.rstrip("/") + (f"-{index + 1}" if len(runs) > 1 else ""), chart, caption
+
+
+def _parts(
+  run: Named, names: Sequence[str], split: str, metric: Metric
+) -> tuple[Chart | None, str]:
   """Returns a chart of parts of the data in one run, each in a colour, and its caption."""
   series, caption = [], ""
   for color, name in enumerate(names):
-    made, thinned_caption = _series([run], name, (split,), "steps", 1.0)
+    made, thinned_caption = _series([run], name, (split,), "steps", metric.factor)
     caption = caption or thinned_caption
-    part = name.removeprefix(_COMPONENT)
+    part = name.partition("/")[2]
     series += [Series(part, s.x, s.y, s.low, s.high, color) for s in made]
-  title = (
-    f"{start}{_split_title(split).lower() if start else _split_title(split)} loss of each part"
-  )
-  chart = line_chart(title, "step", METRICS["loss"].y_label, series) if series else None
-  return chart, caption
+  if not series:
+    return None, caption
+  marks = _starts_of_stages([run])
+  return line_chart(metric.title, "step", metric.y_label, series, marks=marks), caption
+
+
+def _starts_of_stages(runs: Sequence[Named]) -> list[float]:
+  """Returns the steps at which the stages of a single run began, without that of the first."""
+  starts = [value_of(stage, "first_step") for _, run in runs for stage in run.stages[1:]]
+  newest = runs[0][1].last_step
+  return [x for x in starts if math.isfinite(x) and x < newest] if len(runs) == 1 else []
 
 
 def _others(runs: Sequence[Named]) -> Iterator[tuple[str, Chart, str]]:
   known = ("loss", *OPTIMIZATION, *SPEED, *EVENTS)
-  for name in _names(runs, lambda name: name not in known and not name.startswith(_COMPONENT)):
+  prefixes = (_COMPONENT, *_OF_PARTS)
+  for name in _names(runs, lambda name: name not in known and not name.startswith(prefixes)):
     metric = METRICS.get(name, Metric(name, name))
     for splits in [(TRAIN, VALIDATION)] if len(runs) == 1 else [(TRAIN,), (VALIDATION,)]:
       title = metric.title + (f", {_split_title(splits[0]).lower()}" if len(splits) == 1 else "")
@@ -172,7 +200,8 @@ def _chart(
   series = [s if x_factor == 1 else _stretched(s, x_factor) for s in series]
   values = np.concatenate([np.asarray(s.y, float) for s in series])
   log_y = name not in (*SPEED, *EVENTS) and metric.factor == 1 and _is_wide(values)
-  return line_chart(title, label, metric.y_label, series, log_y=log_y), caption
+  marks = _starts_of_stages(runs) if axis == "steps" else []
+  return line_chart(title, label, metric.y_label, series, log_y=log_y, marks=marks), caption
 
 
 def _series(

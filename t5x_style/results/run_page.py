@@ -31,6 +31,7 @@ def page(runs: Sequence[RunRecords], now: float, command: str) -> tuple[Page, li
   made.contents()
   made.heading("Summary")
   made.table(["", *names] if len(runs) > 1 else [], run_table.summary(runs, now))
+  _stages(made, named)
   _notes(made, named)
   sections = run_charts.sections(named)
   _charts(made, named, sections)
@@ -44,6 +45,22 @@ def page(runs: Sequence[RunRecords], now: float, command: str) -> tuple[Page, li
 def default_command(program: str, runs: Sequence[RunRecords]) -> str:
   """Returns the command line that writes a report of runs."""
   return shlex.join([*program.split(), *(str(run.folder) for run in runs)])
+
+
+def _stages(made: Page, named: Sequence[Named]) -> None:
+  """Adds the stages of the runs that have several."""
+  rows = []
+  for name, run in named:
+    for number, stage in enumerate(run.stages, start=1):
+      steps = [stage.get("first_step"), stage.get("last_step")]
+      tokens = " + ".join(map(str, dict(stage.get("tokens_per_row") or {}).values()))
+      batch = f"{stage.get('batch_size')} x {tokens} tokens"
+      cells = [f"{number}, {stage.get('name')}", f"{steps[0]} to {steps[1]}", batch]
+      rows.append([*([name] if len(named) > 1 else []), *cells, str(stage.get("data", ""))])
+  if rows:
+    made.heading("Stages")
+    columns = [*(["run"] if len(named) > 1 else []), "stage", "steps", "batch", "data"]
+    made.table(columns, rows, "In charts of steps, dashed lines show where a stage begins.")
 
 
 def _notes(made: Page, named: Sequence[Named]) -> None:

@@ -49,7 +49,7 @@ class Prepared:
   abstract: TrainState  # shapes, dtypes and shardings
   mesh_reason: str = ""  # why the mesh was chosen, where MESH_SHAPE is None
   attention: Mapping[str, KernelChoice] = dataclasses.field(default_factory=dict)
-  stage: Stage = Stage()  # of a run of one stage: all of it
+  stage: Stage = dataclasses.field(default_factory=Stage)  # by default all of the run
 
   @property
   def model_dir(self) -> epath.Path:

@@ -2,8 +2,8 @@
 
 Examples are the warm-up of the batch size, longer rows after most of the training, and a decay
 phase on better data (ModernBERT, Warner et al. 2024, section 2.3). Parameters, optimizer state,
-step, learning-rate schedule and random numbers go on; data, lengths, rates and batch size change.
-Each stage reads its data from the start, in an order of its own.
+step, learning-rate schedule and random numbers continue; data, lengths, rates and batch size
+change. Each stage reads its data from the start, in an order of its own, and counts its epochs.
 """
 
 import dataclasses
@@ -92,9 +92,7 @@ def _check_prepared(before: Prepared, now: Prepared) -> None:
     raise UserError(f"the labels of the data change. {_SAME_RUN}")
   allowed = {"NUM_MICROBATCHES", "REMAT", "ATTENTION"}
   lines = [
-    line
-    for line in now.changes(before.settings(0), 0)
-    if line.partition(":")[0] not in allowed
+    line for line in now.changes(before.settings(0), 0) if line.partition(":")[0] not in allowed
   ]
   if lines:
     raise UserError(f"{'; '.join(shortened(lines))}. {_SAME_RUN}")
@@ -135,5 +133,6 @@ def begin(prepared: Prepared, state: TrainState) -> TrainState:
   """
   if prepared.stage.number == 1 or int(state.step) != prepared.stage.first:
     return state
-  zero = 0 * state.guard.normal  # with its sharding
-  return state.replace(guard=state.guard.replace(normal=zero, spikes_in_a_row=zero))
+  # Products have the shardings of their arguments; each has to be an array of its own.
+  forgotten = {name: 0 * getattr(state.guard, name) for name in ("normal", "spikes_in_a_row")}
+  return state.replace(guard=state.guard.replace(**forgotten))

@@ -47,12 +47,12 @@ def parameters(model_dir, step):
   return ocp.PyTreeCheckpointer().restore(model_dir / "checkpoints" / str(step) / "state")["params"]
 
 
-def kill_after_step_4(arguments, model_dir):
+def kill_after_step(step, arguments, model_dir):
   process = subprocess.Popen(
     command(*arguments, f"--gin.MODEL_DIR='{model_dir}'"), stdout=subprocess.DEVNULL
   )
   deadline = time.monotonic() + 300
-  while not (model_dir / "checkpoints" / "4").exists() and time.monotonic() < deadline:
+  while not (model_dir / "checkpoints" / str(step)).exists() and time.monotonic() < deadline:
     time.sleep(0.02)
   process.send_signal(signal.SIGKILL)
   process.wait()
@@ -71,7 +71,7 @@ def test_killed_run_resumes_bit_identically(name, tmp_path):
   assert "Trained 8 steps." in first.stdout
   assert (whole / "vocabulary/vocabulary.model").exists()
 
-  kill_after_step_4(arguments, killed)
+  kill_after_step(4, arguments, killed)
   again = launch(*arguments, f"--gin.MODEL_DIR='{killed}'")
   assert again.returncode == 0, again.stderr
   assert losses(killed) == losses(whole)
@@ -121,7 +121,7 @@ def test_killed_run_on_two_corpora_resumes_bit_identically(tmp_path):
   finished = launch(*arguments, f"--gin.MODEL_DIR='{whole}'")
   assert finished.returncode == 0, finished.stderr
   assert re.search(r"since step 0 +new: loss [\d.]+ -> [\d.]+, [\d.]+ nats/token", finished.stdout)
-  kill_after_step_4(arguments, killed)
+  kill_after_step(4, arguments, killed)
   again = launch(*arguments, f"--gin.MODEL_DIR='{killed}'")
   assert again.returncode == 0, again.stderr
   assert "Resuming from step" in again.stdout
@@ -206,3 +206,49 @@ def test_a_run_from_another_architecture_reports_every_parameter(tmp_path):
   assert report in dry.stdout
   names = {line.split()[0]: line.split()[-1] for line in report.splitlines()}
   assert names["encoder/layers_2/mlp/wo/kernel"] == "decoder/layers_2/mlp/wo/kernel"
+
+
+STAGED = (
+  "--gin_file=quickstart_causal_lm.gin",
+  *SMALL,
+  "--gin.TASK_FEATURE_LENGTHS={'targets': 32}",
+  "--gin.STAGES={'large': {'after_steps': 2, 'BATCH_SIZE': 8},"
+  " 'long': {'after_steps': 5, 'BATCH_SIZE': 4, 'TASK_FEATURE_LENGTHS': {'targets': 64}}}",
+)
+
+
+@pytest.mark.slow
+def test_a_staged_run_killed_at_any_step_resumes_bit_identically(tmp_path):
+  """It is killed before, at and after the start of a stage, each time by SIGKILL."""
+  import jax
+  import numpy as np
+
+  whole, killed = tmp_path / "whole", tmp_path / "killed"
+  arguments = (*STAGED, "--gin.SAVE_PERIOD=1", "--gin.KEEP_CHECKPOINTS=20")
+  shown = launch(*arguments, "--dry_run", f"--gin.MODEL_DIR='{tmp_path}/dry'")
+  assert "3, long: steps 6 to 8, 4 x 64 tokens" in shown.stdout, shown.stderr
+  assert not (tmp_path / "dry").exists()
+  first = launch(*arguments, f"--gin.MODEL_DIR='{whole}'")
+  assert first.returncode == 0, first.stderr
+  for step in (1, 2, 4, 5, 7):
+    kill_after_step(step, arguments, killed)
+  again = launch(*arguments, f"--gin.MODEL_DIR='{killed}'")
+  assert again.returncode == 0, again.stderr
+  assert "Resuming from step" in again.stdout
+  assert losses(killed) == losses(whole)
+  jax.tree.map(np.testing.assert_array_equal, parameters(whole, 8), parameters(killed, 8))
+  records = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+  stages = {r["step"]: r["stage"] for r in records if r["split"] == "train"}
+  assert [stages[step] for step in range(1, 9)] == [1, 1, 2, 2, 2, 3, 3, 3]
+
+  repeated = launch(f"--gin_file={whole / 'config.gin'}", f"--gin.MODEL_DIR='{tmp_path / 'r'}'")
+  assert repeated.returncode == 0, repeated.stderr
+  assert losses(tmp_path / "r") == losses(whole)
+  measured = subprocess.run(
+    [sys.executable, "-m", "launch.eval", "loss", str(whole), "--json"],
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
+  (step,) = json.loads(measured.stdout)["steps"]
+  assert step["loss"] == pytest.approx(losses(whole)[-1][2], rel=1e-5)

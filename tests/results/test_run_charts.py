@@ -42,6 +42,27 @@ def test_one_run_has_training_and_validation_in_a_chart(charts_of, train_record)
   assert charts["learning_rate"].series[0].label == ""
 
 
+def test_shares_of_parts_have_one_chart(charts_of, train_record):
+  values = {"share/a": 0.75, "share/b": 0.25, "epochs/a": 2.0, "stage": 1}
+  charts = charts_of([train_record(10, **values), train_record(20, **values)])
+  assert [s.label for s in charts["share"].series] == ["a", "b"]
+  assert [list(s.y) for s in charts["share"].series] == [[75, 75], [25, 25]]
+  assert list(charts["epochs"].series[0].y) == [2, 2]
+  assert not [key for key in charts if "/" in key or "stage" in key]
+
+
+def test_the_starts_of_stages_are_marked(write_run, train_record):
+  stages = [
+    {"first_step": first, "last_step": first + 10, "step_flops": 2.0} for first in (0, 10, 20)
+  ]
+  info = {"step_flops": 2.0, "stages": stages}
+  run = run_folder.read(write_run("r", [train_record(5), train_record(15)], run_info__json=info))
+  charts = {key: chart for x in run_charts.sections([("r", run)]) for key, chart, _ in x.charts}
+  assert charts["loss-steps"].marks == (10,)  # The third stage has not begun.
+  assert charts["loss-tokens"].marks == ()
+  assert "stroke-dasharray" in charts["loss-steps"].svg()
+
+
 def test_several_runs_keep_their_colours(charts_of, train_record):
   plain = [train_record(10), train_record(20)]
   charts = charts_of([{**plain[0], "tokens": None}], plain, [*plain, validation(20)])

@@ -137,7 +137,7 @@ class Repeated:
   """A dataset that returns its first batch repeatedly, as its own iterator."""
 
   def __init__(self, dataset):
-    self._dataset = dataset
+    self._dataset, self._read = dataset, 0
 
   def __getattr__(self, name):
     return getattr(self._dataset, name)
@@ -146,13 +146,14 @@ class Repeated:
     return self
 
   def __next__(self):
+    self._read += 1
     return self._dataset.batch(0)
 
   def get_state(self):
     return {}
 
   def epochs(self):
-    return {}
+    return {"code": self._read / 10}
 
   def skipped(self):
     return ""
@@ -164,7 +165,7 @@ def test_one_batch_is_memorised(architecture, tiny_config, tmp_path):
     architecture,
     tmp_path,
     train_steps=150,
-    log_period=150,
+    log_period=50,
     save_period=1000,
     schedule=schedules.constant(1e-2, warmup_steps=10),
   )
@@ -175,6 +176,9 @@ def test_one_batch_is_memorised(architecture, tiny_config, tmp_path):
   final = evaluation.make_evaluate(prepared)(result.state.params, [next(prepared.dataset.train())])
   assert final["loss"] < 0.05
   assert final["accuracy"] == 1.0
+  # A record says how often a corpus was read at its step, although the next batch is read already.
+  read = [(record["step"], record["epochs/code"]) for record in tiny.records(tmp_path)]
+  assert read == [(50, 5), (100, 10), (150, 15)]
 
 
 def test_microbatches_change_no_gradient(tiny_config, tmp_path):

@@ -54,7 +54,7 @@ class Mixture:
   def name(self) -> str:
     return "_".join(self.corpora)
 
-  def parts(self) -> Iterator[Part]:
+  def members(self) -> Iterator[Part]:
     """Yields the corpora with their shares.
 
     Raises:
@@ -67,7 +67,8 @@ class Mixture:
         f"CORPUS_RATES = {rates}, and CORPORA has {list(self.corpora)}: set one number for each, 0 "
         "to evaluate on a corpus only, and one above 0 at least; {} draws all equally often."
       )
-    weights = {name: rate ** (1 / self.temperature) for name, rate in rates.items()}
+    most = max(rates.values())  # Powers of ratios cannot become too large.
+    weights = {name: (rate / most) ** (1 / self.temperature) for name, rate in rates.items()}
     total = sum(weights.values())
     for name, corpus in self.corpora.items():
       yield Part(name, corpus, weights[name] / total, self.epochs.get(name))

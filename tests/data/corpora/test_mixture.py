@@ -26,4 +26,4 @@ def test_the_fingerprint_is_of_all_texts_and_not_of_rates():
 @pytest.mark.parametrize(("temperature", "share"), [(1.0, 0.9), (2.0, 0.75), (1e9, 0.5)])
 def test_temperature_evens_out_the_shares(temperature, share):
   mixed = corpora.Mixture({"a": Text("1"), "b": Text("2")}, {"a": 9, "b": 1}, "rows", temperature)
-  assert [part.share for part in mixed.parts()] == pytest.approx([share, 1 - share])
+  assert [part.share for part in mixed.members()] == pytest.approx([share, 1 - share])

@@ -111,6 +111,8 @@ OTHER_DATA = {
   "corpora.TextFiles": "",
   "corpora.Jsonl": "CORPUS = @corpora.Jsonl()\n",
   "corpora.Records": "CORPUS = @corpora.Records()\ncorpora.Records.pattern = 'a.jsonl'\n",
+  "corpora.Mixture": "CORPUS = @corpora.Mixture()\n"
+  "corpora.Mixture.corpora = {'texts': @corpora.TextFiles()}\n",
   "corpora.PythonStdlib": "CORPUS = @corpora.PythonStdlib()\n",
   "corpora.StdlibFunctions": "CORPUS = @corpora.StdlibFunctions()\n",
   "corpora.StdlibPackages": "CORPUS = @corpora.StdlibPackages()\n",

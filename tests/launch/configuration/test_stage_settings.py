@@ -107,7 +107,10 @@ def test_stages_after_the_end_of_the_run_are_left_out(read):
     ),
     ("{'a': {'after_steps': 5, 'BATCHSIZE': 8}}", "BATCHSIZE.* Did you mean 'BATCH_SIZE'"),
     ("{'a': {'after_steps': 5, 'OTHER': 8}}", "OTHER, which nothing uses"),
-    ("{'a': {'after_steps': 5, 'PEAK_LEARNING_RATE': 0.1}}", "schedules.cosine.peak.*cannot change"),
+    (
+      "{'a': {'after_steps': 5, 'PEAK_LEARNING_RATE': 0.1}}",
+      "schedules.cosine.peak.*cannot change",
+    ),
     ("{'a': {'after_steps': 5, 'TRAIN_STEPS': 9}}", "TrainConfig.train_steps.*cannot change"),
     ("{'a': {'after_steps': 5, 'VOCAB_SIZE': 9}}", "vocab_size.*cannot change"),
     ("{'a': {'after_steps': 5, 'RANDOM_SEED': 9}}", "TrainConfig.seed.*cannot change"),
@@ -118,6 +121,17 @@ def test_stages_after_the_end_of_the_run_are_left_out(read):
 def test_mistakes(read, written, message):
   with pytest.raises(ConfigurationError, match=message):
     prepare(read(f"STAGES = {written}"))
+
+
+def test_the_stage_of_a_step(read):
+  for step, expected in ((0, (4, 8)), (10, (4, 8)), (11, (8, 8)), (50, (8, 16)), (51, (2, 16))):
+    settings = stage_settings.of_step(read(), step)
+    config = settings.build(train_config.TrainConfig)
+    dataset = config.dataset("decoder_only", config.batch_size, 0, 0, 1)
+    assert dataset.feature_shapes["decoder_target_tokens"].shape == expected
+  # What the command line sets is kept.
+  given = stage_settings.of_step(read("BATCH_SIZE = 6"), 51)
+  assert given.build(train_config.TrainConfig).batch_size == 6
 
 
 def test_no_stages(read):
