@@ -118,16 +118,6 @@ def have_targets(documents: Documents, pieces: Sequence[Piece]) -> bool:
   return False
 
 
-def fingerprint(corpus: Any, pieces: Sequence[Piece]) -> str:
-  """Returns a checksum that changes with the documents of a corpus and with how they are read."""
-  files = list(dict.fromkeys(file for piece in pieces for file in piece.files))
-  if not hasattr(corpus, "parts") or not all(map(os.path.isfile, files)):
-    return corpus.fingerprint()
-  from t5x_style.data.corpora.reading import known_files
-
-  return known_files.digest({"files": files}, repr(corpus))
-
-
 def _joined(split: str, file: str, examples: Iterator[Any]) -> Iterator[Document]:
   """Yields documents; consecutive examples with the same number "document" are one."""
   waiting: Document | None = None

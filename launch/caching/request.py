@@ -64,7 +64,7 @@ def of(
     deduplicate,
   )
   settings = {
-    "corpus": {"name": corpus.name, "fingerprint": corpus_documents.fingerprint(corpus, pieces)},
+    "corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint()},
     "vocabulary": vocabularies.identity(vocabulary),
     "options": {"deduplicate": deduplicate, "shards": shards},
   }

@@ -50,7 +50,7 @@ def test_a_corpus_with_only_a_source(tmp_path, monkeypatch):
     f"text {i}".encode() for i in range(200)
   )
   assert {x.split for x in found} == {"train", "validation"}
-  assert len({(x.file, x.line) for x in found}) == 200
+  assert len({(x.split, x.line) for x in found}) == 200
 
 
 def test_examples_of_one_document_are_joined():
