@@ -96,16 +96,32 @@ def _check_flags(values: Any, words: Sequence[str]) -> None:
 
 def _show(folder: Path, check: bool) -> None:
   from t5x_style import token_cache
-  from t5x_style.token_cache import verification
 
   from .caching import show
 
   cache = token_cache.open(folder)
   if check:
-    verification.check_content(folder, cache.manifest)
+    _check(cache)
   print("\n".join(map(environment.as_started, show.lines(folder, cache.manifest))))
   if check:
     print("Every file has the content that was written.")
+
+
+def _check(cache: Any) -> None:
+  """Compares every byte of an open cache with its checksums, and shows how far it is."""
+  from t5x_style.token_cache import verification
+
+  from .caching import progress
+
+  total = sum(facts.size for facts in cache.manifest.every_file())
+  done: list[int] = []
+  with progress.shown("checked", total, 0) as shown:
+
+    def checked(facts: Any) -> None:
+      done.append(facts.size)
+      shown.update(sum(done))
+
+    verification.check_content(cache.folder, cache.manifest, checked)
 
 
 def _make(values: Any, beam_flags: Sequence[str]) -> None:
@@ -115,11 +131,17 @@ def _make(values: Any, beam_flags: Sequence[str]) -> None:
 
     corpus, vocabulary = (_setting(settings, name) for name in ("corpus", "vocabulary"))
   folder = Path(os.path.expanduser(values.to)).absolute()
-  workers = values.workers or len(os.sched_getaffinity(0))
-  print(f"Making a token cache of {getattr(corpus, 'name', None)} in {folder}.", flush=True)
-  made = make.make(
-    request.of(corpus, vocabulary, folder, values.deduplicate, values.shards, workers, beam_flags)
+  workers = values.workers or os.cpu_count() or 1
+  asked = request.of(
+    corpus, vocabulary, folder, values.deduplicate, values.shards, workers, beam_flags
   )
+  megabytes = sum(piece.size for piece in asked.plan.pieces) / 1e6
+  print(
+    f"A token cache of {corpus.name} ({megabytes:,.0f} MB in {len(asked.plan.pieces):,} pieces of "
+    f"work) is made in {folder}. After an interruption the same command continues.",
+    flush=True,
+  )
+  made = make.make(asked)
   print("\n".join(map(environment.as_started, show.lines(folder, made))))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from etils import epath
 
+from launch.caching import statistics
 from t5x_style.codecs import vocabulary_folder
 from t5x_style.codecs.byte_codec import ByteCodec
 from t5x_style.codecs.text_codec import TextCodec
@@ -63,7 +64,15 @@ def make(
     },
     targets=targets,
     options={},
-    statistics={},
+    statistics={
+      "splits": {
+        split: statistics.of_documents([len(x) for x in documents], 0, 0)
+        for split, documents in splits.items()
+      },
+      "left_out": {},
+      "changed": {},
+      "warnings": [],
+    },
     splits=written,
   ).write(folder)
   return open(folder)

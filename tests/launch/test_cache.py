@@ -9,12 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from launch import cache
 from launch.caching import progress
 from launch.process.errors import ConfigurationError
 from t5x_style import token_cache
+from tests import token_caches
 
 ROOT = Path(__file__).parents[2]
 slow = pytest.mark.slow  # Each start of Beam and of its workers takes seconds.
@@ -95,6 +97,22 @@ def test_mistakes(tmp_path, monkeypatch, arguments, message):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(ConfigurationError, match=message):
     cache.main(["launch.cache", *arguments])
+
+
+def test_a_cache_is_shown_and_checked(tmp_path, capsys):
+  documents = [np.arange(3, 200)] * 5
+  token_caches.make(tmp_path / "cache", {"train": documents}, shards=1)
+  cache.main(["launch.cache", str(tmp_path / "cache")])
+  shown = capsys.readouterr().out
+  assert "5 documents, 985 tokens" in shown and "content that was written" not in shown
+  cache.main(["launch.cache", "--check", str(tmp_path / "cache")])
+  assert capsys.readouterr().out == f"{shown}Every file has the content that was written.\n"
+  file = tmp_path / "cache/train-00000-of-00001.array_record"
+  content = bytearray(file.read_bytes())
+  content[len(content) // 4 + 5000] ^= 1
+  file.write_bytes(content)
+  with pytest.raises(ConfigurationError, match=f"{file.name} has other content"):
+    cache.main(["launch.cache", "--check", str(tmp_path / "cache")])
 
 
 def test_what_follows_two_dashes_is_beam_s():
