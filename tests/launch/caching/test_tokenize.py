@@ -71,7 +71,8 @@ def test_a_document_of_one_byte_and_one_of_five_million(making, tmp_path, size):
 
 def test_unknown_tokens_are_counted(making, tmp_path):
   vocabulary = huggingface_tokenizers.hf_tokenizer(tokenizer_files.wordpiece(tmp_path))
-  tokens_of(making, tmp_path, vocabulary, ["\u4e2d" * 3, "a"])
+  with pytest.warns(UserWarning, match="not in the vocabulary and becomes the unknown token"):
+    tokens_of(making, tmp_path, vocabulary, ["\u4e2d" * 3, "a"])
   found = json.loads((tmp_path / "cache/manifest.json").read_text())
   split = token_cache.open(tmp_path / "cache").split("train")
   every = np.concatenate([split.tokens(i) for i in range(2)])
@@ -80,6 +81,7 @@ def test_unknown_tokens_are_counted(making, tmp_path):
 
 
 def test_what_a_corpus_warns_of_is_kept(making, tmp_path):
-  tokens_of(making, tmp_path, vocabularies.byte_vocabulary(0), ["a", "warn of it", "b"])
+  with pytest.warns(UserWarning, match="strange"):  # while the first documents are looked at
+    tokens_of(making, tmp_path, vocabularies.byte_vocabulary(0), ["a", "warn of it", "b"])
   found = json.loads((tmp_path / "cache/manifest.json").read_text())
   assert found["statistics"]["warnings"] == ["document 1 is strange"]
