@@ -1,4 +1,9 @@
-"""A piece of work becomes runs: its documents are read, tokenised, and sorted by their hash."""
+"""A piece of work becomes runs: its documents are read, tokenised, and sorted by their hash.
+
+The tokens are those of the codec, which also reads the text when a trained model is used. Those of
+a run that streams its text are the same, except where SentencePiece knows two equally likely ways
+to cut a text: see codecs/sentencepiece_codec.py.
+"""
 
 from __future__ import annotations
 
