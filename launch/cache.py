@@ -73,9 +73,6 @@ def _define(values: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_bool(
     "check", False, "Compare every byte of a cache with its checksums.", flag_values=values
   )
-  absl_flags.DEFINE_bool(
-    "show", False, "Show what is in a cache, as without a flag.", flag_values=values
-  )
 
 
 def _check_flags(values: Any, words: Sequence[str]) -> None:
@@ -86,7 +83,7 @@ def _check_flags(values: Any, words: Sequence[str]) -> None:
     raise errors.ConfigurationError(
       f"{words[0]!r} would be shown, but --gin_file and --to make a cache.{hint}"
     )
-  if not words and (values.check or values.show):
+  if not words and values.check:
     raise errors.ConfigurationError("Which cache? Write e.g. --check caches/my_text.")
   if not words and not values.to:
     raise errors.ConfigurationError(

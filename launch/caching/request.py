@@ -77,7 +77,7 @@ def _warn_of_unknown_text(
   """Warns if the vocabulary does not cover much of the first texts, or drops some of it."""
   each = (document for piece in pieces for document in documents.read(piece))
   texts = (text for document in each for text in (*document.texts, document.target) if text)
-  sample = []
+  sample: list[str] = []
   with contextlib.suppress(UserError, OSError):  # Tokenising reads them again and raises the error.
     sample.extend(vocabulary_coverage.excerpts(texts))
   coverage = vocabulary_coverage.of_codec(codec, sample)
