@@ -116,7 +116,10 @@ TESTED_BY = {
 # Benchmarks without a test: they only measure or draw.
 MEASURING = {
   f"launch/benchmarks/{name}.py"
-  for name in ("attention", "data", "loss", "reads", "roofline_plot", "step_memory")
+  for name in (
+    *("attention", "data_objectives", "data_rates", "loss", "reads", "roofline_plot"),
+    "step_memory",
+  )
 }
 
 
