@@ -89,7 +89,7 @@ def test_a_task(workdir, capsys, monkeypatch):
 def test_the_standard_library_is_the_default(workdir, capsys, monkeypatch):
   run("--max_megabytes=1")
   output = capsys.readouterr().out
-  assert "on python_stdlib" in output and "at most about 0.7 GB of memory" in output
+  assert "on python_stdlib" in output and "at most about 1.0 GB of memory" in output
   assert re.search(r"Read \d\d\.\d MB and sampled 1\.0 MB of them", output)
   for documents, exact in rows(output).values():
     assert documents == exact

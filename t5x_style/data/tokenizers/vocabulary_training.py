@@ -39,7 +39,7 @@ def train(documents: Iterable[str], vocab_size: int = 8192) -> bytes:
   spaces in its pieces instead, so that U+2581 is restored too.
 
   Args:
-    documents: training needs about 15 times their size of memory; see `sample`. The same documents
+    documents: training needs about 27 times their size of memory; see `sample`. The same documents
       give the same model.
     vocab_size: total number of pieces.
 
