@@ -78,7 +78,19 @@ LAYERS_INSIDE = (
     ("data.tokenizers",),
     tuple(
       f"data.{file}"
-      for file in ("converters", "map_options", "noise", "python_calls", "skip_counts", "windows")
+      for file in (
+        "arrays",
+        "converters",
+        "map_options",
+        "noise",
+        "numpy_arrays",
+        "python_calls",
+        "skip_counts",
+        "tensorflow_setup",
+        "tf_arrays",
+        "window_stream",
+        "windows",
+      )
     ),
   ),
 )

@@ -8,13 +8,14 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x_style.data import converters, iterator, packing, pipeline, tasks
+from t5x_style.data import converters, iterator, packing_stream, pipeline, tasks
 from t5x_style.data.corpora.base import Corpus
 from t5x_style.data.objectives.base import Objective
 from t5x_style.data.objectives.causal_lm import CausalLM
 from t5x_style.data.objectives.masked_lm import MaskedLM
 from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.objectives.ul2 import UL2
+from t5x_style.data.tokenizers import token_ids
 
 from .data_rates import Batch, Count, dataset_of, filled
 
@@ -66,7 +67,7 @@ def batches(
     tokens: of documents; None reads and tokenises the corpus.
   """
   lengths = case.objective.lengths(case.lengths, case.architecture)
-  case.objective.check(vocabulary, lengths, case.architecture)
+  case.objective.check(token_ids.of(vocabulary), lengths, case.architecture)
   provider = tasks.register(corpus, vocabulary, case.objective, case.architecture)
   parts = tuple(tasks.parts(provider))
   batching = pipeline.Pipeline(parts, case.architecture, lengths, True, 1)
@@ -86,8 +87,8 @@ def batches(
 
 def packed(examples: Sequence[Mapping[str, np.ndarray]]) -> tuple[Iterator[Batch], Count]:
   """Returns endless batches of pairs that share rows, as those of a user's own task do."""
-  rows = packing.pack(dataset_of(examples).repeat(), "encoder_decoder", PAIR_LENGTHS).batch(ROWS)
-  converted = rows.map(
+  rows = packing_stream.pack(dataset_of(examples).repeat(), "encoder_decoder", PAIR_LENGTHS)
+  converted = rows.batch(ROWS).map(
     lambda batch: converters.convert(batch, "encoder_decoder", PAIR_LENGTHS),
     num_parallel_calls=tf.data.AUTOTUNE,
   )

@@ -8,17 +8,17 @@
                     targets: they carry no loss and are marked in decoder_causal_attention
   encoder_only      encoder_input_tokens, encoder_target_tokens, encoder_loss_weights
 Where examples share a row, also *_segment_ids (from 1, 0 is padding) and *_positions (from 0).
+NumPy arrays and tensors give the same features; see arrays.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import tensorflow as tf
+import numpy as np
 
-from t5x_style.data import noise
-
-Features = dict[str, tf.Tensor]
+from t5x_style.data import arrays, noise
+from t5x_style.data.arrays import Array, Features
 
 # The feature of each side whose zeros are padding. A decoder's inputs start with another 0.
 PADDED_TOKENS = {"encoder": "encoder_input_tokens", "decoder": "decoder_target_tokens"}
@@ -33,27 +33,27 @@ def model_lengths(lengths: Mapping[str, int], architecture: str) -> dict[str, in
   return {"encoder": lengths["inputs"], "decoder": lengths["targets"]}
 
 
-def shift_right(targets: tf.Tensor, segment_ids: tf.Tensor | None = None) -> tf.Tensor:
+def shift_right(targets: Array, segment_ids: Array | None = None) -> Array:
   """Shifts targets right to be decoder inputs; each segment starts with 0.
 
   targets      [[3, 8, 1, 9, 1, 0]]
   segment_ids  [[1, 1, 1, 2, 2, 0]]
   returns      [[0, 3, 8, 0, 9, 0]]
   """
-  shifted = tf.pad(targets, [[0, 0], [1, 0]])[:, :-1]
+  xp = arrays.of(targets)
+  shifted = xp.pad(targets, 1, 0)[:, :-1]
   if segment_ids is None:
-    return tf.where(targets > 0, shifted, 0)
-  before = tf.pad(segment_ids, [[0, 0], [1, 0]])[:, :-1]
-  return tf.where((segment_ids == before) & (segment_ids > 0), shifted, 0)
+    return xp.where(targets > 0, shifted, 0)
+  before = xp.pad(segment_ids, 1, 0)[:, :-1]
+  return xp.where((segment_ids == before) & (segment_ids > 0), shifted, 0)
 
 
-def positions(segment_ids: tf.Tensor) -> tf.Tensor:
+def positions(segment_ids: Array) -> Array:
   """Numbers the tokens of each segment from 0: [[1, 1, 2, 2, 2, 0]] -> [[0, 1, 0, 1, 2, 0]]."""
-  # Ids ascend within a row, so searchsorted finds the first position of a segment.
-  length = segment_ids.shape[1]
-  ids = tf.where(segment_ids > 0, segment_ids, length + 1)
-  place = tf.range(length)[None, :] - tf.searchsorted(ids, ids, side="left")
-  return tf.where(segment_ids > 0, place, 0)
+  xp, length = arrays.of(segment_ids), segment_ids.shape[1]
+  ids = xp.where(segment_ids > 0, segment_ids, length + 1)  # Ids ascend within a row.
+  place = arrays.places(length) - xp.first_equal(ids)
+  return xp.where(segment_ids > 0, place, 0)
 
 
 def convert(batch: Features, architecture: str, lengths: Mapping[str, int]) -> Features:
@@ -97,10 +97,9 @@ def _encoder_only(batch: Features) -> Features:
   return features | _segments(batch, "inputs", "encoder")
 
 
-def _weights(batch: Features) -> tf.Tensor:
-  if "loss_weights" in batch:
-    return tf.cast(batch["loss_weights"], tf.float32)
-  return tf.cast(batch["targets"] > 0, tf.float32)
+def _weights(batch: Features) -> Array:
+  weights = batch["loss_weights"] if "loss_weights" in batch else batch["targets"] > 0
+  return arrays.of(weights).cast(weights, np.float32)
 
 
 def _segments(batch: Features, feature: str, side: str) -> Features:
@@ -124,31 +123,32 @@ def join_prefix(batch: Features, length: int) -> Features:
     length: tokens of the result.
   """
   inputs, targets = batch["inputs"], batch["targets"]
-  joined = tf.concat([inputs, targets], axis=1)
+  xp = arrays.of(inputs)
+  joined = xp.concat([inputs, targets])
   keep = joined > 0
   result = {"targets": noise.compact(joined, keep, length)}
-  weights = tf.concat([tf.zeros_like(inputs, tf.float32), _weights(batch)], axis=1)
+  weights = xp.concat([xp.cast(xp.zeros_like(inputs), np.float32), _weights(batch)])
   result["loss_weights"] = noise.compact(weights, keep, length)
-  prefix = tf.reduce_sum(tf.cast(inputs > 0, tf.int32), axis=1, keepdims=True)
-  total = tf.reduce_sum(tf.cast(keep, tf.int32), axis=1, keepdims=True)
-  place = tf.range(length)[None, :]
-  result["causal_attention"] = tf.cast((place <= prefix) & (place < total), tf.int32)
+  prefix = xp.sum(xp.cast(inputs > 0, np.int32))[:, None]
+  total = xp.sum(xp.cast(keep, np.int32))[:, None]
+  place = arrays.places(length)
+  result["causal_attention"] = xp.cast((place <= prefix) & (place < total), np.int32)
   if "component_ids" in batch:
-    ids = tf.broadcast_to(batch["component_ids"][:, :1], tf.shape(result["targets"]))
-    result["component_ids"] = tf.where(place < total, ids, 0)
+    result["component_ids"] = xp.where(place < total, batch["component_ids"][:, :1], 0)
   return result
 
 
 def join_example(example: Features) -> Features:
   """`join_prefix` for one example without padding."""
   inputs, targets = example["inputs"], example["targets"]
-  weights = tf.cast(example.get("loss_weights", tf.ones_like(targets)), tf.float32)
+  xp = arrays.of(inputs)
+  weights = xp.cast(example.get("loss_weights", xp.ones_like(targets)), np.float32)
   joined = {
-    "targets": tf.concat([inputs, targets], axis=0),
-    "loss_weights": tf.concat([tf.zeros_like(inputs, tf.float32), weights], axis=0),
+    "targets": xp.concat([inputs, targets]),
+    "loss_weights": xp.concat([xp.cast(xp.zeros_like(inputs), np.float32), weights]),
   }
-  n = tf.size(joined["targets"])
-  joined["causal_attention"] = tf.cast(tf.range(n) <= tf.size(inputs), tf.int32)
+  place = xp.arange(xp.size(joined["targets"]))
+  joined["causal_attention"] = xp.cast(place <= xp.size(inputs), np.int32)
   if "component_ids" in example:
-    joined["component_ids"] = tf.fill([n], tf.reduce_sum(example["component_ids"][:1]))
+    joined["component_ids"] = xp.zeros_like(place) + xp.sum(example["component_ids"][:1])
   return joined

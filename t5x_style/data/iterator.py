@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from t5x_style.data import python_calls, skip_counts
+from t5x_style.data.tensorflow_setup import tf
 from t5x_style.errors import UserError
 
 Batch = dict[str, np.ndarray]

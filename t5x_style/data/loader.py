@@ -9,8 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import seqio
-import tensorflow as tf
 from etils import epath
 
 from t5x_style.architectures import ARCHITECTURES
@@ -30,8 +28,10 @@ from t5x_style.data import (
 from t5x_style.data.corpora.base import Corpus
 from t5x_style.data.corpora.reading.known_files import KnownFiles
 from t5x_style.data.objectives.base import Objective
+from t5x_style.data.tensorflow_setup import tf
 from t5x_style.data.tokenizers import token_text, vocabularies, vocabulary_coverage
 from t5x_style.data.tokenizers.base import codec_of, name_of
+from t5x_style.data.tokenizers.vocabulary import Vocabulary
 from t5x_style.errors import UserError
 from t5x_style.setting_types import FractionBelowOne, PositiveInt, Text
 
@@ -48,7 +48,7 @@ def load(
   corpus: Corpus | None = None,
   replay_corpus: Corpus | None = None,
   replay_share: FractionBelowOne = 0.05,
-  vocabulary: seqio.Vocabulary | None = None,
+  vocabulary: Vocabulary | None = None,
   objective: Objective | None = None,
   feature_lengths: Mapping[str, PositiveInt] | None = None,
   mixture_or_task_name: Text | None = None,

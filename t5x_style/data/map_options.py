@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
+from t5x_style.data.tensorflow_setup import tf
 
 # The functions are plain TensorFlow, without `if` or loops on tensors that AutoGraph would rewrite:
 # looking for them takes AutoGraph more than half of the time of opening a pipeline.

@@ -10,81 +10,88 @@ its numbers, and segment ids, since padding can no longer be recognised by its i
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import seqio
-import tensorflow as tf
 
-from t5x_style.data import converters, map_options
-from t5x_style.data.tokenizers.base import ExternalVocabulary, codec_of
+from t5x_style.data import arrays, converters
+from t5x_style.data.arrays import Features
+from t5x_style.data.tokenizers import token_ids
+from t5x_style.data.tokenizers.token_ids import SpecialIds, TokenIds
+from t5x_style.data.tokenizers.vocabulary import Vocabulary
 
-Features = dict[str, tf.Tensor]
-
-
-class SpecialIds(NamedTuple):
-  """The model's ids of padding and of the end and the start of a sequence."""
-
-  pad: int  # -1 if the vocabulary has none
-  eos: int
-  start: int
+if TYPE_CHECKING:
+  from t5x_style.data.tensorflow_setup import tf
 
 
-def renumbers(vocabulary: seqio.Vocabulary) -> bool:
+def converted(batch: Features, ids: TokenIds) -> Features:
+  """Converts a batch of model features to the model's ids, where these differ.
+
+  NumPy arrays and tensors give the same result.
+  """
+  if not ids.renumbered or ids.numbers is None:
+    return batch
+  special, result = ids.special_ids, dict(batch)
+  # Without a padding token use id 0: segment ids mask it.
+  pad = np.int32(max(special.pad, 0))
+  for side, padded in converters.PADDED_TOKENS.items():
+    if padded not in batch:
+      continue
+    xp = arrays.of(batch[padded])
+    segments = batch.get(f"{side}_segment_ids", xp.cast(batch[padded] > 0, np.int32))
+    result[f"{side}_segment_ids"] = segments
+    for kind in ("input", "target"):
+      name = f"{side}_{kind}_tokens"
+      if name in batch:
+        numbers = xp.take(ids.numbers, batch[name])
+        known = xp.where(batch[name] == 0, np.int32(special.start), numbers)
+        result[name] = xp.where(segments > 0, known, pad)
+  return result
+
+
+def renumbers(vocabulary: Vocabulary) -> bool:
   """Returns whether the model's ids differ from the internal ones."""
-  return isinstance(vocabulary, ExternalVocabulary) and vocabulary.renumbered
+  external = _external(vocabulary)
+  return external is not None and external.renumbered
 
 
-def special_ids(vocabulary: seqio.Vocabulary) -> SpecialIds:
+def special_ids(vocabulary: Vocabulary) -> SpecialIds:
   """Returns the model's ids that decoding needs."""
-  if not isinstance(vocabulary, ExternalVocabulary):
+  if _external(vocabulary) is None:
     return SpecialIds(0, 1 if vocabulary.eos_id is None else vocabulary.eos_id, 0)
-  numbers = vocabulary.model_ids
-  return SpecialIds(int(numbers[0]), int(numbers[vocabulary.eos_id]), vocabulary.start_id)
+  return token_ids.of(vocabulary).special_ids
 
 
-def vocab_size(vocabulary: seqio.Vocabulary) -> int:
+def vocab_size(vocabulary: Vocabulary) -> int:
   """Returns how many ids the model may get, and so the rows of its embedding."""
-  if isinstance(vocabulary, ExternalVocabulary):
-    return vocabulary.model_vocab_size
-  return vocabulary.vocab_size
+  external = _external(vocabulary)
+  return vocabulary.vocab_size if external is None else external.model_vocab_size
 
 
-def token_bytes(vocabulary: seqio.Vocabulary) -> np.ndarray | None:
+def token_bytes(vocabulary: Vocabulary) -> np.ndarray | None:
   """`token_text.token_bytes` of the model's ids; None if tokens do not keep the text."""
-  return codec_of(vocabulary).token_bytes
+  return token_ids.of(vocabulary).codec.token_bytes
 
 
-def from_model(ids: np.ndarray, vocabulary: seqio.Vocabulary) -> np.ndarray:
+def from_model(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
   """Converts the model's ids to the internal ones."""
-  if isinstance(vocabulary, ExternalVocabulary):
-    return vocabulary.own_ids(ids)
-  return ids
+  external = _external(vocabulary)
+  return ids if external is None else external.own_ids(ids)
 
 
-@map_options.as_written
-def to_model(batches: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
+def to_model(batches: tf.data.Dataset, vocabulary: Vocabulary) -> tf.data.Dataset:
   """Converts batches of model features to the model's ids, where these differ."""
+  from t5x_style.data import map_options
+
   if not renumbers(vocabulary):
     return batches
-  special = special_ids(vocabulary)
-  numbers = tf.constant(vocabulary.model_ids)
-  # Without a padding token use id 0: segment ids mask it.
-  pad = max(special.pad, 0)
+  ids = token_ids.of(vocabulary)
+  convert = map_options.as_written(lambda batch: converted(batch, ids))
+  return batches.map(convert, **map_options.IN_ORDER)
 
-  def convert(batch: Features) -> Features:
-    result = dict(batch)
-    for side, padded in converters.PADDED_TOKENS.items():
-      if padded not in batch:
-        continue
-      tokens = batch[padded]
-      segments = batch.get(f"{side}_segment_ids", tf.cast(tokens > 0, tf.int32))
-      result[f"{side}_segment_ids"] = segments
-      for kind in ("input", "target"):
-        name = f"{side}_{kind}_tokens"
-        if name in batch:
-          known = tf.where(batch[name] == 0, special.start, tf.gather(numbers, batch[name]))
-          result[name] = tf.where(segments > 0, known, pad)
-    return result
 
-  return batches.map(convert, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+def _external(vocabulary: Vocabulary) -> Any:
+  """Returns the vocabulary if its tokenizer numbers the tokens, else None."""
+  from t5x_style.data.tokenizers.base import ExternalVocabulary  # It imports SeqIO.
+
+  return vocabulary if isinstance(vocabulary, ExternalVocabulary) else None

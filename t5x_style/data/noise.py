@@ -1,37 +1,50 @@
-"""Stateless randomness: a window's own seed, uniform draws from it, and exact-count masks."""
+"""Stateless randomness: a window's own seed, uniform draws from it, and exact-count masks.
+
+NumPy arrays and tensors give the same bits; see arrays.py.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
+
+from t5x_style.data import arrays
+from t5x_style.data.arrays import Array
 
 # The keys of `choose` hold random bits above and the position below, so that no two are equal.
 _POSITION_BITS = 20
 _GOLDEN = 0x9E3779B97F4A7C15
 
+# uint64 wraps around, as is meant here; NumPy would warn of it for single numbers.
+_wrapping = np.errstate(over="ignore")
 
-def _u64(value: int) -> tf.Tensor:
-  return tf.constant(np.uint64(value & 0xFFFFFFFFFFFFFFFF))
+
+def _u64(value: int) -> np.uint64:
+  return np.uint64(value & 0xFFFFFFFFFFFFFFFF)
 
 
-def mix(x: tf.Tensor) -> tf.Tensor:
+@_wrapping
+def mix(x: Array) -> Array:
   """Mixes the bits of uint64 `x`, bijectively (the SplitMix64 finaliser, Steele et al. 2014)."""
-  x = (x ^ tf.bitwise.right_shift(x, _u64(30))) * _u64(0xBF58476D1CE4E5B9)
-  x = (x ^ tf.bitwise.right_shift(x, _u64(27))) * _u64(0x94D049BB133111EB)
-  return x ^ tf.bitwise.right_shift(x, _u64(31))
+  xp = arrays.of(x)
+  x = (x ^ xp.right_shift(x, 30)) * _u64(0xBF58476D1CE4E5B9)
+  x = (x ^ xp.right_shift(x, 27)) * _u64(0x94D049BB133111EB)
+  return x ^ xp.right_shift(x, 31)
 
 
 def _counters(n: int) -> np.ndarray:
   return np.arange(1, n + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
 
 
-def salt(noise_seed: tf.Tensor) -> tf.Tensor:
-  """Returns a number for a pair: int64 [2] (run seed, epoch) -> int64 []."""
-  seed, epoch = tf.unstack(tf.bitcast(noise_seed, tf.uint64))
-  return tf.bitcast(mix(mix(seed + _u64(_GOLDEN)) ^ (epoch + _u64(1))), tf.int64)
+@_wrapping
+def salt(noise_seed: Array) -> Array:
+  """Returns a number for each pair: int64 [..., 2] (run seed, epoch) -> int64 [...]."""
+  xp = arrays.of(noise_seed)
+  bits = xp.bitcast(noise_seed, np.uint64)
+  seed, epoch = bits[..., 0], bits[..., 1]
+  return xp.bitcast(mix(mix(seed + _u64(_GOLDEN)) ^ (epoch + _u64(1))), np.int64)
 
 
-def window_seeds(tokens: tf.Tensor, salts: tf.Tensor) -> tf.Tensor:
+def window_seeds(tokens: Array, salts: Array) -> Array:
   """Returns a seed for each window: a hash of its tokens and its salt.
 
   The seed depends on nothing else, so hosts, threads, restarts and batch boundaries do not matter.
@@ -44,45 +57,48 @@ def window_seeds(tokens: tf.Tensor, salts: tf.Tensor) -> tf.Tensor:
   Returns:
     uint64 [B].
   """
-  length = tokens.shape[1]
-  odd = np.array(_counters(length) ^ (_counters(length) >> np.uint64(29)), np.uint64) | np.uint64(1)
-  content = tf.reduce_sum(tf.cast(tokens + 1, tf.uint64) * tf.constant(odd), axis=1)
-  return mix(mix(content) ^ tf.bitcast(salts, tf.uint64))
+  xp = arrays.of(tokens, salts)
+  counters = _counters(tokens.shape[1])
+  odd = (counters ^ (counters >> np.uint64(29))) | np.uint64(1)
+  content = xp.sum(xp.cast(tokens + 1, np.uint64) * odd)
+  return mix(mix(content) ^ xp.bitcast(salts, np.uint64))
 
 
-def fold_in(seeds: tf.Tensor, label: int) -> tf.Tensor:
+def fold_in(seeds: Array, label: int) -> Array:
   """Returns other seeds, uint64 [B] -> [B], for each `label`: for several draws from one window."""
   return mix(seeds ^ _u64((label + 1) * 0xD1342543DE82EF95))
 
 
-def random_bits(seeds: tf.Tensor, n: int) -> tf.Tensor:
+def random_bits(seeds: Array, n: int) -> Array:
   """Draws uniform bits: uint64 [B] seeds -> uint64 [B, n]."""
-  return mix(seeds[:, None] + tf.constant(_counters(n)))
+  return mix(seeds[:, None] + _counters(n))
 
 
-def uniform(seeds: tf.Tensor, n: int) -> tf.Tensor:
+def uniform(seeds: Array, n: int) -> Array:
   """Draws uniformly from [0, 1), in steps of 2^-24: uint64 [B] seeds -> float32 [B, n]."""
-  bits = tf.bitwise.right_shift(random_bits(seeds, n), _u64(40))
-  return tf.cast(tf.cast(bits, tf.int32), tf.float32) * 2.0**-24
+  xp = arrays.of(seeds)
+  bits = xp.right_shift(random_bits(seeds, n), 40)
+  return xp.cast(xp.cast(bits, np.int32), np.float32) * np.float32(2.0**-24)
 
 
-def integers(seeds: tf.Tensor, n: int, limit: tf.Tensor | int) -> tf.Tensor:
+def integers(seeds: Array, n: int, limit: Array | int) -> Array:
   """Draws uniformly from 0, ..., limit - 1: uint64 [B] seeds -> int32 [B, n].
 
   `limit` broadcasts against [B, n].
   """
-  high = tf.cast(tf.bitwise.right_shift(random_bits(seeds, n), _u64(32)), tf.uint64)
-  scaled = tf.bitwise.right_shift(high * tf.cast(limit, tf.uint64), _u64(32))
-  return tf.cast(scaled, tf.int32)
+  xp = arrays.of(seeds, limit)
+  high = xp.right_shift(random_bits(seeds, n), 32)
+  scaled = xp.right_shift(high * xp.cast(limit, np.uint64), 32)
+  return xp.cast(scaled, np.int32)
 
 
 def choose(
-  seeds: tf.Tensor,
-  eligible: tf.Tensor,
-  count: tf.Tensor,
+  seeds: Array,
+  eligible: Array,
+  count: Array,
   max_count: int,
-  groups: tf.Tensor | None = None,
-) -> tuple[tf.Tensor, tf.Tensor]:
+  groups: Array | None = None,
+) -> tuple[Array, Array]:
   """Chooses exactly `count` eligible positions of each row; all subsets are equally likely.
 
   Args:
@@ -97,34 +113,24 @@ def choose(
     int32 [B, max_count] positions in ascending order, then `n`, and
     bool [B, max_count], true for the first `count` of them.
   """
-  n = eligible.shape[1]
-  position = np.arange(n, dtype=np.int64)
-  bits = tf.bitwise.right_shift(random_bits(seeds, n), _u64(_POSITION_BITS + 1))
+  xp, n = arrays.of(seeds, eligible), eligible.shape[1]
+  bits = xp.right_shift(random_bits(seeds, n), _POSITION_BITS + 1)
   if groups is not None:
-    bits = tf.gather(bits, groups, batch_dims=1)
-  keys = tf.cast(bits, tf.int64) * (1 << _POSITION_BITS) + position
-  keys = tf.where(eligible, keys, -1)
-  chosen = tf.math.top_k(keys, k=max_count).values
-  chosen = tf.cast(chosen & ((1 << _POSITION_BITS) - 1), tf.int32)
-  real = tf.range(max_count)[None, :] < count[:, None]
-  return tf.sort(tf.where(real, chosen, n), axis=1), real
+    bits = xp.take_along(bits, groups)
+  keys = xp.cast(bits, np.int64) * (1 << _POSITION_BITS) + np.arange(n, dtype=np.int64)
+  chosen = xp.largest(xp.where(eligible, keys, np.int64(-1)), max_count)
+  chosen = xp.cast(chosen & ((1 << _POSITION_BITS) - 1), np.int32)
+  real = arrays.places(max_count) < count[:, None]
+  return xp.sort(xp.where(real, chosen, np.int32(n))), real
 
 
-def positions_to_mask(positions: tf.Tensor, n: int) -> tf.Tensor:
+def positions_to_mask(positions: Array, n: int) -> Array:
   """int32 [B, K] positions (values >= n are ignored) -> bool [B, n]."""
-  return _scatter_add(positions, tf.ones_like(positions), n) > 0
+  xp = arrays.of(positions)
+  return xp.scatter_add(positions, xp.ones_like(positions), n) > 0
 
 
-def _scatter_add(columns: tf.Tensor, values: tf.Tensor, width: int) -> tf.Tensor:
-  """Sums `values` [B, K] into [B, width] at `columns` [B, K]; columns outside are dropped."""
-  rows = tf.shape(columns)[0]
-  inside = (columns >= 0) & (columns < width)
-  flat = tf.where(inside, tf.range(rows)[:, None] * width + columns, -1)
-  summed = tf.math.unsorted_segment_sum(values, flat, rows * width)
-  return tf.reshape(summed, [rows, width])
-
-
-def compact(values: tf.Tensor, keep: tf.Tensor, width: int) -> tf.Tensor:
+def compact(values: Array, keep: Array, width: int) -> Array:
   """Moves the kept values of each row to the left: [[7, 8, 9]], [[1, 0, 1]], 4 -> [[7, 9, 0, 0]].
 
   Args:
@@ -135,23 +141,23 @@ def compact(values: tf.Tensor, keep: tf.Tensor, width: int) -> tf.Tensor:
   Returns:
     [B, width], with zeros after the kept values.
   """
-  columns = tf.cumsum(tf.cast(keep, tf.int32), axis=1) - 1
-  result = _scatter_add(tf.where(keep, columns, -1), values, width)
-  return tf.ensure_shape(result, [None, width])
+  xp = arrays.of(values, keep)
+  columns = xp.cumsum(xp.cast(keep, np.int32)) - 1
+  return xp.scatter_add(xp.where(keep, columns, -1), values, width)
 
 
 def span_mask(
-  seeds: tf.Tensor,
-  lengths: tf.Tensor,
-  noise: tf.Tensor,
-  spans: tf.Tensor,
+  seeds: Array,
+  lengths: Array,
+  noise: Array,
+  spans: Array,
   *,
   length: int,
   max_noise: int,
   max_spans: int,
   span_lengths: str = "composition",
   t5_ends: bool = False,
-) -> tf.Tensor:
+) -> Array:
   """Draws a mask with exactly `noise` tokens in exactly `spans` separate spans.
 
   A mask is a composition of the noise into span lengths, and a set of distinct gaps between the
@@ -181,46 +187,43 @@ def span_mask(
   )
 
 
-def _composition(
-  seeds: tf.Tensor, noise: tf.Tensor, spans: tf.Tensor, max_noise: int, max_spans: int
-) -> tf.Tensor:
+def _composition(seeds: Array, noise: Array, spans: Array, max_noise: int, max_spans: int) -> Array:
   """Draws a uniform composition of `noise` into `spans` parts, as edges [B, max_spans + 1]."""
-  boundary = np.arange(max(max_noise - 1, 1))[None, :]
+  xp, boundary = arrays.of(seeds, noise), arrays.places(max(max_noise - 1, 1))
   cuts, real = choose(seeds, boundary < noise[:, None] - 1, spans - 1, max_spans - 1)
-  cuts = tf.where(real, cuts + 1, noise[:, None])
-  return tf.concat([tf.zeros_like(noise)[:, None], cuts, noise[:, None]], axis=1)
+  cuts = xp.where(real, cuts + 1, noise[:, None])
+  return xp.concat([xp.filled(noise, 1, 0), cuts, noise[:, None]])
 
 
-def _scaled_draws(
-  seeds: tf.Tensor, noise: tf.Tensor, spans: tf.Tensor, max_spans: int, kind: str
-) -> tf.Tensor:
+def _scaled_draws(seeds: Array, noise: Array, spans: Array, max_spans: int, kind: str) -> Array:
   """Draws parts of normal (deviation: a quarter of the mean) or uniform lengths, as edges."""
+  xp = arrays.of(seeds, noise)
   if kind == "normal":
-    angle = 2 * np.pi * uniform(fold_in(seeds, 0), max_spans)
-    radius = tf.sqrt(-2 * tf.math.log(1 - uniform(fold_in(seeds, 1), max_spans)))
-    weight = tf.maximum(1 + radius * tf.cos(angle) / 4, 0.05)
+    angle = np.float32(2 * np.pi) * uniform(fold_in(seeds, 0), max_spans)
+    radius = xp.sqrt(-2 * xp.log(1 - uniform(fold_in(seeds, 1), max_spans)))
+    weight = xp.maximum(1 + radius * xp.cos(angle) / 4, np.float32(0.05))
   else:
-    weight = 0.001 + uniform(seeds, max_spans)
-  order = tf.range(1, max_spans + 1)[None, :]
+    weight = np.float32(0.001) + uniform(seeds, max_spans)
+  order = arrays.places(max_spans) + 1
   real = order <= spans[:, None]
-  share = tf.cumsum(tf.where(real, tf.cast(weight, tf.float64), 0), axis=1)
+  share = xp.cumsum(xp.where(real, xp.cast(weight, np.float64), np.float64(0)))
   # One token for each span; the others in proportion to the draws, rounded at the edges.
-  spare = tf.cast(noise - spans, tf.float64)[:, None]
-  edges = order + tf.cast(tf.round(spare * share / share[:, -1:]), tf.int32)
-  edges = tf.where(order < spans[:, None], edges, noise[:, None])
-  return tf.concat([tf.zeros_like(noise)[:, None], edges], axis=1)
+  spare = xp.cast(noise - spans, np.float64)[:, None]
+  edges = order + xp.cast(xp.round(spare * share / share[:, -1:]), np.int32)
+  edges = xp.where(order < spans[:, None], edges, noise[:, None])
+  return xp.concat([xp.filled(noise, 1, 0), edges])
 
 
 def place_spans(
-  seeds: tf.Tensor,
-  edges: tf.Tensor,
-  lengths: tf.Tensor,
-  noise: tf.Tensor,
-  spans: tf.Tensor,
+  seeds: Array,
+  edges: Array,
+  lengths: Array,
+  noise: Array,
+  spans: Array,
   *,
   length: int,
   t5_ends: bool = False,
-) -> tf.Tensor:
+) -> Array:
   """Puts spans of given lengths into distinct gaps, drawn uniformly; see `span_mask`.
 
   Args:
@@ -230,18 +233,16 @@ def place_spans(
   Returns:
     bool [B, length].
   """
-  max_spans = edges.shape[1] - 1
+  xp, max_spans = arrays.of(seeds, lengths), edges.shape[1] - 1
   kept = (lengths - noise)[:, None]
-  gap = np.arange(length)[None, :]
+  gap = arrays.places(length)
   if t5_ends:
     gaps, real = choose(seeds, (gap >= 1) & (gap < kept), spans - 1, max_spans - 1)
-    gaps = tf.concat([tf.where(real, gaps, kept), kept], axis=1)
+    gaps = xp.concat([xp.where(real, gaps, kept), kept])
   else:
     gaps, real = choose(seeds, gap <= kept, spans, max_spans)
-    gaps = tf.where(real, gaps, kept)
+    gaps = xp.where(real, gaps, kept)
   starts, ends = gaps + edges[:, :-1], gaps + edges[:, 1:]  # empty beyond the row's spans
-  ones = tf.ones_like(starts)
-  steps = _scatter_add(
-    tf.concat([starts, ends], axis=1), tf.concat([ones, -ones], axis=1), length + 1
-  )
-  return tf.cumsum(steps, axis=1)[:, :length] > 0
+  ones = xp.ones_like(starts)
+  steps = xp.scatter_add(xp.concat([starts, ends]), xp.concat([ones, -ones]), length + 1)
+  return xp.cumsum(steps)[:, :length] > 0

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import seqio
-import tensorflow as tf
 
 from t5x_style.data import iterator, model_ids, pipeline, skip_counts, tasks
 from t5x_style.data.objectives.base import Objective
+from t5x_style.data.tensorflow_setup import tf
+from t5x_style.data.tokenizers import token_ids
 from t5x_style.errors import UserError
 
 _ROWS = 64  # that are converted at once; the result does not depend on it
@@ -43,7 +44,7 @@ def corrupt(
   """
   architecture = architecture or objective.architectures[0]
   lengths = objective.lengths(feature_lengths, architecture)
-  objective.check(vocabulary, lengths, architecture)
+  objective.check(token_ids.of(vocabulary), lengths, architecture)
   noise_seed = tf.constant([seed, epoch], tf.int64)
   documents = tf.data.Dataset.from_tensor_slices(list(texts)).map(
     lambda text: {"text": text, "noise_seed": noise_seed}

@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import seqio
-import tensorflow as tf
 
 from t5x_style import likelihoods
 from t5x_style.data import (
@@ -29,9 +28,11 @@ from t5x_style.data import (
   iterator,
   map_options,
   packing,
+  packing_stream,
   skip_counts,
   tasks,
 )
+from t5x_style.data.tensorflow_setup import tf
 
 _TASK_FEATURES = ("inputs", "targets", "loss_weights")
 # Features of rows that the model does not get.
@@ -257,7 +258,7 @@ class Pipeline:
     if windows:
       return examples
     if self.packs(task):
-      return packing.pack(examples, self.architecture, self.lengths)
+      return packing_stream.pack(examples, self.architecture, self.lengths)
     aligned = set(packing.ALIGNED) & set(examples.element_spec)
     widths = {**self.lengths, **dict.fromkeys(aligned, self.lengths["targets"])}
     return seqio.utils.trim_and_pad_dataset(examples, widths)

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import seqio
-import tensorflow as tf
 
+from t5x_style.data.tensorflow_setup import tf
 from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers.seqio_vocabularies import ByteVocabulary
 
 _DOCUMENTS, _TEXT = 64, "A sentence that stands in for others. " * 128
 
@@ -42,7 +43,7 @@ class _AnyToken(list):
     return True
 
 
-class PlaceholderVocabulary(vocabularies.ByteVocabulary):
+class PlaceholderVocabulary(ByteVocabulary):
   """A byte vocabulary of any size that has every special token."""
 
   def __init__(self, vocab_size: int, special_tokens: Iterable[str] = ()):

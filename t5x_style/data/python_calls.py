@@ -10,8 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import tensorflow as tf
-
+from t5x_style.data.tensorflow_setup import tf
 from t5x_style.errors import UserError
 
 # What TensorFlow says of a disk or a file server that fails, in an UnknownError.

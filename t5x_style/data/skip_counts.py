@@ -12,9 +12,12 @@ earlier versions saved, without the epoch, can still be read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
+
+if TYPE_CHECKING:
+  from t5x_style.data.tensorflow_setup import tf
 
 KEY = "counts"
 # Documents read, those with too few tokens, those with bytes that were not UTF-8, and windows with
@@ -31,6 +34,7 @@ def usable(documents: tf.data.Dataset, least: int = 1) -> tf.data.Dataset:
       the epoch; and, if known, "repaired", bool.
     least: tokens.
   """
+  from t5x_style.data.tensorflow_setup import tf
 
   def count(before, document):
     short = tf.size(document["targets"]) < least
@@ -46,6 +50,7 @@ def usable(documents: tf.data.Dataset, least: int = 1) -> tf.data.Dataset:
 
 def drop_useless(batches: tf.data.Dataset) -> tf.data.Dataset:
   """Leaves out and counts the examples [B, ...] whose feature "useful", bool [B], is false."""
+  from t5x_style.data.tensorflow_setup import tf
 
   def drop(before, batch):
     useful = batch["useful"]
@@ -59,6 +64,8 @@ def drop_useless(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 def of_component(counts: tf.Tensor, index: int, components: int) -> tf.Tensor:
   """int64 [4] -> [components, 4]: the counts in row `index`, zeros in the others."""
+  from t5x_style.data.tensorflow_setup import tf
+
   return tf.pad(counts[None], [[index, components - 1 - index], [0, 0]])
 
 

@@ -10,6 +10,7 @@ import seqio
 from t5x_style.data import corpus_mixture, tasks
 from t5x_style.data.corpora.base import Corpus
 from t5x_style.data.objectives.base import Objective
+from t5x_style.data.tokenizers import token_ids
 from t5x_style.errors import UserError
 
 
@@ -75,7 +76,7 @@ def of_corpus(
   if cross_documents is not None:
     objective = objective.with_cross_documents(cross_documents)
   lengths = objective.lengths(dict(feature_lengths or {}), architecture)
-  objective.check(vocabulary, lengths, architecture)
+  objective.check(token_ids.of(vocabulary), lengths, architecture)
   provider = tasks.register(corpus, vocabulary, objective, architecture, replayed)
   identity = corpus_mixture.identity(corpus, replayed)
   description, unit = corpus_mixture.describe(parts), corpus_mixture.unit(corpus)

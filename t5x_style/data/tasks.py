@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import seqio
-import tensorflow as tf
 
 from t5x_style.data import corpus_mixture, map_options, noise
 from t5x_style.data.corpora.base import Corpus
 from t5x_style.data.objectives.base import Objective
+from t5x_style.data.tensorflow_setup import tf
 from t5x_style.data.tokenizers.base import ExternalVocabulary
 from t5x_style.errors import UserError
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import seqio
-import tensorflow as tf
 
 from t5x_style.data import iterator, tasks
+from t5x_style.data.tensorflow_setup import tf
 from t5x_style.data.tokenizers import vocabulary_coverage
 from t5x_style.errors import UserError
 

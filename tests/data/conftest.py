@@ -9,7 +9,7 @@ import seqio
 import tensorflow as tf
 
 from t5x_style.data import iterator, loader, map_options
-from t5x_style.data.tokenizers import token_text, vocabularies
+from t5x_style.data.tokenizers import token_ids, token_text, vocabularies
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def examples(vocabulary, documents):
     objective, architecture, feature_lengths, docs=documents, seed=0, epoch=0, keep_counts=False
   ):
     lengths = objective.lengths(feature_lengths, architecture)
-    objective.check(vocabulary, lengths, architecture)
+    objective.check(token_ids.of(vocabulary), lengths, architecture)
     tokens = shared if docs is documents else tf.ragged.constant(docs, tf.int32)
     dataset = tf.data.Dataset.from_tensor_slices(tokens).map(
       lambda tokens: {"targets": tokens, "noise_seed": tf.constant([seed, epoch], tf.int64)}

@@ -6,13 +6,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5x_style.data import converters, iterator, packing
+from t5x_style.data import converters, iterator, packing, packing_stream
 
 
 def rows_of(architecture, lengths, examples, **dtypes):
   spec = {k: tf.TensorSpec([None], dtypes.get(k, tf.int32)) for k in examples[0]}
   dataset = tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=spec)
-  return iterator.with_options(packing.pack(dataset, architecture, lengths))
+  return iterator.with_options(packing_stream.pack(dataset, architecture, lengths))
 
 
 def packed(architecture, lengths, examples, **dtypes):
@@ -118,13 +118,13 @@ def test_weights_of_targets_that_are_cut(architecture):
 
 
 def test_groups_follow_each_other_and_a_position_is_saved_between(monkeypatch):
-  monkeypatch.setattr(packing, "_GROUP", 4)
+  monkeypatch.setattr(packing, "GROUP", 4)
   examples = [{"targets": [e + 2] * (1 + e % 3)} for e in range(10)]
   dataset = rows_of("decoder_only", {"targets": 4}, examples[:4])
   first = [row["targets"].tolist() for row in dataset.as_numpy_iterator()]
   flat = tf.ragged.constant([e["targets"] for e in examples])
   source = tf.data.Dataset.from_tensor_slices(flat).map(lambda tokens: {"targets": tokens})
-  rows = iterator.with_options(packing.pack(source, "decoder_only", {"targets": 4}))
+  rows = iterator.with_options(packing_stream.pack(source, "decoder_only", {"targets": 4}))
   whole = [row["targets"].tolist() for row in rows.as_numpy_iterator()]
   assert whole[: len(first)] == first
   assert sorted(t for row in whole for t in row if t) == sorted(flat.flat_values.numpy())
@@ -138,7 +138,7 @@ def test_groups_follow_each_other_and_a_position_is_saved_between(monkeypatch):
 
 def test_examples_of_a_known_length():
   dataset = tf.data.Dataset.from_tensor_slices({"targets": np.arange(1, 13).reshape(4, 3)})
-  rows = packing.pack(dataset, "decoder_only", {"targets": 7})
+  rows = packing_stream.pack(dataset, "decoder_only", {"targets": 7})
   first, second = [row["targets"].tolist() for row in rows.as_numpy_iterator()]
   assert (first, second) == ([1, 2, 3, 4, 5, 6, 0], [7, 8, 9, 10, 11, 12, 0])
 

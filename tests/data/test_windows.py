@@ -1,51 +1,34 @@
-"""Windows hold every token once and in order, for any number of windows at once."""
+"""Windows: literal rows, and where a document is cut."""
 
 import numpy as np
-import pytest
-import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
 from t5x_style.data import windows
 
 EOS = 1
 
 
-def run(documents, length, epoch=0, **kwargs):
-  dataset = tf.data.Dataset.from_tensor_slices(tf.ragged.constant(documents, tf.int32))
-  dataset = dataset.map(
-    lambda d: {"targets": d, "noise_seed": tf.stack([tf.constant(0, tf.int64), epoch])}
-  )
-  rows = windows.windows(dataset, length, eos_id=EOS, **kwargs).unbatch()
-  return list(rows.as_numpy_iterator())
-
-
-@pytest.mark.parametrize("rows", [1, 2, 64])
-def test_windows_join_documents_with_eos(rows):
-  out = run([[5, 6, 7], [], [8], [9, 10]], 4, rows=rows)
-  assert [o["tokens"].tolist() for o in out] == [[5, 6, 7, 1], [8, 1, 9, 10], [1, 0, 0, 0]]
-  assert [int(o["lengths"]) for o in out] == [4, 4, 1]
-
-
-def test_a_rest_that_is_too_short_is_left_out():
-  assert len(run([[5, 6, 7], [8, 9]], 4, min_length=4)) == 1
-  assert len(run([[5, 6, 7], [8, 9]], 4, min_length=3)) == 2
-  assert run([[], []], 4) == []
-
-
-def test_seeds_do_not_depend_on_the_batch_but_on_the_epoch():
-  documents = [list(range(3, 200))]
-  one = [int(o["seeds"]) for o in run(documents, 10, rows=1)]
-  many = [int(o["seeds"]) for o in run(documents, 10, rows=8)]
-  later = [int(o["seeds"]) for o in run(documents, 10, epoch=np.int64(1), rows=8)]
-  assert one == many and len(set(one)) == len(one)
-  assert not set(one) & set(later)
-
-
 def test_segment_ids():
-  ids = windows.segment_ids(tf.constant([[7, 8, EOS, 9, EOS, 0], [EOS, 5, 6, 7, 8, 9]]), EOS)
-  assert ids.numpy().tolist() == [[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 2, 2]]
+  ids = windows.segment_ids(np.array([[7, 8, EOS, 9, EOS, 0], [EOS, 5, 6, 7, 8, 9]]), EOS)
+  assert ids.tolist() == [[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 2, 2]]
 
 
 def test_eos_follows_the_tokens_of_each_row():
-  tokens = tf.constant([[7, 8, 9], [7, 0, 0]])
-  rows = windows.with_eos(tokens, tf.constant([3, 1]), 1, 5)
-  assert rows.numpy().tolist() == [[7, 8, 9, 1, 0], [7, 1, 0, 0, 0]]
+  rows = windows.with_eos(np.array([[7, 8, 9], [7, 0, 0]]), np.array([3, 1]), 1, 5)
+  assert rows.tolist() == [[7, 8, 9, 1, 0], [7, 1, 0, 0, 0]]
+
+
+def test_ids_in_front_of_each_row():
+  rows = np.zeros([2, 3], np.int32)
+  assert windows.repeated((4, 9), rows).tolist() == [[4, 9], [4, 9]]
+  assert windows.repeated((), rows).shape == (2, 0)
+
+
+@given(st.integers(2, 500), st.integers(2, 60))
+def test_a_document_is_cut_into_windows_of_two_tokens_or_more(size, length):
+  starts, ends = (cuts.tolist() for cuts in windows.cuts_of_document(size, length))
+  assert starts == [0, *ends[:-1]] and (ends[-1] == size or (length == 2 and ends[-1] == size - 1))
+  sizes = [end - start for start, end in zip(starts, ends, strict=True)]
+  assert min(sizes) >= 2 and max(sizes) <= length
+  assert all(n == length for n in sizes[:-2]) and (len(sizes) < 2 or sizes[-2] >= length - 1)

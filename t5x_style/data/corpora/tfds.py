@@ -89,7 +89,7 @@ def check(name: str, data_dir: str | None, field: str, splits: Mapping[str, str]
     field: the field of the examples that holds the text.
     splits: {"train" or "validation": TFDS split or part of one}.
   """
-  import tensorflow as tf
+  from t5x_style.data.tensorflow_setup import tf
 
   builder = _builder(name, data_dir)
   features = builder.info.features

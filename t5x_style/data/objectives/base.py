@@ -1,4 +1,9 @@
-"""The base class of the objectives: lengths, checks before a run, and one preprocessor."""
+"""The base class of the objectives: lengths, checks before a run, and what becomes of the text.
+
+An objective says what examples it makes of windows (`corrupt_window`) or of documents
+(`examples_of_document`), with the operations of t5x_style/data/arrays.py. The stream of SeqIO does
+it with TensorFlow (`preprocessor`), a token cache with NumPy; the examples are the same.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,20 @@ import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
-
-import seqio
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from t5x_style import likelihoods
+from t5x_style.data.arrays import Features
+from t5x_style.data.tokenizers import token_ids
+from t5x_style.data.tokenizers.token_ids import TokenIds
+from t5x_style.data.tokenizers.vocabulary import Vocabulary
+from t5x_style.data.windows import CorruptWindow
 from t5x_style.errors import UserError
 from t5x_style.likelihoods import Likelihood
 from t5x_style.setting_types import PositiveInt
+
+if TYPE_CHECKING:
+  from t5x_style.data.tensorflow_setup import tf
 
 # How an objective keeps documents apart. "segments": its windows are cut out of joined documents,
 # and segment ids number these. "examples": windows end where a document does, so that each is an
@@ -22,19 +32,18 @@ from t5x_style.setting_types import PositiveInt
 # ids. "always": no row has documents that must not see each other, whatever cross_documents says.
 Apart = Literal["segments", "examples", "always"]
 
-Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
+Preprocessor = Callable[["tf.data.Dataset"], "tf.data.Dataset"]
+# {"targets": int32 [n] tokens of a document, ...} -> features of its examples; see
+# `Objective.examples_of_document`.
+ExamplesOfDocument = Callable[[Features], Features]
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
   """Base class of the objectives; each is a file in this folder and a gin file.
 
-  The preprocessor maps documents {"targets": int32 [n] without EOS, "noise_seed": int64 [2]
-  (run seed, epoch)} to examples. Where a source reads a long document as several, these have the
-  same number "document". Of a corpus with targets they have "target" (string) and, for an objective
-  with `target_is_text`, its "target_tokens" (int32 [n] without EOS).
-
-  An example holds, all of a static length and padded with zeros:
+  Most make examples of windows; those that read whole documents say so (`reads_documents`). An
+  example holds, all of a static length and padded with zeros:
     inputs         int32 [I]: what an encoder reads
     targets        int32 [T]: what is predicted; encoder-only: the original tokens, T = I
     loss_weights   float32 [T], optional: by default 1 where targets are not padding
@@ -42,10 +51,11 @@ class Objective:
     inputs_segment_ids, targets_segment_ids  int32, optional: number the documents of an example
     token_types    int32 [I], encoder-only: sentence pairs
     pair_label     int32 [], encoder-only: the class of a pair or of a text
+  Those of the stream also hold
     counts         int64 [4]: what has been skipped so far; see t5x_style.data.skip_counts
     raw, raw_hidden  the window and its hidden tokens, if the documents have "keep_raw"
-  With `examples_share_rows` it holds only inputs and targets, of any lengths up to those.
-  All its randomness comes from t5x_style.data.noise, which is stateless.
+  With `examples_share_rows` examples are of any lengths up to those of the features.
+  All randomness comes from t5x_style.data.noise, which is stateless.
 
   Attributes:
     budget: in a mixture, lengths of this component instead of TASK_FEATURE_LENGTHS, e.g.
@@ -64,6 +74,7 @@ class Objective:
   how_apart: ClassVar[Apart | None] = None  # None: it cannot
   target_is_text: ClassVar[bool] = False  # the targets of the corpus are tokenised
   exact_match: ClassVar[bool] = False  # the targets of an example are right as a whole, or not
+  reads_documents: ClassVar[bool] = False  # examples are made of whole documents, not of windows
 
   def for_corpus(self, corpus: Any) -> Objective:
     """Returns the objective with what it has to know of the corpus.
@@ -112,9 +123,7 @@ class Objective:
     """Returns `lengths` for the budget if there is one, else for `feature_lengths`."""
     return self.lengths(self.budget or feature_lengths, architecture)
 
-  def check(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> None:
+  def check(self, ids: TokenIds, lengths: Mapping[str, int], architecture: str) -> None:
     """Raises UserError, which says what to change, if the objective cannot work."""
     self.check_architecture(architecture)
 
@@ -131,11 +140,56 @@ class Objective:
   ) -> None:
     """Warns if the texts of `documents`, as in `check_documents`, do not fit the lengths."""
 
-  def preprocessor(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> Preprocessor:
-    """Returns documents -> examples. AutoGraph is off: write tf.where, not `if` on tensors."""
+  @property
+  def windows_are_joined(self) -> bool:
+    """Whether windows are cut from documents joined by EOS; if not, each is of one document."""
+    return self.cross_documents or self.how_apart == "segments"
+
+  def window_length(self, lengths: Mapping[str, int], architecture: str) -> int:
+    """Returns the tokens of a window, of which the example fills its features."""
     raise NotImplementedError
+
+  def corrupt_window(
+    self, ids: TokenIds, lengths: Mapping[str, int], architecture: str
+  ) -> CorruptWindow:
+    """Returns the function that makes examples of windows, several at once.
+
+    It uses the operations of t5x_style/data/arrays.py, and no `if` on values: xp.where.
+    """
+    raise NotImplementedError
+
+  def examples_of_document(
+    self, ids: TokenIds, lengths: Mapping[str, int], architecture: str
+  ) -> ExamplesOfDocument:
+    """Returns the function that makes examples of a document, if `reads_documents`.
+
+    A document is {"targets": int32 [n] without EOS, "noise_seed": int64 [2] (run seed, epoch)}. Of
+    a corpus with targets it has "target" (string) and, with `target_is_text`, its "target_tokens"
+    (int32 [n] without EOS). What else it needs, and whether it gives one example or several
+    [B, ...], says the objective.
+    """
+    raise NotImplementedError
+
+  def preprocessor(
+    self, vocabulary: Vocabulary, lengths: Mapping[str, int], architecture: str
+  ) -> Preprocessor:
+    """Returns documents -> examples, for the stream of SeqIO.
+
+    Documents are as in `examples_of_document`. Where a source reads a long document as several,
+    these have the same number "document".
+    """
+    from t5x_style.data import window_stream
+
+    ids = token_ids.of(vocabulary)
+    corrupt = self.corrupt_window(ids, lengths, architecture)
+    length = self.window_length(lengths, architecture)
+
+    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
+      return window_stream.examples(
+        documents, length, corrupt, eos_id=ids.eos_id, joined=self.windows_are_joined
+      )
+
+    return preprocess
 
   def features(self, architecture: str) -> tuple[str, ...]:
     """Returns the token features of an example; decoder-only: one sequence, any prefix included."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-import seqio
-import tensorflow as tf
-
 from t5x_style import likelihoods
 from t5x_style.data import windows
-from t5x_style.data.objectives.base import Objective, Preprocessor
+from t5x_style.data.objectives.base import Objective
+from t5x_style.data.tokenizers.token_ids import TokenIds
+from t5x_style.data.windows import CorruptWindow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +35,16 @@ class CausalLM(Objective):
     )
     return {"targets": length}
 
-  def preprocessor(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> Preprocessor:
-    def example(window):
+  def window_length(self, lengths: Mapping[str, int], architecture: str) -> int:
+    return lengths["targets"]
+
+  def corrupt_window(
+    self, ids: TokenIds, lengths: Mapping[str, int], architecture: str
+  ) -> CorruptWindow:
+    def corrupt(window):
       features = {"targets": window["tokens"]}
       if not self.cross_documents:
-        ids = windows.segment_ids(window["tokens"], vocabulary.eos_id)
-        features["targets_segment_ids"] = ids
+        features["targets_segment_ids"] = windows.segment_ids(window["tokens"], ids.eos_id)
       return features
 
-    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      return windows.examples(documents, lengths["targets"], example, eos_id=vocabulary.eos_id)
-
-    return preprocess
+    return corrupt

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import seqio
-import tensorflow as tf
+import numpy as np
 
-from t5x_style.data import skip_counts
-from t5x_style.data.corpora.reading import record_cache
+from t5x_style.data import arrays, skip_counts
+from t5x_style.data.corpora.reading.record_files import MOST_LABELS
 from t5x_style.data.objectives import supervised
-from t5x_style.data.objectives.base import Objective, Preprocessor
-from t5x_style.data.tokenizers import special_tokens
+from t5x_style.data.objectives.base import ExamplesOfDocument, Objective, Preprocessor
+from t5x_style.data.tokenizers import token_ids
+from t5x_style.data.tokenizers.token_ids import TokenIds
+from t5x_style.data.tokenizers.vocabulary import Vocabulary
 from t5x_style.errors import UserError, shortened
 from t5x_style.setting_types import Text
+
+if TYPE_CHECKING:
+  from t5x_style.data.tensorflow_setup import tf
 
 _ADVICE = (
   "Is it a field of labels? For texts as targets use objectives/text_to_text.gin with a model that "
@@ -38,15 +42,16 @@ class Classification(Objective):
   name = "classification"
   architectures = ("encoder_only",)
   how_apart = "always"
+  reads_documents: ClassVar[bool] = True
 
   labels: tuple[Text, ...] | None = None
 
   def for_corpus(self, corpus: Any) -> Classification:
     targets = supervised.targets_of(corpus, self.name)
     train, everywhere = targets.get("train", {}), set().union(*targets.values())
-    if len(everywhere) > record_cache.MOST_LABELS:
+    if len(everywhere) > MOST_LABELS:
       raise UserError(
-        f"the corpus has more than {record_cache.MOST_LABELS:,} different labels, such as "
+        f"the corpus has more than {MOST_LABELS:,} different labels, such as "
         f"{', '.join(map(repr, sorted(everywhere)[:3]))}. {_ADVICE}"
       )
     known = sorted(train) if self.labels is None else list(self.labels)
@@ -77,12 +82,10 @@ class Classification(Objective):
     )
     return {"inputs": length, "targets": length}
 
-  def check(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> None:
+  def check(self, ids: TokenIds, lengths: Mapping[str, int], architecture: str) -> None:
     self.check_architecture(architecture)
     for piece in ("[CLS]", "[SEP]"):
-      special_tokens.special_id(vocabulary, piece)
+      ids.special_id(piece)
 
   def max_targets(self, lengths: Mapping[str, int], architecture: str) -> int:
     return 1
@@ -92,24 +95,30 @@ class Classification(Objective):
   ) -> None:
     supervised.warn_of_cut_texts(documents, {"targets": ("inputs", lengths["inputs"] - 2)}, where)
 
-  def preprocessor(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> Preprocessor:
+  def examples_of_document(
+    self, ids: TokenIds, lengths: Mapping[str, int], architecture: str
+  ) -> ExamplesOfDocument:
+    """Returns document -> the features of its only example."""
     length = lengths["inputs"]
-    cls, sep = (special_tokens.special_id(vocabulary, piece) for piece in ("[CLS]", "[SEP]"))
-    names = tf.constant(self.label_names)
-    at_first = tf.constant([1.0] + [0.0] * (length - 1))
+    cls, sep = (np.array([ids.special_id(x)], np.int32) for x in ("[CLS]", "[SEP]"))
+    at_first = np.array([1] + [0] * (length - 1), np.float32)
 
-    def frame(document):
+    def example(document):
       tokens = document["targets"][: length - 2]
-      row = tf.concat([[cls], tokens, [sep]], axis=0)
-      row = tf.ensure_shape(tf.pad(row, [[0, length - tf.size(row)]]), [length])
-      return {
-        "inputs": row,
-        "targets": row,
-        "loss_weights": at_first,
-        "pair_label": tf.argmax(names == document["target"], output_type=tf.int32),
-        skip_counts.KEY: document[skip_counts.KEY],
-      }
+      xp = arrays.of(tokens)
+      row = xp.concat([cls, tokens, sep])
+      row = xp.in_rows(xp.pad(row, 0, length - xp.size(row)), length)[0]
+      label = xp.index_of(self.label_names, document["target"])
+      return {"inputs": row, "targets": row, "loss_weights": at_first, "pair_label": label}
 
-    return lambda documents: skip_counts.usable(documents).map(frame)
+    return example
+
+  def preprocessor(
+    self, vocabulary: Vocabulary, lengths: Mapping[str, int], architecture: str
+  ) -> Preprocessor:
+    example = self.examples_of_document(token_ids.of(vocabulary), lengths, architecture)
+
+    def with_counts(document):
+      return {**example(document), skip_counts.KEY: document[skip_counts.KEY]}
+
+    return lambda documents: skip_counts.usable(documents).map(with_counts)

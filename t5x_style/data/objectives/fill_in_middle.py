@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-import seqio
-import tensorflow as tf
-
 from t5x_style import likelihoods
-from t5x_style.data import noise, windows
-from t5x_style.data.objectives.base import Objective, Preprocessor
-from t5x_style.data.tokenizers import special_tokens
+from t5x_style.data import arrays, noise
+from t5x_style.data.objectives.base import Objective
+from t5x_style.data.tokenizers.token_ids import TokenIds
+from t5x_style.data.windows import CorruptWindow
 from t5x_style.errors import UserError
 from t5x_style.setting_types import Fraction
 
@@ -45,9 +43,7 @@ class FillInMiddle(Objective):
     why = "three pieces, EOS and two tokens are the least"
     return {"targets": self.total_length(feature_lengths, 6, why)}
 
-  def check(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> None:
+  def check(self, ids: TokenIds, lengths: Mapping[str, int], architecture: str) -> None:
     self.check_architecture(architecture)
     for field in ("rate", "spm_share"):
       if not 0 <= getattr(self, field) <= 1:
@@ -56,22 +52,24 @@ class FillInMiddle(Objective):
           f"fill_in_middle.FillInMiddle.{field} between 0 and 1 in the gin file."
         )
     for piece in _PIECES:
-      special_tokens.special_id(vocabulary, piece)
+      ids.special_id(piece)
 
-  def preprocessor(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> Preprocessor:
-    raw = lengths["targets"] - len(_PIECES) - 1
-    pre, mid, suf = (special_tokens.special_id(vocabulary, piece) for piece in _PIECES)
-    eos = vocabulary.eos_id
+  def window_length(self, lengths: Mapping[str, int], architecture: str) -> int:
+    return lengths["targets"] - len(_PIECES) - 1
+
+  def corrupt_window(
+    self, ids: TokenIds, lengths: Mapping[str, int], architecture: str
+  ) -> CorruptWindow:
+    raw, eos = self.window_length(lengths, architecture), ids.eos_id
+    pre, mid, suf = map(ids.special_id, _PIECES)
 
     def rearrange(window):
       tokens, seeds, n = window["tokens"], window["seeds"], window["lengths"][:, None]
-      ends = tf.sort(noise.integers(noise.fold_in(seeds, 0), 2, n + 1), axis=1)
-      start, end = tf.split(ends, 2, axis=1)
+      xp, place = arrays.of(tokens), arrays.places(raw)
+      ends = xp.sort(noise.integers(noise.fold_in(seeds, 0), 2, n + 1))
+      start, end = ends[:, :1], ends[:, 1:]
       draw = noise.uniform(noise.fold_in(seeds, 1), 2)
       moved, spm = draw[:, :1] < self.rate, draw[:, 1:] < self.spm_share
-      place = tf.range(raw)[None, :]
       prefix, suffix = place < start, (place >= end) & (place < n)
       middle = (place >= start) & (place < end)
       whole = ~moved & (place < n)
@@ -84,14 +82,11 @@ class FillInMiddle(Objective):
         (mid, moved),
         (tokens, moved & spm & prefix),
         (tokens, moved & middle),
-        (eos, moved if self.cross_documents else tf.ones_like(moved)),
+        (eos, moved if self.cross_documents else xp.ones_like(moved)),
       ]
-      values = [v if tf.is_tensor(v) else tf.fill(tf.shape(moved), v) for v, _ in parts]
-      keep = tf.concat([kept for _, kept in parts], axis=1)
-      row = noise.compact(tf.concat(values, axis=1), keep, lengths["targets"])
+      values = [xp.filled(tokens, 1, v) if isinstance(v, int) else v for v, _ in parts]
+      keep = xp.concat([kept for _, kept in parts])
+      row = noise.compact(xp.concat(values), keep, lengths["targets"])
       return {"targets": row, "hidden": moved & middle}
 
-    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      return windows.examples(documents, raw, rearrange, eos_id=eos, joined=self.cross_documents)
-
-    return preprocess
+    return rearrange

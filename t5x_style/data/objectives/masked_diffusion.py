@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-import seqio
-import tensorflow as tf
+import numpy as np
 
 from t5x_style import likelihoods
-from t5x_style.data import noise, windows
-from t5x_style.data.objectives.base import Objective, Preprocessor
-from t5x_style.data.tokenizers import special_tokens
+from t5x_style.data import arrays, noise, windows
+from t5x_style.data.objectives.base import Objective
+from t5x_style.data.tokenizers.token_ids import TokenIds
+from t5x_style.data.windows import CorruptWindow
 from t5x_style.setting_types import OpenFraction
 
 
@@ -38,34 +38,32 @@ class MaskedDiffusion(Objective):
     length = self.required_length(feature_lengths, "inputs", 2, "two tokens are the least")
     return {"inputs": length, "targets": length}
 
-  def check(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> None:
+  def check(self, ids: TokenIds, lengths: Mapping[str, int], architecture: str) -> None:
     self.check_architecture(architecture)
     self.check_number("least", 0, 1)
-    special_tokens.special_id(vocabulary, "[MASK]")
+    ids.special_id("[MASK]")
 
-  def preprocessor(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> Preprocessor:
-    length = lengths["inputs"]
-    mask = special_tokens.special_id(vocabulary, "[MASK]")
+  def window_length(self, lengths: Mapping[str, int], architecture: str) -> int:
+    return lengths["inputs"]
+
+  def corrupt_window(
+    self, ids: TokenIds, lengths: Mapping[str, int], architecture: str
+  ) -> CorruptWindow:
+    length, mask = lengths["inputs"], ids.special_id("[MASK]")
 
     def corrupt(window):
       tokens, seeds = window["tokens"], window["seeds"]
+      xp = arrays.of(tokens)
       t = 1 - (1 - self.least) * noise.uniform(noise.fold_in(seeds, 0), 1)
       hidden = (noise.uniform(noise.fold_in(seeds, 1), length) < t) & (tokens > 0)
       features = {
-        "inputs": tf.where(hidden, mask, tokens),
+        "inputs": xp.where(hidden, mask, tokens),
         "targets": tokens,
-        "loss_weights": tf.where(hidden, 1 / t, 0.0),
+        "loss_weights": xp.where(hidden, 1 / t, np.float32(0)),
         "hidden": hidden,
       }
       if not self.cross_documents:
-        features["inputs_segment_ids"] = windows.segment_ids(tokens, vocabulary.eos_id)
+        features["inputs_segment_ids"] = windows.segment_ids(tokens, ids.eos_id)
       return features
 
-    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      return windows.examples(documents, length, corrupt, eos_id=vocabulary.eos_id)
-
-    return preprocess
+    return corrupt

@@ -7,30 +7,30 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import numpy as np
-import seqio
-import tensorflow as tf
 
 from t5x_style import likelihoods
-from t5x_style.data import noise, windows
-from t5x_style.data.objectives.base import Apart, Objective, Preprocessor
-from t5x_style.data.tokenizers import special_tokens, token_text
+from t5x_style.data import arrays, noise, windows
+from t5x_style.data.arrays import Array, Features
+from t5x_style.data.objectives.base import Apart, Objective
+from t5x_style.data.tokenizers.token_ids import TokenIds
 from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
+from t5x_style.data.windows import CorruptWindow
 from t5x_style.errors import UserError
 from t5x_style.setting_types import Fraction, OpenFraction
 
-CorruptTokens = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+CorruptTokens = Callable[[Array, Array], Features]
 
 
 def mask_tokens(
-  tokens: tf.Tensor,
-  chosen: tf.Tensor,
-  seeds: tf.Tensor,
+  tokens: Array,
+  chosen: Array,
+  seeds: Array,
   *,
   mask_id: int,
   replacements: np.ndarray,
   mask_share: float,
   random_share: float,
-) -> tf.Tensor:
+) -> Array:
   """Corrupts the chosen tokens in BERT's three ways (Devlin et al. 2018, section 3.1).
 
   Args:
@@ -44,14 +44,14 @@ def mask_tokens(
   Returns:
     int32 [B, L].
   """
-  length = tokens.shape[1]
+  xp, length = arrays.of(tokens), tokens.shape[1]
   draw = noise.uniform(noise.fold_in(seeds, 1), length)
   other = noise.integers(noise.fold_in(seeds, 2), length, len(replacements))
-  other = tf.gather(tf.constant(replacements), other)
-  masked = tf.where(
-    draw < mask_share, mask_id, tf.where(draw < mask_share + random_share, other, tokens)
+  other = xp.take(replacements, other)
+  masked = xp.where(
+    draw < mask_share, mask_id, xp.where(draw < mask_share + random_share, other, tokens)
   )
-  return tf.where(chosen, masked, tokens)
+  return xp.where(chosen, masked, tokens)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +87,7 @@ class MaskedLM(Objective):
     )
     return {"inputs": length, "targets": length}
 
-  def check(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> None:
+  def check(self, ids: TokenIds, lengths: Mapping[str, int], architecture: str) -> None:
     self.check_architecture(architecture)
     self.check_number("mask_rate", 0, 1)
     if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1:
@@ -98,52 +96,52 @@ class MaskedLM(Objective):
         "shares of one whole; set masked_lm.MaskedLM.mask_share and .random_share, e.g. .8 and .1."
       )
     for piece in ("[CLS]", "[SEP]", "[MASK]"):
-      special_tokens.special_id(vocabulary, piece)
+      ids.special_id(piece)
 
   def max_targets(self, lengths: Mapping[str, int], architecture: str) -> int:
     return max(1, round(self.mask_rate * (lengths["inputs"] - 2)))
 
-  def preprocessor(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> Preprocessor:
-    length = lengths["inputs"] - 2
-    cls, sep = (special_tokens.special_id(vocabulary, p) for p in ("[CLS]", "[SEP]"))
-    corrupt = self.corrupter(vocabulary, self.max_targets(lengths, architecture))
+  def window_length(self, lengths: Mapping[str, int], architecture: str) -> int:
+    return lengths["inputs"] - 2
+
+  def corrupt_window(
+    self, ids: TokenIds, lengths: Mapping[str, int], architecture: str
+  ) -> CorruptWindow:
+    cls, sep = ids.special_id("[CLS]"), ids.special_id("[SEP]")
+    corrupt = self.corrupter(ids, self.max_targets(lengths, architecture))
 
     def example(window):
-      tokens = enclose(window["tokens"], window["lengths"], cls, sep)
-      features = corrupt(tokens, window["seeds"])
+      xp = arrays.of(window["tokens"])
+      features = corrupt(enclose(window["tokens"], window["lengths"], cls, sep), window["seeds"])
       if not self.cross_documents:
-        documents = windows.segment_ids(window["tokens"], vocabulary.eos_id)
+        documents = windows.segment_ids(window["tokens"], ids.eos_id)
         # [CLS] belongs to the first document, [SEP] to the last.
-        last = tf.reduce_max(documents, axis=1)
+        last = xp.max(documents)[:, None]
         features["inputs_segment_ids"] = enclose(documents, window["lengths"], 1, last)
       chosen = features["loss_weights"] > 0
       # A window that has only special tokens has nothing to predict.
-      return {**features, "hidden": chosen[:, 1:-1], "useful": tf.reduce_any(chosen, axis=1)}
+      return {**features, "hidden": chosen[:, 1:-1], "useful": xp.any(chosen)}
 
-    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      return windows.examples(documents, length, example, eos_id=vocabulary.eos_id)
+    return example
 
-    return preprocess
-
-  def corrupter(self, vocabulary: seqio.Vocabulary, bound: int) -> CorruptTokens:
+  def corrupter(self, ids: TokenIds, bound: int) -> CorruptTokens:
     """Returns (tokens int32 [B, L] with special tokens, seeds uint64 [B]) -> features of examples.
 
     Args:
-      vocabulary: of the tokens.
+      ids: of the vocabulary.
       bound: the most chosen tokens of a row.
     """
-    mask = special_tokens.special_id(vocabulary, "[MASK]")
-    ordinary = token_text.ordinary_ids(vocabulary)
-    maskable_ids = np.zeros(vocabulary.vocab_size, bool)
+    mask = ids.special_id("[MASK]")
+    ordinary = ids.ordinary_ids()
+    maskable_ids = np.zeros(ids.vocab_size, bool)
     maskable_ids[ordinary] = True
-    if vocabulary.unk_id is not None:
-      maskable_ids[vocabulary.unk_id] = True
-    spelling = WordsAndSentences(vocabulary) if self.whole_word else None
+    if ids.unk_id is not None:
+      maskable_ids[ids.unk_id] = True
+    spelling = WordsAndSentences(ids) if self.whole_word else None
 
-    def corrupt(tokens: tf.Tensor, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
-      maskable = tf.gather(tf.constant(maskable_ids), tokens)
+    def corrupt(tokens: Array, seeds: Array) -> Features:
+      xp = arrays.of(tokens)
+      maskable = xp.take(maskable_ids, tokens)
       count = exact_count(maskable, self.mask_rate, bound)
       groups = spelling.word_ids(tokens) if spelling else None
       positions, _ = noise.choose(noise.fold_in(seeds, 0), maskable, count, bound, groups)
@@ -157,22 +155,25 @@ class MaskedLM(Objective):
         mask_share=self.mask_share,
         random_share=self.random_share,
       )
-      return {"inputs": inputs, "targets": tokens, "loss_weights": tf.cast(chosen, tf.float32)}
+      return {"inputs": inputs, "targets": tokens, "loss_weights": xp.cast(chosen, np.float32)}
 
     return corrupt
 
 
-def exact_count(maskable: tf.Tensor, rate: float, bound: int) -> tf.Tensor:
+def exact_count(maskable: Array, rate: float, bound: int) -> Array:
   """Returns `rate` times the maskable tokens of each row, rounded, at least 1 if any: int32 [B]."""
-  available = tf.reduce_sum(tf.cast(maskable, tf.int32), axis=1)
-  count = tf.cast(tf.round(tf.cast(available, tf.float64) * rate), tf.int32)
-  return tf.minimum(tf.minimum(tf.maximum(count, 1), available), bound)
+  xp = arrays.of(maskable)
+  available = xp.sum(xp.cast(maskable, np.int32))
+  count = xp.cast(xp.round(xp.cast(available, np.float64) * rate), np.int32)
+  return xp.minimum(xp.minimum(xp.maximum(count, 1), available), bound)
 
 
-def enclose(values: tf.Tensor, lengths: tf.Tensor, first: int, last: tf.Tensor | int) -> tf.Tensor:
-  """Puts `first` before and `last` after the `lengths` [B] tokens of rows: [B, L] -> [B, L + 2]."""
-  rows, width = tf.shape(values)[0], values.shape[1]
-  framed = tf.concat([tf.fill([rows, 1], first), tf.pad(values, [[0, 0], [0, 1]])], axis=1)
-  at_end = tf.range(width + 2)[None, :] == (lengths + 1)[:, None]
-  last = tf.broadcast_to(tf.reshape(tf.convert_to_tensor(last), [-1, 1]), [rows, width + 2])
-  return tf.where(at_end, last, framed)
+def enclose(values: Array, lengths: Array, first: int, last: Array | int) -> Array:
+  """Puts `first` before and `last` after the `lengths` [B] tokens of rows: [B, L] -> [B, L + 2].
+
+  `last` is the same for all rows, or [B, 1].
+  """
+  xp = arrays.of(values)
+  framed = xp.concat([xp.filled(values, 1, first), xp.pad(values, 0, 1)])
+  at_end = arrays.places(values.shape[1] + 2) == (lengths + 1)[:, None]
+  return xp.where(at_end, last, framed)

@@ -6,9 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import seqio
-
-from t5x_style.data.objectives.base import Objective, Preprocessor
+from t5x_style.data.objectives.base import Objective
+from t5x_style.data.tokenizers.token_ids import TokenIds
 from t5x_style.errors import UserError
 from t5x_style.setting_types import PositiveFloat, Text
 
@@ -81,18 +80,11 @@ class Mixture(Objective):
     parts = [o.own_lengths(feature_lengths, architecture) for _, o, _ in self.components()]
     return {name: max(part[name] for part in parts) for name in parts[0]}
 
-  def check(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> None:
+  def check(self, ids: TokenIds, lengths: Mapping[str, int], architecture: str) -> None:
     self.check_architecture(architecture)
     for _, objective, _ in self.components():
       own = objective.own_lengths(lengths, architecture)
-      objective.check(vocabulary, own, architecture)
-
-  def preprocessor(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> Preprocessor:
-    raise TypeError("a mixture has no preprocessor of its own; each of its components() has one")
+      objective.check(ids, own, architecture)
 
 
 def _numbered(names: Sequence[str]) -> list[str]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
+import numpy as np
 
-from t5x_style.data import noise, skip_counts
+from t5x_style.data import arrays, noise, skip_counts
+from t5x_style.data.arrays import Array, Features
 from t5x_style.data.objectives.sentence_pairs import SHORTEST, SentencePairs, shifted
 from t5x_style.errors import UserError
+
+if TYPE_CHECKING:
+  from t5x_style.data.tensorflow_setup import tf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +39,8 @@ class NextSentence(SentencePairs):
     return self
 
   def check_documents(self, documents: Callable[[], tf.data.Dataset], where: str) -> None:
+    from t5x_style.data.tensorflow_setup import tf
+
     usable = _with_other(skip_counts.usable(documents(), SHORTEST))
     if not list(usable.filter(lambda document: tf.size(document["other_targets"]) > 0).take(1)):
       raise UserError(
@@ -46,24 +53,22 @@ class NextSentence(SentencePairs):
   def arranged(self, documents: tf.data.Dataset) -> tf.data.Dataset:
     return _with_other(documents)
 
-  def segments(self, chunks: tf.Tensor, row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+  def segments(self, chunks: Array, row: Features) -> tuple[Array, ...]:
     n, split, seeds, other = row["lengths"], row["split"], row["seeds"], row["other_targets"]
-    length = chunks.shape[1]
-    available = tf.size(other)
+    xp = arrays.of(chunks)
+    available = xp.size(other)
     swap = (noise.uniform(noise.fold_in(seeds, 11), 1)[:, 0] < 0.5) & (available > 0)
-    place = tf.range(length)[None, :]
     # A part of the other document, as long as the text it replaces where possible. It begins with a
     # sentence, as that text does: the beginning of B must not give the label away.
-    strange_n = tf.minimum(n - split, available)
-    starts = tf.cast(1 + tf.where(row["other_ends"][:-1])[:, 0], tf.int32)
-    starts = tf.concat([[0], starts], axis=0)
-    count = tf.searchsorted(starts, available - strange_n, side="right")
-    start = tf.gather(starts, noise.integers(noise.fold_in(seeds, 12), 1, count[:, None]))
-    where = tf.minimum(start + place, tf.maximum(available - 1, 0))
-    strange = tf.gather(tf.concat([other, [0]], axis=0), where)
-    follows = shifted(chunks, split)
-    second = tf.where(swap[:, None], strange, follows)
-    return chunks, split, second, tf.where(swap, strange_n, n - split), tf.cast(swap, tf.int32)
+    strange_n = xp.minimum(n - split, available)
+    starts = xp.pad(1 + xp.indices(row["other_ends"][:-1]), 1, 0)
+    count = xp.searchsorted(starts, available - strange_n, side="right")
+    start = xp.take(starts, noise.integers(noise.fold_in(seeds, 12), 1, count[:, None]))
+    place = xp.minimum(start + arrays.places(chunks.shape[1]), xp.maximum(available - 1, 0))
+    strange = xp.take(xp.pad(other, 0, 1), place)
+    second = xp.where(swap[:, None], strange, shifted(chunks, split))
+    second_n = xp.where(swap, strange_n, n - split)
+    return chunks, split, second, second_n, xp.cast(swap, np.int32)
 
 
 def _with_other(documents: tf.data.Dataset) -> tf.data.Dataset:
@@ -73,6 +78,8 @@ def _with_other(documents: tf.data.Dataset) -> tf.data.Dataset:
   documents  A     A  B  B  A  C          A  A
   other      none  B  A  A  B  A          none for both
   """
+  from t5x_style.data.tensorflow_setup import tf
+
   # A document is held back until the next one arrives, the last one until this mark.
   end = {
     name: tf.zeros([n or 0 for n in spec.shape], spec.dtype)
@@ -93,13 +100,15 @@ def _with_other(documents: tf.data.Dataset) -> tf.data.Dataset:
   return with_other.filter(lambda document: tf.size(document["targets"]) > 0)
 
 
-def _part(document: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def _part(document: Features) -> Features:
   """Returns the features that are added to other documents."""
   return {name: document[name] for name in ("targets", "ends") if name in document}
 
 
-def _same(one: dict[str, tf.Tensor], other: dict[str, tf.Tensor]) -> tf.Tensor:
+def _same(one: Features, other: Features) -> Array:
   """Returns whether two documents are copies, or parts of one document."""
+  from t5x_style.data.tensorflow_setup import tf
+
   a, b = one["targets"], other["targets"]
   n = tf.minimum(tf.size(a), tf.size(b))
   copies = tf.equal(tf.size(a), tf.size(b)) & tf.reduce_all(tf.equal(a[:n], b[:n]))

@@ -6,13 +6,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-import seqio
-import tensorflow as tf
+import numpy as np
 
 from t5x_style import likelihoods
-from t5x_style.data import noise, windows
-from t5x_style.data.objectives.base import Objective, Preprocessor
-from t5x_style.data.tokenizers import special_tokens
+from t5x_style.data import arrays, noise, windows
+from t5x_style.data.arrays import Array, Features
+from t5x_style.data.objectives.base import Objective
+from t5x_style.data.tokenizers.token_ids import TokenIds
+from t5x_style.data.windows import CorruptWindow
 from t5x_style.errors import UserError
 from t5x_style.setting_types import OpenFraction, Text
 
@@ -39,7 +40,7 @@ class PrefixLM(Objective):
   suffix_share: OpenFraction = 0.5
   mode: Text | None = None
 
-  def window(self, lengths: Mapping[str, int], architecture: str) -> int:
+  def window_length(self, lengths: Mapping[str, int], architecture: str) -> int:
     """Returns the raw tokens of the longest window of which every cut fits the features."""
     room = int(self.mode is not None)
     if architecture == "decoder_only":
@@ -57,19 +58,17 @@ class PrefixLM(Objective):
     if architecture == "decoder_only":
       return {"targets": self.total_length(feature_lengths, 4, why)}
     inputs = self.required_length(feature_lengths, "inputs", 4, why)
-    needed = self.longest_suffix(self.window({"inputs": inputs}, architecture)) + 1
+    needed = self.longest_suffix(self.window_length({"inputs": inputs}, architecture)) + 1
     why = (
       f"with inputs {inputs} and suffix_share {self.suffix_share} they have up to {needed} tokens"
     )
     return {"inputs": inputs, "targets": self.targets_length(feature_lengths, needed, why)}
 
-  def check(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> None:
+  def check(self, ids: TokenIds, lengths: Mapping[str, int], architecture: str) -> None:
     self.check_architecture(architecture)
     self._check_numbers()
     if self.mode is not None:
-      special_tokens.special_id(vocabulary, self.mode)
+      ids.special_id(self.mode)
 
   def _check_numbers(self) -> None:
     if not 0 < self.suffix_share <= 0.5:
@@ -78,46 +77,41 @@ class PrefixLM(Objective):
         "prefix_lm.PrefixLM.suffix_share in the gin file."
       )
 
-  def preprocessor(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> Preprocessor:
-    raw = self.window(lengths, architecture)
-    mode = () if self.mode is None else (special_tokens.special_id(vocabulary, self.mode),)
-    eos = vocabulary.eos_id
+  def corrupt_window(
+    self, ids: TokenIds, lengths: Mapping[str, int], architecture: str
+  ) -> CorruptWindow:
+    raw, eos = self.window_length(lengths, architecture), ids.eos_id
+    mode = () if self.mode is None else (ids.special_id(self.mode),)
 
     def cut(window):
       tokens, n = window["tokens"], window["lengths"][:, None]
-      share = tf.cast(n, tf.float64) * 2 * self.suffix_share
-      longest = tf.minimum(tf.maximum(tf.cast(tf.math.ceil(share), tf.int32) - 1, 1), n - 1)
+      xp, place = arrays.of(tokens), arrays.places(raw + 1)
+      share = xp.cast(n, np.float64) * 2 * self.suffix_share
+      longest = xp.minimum(xp.maximum(xp.cast(xp.ceil(share), np.int32) - 1, 1), n - 1)
       split = n - 1 - noise.integers(window["seeds"], 1, longest)
-      place = tf.range(raw + 1)[None, :]
       hidden = ((place >= split) & (place < n))[:, :raw]
       if architecture == "decoder_only":
         return {**joined(tokens, n, split, mode, eos, lengths["targets"]), "hidden": hidden}
-      padded = tf.pad(tokens, [[0, 0], [0, 1]])
-      prefix = tf.where(place < split, padded, tf.where(place == split, eos, 0))
-      front = windows.repeated(mode, tf.shape(tokens)[0])
-      suffix = tf.where(place == n, eos, padded)
+      padded = xp.pad(tokens, 0, 1)
+      prefix = xp.where(place < split, padded, xp.where(place == split, np.int32(eos), np.int32(0)))
+      suffix = xp.where(place == n, eos, padded)
       return {
-        "inputs": tf.concat([front, prefix[:, :raw]], axis=1),
+        "inputs": xp.concat([windows.repeated(mode, tokens), prefix[:, :raw]]),
         "targets": noise.compact(suffix, (place >= split) & (place <= n), lengths["targets"]),
         "hidden": hidden,
       }
 
-    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      return windows.examples(documents, raw, cut, eos_id=eos, joined=self.cross_documents)
-
-    return preprocess
+    return cut
 
 
 def joined(
-  tokens: tf.Tensor,
-  n: tf.Tensor,
-  split: tf.Tensor,
+  tokens: Array,
+  n: Array,
+  split: Array,
   mode: tuple[int, ...],
   eos: int,
   length: int,
-) -> dict[str, tf.Tensor]:
+) -> Features:
   """Writes windows as rows of a decoder.
 
   Args:
@@ -132,11 +126,12 @@ def joined(
     [B, length] each: targets, loss_weights (1 after the prefix) and causal_attention (1 on decoder
     inputs up to the last token of the prefix; they are shifted right by one).
   """
-  row = tf.concat([windows.repeated(mode, tf.shape(tokens)[0]), tokens], axis=1)
-  row = tf.pad(row, [[0, 0], [0, length - row.shape[1]]])
-  place = tf.range(length)[None, :] - len(mode)
+  xp = arrays.of(tokens)
+  row = xp.concat([windows.repeated(mode, tokens), tokens])
+  row = xp.pad(row, 0, length - row.shape[1])
+  place = arrays.places(length) - len(mode)
   return {
-    "targets": tf.where(place == n, eos, row),
-    "loss_weights": tf.cast((place >= split) & (place <= n), tf.float32),
-    "causal_attention": tf.cast(place <= split, tf.int32),
+    "targets": xp.where(place == n, eos, row),
+    "loss_weights": xp.cast((place >= split) & (place <= n), np.float32),
+    "causal_attention": xp.cast(place <= split, np.int32),
   }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import tensorflow as tf
+import numpy as np
 
-from t5x_style.data import noise
+from t5x_style.data import arrays, noise
+from t5x_style.data.arrays import Array, Features
 from t5x_style.data.objectives.sentence_pairs import SentencePairs, shifted
 
 
@@ -16,11 +17,12 @@ class SentenceOrder(SentencePairs):
 
   name = "sentence_order"
 
-  def segments(self, chunks: tf.Tensor, row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+  def segments(self, chunks: Array, row: Features) -> tuple[Array, ...]:
     n, split, seeds = row["lengths"], row["split"], row["seeds"]
+    xp = arrays.of(chunks)
     swap = noise.uniform(noise.fold_in(seeds, 11), 1)[:, 0] < 0.5
     follows = shifted(chunks, split)
-    first = tf.where(swap[:, None], follows, chunks)
-    second = tf.where(swap[:, None], chunks, follows)
-    first_n, second_n = tf.where(swap, n - split, split), tf.where(swap, split, n - split)
-    return first, first_n, second, second_n, tf.cast(swap, tf.int32)
+    first = xp.where(swap[:, None], follows, chunks)
+    second = xp.where(swap[:, None], chunks, follows)
+    first_n, second_n = xp.where(swap, n - split, split), xp.where(swap, split, n - split)
+    return first, first_n, second, second_n, xp.cast(swap, np.int32)

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-import seqio
-import tensorflow as tf
+import numpy as np
 
-from t5x_style.data import noise, skip_counts, windows
-from t5x_style.data.objectives.base import Preprocessor
+from t5x_style.data import arrays, noise, skip_counts
+from t5x_style.data.arrays import Array, Features
+from t5x_style.data.objectives.base import ExamplesOfDocument, Preprocessor
 from t5x_style.data.objectives.masked_lm import MaskedLM
-from t5x_style.data.tokenizers import special_tokens
+from t5x_style.data.tokenizers import token_ids
+from t5x_style.data.tokenizers.token_ids import TokenIds
+from t5x_style.data.tokenizers.vocabulary import Vocabulary
 from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
 
+if TYPE_CHECKING:
+  from t5x_style.data.tensorflow_setup import tf
+
 SHORTEST = 4  # tokens of the two segments of a row together
+
+
+class _Steps(NamedTuple):
+  """How the examples of a document are made, one after the other."""
+
+  find_sentences: Callable[[Features], Features]  # adds "ends"
+  cut: Callable[[Features], Features]  # into chunks [B, L]
+  pair: Callable[[Features], Features]  # chunks to features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +41,7 @@ class SentencePairs(MaskedLM):
 
   name = ""
   how_apart = "always"  # A row is one pair, whose two segments have to see each other.
+  reads_documents: ClassVar[bool] = True
 
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
     length = self.required_length(
@@ -41,7 +56,7 @@ class SentencePairs(MaskedLM):
     """Adds what `segments` needs of other documents, as "other_targets" and "other_ends"."""
     return documents
 
-  def segments(self, chunks: tf.Tensor, row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+  def segments(self, chunks: Array, row: Features) -> tuple[Array, ...]:
     """Returns (A, its lengths, B, its lengths, labels) for chunks of a document.
 
     Args:
@@ -50,94 +65,122 @@ class SentencePairs(MaskedLM):
     """
     raise NotImplementedError
 
-  def preprocessor(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> Preprocessor:
+  def examples_in(self, sizes: np.ndarray, lengths: Mapping[str, int]) -> np.ndarray:
+    """Returns how many examples documents of so many tokens give: integers [n] -> [n]."""
     length = lengths["inputs"] - 3
-    cls, sep = (special_tokens.special_id(vocabulary, piece) for piece in ("[CLS]", "[SEP]"))
-    corrupt = self.corrupter(vocabulary, self.max_targets(lengths, architecture))
-    spelling = WordsAndSentences(vocabulary)
+    return sizes // length + (sizes % length >= SHORTEST)
+
+  def examples_of_document(
+    self, ids: TokenIds, lengths: Mapping[str, int], architecture: str
+  ) -> ExamplesOfDocument:
+    """Returns document -> all its examples, features [B, ...].
+
+    next_sentence needs "other_targets", the tokens of another document; [0] if there is none. Rows
+    where the feature "useful", bool [B], is false have nothing to predict.
+    """
+    steps = self._steps(ids, lengths)
+    return lambda document: steps.pair(steps.cut(steps.find_sentences(document)))
+
+  def _steps(self, ids: TokenIds, lengths: Mapping[str, int]) -> _Steps:
+    length = lengths["inputs"] - 3
+    cls, sep = ids.special_id("[CLS]"), ids.special_id("[SEP]")
+    corrupt = self.corrupter(ids, self.max_targets(lengths, "encoder_only"))
+    spelling = WordsAndSentences(ids)
 
     def find_sentences(document):
-      return {**document, "ends": spelling.sentence_ends(document["targets"][None])[0]}
+      ends = {
+        name.replace("targets", "ends"): spelling.sentence_ends(document[name][None])[0]
+        for name in ("targets", "other_targets")
+        if name in document
+      }
+      return {**document, **ends}
 
     def cut(document):
       chunks, n = _chunks(document["targets"], length)
-      salts = tf.fill(tf.shape(n), noise.salt(document["noise_seed"]))
+      salts = arrays.of(n).cast(n * 0, np.int64) + noise.salt(document["noise_seed"])
       return {
         "tokens": chunks,
         "ends": _chunks(document["ends"], length)[0],
         "lengths": n,
         "seeds": noise.window_seeds(chunks, salts),
-        skip_counts.KEY: tf.tile(document[skip_counts.KEY][None], [tf.size(n), 1]),
         **{name: value for name, value in document.items() if name.startswith("other_")},
       }
 
     def pair(row):
       chunks, n, seeds = row["tokens"], row["lengths"], row["seeds"]
-      split = _split(n, noise.fold_in(seeds, 10), row["ends"])
-      row = {**row, "split": split}
+      row = {**row, "split": _split(n, noise.fold_in(seeds, 10), row["ends"])}
       first, first_n, second, second_n, labels = self.segments(chunks, row)
       tokens, types = _frame(first, first_n, second, second_n, cls, sep, lengths["inputs"])
       features = corrupt(tokens, seeds) | {"token_types": types, "pair_label": labels}
-      return {**features, "useful": tf.reduce_any(features["loss_weights"] > 0, axis=1)}
+      return {**features, "useful": arrays.of(tokens).any(features["loss_weights"] > 0)}
+
+    return _Steps(find_sentences, cut, pair)
+
+  def preprocessor(
+    self, vocabulary: Vocabulary, lengths: Mapping[str, int], architecture: str
+  ) -> Preprocessor:
+    from t5x_style.data import window_stream
+    from t5x_style.data.tensorflow_setup import tf
+
+    steps = self._steps(token_ids.of(vocabulary), lengths)
+
+    def cut(document):
+      chunks, counts = steps.cut(document), document[skip_counts.KEY]
+      counts = tf.tile(counts[None], [tf.size(chunks["lengths"]), 1])
+      return {**chunks, skip_counts.KEY: counts}
 
     def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
       usable = skip_counts.usable(documents, SHORTEST)
       # Two at once: more would hold more documents back.
-      usable = usable.map(find_sentences, num_parallel_calls=2, deterministic=True)
+      usable = usable.map(steps.find_sentences, num_parallel_calls=2, deterministic=True)
       chunks = self.arranged(usable).map(cut)
-      return windows.corrupted(chunks, pair, keep_raw="keep_raw" in documents.element_spec)
+      keep_raw = "keep_raw" in documents.element_spec
+      return window_stream.corrupted(chunks, steps.pair, keep_raw=keep_raw)
 
     return preprocess
 
 
-def shifted(chunks: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
+def shifted(chunks: Array, by: Array) -> Array:
   """Drops the first by[b] tokens of row b: int32 [B, L] -> [B, L], the last token repeated."""
-  length = chunks.shape[1]
-  place = tf.minimum(tf.range(length)[None, :] + by[:, None], length - 1)
-  return tf.gather(chunks, place, batch_dims=1)
+  xp, length = arrays.of(chunks), chunks.shape[1]
+  return xp.take_along(chunks, xp.minimum(arrays.places(length) + by[:, None], length - 1))
 
 
-def _chunks(tokens: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _chunks(tokens: Array, length: int) -> tuple[Array, Array]:
   """Cuts tokens [n] into rows [B, length] of lengths [B]; leaves out a rest of less than four."""
-  n = tf.size(tokens)
+  xp = arrays.of(tokens)
+  n = xp.size(tokens)
   count = (n + length - 1) // length
-  rows = tf.reshape(tf.pad(tokens, [[0, count * length - n]]), [-1, length])
-  lengths = tf.minimum(length, n - tf.range(count) * length)
-  count -= tf.cast(lengths[-1] < SHORTEST, tf.int32)
+  rows = xp.in_rows(xp.pad(tokens, 0, count * length - n), length)
+  lengths = xp.minimum(length, n - xp.arange(count) * length)
+  count -= xp.cast(lengths[-1] < SHORTEST, np.int32)
   return rows[:count], lengths[:count]
 
 
-def _split(n: tf.Tensor, seeds: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
+def _split(n: Array, seeds: Array, ends: Array) -> Array:
   """Draws the length of A, int32 [B]: up to a sentence end, if one has two tokens on both sides."""
-  place = tf.range(ends.shape[1])[None, :]
+  xp, place = arrays.of(n), arrays.places(ends.shape[1])
   inside = (place >= 1) & (place < n[:, None] - 2)
   sentence = inside & ends
-  eligible = tf.where(tf.reduce_any(sentence, axis=1, keepdims=True), sentence, inside)
-  last, _ = noise.choose(seeds, eligible, tf.ones_like(n), 1)
+  eligible = xp.where(xp.any(sentence)[:, None], sentence, inside)
+  last, _ = noise.choose(seeds, eligible, xp.ones_like(n), 1)
   return last[:, 0] + 1
 
 
 def _frame(
-  first: tf.Tensor,
-  first_n: tf.Tensor,
-  second: tf.Tensor,
-  second_n: tf.Tensor,
+  first: Array,
+  first_n: Array,
+  second: Array,
+  second_n: Array,
   cls: int,
   sep: int,
   length: int,
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[Array, Array]:
   """Writes [CLS] A [SEP] B [SEP]; returns tokens and token types, int32 [B, length] each."""
-  rows, width = tf.shape(first)[0], first.shape[1]
-  one = tf.ones([rows, 1], tf.int32)
-  always = tf.fill([rows, 1], True)
-  place = tf.range(width)[None, :]
-  values = tf.concat([one * cls, first, one * sep, second, one * sep], axis=1)
-  keep = tf.concat(
-    [always, place < first_n[:, None], always, place < second_n[:, None], always], axis=1
-  )
-  types = tf.concat(
-    [tf.zeros([rows, width + 2], tf.int32), tf.ones([rows, width + 1], tf.int32)], 1
-  )
+  xp, width = arrays.of(first), first.shape[1]
+  cls_, sep_, always = (xp.filled(first, 1, value) for value in (cls, sep, True))
+  place = arrays.places(width)
+  values = xp.concat([cls_, first, sep_, second, sep_])
+  keep = xp.concat([always, place < first_n[:, None], always, place < second_n[:, None], always])
+  types = xp.concat([xp.filled(first, width + 2, 0), xp.filled(first, width + 1, 1)])
   return noise.compact(values, keep, length), noise.compact(types, keep, length)

@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-import seqio
-import tensorflow as tf
+import numpy as np
 from annotated_types import Interval
 
-from t5x_style.data import converters, noise, windows
-from t5x_style.data.objectives.base import Objective, Preprocessor
-from t5x_style.data.tokenizers import special_tokens
+from t5x_style.data import arrays, converters, noise, windows
+from t5x_style.data.arrays import Array, Features
+from t5x_style.data.objectives.base import Objective
+from t5x_style.data.tokenizers.token_ids import TokenIds
+from t5x_style.data.windows import CorruptWindow
 from t5x_style.errors import UserError
 from t5x_style.setting_types import OpenFraction, Text
 from t5x_style.span_lengths import DenoiserLengths, lengths_for_inputs, lengths_for_total
@@ -21,28 +22,27 @@ MeanSpan = Annotated[float, Interval(ge=1, lt=2**31)]  # tokens
 SpanLengths = Literal["composition", "normal", "uniform"]
 
 
-def counts(
-  lengths: tf.Tensor, noise_density: float, mean_span: float | tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+def counts(lengths: Array, noise_density: float, mean_span: float | Array) -> tuple[Array, Array]:
   """Returns (noise tokens, spans) of windows of int32 [B] lengths, as `lengths_of_window` does."""
-  hidden = tf.round(tf.cast(lengths, tf.float64) * noise_density)
-  hidden = tf.minimum(tf.maximum(tf.cast(hidden, tf.int32), 1), lengths - 1)
-  spans = tf.cast(tf.round(tf.cast(hidden, tf.float64) / mean_span), tf.int32)
-  spans = tf.minimum(tf.maximum(spans, 1), tf.minimum(hidden, lengths - hidden + 1))
+  xp = arrays.of(lengths)
+  hidden = xp.round(xp.cast(lengths, np.float64) * noise_density)
+  hidden = xp.minimum(xp.maximum(xp.cast(hidden, np.int32), 1), lengths - 1)
+  spans = xp.cast(xp.round(xp.cast(hidden, np.float64) / mean_span), np.int32)
+  spans = xp.minimum(xp.maximum(spans, 1), xp.minimum(hidden, lengths - hidden + 1))
   return hidden, spans
 
 
 def replace_spans(
-  tokens: tf.Tensor,
-  lengths: tf.Tensor,
-  mask: tf.Tensor,
+  tokens: Array,
+  lengths: Array,
+  mask: Array,
   *,
   vocab_size: int,
   eos_id: int,
   inputs_length: int,
   targets_length: int,
   prefix: tuple[int, ...] = (),
-) -> dict[str, tf.Tensor]:
+) -> Features:
   """Writes corrupted windows as inputs and targets; <0> is the first sentinel.
 
       tokens   a b c d e f   mask 0 1 1 0 0 1
@@ -61,27 +61,21 @@ def replace_spans(
   Returns:
     {"inputs": int32 [B, inputs_length], "targets": int32 [B, targets_length]}.
   """
-  length = tokens.shape[1]
-  real = tf.range(length)[None, :] < lengths[:, None]
-  mask &= real
-  starts = mask & ~tf.pad(mask, [[0, 0], [1, 0]])[:, :-1]
-  sentinels = vocab_size - tf.cumsum(tf.cast(starts, tf.int32), axis=1)
+  xp = arrays.of(tokens)
+  real = arrays.places(tokens.shape[1]) < lengths[:, None]
+  mask = mask & real
+  starts = mask & ~xp.pad(mask, 1, 0)[:, :-1]
+  sentinels = vocab_size - xp.cumsum(xp.cast(starts, np.int32))
+  eos, always = xp.filled(tokens, 1, eos_id), xp.filled(tokens, 1, True)
 
-  rows = tf.shape(tokens)[0]
-  eos = tf.fill([rows, 1], eos_id)
-  always = tf.fill([rows, 1], True)
-  front = windows.repeated(prefix, rows)
-
-  values = tf.concat([front, tf.where(starts, sentinels, tokens), eos], axis=1)
-  keep = tf.concat([tf.ones_like(front, tf.bool), starts | (real & ~mask), always], axis=1)
+  front = windows.repeated(prefix, tokens)
+  values = xp.concat([front, xp.where(starts, sentinels, tokens), eos])
+  keep = xp.concat([front >= 0, starts | (real & ~mask), always])
   inputs = noise.compact(values, keep, inputs_length)
 
-  pairs = tf.reshape(tf.stack([sentinels, tokens], axis=2), [rows, 2 * length])
-  keep = tf.reshape(tf.stack([starts, mask], axis=2), [rows, 2 * length])
-  targets = noise.compact(
-    tf.concat([pairs, eos], axis=1), tf.concat([keep, always], axis=1), targets_length
-  )
-  return {"inputs": inputs, "targets": targets}
+  values = xp.concat([xp.interleave(sentinels, tokens), eos])
+  keep = xp.concat([xp.interleave(starts, mask), always])
+  return {"inputs": inputs, "targets": noise.compact(values, keep, targets_length)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,20 +125,21 @@ class SpanCorruption(Objective):
     )
     return {"inputs": inputs, "targets": self.targets_length(feature_lengths, needed, why)}
 
-  def check(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> None:
+  def check(self, ids: TokenIds, lengths: Mapping[str, int], architecture: str) -> None:
     self.check_architecture(architecture)
     self._check_numbers()
-    check_sentinels(self.name, self.denoiser(lengths, architecture), lengths, vocabulary)
+    check_sentinels(self.name, self.denoiser(lengths, architecture), lengths, ids)
     if self.mode is not None:
-      special_tokens.special_id(vocabulary, self.mode)
+      ids.special_id(self.mode)
 
-  def preprocessor(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> Preprocessor:
+  def window_length(self, lengths: Mapping[str, int], architecture: str) -> int:
+    return self.denoiser(lengths, architecture).raw
+
+  def corrupt_window(
+    self, ids: TokenIds, lengths: Mapping[str, int], architecture: str
+  ) -> CorruptWindow:
     plan = self.denoiser(lengths, architecture)
-    mode = () if self.mode is None else (special_tokens.special_id(vocabulary, self.mode),)
+    mode = () if self.mode is None else (ids.special_id(self.mode),)
     joined = architecture == "decoder_only"
 
     def corrupt(window):
@@ -153,8 +148,8 @@ class SpanCorruption(Objective):
         window["tokens"],
         window["lengths"],
         mask,
-        vocab_size=vocabulary.vocab_size,
-        eos_id=vocabulary.eos_id,
+        vocab_size=ids.vocab_size,
+        eos_id=ids.eos_id,
         inputs_length=plan.inputs + len(mode) if joined else lengths["inputs"],
         targets_length=plan.targets if joined else lengths["targets"],
         prefix=mode,
@@ -163,28 +158,23 @@ class SpanCorruption(Objective):
         example = converters.join_prefix(example, lengths["targets"])
       return {**example, "hidden": mask}
 
-    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      return windows.examples(
-        documents, plan.raw, corrupt, eos_id=vocabulary.eos_id, joined=self.cross_documents
-      )
+    return corrupt
 
-    return preprocess
-
-  def draw(self, lengths: tf.Tensor, seeds: tf.Tensor, plan: DenoiserLengths) -> tf.Tensor:
+  def draw(self, lengths: Array, seeds: Array, plan: DenoiserLengths) -> Array:
     """Draws the noise mask, bool [B, plan.raw], of windows of int32 [B] `lengths`."""
-    mean_span: float | tf.Tensor = self.mean_span
+    xp, mean_span = arrays.of(lengths), self.mean_span
     if self.mean_span_to is not None:
       choices = int(self.mean_span_to) - int(self.mean_span) + 1
       drawn = noise.integers(noise.fold_in(seeds, 2), 1, choices)[:, 0]
-      mean_span = self.mean_span + tf.cast(drawn, tf.float64)
+      mean_span = self.mean_span + xp.cast(drawn, np.float64)
     hidden, spans = counts(lengths, self.noise_density, mean_span)
     if self.t5_mask:
-      spans = tf.minimum(spans, lengths - hidden)
+      spans = xp.minimum(spans, lengths - hidden)
     return noise.span_mask(
       seeds,
       lengths,
       hidden,
-      tf.minimum(spans, plan.spans),
+      xp.minimum(spans, plan.spans),
       length=plan.raw,
       max_noise=plan.noise,
       max_spans=plan.spans,
@@ -209,13 +199,13 @@ class SpanCorruption(Objective):
 
 
 def check_sentinels(
-  name: str, plan: DenoiserLengths, lengths: Mapping[str, int], vocabulary: seqio.Vocabulary
+  name: str, plan: DenoiserLengths, lengths: Mapping[str, int], ids: TokenIds
 ) -> None:
   """Raises UserError if a window has more spans than the vocabulary has sentinels."""
-  if plan.spans > vocabulary.extra_ids:
+  if plan.spans > ids.sentinels:
     raise UserError(
       f"{name} at TASK_FEATURE_LENGTHS = {dict(lengths)} hides {plan.spans} spans in a window "
-      f"of {plan.raw} tokens, but the vocabulary has {vocabulary.extra_ids} sentinels. Set "
+      f"of {plan.raw} tokens, but the vocabulary has {ids.sentinels} sentinels. Set "
       f"extra_ids of VOCABULARY to at least {plan.spans}, or shorten the inputs, raise mean_span "
       "or lower noise_density."
     )

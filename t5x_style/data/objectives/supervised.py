@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 from t5x_style.errors import UserError
+
+if TYPE_CHECKING:
+  from t5x_style.data.tensorflow_setup import tf
 
 # So many documents show which share of a corpus is cut.
 _MEASURED = 500

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import numpy as np
-import seqio
-import tensorflow as tf
 from annotated_types import Interval
 
-from t5x_style.data import noise, windows
-from t5x_style.data.objectives.base import Objective, Preprocessor
-from t5x_style.data.tokenizers import special_tokens
+from t5x_style.data import arrays, noise, windows
+from t5x_style.data.arrays import Array
+from t5x_style.data.objectives.base import Objective
+from t5x_style.data.tokenizers.token_ids import TokenIds
 from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
+from t5x_style.data.windows import CorruptWindow
 from t5x_style.setting_types import OpenFraction
 
 
@@ -47,44 +47,41 @@ class TextInfilling(Objective):
     self.required_length({"targets": targets}, "targets", 4, "three tokens and EOS")
     return {"inputs": inputs, "targets": targets}
 
-  def check(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> None:
+  def check(self, ids: TokenIds, lengths: Mapping[str, int], architecture: str) -> None:
     self.check_architecture(architecture)
     self.check_number("noise_density", 0, 1)
     self.check_number("mean_span", 0, 64)
-    special_tokens.special_id(vocabulary, "[MASK]")
+    ids.special_id("[MASK]")
 
-  def preprocessor(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> Preprocessor:
+  def window_length(self, lengths: Mapping[str, int], architecture: str) -> int:
     # There are at most as many masks as hidden tokens, so inputs are not longer than targets.
-    raw = min(lengths["inputs"], lengths["targets"]) - 1
-    eos = vocabulary.eos_id
-    mask_id = special_tokens.special_id(vocabulary, "[MASK]")
-    spelling = WordsAndSentences(vocabulary) if self.permute_sentences else None
+    return min(lengths["inputs"], lengths["targets"]) - 1
+
+  def corrupt_window(
+    self, ids: TokenIds, lengths: Mapping[str, int], architecture: str
+  ) -> CorruptWindow:
+    raw, eos = self.window_length(lengths, architecture), ids.eos_id
+    mask_id = ids.special_id("[MASK]")
+    spelling = WordsAndSentences(ids) if self.permute_sentences else None
 
     def corrupt(window):
       tokens, n, seeds = window["tokens"], window["lengths"], window["seeds"]
-      text = tokens
+      text, xp = tokens, arrays.of(tokens)
       hidden, insertions = self.draw(n, seeds, raw)
       hidden_in_window = hidden
       if spelling:
         order = sentence_order(n, noise.fold_in(seeds, 3), spelling.sentence_ends(tokens))
-        text = tf.gather(tokens, order, batch_dims=1)
-        hidden_in_window = tf.gather(hidden, tf.argsort(order, axis=1), batch_dims=1)
+        text = xp.take_along(tokens, order)
+        hidden_in_window = xp.take_along(hidden, xp.argsort(order))
       return {
         "inputs": infill(text, n, hidden, insertions, mask_id, eos, lengths["inputs"]),
         "targets": windows.with_eos(tokens, n, eos, lengths["targets"]),
         "hidden": hidden_in_window,
       }
 
-    def preprocess(documents: tf.data.Dataset) -> tf.data.Dataset:
-      return windows.examples(documents, raw, corrupt, eos_id=eos, joined=self.cross_documents)
+    return corrupt
 
-    return preprocess
-
-  def draw(self, lengths: tf.Tensor, seeds: tf.Tensor, raw: int) -> tuple[tf.Tensor, tf.Tensor]:
+  def draw(self, lengths: Array, seeds: Array, raw: int) -> tuple[Array, Array]:
     """Draws the hidden tokens and the places where a [MASK] is inserted, bool [B, raw] each.
 
     Args:
@@ -92,71 +89,70 @@ class TextInfilling(Objective):
       seeds: uint64 [B].
       raw: static length of the windows.
     """
-    total = tf.round(tf.cast(lengths, tf.float64) * self.noise_density)
-    total = tf.minimum(tf.maximum(tf.cast(total, tf.int32), 1), lengths - 1)
+    xp = arrays.of(lengths)
+    total = xp.round(xp.cast(lengths, np.float64) * self.noise_density)
+    total = xp.minimum(xp.maximum(xp.cast(total, np.int32), 1), lengths - 1)
     most = max(1, round(raw * self.noise_density))
     drawn = poisson(noise.fold_in(seeds, 0), most, self.mean_span)
-    edges = tf.minimum(tf.cumsum(drawn, axis=1), total[:, None])
+    edges = xp.minimum(xp.cumsum(drawn), total[:, None])
     # In the rare draws that do not reach the sum the last span takes the rest.
-    edges = tf.concat([edges[:, :-1], total[:, None]], axis=1)
-    before = tf.pad(edges, [[0, 0], [1, 0]])[:, :-1]
+    edges = xp.concat([edges[:, :-1], total[:, None]])
+    before = xp.pad(edges, 1, 0)[:, :-1]
     grows = edges > before
-    spans = tf.reduce_sum(tf.cast(grows, tf.int32), axis=1)
+    spans = xp.sum(xp.cast(grows, np.int32))
     # There are only so many gaps for spans: the last span takes surplus ones.
-    limit = tf.minimum(spans, lengths - total + 1)
+    limit = xp.minimum(spans, lengths - total + 1)
+    place = arrays.places(most)
     compacted = noise.compact(edges, grows, most)
-    real = tf.range(most)[None, :] < limit[:, None]
-    compacted = tf.where(tf.range(1, most + 1)[None, :] < limit[:, None], compacted, total[:, None])
+    compacted = xp.where(place + 1 < limit[:, None], compacted, total[:, None])
     # In another order: otherwise the span that was cut would always be the last of the window.
-    sizes = compacted - tf.pad(compacted, [[0, 0], [1, 0]])[:, :-1]
-    key = tf.where(real, noise.uniform(noise.fold_in(seeds, 4), most), 2.0)
-    sizes = tf.gather(sizes, tf.argsort(key, axis=1), batch_dims=1)
-    shuffled = tf.pad(tf.cumsum(sizes, axis=1), [[0, 0], [1, 0]])
+    sizes = compacted - xp.pad(compacted, 1, 0)[:, :-1]
+    key = noise.uniform(noise.fold_in(seeds, 4), most)
+    key = xp.where(place < limit[:, None], key, np.float32(2))
+    sizes = xp.take_along(sizes, xp.argsort(key))
+    shuffled = xp.pad(xp.cumsum(sizes), 1, 0)
     hidden = noise.place_spans(noise.fold_in(seeds, 1), shuffled, lengths, total, limit, length=raw)
     empty = ~grows & (before < total[:, None])
-    zero = tf.reduce_sum(tf.cast(empty, tf.int32), axis=1)
-    zero = tf.minimum(zero, tf.minimum(total - limit, lengths - total))
-    eligible = ~hidden & (tf.range(raw)[None, :] < lengths[:, None])
+    zero = xp.sum(xp.cast(empty, np.int32))
+    zero = xp.minimum(zero, xp.minimum(total - limit, lengths - total))
+    eligible = ~hidden & (arrays.places(raw) < lengths[:, None])
     places, _ = noise.choose(noise.fold_in(seeds, 2), eligible, zero, most)
     return hidden, noise.positions_to_mask(places, raw)
 
 
-def poisson(seeds: tf.Tensor, n: int, mean: float) -> tf.Tensor:
+def poisson(seeds: Array, n: int, mean: float) -> Array:
   """Draws from a Poisson distribution, by its inverse: uint64 [B] seeds -> int32 [B, n]."""
   top = int(mean + 12 * math.sqrt(mean) + 12)
   terms = [math.exp(-mean + k * math.log(mean) - math.lgamma(k + 1)) for k in range(top)]
-  cumulative = tf.constant(np.cumsum(terms).astype(np.float32))
-  flat = tf.reshape(noise.uniform(seeds, n), [-1])
-  return tf.reshape(tf.searchsorted(cumulative, flat, side="right"), [-1, n])
+  cumulative = np.cumsum(terms).astype(np.float32)
+  return arrays.of(seeds).searchsorted(cumulative, noise.uniform(seeds, n), side="right")
 
 
 def infill(
-  tokens: tf.Tensor,
-  n: tf.Tensor,
-  hidden: tf.Tensor,
-  insertions: tf.Tensor,
+  tokens: Array,
+  n: Array,
+  hidden: Array,
+  insertions: Array,
   mask_id: int,
   eos: int,
   length: int,
-) -> tf.Tensor:
+) -> Array:
   """Writes one [MASK] for each hidden span, one before each token of `insertions`, and EOS.
 
   tokens a b c d e   hidden 0 1 1 0 0   insertions 0 0 0 0 1
   a [MASK] d [MASK] e EOS
   """
-  rows, raw = tf.shape(tokens)[0], tokens.shape[1]
-  real = tf.range(raw)[None, :] < n[:, None]
-  hidden &= real
-  starts = hidden & ~tf.pad(hidden, [[0, 0], [1, 0]])[:, :-1]
-  masks = tf.fill([rows, raw], mask_id)
-  values = tf.reshape(tf.stack([masks, tokens], axis=2), [rows, 2 * raw])
-  keep = tf.reshape(tf.stack([starts | insertions, real & ~hidden], axis=2), [rows, 2 * raw])
-  values = tf.concat([values, tf.fill([rows, 1], eos)], axis=1)
-  keep = tf.concat([keep, tf.fill([rows, 1], True)], axis=1)
-  return noise.compact(values, keep, length)
+  xp = arrays.of(tokens)
+  real = arrays.places(tokens.shape[1]) < n[:, None]
+  hidden = hidden & real
+  starts = hidden & ~xp.pad(hidden, 1, 0)[:, :-1]
+  masks = xp.filled(tokens, tokens.shape[1], mask_id)
+  values = xp.concat([xp.interleave(masks, tokens), xp.filled(tokens, 1, eos)])
+  keep = xp.interleave(starts | insertions, real & ~hidden)
+  return noise.compact(values, xp.concat([keep, xp.filled(tokens, 1, True)]), length)
 
 
-def sentence_order(n: tf.Tensor, seeds: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
+def sentence_order(n: Array, seeds: Array, ends: Array) -> Array:
   """Returns the positions of each row in an order of shuffled sentences, int32 [B, L].
 
   Args:
@@ -164,8 +160,8 @@ def sentence_order(n: tf.Tensor, seeds: tf.Tensor, ends: tf.Tensor) -> tf.Tensor
     seeds: uint64 [B].
     ends: bool [B, L], the last token of each sentence.
   """
-  length = ends.shape[1]
-  real = tf.range(length)[None, :] < n[:, None]
-  sentence = tf.cumsum(tf.cast(ends, tf.int32), axis=1, exclusive=True)
-  key = tf.gather(noise.uniform(seeds, length), sentence, batch_dims=1)
-  return tf.argsort(tf.where(real, key, 2.0), axis=1, stable=True)
+  xp, length = arrays.of(ends), ends.shape[1]
+  real = arrays.places(length) < n[:, None]
+  sentence = xp.cumsum(xp.cast(ends, np.int32), exclusive=True)
+  key = xp.take_along(noise.uniform(seeds, length), sentence)
+  return xp.argsort(xp.where(real, key, np.float32(2)))

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import seqio
-import tensorflow as tf
+import numpy as np
 
+from t5x_style.data import arrays
 from t5x_style.data.objectives import supervised
-from t5x_style.data.objectives.base import Objective, Preprocessor
+from t5x_style.data.objectives.base import ExamplesOfDocument, Objective, Preprocessor
+from t5x_style.data.tokenizers import token_ids
+from t5x_style.data.tokenizers.token_ids import TokenIds
+from t5x_style.data.tokenizers.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+  from t5x_style.data.tensorflow_setup import tf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +38,7 @@ class TextToText(Objective):
   how_apart = "always"
   target_is_text = True
   exact_match = True
+  reads_documents: ClassVar[bool] = True
 
   bidirectional_inputs: bool = False
 
@@ -65,16 +72,24 @@ class TextToText(Objective):
     }
     supervised.warn_of_cut_texts(documents, room, where)
 
-  def preprocessor(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> Preprocessor:
-    eos = vocabulary.eos_id
+  def examples_of_document(
+    self, ids: TokenIds, lengths: Mapping[str, int], architecture: str
+  ) -> ExamplesOfDocument:
+    """Returns document -> its only example, {"inputs": int32 [n], "targets": int32 [m]}."""
+    eos = np.array([ids.eos_id], np.int32)
 
     def example(document):
       text, target = document["targets"], document["target_tokens"]
+      xp = arrays.of(text)
       return {
-        "inputs": tf.concat([text[: lengths["inputs"] - 1], [eos]], axis=0),
-        "targets": tf.concat([target[: lengths["targets"] - 1], [eos]], axis=0),
+        "inputs": xp.concat([text[: lengths["inputs"] - 1], eos]),
+        "targets": xp.concat([target[: lengths["targets"] - 1], eos]),
       }
 
+    return example
+
+  def preprocessor(
+    self, vocabulary: Vocabulary, lengths: Mapping[str, int], architecture: str
+  ) -> Preprocessor:
+    example = self.examples_of_document(token_ids.of(vocabulary), lengths, architecture)
     return lambda documents: documents.map(example)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import seqio
-
-from t5x_style.data.objectives.base import Objective, Preprocessor
+from t5x_style.data.objectives.base import Objective
 from t5x_style.data.objectives.mixture import Mixture
 from t5x_style.data.objectives.prefix_lm import PrefixLM
 from t5x_style.data.objectives.span_corruption import MeanSpan, SpanCorruption, SpanLengths
+from t5x_style.data.tokenizers.token_ids import TokenIds
 from t5x_style.errors import UserError
 from t5x_style.setting_types import NonNegativeFloat, OpenFraction, PositiveInt, Text
 
@@ -104,16 +103,9 @@ class UL2(Objective):
   def lengths(self, feature_lengths: Mapping[str, int], architecture: str) -> dict[str, int]:
     return self._mixture().lengths(feature_lengths, architecture)
 
-  def check(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> None:
+  def check(self, ids: TokenIds, lengths: Mapping[str, int], architecture: str) -> None:
     self.check_architecture(architecture)
-    self._mixture().check(vocabulary, lengths, architecture)
-
-  def preprocessor(
-    self, vocabulary: seqio.Vocabulary, lengths: Mapping[str, int], architecture: str
-  ) -> Preprocessor:
-    return self._mixture().preprocessor(vocabulary, lengths, architecture)
+    self._mixture().check(ids, lengths, architecture)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import seqio
-import tensorflow as tf
 
 from t5x_style.codecs import sentencepiece_models
 from t5x_style.codecs.byte_codec import ByteCodec
 from t5x_style.codecs.sentencepiece_codec import SentencePieceCodec
 from t5x_style.codecs.text_codec import TextCodec
+from t5x_style.data.tensorflow_setup import tf
 from t5x_style.errors import UserError
 
 

@@ -1,6 +1,7 @@
 """SentencePiece and byte vocabularies, as gin binds them.
 
-Hugging Face's tokenizers are in huggingface_tokenizers.py.
+Hugging Face's tokenizers are in huggingface_tokenizers.py. SeqIO and TensorFlow are imported when a
+vocabulary is made: gin files name these functions also where a token cache brings its vocabulary.
 """
 
 from __future__ import annotations
@@ -10,11 +11,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import seqio
-import tensorflow as tf
-
 from t5x_style.codecs import sentencepiece_models
-from t5x_style.data.tokenizers.base import ExternalVocabulary, SpecialsFromExtraIds, name_of
+from t5x_style.data.tokenizers.vocabulary import Vocabulary
 from t5x_style.errors import UserError
 from t5x_style.setting_types import SentinelCount, Text
 from t5x_style.shipped_vocabulary import (
@@ -24,51 +22,11 @@ from t5x_style.shipped_vocabulary import (
 )
 
 
-class SentencePieceVocabulary(SpecialsFromExtraIds, seqio.SentencePieceVocabulary):
-  """SeqIO's SentencePiece vocabulary; extra ids can be special tokens that the model lacks.
-
-  In SeqIO's the text " <extra_id_0>" is a sentinel; here no text becomes a sentinel or a special
-  token of the objectives. Where the last pieces of the model are sentinels, as in mT5 (Xue et al.
-  2020), they are the extra ids, and none are appended.
-  """
-
-  _model: Any
-
-  def __init__(self, file: str, extra_ids: int):
-    own = sentencepiece_models.own_sentinels(_read(file))
-    if own and extra_ids:
-      raise UserError(
-        f"the vocabulary {file} has {own} sentinels of its own, <extra_id_0> to <extra_id_{own - 1}"
-        ">: set EXTRA_IDS = 0."
-      )
-    self._appended = extra_ids
-    super().__init__(file, own or extra_ids)
-
-  def _model_context(self) -> Any:
-    if not self._model:
-      content = _read(self._sentencepiece_model_file)
-      self._model = sentencepiece_models.load(content, self._appended)
-    return self._model
-
-
-class ByteVocabulary(SpecialsFromExtraIds, seqio.ByteVocabulary):
-  """SeqIO's byte vocabulary (ByT5, Xue et al. 2021); extra ids can be special tokens."""
-
-  @property
-  def vocab_size(self) -> int:
-    return self._base_vocab_size + self._extra_ids
-
-  def __eq__(self, other: object) -> bool:
-    return isinstance(other, ByteVocabulary) and self.__dict__ == other.__dict__
-
-  __hash__ = None  # type: ignore[assignment]
-
-
 def sentencepiece(
   path: Text = DEFAULT_VOCABULARY_FILE,
   extra_ids: SentinelCount = DEFAULT_EXTRA_IDS,
   specials_from_extra_ids: Sequence[Text] = (),
-) -> SentencePieceVocabulary:
+) -> Vocabulary:
   """Returns a SentencePiece vocabulary: the ids of the file, then the extra ids.
 
   Args:
@@ -82,24 +40,33 @@ def sentencepiece(
     UserError: the file does not exist or is not a SentencePiece model, padding, EOS and UNK are not
       0, 1 and 2, or it has its own sentinels and `extra_ids` is not 0.
   """
+  from t5x_style.data.tokenizers import seqio_vocabularies
+
   file = _find(path)
-  sentencepiece_models.check(file, _read(file))
-  vocabulary = SentencePieceVocabulary(file, extra_ids)
+  sentencepiece_models.check(file, seqio_vocabularies.read(file))
+  vocabulary = seqio_vocabularies.SentencePieceVocabulary(file, extra_ids)
   vocabulary.borrow(specials_from_extra_ids)
   return vocabulary
 
 
 def byte_vocabulary(
   extra_ids: SentinelCount = DEFAULT_EXTRA_IDS, specials_from_extra_ids: Sequence[Text] = ()
-) -> ByteVocabulary:
+) -> Vocabulary:
   """Returns a vocabulary of UTF-8 bytes, ids 3 to 258; special tokens can only be extra ids."""
+  from t5x_style.data.tokenizers.seqio_vocabularies import ByteVocabulary
+
   vocabulary = ByteVocabulary(extra_ids)
   vocabulary.borrow(specials_from_extra_ids)
   return vocabulary
 
 
-def identity(vocabulary: seqio.Vocabulary) -> dict[str, Any]:
+def identity(vocabulary: Vocabulary) -> dict[str, Any]:
   """Returns what identifies a vocabulary in the identity of a run; the file may be moved."""
+  import seqio
+
+  from t5x_style.data.tokenizers import seqio_vocabularies
+  from t5x_style.data.tokenizers.base import ExternalVocabulary, name_of
+
   facts: dict[str, Any] = {
     "name": name_of(vocabulary),
     "vocab_size": vocabulary.vocab_size,
@@ -107,7 +74,7 @@ def identity(vocabulary: seqio.Vocabulary) -> dict[str, Any]:
     "specials_from_extra_ids": list(getattr(vocabulary, "borrowed", ())),
   }
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    content = _read(vocabulary.sentencepiece_model_file)
+    content = seqio_vocabularies.read(vocabulary.sentencepiece_model_file)
     facts["sha256"] = hashlib.sha256(content).hexdigest()
   if isinstance(vocabulary, ExternalVocabulary):
     facts |= vocabulary.facts()
@@ -115,6 +82,8 @@ def identity(vocabulary: seqio.Vocabulary) -> dict[str, Any]:
 
 
 def _find(path: str) -> str:
+  from t5x_style.data.tensorflow_setup import tf
+
   shipped = VOCABULARY_FOLDER / path
   if "/" not in path and shipped.is_file():
     return str(shipped)
@@ -132,8 +101,3 @@ def _find(path: str) -> str:
       "`python -m launch.tokenizer`."
     )
   return file
-
-
-def _read(file: str) -> bytes:
-  with tf.io.gfile.GFile(file, "rb") as f:
-    return f.read()

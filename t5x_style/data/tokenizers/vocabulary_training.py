@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import sentencepiece as spm
-import seqio
 from sentencepiece import sentencepiece_model_pb2
 
 from t5x_style.codecs.sentencepiece_models import SPECIAL_TOKENS
+from t5x_style.data.tokenizers.vocabulary import Vocabulary
 from t5x_style.errors import UserError
 
 _ORDINARY = sentencepiece_model_pb2.ModelProto.SentencePiece.NORMAL
@@ -137,7 +137,7 @@ class EncodingCounts:
     return self.text_bytes / max(1, self.tokens)
 
 
-def measure(vocabulary: seqio.Vocabulary, documents: Iterable[str]) -> EncodingCounts:
+def measure(vocabulary: Vocabulary, documents: Iterable[str]) -> EncodingCounts:
   """Encodes and decodes every document and counts."""
   counts = EncodingCounts()
   for document in documents:

@@ -2,7 +2,7 @@
 
 A token may be a part of a character (a byte) or several words. So the text of a row is restored,
 words and sentences are found in it by the Unicode classes of its characters, and the result is
-given per token.
+given per token. NumPy arrays and tensors give the same result; see t5x_style/data/arrays.py.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 import regex
-import seqio
-import tensorflow as tf
 
-from t5x_style.data.tokenizers import special_tokens, token_text
-from t5x_style.data.tokenizers.base import codec_of
+from t5x_style.data import arrays
+from t5x_style.data.arrays import Array
+from t5x_style.data.tokenizers.token_ids import TokenIds
 
 # Classes of characters: the first pattern that matches decides; _OTHER where none does.
 _OTHER, _APART, _LINE, _SPACE, _EXTEND = range(5)
@@ -55,27 +54,28 @@ _ZERO_WIDTH_JOINER = 0x200D
 class _Text(NamedTuple):
   """All rows as one text of N characters, with a NUL before each row; offsets are in bytes."""
 
-  characters: tf.Tensor  # int32 [N]; bytes that are not UTF-8 are U+FFFD
-  classes: tf.Tensor  # int32 [N]
-  starts: tf.Tensor  # int32 [N]
-  token_starts: tf.Tensor  # int32 [B L]
-  token_ends: tf.Tensor  # int32 [B L]
+  characters: Array  # int32 [N]; bytes that are not UTF-8 are U+FFFD
+  classes: Array  # int32 [N]
+  starts: Array  # int32 [N]
+  token_starts: Array  # int32 [B L]
+  token_ends: Array  # int32 [B L]
 
-  def where(self, kept: tf.Tensor) -> _Text:
+  def where(self, kept: Array) -> _Text:
     """Returns the text with only the characters of `kept`, bool [N]."""
-    characters, classes, starts = (tf.boolean_mask(x, kept) for x in self[:3])
+    xp = arrays.of(kept)
+    characters, classes, starts = (xp.select(x, kept) for x in self[:3])
     return self._replace(characters=characters, classes=classes, starts=starts)
 
 
 class WordsAndSentences:
   """Finds the words and sentences in rows of tokens of a vocabulary."""
 
-  def __init__(self, vocabulary: seqio.Vocabulary):
-    pieces = _pieces(vocabulary)
+  def __init__(self, ids: TokenIds):
+    pieces = [*_pieces(ids), b"\0"]  # The last one is put before each row.
     self._pieces = np.array(pieces, object)
     self._sizes = np.array([len(piece) for piece in pieces], np.int32)
 
-  def word_ids(self, tokens: tf.Tensor) -> tf.Tensor:
+  def word_ids(self, tokens: Array) -> Array:
     """Numbers the words of int32 [B, L] from 0; each character between words counts as one.
 
     A word is a run of letters, digits and underscores with their combining marks, and with
@@ -83,11 +83,12 @@ class WordsAndSentences:
     ideograph is a word; in other scripts without spaces (Thai, kana) a word goes up to the next
     space or punctuation. Consecutive tokens belong to one word unless a word begins between them.
     """
+    xp, length = arrays.of(tokens), tokens.shape[1]
     starts = _word_starts(self._read(tokens, _classes_of_words()))
-    starts = tf.reshape(starts, tf.shape(tokens))[:, 1:]
-    return tf.cumsum(tf.pad(tf.cast(starts, tf.int32), [[0, 0], [1, 0]]), axis=1)
+    starts = xp.in_rows(starts, length)[:, 1:]
+    return xp.cumsum(xp.pad(xp.cast(starts, np.int32), 1, 0))
 
-  def sentence_ends(self, tokens: tf.Tensor) -> tf.Tensor:
+  def sentence_ends(self, tokens: Array) -> Array:
     """Marks the tokens at which a sentence or a line ends, EOS included: int32 -> bool [B, L].
 
     A sentence ends with a Sentence_Terminal of Unicode (. ? ! and those of other scripts) and the
@@ -95,79 +96,80 @@ class WordsAndSentences:
     or the end of the line. Thai and Lao have no such characters: only their lines end.
     """
     ends = _sentence_ends(self._read(tokens, _classes_of_sentences()))
-    return tf.reshape(ends, tf.shape(tokens))
+    return arrays.of(tokens).shaped(ends, tokens)
 
-  def _read(self, tokens: tf.Tensor, table: tuple[np.ndarray, np.ndarray]) -> _Text:
-    rows = tf.shape(tokens)[0]
-    pieces = tf.gather(tf.constant(self._pieces, tf.string), tokens)
-    text = tf.strings.reduce_join(tf.concat([tf.fill([rows, 1], "\0"), pieces], axis=1))
-    characters, starts = tf.strings.unicode_decode_with_offsets(text, "UTF-8")
+  def _read(self, tokens: Array, table: tuple[np.ndarray, np.ndarray]) -> _Text:
+    xp = arrays.of(tokens)
+    marked = xp.concat([xp.filled(tokens, 1, len(self._pieces) - 1), tokens])
+    characters, starts = xp.code_points(self._pieces, xp.flat(marked))
     firsts, classes = table
-    found = tf.searchsorted(tf.constant(firsts), characters, side="right") - 1
-    sizes = tf.pad(tf.gather(tf.constant(self._sizes), tokens), [[0, 0], [1, 0]], constant_values=1)
-    ends = tf.reshape(tf.cumsum(tf.reshape(sizes, [-1])), tf.shape(sizes))
+    found = xp.searchsorted(firsts, characters, side="right") - 1
+    sizes = xp.take(self._sizes, marked)
+    ends = xp.shaped(xp.cumsum(xp.flat(sizes)), marked)
     return _Text(
       characters,
-      tf.gather(tf.constant(classes), found),
-      tf.cast(starts, tf.int32),
-      tf.reshape(ends[:, :-1], [-1]),
-      tf.reshape(ends[:, 1:], [-1]),
+      xp.take(classes, found),
+      starts,
+      xp.flat(ends[:, :-1]),
+      xp.flat(ends[:, 1:]),
     )
 
 
-def _word_starts(text: _Text) -> tf.Tensor:
+def _word_starts(text: _Text) -> Array:
   """Returns whether a word, or a character between words, begins where a token does: bool [B L]."""
+  xp = arrays.of(text.classes)
   before = _moved(text.classes, 1, _APART)
   extends = text.classes == _EXTEND
   # A combining mark without a character before it counts as a letter.
   alone = extends & ((before == _APART) | (before == _LINE) | (before == _SPACE))
-  text = text._replace(classes=tf.where(alone, _LETTER, text.classes))
+  text = text._replace(classes=xp.where(alone, _LETTER, text.classes))
   joined = (text.classes == _PICTURE) & (_moved(text.characters, 1, 0) == _ZERO_WIDTH_JOINER)
   whole = alone | ~extends
-  joined = tf.boolean_mask(joined, whole)
+  joined = xp.select(joined, whole)
   text = text.where(whole)
 
   before, after = _moved(text.classes, 1, _APART), _moved(text.classes, -1, _APART)
   apostrophe = (text.classes == _APOSTROPHE) & (before == _LETTER) & (after == _LETTER)
   word = (text.classes == _LETTER) | (text.classes == _NUMBER) | apostrophe
   joined |= (word & _moved(word, 1, False)) | ((text.classes == _FLAG) & (before == _FLAG))
-  at = tf.searchsorted(text.starts, text.token_starts)
+  at = xp.searchsorted(text.starts, text.token_starts)
   # A token that begins inside a character, or with a mark, belongs to the word of the one before.
-  at = tf.minimum(at, tf.size(text.starts) - 1)
-  return (tf.gather(text.starts, at) == text.token_starts) & ~tf.gather(joined, at)
+  at = xp.minimum(at, xp.size(text.starts) - 1)
+  return (xp.take(text.starts, at) == text.token_starts) & ~xp.take(joined, at)
 
 
-def _sentence_ends(text: _Text) -> tf.Tensor:
+def _sentence_ends(text: _Text) -> Array:
   """Returns whether a token, without spaces at its end, ends a sentence: bool [B L]."""
+  xp = arrays.of(text.classes)
   text = text.where(text.classes != _EXTEND)
   classes, after = text.classes, _moved(text.classes, -1, _APART)
   line, space = classes == _LINE, classes == _SPACE
   stop = (classes == _TERMINAL) | (classes == _FULL_STOP)
   # A quote that may open or close opens where text follows it directly.
   closing = (classes == _CLOSING) | ((classes == _QUOTE) & (after != _OTHER))
-  of = tf.gather(tf.boolean_mask(classes, ~closing), tf.cumsum(tf.cast(~closing, tf.int32)) - 1)
+  of = xp.take(xp.select(classes, ~closing), xp.cumsum(xp.cast(~closing, np.int32)) - 1)
   ended = (of == _TERMINAL) | (
     (of == _FULL_STOP) & ((after == _SPACE) | (after == _LINE) | (after == _APART))
   )
   ended &= ~_moved(closing | stop, -1, False)
   # Where a stop ends a line, and where several empty lines follow, only the last one is the end.
-  seen = tf.cumsum(tf.cast(~space, tf.int32))
-  visible = tf.concat([tf.boolean_mask(classes, ~space), [_APART]], axis=0)
-  ended = (ended | line) & ~space & (tf.gather(visible, seen) != _LINE)
+  seen = xp.cumsum(xp.cast(~space, np.int32))
+  visible = xp.pad(xp.select(classes, ~space), 0, 1, _APART)
+  ended = (ended | line) & ~space & (xp.take(visible, seen) != _LINE)
 
-  last = tf.searchsorted(text.starts, text.token_ends) - 1
-  places = tf.boolean_mask(tf.range(tf.size(classes)), ~space)
-  last = tf.gather(places, tf.gather(seen, last) - 1)  # the last in the token that is no space
-  its_end = tf.gather(tf.concat([text.starts[1:], text.token_ends[-1:]], axis=0), last)
+  last = xp.searchsorted(text.starts, text.token_ends) - 1
+  places = xp.indices(~space)
+  last = xp.take(places, xp.take(seen, last) - 1)  # the last in the token that is no space
+  its_end = xp.take(xp.concat([text.starts[1:], text.token_ends[-1:]]), last)
   complete = (its_end > text.token_starts) & (its_end <= text.token_ends)
-  return tf.gather(ended, last) & complete
+  return xp.take(ended, last) & complete
 
 
-def _moved(values: tf.Tensor, by: int, fill: int | bool) -> tf.Tensor:
+def _moved(values: Array, by: int, fill: int | bool) -> Array:
   """Returns the value before (by = 1) or after (-1) each one, else `fill`: [N] -> [N]."""
-  end = tf.fill([1], tf.cast(fill, values.dtype))
-  parts = [end, values[:-1]] if by == 1 else [values[1:], end]
-  return tf.concat(parts, axis=0)
+  xp = arrays.of(values)
+  end = xp.cast([fill], values.dtype)
+  return xp.concat([end, values[:-1]] if by == 1 else [values[1:], end])
 
 
 @functools.cache
@@ -192,15 +194,15 @@ def _ranges(patterns: Mapping[int, str]) -> tuple[np.ndarray, np.ndarray]:
   return codes[firsts], classes[firsts]
 
 
-def _pieces(vocabulary: seqio.Vocabulary) -> list[bytes]:
+def _pieces(ids: TokenIds) -> list[bytes]:
   """Returns the text of each id, [V]: a line end for EOS, NUL for special tokens and sentinels."""
-  pieces = token_text.id_bytes(vocabulary)
-  for i in special_tokens.marks(vocabulary):
+  pieces = ids.visible_bytes()
+  for i in ids.marks():
     pieces[i] = b"\0"
-  if vocabulary.unk_id is not None:
-    pieces[vocabulary.unk_id] = "\ufffd".encode()
-  pieces[vocabulary.eos_id] = b"\n"
-  if not codec_of(vocabulary).keeps_text:
+  if ids.unk_id is not None:
+    pieces[ids.unk_id] = "\ufffd".encode()
+  pieces[ids.eos_id] = b"\n"
+  if not ids.codec.keeps_text:
     # WordPiece puts a space before every token that does not continue a word. Whether the text had
     # one before a sentence terminal or a closing bracket is not known; usually it has none.
     closes = regex.compile(r" ([\p{Sentence_Terminal}\p{Pe}\p{Pf}]+)", regex.V1)

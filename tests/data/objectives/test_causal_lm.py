@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from t5x_style.data.objectives.causal_lm import CausalLM
+from t5x_style.data.tokenizers import token_ids
 
 
 def test_every_token_once_and_in_order(examples, cut):
@@ -31,5 +32,5 @@ def test_errors(vocabulary):
   with pytest.raises(ValueError, match="at least 2"):
     CausalLM().lengths({"targets": 1}, "decoder_only")
   with pytest.raises(ValueError, match="encoder_decoder models there are: .*span_corruption"):
-    CausalLM().check(vocabulary, {"targets": 8}, "encoder_decoder")
+    CausalLM().check(token_ids.of(vocabulary), {"targets": 8}, "encoder_decoder")
   assert np.array_equal(CausalLM().lengths({"inputs": 64}, "decoder_only"), {"targets": 64})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from t5x_style.data.objectives.fill_in_middle import FillInMiddle
-from t5x_style.data.tokenizers import special_tokens, vocabularies
+from t5x_style.data.tokenizers import special_tokens, token_ids, vocabularies
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,7 @@ def test_the_cuts_are_uniform(examples, vocabulary):
 
 def test_errors(vocabulary):
   with pytest.raises(ValueError, match="rate = 2 is no share"):
-    FillInMiddle(rate=2).check(vocabulary, {"targets": 36}, "decoder_only")
+    FillInMiddle(rate=2).check(token_ids.of(vocabulary), {"targets": 36}, "decoder_only")
   with pytest.raises(ValueError, match=r"\[PRE\]"):
-    FillInMiddle().check(vocabularies.byte_vocabulary(), {"targets": 36}, "decoder_only")
+    ids = token_ids.of(vocabularies.byte_vocabulary())
+    FillInMiddle().check(ids, {"targets": 36}, "decoder_only")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from t5x_style.data.objectives.masked_diffusion import MaskedDiffusion
-from t5x_style.data.tokenizers import special_tokens
+from t5x_style.data.tokenizers import special_tokens, token_ids
 
 
 def test_masks_and_weights(examples, cut, vocabulary):
@@ -41,4 +41,5 @@ def test_weights_sum_to_the_length_on_average(examples):
 
 def test_errors(vocabulary):
   with pytest.raises(ValueError, match="least = 0 is outside"):
-    MaskedDiffusion(least=0).check(vocabulary, {"inputs": 8, "targets": 8}, "encoder_only")
+    lengths = {"inputs": 8, "targets": 8}
+    MaskedDiffusion(least=0).check(token_ids.of(vocabulary), lengths, "encoder_only")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from t5x_style.data.objectives.masked_lm import MaskedLM
-from t5x_style.data.tokenizers import special_tokens, vocabularies
+from t5x_style.data.tokenizers import special_tokens, token_ids, vocabularies
 from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
 
 
@@ -67,10 +67,10 @@ def test_whole_words_are_chosen_together(vocabulary, examples):
   out = examples(
     MaskedLM(whole_word=True), "encoder_only", {"inputs": 130}, docs=[np.array(tokens)]
   )
-  spelling = WordsAndSentences(vocabulary)
+  spelling = WordsAndSentences(token_ids.of(vocabulary))
   partial = whole = 0
   for targets, chosen in zip(out["targets"][:-1], out["loss_weights"][:-1] > 0, strict=True):
-    ids = spelling.word_ids(targets[None]).numpy()[0]
+    ids = spelling.word_ids(targets[None])[0]
     words = [chosen[ids == i] for i in np.unique(ids[chosen])]
     cut = sum(not word.all() for word in words)
     assert cut <= 1
@@ -96,10 +96,11 @@ def test_a_window_of_only_special_tokens_is_left_out(examples, vocabulary):
 def test_errors(vocabulary):
   lengths = {"inputs": 64, "targets": 64}
   with pytest.raises(ValueError, match="mask_rate = 0 is outside"):
-    MaskedLM(mask_rate=0).check(vocabulary, lengths, "encoder_only")
+    MaskedLM(mask_rate=0).check(token_ids.of(vocabulary), lengths, "encoder_only")
   with pytest.raises(ValueError, match="not shares of one whole"):
-    MaskedLM(mask_share=0.9, random_share=0.2).check(vocabulary, lengths, "encoder_only")
+    wrong = MaskedLM(mask_share=0.9, random_share=0.2)
+    wrong.check(token_ids.of(vocabulary), lengths, "encoder_only")
   with pytest.raises(ValueError, match=r"\[CLS\]"):
-    MaskedLM().check(vocabularies.byte_vocabulary(), lengths, "encoder_only")
+    MaskedLM().check(token_ids.of(vocabularies.byte_vocabulary()), lengths, "encoder_only")
   with pytest.raises(ValueError, match="include gin_configs/objectives/"):
-    MaskedLM().check(vocabulary, lengths, "decoder_only")
+    MaskedLM().check(token_ids.of(vocabulary), lengths, "decoder_only")

@@ -11,6 +11,7 @@ from t5x_style.data.objectives.prefix_lm import PrefixLM
 from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.objectives.ul2 import UL2, UL2Short
 from t5x_style.data.preview import measure
+from t5x_style.data.tokenizers import token_ids
 
 
 def test_names_and_rates():
@@ -32,7 +33,8 @@ def test_errors(vocabulary):
   with pytest.raises(ValueError, match="one positive number for"):
     Mixture([CausalLM(), PrefixLM()], [1]).components()
   with pytest.raises(ValueError, match="feeds  models|feeds"):
-    Mixture([CausalLM(), MaskedLM()]).check(vocabulary, {"targets": 8}, "decoder_only")
+    mixture = Mixture([CausalLM(), MaskedLM()])
+    mixture.check(token_ids.of(vocabulary), {"targets": 8}, "decoder_only")
   with pytest.raises(ValueError, match="different name"):
     Mixture([CausalLM(), PrefixLM()], names=["a", "a"]).components()
 

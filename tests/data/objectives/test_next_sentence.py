@@ -33,7 +33,11 @@ def test_parts_of_one_document_are_not_another():
   """The parts of a long file have the same number and count as one document."""
   numbers, ids = [7, 7, 7, 4, 4, 7], [11, 12, 13, 14, 15, 16]
   dataset = tf.data.Dataset.from_tensor_slices((numbers, ids)).map(
-    lambda number, token: {"document": number, "targets": tf.fill([5 + number % 2], token)}
+    lambda number, token: {
+      "document": number,
+      "targets": tf.fill([5 + number % 2], token),
+      "noise_seed": tf.zeros([2], tf.int64),
+    }
   )
   found = NextSentence().arranged(dataset).as_numpy_iterator()
   other = [one["other_targets"][:1].tolist() for one in found]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from t5x_style.data.objectives.span_corruption import SpanCorruption
-from t5x_style.data.tokenizers import special_tokens, vocabularies
+from t5x_style.data.tokenizers import special_tokens, token_ids, vocabularies
 
 
 def restore(vocabulary, inputs, targets):
@@ -95,7 +95,7 @@ def test_errors_say_what_to_write(vocabulary):
   objective = SpanCorruption(noise_density=0.5)
   lengths = objective.lengths({"inputs": 512}, "encoder_decoder")
   with pytest.raises(ValueError, match=r"hides 128 spans .* has 100 sentinels.*at least 128"):
-    objective.check(few, lengths, "encoder_decoder")
+    objective.check(token_ids.of(few), lengths, "encoder_decoder")
   with pytest.raises(ValueError, match=r"has no 'inputs'.*TASK_FEATURE_LENGTHS = \{'inputs': 512"):
     SpanCorruption().lengths({}, "encoder_decoder")
   with pytest.raises(ValueError, match="is too small for span_corruption"):
@@ -107,7 +107,7 @@ def test_errors_say_what_to_write(vocabulary):
   with pytest.raises(
     ValueError, match="encoder_only models there are: classification, masked_diffusion, masked_lm"
   ):
-    SpanCorruption().check(vocabulary, lengths, "encoder_only")
+    SpanCorruption().check(token_ids.of(vocabulary), lengths, "encoder_only")
   with pytest.raises(ValueError, match="no special token"):
     objective = SpanCorruption(mode="[NLU]")
-    objective.check(vocabulary, lengths, "encoder_decoder")
+    objective.check(token_ids.of(vocabulary), lengths, "encoder_decoder")

@@ -7,7 +7,7 @@ import pytest
 
 from t5x_style.data import noise
 from t5x_style.data.objectives.text_infilling import TextInfilling, poisson
-from t5x_style.data.tokenizers import special_tokens, token_text
+from t5x_style.data.tokenizers import special_tokens, token_ids, token_text
 
 
 def fits(inputs, text, mask):
@@ -47,7 +47,7 @@ def test_target_is_the_text_and_inputs_are_it_with_gaps(examples, cut, vocabular
 
 
 def test_poisson():
-  drawn = poisson(noise.mix(np.arange(1, 500, dtype=np.uint64)), 200, 3.0).numpy()
+  drawn = poisson(noise.mix(np.arange(1, 500, dtype=np.uint64)), 200, 3.0)
   n = drawn.size
   for k in range(9):
     p = math.exp(-3) * 3**k / math.factorial(k)
@@ -59,7 +59,7 @@ def test_spans_have_the_mean_of_the_distribution(documents):
   rows = 2000
   lengths = np.full(rows, 400, np.int32)
   seeds = noise.mix(np.arange(1, rows + 1, dtype=np.uint64))
-  hidden, insertions = (m.numpy() for m in objective.draw(lengths, seeds, 400))
+  hidden, insertions = objective.draw(lengths, seeds, 400)
   assert (hidden.sum(axis=1) == 120).all() and not (hidden & insertions).any()
   spans = (hidden & ~np.pad(hidden, [(0, 0), (1, 0)])[:, :-1]).sum(axis=1)
   # Poisson(3) without zeros has mean 3 / (1 - exp(-3)) = 3.157; the last span is cut.
@@ -99,4 +99,5 @@ def test_sentences_of_other_scripts_are_permuted(examples, vocabulary):
 
 def test_errors(vocabulary):
   with pytest.raises(ValueError, match="noise_density = 0 is outside"):
-    TextInfilling(noise_density=0).check(vocabulary, {"inputs": 8, "targets": 8}, "encoder_decoder")
+    lengths = {"inputs": 8, "targets": 8}
+    TextInfilling(noise_density=0).check(token_ids.of(vocabulary), lengths, "encoder_decoder")

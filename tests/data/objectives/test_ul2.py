@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from t5x_style.data.objectives.ul2 import UL2, UL2Short
-from t5x_style.data.tokenizers import special_tokens, vocabularies
+from t5x_style.data.tokenizers import special_tokens, token_ids, vocabularies
 
 
 def test_the_papers_seven_denoisers():
@@ -54,11 +54,12 @@ def test_each_denoiser_fits_and_begins_with_its_mode(objective, architecture, ex
 def test_sentinels_are_counted_for_every_part(vocabulary):
   few = vocabularies.sentencepiece(extra_ids=100)
   lengths = UL2().lengths({"inputs": 512}, "encoder_decoder")
-  UL2().check(vocabulary, lengths, "encoder_decoder")
+  UL2().check(token_ids.of(vocabulary), lengths, "encoder_decoder")
   with pytest.raises(ValueError, match="has 100 sentinels"):
-    UL2().check(few, lengths, "encoder_decoder")
+    UL2().check(token_ids.of(few), lengths, "encoder_decoder")
   with pytest.raises(ValueError, match="NLU"):
-    UL2(modes=("[NLU]", "[S2S]", "[NLG]")).check(vocabulary, lengths, "encoder_decoder")
+    other = UL2(modes=("[NLU]", "[S2S]", "[NLG]"))
+    other.check(token_ids.of(vocabulary), lengths, "encoder_decoder")
 
 
 def test_drawn_means_of_the_short_reading(examples, vocabulary):

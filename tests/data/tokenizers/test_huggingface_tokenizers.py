@@ -13,6 +13,7 @@ from t5x_style.data.objectives import causal_lm, masked_lm, text_infilling
 from t5x_style.data.tokenizers import (
   huggingface_tokenizers,
   special_tokens,
+  token_ids,
   token_text,
   vocabularies,
   words_and_sentences,
@@ -117,7 +118,7 @@ def test_what_special_tokens_are_called(files):
 def test_words_and_sentence_ends_of_wordpiece(files):
   """Ideographs and punctuation are words; a bracket after a full stop belongs to its sentence."""
   vocabulary = huggingface_tokenizers.hf_tokenizer(files["wordpiece"])
-  spelling = words_and_sentences.WordsAndSentences(vocabulary)
+  spelling = words_and_sentences.WordsAndSentences(token_ids.of(vocabulary))
   ids = vocabulary.encode("jumps brownrown . ) 漢字 over .")
   tokens = tf.constant([ids])
   words = spelling.word_ids(tokens).numpy()[0]
@@ -130,7 +131,7 @@ def test_words_and_sentence_ends_of_wordpiece(files):
 
 def test_characters_cut_by_byte_level_pieces_are_whole_in_words(files):
   vocabulary = huggingface_tokenizers.hf_tokenizer(files["byte_level"])
-  spelling = words_and_sentences.WordsAndSentences(vocabulary)
+  spelling = words_and_sentences.WordsAndSentences(token_ids.of(vocabulary))
   text = "हिन्दी भाषा। naïve cafe\u0301s 中国。"
   ids = vocabulary.encode(text)
   assert len(ids) > len(text)  # most characters are cut into bytes

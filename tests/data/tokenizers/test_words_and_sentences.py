@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from t5x_style.data.tokenizers import token_text, vocabularies
+from t5x_style.data.tokenizers import token_ids, token_text, vocabularies
 from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
 
 
@@ -14,13 +14,21 @@ from t5x_style.data.tokenizers.words_and_sentences import WordsAndSentences
 def spelled(request, vocabulary):
   """Each byte is a token, or pieces are tokens with bytes for most non-Latin characters."""
   chosen = vocabularies.byte_vocabulary() if request.param == "bytes" else vocabulary
-  return chosen, WordsAndSentences(chosen)
+  return chosen, WordsAndSentences(token_ids.of(chosen))
+
+
+def both(function, rows):
+  """Returns what a function gives for rows of tokens, with NumPy and with TensorFlow."""
+  rows = np.array(rows, np.int32)
+  found = function(rows)
+  np.testing.assert_array_equal(found, function(tf.constant(rows)).numpy())
+  return found
 
 
 def words(spelled, text):
   vocabulary, spelling = spelled
   ids = vocabulary.encode(text)
-  numbers = spelling.word_ids(tf.constant([ids])).numpy()[0]
+  numbers = both(spelling.word_ids, [ids])[0]
   groups = itertools.groupby(zip(numbers, ids, strict=True), key=lambda pair: pair[0])
   found = [token_text.decode_visible(vocabulary, [i for _, i in group]) for _, group in groups]
   return [word.strip() for word in found if word.strip()]
@@ -29,7 +37,7 @@ def words(spelled, text):
 def sentences(spelled, text):
   vocabulary, spelling = spelled
   ids = vocabulary.encode(text)
-  ends = np.flatnonzero(spelling.sentence_ends(tf.constant([ids])).numpy()[0]) + 1
+  ends = np.flatnonzero(both(spelling.sentence_ends, [ids])[0]) + 1
   parts = [token_text.decode_visible(vocabulary, part) for part in np.split(ids, ends)]
   return [part for part in parts if part]
 
@@ -85,12 +93,11 @@ def test_rows_are_apart_and_special_tokens_are_no_text(spelled):
   """A character that a row cuts is not completed by the next row; padding is not a word."""
   vocabulary, spelling = spelled
   ids = vocabulary.encode("aé។")
-  whole = np.array([ids, ids])
-  cut = np.array([[*ids[:-1], vocabulary.eos_id], [ids[-1], *ids[:-1]]])
-  assert spelling.sentence_ends(tf.constant(whole)).numpy()[:, -1].all()
+  whole = [ids, ids]
+  cut = [[*ids[:-1], vocabulary.eos_id], [ids[-1], *ids[:-1]]]
+  assert both(spelling.sentence_ends, whole)[:, -1].all()
   # The last token is a byte of the full stop in both vocabularies.
-  ends = spelling.sentence_ends(tf.constant(cut)).numpy()
+  ends = both(spelling.sentence_ends, cut)
   assert ends.nonzero()[1].tolist() == [len(ids) - 1]  # EOS
-  padded = tf.constant([[*ids, 0, 0]])
-  numbers = spelling.word_ids(padded).numpy()[0]
+  numbers = both(spelling.word_ids, [[*ids, 0, 0]])[0]
   assert numbers[-1] == numbers[-2] + 1 == numbers[-3] + 2

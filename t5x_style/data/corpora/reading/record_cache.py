@@ -23,7 +23,8 @@ from t5x_style.errors import UserError
 
 if TYPE_CHECKING:
   import seqio
-  import tensorflow as tf
+
+  from t5x_style.data.tensorflow_setup import tf
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -60,7 +61,7 @@ class RecordWriter:
 
   def add(self, split: str, text: bytes, target: bytes | None = None) -> None:
     """Writes one document, and what is to be predicted for it, if there is such a thing."""
-    import tensorflow as tf
+    from t5x_style.data.tensorflow_setup import tf
 
     if split not in self._writers:
       paths = [str(self._saved.piece(name)) for name in self._files(split)]
@@ -146,7 +147,8 @@ class Records:
     Its `record_files` are KnownFiles.
     """
     import seqio
-    import tensorflow as tf
+
+    from t5x_style.data.tensorflow_setup import tf
 
     names = ("text", "target") if self.targets else ("text",)
     source = seqio.TFExampleDataSource(

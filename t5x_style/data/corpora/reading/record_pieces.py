@@ -78,7 +78,7 @@ class Pieces:
       count: how many there are.
       files: split -> its files, to which documents were written in turn.
     """
-    import tensorflow as tf
+    from t5x_style.data.tensorflow_setup import tf
 
     readers: dict[str, list[Any]] = {}
     taken: dict[str, int] = {}

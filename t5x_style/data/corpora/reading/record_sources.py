@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import seqio
-import tensorflow as tf
 
 from t5x_style.data import map_options, python_calls
 from t5x_style.data.corpora.reading import kept_open, known_files, record_tally, text_reading
@@ -17,6 +16,7 @@ from t5x_style.data.corpora.reading.parts import Part
 from t5x_style.data.corpora.reading.record_files import RecordFiles
 from t5x_style.data.corpora.reading.record_reader import Range, Record
 from t5x_style.data.corpora.reading.record_tally import Tally
+from t5x_style.data.tensorflow_setup import tf
 
 # Documents are read in blocks of about so many bytes of text, and so many documents at most: enough
 # to hide the cost of a call, few enough to keep saved positions small, which hold a block's rest.

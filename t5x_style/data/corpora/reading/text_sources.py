@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import seqio
-import tensorflow as tf
 
 from t5x_style.data import map_options, python_calls
 from t5x_style.data.corpora.reading import (
@@ -21,6 +20,7 @@ from t5x_style.data.corpora.reading import (
   text_reading,
 )
 from t5x_style.data.corpora.reading.text_lengths import Lengths
+from t5x_style.data.tensorflow_setup import tf
 
 _ALL_LENGTHS = Lengths()
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import seqio
-import tensorflow as tf
 
 from t5x_style.data.corpora.reading import file_patterns, known_files
+from t5x_style.data.tensorflow_setup import tf
 
 
 class FieldSource(seqio.TfdsDataSource):
