@@ -124,6 +124,8 @@ def _check(cache: Any) -> None:
 def _make(values: Any, beam_flags: Sequence[str]) -> None:
   settings = flags.read_configuration(values)
   with environment.quiet_imports():
+    from t5x_style.token_cache import manifest
+
     from .caching import make, request, show
 
     corpus, vocabulary = (_setting(settings, name) for name in ("corpus", "vocabulary"))
@@ -133,13 +135,17 @@ def _make(values: Any, beam_flags: Sequence[str]) -> None:
     corpus, vocabulary, folder, values.deduplicate, values.shards, workers, beam_flags
   )
   megabytes = sum(piece.size for piece in asked.plan.pieces) / 1e6
-  print(
-    f"A token cache of {corpus.name} ({megabytes:,.0f} MB in {len(asked.plan.pieces):,} pieces of "
-    f"work) is made in {folder}. After an interruption the same command continues.",
-    flush=True,
-  )
+  complete = (folder / manifest.FILE).exists()
+  if not complete:
+    print(
+      f"A token cache of {corpus.name} ({megabytes:,.0f} MB in {len(asked.plan.pieces):,} pieces "
+      f"of work) is made in {folder}. After an interruption the same command continues.",
+      flush=True,
+    )
   made = make.make(asked)
   print("\n".join(map(environment.as_started, show.lines(folder, made))))
+  if complete:
+    print("It was complete already; nothing was left to do.")
 
 
 def _setting(settings: reader.Configuration, name: str) -> Any:

@@ -100,6 +100,7 @@ def _already_made(request: Request) -> Manifest:
       "vocabulary or other options; nothing is overwritten: write --to=ANOTHER_FOLDER, or remove "
       "it first."
     )
+  verification.check_samples(request.folder, made)
   _remove_unfinished(request.folder)
   return made
 

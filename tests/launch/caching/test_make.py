@@ -79,6 +79,13 @@ def test_a_finished_cache_is_left_alone(making, tmp_path):
   assert {x: x.stat().st_mtime_ns for x in (tmp_path / "cache").iterdir()} == times
 
 
+def test_a_finished_cache_that_is_damaged_is_not_taken_for_finished(making, tmp_path):
+  making(corpus())
+  (tmp_path / "cache/train-00000-of-00001.index").unlink()
+  with pytest.raises(UserError, match=r"train-00000-of-00001\.index is missing"):
+    making(corpus())
+
+
 def test_an_unfinished_cache_is_not_continued_with_other_settings(making, interrupted):
   interrupted(steps.TOKENIZE, 1)
   with pytest.raises(UserError, match="begun with another corpus"):
