@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from launch import tokenizer
 from launch.configuration import gin_files, reader
@@ -24,6 +26,8 @@ def texts(tmp_path):
     (tmp_path / f"{i}.txt").write_text(f"file {i}\n" * 40)
   lines = (json.dumps({"body": f"document {i} " * 30}) for i in range(100))
   (tmp_path / "a.jsonl").write_text("\n".join(lines))
+  table = pyarrow.table({"body": [f"document {i} " * 30 for i in range(100)]})
+  parquet.write_table(table, tmp_path / "a.parquet")
   return tmp_path
 
 
@@ -43,6 +47,7 @@ def corpus_of(config):
     ("text_files", ["CORPUS_FILES = '{}/*.txt'", "CORPUS_DOCUMENTS = 'line'"]),
     ("text_files", ["CORPUS_FILES = '{}/*.txt'", "VALIDATION_FILES = '{}/1*.txt'"]),
     ("jsonl", ["CORPUS_FILES = '{}/*.jsonl'", "JSON_FIELD = 'body'", "VALIDATION_FRACTION = 0.2"]),
+    ("records", ["CORPUS_FILES = '{}/*.parquet'", "TEXT_FIELD = 'body'"]),
     ("python_stdlib", []),
   ],
 )
@@ -57,6 +62,7 @@ def test_from_gin_to_batches(texts, name, bindings):
 
 
 def test_every_macro_arrives(texts):
+  lengths = ("MIN_CHARACTERS = 3", "MAX_CHARACTERS = 9")
   corpus = corpus_of(
     read(
       "jsonl",
@@ -65,9 +71,19 @@ def test_every_macro_arrives(texts):
       "VALIDATION_FILES = 'c'",
       "VALIDATION_FRACTION = 0.5",
       "TARGET_FIELD = 'label'",
+      "CORPUS_COPY = True",
+      *lengths,
     )
   )
-  assert corpus == corpora.Jsonl(["a", "b"], "body", "c", 0.5, target_field="label")
+  chosen = {"min_characters": 3, "max_characters": 9}
+  assert corpus == corpora.Jsonl(
+    ["a", "b"], "body", "c", 0.5, target_field="label", copy=True, **chosen
+  )
+  given = ("CORPUS_FILES = 'a'", "TEXT_FIELD = 'b'", "TARGET_FIELD = 'c'", *lengths)
+  corpus = corpus_of(read("records", *given, "VALIDATION_FILES = 'd'", "VALIDATION_FRACTION = 0.5"))
+  assert corpus == corpora.Records("a", "b", "c", 3, 9, "d", 0.5)
+  corpus = corpus_of(read("text_files", "CORPUS_FILES = 'a'", *lengths))
+  assert corpus == corpora.TextFiles("a", **chosen)
   names = ("NAME = 'x:1.0.0'", "FIELD = 'y'", "TRAIN_SPLIT = 'a'", "VALIDATION_SPLIT = None")
   corpus = corpus_of(read("tfds", f"TFDS_{names[0]}", f"TFDS_{names[1]}", *names[2:]))
   assert corpus == corpora.Tfds("x:1.0.0", None, "y", "a", None)
@@ -84,7 +100,12 @@ def test_c4_is_named_as_in_t5x():
 
 @pytest.mark.parametrize(
   ("name", "macro"),
-  [("text_files", "CORPUS_FILES"), ("jsonl", "CORPUS_FILES"), ("tfds", "TFDS_NAME")],
+  [
+    ("text_files", "CORPUS_FILES"),
+    ("jsonl", "CORPUS_FILES"),
+    ("records", "CORPUS_FILES"),
+    ("tfds", "TFDS_NAME"),
+  ],
 )
 def test_what_has_to_be_set_is_asked_for(name, macro):
   with pytest.raises(ConfigurationError, match=f"{macro} is not set.*--gin.{macro}"):

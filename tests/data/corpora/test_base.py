@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 
 import pyarrow
 import pytest
@@ -123,6 +125,33 @@ def test_parts_hold_the_documents_of_the_source(read_documents, write_tfds, kind
     found = [document.text for document in documents if document.split == split]
     assert sorted(found) == sorted(read_documents(corpus.source(), split))
   assert all(document.line >= 1 and document.file for document in documents)
+
+
+def test_parts_are_read_without_tensorflow(write, tmp_path):
+  """By the corpora themselves; the package t5x_style.data is replaced by an empty one."""
+  json_lines(tmp_path / "json")
+  text_files(tmp_path / "texts", 3)
+  parquet.write_table(pyarrow.table({"text": ["a", "b"]}), tmp_path / "a.parquet")
+  program = f"""
+import importlib.util, sys, types
+found = importlib.util.find_spec("t5x_style")
+package = types.ModuleType("t5x_style.data")
+package.__path__ = [found.submodule_search_locations[0] + "/data"]
+sys.modules["t5x_style.data"] = package
+from t5x_style.data import corpora
+for corpus, count in (
+  (corpora.Jsonl("{tmp_path}/json"), 90),
+  (corpora.Records("{tmp_path}/a.parquet"), 2),
+  (corpora.TextFiles("{tmp_path}/texts"), 4),
+  (corpora.TextFiles("{tmp_path}/texts", "line", validation_fraction=0), 11),
+):
+  documents = [document for part in corpus.parts() for document in corpus.read(part)]
+  assert len(documents) == count, (corpus, len(documents))
+loaded = {{"tensorflow", "seqio", "jax", "tensorflow_datasets"}} & set(sys.modules)
+assert not loaded, loaded
+"""
+  run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+  assert run.returncode == 0, run.stderr[-2000:]
 
 
 @pytest.mark.parametrize("kind", KINDS)
