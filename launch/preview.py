@@ -111,7 +111,6 @@ def _html_path(name: str | None) -> Path | None:
 
 def _dataset(settings: reader.Configuration) -> tuple[str, Any]:
   """Returns the run's architecture and its dataset, as one process would load it."""
-  from t5x_style.data import loader
   from t5x_style.training import setup, train_config
 
   config = settings.build(train_config.TrainConfig)
@@ -122,7 +121,7 @@ def _dataset(settings: reader.Configuration) -> tuple[str, Any]:
     process_index=0,
     process_count=1,
   )
-  if not isinstance(dataset, loader.Dataset):
+  if not hasattr(dataset, "rows_of_component"):
     raise errors.ConfigurationError(
       f"The dataset {type(dataset).__name__} has no text to show; "
       "train_config.TrainConfig.dataset must be @loader.load (gin_configs/data/loading.gin)."

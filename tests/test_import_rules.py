@@ -73,8 +73,10 @@ LAYERS_INSIDE = (
   (
     ("data.preview",),
     ("data",),
+    ("data.random_access",),
+    ("data.corpus_mixture", "data.run_facts"),
     ("data.corpora", "data.objectives"),
-    ("data.corpora.reading",),
+    ("data.corpora.reading", "data.model_ids"),
     ("data.tokenizers",),
     tuple(
       f"data.{file}"
@@ -84,6 +86,9 @@ LAYERS_INSIDE = (
         "map_options",
         "noise",
         "numpy_arrays",
+        "optional_features",
+        "packing",
+        "pieces",
         "python_calls",
         "skip_counts",
         "tensorflow_setup",

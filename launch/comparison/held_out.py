@@ -12,7 +12,7 @@ from . import passages
 from .passages import Passage
 
 if TYPE_CHECKING:
-  from t5x_style.data.loader import Dataset
+  from t5x_style.data.stream import Dataset
 
 # What a model may read beside the text: a start token, a mode token, sentinels, [CLS], EOS.
 _AROUND = 6
@@ -64,7 +64,7 @@ def check(datasets: Sequence[Dataset]) -> None:
 
 def row_tokens(dataset: Dataset) -> int:
   """Returns how many tokens of text fit into a row: what one side of the model reads at most."""
-  return max(dataset.pipeline.lengths.values()) - _AROUND
+  return max(dataset.feature_lengths.values()) - _AROUND
 
 
 class _NoPipeline:

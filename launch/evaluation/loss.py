@@ -70,7 +70,7 @@ def _detailed(prepared: Prepared) -> Prepared:
 def _batches(prepared: Prepared, every: bool) -> list[Batch]:
   """Returns the held-out batches: those of the run's evaluations, or all of the split."""
   most: Any = None if every else prepared.config.eval_batches
-  if every and not hasattr(prepared.dataset, "pipeline"):
+  if every and not hasattr(prepared.dataset, "feature_lengths"):
     raise ConfigurationError("--all_batches: random batches have no end; leave it out.")
   return list(prepared.dataset.evaluation(most))
 

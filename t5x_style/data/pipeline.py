@@ -27,6 +27,7 @@ from t5x_style.data import (
   corpus_mixture,
   iterator,
   map_options,
+  optional_features,
   packing,
   packing_stream,
   skip_counts,
@@ -220,17 +221,6 @@ class Pipeline:
     """Returns whether examples of the component `task` share rows."""
     return not _fills_rows(task) and self.pack and self.architecture != "encoder_only"
 
-  def documents_apart(self) -> str:
-    """Says whether documents of a row see each other; "" where rows are not made of documents."""
-    objectives = [task.objective for task, _ in self.parts if hasattr(task, "objective")]
-    crossing = {o.cross_documents for o in objectives if o.how_apart != "always"}
-    if not crossing:
-      return ""
-    if crossing == {False}:
-      return "The documents of a row do not see each other, and positions start at 0 in each"
-    some = "" if crossing == {True} else " in some components"
-    return f"The documents of a row see each other{some}"
-
   def _rows(self, index: int, examples: tf.data.Dataset) -> tf.data.Dataset:
     """Examples of component `index` -> rows of task features."""
     task = self.parts[index][0]
@@ -305,23 +295,9 @@ def derived_seed(*parts: object) -> int:
 
 @map_options.as_written
 def _complete(row: converters.Features, names: Mapping[str, tf.TensorSpec]) -> converters.Features:
-  """Adds to a row the optional features `names` that only other components have."""
+  """Adds to a row the features `names` that only other components have."""
   row = dict(row)
-  for name, spec in names.items():
-    if name in row:
-      continue
-    if name == skip_counts.KEY:
-      row[name] = tf.zeros(spec.shape, spec.dtype)
-      continue
-    side = name.split("_")[0]
-    targets = f"{side}_target_tokens"
-    tokens = row[targets if targets in row else f"{side}_input_tokens"]
-    if name.endswith("_segment_ids"):
-      row[name] = tf.cast(tokens > 0, tf.int32)
-    elif name.endswith("_positions"):
-      row[name] = tf.where(tokens > 0, tf.range(tokens.shape[0]), 0)
-    elif name == "pair_labels":
-      row[name] = tf.constant(-1)  # no pair in this row
-    else:
-      row[name] = tf.zeros_like(tokens)
-  return row
+  if skip_counts.KEY in names and skip_counts.KEY not in row:
+    spec = names[skip_counts.KEY]
+    row[skip_counts.KEY] = tf.zeros(spec.shape, spec.dtype)
+  return optional_features.complete(row, names)

@@ -15,7 +15,7 @@ import pytest
 import seqio
 
 from launch import train
-from t5x_style.data import loader
+from t5x_style.data import stream
 
 SMALL = (
   "--gin.TRAIN_STEPS=8",
@@ -88,7 +88,7 @@ def test_killed_run_resumes_bit_identically(name, tmp_path):
 
 def test_a_vocabulary_that_cannot_be_stored_is_a_warning(tmp_path):
   """Its ids are not known: of a vocabulary of the user's own in a SeqIO task."""
-  data = object.__new__(loader.Dataset)
+  data = object.__new__(stream.Dataset)
   data.vocabulary = seqio.PassThroughVocabulary(10)
   with pytest.warns(UserWarning, match="t5x_style.load cannot read text .* PassThroughVocabulary"):
     train._store_vocabulary(types.SimpleNamespace(dataset=data, model_dir=tmp_path))

@@ -9,6 +9,7 @@
   stdlib_packages.py   StdlibPackages: pieces of its code, and the packages they come from
   stdlib_functions.py  StdlibFunctions: its functions, and their names
   tfds.py              Tfds: a prepared dataset of TensorFlow Datasets
+  token_cache.py       TokenCache: a cache of tokens that launch.cache made
 reading/ has what several of them share. TensorFlow and SeqIO are imported when `source` is called;
 `parts` and `read` of base.DocumentCorpus need neither.
 """
@@ -21,6 +22,7 @@ from t5x_style.data.corpora.stdlib_functions import StdlibFunctions
 from t5x_style.data.corpora.stdlib_packages import StdlibPackages
 from t5x_style.data.corpora.text_files import TextFiles
 from t5x_style.data.corpora.tfds import Tfds
+from t5x_style.data.corpora.token_cache import TokenCache
 
 __all__ = [
   "Jsonl",
@@ -31,4 +33,5 @@ __all__ = [
   "StdlibPackages",
   "TextFiles",
   "Tfds",
+  "TokenCache",
 ]

@@ -13,8 +13,11 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
+
 from t5x_style import likelihoods
 from t5x_style.data.arrays import Features
+from t5x_style.data.pieces import Cutting
 from t5x_style.data.tokenizers import token_ids
 from t5x_style.data.tokenizers.token_ids import TokenIds
 from t5x_style.data.tokenizers.vocabulary import Vocabulary
@@ -75,6 +78,7 @@ class Objective:
   target_is_text: ClassVar[bool] = False  # the targets of the corpus are tokenised
   exact_match: ClassVar[bool] = False  # the targets of an example are right as a whole, or not
   reads_documents: ClassVar[bool] = False  # examples are made of whole documents, not of windows
+  reads_other_document: ClassVar[bool] = False  # and of a part of another one, "other_targets"
 
   def for_corpus(self, corpus: Any) -> Objective:
     """Returns the objective with what it has to know of the corpus.
@@ -169,6 +173,30 @@ class Objective:
     [B, ...], says the objective.
     """
     raise NotImplementedError
+
+  def pieces(self, lengths: Mapping[str, int], architecture: str) -> Cutting:
+    """Returns how documents of a token cache are cut where each is cut on its own."""
+    if self.reads_documents:
+      return Cutting("whole")
+    return Cutting("windows", self.window_length(lengths, architecture))
+
+  def most_tokens(
+    self,
+    tokens: np.ndarray,
+    targets: np.ndarray | None,
+    lengths: Mapping[str, int],
+    architecture: str,
+  ) -> dict[str, np.ndarray]:
+    """Returns the most tokens that examples may have, to plan which of them share rows.
+
+    Args:
+      tokens: int64 [n], of the window or document of each example.
+      targets: int64 [n], of the target of each document, with `target_is_text`; else None.
+
+    Returns:
+      {feature: int64 [n]} for each of `features`; they are at most `lengths`.
+    """
+    return {name: np.full_like(tokens, lengths[name]) for name in self.features(architecture)}
 
   def preprocessor(
     self, vocabulary: Vocabulary, lengths: Mapping[str, int], architecture: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
+
 from t5x_style import likelihoods
 from t5x_style.data import arrays, noise
 from t5x_style.data.objectives.base import Objective
@@ -90,3 +92,12 @@ class FillInMiddle(Objective):
       return {"targets": row, "hidden": moved & middle}
 
     return rearrange
+
+  def most_tokens(
+    self,
+    tokens: np.ndarray,
+    targets: np.ndarray | None,
+    lengths: Mapping[str, int],
+    architecture: str,
+  ) -> dict[str, np.ndarray]:
+    return {"targets": tokens + len(_PIECES) + 1}

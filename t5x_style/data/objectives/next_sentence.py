@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class NextSentence(SentencePairs):
   """
 
   name = "next_sentence"
+  reads_other_document: ClassVar[bool] = True
 
   def with_cross_documents(self, cross: bool) -> NextSentence:
     if not cross:

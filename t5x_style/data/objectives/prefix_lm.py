@@ -103,6 +103,20 @@ class PrefixLM(Objective):
 
     return cut
 
+  def most_tokens(
+    self,
+    tokens: np.ndarray,
+    targets: np.ndarray | None,
+    lengths: Mapping[str, int],
+    architecture: str,
+  ) -> dict[str, np.ndarray]:
+    mode = int(self.mode is not None)
+    if architecture == "decoder_only":
+      return {"targets": mode + tokens + 1}
+    share = np.ceil(tokens * 2 * self.suffix_share).astype(np.int64) - 1
+    longest = np.minimum(np.maximum(share, 1), tokens - 1)
+    return {"inputs": mode + tokens, "targets": longest + 1}
+
 
 def joined(
   tokens: Array,

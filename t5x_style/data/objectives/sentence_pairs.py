@@ -12,6 +12,7 @@ from t5x_style.data import arrays, noise, skip_counts
 from t5x_style.data.arrays import Array, Features
 from t5x_style.data.objectives.base import ExamplesOfDocument, Preprocessor
 from t5x_style.data.objectives.masked_lm import MaskedLM
+from t5x_style.data.pieces import Cutting
 from t5x_style.data.tokenizers import token_ids
 from t5x_style.data.tokenizers.token_ids import TokenIds
 from t5x_style.data.tokenizers.vocabulary import Vocabulary
@@ -69,6 +70,9 @@ class SentencePairs(MaskedLM):
     """Returns how many examples documents of so many tokens give: integers [n] -> [n]."""
     length = lengths["inputs"] - 3
     return sizes // length + (sizes % length >= SHORTEST)
+
+  def pieces(self, lengths: Mapping[str, int], architecture: str) -> Cutting:
+    return Cutting("chunks", lengths["inputs"] - 3, SHORTEST)
 
   def examples_of_document(
     self, ids: TokenIds, lengths: Mapping[str, int], architecture: str

@@ -160,6 +160,21 @@ class SpanCorruption(Objective):
 
     return corrupt
 
+  def most_tokens(
+    self,
+    tokens: np.ndarray,
+    targets: np.ndarray | None,
+    lengths: Mapping[str, int],
+    architecture: str,
+  ) -> dict[str, np.ndarray]:
+    hidden, spans = counts(tokens.astype(np.int32), self.noise_density, self.mean_span)
+    spans = np.minimum(spans, self.denoiser(lengths, architecture).spans)
+    read = tokens - hidden + spans + 1 + int(self.mode is not None)
+    predicted = hidden + spans + 1
+    if architecture == "decoder_only":
+      return {"targets": read + predicted}
+    return {"inputs": read, "targets": predicted}
+
   def draw(self, lengths: Array, seeds: Array, plan: DenoiserLengths) -> Array:
     """Draws the noise mask, bool [B, plan.raw], of windows of int32 [B] `lengths`."""
     xp, mean_span = arrays.of(lengths), self.mean_span

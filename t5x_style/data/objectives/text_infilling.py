@@ -81,6 +81,15 @@ class TextInfilling(Objective):
 
     return corrupt
 
+  def most_tokens(
+    self,
+    tokens: np.ndarray,
+    targets: np.ndarray | None,
+    lengths: Mapping[str, int],
+    architecture: str,
+  ) -> dict[str, np.ndarray]:
+    return {"inputs": tokens + 1, "targets": tokens + 1}  # There are as many masks at most.
+
   def draw(self, lengths: Array, seeds: Array, raw: int) -> tuple[Array, Array]:
     """Draws the hidden tokens and the places where a [MASK] is inserted, bool [B, raw] each.
 

@@ -88,6 +88,19 @@ class TextToText(Objective):
 
     return example
 
+  def most_tokens(
+    self,
+    tokens: np.ndarray,
+    targets: np.ndarray | None,
+    lengths: Mapping[str, int],
+    architecture: str,
+  ) -> dict[str, np.ndarray]:
+    assert targets is not None
+    return {
+      "inputs": np.minimum(tokens + 1, lengths["inputs"]),
+      "targets": np.minimum(targets + 1, lengths["targets"]),
+    }
+
   def preprocessor(
     self, vocabulary: Vocabulary, lengths: Mapping[str, int], architecture: str
   ) -> Preprocessor:

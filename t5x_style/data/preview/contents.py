@@ -2,28 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import seqio
 
-from t5x_style.data import loader
-from t5x_style.data.preview.measure import Example, Preview, Tokens
-from t5x_style.data.tokenizers import token_text
+from t5x_style.data.preview.measure import Dataset, Preview
 
 Features = Mapping[str, np.ndarray]
 
-# What the kinds of tokens (measure.KINDS) are called in the legend.
-MEANINGS = {
-  "kept": "kept",
-  "hidden": "hidden from the model",
-  "masked": "[MASK]",
-  "randomised": "another token instead",
-  "sentinel": "sentinel",
-  "mode": "mode",
-  "special": "special",
-  "padding": "padding",
-}
 # {key of Preview.values(), or "rate": (heading, format)} of the table.
 FIGURES = {
   "rate": ("share of rows", ".1%"),
@@ -39,14 +25,6 @@ FIGURES = {
 }
 
 
-class Span(NamedTuple):
-  """A text that is shown in one style: neighbouring tokens of the same kind."""
-
-  text: str
-  kind: str
-  has_loss: bool
-
-
 @dataclasses.dataclass(frozen=True)
 class Contents:
   """A measured dataset, and what else is shown of it.
@@ -58,14 +36,14 @@ class Contents:
   """
 
   preview: Preview
-  dataset: loader.Dataset
+  dataset: Dataset
   architecture: str
   attention: Callable[[Features], Mapping[str, np.ndarray]]
 
   @property
   def title(self) -> str:
     """Objective, architecture and lengths."""
-    lengths = ", ".join(f"{name} {n}" for name, n in self.dataset.pipeline.lengths.items())
+    lengths = ", ".join(f"{name} {n}" for name, n in self.dataset.feature_lengths.items())
     return f"{self.preview.name}, {self.architecture.replace('_', '-')}, {lengths}"
 
   @property
@@ -87,15 +65,14 @@ class Contents:
 
   def json(self) -> dict[str, Any]:
     """Returns the figures and the examples as token ids."""
-    lengths = dict(self.dataset.pipeline.lengths)
+    lengths = dict(self.dataset.feature_lengths)
     return {"architecture": self.architecture, "feature_lengths": lengths} | self.preview.json()
 
   def remarks(self) -> list[str]:
     """Sentences on who sees whom, what was skipped, and what the vocabulary cannot spell."""
-    pipeline = self.dataset.pipeline
-    lines = [f"{text} (CROSS_DOCUMENTS)."] if (text := pipeline.documents_apart()) else []
+    lines = [f"{text} (CROSS_DOCUMENTS)."] if (text := self.dataset.documents_apart) else []
     runs_on = "No text is cut off: documents run on from one window into the next."
-    if any(task.fills_rows is False for task, _ in pipeline.parts if hasattr(task, "fills_rows")):
+    if not self.dataset.text_runs_on:
       runs_on = "No text is cut off: long documents have several windows."
     if skipped := self.preview.values().get("skipped"):
       documents = max(skipped["documents"], 1)
@@ -108,33 +85,6 @@ class Contents:
     if self.preview.coverage and (text := self.preview.coverage.remark()):
       lines.append(f"{text}.")
     return lines
-
-
-def sections(example: Example) -> Iterator[tuple[str, Tokens]]:
-  """Yields (heading, tokens) of each text of an example."""
-  if example.raw is not None:
-    yield f"text, {len(example.raw.ids)} tokens", example.raw
-  yield f"inputs, {len(example.inputs.ids)} tokens", example.inputs
-  loss = sum(weight > 0 for weight in example.targets.weights)
-  yield f"targets, {len(example.targets.ids)} tokens, {loss} with loss", example.targets
-
-
-def spans(tokens: Tokens, vocabulary: seqio.Vocabulary, limit: int | None = None) -> Iterator[Span]:
-  """Yields the first `limit` tokens as text, control characters written as escapes."""
-  stop = len(tokens.ids) if limit is None else min(limit, len(tokens.ids))
-  styles = [(tokens.kinds[i], tokens.weights[i] > 0) for i in range(stop)]
-  start = 0
-  for i in range(1, stop + 1):
-    if i == stop or styles[i] != styles[start]:
-      ids = tokens.ids[start:i]
-      kind, has_loss = styles[start]
-      text = token_text.decode_visible(vocabulary, ids)
-      text = "·" * len(ids) if kind == "padding" else text
-      safe = (c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
-      yield Span("".join(safe), kind, has_loss)
-      start = i
-  if stop < len(tokens.ids):
-    yield Span(f" ... and {len(tokens.ids) - stop} more", "padding", False)
 
 
 def shrunk(mask: np.ndarray, cells: int) -> np.ndarray:

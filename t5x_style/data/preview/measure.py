@@ -5,37 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import seqio
 
-from t5x_style.architectures import predicted_side
-from t5x_style.data import converters, iterator, loader, pipeline, skip_counts
-from t5x_style.data.tokenizers import special_tokens, vocabulary_coverage
+from t5x_style.data import converters, skip_counts
+from t5x_style.data.preview import example
+from t5x_style.data.preview.example import Example
+from t5x_style.data.tokenizers.token_ids import TokenIds
 
-# Kinds of tokens, for display.
-KINDS = ("kept", "hidden", "masked", "randomised", "sentinel", "mode", "special", "padding")
-_MODES = ("[R]", "[S]", "[X]", "[NLU]", "[S2S]", "[NLG]")
+if TYPE_CHECKING:
+  from t5x_style.data.tokenizers import vocabulary_coverage
+
 _ROWS = 16
-
-
-class Tokens(NamedTuple):
-  """Tokens of a row, [L] each, without the padding at its end."""
-
-  ids: list[int]
-  kinds: list[str]
-  weights: list[float]  # above zero: the token carries loss
-
-
-class Example(NamedTuple):
-  """One row; it may hold several packed examples of a user's own task."""
-
-  raw: Tokens | None  # the window of text; the model has to predict its "hidden" tokens
-  inputs: Tokens  # what an encoder reads, or a decoder's whole row, shifted right
-  targets: Tokens
-  features: Mapping[str, np.ndarray]  # the row as the model gets it
 
 
 @dataclasses.dataclass
@@ -132,9 +115,28 @@ class Preview:
     return result
 
 
-def preview(
-  dataset: loader.Dataset, examples: int = 2, rows: int = 1024, seconds: float = 5.0
-) -> Preview:
+class Dataset(Protocol):
+  """What is measured: a dataset of t5x_style.data.loader."""
+
+  name: str
+  coverage: Any
+
+  @property
+  def ids(self) -> TokenIds: ...
+
+  @property
+  def rates(self) -> Mapping[str, float]: ...
+
+  @property
+  def feature_lengths(self) -> Mapping[str, int]: ...
+
+  documents_apart: str
+  text_runs_on: bool
+
+  def rows_of_component(self, index: int, rows: int) -> Iterator[Mapping[str, np.ndarray]]: ...
+
+
+def preview(dataset: Dataset, examples: int = 2, rows: int = 1024, seconds: float = 5.0) -> Preview:
   """Measures the data of a run as it is in training.
 
   Args:
@@ -142,9 +144,7 @@ def preview(
     examples: how many to keep of each component.
     rows: how many to count of each component; fewer if they take longer than `seconds`.
   """
-  parts = [
-    _part(dataset, index, examples, rows, seconds) for index in range(len(dataset.pipeline.parts))
-  ]
+  parts = [_part(dataset, index, examples, rows, seconds) for index in range(len(dataset.rates))]
   if len(parts) == 1:
     return parts[0]
   # A component counts with its rate, its share of the rows.
@@ -155,35 +155,30 @@ def preview(
   return Preview(dataset.name, 1.0, sums, took, counts, shown, parts, dataset.coverage)
 
 
-def _part(dataset: loader.Dataset, index: int, examples: int, rows: int, seconds: float) -> Preview:
-  """Measures one component: its stream before components are mixed."""
-  whole = dataset.pipeline
-  task, rate = whole.parts[index]
-  if hasattr(task, "with_raw"):
-    task = task.with_raw()
-  single: pipeline.Pipeline = dataclasses.replace(whole, parts=((task, 1.0),))
-  batches = single.batches("train", _ROWS, dataset.seed, training=True, shard=(0, dataset.streams))
-  kinds = np.array(token_kinds(dataset.vocabulary))
+def _part(dataset: Dataset, index: int, examples: int, rows: int, seconds: float) -> Preview:
+  """Measures one component: its rows before components are mixed."""
+  name, rate = [*dataset.rates.items()][index]
+  kinds = np.array(example.token_kinds(dataset.ids))
   sums, counts = PreviewSums(), np.zeros(len(skip_counts.KINDS), np.int64)
   shown: list[Example] = []
-  side = predicted_side(whole.architecture)
+  side = ""
   start = elapsed = 0.0
   number = 0
-  for batch in iterator.arrays(batches.prefetch(2)):
+  for batch in dataset.rows_of_component(index, _ROWS):
     number += 1
     start = start or time.perf_counter()  # The first batch waited for the shuffle buffers to fill.
     elapsed = time.perf_counter() - start
+    side = "decoder" if "decoder_target_tokens" in batch else "encoder"
     sums += _count(batch, side)
     if skip_counts.KEY in batch:
       counts = skip_counts.newest(batch[skip_counts.KEY], counts)
     for row in range(min(_ROWS, examples - len(shown))):
-      shown.append(_example({k: v[row] for k, v in batch.items()}, kinds, side))
+      shown.append(example.of_row({k: v[row] for k, v in batch.items()}, kinds, side))
     if number > 1 and (sums.rows >= rows or elapsed >= seconds):
       break
-  name = getattr(task, "component", task.name) if len(whole.parts) > 1 else dataset.name
   return Preview(
     name,
-    rate / sum(r for _, r in whole.parts),
+    rate / sum(dataset.rates.values()),
     sums,
     elapsed * number / (number - 1),
     skip_counts.total(counts) if counts.any() else {},
@@ -219,55 +214,3 @@ def span_lengths(mask: np.ndarray) -> np.ndarray:
   edges = np.diff(np.pad(mask.astype(np.int8), [(0, 0), (1, 1)]), axis=1)
   starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
   return np.bincount(ends[:, 1] - starts[:, 1], minlength=1).astype(float)
-
-
-def _example(row: dict[str, np.ndarray], kinds: np.ndarray, side: str) -> Example:
-  targets, weights = row[f"{side}_target_tokens"], row[f"{side}_loss_weights"]
-  raw = None
-  if "raw" in row:
-    hidden = row.get("raw_hidden", np.zeros_like(row["raw"], bool))
-    raw = _tokens(kinds, row["raw"], changed={"hidden": hidden})
-  if side == "encoder":
-    read = row["encoder_input_tokens"]
-    inputs = _tokens(
-      kinds, read, weights, changed={"randomised": (read != targets) & (weights > 0)}
-    )
-  elif "encoder_input_tokens" in row:
-    inputs = _tokens(kinds, row["encoder_input_tokens"])
-  else:
-    inputs = _tokens(kinds, row["decoder_input_tokens"], length=_length(targets))
-  features = {k: v for k, v in row.items() if k not in pipeline.NOT_FOR_MODEL}
-  return Example(raw, inputs, _tokens(kinds, targets, weights), features)
-
-
-def _length(tokens: np.ndarray) -> int:
-  """Returns the number of tokens without the padding at the end."""
-  return int(np.max(np.flatnonzero(tokens), initial=-1)) + 1
-
-
-def _tokens(
-  table: np.ndarray,
-  ids: np.ndarray,
-  weights: np.ndarray | None = None,
-  *,
-  changed: Mapping[str, np.ndarray] | None = None,
-  length: int | None = None,
-) -> Tokens:
-  """Returns tokens with their kinds; `changed` holds masks of those that are not "kept"."""
-  n = _length(ids) if length is None else length
-  kinds = [str(kind) for kind in table[ids[:n]]]
-  for kind, where in (changed or {}).items():
-    kinds = [kind if where[i] and k == "kept" else k for i, k in enumerate(kinds)]
-  carried = np.zeros(n) if weights is None else weights[:n]
-  return Tokens([int(i) for i in ids[:n]], kinds, [float(w) for w in carried])
-
-
-def token_kinds(vocabulary: seqio.Vocabulary) -> list[str]:
-  """Returns the kind of each id, [V], as far as only the vocabulary decides; text is "kept"."""
-  kinds = ["kept"] * vocabulary.vocab_size
-  for i, mark in special_tokens.marks(vocabulary).items():
-    kinds[i] = "masked" if mark == "[MASK]" else "mode" if mark in _MODES else "special"
-  for i in special_tokens.sentinel_ids(vocabulary):
-    kinds[i] = "sentinel"
-  kinds[0] = "padding"
-  return kinds

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping
 from html import escape
 
 import numpy as np
-import seqio
 
-from t5x_style.data.preview.contents import MEANINGS, Contents, Span, sections, shrunk, spans
-from t5x_style.data.preview.measure import Preview, Tokens
+from t5x_style.data.preview.contents import Contents, shrunk
+from t5x_style.data.preview.example import Tokens
+from t5x_style.data.preview.measure import Preview
+from t5x_style.data.preview.spans import MEANINGS, Span, sections, spans
+from t5x_style.data.tokenizers.token_ids import TokenIds
 
 _CELLS = 64
 _STYLE = """
@@ -58,18 +60,16 @@ def page(contents: Contents) -> str:
     for number, example in enumerate(part.examples, 1):
       parts.append(f"<h2>{escape(part.name)}, example {number}</h2>")
       for name, tokens in sections(example):
-        parts.append(
-          f"<h3>{escape(name)}</h3><pre>{_text(tokens, contents.dataset.vocabulary)}</pre>"
-        )
+        parts.append(f"<h3>{escape(name)}</h3><pre>{_text(tokens, contents.dataset.ids)}</pre>")
       if number == 1:
         parts += _pictures(contents.attention(example.features))
   return "\n".join([*parts, "</body></html>"]) + "\n"
 
 
-def _text(tokens: Tokens, vocabulary: seqio.Vocabulary) -> str:
+def _text(tokens: Tokens, ids: TokenIds) -> str:
   return "".join(
     f'<span class="{span.kind}{" loss" if span.has_loss else ""}">{_visible(span)}</span>'
-    for span in spans(tokens, vocabulary)
+    for span in spans(tokens, ids)
   )
 
 

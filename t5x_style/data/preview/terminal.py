@@ -3,24 +3,15 @@
 from collections.abc import Mapping
 
 import numpy as np
-import seqio
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from t5x_style.data.preview.contents import MEANINGS, Contents, sections, shrunk, spans
-from t5x_style.data.preview.measure import Preview, Tokens
+from t5x_style.data.preview.colours import coloured, legend
+from t5x_style.data.preview.contents import Contents, shrunk
+from t5x_style.data.preview.measure import Preview
+from t5x_style.data.preview.spans import sections
 
-_STYLES = {
-  "kept": "",
-  "hidden": "yellow",
-  "masked": "bold yellow",
-  "randomised": "bold magenta",
-  "sentinel": "bold cyan",
-  "mode": "bold green",
-  "special": "blue",
-  "padding": "dim",
-}
 _SHOWN_TOKENS = 160
 _CELLS = 24  # of the picture of an attention mask, in each direction
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -34,14 +25,14 @@ def show(contents: Contents, console: Console) -> None:
     console.print(text, soft_wrap=False, highlight=False, overflow="fold")
 
   line(contents.title, "bold")
-  line(_legend())
+  line(legend())
   for part in contents.components:
     for number, example in enumerate(part.examples, 1):
       line(f"\n{part.name}, example {number}", "bold")
       for name, tokens in sections(example):
         line()
         line(name, "cyan")
-        line(_coloured(tokens, contents.dataset.vocabulary))
+        line(coloured(tokens, contents.dataset.ids, _SHOWN_TOKENS))
       if number == 1:
         for text in _pictures(contents.attention(example.features)):
           line(text)
@@ -52,19 +43,6 @@ def show(contents: Contents, console: Console) -> None:
       line(text)
   for text in contents.remarks():
     line(text)
-
-
-def _legend() -> Text:
-  parts = [Text(MEANINGS[kind], _STYLES[kind]) for kind in MEANINGS]
-  return Text("  ").join([*parts, Text("with loss", "underline")])
-
-
-def _coloured(tokens: Tokens, vocabulary: seqio.Vocabulary) -> Text:
-  text = Text()
-  for span in spans(tokens, vocabulary, _SHOWN_TOKENS):
-    style = f"{_STYLES[span.kind]} {'underline' if span.has_loss else ''}".strip()
-    text.append(span.text.replace("\n", "↵ ").replace("\t", "→"), style)
-  return text
 
 
 def _pictures(masks: Mapping[str, np.ndarray]) -> list[str]:

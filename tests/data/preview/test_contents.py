@@ -2,21 +2,7 @@
 
 import numpy as np
 
-from t5x_style.data.preview.contents import shrunk, spans
-from t5x_style.data.tokenizers import token_text
-
-
-def test_spans_say_what_a_token_is(contents):
-  if contents.architecture != "encoder_only":
-    return
-  vocabulary, tokens = contents.dataset.vocabulary, contents.preview.examples[0].inputs
-  found = list(spans(tokens, vocabulary))
-  assert found[0] == ("[CLS]", "special", False)
-  assert ("[MASK]", "masked", True) in [span for span in found if span.text == "[MASK]"]
-  whole = "".join(span.text for span in found)
-  assert whole == token_text.decode_visible(vocabulary, tokens.ids)
-  short = list(spans(tokens, vocabulary, limit=10))
-  assert short[-1].text == f" ... and {len(tokens.ids) - 10} more"
+from t5x_style.data.preview.contents import shrunk
 
 
 def test_columns_are_the_components_and_all_together(contents):

@@ -185,13 +185,3 @@ def test_span_lengths():
   mask = np.array([[1, 1, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1], [1] * 6, [0] * 6], bool)
   assert measure.span_lengths(mask).tolist() == [0, 2, 1, 0, 0, 0, 1]
   assert measure.span_lengths(np.zeros((2, 5), bool)).sum() == 0
-
-
-def test_token_kinds(vocabulary):
-  kinds = measure.token_kinds(vocabulary)
-  assert len(kinds) == vocabulary.vocab_size
-  assert (kinds[0], kinds[1], kinds[-1]) == ("padding", "special", "sentinel")
-  for token, kind in (("[MASK]", "masked"), ("[R]", "mode"), ("[CLS]", "special")):
-    assert kinds[special_tokens.special_id(vocabulary, token)] == kind
-  assert kinds.count("sentinel") == vocabulary.extra_ids
-  assert set(kinds) <= set(measure.KINDS)

@@ -175,7 +175,7 @@ def test_a_run_begins_with_a_warning(trained, new_corpus, tmp_path, recwarn):
   with pytest.warns(UserWarning, match="of the text .* becomes the unknown token, most often") as w:
     dataset = load(corpus, trained())
   assert "english.model" in str(w[0].message)
-  assert w[0].filename.endswith("t5x_style/data/loader.py")  # Commands show those of the package.
+  assert w[0].filename.endswith("t5x_style/data/stream.py")  # Commands show those of the package.
   assert dataset.coverage.documents == 100 and 0.05 < dataset.coverage.share < 0.3
 
 

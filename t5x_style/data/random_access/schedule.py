@@ -1,0 +1,170 @@
+"""Which component of a mixture each row of a run comes from.
+
+The rows of a run are cut into blocks. In every block each component has its share of the rows, to
+within two, and in all blocks so far to within one; the order inside a block is a permutation. So a
+row's component, and how many rows it had before, are computed from the row's number alone.
+Where a component may have so many rows only, its share goes to the others after the last block in
+which it has all of its rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from t5x_style.data import noise
+from t5x_style.data.random_access import permutation
+from t5x_style.errors import UserError
+
+# Shares are whole numbers of 2^-32, so that sums of them are exact.
+_WHOLE = 2**32
+_SMALLEST_BLOCK = 64  # rows
+_NO_LIMIT = 2**62  # rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """The components of the rows 0, 1, 2, ... of a run.
+
+  Attributes:
+    rates: of the components, in any unit; a component of rate 0 has no row.
+    seed: of the order in the blocks.
+    most: for each component the most rows that it may have, None if any number; () if all may.
+  """
+
+  rates: tuple[float, ...]
+  seed: int
+  most: tuple[int | None, ...] = ()
+
+  @functools.cached_property
+  def phases(self) -> list[_Phase]:
+    """The spans of rows in which the same components are drawn."""
+    limits = np.array([_NO_LIMIT if x is None else x for x in self.most or (None,) * self._count])
+    before, first, found = np.zeros(self._count, np.int64), 0, []
+    active = np.array(self.rates) > 0
+    while active.any():
+      shares = _Shares(tuple(np.where(active, self.rates, 0.0).tolist()))
+      limited = active & (limits < _NO_LIMIT)
+      if not limited.any():
+        found.append(_Phase(first, _NO_LIMIT, before, shares))
+        break
+      left = np.where(active, limits - before, _NO_LIMIT)
+      blocks = shares.most_blocks(left)
+      if blocks:
+        found.append(_Phase(first, first + blocks * shares.block, before, shares))
+        before, first = before + shares.counts(blocks), first + blocks * shares.block
+      # Those that have not enough rows for another block.
+      active &= shares.counts(blocks + 1) - shares.counts(blocks) <= limits - before
+    return found
+
+  @property
+  def _count(self) -> int:
+    return len(self.rates)
+
+  def counts(self, rows: int) -> np.ndarray:
+    """Returns about how many of the first `rows` rows each component has, float64 [components]."""
+    phase = self._phases_of(np.array([max(rows - 1, 0)]))[0]
+    found = self.phases[phase]
+    shares = np.array(found.shares.rates) / sum(found.shares.rates)
+    return found.before + (rows - found.first) * shares
+
+  def __call__(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the component of each row, and which row of that component it is, from 0.
+
+    Args:
+      rows: int64 [n].
+
+    Returns:
+      int64 [n] each.
+
+    Raises:
+      UserError: all components have had the most rows that they may have.
+    """
+    rows = np.asarray(rows, np.int64)
+    components, numbers = np.zeros_like(rows), np.zeros_like(rows)
+    of = self._phases_of(rows)
+    for number in np.unique(of).tolist():
+      phase, inside = self.phases[number], of == number
+      found, own = phase.shares(rows[inside] - phase.first, self.seed + number)
+      components[inside], numbers[inside] = found, own + phase.before[found]
+    return components, numbers
+
+  def _phases_of(self, rows: np.ndarray) -> np.ndarray:
+    """Returns the index of the phase of each row."""
+    ends = np.array([phase.end for phase in self.phases], np.int64)
+    found = np.searchsorted(ends, rows, side="right")
+    if (found == len(ends)).any():
+      raise UserError(
+        "all corpora have been read as often as they may be (CORPUS_EPOCHS): raise a limit, or "
+        "lower TRAIN_STEPS."
+      )
+    return found
+
+
+class _Phase(NamedTuple):
+  """A span of rows in which the same components are drawn."""
+
+  first: int  # row
+  end: int  # row
+  before: np.ndarray  # int64 [components], rows of each before
+  shares: _Shares
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shares:
+  """The components of rows, without limits."""
+
+  rates: tuple[float, ...]
+
+  @functools.cached_property
+  def _sums(self) -> list[int]:
+    """The running sums of the shares: 0, ..., 2^32."""
+    sums = np.cumsum(self.rates, dtype=np.float64)
+    return [0, *(round(x / sums[-1] * _WHOLE) for x in sums.tolist())]
+
+  @functools.cached_property
+  def block(self) -> int:
+    """The rows of a block: every component that has a share has one row of it or more."""
+    shares = np.diff(self._sums)
+    return max(_SMALLEST_BLOCK, -(-_WHOLE // int(shares[shares > 0].min())))
+
+  def counts(self, blocks: int) -> np.ndarray:
+    """Returns how many rows each component has in the first `blocks` blocks, int64 [components]."""
+    edges = [share * self.block * blocks // _WHOLE for share in self._sums]
+    return np.diff(np.array(edges, np.int64))
+
+  def most_blocks(self, rows: np.ndarray) -> int:
+    """Returns how many blocks there are in which no component has more than its `rows`."""
+
+    def fits(blocks: int) -> bool:
+      return bool((self.counts(blocks) <= rows).all())
+
+    low, high = 0, 1
+    while fits(high):
+      low, high = high, 2 * high
+    while high - low > 1:
+      middle = (low + high) // 2
+      low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+  def __call__(self, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `Schedule` does."""
+    if sum(rate > 0 for rate in self.rates) == 1:
+      return np.full_like(rows, np.argmax(self.rates)), rows
+    components, numbers = np.zeros_like(rows), np.zeros_like(rows)
+    blocks, places = np.divmod(rows, self.block)
+    for block in np.unique(blocks).tolist():
+      inside = blocks == block
+      before = self.counts(block)
+      edges = np.cumsum(self.counts(block + 1) - before)
+      key = noise.mix(noise.mix(np.array([seed], np.int64).view(np.uint64)) ^ np.uint64(block))
+      slots = permutation.permuted(places[inside], self.block, key)
+      found = np.searchsorted(edges, slots, side="right")
+      components[inside] = found
+      first = np.concatenate([[0], edges[:-1]])
+      numbers[inside] = before[found] + slots - first[found]
+    return components, numbers
