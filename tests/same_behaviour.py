@@ -42,6 +42,7 @@ COMMANDS = (
   "infer",
   "report",
   "certify",
+  "where",
 )
 STEPS, MIDDLE = 20, 10
 # Entries of metrics.jsonl that depend on the speed of the machine.

@@ -117,6 +117,7 @@ OTHER_DATA = {
   "corpora.StdlibFunctions": "CORPUS = @corpora.StdlibFunctions()\n",
   "corpora.StdlibPackages": "CORPUS = @corpora.StdlibPackages()\n",
   "corpora.Tfds": "CORPUS = @corpora.Tfds()\ncorpora.Tfds.dataset = 'wiki'\n",
+  "corpora.TokenCache": "CORPUS = @corpora.TokenCache()\ncorpora.TokenCache.folder = 'cache'\n",
   "vocabularies.sentencepiece": "",
   "vocabularies.byte_vocabulary": "VOCABULARY = @vocabularies.byte_vocabulary()\n"
   "vocabularies.byte_vocabulary.extra_ids = 125\nVOCAB_SIZE = 384\n",
@@ -275,7 +276,9 @@ def test_values_of_another_type_are_refused(write_run):
 def test_every_value_is_refused_or_gives_a_run(name, write_run):
   """Thirty values for each parameter. Any other error fails the test."""
   gin_file = write_run(name)
-  if name not in ("corpora.Tfds", "huggingface_tokenizers.hf_tokenizer"):  # Nothing to open here.
+  # Nothing to open here.
+  absent = ("corpora.Tfds", "corpora.TokenCache", "huggingface_tokenizers.hf_tokenizer")
+  if name not in absent:
     assert build(gin_file) is None
   for parameter, default in parameters(name).items():
     for value in VALUES:
