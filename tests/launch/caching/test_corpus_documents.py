@@ -1,12 +1,17 @@
 """A corpus is cut into pieces of work that hold each document once."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from launch.caching import corpus_documents
 from t5x_style.data import corpora
 from tests.launch.caching.listed_corpus import ListedCorpus
+
+ROOT = Path(__file__).parents[3]
 
 
 def read_all(documents):
@@ -68,3 +73,18 @@ def test_examples_of_one_document_are_joined():
     ([b"d"], 4),
     ([b"e"], 5),
   ]
+
+
+def test_workers_need_no_tensorflow(tmp_path):
+  """So they start in a second, and take little memory."""
+  (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+  program = f"""
+import sys
+from launch.caching import corpus_documents, steps
+from t5x_style.data import corpora
+documents = corpus_documents.of(corpora.Jsonl({str(tmp_path / "a.jsonl")!r}))
+assert sum(1 for piece in documents.pieces() for _ in documents.read(piece)) == 2
+assert not {{"tensorflow", "seqio", "jax", "gin"}} & set(sys.modules)
+"""
+  run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+  assert run.returncode == 0, run.stderr[-500:]
