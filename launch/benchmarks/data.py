@@ -21,9 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from t5x_style.data import corpora
+from t5x_style.data.tensorflow_setup import tf
 from t5x_style.data.tokenizers import vocabularies
 
 from . import data_objectives, data_peers, data_sources

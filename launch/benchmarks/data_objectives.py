@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import seqio
-import tensorflow as tf
 
 from t5x_style.data import converters, iterator, packing_stream, pipeline, tasks
 from t5x_style.data.corpora.base import Corpus
@@ -15,6 +14,7 @@ from t5x_style.data.objectives.causal_lm import CausalLM
 from t5x_style.data.objectives.masked_lm import MaskedLM
 from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.objectives.ul2 import UL2
+from t5x_style.data.tensorflow_setup import tf
 from t5x_style.data.tokenizers import token_ids
 
 from .data_rates import Batch, Count, dataset_of, filled

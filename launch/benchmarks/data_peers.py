@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import seqio
-import tensorflow as tf
+
+from t5x_style.data.tensorflow_setup import tf
 
 from .data_rates import Batch, Count, dataset_of, filled
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from t5x_style.data import converters
+from t5x_style.data.tensorflow_setup import tf
 
 Batch = Mapping[str, np.ndarray]
 Count = Callable[[Batch], int]

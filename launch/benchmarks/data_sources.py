@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
 from t5x_style.data import corpora, text_samples
 from t5x_style.data.corpora.base import Corpus
+from t5x_style.data.tensorflow_setup import tf
 
 _DOCUMENT_BYTES, _TOTAL_BYTES = 2000, 100_000_000
 _SLOW_SHARE = 4  # bzip2 gets so much less: it takes ten times as long.
