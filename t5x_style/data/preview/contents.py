@@ -19,7 +19,9 @@ FIGURES = {
   "signal_density": ("signal density", ".1%"),
   "corruption_rate": ("corruption rate", ".1%"),
   "mean_span_length": ("mean span length", ".2f"),
-  "unknown_text": ("unknown text", ".1%"),
+  "unknown_tokens": ("unknown tokens", ".2%"),
+  "unknown_text": ("unknown text", ".2%"),
+  "dropped_text": ("of it dropped", ".2%"),
   "packing_density": ("packing density", ".1%"),
   "tokens_per_second": ("raw tokens/s", ",.0f"),
 }

@@ -30,6 +30,7 @@ class PreviewSums:
   inputs: float = 0.0  # tokens that are read
   targets: float = 0.0  # tokens that carry loss
   hidden: float = 0.0  # raw tokens that are to be predicted
+  unknown: float = 0.0  # raw tokens that stand for what the vocabulary cannot spell
   filled: float = 0.0  # positions of both sides that are not padding
   positions: float = 0.0  # of both sides
   spans: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(1))  # number, by length
@@ -76,8 +77,10 @@ class Preview:
 
     raw_tokens: of the window; input_tokens: that are read (a decoder reads its whole row);
     target_tokens: that carry loss; signal_density: target_tokens / raw_tokens; corruption_rate: the
-    share of the raw tokens that is hidden; unknown_text: the share of the text that the vocabulary
-    cannot spell, None if unknown; packing_density: the share of all positions that is not padding;
+    share of the raw tokens that is hidden; unknown_tokens: the share of the raw tokens that is the
+    vocabulary's unknown token; unknown_text: the share of the characters of the first documents
+    that the vocabulary cannot spell; dropped_text: the part of these that becomes no token at all,
+    both None if unknown; packing_density: the share of all positions that is not padding;
     span_lengths: {length in raw tokens: share of the spans}.
     """
     sums, rows = self.sums, max(self.sums.rows, 1e-9)
@@ -91,7 +94,9 @@ class Preview:
       "signal_density": sums.targets / max(sums.raw, 1e-9),
       "corruption_rate": sums.hidden / max(sums.raw, 1e-9),
       "mean_span_length": mean_span,
+      "unknown_tokens": sums.unknown / max(sums.raw, 1e-9),
       "unknown_text": self.coverage.share if self.coverage else None,
+      "dropped_text": self.coverage.dropped_share if self.coverage else None,
       "packing_density": sums.filled / max(sums.positions, 1e-9),
       "span_lengths": {int(n): float(shares[n]) for n in np.flatnonzero(shares)},
       "tokens_per_second": sums.raw / max(self.seconds, 1e-9),
@@ -169,7 +174,7 @@ def _part(dataset: Dataset, index: int, examples: int, rows: int, seconds: float
     start = start or time.perf_counter()  # The first batch waited for the shuffle buffers to fill.
     elapsed = time.perf_counter() - start
     side = "decoder" if "decoder_target_tokens" in batch else "encoder"
-    sums += _count(batch, side)
+    sums += _count(batch, side, dataset.ids.unk_id)
     if skip_counts.KEY in batch:
       counts = skip_counts.newest(batch[skip_counts.KEY], counts)
     for row in range(min(_ROWS, examples - len(shown))):
@@ -187,8 +192,8 @@ def _part(dataset: Dataset, index: int, examples: int, rows: int, seconds: float
   )
 
 
-def _count(batch: Mapping[str, np.ndarray], side: str) -> PreviewSums:
-  """Counts the tokens of a batch of rows; `side` predicts."""
+def _count(batch: Mapping[str, np.ndarray], side: str, unknown: int | None) -> PreviewSums:
+  """Counts the tokens of a batch of rows; `side` predicts, `unknown` is the unknown token."""
   weights = batch[f"{side}_loss_weights"] > 0
   sides = [batch[name] for name in converters.PADDED_TOKENS.values() if name in batch]
   filled = sum(int((tokens > 0).sum()) for tokens in sides)
@@ -203,6 +208,7 @@ def _count(batch: Mapping[str, np.ndarray], side: str) -> PreviewSums:
     inputs=read,
     targets=int(weights.sum()),
     hidden=int(hidden.sum()),
+    unknown=sum(int((x == unknown).sum()) for x in (sides if raw is None else [raw])),
     filled=filled,
     positions=sum(tokens.size for tokens in sides),
     spans=span_lengths(hidden),

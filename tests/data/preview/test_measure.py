@@ -1,9 +1,11 @@
 """The preview's figures, on text and on masks whose figures are known."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+import sentencepiece
 import seqio
 
 from t5x_style.data import loader
@@ -17,7 +19,7 @@ from t5x_style.data.objectives.sentence_order import SentenceOrder
 from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.objectives.text_infilling import TextInfilling
 from t5x_style.data.preview import measure
-from t5x_style.data.tokenizers import special_tokens
+from t5x_style.data.tokenizers import special_tokens, vocabularies
 
 KEYS = {
   "objective",
@@ -185,3 +187,37 @@ def test_span_lengths():
   mask = np.array([[1, 1, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1], [1] * 6, [0] * 6], bool)
   assert measure.span_lengths(mask).tolist() == [0, 2, 1, 0, 0, 0, 1]
   assert measure.span_lengths(np.zeros((2, 5), bool)).sum() == 0
+
+
+def test_unknown_tokens_are_counted_in_the_rows(new_corpus, tmp_path):
+  """Each document has one character that the vocabulary lacks."""
+  content, text = io.BytesIO(), "some ordinary words of this small corpus"
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter([text] * 99),
+    model_writer=content,
+    hard_vocab_limit=False,
+    minloglevel=2,
+    pad_id=0,
+    eos_id=1,
+    unk_id=2,
+    bos_id=-1,
+    vocab_size=40,
+  )
+  (tmp_path / "english.model").write_bytes(content.getvalue())
+  english = vocabularies.sentencepiece(str(tmp_path / "english.model"))
+  document = f"{text} \u044f"
+  tokens = len(english.encode(document)) + 1  # EOS
+  folder = tmp_path / "texts"
+  folder.mkdir()
+  dataset = loader.load(
+    *("decoder_only", 4, 0),
+    corpus=new_corpus(folder, [document.encode()] * 40, [document.encode()]),
+    vocabulary=english,
+    objective=CausalLM(),
+    feature_lengths={"targets": tokens},  # a document a row
+    shuffle_buffer_size=1,
+  )
+  values = measure.preview(dataset, rows=16).values()
+  assert values["unknown_tokens"] == pytest.approx(1 / tokens)
+  assert values["unknown_text"] == pytest.approx(1 / len(document))
+  assert values["dropped_text"] == 0
