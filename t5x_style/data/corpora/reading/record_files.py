@@ -6,7 +6,9 @@ import collections
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from typing import TypeVar
 
 from t5x_style.data.corpora.reading import (
   file_patterns,
@@ -26,9 +28,11 @@ VERSION = 1
 _PART_BYTES = 2**25
 # So many bytes of records are looked at before a run starts, in all files together, and in each.
 _CHECKED_BYTES, _LEAST_CHECKED = 2**25, 2**16
-_CHECKED_FILES = 10_000
+_CHECKED_FILES = 128
+_THREADS = 16  # They mostly wait for the disk or the network.
 # Different targets are counted up to this number; with more they are texts, and no labels.
 MOST_LABELS = 1000
+_Result = TypeVar("_Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +61,7 @@ class RecordFiles:
   @functools.cached_property
   def total_bytes(self) -> int:
     """The size of all files."""
-    return sum(file_patterns.size(file) for file in self.every())
+    return sum(_in_threads(file_patterns.size, self.every()))
 
   @functools.cached_property
   def fingerprint(self) -> str:
@@ -75,9 +79,12 @@ class RecordFiles:
     found = []
     for split, names in sorted(self.files.items()):
       decided = None if split == "train" and self.held_out else split
-      for file in names:
-        ranges = self.readers.of(file).ranges(file, size)
-        found += [Part(decided, file, *where) for where in ranges]
+      ranges = _in_threads(lambda file: self.readers.of(file).ranges(file, size), names)
+      found += [
+        Part(decided, file, *where)
+        for file, every in zip(names, ranges, strict=True)
+        for where in every
+      ]
     return found
 
   def read(self, part: Part) -> Iterator[Document]:
@@ -108,6 +115,7 @@ class RecordFiles:
       UserError: a file is damaged or of another format, or no text is found.
     """
     tally, every = record_tally.Tally(self.fields, self.macro), self.every()
+    _in_threads(lambda file: self.readers.of(file).check(file, self.fields, self.macro), every)
     lines = [file for file in every if self.readers.of(file).unit == "line"]
     text_checks.check_files(lines, None)
     seen = every[:: -(-len(every) // _CHECKED_FILES) or 1]
@@ -116,7 +124,6 @@ class RecordFiles:
     held_out = set(self.files.get("validation", ()))
     for file in seen:
       reader, size = self.readers.of(file), 0
-      reader.check(file, self.fields, self.macro)
       tally.begin(file, reader)
       for number, record in enumerate(reader.records(file, Range(0, None), self.fields), 1):
         if found := tally.take(record, number):
@@ -148,6 +155,12 @@ class RecordFiles:
         if len(found) <= MOST_LABELS:
           found[document.target.decode()] += 1
     return {split: dict(found) for split, found in counts.items()}
+
+
+def _in_threads(function: Callable[[str], _Result], files: Sequence[str]) -> list[_Result]:
+  """Returns the results of a function for each file, in order."""
+  with futures.ThreadPoolExecutor(_THREADS) as pool:
+    return list(pool.map(function, files))
 
 
 def split_of(text: bytes, held_out: float) -> str:

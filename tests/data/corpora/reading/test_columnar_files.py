@@ -86,6 +86,9 @@ def test_columns_that_hold_no_text(tmp_path, reader, write):
       corpora.Records(str(tmp_path / "a*"), field).source()
     assert f"a.parquet: the column TEXT_FIELD = {field!r} {what}. Columns with" in str(raised.value)
     assert "'text', 'other'; set TEXT_FIELD" in str(raised.value)
+  write(tmp_path / "b.parquet", pa.table({"body": TEXTS}))  # One file has other columns.
+  with pytest.raises(UserError, match="b.parquet: the column TEXT_FIELD = 'text' does not exist"):
+    corpora.Records(str(tmp_path)).source()
   with pytest.raises(UserError, match="column TARGET_FIELD = 'label' does not exist"):
     corpora.Records(str(tmp_path / "a*"), target_field="label").source()
 

@@ -44,7 +44,7 @@ def kill_after(monkeypatch, documents):
   ("target", "saves"),
   [("label", True), (None, False), pytest.param(None, True, marks=pytest.mark.slow)],
 )
-def test_a_copy_that_was_interrupted_resumed(lines, cache, monkeypatch, target, saves):
+def test_a_copy_that_was_interrupted_resumes(lines, cache, monkeypatch, target, saves):
   options = {"validation_fraction": 0.2, "copy": True, "target_field": target}
   whole = corpora.Jsonl(lines, cache_dir=str(cache / "whole"), **options)
   with pytest.warns(UserWarning) as expected:
