@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from t5x_style.codecs.text_codec import TextCodec
+from t5x_style.data.corpora import Mixture, TokenCache
 from t5x_style.data.tokenizers import vocabularies, vocabulary_coverage
 from t5x_style.data.tokenizers.base import ExternalVocabulary, codec_of
 from t5x_style.errors import UserError
@@ -44,10 +45,10 @@ def of(
   for value, macro in ((corpus, "CORPUS"), (vocabulary, "VOCABULARY")):
     if value is None:
       raise UserError(f"{macro} is not set; include a file of gin_configs/data/.")
-  if not hasattr(corpus, "parts") and not hasattr(corpus, "source"):
+  if isinstance(corpus, TokenCache | Mixture):
     raise UserError(
-      f"CORPUS is a {type(corpus).__name__}, which is read by index already or has no documents of "
-      "its own; cache the corpora it is made of, each in a folder of its own."
+      f"CORPUS is a {type(corpus).__name__}, which has no texts of its own; cache the corpora that "
+      "it is made of, each in a folder of its own."
     )
   codec = codec_of(vocabulary)
   documents = corpus_documents.of(corpus)

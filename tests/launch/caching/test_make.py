@@ -7,6 +7,7 @@ import pytest
 
 from launch.caching import plan, steps
 from t5x_style import token_cache
+from t5x_style.data import corpora
 from t5x_style.data.tokenizers import huggingface_tokenizers, vocabularies
 from t5x_style.errors import StorageError, UserError
 from tests.launch.caching.listed_corpus import ListedCorpus
@@ -145,6 +146,15 @@ def test_documents_without_a_token_are_left_out_and_counted(making, tmp_path):
   assert "not UTF-8" in reason and made.statistics["changed"][reason] == [1, "file0:2"]
   with pytest.raises(UserError, match="no document with a token; 1 have no tokens, the first is"):
     making(corpus(documents=(("train", b"", None),)), "empty")
+
+
+def test_a_corpus_without_texts_is_refused(making, tmp_path):
+  making(corpus())
+  for other in (corpora.TokenCache(str(tmp_path / "cache")), corpora.Mixture({"a": corpus()})):
+    with pytest.raises(UserError, match=f"CORPUS is a {type(other).__name__}, which has no texts"):
+      making(other, "again")
+  with pytest.raises(UserError, match="CORPUS is not set"):
+    making(None, "again")
 
 
 def test_shards_are_as_many_as_the_documents_need():
