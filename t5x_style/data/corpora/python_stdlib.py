@@ -30,7 +30,6 @@ _LEFT_OUT_FILES = "_sysconfigdata"
 VALIDATION_PERCENT = 5
 _SHARDS = {"train": 32, "validation": 8}
 _SHARDS_OF_EXAMPLES = {"train": 8, "validation": 2}
-_FILES_OF_A_PART = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +57,8 @@ class PythonStdlib:
     return parts_of(_ordered(text_files(folder())))
 
   def read(self, part: Part) -> Iterator[Document]:
-    for path in _ordered(text_files(folder()))[part.start : part.end]:
-      if text := _text(folder() / path):
-        yield Document(split_of(path, self.validation_percent), text, None, path, 1)
+    if text := _text(folder() / part.file):
+      yield Document(split_of(part.file, self.validation_percent), text, None, part.file, 1)
 
 
 def folder() -> Path:
@@ -124,9 +122,8 @@ def _ordered(paths: Iterable[str]) -> list[str]:
 
 
 def parts_of(paths: Sequence[str]) -> list[Part]:
-  """Returns parts of a list of files, by their numbers in it."""
-  starts = range(0, len(paths), _FILES_OF_A_PART)
-  return [Part(None, "standard library", i, i + _FILES_OF_A_PART) for i in starts]
+  """Returns a part for each of a list of files."""
+  return [Part(None, path) for path in paths]
 
 
 Examples = Callable[[str, str], Iterator[tuple[str, str]]]  # (path, code) -> texts and targets
@@ -137,14 +134,12 @@ def paths_of_examples(is_used: Callable[[str], object]) -> list[str]:
   return _ordered(path for path in text_files(folder()) if is_used(path))
 
 
-def read_examples(
-  part: Part, percent: int, examples: Examples, is_used: Callable[[str], object]
-) -> Iterator[Document]:
+def read_examples(part: Part, percent: int, examples: Examples) -> Iterator[Document]:
   """Yields the texts of a task with their targets; see open_examples."""
-  for path in paths_of_examples(is_used)[part.start : part.end]:
-    code = (folder() / path).read_bytes().decode(errors="replace")
-    for text, target in examples(path, code):
-      yield Document(split_of(path, percent), text.encode(), target.encode(), path, 1)
+  path = part.file
+  code = (folder() / path).read_bytes().decode(errors="replace")
+  for text, target in examples(path, code):
+    yield Document(split_of(path, percent), text.encode(), target.encode(), path, 1)
 
 
 def open_examples(

@@ -60,7 +60,7 @@ class StdlibFunctions:
     return python_stdlib.parts_of(python_stdlib.paths_of_examples(_is_code))
 
   def read(self, part: Part) -> Iterator[Document]:
-    return python_stdlib.read_examples(part, self.validation_percent, _examples, _is_code)
+    return python_stdlib.read_examples(part, self.validation_percent, _examples)
 
   def _records(self) -> record_cache.Records:
     return python_stdlib.open_examples(

@@ -58,7 +58,7 @@ class StdlibPackages:
     return python_stdlib.parts_of(python_stdlib.paths_of_examples(_package))
 
   def read(self, part: Part) -> Iterator[Document]:
-    return python_stdlib.read_examples(part, self.validation_percent, _examples, _package)
+    return python_stdlib.read_examples(part, self.validation_percent, _examples)
 
   def _records(self) -> record_cache.Records:
     return python_stdlib.open_examples(
