@@ -55,7 +55,9 @@ def stages(settings: Configuration) -> list[StageSettings]:
   written = settings.written(MACRO)
   if written is None or not written.value:
     return []
-  found, macros, before = [], {}, 0
+  found: list[StageSettings] = []
+  macros: dict[str, Any] = {}
+  before = 0
   for name, values in written.value.items():
     where = f"{MACRO}: {name!r}"
     after = values.get(AFTER)

@@ -129,13 +129,16 @@ def identity(corpus: Corpus, replay: Replay | None) -> dict[str, dict[str, str]]
 
 
 def describe(corpora: Sequence[Part]) -> str:
-  """Returns "text_files", "text_files and 5% python_stdlib" or "75% code, 25% prose"."""
+  """Returns "text_files", "text_files and 5% python_stdlib" or "75% code, 25% prose".
+
+  Corpora of a mixture that are only evaluated on are left out.
+  """
   if not corpora[0].label:
     return corpora[0].corpus.name
   if corpora[0].label == NEW:
     new, old = corpora
     return f"{new.corpus.name} and {old.share:.0%} {old.corpus.name}"
-  return ", ".join(f"{part.share:.0%} {part.label}" for part in corpora)
+  return ", ".join(f"{part.share:.0%} {part.label}" for part in corpora if part.share)
 
 
 def check_replay(corpus: Corpus, replay: Replay) -> None:

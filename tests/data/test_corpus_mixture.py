@@ -324,6 +324,8 @@ def test_shares():
   replayed = corpus_mixture.parts(mixed, corpus_mixture.Replay(text, 0.2))
   assert [part.label for part in replayed] == ["a", "b", "old"]
   np.testing.assert_allclose([part.share for part in replayed], [0.6, 0.2, 0.2])
+  trained = Corpora({"a": text, "b": text}, rates={"a": 1, "b": 0})
+  assert corpus_mixture.describe(corpus_mixture.parts(trained)) == "100% a"
   parts = corpus_mixture.components(found, objective)
   assert [part.name for part in parts] == [
     f"{x}/{y}_lm" for x in "ab" for y in ("causal", "prefix")

@@ -227,7 +227,7 @@ def test_a_staged_run_killed_at_any_step_resumes_bit_identically(tmp_path):
   arguments = (*STAGED, "--gin.SAVE_PERIOD=1", "--gin.KEEP_CHECKPOINTS=20")
   shown = launch(*arguments, "--dry_run", f"--gin.MODEL_DIR='{tmp_path}/dry'")
   assert "3, long: steps 6 to 8, 4 x 64 tokens" in shown.stdout, shown.stderr
-  assert not (tmp_path / "dry").exists()
+  assert not (tmp_path / "dry/config.gin").exists()
   first = launch(*arguments, f"--gin.MODEL_DIR='{whole}'")
   assert first.returncode == 0, first.stderr
   for step in (1, 2, 4, 5, 7):
