@@ -66,7 +66,7 @@ class RunReporter:
       self._sampler.follow(job)
     self._heartbeat.beat("compiling")
     about = f"unigram entropy {baseline:.3f} nats/token"
-    self._terminal.note(f"stage {run_description.stage_line(job.prepared)}; {about}")
+    self._terminal.stage_began(f"Stage {run_description.stage_line(job.prepared)}; {about}")
 
   @contextlib.contextmanager
   def training(self, first: int, last: int) -> Iterator[None]:

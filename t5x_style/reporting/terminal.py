@@ -45,7 +45,7 @@ class Terminal:
     self._task = TaskID(0)
     self._status = contextlib.ExitStack()
     self._first = self._last = 0
-    self._begun = self._last_line = -math.inf
+    self._begun = self._compiling = self._last_line = -math.inf
     self._latest: dict[str, float] = {}
 
   def header(self, title: str, facts: Mapping[str, str]) -> None:
@@ -58,13 +58,18 @@ class Terminal:
     if step:
       self._print(f"Resuming from step {step:,}.")
     self._print(f"A model that knows only how frequent targets are has a loss of {baseline:.3f}.")
-    self._begun = self._clock()
+    self._begun = self._compiling = self._clock()
     if self._enabled and self._console.is_terminal:
       self._status.enter_context(self._console.status("Compiling the training step"))
 
   def compiled(self) -> None:
     self._status.close()
-    self._print(f"Compiled the training step in {duration(self._clock() - self._begun)}.")
+    self._print(f"Compiled the training step in {duration(self._clock() - self._compiling)}.")
+
+  def stage_began(self, line: str) -> None:
+    """Shows that a stage follows another one, and that its compilation begins."""
+    self._print(line)
+    self._compiling = self._clock()
 
   @contextlib.contextmanager
   def progress(self, first: int, last: int) -> Iterator[None]:

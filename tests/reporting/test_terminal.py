@@ -112,6 +112,11 @@ def test_start():
     "A model that knows only how frequent targets are has a loss of 6.210.\n"
     "Compiled the training step in 12 s.\n"
   )
+  clock.now += 100.0
+  out.stage_began("Stage 2")
+  clock.now += 7.1
+  out.compiled()
+  assert file.getvalue().endswith("12 s.\nStage 2\nCompiled the training step in 7.1 s.\n")
 
 
 def test_summary():
