@@ -38,8 +38,9 @@ def converted(batch: Features, ids: TokenIds) -> Features:
     if padded not in batch:
       continue
     xp = arrays.of(batch[padded])
-    segments = batch.get(f"{side}_segment_ids", xp.cast(batch[padded] > 0, np.int32))
-    result[f"{side}_segment_ids"] = segments
+    if f"{side}_segment_ids" not in batch:
+      result[f"{side}_segment_ids"] = xp.cast(batch[padded] > 0, np.int32)
+    segments = result[f"{side}_segment_ids"]
     for kind in ("input", "target"):
       name = f"{side}_{kind}_tokens"
       if name in batch:

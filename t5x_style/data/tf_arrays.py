@@ -9,7 +9,7 @@ import numpy as np
 
 from t5x_style.data.tensorflow_setup import tf
 
-Array = tf.Tensor
+Array = Any  # tf.Tensor, whose type mypy does not know
 
 minimum, maximum, where, round, ceil = tf.minimum, tf.maximum, tf.where, tf.round, tf.math.ceil
 sqrt, log, cos = tf.sqrt, tf.math.log, tf.cos

@@ -192,6 +192,29 @@ def test_every_token_once_and_beside_its_own(data):
   assert sorted(seen, key=lambda e: e["inputs"]) == examples
 
 
+@pytest.mark.parametrize("architecture", ["encoder_decoder", "decoder_only"])
+def test_numpy_fills_the_rows_of_the_stream(architecture):
+  random, lengths = np.random.default_rng(0), {"inputs": 13, "targets": 7}
+  examples = []
+  for n, m in random.integers(1, (16, 9), (50, 2)):  # Some are too long, some end with padding.
+    example = {"inputs": random.integers(2, 99, n), "targets": random.integers(2, 99, m)}
+    example |= {"loss_weights": random.random(m), "component_ids": np.full(m, n)}
+    example["inputs"][n // 2 :] *= n % 3 > 0
+    examples.append(example)
+  rows = list(rows_of(architecture, lengths, examples, loss_weights=tf.float32).as_numpy_iterator())
+  fitted = [packing.fitted(example, lengths, architecture) for example in examples]
+  widths = packing.widths(lengths, architecture)
+  needs = np.array([[len(example[name]) for name in widths] for example in fitted])
+  chosen = packing.best_fit(needs, np.array(list(widths.values())))
+  assert len(rows) == chosen.max() + 1
+  for number, row in enumerate(rows):
+    found = packing.row_of([fitted[i] for i in np.flatnonzero(chosen == number)], widths)
+    assert found.keys() == row.keys()
+    for name, value in found.items():
+      assert value.dtype == row[name].dtype
+      np.testing.assert_array_equal(value, row[name], err_msg=name)
+
+
 def test_density():
   """Pairs have about 300 and 60 tokens; filled in order, rows would be .67 and .57 full."""
   random = np.random.default_rng(0)

@@ -120,8 +120,9 @@ class HuggingFaceVocabulary(ExternalVocabulary):
     return text
 
   def __eq__(self, other: object) -> bool:
-    same = isinstance(other, HuggingFaceVocabulary)
-    return same and vocabularies.identity(self) == vocabularies.identity(other)
+    if not isinstance(other, HuggingFaceVocabulary):
+      return False
+    return vocabularies.identity(self) == vocabularies.identity(other)
 
   __hash__ = None  # type: ignore[assignment]
 
