@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 Array = np.ndarray
 
 _NOT_UTF_8 = "\ud800"  # stands for bytes that are not; no UTF-8 has this code point
+_NOTED = "t5x_style.noted"  # how such bytes are decoded: their number is kept in _wrong_bytes
+_wrong_bytes = threading.local()
 
 minimum, maximum, where = np.minimum, np.maximum, np.where
 ceil, sqrt, zeros_like, ones_like, size = np.ceil, np.sqrt, np.zeros_like, np.ones_like, np.size
@@ -190,22 +194,21 @@ def index_of(names: Sequence[str], text: str | bytes) -> Array:
   return np.array(list(names).index(text.decode() if isinstance(text, bytes) else text), np.int32)
 
 
+def _note_wrong_bytes(error: UnicodeError) -> tuple[str, int]:
+  assert isinstance(error, UnicodeDecodeError)
+  _wrong_bytes.sizes.append(error.end - error.start)
+  return _NOT_UTF_8, error.end
+
+
+codecs.register_error(_NOTED, _note_wrong_bytes)
+
+
 def code_points(pieces: Array, indices: Array) -> tuple[Array, Array]:
-  rest = memoryview(b"".join(pieces[indices].tolist()))
-  parts: list[str] = []
-  wrong: list[int] = []  # The sizes of the runs of bytes that are not UTF-8.
-  while rest:
-    try:
-      parts.append(str(rest, "utf-8"))
-      break
-    except UnicodeDecodeError as error:
-      parts += [str(rest[: error.start], "utf-8"), _NOT_UTF_8]
-      wrong.append(error.end - error.start)
-      rest = rest[error.end :]
-  text = "".join(parts).encode("utf-32-le", "surrogatepass")
-  characters = np.frombuffer(text, np.int32).copy()
+  _wrong_bytes.sizes = []
+  text = b"".join(pieces[indices].tolist()).decode("utf-8", _NOTED)
+  characters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.int32).copy()
   sizes = 1 + (characters >= 0x80) + (characters >= 0x800) + (characters >= 0x10000)
   replaced = characters == ord(_NOT_UTF_8)
-  sizes[replaced] = wrong
+  sizes[replaced] = _wrong_bytes.sizes
   characters[replaced] = 0xFFFD
   return characters, (np.cumsum(sizes) - sizes).astype(np.int32)
