@@ -98,8 +98,8 @@ def _runs(folders: Sequence[str]) -> list[Any]:
       wrong.append(error)
   if not runs:
     raise wrong[0]
-  for error in wrong:
-    print(f"left out: {error}", file=sys.stderr)
+  for reason in wrong:
+    print(f"left out: {reason}", file=sys.stderr)
   return runs
 
 
