@@ -180,7 +180,10 @@ class BatchIterator:
     return skip_counts.summary(self._counts())
 
   def epochs(self) -> dict[str, float]:
-    """Returns {corpus: how often the streams of this process have read it}; {} for one corpus."""
+    """Returns {corpus: how often the streams of this process have read it}; {} for one corpus.
+
+    Examples that shuffles hold back count as read.
+    """
     counts = self._counts()
     return self._epochs(counts) if counts else {}
 

@@ -20,7 +20,7 @@ class BatchIterator(Protocol):
     ...
 
   def epochs(self) -> dict[str, float]:
-    """Returns {corpus: how often it has been read so far}; {} for a run of one corpus."""
+    """Returns {corpus: how often it has been read}, with what shuffles hold back; {} for one."""
     ...
 
   def get_state(self) -> dict[str, bytes]:

@@ -230,7 +230,7 @@ def test_a_staged_run_killed_at_any_step_resumes_bit_identically(tmp_path):
   assert not (tmp_path / "dry/config.gin").exists()
   first = launch(*arguments, f"--gin.MODEL_DIR='{whole}'")
   assert first.returncode == 0, first.stderr
-  for step in (1, 2, 4, 5, 7):
+  for step in (1, 2, 5):
     kill_after_step(step, arguments, killed)
   again = launch(*arguments, f"--gin.MODEL_DIR='{killed}'")
   assert again.returncode == 0, again.stderr
