@@ -115,8 +115,9 @@ def transformers_masked_lm(inputs: Inputs) -> tuple[Iterator[Batch], Count]:
   collate = transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=_MASK_RATE)
   flat = torch.from_numpy(np.concatenate(inputs.documents).astype(np.int64))
   windows = flat[: len(flat) // length * length].view(-1, length)
-  loader = torch.utils.data.DataLoader(
-    _Windows(windows, torch.zeros(length, dtype=torch.int64)),
+  rows: Any = _Windows(windows, torch.zeros(length, dtype=torch.int64))
+  loader: Any = torch.utils.data.DataLoader(
+    rows,
     batch_size=inputs.rows,
     collate_fn=collate,
     num_workers=os.cpu_count() or 1,
