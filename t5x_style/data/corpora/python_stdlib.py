@@ -167,7 +167,7 @@ def open_examples(
 
   def build(writer: record_cache.RecordWriter) -> None:
     for part in parts_of(paths):
-      for document in read_examples(part, percent, examples, is_used):
+      for document in read_examples(part, percent, examples):
         writer.add(document.split, document.text, document.target)
 
   cache = f"{name}-{platform.python_version()}-{key.hexdigest()[:12]}"
