@@ -253,7 +253,8 @@ def test_a_corpus_ends_after_its_epochs_and_the_other_gets_its_share(load_mixed,
   assert batches.epochs()["letters"] > 1
 
 
-@pytest.mark.parametrize("streams", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", [1, 2])
 def test_positions_before_at_and_after_the_end_of_a_corpus_resume(load_mixed, streams):
   settings = {"epochs": {"numbers": 0.25}, "streams": streams}
   batches = load_mixed(**settings).train()
