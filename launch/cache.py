@@ -137,9 +137,10 @@ def _make(values: Any, beam_flags: Sequence[str]) -> None:
   megabytes = sum(piece.size for piece in asked.plan.pieces) / 1e6
   complete = (folder / manifest.FILE).exists()
   if not complete:
+    size = f" ({megabytes:,.0f} MB)" if megabytes >= 0.5 else ""  # Of some corpora it is not known.
     print(
-      f"A token cache of {corpus.name} ({megabytes:,.0f} MB in {len(asked.plan.pieces):,} pieces "
-      f"of work) is made in {folder}. After an interruption the same command continues.",
+      f"A token cache of {corpus.name}{size} is made in {folder}. After an interruption the same "
+      "command continues.",
       flush=True,
     )
   made = make.make(asked)

@@ -190,14 +190,14 @@ def test_start_up_errors(load):
 
 
 def test_a_changed_corpus_is_noticed_when_a_position_is_saved(vocabulary, tmp_path):
-  """JSON lines are read from a copy. If they change, a run warns; if the copy does, it ends."""
+  """If JSON lines change that were copied, a run warns; if the copy does, it ends."""
   lines = "".join(json.dumps({"text": f"{i} " * 300}) + "\n" for i in range(40))
   (tmp_path / "a.jsonl").write_text(lines)
   data = loader.load(
     "decoder_only",
     4,
     0,
-    corpus=corpora.Jsonl(f"{tmp_path}/a.jsonl", cache_dir=str(tmp_path / "cache")),
+    corpus=corpora.Jsonl(f"{tmp_path}/a.jsonl", cache_dir=str(tmp_path / "cache"), copy=True),
     vocabulary=vocabulary,
     objective=CausalLM(),
     feature_lengths={"targets": 64},
