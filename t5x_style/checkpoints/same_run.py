@@ -91,13 +91,22 @@ def _check_corpus(
   if any(old[name]["name"] != new[name]["name"] for name in new):
     return
   lines = _changed_files(settings.get("files", {}), prepared.dataset.files())
+  copied = not lines and any(corpus["name"] == "jsonl" for corpus in new.values())
   raise UserError(
     f"The corpus is not the one that the run in MODEL_DIR = {str(prepared.model_dir)!r} began "
     "with"
     + (":\n" + "\n".join(f"  {line}" for line in shortened(lines)) if lines else ".")
     + "\nOnly with the same text can the run resume exactly: restore these files. To train on the "
     "new text, set another MODEL_DIR, and INITIAL_CHECKPOINT_PATH to this one."
+    + (f"\n{_OF_COPIES}" if copied else "")
   )
+
+
+# Before CORPUS_COPY there was always a copy, and a copy has a checksum of its own.
+_OF_COPIES = (
+  "If the run began with a copy of JSON lines, as earlier versions made one, and the copy is lost, "
+  "set CORPUS_COPY = True, which makes it again."
+)
 
 
 def _changed_files(before: Mapping[str, list], now: Mapping[str, list]) -> list[str]:

@@ -112,8 +112,13 @@ def at(stages: Sequence[Prepared], step: int) -> int:
 
 
 def next_job(job: Job, state: TrainState, progress: dict[str, Any]) -> Job:
-  """Opens the stage that follows that of `job`, with the state and the progress at its end."""
+  """Opens the stage that follows that of `job`, with the state and the progress at its end.
+
+  Its averages begin anew: a stage ends with a record, but one that was added later, at the step of
+  a checkpoint, has averages that no record holds, and perhaps of other components.
+  """
   prepared, *later = job.later
+  progress = {k: v for k, v in progress.items() if k not in ("totals", "latest")}
   return dataclasses.replace(
     job,
     prepared=prepared,

@@ -124,6 +124,11 @@ def test_the_files_of_a_corpus_that_changed_are_named(tiny_config, tmp_path):
   # Without what the files were, only that it changed is known.
   with pytest.raises(UserError, match=r"began with\.\n"):
     same_run.check_same_run(prepared(after, "y"), saved.identity())
+  # JSON lines may have been read from a copy.
+  lines = dataclasses.replace(prepared({}, ""), dataset=Text({}, "x", name="jsonl"))
+  streamed = dataclasses.replace(lines, dataset=Text({}, "y", name="jsonl"))
+  with pytest.raises(UserError, match="set CORPUS_COPY = True, which makes it again"):
+    same_run.check_same_run(streamed, lines.identity(), lines.settings(1))
   # If more differs it is simply another run.
   with pytest.raises(UserError, match="another run"):
     same_run.check_same_run(prepared(after, "y", seed=1), saved.identity(), settings)

@@ -120,6 +120,16 @@ def test_a_stage_ends_where_a_run_of_its_settings_does(whole, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, longer.state.params, undisturbed.state.params)
 
 
+def test_a_stage_that_is_added_at_the_step_of_a_checkpoint_begins_its_own_averages(whole, tmp_path):
+  """The run stopped between two records; what it had added up is of the stage before."""
+  train([setup.prepare(config(tmp_path / "run", batch_size=4, train_steps=3))])
+  train(staged(tmp_path / "run"))
+  found = {x["step"]: x["loss"] for x in tiny.records(tmp_path / "run")}
+  undisturbed = {x["step"]: x["loss"] for x in tiny.records(whole[0])}
+  assert sorted(found) == [2, 4, 5, 6] and sorted(undisturbed) == [2, 3, 4, 5, 6]
+  assert found == {step: loss for step, loss in undisturbed.items() if step != 3}
+
+
 def test_stages_read_other_rows(tmp_path):
   run = staged(tmp_path, third={"length": 8, "batch_size": 8})
   first = [next(prepared.dataset.train())["decoder_target_tokens"] for prepared in run]

@@ -136,7 +136,8 @@ class _RecordBlocks:
         if found and self._files.split_of(part, found.text) == split:
           pieces = text_reading.document_parts(found.text)
           if len(pieces) > 1:
-            reading.tally.change(record_tally.LONG, record)
+            cut = found.target is not None
+            reading.tally.change(record_tally.CUT if cut else record_tally.LONG, record)
           documents += [
             (piece, found.target) for piece in (pieces if found.target is None else pieces[:1])
           ]

@@ -24,6 +24,7 @@ _SHOWN = 12
 _SHOWN_BYTES = 60
 _KEPT_FIELDS = 50
 LONG = "have a long text, which is read as several documents"
+CUT = "have a long text, of which only the first 4 MiB are read, as it has a target"
 
 
 class Texts(NamedTuple):
