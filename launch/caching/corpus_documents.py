@@ -72,7 +72,7 @@ class OfParts:
   def pieces(self) -> list[Piece]:
     found: list[tuple[Any, str, int]] = []
     for part in self.corpus.parts():
-      found.append((part, part.file, _bytes_of(part)))
+      found.append((part, part.file, max(1, part.size)))
     return list(_grouped(found))
 
   def read(self, piece: Piece) -> Iterator[Document]:
@@ -133,16 +133,6 @@ def _joined(split: str, file: str, examples: Iterator[Any]) -> Iterator[Document
     waiting = Document(split, [example["text"]], example.get("target"), file, number)
   if waiting is not None:
     yield waiting
-
-
-def _bytes_of(part: Any) -> int:
-  """Returns how many bytes a part of a corpus has, about; 1 if it is not known."""
-  size = os.path.getsize(part.file) if os.path.isfile(part.file) else 1
-  if part.start == 0 and part.end is None:
-    return size
-  # Positions may be records instead of bytes: a file is divided evenly then.
-  end = size if part.end is None else part.end
-  return max(1, min(size, end - part.start))
 
 
 def _grouped(parts: Sequence[tuple[Any, str, int]]) -> Iterator[Piece]:

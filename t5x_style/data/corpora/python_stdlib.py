@@ -123,7 +123,8 @@ def _ordered(paths: Iterable[str]) -> list[str]:
 
 def parts_of(paths: Sequence[str]) -> list[Part]:
   """Returns a part for each of a list of files."""
-  return [Part(None, path) for path in paths]
+  base = folder()
+  return [Part(None, path, size=(base / path).stat().st_size) for path in paths]
 
 
 Examples = Callable[[str, str], Iterator[tuple[str, str]]]  # (path, code) -> texts and targets

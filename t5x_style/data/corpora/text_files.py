@@ -68,7 +68,11 @@ class TextFiles:
   def parts(self) -> Sequence[Part]:
     files, _ = self._checked_files()
     if self.documents == "file":
-      return [Part(split, file) for split, names in files.items() for file in names]
+      return [
+        Part(split, file, size=file_patterns.size(file))
+        for split, names in files.items()
+        for file in names
+      ]
     if self._held_out():
       return list(text_blocks.parts(files["train"], None))
     return [part for split, names in files.items() for part in text_blocks.parts(names, split)]

@@ -60,7 +60,7 @@ class Tfds:
     check(self.dataset, self.data_dir, self.field, self._splits())
     splits = _builder(self.dataset, self.data_dir).info.splits
     return [
-      Part(split, os.fspath(file.filename), file.skip, file.skip + file.take)
+      _part(split, file)
       for split, tfds_split in self._splits().items()
       for file in splits[tfds_split].file_instructions
     ]
@@ -132,6 +132,12 @@ def digest(name: str, data_dir: str | None, field: str, splits: Mapping[str, str
   }
   text = json.dumps([builder.info.full_name, field, facts, shards], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _part(split: str, file: Any) -> Part:
+  """Returns the part of a split that an instruction of TFDS is."""
+  size = epath.Path(file.filename).stat().length * file.take // max(1, file.examples_in_shard)
+  return Part(split, os.fspath(file.filename), file.skip, file.skip + file.take, size)
 
 
 def _builder(name: str, data_dir: str | None) -> Any:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from pyarrow import parquet
 
 from t5x_style.data import corpora, iterator
+from t5x_style.data.corpora import python_stdlib
 
 KINDS = ("python_stdlib", "files", "lines", "jsonl", "copied", "parquet", "tfds")
 
@@ -120,7 +121,13 @@ def test_shuffled_it_is_the_same_documents_in_an_order_of_the_seed(
 def test_parts_hold_the_documents_of_the_source(read_documents, write_tfds, kind, tmp_path):
   pytest.importorskip({"lines": "farmhash", "tfds": "google_crc32c"}.get(kind, "sys"))
   corpus = make(kind, tmp_path, write_tfds)
-  documents = [document for part in corpus.parts() for document in corpus.read(part)]
+  parts = corpus.parts()
+  documents = [document for part in parts for document in corpus.read(part)]
+  # Pieces of work are made by the bytes of the parts.
+  root = python_stdlib.folder() if kind == "python_stdlib" else tmp_path
+  held = sum((root / file).stat().st_size for file in {part.file for part in parts})
+  factor = 3 if kind == "parquet" else 1.01  # Parquet says its bytes before compression.
+  assert held / factor <= sum(part.size for part in parts) <= held * factor
   for split in ("train", "validation"):
     found = [document.text for document in documents if document.split == split]
     assert sorted(found) == sorted(read_documents(corpus.source(), split))

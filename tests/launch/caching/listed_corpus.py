@@ -26,6 +26,7 @@ class Part(NamedTuple):
   file: str
   start: int
   end: int
+  size: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

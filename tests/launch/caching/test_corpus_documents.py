@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from launch.caching import corpus_documents
@@ -32,6 +33,17 @@ def test_parts_of_a_corpus_become_pieces(tmp_path, monkeypatch):
   assert [len(piece.places) for piece in documents.pieces()] == [2, 2, 1]
   assert read_all(documents) == found
   assert not corpus_documents.have_targets(documents, documents.pieces())
+
+
+def test_pieces_have_about_so_many_bytes_where_positions_are_rows(tmp_path, monkeypatch):
+  texts = [f"text {i} " * 10 for i in range(100)]
+  for name in "abc":
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), tmp_path / f"{name}.parquet")
+  documents = corpus_documents.of(corpora.Records(str(tmp_path / "*.parquet")))
+  (piece,) = documents.pieces()
+  assert piece.size > 3 * sum(map(len, texts)) / 10  # It is compressed or a dictionary at most.
+  monkeypatch.setattr(corpus_documents, "_PIECE_BYTES", piece.size // 3)
+  assert [len(one.places) for one in documents.pieces()] == [1, 1, 1]
 
 
 @pytest.mark.slow  # It imports TensorFlow.

@@ -87,10 +87,10 @@ class Parquet(Columns):
     found, start, row, held = [], 0, 0, 0
     for group in groups:
       if held and held + group.total_byte_size > size:
-        found.append(Range(start, row))
+        found.append(Range(start, row, held))
         start, held = row, 0
       row, held = row + group.num_rows, held + group.total_byte_size
-    return [*found, Range(start, row)]
+    return [*found, Range(start, row, held)]
 
   def records(
     self, file: str, where: Range, fields: Fields, known: KnownFiles | None = None
@@ -135,8 +135,8 @@ class Arrow(Columns):
 
   def ranges(self, file: str, size: int) -> list[Range]:
     """Returns the whole file: where its rows are is not known before it is read."""
-    del file, size
-    return [Range(0, None)]
+    del size
+    return [Range(0, None, file_patterns.size(file))]
 
   def records(
     self, file: str, where: Range, fields: Fields, known: KnownFiles | None = None

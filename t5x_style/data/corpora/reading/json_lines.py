@@ -42,9 +42,12 @@ class JsonLines:
     """Cuts a file that is not compressed into ranges of about `size` bytes."""
     with text_reading.naming(file), text_reading.open_text(file) as stream:
       packed = text_reading.packed_as(stream)
-    total = 0 if packed else file_patterns.size(file)
-    starts = list(range(0, total - size // 2, size)) or [0]
-    return [Range(a, b) for a, b in zip(starts, [*starts[1:], None], strict=True)]
+    total = file_patterns.size(file)
+    starts = [0] if packed else list(range(0, total - size // 2, size)) or [0]
+    return [
+      Range(a, b, (total if b is None else b) - a)
+      for a, b in zip(starts, [*starts[1:], None], strict=True)
+    ]
 
   def check(self, file: str, fields: Fields, macro: str) -> None:
     """Every line has fields of its own."""
@@ -58,7 +61,7 @@ class JsonLines:
   ) -> Iterator[Record]:
     """Yields the lines that begin in a range, with their line feeds."""
     del fields
-    start, end = where
+    start, end, _ = where
     advice = [text_reading.WHILE_RUNNING] * bool(known)
     with (
       text_reading.naming(file, *advice),

@@ -19,12 +19,14 @@ class Part(NamedTuple):
     file: the file that it is a part of, or a name that only the corpus understands.
     start, end: the part begins at `start` and ends before `end`. They are offsets in bytes, or
       numbers of records, as the corpus counts; None: the end of the file.
+    size: in bytes, about, of which pieces of work are made; 0 where it is not known.
   """
 
   split: str | None
   file: str
   start: int = 0
   end: int | None = None
+  size: int = 0
 
 
 class Document(NamedTuple):

@@ -77,7 +77,7 @@ class TFRecords(Containers):
     del size
     for _ in self.records(file, Range(0, 1), Fields("")):  # Is it such a file?
       pass
-    return [Range(0, None)]
+    return [Range(0, None, file_patterns.size(file))]
 
   def records(
     self, file: str, where: Range, fields: Fields, known: KnownFiles | None = None
@@ -152,8 +152,11 @@ class ArrayRecords(Containers):
     """Returns ranges of records."""
     with _naming(file):
       total = _opened(file).num_records()
-    count = max(1, min(total, round(file_patterns.size(file) / size)))
-    return [Range(i * total // count, (i + 1) * total // count) for i in range(count)]
+    held = file_patterns.size(file)
+    count = max(1, min(total, round(held / size)))
+    return [
+      Range(i * total // count, (i + 1) * total // count, held // count) for i in range(count)
+    ]
 
   def records(
     self, file: str, where: Range, fields: Fields, known: KnownFiles | None = None

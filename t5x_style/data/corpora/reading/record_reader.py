@@ -10,10 +10,14 @@ from t5x_style.data.corpora.reading.record_texts import Fields, Note
 
 
 class Range(NamedTuple):
-  """A range of positions in a file, of which each format has its own; no end: that of the file."""
+  """A range of positions in a file, of which each format has its own; no end: that of the file.
+
+  `ranges` says its size, too, in bytes, about.
+  """
 
   start: int
   end: int | None
+  size: int = 0
 
 
 class Record(NamedTuple):

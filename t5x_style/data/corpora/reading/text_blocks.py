@@ -40,13 +40,14 @@ def lines_of(block: bytes) -> list[bytes]:
 def parts(files: Sequence[str], split: str | None) -> Iterator[Part]:
   """Yields the parts of files of lines; large files that are not compressed have several."""
   for file in files:
-    starts = [0]
-    if file_patterns.size(file) > _PART_BYTES:
+    starts, size = [0], file_patterns.size(file)
+    if size > _PART_BYTES:
       with text_reading.naming(file), text_reading.open_text(file) as stream:
         if not text_reading.packed_as(stream):
           starts = _starts(stream)
     yield from (
-      Part(split, file, start, end) for start, end in zip(starts, [*starts[1:], None], strict=True)
+      Part(split, file, start, end, (size if end is None else end) - start)
+      for start, end in zip(starts, [*starts[1:], None], strict=True)
     )
 
 

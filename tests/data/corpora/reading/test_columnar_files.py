@@ -44,6 +44,7 @@ def test_rows_of_ranges_and_from_every_position(tmp_path, reader, write):
   file, reader = write(tmp_path / "a"), reader()
   ranges = reader.ranges(file, 1)
   assert len(ranges) == (4 if isinstance(reader, Parquet) else 1)
+  assert all(where.size > 10 * len(TEXTS) / len(ranges) for where in ranges)
   records = [r for where in ranges for r in reader.records(file, where, Fields("text"))]
   assert [record.raw["text"].decode() for record in records] == TEXTS
   for start in range(0, 101, 7):

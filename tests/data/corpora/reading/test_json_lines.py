@@ -24,6 +24,7 @@ def test_every_line_is_in_one_range(tmp_path, size, end):
   file.write_text(content, encoding="utf-8")
   reader = JsonLines()
   ranges = reader.ranges(str(file), size)
+  assert sum(where.size for where in ranges) == file.stat().st_size
   records = [record for where in ranges for record in reader.records(str(file), where, FIELDS)]
   assert b"".join(record.raw for record in records) == content.encode()[3:]
   numbers = [reader.number(str(file), record.position) for record in records]

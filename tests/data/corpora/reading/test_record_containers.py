@@ -53,6 +53,7 @@ def test_examples_and_json_from_every_position(tmp_path, reader, write):
   ]
   file, reader = write(tmp_path / "a.records", raw), reader()
   ranges = reader.ranges(file, os.path.getsize(file) // 3)
+  assert sum(where.size for where in ranges) == pytest.approx(os.path.getsize(file), rel=0.01)
   records = [record for where in ranges for record in reader.records(file, where, FIELDS)]
   assert [record.raw for record in records] == raw
   numbers = [reader.number(file, record.position) for record in records[::50]]
