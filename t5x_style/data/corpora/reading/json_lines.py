@@ -27,6 +27,8 @@ _TOP_KEYS = json.JSONDecoder(
 _BUFFER = 2**17
 # Lines are counted for messages in so many bytes at most; further on, bytes are named.
 _COUNTED = 2**30
+# Of all readers: each part of a corpus is read by a reader of its own.
+_LINE_NUMBERS = LineNumbers()
 
 
 class JsonLines:
@@ -34,9 +36,6 @@ class JsonLines:
 
   what, unit, objects = "JSON lines", "line", "JSON objects"
   grow = True
-
-  def __init__(self) -> None:
-    self._lines = LineNumbers()
 
   def ranges(self, file: str, size: int) -> list[Range]:
     """Cuts a file that is not compressed into ranges of about `size` bytes."""
@@ -102,7 +101,7 @@ class JsonLines:
 
   def number(self, file: str, position: int) -> int:
     """Returns the number of the line at a position, from 1."""
-    return 1 + self._lines.before(file, position)
+    return 1 + _LINE_NUMBERS.before(file, position)
 
   def place(self, file: str, position: int) -> str:
     """Names the line at a position, for messages."""

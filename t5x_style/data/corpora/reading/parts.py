@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import os
 import threading
 from typing import NamedTuple
 
-from t5x_style.data.corpora.reading import text_reading
+from t5x_style.data.corpora.reading import remote_files, text_reading
 
 _CHUNK = 2**22  # bytes
 
@@ -48,16 +49,19 @@ class Document(NamedTuple):
 
 
 class LineNumbers:
-  """Counts line feeds in files, each part of a file once if it is asked from front to back."""
+  """Counts line feeds in files, each part of a file once if it is asked from front to back.
+
+  A local file is counted again once it has changed.
+  """
 
   def __init__(self) -> None:
-    self._known: dict[str, list[tuple[int, int]]] = {}
+    self._known: dict[tuple, list[tuple[int, int]]] = {}
     self._lock = threading.Lock()
 
   def before(self, file: str, offset: int) -> int:
     """Returns the number of lines that end before byte `offset` of the unpacked file."""
     with self._lock:
-      known = self._known.setdefault(file, [(0, 0)])
+      known = self._known.setdefault(_version(file), [(0, 0)])
       start, lines = known[bisect.bisect(known, (offset, 2**62)) - 1]
     if start < offset:
       with text_reading.naming(file), text_reading.open_text(file) as stream:
@@ -68,3 +72,11 @@ class LineNumbers:
       with self._lock:
         bisect.insort(known, (start, lines))
     return lines
+
+
+def _version(file: str) -> tuple:
+  """Returns what changes with a local file; raises OSError if it is not there."""
+  if remote_files.is_remote(file):
+    return (file,)
+  status = os.stat(file)
+  return file, status.st_size, status.st_mtime_ns
