@@ -1,4 +1,4 @@
-"""The runs of all pieces of work become one shard: sorted, and without duplicates if requested."""
+"""The runs of all pieces of work become one shard: mixed, and without duplicates if requested."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from t5x_style.data import noise
 from t5x_style.token_cache import record, shard_writer
 from t5x_style.token_cache.shard_writer import Stored
 
@@ -44,6 +45,7 @@ class _Merged:
       if shard.split != "validation":
         held_out = _read(folder, shard, "validation")[1]
         order = self._without(order, held_out)
+    order = order[np.argsort(_mixed(self.keys[:, order]), kind="stable")]
     self.keys, self._of = self.keys[:, order], of[order]
 
   def _without_duplicates(self, order: np.ndarray) -> np.ndarray:
@@ -82,6 +84,24 @@ class _Merged:
     text_bytes, unknown = (int(self.keys[x].sum()) for x in (runs.TEXT_BYTES, runs.UNKNOWN))
     found = statistics.of_documents(self.keys[runs.TOKENS], text_bytes, unknown)
     return {**found, "duplicates": self.duplicates, "also_held_out": self.held_out}
+
+
+def _mixed(keys: np.ndarray) -> np.ndarray:
+  """Returns numbers that order documents at random: hashes of their text and their place.
+
+  Copies of a text lie apart so, where a hash of the text alone would make them neighbours: what is
+  masked in one would then be read in the other, in the same window of the joined stream.
+
+  Args:
+    keys: uint64 [fields, N].
+
+  Returns:
+    uint64 [N]
+  """
+  mixed = np.zeros(keys.shape[1], np.uint64)
+  for row in (HIGH, FILE, LINE, PART):
+    mixed = noise.mix(mixed ^ keys[row])
+  return mixed
 
 
 def _read(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Rows of the keys; the order of the documents is that of the first five.
+# Rows of the keys; the order of the documents of a run is that of the first five.
 HIGH, LOW, FILE, LINE, PART, OFFSET, TOKENS, TARGET_TOKENS, TARGET_BYTES = range(9)
 TEXT_BYTES, UNKNOWN = 9, 10
 FIELDS = 11

@@ -14,8 +14,9 @@ The folder:
   sources.json                            the names of the files that documents came from
   train-00000-of-00008.array_record       records; see record.py
   train-00000-of-00008.index              an int64 array [5, N+1]; see shard.py
-and the same for "validation". Documents lie in the order of a hash of their text, so neighbours are
-random, and a shard holds those of a range of the hash.
+and the same for "validation". A shard holds the documents of a range of a hash of their text. In it
+they lie in the order of a hash of their text and their place, so neighbours are random, and copies
+of a text lie apart.
 """
 
 from t5x_style.token_cache.cache import Source, Split, TokenCache
