@@ -25,6 +25,7 @@ MODELS = {
 COMPARISONS = ("compare.gin",)  # tests/launch/comparison/test_gin_settings.py reads them
 SLOW = (
   "finetune_function_names.gin",  # finetune_python_stdlib.gin always runs
+  *("two_corpora.gin", "three_phases.gin"),
   *("ul2.gin", "ul2_short.gin", "ul2_r40_s20_x40.gin", "ul2r.gin", "u_palm.gin"),
   *("roberta.gin", "whole_word_masking.gin"),  # masked_lm.gin always runs
   *("sentence_order.gin", "multi_task.gin"),  # next_sentence.gin always runs

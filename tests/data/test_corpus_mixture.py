@@ -115,7 +115,8 @@ def test_a_share_of_zero_trains_on_the_new_corpus_and_evaluates_on_both(load_bot
   assert components == [0, 0, 1, 1]
 
 
-@pytest.mark.parametrize("share", [0.25, pytest.param(0.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.25, 0.0])
 def test_positions_resume_with_streams_and_processes(load_both, share):
   whole = load_both(streams=2, share=share).train()
   parts = [load_both(index, 2, streams=2, share=share).train() for index in range(2)]

@@ -67,9 +67,8 @@ def check_collectives(report):
         assert math.prod(shape) <= report["layer"], about
 
 
-@pytest.mark.parametrize(
-  "architecture", ["decoder_only", pytest.param("encoder_decoder", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["decoder_only", "encoder_decoder"])
 def test_a_mesh_of_three_axes_gives_what_one_device_gives(on_eight_devices, architecture):
   one, other = reports(on_eight_devices, architecture, [{"data": 2, "fsdp": 2, "tensor": 2}])
   assert one["losses"][-1] < one["losses"][0]

@@ -110,6 +110,7 @@ def test_a_run_resumes_exactly_before_at_and_after_the_start_of_a_stage(step, wh
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_stage_ends_where_a_run_of_its_settings_does(whole, tmp_path):
   """The first stage is a run of its own, and such a run may get stages when it resumes."""
   folder, undisturbed = whole
@@ -120,6 +121,7 @@ def test_a_stage_ends_where_a_run_of_its_settings_does(whole, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, longer.state.params, undisturbed.state.params)
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_added_at_the_step_of_a_checkpoint_begins_its_own_averages(whole, tmp_path):
   """The run stopped between two records; what it had added up is of the stage before."""
   train([setup.prepare(config(tmp_path / "run", batch_size=4, train_steps=3))])

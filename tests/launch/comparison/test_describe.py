@@ -78,6 +78,7 @@ def test_candidates_read_the_same_text(run):
     run(other=other)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_halved_is_refused_before_the_first_round(run):
   other = {"masked": ("models/encoder_only_tiny.gin", "objectives/masked_lm.gin", INPUTS)}
   run("HALVE_BY = 'completion'")

@@ -102,6 +102,7 @@ def test_runs_without_text_are_refused():
     held_out.cut([no_text], count=8, passage_bytes=100, seed=0)
 
 
+@pytest.mark.slow
 def test_wrong_files(finished_run, judged, tmp_path):
   model_dir = finished_run("decoder_only", "causal_lm")
   with pytest.raises(ConfigurationError, match="none.jsonl: there is no such file"):
