@@ -114,7 +114,7 @@ def at(stages: Sequence[Prepared], step: int) -> int:
 def next_job(job: Job, state: TrainState, progress: dict[str, Any]) -> Job:
   """Opens the stage that follows that of `job`, with the state and the progress at its end.
 
-  Its averages begin anew: a stage ends with a record, but one that was added later, at the step of
+  Its averages are new: a stage ends with a record, but one that was added later, at the step of
   a checkpoint, has averages that no record holds, and perhaps of other components.
   """
   prepared, *later = job.later
