@@ -3,8 +3,8 @@
 The rows of a run are cut into blocks. In every block each component has its share of the rows, to
 within two, and in all blocks so far to within one; the order inside a block is a permutation. So a
 row's component, and how many rows it had before, are computed from the row's number alone.
-Where a component may have so many rows only, its share goes to the others after the last block in
-which it has all of its rows.
+Where a component may have so many rows only, the block in which it has the last of them is shorter,
+and its share goes to the others after that block.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Schedule:
     """The spans of rows in which the same components are drawn."""
     limits = np.array([_NO_LIMIT if x is None else x for x in self.most or (None,) * self._count])
     before, first, found = np.zeros(self._count, np.int64), 0, []
-    active = np.array(self.rates) > 0
+    active = (np.array(self.rates) > 0) & (limits > 0)
     while active.any():
       shares = _Shares(tuple(np.where(active, self.rates, 0.0).tolist()))
       limited = active & (limits < _NO_LIMIT)
@@ -57,8 +57,11 @@ class Schedule:
       if blocks:
         found.append(_Phase(first, first + blocks * shares.block, before, shares))
         before, first = before + shares.counts(blocks), first + blocks * shares.block
-      # Those that have not enough rows for another block.
-      active &= shares.counts(blocks + 1) - shares.counts(blocks) <= limits - before
+      last = np.minimum(shares.counts(blocks + 1) - shares.counts(blocks), limits - before)
+      last = np.where(active, last, 0)
+      found.append(_Phase(first, first + int(last.sum()), before, _LastBlock(last)))
+      before, first = before + last, first + int(last.sum())
+      active &= before < limits
     return found
 
   @property
@@ -111,7 +114,7 @@ class _Phase(NamedTuple):
   first: int  # row
   end: int  # row
   before: np.ndarray  # int64 [components], rows of each before
-  shares: _Shares
+  shares: _Shares | _LastBlock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,11 +163,33 @@ class _Shares:
     for block in np.unique(blocks).tolist():
       inside = blocks == block
       before = self.counts(block)
-      edges = np.cumsum(self.counts(block + 1) - before)
-      key = noise.mix(noise.mix(np.array([seed], np.int64).view(np.uint64)) ^ np.uint64(block))
-      slots = permutation.permuted(places[inside], self.block, key)
-      found = np.searchsorted(edges, slots, side="right")
-      components[inside] = found
-      first = np.concatenate([[0], edges[:-1]])
-      numbers[inside] = before[found] + slots - first[found]
+      found, own = _in_block(places[inside], self.counts(block + 1) - before, seed, block)
+      components[inside], numbers[inside] = found, before[found] + own
     return components, numbers
+
+
+class _LastBlock(NamedTuple):
+  """A block in which a component has the last of its rows."""
+
+  rates: np.ndarray  # int64 [components], the rows of each in the block
+
+  def __call__(self, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `Schedule` does."""
+    return _in_block(rows, self.rates, seed, 0)
+
+
+def _in_block(
+  places: np.ndarray, counts: np.ndarray, seed: int, block: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the components of places in a block, and which row of these in the block each is.
+
+  Args:
+    places: int64 [n].
+    counts: int64 [components], rows of each in the block.
+    seed, block: decide on the order.
+  """
+  edges = np.cumsum(counts)
+  key = noise.mix(noise.mix(np.array([seed], np.int64).view(np.uint64)) ^ np.uint64(block))
+  slots = permutation.permuted(places, int(edges[-1]), key)
+  components = np.searchsorted(edges, slots, side="right")
+  return components, slots - (edges - counts)[components]

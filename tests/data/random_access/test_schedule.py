@@ -55,15 +55,26 @@ def test_a_component_that_has_ended_leaves_its_share_to_the_others():
   components, numbers = schedule(np.arange(4000))
   for index, most in enumerate((4000, 100, 320)):
     own = np.sort(numbers[components == index])
-    assert (own.tolist() == list(range(len(own))) and most - 64 < len(own) <= most) or index == 0
+    assert own.tolist() == list(range(len(own))) and (len(own) == most or index == 0)
   ends = [np.flatnonzero(components == index).max() for index in (1, 2)]
-  assert 300 < ends[0] < 400 < ends[1] < 1100  # 100 of a quarter, then 220 of a third
+  assert 384 <= ends[0] < 436 < ends[1] < 1100  # 100 of a quarter, then 220 of a third
   between = components[ends[0] + 64 : ends[1] - 64]
   assert np.bincount(between).tolist() == pytest.approx(
-    [len(between) * 2 / 3, 0, len(between) / 3], abs=2
+    [len(between) * 2 / 3, 0, len(between) / 3], abs=6
   )
   assert (components[ends[1] + 64 :] == 0).all()
   np.testing.assert_allclose(schedule.counts(4000), np.bincount(components), atol=1)
+
+
+def test_limits_below_a_block_are_reached():
+  components, numbers = Schedule((1, 1), seed=0, most=(20, None))(np.arange(300))
+  assert sorted(numbers[components == 0]) == list(range(20))
+  assert sorted(numbers[components == 1]) == list(range(280))
+  assert np.flatnonzero(components == 0).max() < 64
+  schedule = Schedule((1, 2, 1), seed=0, most=(5, 7, 300))
+  assert np.bincount(schedule(np.arange(312))[0]).tolist() == [5, 7, 300]
+  with pytest.raises(UserError, match="CORPUS_EPOCHS"):
+    schedule(np.array([312]))
 
 
 def test_all_components_have_ended():
