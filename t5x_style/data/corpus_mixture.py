@@ -41,6 +41,7 @@ class Component(NamedTuple):
   rate: float  # of the objective among those that read this corpus
   share: float  # of the rows, in any unit that all components share; of the tokens, see `unit`
   epochs: float | None = None  # how often this component reads the corpus at most
+  start: float | None = None  # with a limit and several objectives: the epochs of those before it
 
 
 def parts(corpus: Corpus, replay: Replay | None = None) -> tuple[Part, ...]:
@@ -66,21 +67,29 @@ def components(corpora: Sequence[Part], objective: Objective) -> tuple[Component
   """Returns every component of a run: each part of the objective with each corpus.
 
   A limit on the epochs of a corpus counts how often its text is read by all of its components
-  together; each gets its share of them. Components are in the order of their names, in which SeqIO
-  has the tasks of a mixture.
+  together; each gets its share of them, after the shares of the objectives before it: so with a
+  limit of 1 they read different text, and all of it once. Components are in the order of their
+  names, in which SeqIO has the tasks of a mixture.
   """
   each = objective.components()
   alone = [part.label for part in corpora] == [""]
   total = sum(rate for _, _, rate in each)
   found = []
   for part in corpora:
+    before = 0.0
     for name, part_objective, rate in each:
       words = [part.label] * bool(part.label) + [name] * (len(each) > 1)
       share = rate if alone else rate / total * part.share
-      epochs = None if part.epochs is None else part.epochs * rate / total
+      epochs, start = None, None
+      if part.epochs is not None:
+        epochs = part.epochs * rate / total
+        start = part.epochs * before / total if len(each) > 1 else None
       found.append(
-        Component("/".join(words), part.label, part.corpus, part_objective, rate, share, epochs)
+        Component(
+          "/".join(words), part.label, part.corpus, part_objective, rate, share, epochs, start
+        )
       )
+      before += rate
   return tuple(sorted(found, key=lambda component: component.name.replace("/", "_")))
 
 

@@ -303,6 +303,7 @@ class Dataset:
         | (task.objective.identity() if hasattr(task, "objective") else {})
         | ({"packing": packing.DESCRIPTION} if self.pipeline.packs(task) else {})
         | ({"epochs": most} if (most := getattr(task, "most_epochs", None)) else {})
+        | ({"start": start} if (start := getattr(task, "start", None)) is not None else {})
         for task, rate in self.pipeline.parts
       ],
     }

@@ -76,6 +76,7 @@ class PretrainingTask(seqio.Task):
     corpus: str = "",
     rate: float = 1.0,
     most_epochs: float | None = None,
+    start: float | None = None,
   ):
     """Creates the task.
 
@@ -84,9 +85,11 @@ class PretrainingTask(seqio.Task):
       corpus: which of the corpora of a run it reads: its label (corpus_mixture.Component).
       rate: of the objective among those that read this corpus.
       most_epochs: after so many, training examples end; None: never.
+      start: how many epochs of the corpus other tasks read: corpus_mixture.Component.start.
     """
     self.component = component or name
-    self.corpus, self.rate, self.most_epochs = corpus, rate, most_epochs
+    self.corpus, self.rate = corpus, rate
+    self.most_epochs, self.start = most_epochs, start
     self._keep_raw = False
     self.objective = objective
     self.architecture = architecture
@@ -137,7 +140,9 @@ class PretrainingTask(seqio.Task):
     def documents_of(epoch):
       documents = self._documents(split, buffer, seed, epoch, shard_info)
       # Of the last epoch, if it is only a part of one, some documents, chosen by their text.
-      return documents if most % 1 == 0 else documents.filter(_chosen(most, epoch))
+      return (
+        documents if most % 1 == 0 else documents.filter(_chosen(most, epoch, self.start or 0.0))
+      )
 
     documents = epochs.flat_map(documents_of)
     examples = self.preprocess_postcache(documents, sequence_length=sequence_length, seed=seed)
@@ -200,14 +205,22 @@ class PretrainingTask(seqio.Task):
     return files % count == 0 or files >= 8 * count
 
 
-def _chosen(epochs: float, epoch: tf.Tensor) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
-  """Returns document -> whether it is read in an epoch of a corpus that is read `epochs` times."""
+def _chosen(
+  epochs: float, epoch: tf.Tensor, start: float
+) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
+  """Returns document -> whether it is read in an epoch of a corpus that is read `epochs` times.
+
+  Documents have places on a circle. Those of a part of an epoch lie after `start`, where those of
+  another task end, so that tasks which share the epochs of a corpus read different documents.
+  """
   buckets = 2**20
+  # The rounding keeps sums of shares, such as 0.9999999999, from leaving out a document.
+  first, end = (math.ceil(round(x * buckets, 6)) for x in (start, start + epochs))
 
   @map_options.as_written
   def chosen(document):
     place = tf.strings.to_hash_bucket_fast(document["text"], buckets)
-    return tf.cast(place, tf.float32) < (epochs - tf.cast(epoch, tf.float32)) * buckets
+    return (place - first) % buckets < end - first - tf.cast(epoch, tf.int64) * buckets
 
   return chosen
 
@@ -242,6 +255,7 @@ def register(
       corpus=part.label,
       rate=part.rate,
       most_epochs=part.epochs,
+      start=part.start,
     )
     _add(seqio.TaskRegistry, task.name, task)
     rated.append((task.name, part.share))

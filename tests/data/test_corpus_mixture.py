@@ -274,6 +274,26 @@ def test_positions_before_at_and_after_the_end_of_a_corpus_resume(load_mixed, st
       np.testing.assert_equal(next(resumed), batch)
 
 
+def test_objectives_share_the_documents_of_an_epoch(load_both, corpora):
+  """With a limit of 1 each document is read by one of them."""
+  data = load_both(
+    corpus=Corpora({"numbers": corpora["digits"]}, epochs={"numbers": 1}),
+    replay_corpus=None,
+    objective=Mixture([CausalLM()] * 2),
+    batch_size=1,
+    shuffle_buffer_size=1,
+  )
+  rows, components, error = rows_read(data.train(), 2000)
+  assert "CORPUS_EPOCHS" in error
+  read = []
+  for component in (0, 1):
+    tokens = rows[components == component].ravel()
+    documents = bytes(((tokens[tokens > 0] - 3).clip(-1) + 1).tolist()).split(b"\0")[:-1]
+    assert documents
+    read += [bytes(byte - 1 for byte in document) for document in documents]
+  assert sorted(read) == sorted(documents_of(corpora["digits"]))
+
+
 @pytest.mark.slow
 def test_a_run_ends_with_a_message_when_all_corpora_have_ended(load_mixed, corpora):
   data = load_mixed(epochs={"letters": 1, "numbers": 0.5}, objective=Mixture([CausalLM()] * 2))

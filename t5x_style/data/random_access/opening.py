@@ -25,6 +25,7 @@ from t5x_style.token_cache import Split
 
 # Increase it when the same settings give other rows, so that no run resumes with other rows.
 _VERSION = 1
+_LIMITED_VERSION = 2  # of runs with CORPUS_EPOCHS
 _EVALUATION_SEED = 0
 # So many rows of a component show how many tokens a row of it has.
 _MEASURED_ROWS = 256
@@ -180,7 +181,15 @@ def _rows(run: _Run, split: str, seed: int, only: str | None = None) -> rows.Row
   for index, component in enumerate(run.components):
     if only is not None and component.label != only:
       continue
-    made = _examples(run, component, split, seed, index)
+    limited = only is None and component.start is not None
+    order = _first_of_corpus(run, component.label) if limited else index
+    made = _examples(run, component, split, seed, order)
+    epochs = component.epochs if only is None else None
+    limit = None if epochs is None else int(epochs * made.count)
+    shared = None
+    if limited and made.count:
+      shared = _shared(component, made, order)
+      limit = shared.end - shared.first
     components.append(
       rows.Component(
         name=component.name or run.objective.name,
@@ -190,13 +199,29 @@ def _rows(run: _Run, split: str, seed: int, only: str | None = None) -> rows.Row
         examples=made,
         causal_inputs=component.objective.causal_inputs,
         number=index if several else None,
+        shared=shared,
       )
     )
-    epochs = component.epochs if only is None else None
-    most.append(None if epochs is None else int(epochs * made.count))
+    most.append(limit)
   schedule = Schedule(tuple(component.rate for component in components), seed, tuple(most))
   architecture = run.settings.architecture
   return rows.Rows(tuple(components), schedule, architecture, run.lengths, run.ids, seed)
+
+
+def _first_of_corpus(run: _Run, label: str) -> int:
+  """Returns the index of the first component that reads a corpus."""
+  return [component.label for component in run.components].index(label)
+
+
+def _shared(
+  component: corpus_mixture.Component, made: examples.Examples, order: int
+) -> rows.SharedEpochs:
+  """Returns the rows of a component that shares the limited epochs of its corpus with others."""
+  assert component.start is not None and component.epochs is not None
+  # The rounding keeps sums of shares, such as 0.9999999999, from leaving out a row.
+  edges = (component.start, component.start + component.epochs)
+  first, end = (int(round(x * made.count, 6)) for x in edges)
+  return rows.SharedEpochs(order, first, max(end, first + 1), isinstance(made, examples.Alone))
 
 
 def _by_tokens(train: rows.Rows) -> rows.Rows:
@@ -220,16 +245,16 @@ def _by_tokens(train: rows.Rows) -> rows.Rows:
 
 
 def _examples(
-  run: _Run, component: corpus_mixture.Component, split_name: str, seed: int, index: int
+  run: _Run, component: corpus_mixture.Component, split_name: str, seed: int, order: int
 ) -> examples.Examples:
-  """Returns the rows of a component; `index` is its index in the run."""
+  """Returns the rows of a component; `order` decides where joined documents are cut."""
   cache, objective = run.caches[component.label], component.objective
   split, architecture = cache.opened.split(split_name), run.settings.architecture
   own = objective.own_lengths(run.lengths, architecture)
   if not objective.reads_documents:
     corrupt = objective.corrupt_window(run.ids, own, architecture)
     if objective.windows_are_joined:
-      key = int(rows.order_key(seed, index)[0])
+      key = int(rows.order_key(seed, order)[0])
       length = objective.window_length(own, architecture)
       joined = examples.Windows(split, units.JoinedWindows(split, length, key), corrupt, seed)
       return examples.Alone(split, joined, run.lengths)
@@ -325,7 +350,7 @@ def _identity(run: _Run, train: rows.Rows) -> dict[str, Any]:
       label or "corpus": {"name": cache.name, "content": cache.fingerprint()}
       for label, cache in run.caches.items()
     },
-    "order": _VERSION,
+    "order": _VERSION if all(x.epochs is None for x in run.components) else _LIMITED_VERSION,
     "vocabulary": _vocabulary(run),
     "architecture": settings.architecture,
     "feature_lengths": dict(run.lengths),
@@ -336,6 +361,7 @@ def _identity(run: _Run, train: rows.Rows) -> dict[str, Any]:
       {"name": made.name, "rate": made.rate}
       | component.objective.identity()
       | ({"epochs": component.epochs} if component.epochs is not None else {})
+      | ({"start": component.start} if component.start is not None else {})
       for made, component in zip(train.components, run.components, strict=True)
     ],
   }

@@ -29,6 +29,38 @@ class Place(NamedTuple):
   unit: int  # of the epoch
 
 
+class SharedEpochs(NamedTuple):
+  """What a component reads of a corpus that several read together, as often as they may.
+
+  The rows of all epochs of the corpus are one line, of which every component has a span of its own.
+
+  Attributes:
+    order: the index of the first of these components: all have its order of an epoch.
+    first: where the span begins in the line.
+    end: where it ends, after `first`.
+    in_text_order: whether the rows of an epoch are numbered as their text lies in the cache, where
+      it is well mixed. Then a span of an epoch is a range of the text, and components with windows
+      of different lengths read different text, too.
+  """
+
+  order: int
+  first: int
+  end: int
+  in_text_order: bool
+
+  def places(self, numbers: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the epochs of rows and their places in it, int64 [n] each, of `count` rows."""
+    # A preview may look at more rows than are trained on.
+    return np.divmod(self.first + numbers % (self.end - self.first), count)
+
+  def span(self, epoch: int, count: int) -> tuple[int, int]:
+    """Returns where the rows of an epoch begin and how many there are."""
+    if not self.in_text_order:
+      return 0, count
+    low = max(self.first - epoch * count, 0)
+    return low, min(self.end - epoch * count, count) - low
+
+
 @dataclasses.dataclass(frozen=True)
 class Component:
   """One objective on one corpus.
@@ -40,6 +72,7 @@ class Component:
     examples: makes the rows of its units.
     causal_inputs: whether a decoder reads "inputs" from left to right.
     number: in the feature *_component_ids; None for the only component.
+    shared: None if its rows are those of every epoch.
   """
 
   name: str
@@ -48,6 +81,7 @@ class Component:
   examples: Examples
   causal_inputs: bool
   number: int | None
+  shared: SharedEpochs | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,10 +166,24 @@ class Rows:
 
   def _units(self, index: int, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the units of the rows of a component, and their epochs, int64 [n] each."""
-    count = self.components[index].examples.count
+    count, shared = self.components[index].examples.count, self.components[index].shared
+    if shared is not None:
+      return self._shared_units(shared, count, numbers)
     epochs, places = np.divmod(numbers, count)
     keys = noise.mix(order_key(self.seed, index) ^ epochs.astype(np.uint64))
     return permutation.permuted(places, count, keys), epochs
+
+  def _shared_units(
+    self, shared: SharedEpochs, count: int, numbers: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    epochs, places = shared.places(numbers, count)
+    units = np.zeros_like(places)
+    for epoch in np.unique(epochs).tolist():
+      inside = epochs == epoch
+      key = noise.mix(order_key(self.seed, shared.order) ^ np.uint64(epoch))
+      low, size = shared.span(epoch, count)
+      units[inside] = low + permutation.permuted(places[inside] - low, size, key)
+    return units, epochs
 
   def _converted(self, index: int, units: np.ndarray, epochs: np.ndarray) -> Features:
     component = self.components[index]

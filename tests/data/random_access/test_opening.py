@@ -10,6 +10,7 @@ from t5x_style.data import loader
 from t5x_style.data.corpora import Mixture, PythonStdlib, TokenCache
 from t5x_style.data.objectives.causal_lm import CausalLM
 from t5x_style.data.objectives.masked_lm import MaskedLM
+from t5x_style.data.objectives.mixture import Mixture as Objectives
 from t5x_style.data.objectives.span_corruption import SpanCorruption
 from t5x_style.data.tokenizers import vocabularies
 from t5x_style.errors import UserError
@@ -76,13 +77,47 @@ def test_a_mixture_of_caches_with_a_limit(load, cached, documents):
   count = data.rows.components[1].examples.count
   rows = 16 * (-(-6 * count // 16))
   components = data.rows.features(np.arange(rows))["decoder_component_ids"][:, 0]
-  assert 2 * count - 64 < (components == 1).sum() <= 2 * count
+  assert (components == 1).sum() == 2 * count
   assert (components[5 * count :] == 0).all()
   batches = data.train()
   for _ in range(4):
     next(batches)
   assert batches.epochs()["small"] == pytest.approx(32 / count, rel=0.05)
   assert load("decoder_only", CausalLM()).train().epochs() == {}
+
+
+@pytest.mark.parametrize(
+  "objectives, most_twice",
+  [
+    ([CausalLM(), CausalLM()], 0.0),
+    ([CausalLM(cross_documents=False)] * 3, 0.0),
+    # Windows of 64 and of about 110 tokens: those at the edges of the spans may overlap.
+    ([SpanCorruption(noise_density=0.15), SpanCorruption(noise_density=0.5)], 0.03),
+  ],
+)
+@pytest.mark.parametrize("epochs", [1, 1.5])
+def test_objectives_share_the_epochs_of_a_corpus(load, corpus, objectives, most_twice, epochs):
+  """Each token is read as often as the limit says, no matter by which objective."""
+  seq2seq = isinstance(objectives[0], SpanCorruption)
+  mixture = Mixture({"text": corpus}, epochs={"text": epochs})
+  architecture = "encoder_decoder" if seq2seq else "decoder_only"
+  data = load(architecture, Objectives(objectives), corpus=mixture)
+  split, rows = corpus.opened.split("train"), sum(data.rows.schedule.most)
+  read = np.zeros((split.joined_length,), int)
+  components = set()
+  for place in data.rows.places(np.arange(rows)):
+    components.add(place.component)
+    for member in data.rows.members(place):
+      start = split.starts(np.array([member.document]))[0]
+      read[start + member.start : start + member.end] += 1
+  assert components == set(range(len(objectives)))
+  text = np.concatenate(
+    [split.starts(np.array([i]))[0] + np.arange(len(split.tokens(i))) for i in range(len(split))]
+  )
+  read = read[text]
+  wrong = (read < np.floor(epochs)) | (read > np.ceil(epochs))
+  assert wrong.mean() <= most_twice
+  assert read.mean() == pytest.approx(epochs, abs=0.03)
 
 
 def test_rates_of_tokens(load, cached, documents):
