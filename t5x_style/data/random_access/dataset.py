@@ -84,6 +84,7 @@ class Dataset:
     self,
     rows: Rows,
     held_out: Sequence[HeldOut],
+    absent: Sequence[str],
     facts: run_facts.Facts,
     *,
     batch_size: int,
@@ -95,6 +96,7 @@ class Dataset:
     """Joins what t5x_style.data.random_access.opening has opened.
 
     Args:
+      absent: the corpora, or components of one, that have no held-out rows.
       facts: of the components.
       batch_size: global batch in rows.
       process: index and count.
@@ -102,6 +104,7 @@ class Dataset:
       vocabulary: its identity.
     """
     self.name, self.rows, self._held_out = facts.name, rows, tuple(held_out)
+    self._absent = tuple(absent)
     self.ids: TokenIds = rows.ids
     self.vocab_size, self.special_ids = self.ids.codec.vocab_size, self.ids.special_ids
     self.batch_size = batch_size
@@ -133,12 +136,13 @@ class Dataset:
     The last batch is filled up with rows of zeros, which carry no weight.
 
     Raises:
-      UserError: there is no validation split, or it has no example.
+      UserError: a corpus has no validation split, or one without an example for an objective.
     """
-    if not self._held_out:
+    if self._absent:
       raise UserError(
-        "the split 'validation' of the token cache has no example. Make the cache of a corpus with "
-        "validation data: VALIDATION_FILES or a larger VALIDATION_FRACTION for files of your own."
+        f"the split 'validation' of the token cache of {', '.join(self._absent)} has no example. "
+        "Make the cache of a corpus with validation data: VALIDATION_FILES or a larger "
+        "VALIDATION_FRACTION for files of your own."
       )
     found = []
     for held_out in self._held_out:

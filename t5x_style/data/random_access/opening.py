@@ -113,12 +113,15 @@ def _opened(run: _Run, train: rows.Rows) -> Dataset:
         "to, or shorten TASK_FEATURE_LENGTHS."
       )
   _check_documents(run, train)
-  held_out = []
+  held_out, absent = [], []
   for label, cache in run.caches.items():
+    missing = [label or cache.name]
     if "validation" in cache.opened.splits:
-      found = _one_pass(_rows(run, "validation", _EVALUATION_SEED, only=label))
-      if found.count:
-        held_out.append(found)
+      found = _rows(run, "validation", _EVALUATION_SEED, only=label)
+      missing = [x.name for x in found.components if x.rate and not x.examples.count]
+      if not missing:
+        held_out.append(_one_pass(found))
+    absent += missing
   objectives = [component.objective for component in run.components]
   parts = [
     run_facts.Part(component.name, objective, objective.likelihood, True)
@@ -128,6 +131,7 @@ def _opened(run: _Run, train: rows.Rows) -> Dataset:
   return Dataset(
     train,
     held_out,
+    absent,
     run_facts.of(run.objective.name, parts, run.lengths, run.settings.architecture),
     batch_size=run.settings.batch_size,
     process=run.settings.process,
@@ -301,8 +305,8 @@ def _sharing(
 def _one_pass(found: rows.Rows) -> HeldOut:
   """Returns the rows until a component has no more text, with all components in their shares."""
   counts = np.array([component.examples.count for component in found.components])
-  if len(counts) == 1 or not counts.all():
-    return HeldOut(found, int(counts[0]) if counts.all() else 0, np.zeros(0, np.int64))
+  if len(counts) == 1:
+    return HeldOut(found, int(counts[0]), np.zeros(0, np.int64))
   shares = found.schedule.phases[0].shares
   whole = shares.most_blocks(counts)
   before, after = shares.counts(whole), shares.counts(whole + 1)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from t5x_style.data.corpora import Mixture as Corpora
 from t5x_style.data.objectives.causal_lm import CausalLM
 from t5x_style.data.objectives.fill_in_middle import FillInMiddle
 from t5x_style.data.objectives.masked_diffusion import MaskedDiffusion
@@ -139,8 +140,19 @@ def test_evaluation_of_a_mixture_ends_with_its_first_component(load):
 
 def test_a_cache_without_validation(load, cached, documents):
   data = load("decoder_only", CausalLM(), corpus=cached(documents[:5]))
-  with pytest.raises(UserError, match="'validation' of the token cache has no example"):
+  with pytest.raises(UserError, match="'validation' of the token cache of test has no example"):
     data.evaluation(1)
+
+
+def test_each_corpus_and_objective_needs_validation_rows(load, cached, corpus, documents):
+  mixed = Corpora({"with": corpus, "without": cached(documents[:5])})
+  with pytest.raises(UserError, match="'validation' of the token cache of without has no example"):
+    load("decoder_only", CausalLM(), corpus=mixed).evaluation(1)
+  # One token and EOS are a window of joined documents, and no document to corrupt alone.
+  short = cached(documents[:5], validation=[documents[0][:1]])
+  objective = Mixture([SpanCorruption(), SpanCorruption(cross_documents=False)])
+  with pytest.raises(UserError, match="of the token cache of span_corruption_2 has no example"):
+    load("encoder_decoder", objective, corpus=short).evaluation(1)
 
 
 def test_answers_share_rows(load, cached, documents):
