@@ -22,6 +22,11 @@ from t5x_style.data.objectives.base import Objective
 from t5x_style.errors import UserError
 
 NEW, OLD = "new", "old"
+ALL_ENDED = (
+  "The data of this run has ended: all of its corpora have been read as often as CORPUS_EPOCHS "
+  "allows. Set TRAIN_STEPS to the last step and start again, which completes this run, or raise a "
+  "limit in CORPUS_EPOCHS for another run."
+)
 
 
 class Replay(NamedTuple):

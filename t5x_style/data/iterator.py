@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from t5x_style.data import python_calls, skip_counts
+from t5x_style.data import corpus_mixture, python_calls, skip_counts
 from t5x_style.data.tensorflow_setup import tf
 from t5x_style.errors import UserError
 
@@ -70,11 +70,7 @@ class Stream:
         batch = {k: v.numpy() for k, v in next(self._iterator).items()}
     except StopIteration:
       self.failed = True
-      raise UserError(
-        "The data of this run has ended: all of its corpora have been read as often as "
-        "CORPUS_EPOCHS allows. Set TRAIN_STEPS to the last step and start again, which completes "
-        "this run, or raise a limit in CORPUS_EPOCHS for another run."
-      ) from None
+      raise UserError(corpus_mixture.ALL_ENDED) from None
     except Exception:
       self.failed = True
       raise

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from t5x_style.data import noise
+from t5x_style.data import corpus_mixture, noise
 from t5x_style.data.random_access import permutation
 from t5x_style.errors import UserError
 
@@ -24,6 +25,8 @@ from t5x_style.errors import UserError
 _WHOLE = 2**32
 _SMALLEST_BLOCK = 64  # rows
 _NO_LIMIT = 2**62  # rows
+_MOST_ROWS = 2**40  # No run has so many; limits above it are none.
+_SMALLEST_SHARE = 1e-6  # It bounds the blocks.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +43,26 @@ class Schedule:
   seed: int
   most: tuple[int | None, ...] = ()
 
+  def __post_init__(self):
+    """Checks the rates.
+
+    Raises:
+      UserError: the share of a component that is drawn is too small.
+    """
+    total = math.fsum(self.rates)
+    small = [rate / total for rate in self.rates if 0 < rate < _SMALLEST_SHARE * total]
+    if small:
+      raise UserError(
+        f"a corpus with an objective has the share {min(small):.2g} of the rows, and the smallest "
+        f"is {_SMALLEST_SHARE:g}: set its rate (CORPUS_RATES, REPLAY_SHARE, or that of the "
+        "objective) to 0, or raise it."
+      )
+
   @functools.cached_property
   def phases(self) -> list[_Phase]:
     """The spans of rows in which the same components are drawn."""
-    limits = np.array([_NO_LIMIT if x is None else x for x in self.most or (None,) * self._count])
+    most = self.most or (None,) * self._count
+    limits = np.array([_NO_LIMIT if x is None or x > _MOST_ROWS else x for x in most])
     before, first, found = np.zeros(self._count, np.int64), 0, []
     active = (np.array(self.rates) > 0) & (limits > 0)
     while active.any():
@@ -101,10 +120,7 @@ class Schedule:
     ends = np.array([phase.end for phase in self.phases], np.int64)
     found = np.searchsorted(ends, rows, side="right")
     if (found == len(ends)).any():
-      raise UserError(
-        "all corpora have been read as often as they may be (CORPUS_EPOCHS): raise a limit, or "
-        "lower TRAIN_STEPS."
-      )
+      raise UserError(corpus_mixture.ALL_ENDED)
     return found
 
 

@@ -77,7 +77,19 @@ def test_limits_below_a_block_are_reached():
     schedule(np.array([312]))
 
 
+@pytest.mark.parametrize("rates", [(1, 1e-8), (1, 1e-12), (1e-7, 3, 0)])
+def test_shares_that_are_too_small_are_an_error(rates):
+  with pytest.raises(UserError, match="share .* of the rows, and the smallest is 1e-06"):
+    Schedule(rates, seed=0, most=(10, None, None)[: len(rates)])
+
+
+def test_very_small_shares_and_very_large_limits():
+  schedule = Schedule((1, 1e-5), seed=0, most=(2**80, 10**12))
+  components, _ = schedule(np.arange(400_000))
+  assert 2 <= (components == 1).sum() <= 6
+
+
 def test_all_components_have_ended():
   schedule = Schedule((1, 1), seed=3, most=(64, 200))
-  with pytest.raises(UserError, match="CORPUS_EPOCHS"):
+  with pytest.raises(UserError, match="Set TRAIN_STEPS to the last step and start again"):
     schedule(np.arange(300))
