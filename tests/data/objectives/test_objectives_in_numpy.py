@@ -56,7 +56,7 @@ def cases(objectives):
 
 
 @pytest.fixture(scope="module")
-def documents(vocabulary):
+def texts(vocabulary):
   """Tokens of texts with words, sentences, markup, other scripts and bytes, of 2 to 900 tokens."""
   text = "".join(
     f"Sentence {i}: he's said (x_{i})… «Тест». 中文。 naïve 👩‍💻 [MASK]!\n" for i in range(40)
@@ -69,14 +69,14 @@ def documents(vocabulary):
   return [np.array(codec.encode(x), np.int32) for x in texts]
 
 
-def raw_windows(objective, documents, length, eos_id):
-  """Returns the windows of the documents, cut by plain NumPy."""
+def raw_windows(objective, texts, length, eos_id):
+  """Returns the windows of the texts, cut by plain NumPy."""
   if objective.windows_are_joined:
-    stream = np.concatenate([[*document, eos_id] for document in documents if len(document)])
+    stream = np.concatenate([[*document, eos_id] for document in texts if len(document)])
     parts = [stream[i : i + length] for i in range(0, len(stream), length)]
   else:
     parts = []
-    for document in documents:
+    for document in texts:
       if len(document) > 1:
         cuts = zip(*windows.cuts_of_document(len(document), length), strict=True)
         parts += [document[start:end] for start, end in cuts]
@@ -112,11 +112,11 @@ def assert_same(found, wanted):
 
 
 @pytest.mark.parametrize("objective, architecture", cases(ON_WINDOWS))
-def test_windows(objective, architecture, vocabulary, documents):
+def test_windows(objective, architecture, vocabulary, texts):
   lengths, ids = prepared(objective, architecture, vocabulary)
   corrupt = objective.corrupt_window(ids, lengths, architecture)
   length = objective.window_length(lengths, architecture)
-  window = raw_windows(objective, documents, length, ids.eos_id)
+  window = raw_windows(objective, texts, length, ids.eos_id)
   assert len(window["tokens"]) > 30
   features = corrupt(window)
   assert_same(features, corrupt(tensors(window)))
@@ -132,21 +132,21 @@ def test_windows(objective, architecture, vocabulary, documents):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective, architecture", cases(ON_WINDOWS))
-def test_windows_of_the_stream(objective, architecture, vocabulary, documents, examples):
+def test_windows_of_the_stream(objective, architecture, vocabulary, texts, examples):
   lengths, ids = prepared(objective, architecture, vocabulary)
   window = raw_windows(
-    objective, documents, objective.window_length(lengths, architecture), ids.eos_id
+    objective, texts, objective.window_length(lengths, architecture), ids.eos_id
   )
   features = dict(objective.corrupt_window(ids, lengths, architecture)(window))
   useful = features.pop("useful", np.ones(len(window["tokens"]), bool))
   features.pop("hidden", None)
-  wanted = examples(objective, architecture, lengths, docs=documents, seed=SEED[0], epoch=SEED[1])
+  wanted = examples(objective, architecture, lengths, docs=texts, seed=SEED[0], epoch=SEED[1])
   assert_same({name: value[useful] for name, value in features.items()}, wanted)
 
 
-def documents_with_others(documents):
-  """Returns documents of four tokens or more, each with the one before; the first has none."""
-  usable = [document for document in documents if len(document) >= 4]
+def documents_with_others(texts):
+  """Returns texts of four tokens or more, each with the one before; the first has none."""
+  usable = [document for document in texts if len(document) >= 4]
   others = [np.zeros(0, np.int32), *usable[:-1]]
   return [
     {
@@ -161,11 +161,11 @@ def documents_with_others(documents):
 
 
 @pytest.mark.parametrize("objective, architecture", cases(ON_DOCUMENTS))
-def test_documents(objective, architecture, vocabulary, documents):
+def test_documents(objective, architecture, vocabulary, texts):
   lengths, ids = prepared(objective, architecture, vocabulary)
   make = objective.examples_of_document(ids, lengths, architecture)
   assert objective.reads_documents
-  for document in documents_with_others(documents):
+  for document in documents_with_others(texts):
     found = make(document)
     assert_same(found, make(tensors(document)))
     if isinstance(objective, NextSentence | SentenceOrder):
