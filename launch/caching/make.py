@@ -206,6 +206,8 @@ def _check_errors(folder: Path) -> None:
 def _finish(request: Request, plan_: Plan, done: Mapping[int, plan.Done]) -> Manifest:
   """Writes all but the shards, and the manifest last."""
   folder, settings = request.folder, request.settings
+  for file in folder.glob(".*.tmp"):  # of workers that were killed
+    file.unlink(missing_ok=True)
   plan.write_file(folder / manifest.SOURCES, json.dumps(plan_.files).encode())
   words = folder / vocabulary_folder.FOLDER
   vocabulary_folder.write(epath.Path(words), request.codec, settings["vocabulary"])

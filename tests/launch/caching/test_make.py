@@ -65,6 +65,14 @@ def test_a_second_start_does_only_what_is_left(making, interrupted, tmp_path, st
   token_cache.open(tmp_path / "cache")
 
 
+def test_what_killed_workers_left_is_removed(making, interrupted, tmp_path):
+  interrupted(steps.MERGE, 1, shards=3)
+  for name in (".train-00001-of-00003.array_record.123.tmp", ".train-00001-of-00003.index.123.tmp"):
+    (tmp_path / "cache" / name).write_bytes(b"half")
+  making(corpus(), shards=3)
+  assert not [x.name for x in (tmp_path / "cache").iterdir() if x.name.startswith(".")]
+
+
 def test_a_finished_cache_is_left_alone(making, tmp_path):
   first = making(corpus())
   times = {x: x.stat().st_mtime_ns for x in (tmp_path / "cache").iterdir()}
