@@ -20,7 +20,7 @@ class Document(NamedTuple):
     texts: its text, in several parts if it is very long, each of which is tokenised on its own.
     target: what is to be predicted for it.
     file: it came from.
-    line: or number of the record, from 1.
+    line: or number of the record, from 1; 0 where the file is one document.
     part: of a text that the corpus reads as several documents.
   """
 

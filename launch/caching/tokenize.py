@@ -154,5 +154,6 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 def _count(counts: dict[str, plan.Counted], reason: str, document: Document) -> None:
-  before = counts.get(reason) or plan.Counted(0, f"{document.file}:{document.line}")
+  place = f"{document.file}:{document.line}" if document.line else document.file
+  before = counts.get(reason) or plan.Counted(0, place)
   counts[reason] = before._replace(documents=before.documents + 1)

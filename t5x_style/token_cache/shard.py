@@ -4,7 +4,7 @@ The index is an int64 array [5, N+1] for N documents, in NumPy's format, memory-
   START   where a document starts in the stream of all documents of the shard joined by EOS
   RECORD  the number of its first record in the ArrayRecord file
   PLACE   file number * 2^32 + the number of the part of a text that was read as several documents
-  LINE    the line or record in that file, from 1
+  LINE    the line or record in that file, from 1; 0 where the file is one document
   TARGET  the tokens of the targets of the documents before; 0 where there are none
 Column N holds the ends of the first two rows and of the last.
 """

@@ -58,7 +58,7 @@ class PythonStdlib:
 
   def read(self, part: Part) -> Iterator[Document]:
     if text := _text(folder() / part.file):
-      yield Document(split_of(part.file, self.validation_percent), text, None, part.file, 1)
+      yield Document(split_of(part.file, self.validation_percent), text, None, part.file, 0)
 
 
 def folder() -> Path:
@@ -127,7 +127,8 @@ def parts_of(paths: Sequence[str]) -> list[Part]:
   return [Part(None, path, size=(base / path).stat().st_size) for path in paths]
 
 
-Examples = Callable[[str, str], Iterator[tuple[str, str]]]  # (path, code) -> texts and targets
+# (path, code) -> texts, targets, and the numbers of the lines that the texts begin with
+Examples = Callable[[str, str], Iterator[tuple[str, str, int]]]
 
 
 def paths_of_examples(is_used: Callable[[str], object]) -> list[str]:
@@ -139,8 +140,8 @@ def read_examples(part: Part, percent: int, examples: Examples) -> Iterator[Docu
   """Yields the texts of a task with their targets; see open_examples."""
   path = part.file
   code = (folder() / path).read_bytes().decode(errors="replace")
-  for text, target in examples(path, code):
-    yield Document(split_of(path, percent), text.encode(), target.encode(), path, 1)
+  for text, target, line in examples(path, code):
+    yield Document(split_of(path, percent), text.encode(), target.encode(), path, line)
 
 
 def open_examples(
@@ -157,7 +158,7 @@ def open_examples(
     name: of the task, which begins the name of the cache.
     version: of the texts; another one does not read the old cache.
     percent: of the files that are held out.
-    examples: (path, code) -> texts and targets.
+    examples: (path, code) -> texts, targets, and their lines.
     is_used: path -> whether the file is read.
   """
   base = folder()

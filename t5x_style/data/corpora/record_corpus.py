@@ -49,7 +49,7 @@ class RecordCorpus:
   def parts(self) -> Sequence[Part]:
     files = self._files()
     files.check()
-    return files.parts()
+    return [x._replace(file=file_patterns.absolute(x.file)) for x in files.parts()]
 
   def read(self, part: Part) -> Iterator[Document]:
     return self._record_files({}).read(part)

@@ -72,12 +72,12 @@ def _is_code(path: str) -> bool:
   return path.endswith(".py")
 
 
-def _examples(path: str, code: str) -> Iterator[tuple[str, str]]:
+def _examples(path: str, code: str) -> Iterator[tuple[str, str, int]]:
   return named_functions(code)
 
 
-def named_functions(code: str) -> Iterator[tuple[str, str]]:
-  """Yields functions without their names, and the words of the names, in lower case.
+def named_functions(code: str) -> Iterator[tuple[str, str, int]]:
+  """Yields functions without their names, the words of the names, in lower case, and their lines.
 
   At most 24 functions from all over a file are taken; none of a file that does not parse. Special
   methods such as __init__ are left out, as are functions of one or two lines.
@@ -100,5 +100,5 @@ def named_functions(code: str) -> Iterator[tuple[str, str]]:
       continue
     text = textwrap.dedent("\n".join(lines[node.lineno - 1 : last]))
     text = re.sub(rf"\b{re.escape(node.name)}\b", "f", text)
-    found.append((text[:_MOST_CHARACTERS], " ".join(words).lower()))
+    found.append((text[:_MOST_CHARACTERS], " ".join(words).lower(), node.lineno))
   yield from found[:: -(-len(found) // _MOST_FUNCTIONS) or 1]

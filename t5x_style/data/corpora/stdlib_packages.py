@@ -66,16 +66,26 @@ class StdlibPackages:
     )
 
 
-def _examples(path: str, code: str) -> Iterator[tuple[str, str]]:
+def _examples(path: str, code: str) -> Iterator[tuple[str, str, int]]:
   package = _package(path)
-  yield from ((piece, package) for piece in pieces(code, package))
+  yield from ((piece, package, line) for piece, line in pieces(code, package))
 
 
-def pieces(code: str, package: str) -> Iterator[str]:
-  """Yields pieces of a file's code, at most 24 from all over it, without the package's name."""
+def pieces(code: str, package: str) -> Iterator[tuple[str, int]]:
+  """Yields pieces of a file's code without the package's name, and the line each begins with.
+
+  They are 24 at most, from all over the file.
+  """
   named = re.compile(rf"{package}", re.IGNORECASE)
-  lines = [line for line in code.splitlines() if line.strip() and not named.search(line)]
-  found = ["\n".join(lines[i : i + _LINES]) for i in range(0, len(lines) - _LINES + 1, _LINES)]
+  lines = [
+    (line, number)
+    for number, line in enumerate(code.splitlines(), 1)
+    if line.strip() and not named.search(line)
+  ]
+  found = [
+    ("\n".join(line for line, _ in lines[i : i + _LINES]), lines[i][1])
+    for i in range(0, len(lines) - _LINES + 1, _LINES)
+  ]
   yield from found[:: -(-len(found) // _MOST_PIECES) or 1]
 
 

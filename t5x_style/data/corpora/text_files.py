@@ -66,7 +66,8 @@ class TextFiles:
     return text_sources.Lines(files, warnings, self._held_out(), self._lengths())
 
   def parts(self) -> Sequence[Part]:
-    files, _ = self._checked_files()
+    found, _ = self._checked_files()
+    files = {split: [*map(file_patterns.absolute, names)] for split, names in found.items()}
     if self.documents == "file":
       return [
         Part(split, file, size=file_patterns.size(file))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from etils import epath
 
-from t5x_style.data.corpora.reading import record_formats, record_tally
+from t5x_style.data.corpora.reading import file_patterns, record_formats, record_tally
 from t5x_style.data.corpora.reading.parts import Document, Part
 from t5x_style.data.corpora.reading.record_reader import Range
 from t5x_style.data.corpora.reading.record_texts import Fields
@@ -137,7 +137,8 @@ def digest(name: str, data_dir: str | None, field: str, splits: Mapping[str, str
 def _part(split: str, file: Any) -> Part:
   """Returns the part of a split that an instruction of TFDS is."""
   size = epath.Path(file.filename).stat().length * file.take // max(1, file.examples_in_shard)
-  return Part(split, os.fspath(file.filename), file.skip, file.skip + file.take, size)
+  name = file_patterns.absolute(os.fspath(file.filename))
+  return Part(split, name, file.skip, file.skip + file.take, size)
 
 
 def _builder(name: str, data_dir: str | None) -> Any:

@@ -30,14 +30,15 @@ def test_functions_do_not_say_their_names():
   assert first == (
     'def f(self, n):\n  """Returns f of n."""\n  return self.f(n - 1)',
     "get http status 2",
+    8,
   )
-  assert second == ("async def f(x):\n  c = await f(x)\n  return a_bc(c)", "a b")
+  assert second == ("async def f(x):\n  c = await f(x)\n  return a_bc(c)", "a b", 15)
   assert list(stdlib_functions.named_functions("def f(:")) == []
 
 
 def test_a_long_file_gives_functions_from_all_over_it():
   code = "\n".join(f"def name{i}(x):\n  y = x\n  return y" for i in range(100))
-  names = [int(words.split()[1]) for _, words in stdlib_functions.named_functions(code)]
+  names = [int(words.split()[1]) for _, words, _ in stdlib_functions.named_functions(code)]
   assert names == list(range(0, 100, 5))
 
 
@@ -53,5 +54,6 @@ def test_all_functions_of_a_file_are_in_one_split():
   paths = [p for p in python_stdlib.text_files(base) if p.startswith("json/") and p[-3:] == ".py"]
   assert paths
   for path in paths:
-    functions = set(stdlib_functions.named_functions((base / path).read_text()))
+    found = stdlib_functions.named_functions((base / path).read_text())
+    functions = {(text, words) for text, words, _ in found}
     assert functions <= pairs[python_stdlib.split_of(path, 20)]

@@ -6,7 +6,10 @@ from t5x_style.data.corpora import python_stdlib, stdlib_packages
 
 def test_pieces_do_not_say_what_they_are():
   code = "\n".join([f"line {i}" if i % 10 else "import xml.dom as XML" for i in range(1000)])
-  found = list(stdlib_packages.pieces(code, "xml"))
+  pieces = list(stdlib_packages.pieces(code, "xml"))
+  # Lines that name the package are left out, and are counted.
+  assert all(code.splitlines()[line - 1] == piece.splitlines()[0] for piece, line in pieces)
+  found = [piece for piece, _ in pieces]
   assert 12 <= len(found) <= 24
   assert all(len(piece.splitlines()) == 8 and "xml" not in piece.lower() for piece in found)
   assert "line 1\n" in found[0] and "line 97" in found[-1]  # from all over the file
@@ -27,5 +30,5 @@ def test_every_package_is_in_both_splits_and_no_file_is():
   paths = [p for p in python_stdlib.text_files(base) if p.startswith("email/") and p[-3:] == ".py"]
   for path in paths:
     split = python_stdlib.split_of(path, 20)
-    for piece in stdlib_packages.pieces((base / path).read_text(), "email"):
+    for piece, _ in stdlib_packages.pieces((base / path).read_text(), "email"):
       assert (piece.encode(), "email") in texts[split]

@@ -107,3 +107,19 @@ def test_a_file_too_large_for_a_document(many, monkeypatch):
   monkeypatch.setattr(text_reading, "LARGEST_DOCUMENT", 5)
   assert "CORPUS_DOCUMENTS = 'line'" in error(f"{many}/*/*.txt")
   assert corpora.TextFiles(f"{many}/*/*.txt", "line").source()
+
+
+@pytest.mark.parametrize("kind", ["file", "line", "jsonl"])
+def test_parts_name_their_files_from_the_root(tmp_path, monkeypatch, kind):
+  """So that what a token cache says of its texts is true from any folder."""
+  monkeypatch.chdir(tmp_path)
+  for name in "ab":
+    (tmp_path / name).write_text('{"text": "x"}\n')
+  if kind == "jsonl":
+    corpus = corpora.Jsonl("?", validation_fraction=0)
+  else:
+    corpus = corpora.TextFiles("?", documents=kind)
+  found = corpus.parts()
+  monkeypatch.chdir("/")
+  documents = [document for part in found for document in corpus.read(part)]
+  assert {x.file for x in documents} == {str(tmp_path / name) for name in "ab"}

@@ -141,6 +141,11 @@ def _check_readable(file: str, macro: str) -> None:
     )
 
 
+def absolute(file: str) -> str:
+  """Returns the path of a local file from the root; the address of a remote one."""
+  return file if is_remote(file) else os.path.abspath(file)
+
+
 def size(file: str) -> int:
   """Returns the size of a file in bytes."""
   return remote_files.status(file).size if is_remote(file) else os.path.getsize(file)

@@ -38,7 +38,8 @@ class Document(NamedTuple):
     text: UTF-8, though text files may have bytes that are none.
     target: what is to be predicted for it; None if the corpus has no such thing.
     file: the file it is in.
-    line: the number, from 1, of the line of the file that it begins with, or of its record.
+    line: the number, from 1, of the line of the file that it begins with, or of its record; 0 where
+      the file is one document.
   """
 
   split: str

@@ -91,4 +91,4 @@ def read_whole(part: Part, lengths: Lengths) -> Iterator[Document]:
   assert part.split is not None
   text = text_reading.read_document(part.file)
   if text in lengths:
-    yield Document(part.split, text, None, part.file, 1)
+    yield Document(part.split, text, None, part.file, 0)

@@ -49,4 +49,4 @@ def test_whole_files_are_documents_of_their_split(read_documents, many):
   for split in ("train", "validation"):
     texts = [document.text for document in found if document.split == split]
     assert texts == read_documents(source, split)
-  assert all(document.line == 1 for document in found)
+  assert all(document.line == 0 for document in found)
