@@ -140,7 +140,7 @@ def _make(values: Any, beam_flags: Sequence[str]) -> None:
     size = f" ({megabytes:,.0f} MB)" if megabytes >= 0.5 else ""  # Of some corpora it is not known.
     print(
       f"A token cache of {corpus.name}{size} is made in {folder}. After an interruption the same "
-      "command continues.",
+      "command resumes.",
       flush=True,
     )
   made = make.make(asked)

@@ -14,7 +14,7 @@
   show.py              what is shown of a finished cache
 
 Beam distributes the work; the documents go through files in FOLDER/unfinished, not through Beam's
-shuffle. So a restart continues with the pieces that are left, two workers write the same bytes as
+shuffle. So a restart does only the pieces that are left, two workers write the same bytes as
 one, and memory does not grow with the corpus: a worker holds at most 64 MiB of tokens of 250,000
 documents, or about 300 bytes for each document of a shard, of which a shard has 500,000 unless
 --shards says otherwise. FOLDER needs room for the tokens twice.

@@ -63,7 +63,7 @@ def make(request: Request) -> Manifest:
   Raises:
     UserError: the folder holds something else, another process makes this cache, or a document
       cannot be read.
-    StorageError: the disk is full; the same command continues.
+    StorageError: the disk is full; the same command resumes.
   """
   folder = request.folder
   if not _beam_is_installed():
@@ -131,7 +131,7 @@ def _begin(request: Request) -> None:
         f"{name} ({json.dumps(before.get(name))} instead of {json.dumps(settings.get(name))})"
         for name in different
       )
-      + ". Start the same command as before to continue it, write --to=ANOTHER_FOLDER, or remove "
+      + ". Start the same command as before to resume it, write --to=ANOTHER_FOLDER, or remove "
       "this folder."
     )
 
@@ -163,7 +163,7 @@ def _run(request: Request, step: str, title: str, sizes: Sequence[int]) -> None:
     lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
     raise UserError(
       f"the Beam pipeline ended with code {running.returncode} before all was {title}. The same "
-      f"command continues. The end of {log}:\n" + "\n".join(f"  {line}" for line in lines)
+      f"command resumes. The end of {log}:\n" + "\n".join(f"  {line}" for line in lines)
     )
 
 
@@ -198,7 +198,7 @@ def _check_errors(folder: Path) -> None:
     if error["no_room"]:
       raise StorageError(
         f"There is no room in {folder} ({error['message']}); make room and start the same command "
-        "again: it continues."
+        "again: it resumes."
       )
     raise UserError(error["message"])
 

@@ -1,7 +1,7 @@
 """The plan of a cache: its pieces of work and settings, in FOLDER/unfinished until it is done.
 
 unfinished/plan.pickle             the Plan, for the workers
-unfinished/settings.json           what must be the same for a start to continue
+unfinished/settings.json           what must be the same for a start to resume
 unfinished/work/000012.json        what a piece of work gave; it is written last
 unfinished/work/000012-000-train.* its runs
 unfinished/shards/NAME.json        the facts of a finished shard

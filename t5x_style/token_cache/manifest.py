@@ -155,7 +155,7 @@ def _no_cache(folder: Path) -> str:
   if (folder / UNFINISHED).is_dir():
     return (
       f"the token cache {folder} is not finished: the command that makes it was interrupted, or is "
-      "still running. Start the same command again; it continues."
+      "still running. Start the same command again; it resumes."
     )
   present = sorted(path.name for path in folder.iterdir())
   shown = ", ".join(present[:6]) + (", ..." if len(present) > 6 else "")

@@ -1,4 +1,4 @@
-"""launch.cache: from a gin file to a cache through Apache Beam, killed, continued and shown."""
+"""launch.cache: from a gin file to a cache through Apache Beam, killed, resumed and shown."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A cache that was begun is continued, and nothing that is there is overwritten or lost."""
+"""A cache that was begun is resumed, and nothing that is there is overwritten or lost."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def test_a_finished_cache_that_is_damaged_is_not_taken_for_finished(making, tmp_
     making(corpus())
 
 
-def test_an_unfinished_cache_is_not_continued_with_other_settings(making, interrupted):
+def test_an_unfinished_cache_is_not_resumed_with_other_settings(making, interrupted):
   interrupted(steps.TOKENIZE, 1)
   with pytest.raises(UserError, match="begun with another corpus"):
     making(corpus(documents=DOCUMENTS[1:]))

@@ -221,7 +221,7 @@ def _build(
   """Writes the cache to a temporary folder and renames that.
 
   Args:
-    alone: whether no other process builds it; then the folder of one that was killed is continued.
+    alone: whether no other process builds it; then the folder of one that was killed is resumed.
   """
   for old in folder.parent.glob(f".{folder.name}.*.tmp"):
     if time.time() - old.stat().st_mtime > _STALE_SECONDS:  # its process was killed
