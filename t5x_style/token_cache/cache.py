@@ -99,14 +99,6 @@ class TokenCache:
         "`python -m launch.cache`."
       )
 
-  def identity(self) -> dict[str, Any]:
-    """Returns what identifies the documents, their order and their vocabulary, as JSON values."""
-    return {
-      "name": self.manifest.corpus["name"],
-      "fingerprint": self.manifest.content,
-      "vocabulary": self.manifest.vocabulary["identity"],
-    }
-
   def _split(self, name: str) -> Split:
     facts, shards = self.manifest.vocabulary, []
     for shard in self.manifest.splits[name]:

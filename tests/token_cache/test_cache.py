@@ -122,15 +122,14 @@ def test_threads_and_processes_read_the_same(cache):
     np.testing.assert_array_equal(tokens, expected)
 
 
-def test_identity_changes_with_the_documents(cache, tmp_path):
+def test_the_checksum_changes_with_the_documents(cache, tmp_path):
   same = token_caches.make(
     tmp_path / "same", {"train": documents(), "validation": documents(1, (7,))}, shards=3
   )
   other = token_caches.make(
     tmp_path / "other", {"train": documents(2), "validation": documents(1, (7,))}, shards=3
   )
-  assert cache.identity() == same.identity()
-  assert cache.identity()["fingerprint"] != other.identity()["fingerprint"]
+  assert cache.manifest.content == same.manifest.content != other.manifest.content
 
 
 def test_the_codec_is_that_of_the_cache(cache):

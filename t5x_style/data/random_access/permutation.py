@@ -7,8 +7,6 @@ walking", Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from t5x_style.data import noise
@@ -30,29 +28,17 @@ def permuted(places: np.ndarray, size: int, key: np.ndarray | int) -> np.ndarray
   Returns:
     int64 [n].
   """
-  return _walk(_forward, places, size, key)
-
-
-def place_of(numbers: np.ndarray, size: int, key: np.ndarray | int) -> np.ndarray:
-  """Returns the place of each number: the inverse of `permuted`, with the same arguments."""
-  return _walk(_backward, numbers, size, key)
-
-
-_Step = Callable[[np.ndarray, int, np.ndarray], np.ndarray]
-
-
-def _walk(step: _Step, values: np.ndarray, size: int, key: np.ndarray | int) -> np.ndarray:
   bits = max(2, (size - 1).bit_length())
-  keys = np.broadcast_to(np.asarray(key, np.uint64), values.shape)
-  result = step(values.astype(np.uint64), bits, keys)
+  keys = np.broadcast_to(np.asarray(key, np.uint64), places.shape)
+  result = _network(places.astype(np.uint64), bits, keys)
   outside = np.flatnonzero(result >= size)
   while outside.size:
-    result[outside] = step(result[outside], bits, keys[outside])
+    result[outside] = _network(result[outside], bits, keys[outside])
     outside = outside[result[outside] >= size]
   return result.astype(np.int64)
 
 
-def _forward(values: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
+def _network(values: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
   """uint64 [n], below 2^bits -> [n]."""
   right = bits // 2
   left = bits - right
@@ -60,16 +46,6 @@ def _forward(values: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
   for number in range(_ROUNDS):
     width = left if number % 2 == 0 else right
     high, low = low, high ^ (_scrambled(low, keys, number) & _mask(width))
-  return high << np.uint64(right) | low
-
-
-def _backward(values: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
-  right = bits // 2
-  left = bits - right
-  high, low = values >> np.uint64(right), values & _mask(right)
-  for number in reversed(range(_ROUNDS)):
-    width = left if number % 2 == 0 else right
-    high, low = low ^ (_scrambled(high, keys, number) & _mask(width)), high
   return high << np.uint64(right) | low
 
 

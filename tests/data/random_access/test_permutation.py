@@ -1,26 +1,26 @@
-"""Computed permutations: one to one for every size, mixed well, and inverted."""
+"""Computed permutations: one to one for every size, and mixed well."""
 
 import numpy as np
 import pytest
 
-from t5x_style.data.random_access.permutation import permuted, place_of
+from t5x_style.data.random_access.permutation import permuted
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 9, 63, 64, 65, 1000, 4097])
-def test_every_number_comes_once_and_is_found_again(size):
+def test_every_number_comes_once(size):
   places = np.arange(size)
   for key in range(5):
     numbers = permuted(places, size, key)
     assert sorted(numbers.tolist()) == places.tolist()
-    np.testing.assert_array_equal(place_of(numbers, size, key), places)
 
 
 def test_numbers_of_more_than_32_bits():
   size = 10**15 + 7
-  places = np.random.default_rng(0).integers(0, size, 1000)
+  places = np.unique(np.random.default_rng(0).integers(0, size, 1000))
   numbers = permuted(places, size, 3)
-  assert (0 <= numbers).all() and (numbers < size).all() and len(set(numbers.tolist())) == 1000
-  np.testing.assert_array_equal(place_of(numbers, size, 3), places)
+  assert (
+    (0 <= numbers).all() and (numbers < size).all() and len(set(numbers.tolist())) == len(places)
+  )
 
 
 def test_each_place_may_have_a_key_of_its_own():
