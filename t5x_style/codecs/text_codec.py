@@ -64,7 +64,7 @@ class TextCodec:
     raise NotImplementedError
 
   def decode_visible(self, ids: Iterable[int]) -> str:
-    """Returns the text of `ids`, without padding only: "def <extra_id_0>(x):</s>", "a [MASK] b".
+    """Returns all the text of `ids` but padding: "def <extra_id_0>(x):</s>", "a [MASK] b".
 
     Bytes that are not UTF-8, as in the middle of a character, are shown as U+FFFD.
     """

@@ -104,7 +104,7 @@ class BatchIterator:
     except (KeyError, TypeError, ValueError) as error:  # ValueError: not UTF-8, no JSON
       raise UserError(
         "the saved data position is not that of a token cache: the run read its text as a stream. "
-        "Continue with its own CORPUS, or start a new run: another MODEL_DIR."
+        "Continue with the CORPUS that it began with, or start a new run: another MODEL_DIR."
       ) from error
     if identity != self._identity:
       raise UserError(

@@ -118,7 +118,7 @@ class Documents:
 
 
 def stacked(examples: list[Features]) -> Features:
-  """Joins examples, each {feature: [n] or []}, to {feature: [examples, longest]}, zeros behind."""
+  """Joins examples, each {feature: [n] or []}, to {feature: [examples, longest]}, zeros after."""
   result = {}
   for name in examples[0]:
     values = [np.asarray(example[name]) for example in examples]

@@ -178,7 +178,7 @@ def _rows(run: _Run, split: str, seed: int, only: str | None = None) -> rows.Row
   """Returns the rows of a split.
 
   Args:
-    only: the label of a corpus, of which alone rows are drawn; its components keep their numbers.
+    only: draws rows of the corpus with this label only; its components keep their numbers.
   """
   several = len(run.components) > 1
   components, most = [], []

@@ -84,7 +84,7 @@ class TokenIds:
     return [table[i] if i >= 0 else b"" for i in self.numbers]
 
   def decode_visible(self, ids: Iterable[int]) -> str:
-    """Returns the text of `ids`, without padding only; see TextCodec.decode_visible."""
+    """Returns all the text of `ids` but padding; see TextCodec.decode_visible."""
     shown = [i for i in map(int, ids) if i > 0]
     if self.numbers is not None:
       beyond = self.codec.vocab_size

@@ -26,7 +26,7 @@ def ordinary_ids(vocabulary: Vocabulary) -> np.ndarray:
 
 
 def decode_visible(vocabulary: Vocabulary, ids: Iterable[int]) -> str:
-  """Returns the text of `ids`, without padding only; see TextCodec.decode_visible.
+  """Returns all the text of `ids` but padding; see TextCodec.decode_visible.
 
   SeqIO's decode stops at EOS, drops special tokens, and drops sentinels or shows \u2047 for them.
   """
