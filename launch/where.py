@@ -38,7 +38,10 @@ def main(argv: Sequence[str]) -> None:
     _check_flags(values)
     settings = flags.read_configuration(values)
     begun = [x for x in stage_settings.stages(settings) if x.after_steps < values.step]
-    if begun:
+    if model_dir is not None:
+      # Flags after the one config.gin replace also what its stages set.
+      settings = stage_settings.of_step(settings, values.step)
+    elif begun:
       settings = settings.with_macros(begun[-1].macros, begun[-1].location)
     _check_reads_caches(settings)
 

@@ -106,6 +106,21 @@ def test_a_stage_reads_its_data_from_the_start_in_an_order_of_its_own(cache, mon
   assert [number for number, _ in origins("--step=6", stages)] == list(range(8, 16))
 
 
+def test_flags_replace_what_a_stage_of_a_model_dir_sets(cache, tmp_path, monkeypatch, capsys):
+  from launch import where
+
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "config.gin").write_text(
+    'include "quickstart.gin"\ninclude "data/token_cache.gin"\nCACHE_DIR = "/moved"\n'
+    "VOCAB_SIZE = 384\nTASK_FEATURE_LENGTHS = {'inputs': 48}\nBATCH_SIZE = 32\n"
+    'STAGES = {"later": {"after_steps": 4, "BATCH_SIZE": 8, "CACHE_DIR": "/moved/too"}}\n'
+  )
+  flags = (f"--gin.CACHE_DIR='{cache}'", "--step=5", "--rows=0:8", "--json")
+  where.main(["where", str(tmp_path), *flags])
+  rows = json.loads(capsys.readouterr().out)["rows"]
+  assert [row["number"] for row in rows] == list(range(8))
+
+
 @pytest.mark.parametrize(
   "arguments, message",
   [
