@@ -11,6 +11,7 @@ from t5x_style.data import noise
 from t5x_style.data.arrays import Features
 from t5x_style.data.objectives.base import ExamplesOfDocument, Objective
 from t5x_style.data.random_access import units
+from t5x_style.data.random_access.examples import Member
 from t5x_style.data.tokenizers.token_ids import TokenIds
 from t5x_style.errors import UserError
 from t5x_style.token_cache import Split
@@ -66,15 +67,30 @@ class Documents:
       elif self.objective.label_names:
         document["target"] = self.split.target(number)
       if self.objective.reads_other_document:
-        document["other_targets"] = self._other(number, int(starts[row]), epoch)
+        document["other_targets"] = self._tokens(self._other(number, int(starts[row]), epoch))
       example = self._make(document)
       # A piece of a document that gives several examples gives one.
       found.append({k: v[0] for k, v in example.items()} if self._several else example)
     return {"raw": texts, **stacked(found)}
 
+  def others(self, piece: int, epoch: int) -> list[Member]:
+    if not self.objective.reads_other_document:
+      return []
+    pieces, epochs = np.array([piece]), np.array([epoch])
+    start, number = int(self.ranges(pieces, epochs)[0][0]), int(self.units.documents(pieces)[0])
+    example = {name: value[0] for name, value in self.examples(pieces, epochs).items()}
+    offered = self._other(number, start, epoch)
+    if not example["pair_label"] or offered is None:
+      return []
+    # The second segment is a part of what was offered; its last token is [SEP].
+    second = example["targets"][example["token_types"] == 1][:-1]
+    places = np.lib.stride_tricks.sliding_window_view(self._tokens(offered), len(second))
+    first = offered.start + int((places == second).all(axis=1).argmax())
+    return [Member(offered.document, first, first + len(second))]
+
   def check(self) -> None:
     """Raises UserError if the objective reads other documents, and there is only one."""
-    if not self.objective.reads_other_document or self._other(0, 0, 0, len(self.split)).size:
+    if not self.objective.reads_other_document or self._other(0, 0, 0, len(self.split)):
       return
     raise UserError(
       f"{self.objective.name} takes half of the second segments from another document, but the "
@@ -90,8 +106,8 @@ class Documents:
   def _several(self) -> bool:
     return self.units.cutting.kind == "chunks"
 
-  def _other(self, number: int, start: int, epoch: int, tries: int = _TRIES) -> np.ndarray:
-    """Returns tokens of a document that differs from document `number`; [0] if none is found.
+  def _other(self, number: int, start: int, epoch: int, tries: int = _TRIES) -> Member | None:
+    """Returns a part of a document that differs from document `number`; None if none is found.
 
     Copies of a document are the same, and so are the parts of a text that was read as several.
 
@@ -113,8 +129,13 @@ class Documents:
         continue
       most = _OTHER_PIECES * self.units.length
       begin = int(draws[1] % np.uint64(max(1, len(tokens) - most + 1)))
-      return tokens[begin : begin + most]
-    return np.zeros(0, np.int32)
+      return Member(other, begin, min(begin + most, len(tokens)))
+    return None
+
+  def _tokens(self, part: Member | None) -> np.ndarray:
+    if part is None:
+      return np.zeros(0, np.int32)
+    return self.split.tokens(part.document)[part.start : part.end]
 
 
 def stacked(examples: list[Features]) -> Features:

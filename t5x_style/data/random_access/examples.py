@@ -46,6 +46,10 @@ class Pieces(Protocol):
     """Returns where the pieces begin in the joined stream, and their tokens, int64 [n] each."""
     ...
 
+  def others(self, piece: int, epoch: int) -> list[Member]:
+    """Returns the parts of other documents in the example of a piece."""
+    ...
+
 
 class Examples(Protocol):
   """The rows of a component.
@@ -115,6 +119,10 @@ class Windows:
       features["raw_hidden"] = features.pop("hidden")
     return features
 
+  def others(self, piece: int, epoch: int) -> list[Member]:
+    del piece, epoch
+    return []
+
 
 @dataclasses.dataclass(frozen=True)
 class Alone:
@@ -137,7 +145,8 @@ class Alone:
     return placement.padded(self.pieces.examples(rows, epochs), self.lengths)
 
   def members(self, row: int, epoch: int) -> list[Member]:
-    return members_of(self.split, *self.pieces.ranges(np.array([row]), np.array([epoch])))
+    own = members_of(self.split, *self.pieces.ranges(np.array([row]), np.array([epoch])))
+    return own + self.pieces.others(row, epoch)
 
   def texts(self, row: int, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return texts_of(self.pieces, np.array([row]), epoch)

@@ -40,6 +40,23 @@ def test_half_of_the_second_segments_are_of_another_document(load, cached, ordin
   assert len(others) > 25
 
 
+def test_both_documents_of_a_pair_are_named(load, cached, ordinary):
+  texts = [np.random.default_rng(i).choice(ordinary[:500], 150) for i in range(20)]
+  data = load("encoder_only", NextSentence(mask_rate=0.01), corpus=cached(texts))
+  split, labels = data.rows.components[0].examples.split, []
+  for number, place in enumerate(data.rows.places(np.arange(40))):
+    row = {name: value[0] for name, value in data.rows.features(np.array([number])).items()}
+    first, *others = data.rows.members(place)
+    assert len(others) == int(row["pair_labels"])
+    labels.append(len(others))
+    for other in others:
+      assert other.document != first.document
+      named = split.tokens(other.document)[other.start : other.end]
+      second = row["encoder_target_tokens"][row["encoder_token_types"] == 1]
+      assert second[:-1].tolist() == named.tolist()
+  assert 8 < sum(labels) < 32
+
+
 def test_one_document_has_no_other_one(load, cached, ordinary):
   corpus = cached([np.full(200, ordinary[0])] * 3)  # copies
   with pytest.raises(UserError, match="one document, or copies of one"):
