@@ -307,7 +307,7 @@ def _one_pass(found: rows.Rows) -> HeldOut:
   counts = np.array([component.examples.count for component in found.components])
   if len(counts) == 1:
     return HeldOut(found, int(counts[0]), np.zeros(0, np.int64))
-  shares = found.schedule.phases[0].shares
+  shares = found.schedule.shares
   whole = shares.most_blocks(counts)
   before, after = shares.counts(whole), shares.counts(whole + 1)
   # Of the next block each component has this share of its rows.

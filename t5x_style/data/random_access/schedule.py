@@ -84,6 +84,11 @@ class Schedule:
     return found
 
   @property
+  def shares(self) -> _Shares:
+    """The shares of the components while none has ended."""
+    return _Shares(self.rates)
+
+  @property
   def _count(self) -> int:
     return len(self.rates)
 
