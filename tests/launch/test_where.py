@@ -173,6 +173,7 @@ def test_a_run_on_a_cache_needs_no_tensorflow(cache, tmp_path):
   assert found.returncode == 0 and "txt, line" in found.stdout, found.stderr
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_a_mistake_of_the_user(cache, tmp_path):
   copy = tmp_path / "copy"
   copy.mkdir()

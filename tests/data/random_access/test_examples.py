@@ -32,7 +32,7 @@ def rows_of(features):
 
 
 @pytest.mark.parametrize("architecture, objective", APART)
-@pytest.mark.parametrize("epoch", [0, 3])
+@pytest.mark.parametrize("epoch", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_windows_of_each_document(load, examples, architecture, objective, epoch):
   stream = examples(objective, architecture, {"inputs": 64}, seed=5, epoch=epoch)
   made = load(architecture, objective, seed=5, pack=False).rows.components[0].examples

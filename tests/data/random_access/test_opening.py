@@ -95,7 +95,7 @@ def test_a_mixture_of_caches_with_a_limit(load, cached, documents):
     ([SpanCorruption(noise_density=0.15), SpanCorruption(noise_density=0.5)], 0.03),
   ],
 )
-@pytest.mark.parametrize("epochs", [1, 1.5])
+@pytest.mark.parametrize("epochs", [pytest.param(1, marks=pytest.mark.slow), 1.5])
 def test_objectives_share_the_epochs_of_a_corpus(load, corpus, objectives, most_twice, epochs):
   """Each token is read as often as the limit says, no matter by which objective."""
   seq2seq = isinstance(objectives[0], SpanCorruption)

@@ -37,7 +37,7 @@ def test_components_of_a_mixture_have_their_shares_numbers_and_lengths(load):
   assert features["encoder_input_tokens"][components == 1][:, 33:].any()
 
 
-@pytest.mark.parametrize("pack", [False, True])
+@pytest.mark.parametrize("pack", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_each_window_of_each_document_comes_once_an_epoch(load, documents, pack):
   objective = SpanCorruption(cross_documents=False)
   rows = load("encoder_decoder", objective, pack=pack).rows
