@@ -40,7 +40,8 @@ class SharedEpochs(NamedTuple):
     end: where it ends, after `first`.
     in_text_order: whether the rows of an epoch are numbered as their text lies in the cache, where
       it is well mixed. Then a span of an epoch is a range of the text, and components with windows
-      of different lengths read different text, too.
+      of different lengths read different text, too. Rows that several examples share are not: of
+      those, only components with the same plan read different text; others read random shares.
   """
 
   order: int
