@@ -73,8 +73,9 @@ def components(corpora: Sequence[Part], objective: Objective) -> tuple[Component
 
   A limit on the epochs of a corpus counts how often its text is read by all of its components
   together; each gets its share of them, after the shares of the objectives before it: so with a
-  limit of 1 they read different text, and all of it once. Components are in the order of their
-  names, in which SeqIO has the tasks of a mixture.
+  limit of 1 they read different text, and all of it once. (Rows that share examples of a token
+  cache are random shares instead: random_access.rows.SharedEpochs.) Components are in the order of
+  their names, in which SeqIO has the tasks of a mixture.
   """
   each = objective.components()
   alone = [part.label for part in corpora] == [""]

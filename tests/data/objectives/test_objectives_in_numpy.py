@@ -134,9 +134,7 @@ def test_windows(objective, architecture, vocabulary, texts):
 @pytest.mark.parametrize("objective, architecture", cases(ON_WINDOWS))
 def test_windows_of_the_stream(objective, architecture, vocabulary, texts, examples):
   lengths, ids = prepared(objective, architecture, vocabulary)
-  window = raw_windows(
-    objective, texts, objective.window_length(lengths, architecture), ids.eos_id
-  )
+  window = raw_windows(objective, texts, objective.window_length(lengths, architecture), ids.eos_id)
   features = dict(objective.corrupt_window(ids, lengths, architecture)(window))
   useful = features.pop("useful", np.ones(len(window["tokens"]), bool))
   features.pop("hidden", None)
