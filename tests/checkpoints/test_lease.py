@@ -126,6 +126,7 @@ def test_a_run_that_died_on_another_machine_expires(tmp_path, hold, monkeypatch,
   assert time.monotonic() - start < 1.9
 
 
+@pytest.mark.slow
 def test_a_run_that_slept_while_another_took_over_writes_nothing(tmp_path, hold):
   first = hold("no-locks", "other-machine")
   assert first.stdout.readline() == "has it\n"

@@ -10,9 +10,8 @@ from t5x_style.models import Transformer
 @pytest.mark.parametrize(
   "architecture",
   [
-    "encoder_only",
     "decoder_only",
-    pytest.param("encoder_decoder", marks=pytest.mark.slow),
+    *(pytest.param(x, marks=pytest.mark.slow) for x in ("encoder_only", "encoder_decoder")),
   ],
 )
 def test_vectors_are_those_of_each_row_alone(architecture, tiny_model, random_rows):

@@ -20,6 +20,7 @@ def prompts_of(lengths):
   return [[0, *random.integers(3, 48, length)] for length in lengths]
 
 
+@pytest.mark.slow
 def test_a_row_does_not_depend_on_its_batch_and_few_programs_are_compiled():
   model, params, _ = build("llama")
   prompts = prompts_of([0, 30, 3, 14, 15, 22, 1, 9, 40, 2])

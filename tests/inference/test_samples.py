@@ -90,6 +90,7 @@ def test_candidates_of_a_hole_and_their_probabilities():
     assert probability == pytest.approx(each.prod(), abs=5e-3)
 
 
+@pytest.mark.slow
 def test_a_text_continued_greedily_and_by_drawing():
   model, params = build("decoder_only", positions="rotary", embedding_init_std=0.2)
   row, other = [*range(3, 27)], [*range(26, 2, -1)]

@@ -44,6 +44,7 @@ def check(report):
           assert shape == [EMB_DIM, columns], where
 
 
+@pytest.mark.slow
 def test_on_four_meshes(on_eight_devices):
   for report in reports(on_eight_devices, MESHES):
     check(report)

@@ -26,7 +26,9 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+  "name", [pytest.param(x, marks=[pytest.mark.slow] if x == "t5" else []) for x in MODELS]
+)
 def test_the_logits_are_the_same(name):
   config = TransformerConfig(
     vocab_size=32, emb_dim=16, num_heads=2, head_dim=8, mlp_dim=16, **MODELS[name]

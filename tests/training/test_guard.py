@@ -229,6 +229,7 @@ def test_a_rollback_restores_the_checkpoint_and_leaves_the_data_out(changing, tm
   assert [r.get("rollbacks", 0) for r in records] == [0] * 3 + [1] * 5
 
 
+@pytest.mark.slow
 def test_a_rollback_goes_to_an_older_checkpoint_if_the_newest_is_damaged(changing, tmp_path):
   checkpoints = tmp_path / "bad" / "checkpoints"
 
@@ -263,6 +264,7 @@ def test_rollbacks_that_do_not_help_end_the_run(changing, tmp_path):
     train(changing("decoder_only", tmp_path / "new"), [None] * 9, roll_back=True)
 
 
+@pytest.mark.slow
 def test_a_foreign_batch_is_a_spike_for_a_model_that_knows_its_text(tiny_config, tmp_path):
   config = tiny_config(
     "decoder_only", tmp_path, schedule=schedules.constant(1e-2), save_period=1000, log_period=70

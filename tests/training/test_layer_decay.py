@@ -59,6 +59,7 @@ def test_scanned_layers_have_the_rates_of_unrolled_ones(windows):
     assert stacked["encoder/layers/block_1/mlp/wo/kernel"] == rates[3:4]
 
 
+@pytest.mark.slow
 def test_updates_and_weight_decay_are_scaled_and_the_state_is_not(tmp_path):
   config = tiny.config("encoder_only", tmp_path)
   plain, decayed = (

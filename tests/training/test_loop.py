@@ -181,6 +181,7 @@ def test_one_batch_is_memorised(architecture, tiny_config, tmp_path):
   assert read == [(50, 5), (100, 10), (150, 15)]
 
 
+@pytest.mark.slow
 def test_microbatches_change_no_gradient(tiny_config, tmp_path):
   """The loss is normalised over the whole batch, although its rows have very different weights.
 
