@@ -11,7 +11,13 @@ import numpy as np
 import seqio
 
 from t5x_style.data import map_options, python_calls
-from t5x_style.data.corpora.reading import kept_open, known_files, record_tally, text_reading
+from t5x_style.data.corpora.reading import (
+  kept_open,
+  known_files,
+  record_tally,
+  text_reading,
+  text_sources,
+)
 from t5x_style.data.corpora.reading.parts import Part
 from t5x_style.data.corpora.reading.record_files import RecordFiles
 from t5x_style.data.corpora.reading.record_reader import Range, Record
@@ -51,7 +57,7 @@ class RecordSource(seqio.FileDataSource):
       files.every(), grow=all(files.readers.of(file).grow for file in files.every())
     )
     self._blocks = _RecordBlocks(files, self.known_files, _Warnings(counted))
-    super().__init__(_not_by_name, {split: [] for split in self._parts})
+    super().__init__(text_sources.not_by_name, {split: [] for split in self._parts})
 
   @map_options.as_written
   def get_dataset(
@@ -65,12 +71,7 @@ class RecordSource(seqio.FileDataSource):
     """Returns the documents of a split, or of its share `shard_info`; see seqio.DataSource."""
     del unused
     parts = self._parts[split]
-    numbers = tf.data.Dataset.range(len(parts))
-    if shard_info is not None:
-      numbers = numbers.shard(shard_info.num_shards, shard_info.index)
-    if shuffle:
-      numbers = numbers.shuffle(len(parts), seed)
-    return numbers.interleave(
+    return text_sources.ordered_numbers(len(parts), shuffle, seed, shard_info).interleave(
       lambda number: self._blocks.documents(parts, split, number),
       cycle_length=self._cycle_length,
       block_length=self._block_length,
@@ -213,7 +214,3 @@ class _Warnings:
         self._changed.add(reason)
         messages.append(f"{reading.what} {reason}; the first is {place}.")
     return messages
-
-
-def _not_by_name(file: tf.Tensor) -> tf.data.Dataset:
-  raise NotImplementedError("get_dataset reads parts by number")

@@ -53,7 +53,7 @@ class WholeFiles(seqio.FileDataSource):
     self._files = {split: list(names) for split, names in files.items()}
     self._warnings = file_warnings
     counts = {split: len(names) for split, names in files.items()}
-    super().__init__(_not_by_name, self._files, num_input_examples=counts)
+    super().__init__(not_by_name, self._files, num_input_examples=counts)
 
   @map_options.as_written
   def get_dataset(
@@ -125,7 +125,7 @@ class Lines(seqio.FileDataSource):
     self._held_out = held_out
     self._files = {split: list(names) for split, names in files.items()}
     self._blocks = _LineBlocks(file_warnings, self.known_files, lengths)
-    super().__init__(_not_by_name, self._files)
+    super().__init__(not_by_name, self._files)
 
   @map_options.as_written
   def get_dataset(
@@ -139,12 +139,7 @@ class Lines(seqio.FileDataSource):
     """Returns the lines of a split, read from 16 files at once; see seqio.FileDataSource."""
     del unused
     files = self._files[split]
-    numbers = tf.data.Dataset.range(len(files))
-    if shard_info is not None:
-      numbers = numbers.shard(shard_info.num_shards, shard_info.index)
-    if shuffle:
-      numbers = numbers.shuffle(len(files), seed)
-    lines = numbers.interleave(
+    lines = ordered_numbers(len(files), shuffle, seed, shard_info).interleave(
       lambda number: self._blocks.lines(files, number),
       cycle_length=self._cycle_length,
       block_length=self._block_length,
@@ -228,5 +223,21 @@ class _LineBlocks:
       self._kept_open.put((file, offset), stream)
 
 
-def _not_by_name(file: tf.Tensor) -> tf.data.Dataset:
+def ordered_numbers(
+  count: int,
+  shuffle: bool,
+  seed: int | tf.Tensor | None,
+  shard_info: seqio.ShardInfo | None,
+) -> tf.data.Dataset:
+  """Returns the numbers 0, ..., count - 1 of files or parts, or a share of them, in their order."""
+  numbers = tf.data.Dataset.range(count)
+  if shard_info is not None:
+    numbers = numbers.shard(shard_info.num_shards, shard_info.index)
+  if shuffle:
+    numbers = numbers.shuffle(count, seed)
+  return numbers
+
+
+def not_by_name(file: tf.Tensor) -> tf.data.Dataset:
+  """Refuses to read a file by its name, as SeqIO's sources of files would."""
   raise NotImplementedError("get_dataset reads files by number: names may not be UTF-8")
