@@ -84,12 +84,14 @@ class Meter:
   def waiting(self) -> Iterator[None]:
     """The context in which the loop waits for a batch; data_wait is its share of the period.
 
-    The device is idle for at most that share: except for the first batch, and the first one after a
-    pause, it is still computing the previous step.
+    A wait counts only if the device has completed the previous step when it ends: otherwise the
+    device had work all the time. A wait that counts is counted whole, so the device is idle for at
+    most that share of the time.
     """
     start = time.perf_counter()
     yield
-    self._waited += time.perf_counter() - start
+    if self._pending is None or _completed(self._pending[1]):
+      self._waited += time.perf_counter() - start
 
   @property
   def seconds(self) -> float:
@@ -138,3 +140,9 @@ class Meter:
       values["mfu"] = self._step_flops * self._steps / elapsed / self._peak_flops
     self._mark, self._paused, self._waited, self._steps, self._tokens = now, 0.0, 0.0, 0, 0.0
     return values
+
+
+def _completed(metrics: Metrics) -> bool:
+  """Returns whether the step has ended that computes these metrics."""
+  arrays = [leaf for leaf in jax.tree.leaves(metrics) if isinstance(leaf, jax.Array)]
+  return all(array.is_ready() for array in arrays)

@@ -3,6 +3,8 @@
 import json
 import types
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -32,6 +34,32 @@ def test_data_wait_is_the_share_of_each_period(monkeypatch):
   measured.drain()
   # A record is made when the step after is there: 2 of 2 * 4 + 3 s, then none.
   assert [r["data_wait"] for r in records] == pytest.approx([2 / 11, 0.0])
+
+
+def test_a_wait_counts_only_if_the_device_had_no_work(monkeypatch):
+  clock = types.SimpleNamespace(now=0.0)
+  monkeypatch.setattr(meter, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
+  records = []
+
+  @jax.jit
+  def slow_step(loss):
+    square = jnp.full((512, 512), 1 / 512)
+    turned = jax.lax.fori_loop(0, 400, lambda _, product: product @ square, square)
+    return loss + 0 * turned[0, 0]
+
+  slow_step(4.0).block_until_ready()  # So that the next call only dispatches.
+  measured = meter.Meter(2, lambda step, values: records.append(values))
+  computed = slow_step(4.0)
+  measured.add(1, METRICS._replace(sums=SUMS._replace(loss=computed)))
+  with measured.waiting():  # The device works all the time.
+    clock.now += 1.0
+  assert not computed.is_ready()
+  computed.block_until_ready()
+  with measured.waiting():  # The device has nothing to do.
+    clock.now += 2.0
+  measured.add(2, METRICS)
+  measured.drain()
+  assert [r["data_wait"] for r in records] == pytest.approx([2 / 3])
 
 
 def test_an_interrupted_period_is_averaged_as_one():
