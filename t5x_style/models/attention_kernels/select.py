@@ -6,7 +6,14 @@ from typing import Any
 import jax
 
 from t5x_style.errors import UserError
-from t5x_style.models.attention_kernels import cpu_blocks, cudnn, short_rows, splash, xla
+from t5x_style.models.attention_kernels import (
+  cpu_blocks,
+  cudnn,
+  short_rows,
+  splash,
+  tokamax_flash,
+  xla,
+)
 from t5x_style.models.attention_kernels.pattern import (
   XLA,
   AttentionInputs,
@@ -29,6 +36,7 @@ KERNELS: Mapping[str, Any] = {
   "splash": splash,
   "short": short_rows,
   "blocked": cpu_blocks,
+  "tokamax": tokamax_flash,
 }
 
 # The kernels with dropout of attention weights: others never hold the weights as an array.
