@@ -1,7 +1,9 @@
 """The scripts of launch/cloud start a run again exactly where its exit code says so."""
 
 import os
+import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ def run(tmp_path):
 
   def run(script, *arguments, codes, **environ):
     (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
-    for name in ("srun", "scontrol", "gcloud"):
+    for name in ("srun", "scontrol", "gcloud", "python3"):
       program = tmp_path / name
       program.write_text(
         '#!/usr/bin/env bash\nprintf "%s\\n" "${0##*/} $*" >> calls\n'
@@ -66,3 +68,20 @@ def test_a_tpu_slice_is_not_started_for_ever(run):
   settings = {"RESTART_SECONDS": "0", "MOST_RESTARTS": "2"}
   got, calls, _ = run("tpu_slice.sh", "my-slice", "zone", codes=[75] * 9, **settings)
   assert (got, len(calls)) == (75, 3)
+
+
+def test_wheels_are_those_of_the_requirements(run, tmp_path):
+  """Each is a requirement of the package, is downloaded once, and is for the other machine."""
+  project = tomllib.loads((CLOUD.parents[1] / "pyproject.toml").read_text())["project"]
+  required = {re.match(r"[\w.-]+", line)[0] for line in project["dependencies"]}
+  (tmp_path / "wheels").mkdir()
+  got, calls, _ = run("carry_wheels.sh", "wheels", "3.13", codes=[0, 0], MORE="tokamax qwix")
+  assert got == 0
+  words = " ".join(calls).split()
+  assert "--python-version 3.13" in calls[0] and "manylinux_2_28_x86_64" in words
+  named = [re.split("[<>=]", word)[0] for word in words]
+  chosen = [name for name in named if name in required]
+  assert {"gin-config", "pydantic", "array_record", "grain"} <= set(chosen)
+  assert len(chosen) == len(set(chosen)) and calls[1].endswith("tokamax qwix")
+  heavy = {"tensorflow", "seqio", "jax", "tensorflow-text", "tensorflow-datasets"}
+  assert not heavy & set(chosen)
