@@ -26,11 +26,31 @@ python -m launch.benchmark loss --json > loss.jsonl
 python -m launch.benchmark step --against=hf
 python -m launch.benchmark decode --against=hf
 python -m launch.benchmark step --gin_file=quickstart.gin --gin.BATCH_SIZE=32
+python -m launch.benchmark step --against=t5x --t5x_source=clones/t5x --case=T5
 python -m launch.benchmark startup --gin_file=my_run.gin
+python -m launch.benchmark gpu --minutes=10 --to=gpu_day    (all that a GPU is needed for)
 JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m launch.benchmark loss    (libtpu on a CPU)"""
 
 # Modules of launch/benchmarks; the other files there are parts of these.
-BENCHMARKS = ("attention", "data", "decode", "finetune", "loss", "reads", "startup", "step")
+BENCHMARKS = (
+  *("attention", "data", "decode", "finetune", "fp8", "gpu", "loss", "reads", "startup", "step"),
+  "text",
+)
+
+# Flags that some of the benchmarks take, each with the names of these.
+_TEXTS = {
+  "against": "step, decode: the peer to compare with: hf is Hugging Face; step: t5x is T5X.",
+  "t5x_source": "step --against=t5x: a clone of T5X, or a folder of its network.py and layers.py.",
+  "case": "step, decode: only the case whose name begins so.",
+  "roofline": "step: the PNG file of a roofline plot of the rows.",
+  "profile": "step: a folder for a profile of two steps of each case.",
+  "to": "gpu, text: the folder of the results.",
+  "parts": "gpu: only these parts, with commas.",
+}
+_NUMBERS = {
+  "seconds": "step, decode: how long the rounds of a case take, at least five rounds.",
+  "minutes": "gpu: the limit of everything together.",
+}
 
 _CELL = 9  # characters of a column, at least
 
@@ -68,14 +88,12 @@ def _define(values: absl_flags.FlagValues) -> None:
     "json", False, "One JSON object per line, for programs.", flag_values=values
   )
   flags.define_gin(values)
-  absl_flags.DEFINE_string(
-    "against",
-    None,
-    "step, decode: the peer to compare with; hf is Hugging Face.",
-    flag_values=values,
-  )
-  absl_flags.DEFINE_string(
-    "roofline", None, "step: the PNG file of a roofline plot of the rows.", flag_values=values
+  for name, about in _TEXTS.items():
+    absl_flags.DEFINE_string(name, None, about, flag_values=values)
+  for name, about in _NUMBERS.items():
+    absl_flags.DEFINE_float(name, None, about, lower_bound=0.0, flag_values=values)
+  absl_flags.DEFINE_bool(
+    "tiny", False, "Tiny models and arrays, to try the command itself.", flag_values=values
   )
 
 
@@ -85,11 +103,11 @@ def _arguments(values: Any, name: str, taken: Sequence[str]) -> dict[str, Any]:
   Raises:
     ConfigurationError: a flag is given that it does not take.
   """
-  own = {"gin_file", "gin_bindings", "gin_search_paths", "against", "roofline"}
+  own = {"gin_file", "gin_bindings", "gin_search_paths", "tiny", *_TEXTS, *_NUMBERS}
   for flag in sorted(own - set(taken)):
     if getattr(values, flag):
       raise errors.ConfigurationError(
-        f"The benchmark {name} takes no --{flag}; leave it out, or run the benchmark step."
+        f"The benchmark {name} takes no --{flag}; leave it out, or run another one (--help)."
       )
   return {flag: getattr(values, flag) for flag in taken}
 

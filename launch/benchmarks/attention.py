@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from t5x_style.errors import first_line
 from t5x_style.models.attention import attend
 from t5x_style.models.attention_kernels.pattern import AttentionSpec, KernelChoice, Pattern
 from t5x_style.models.attention_kernels.select import KERNELS, attention_inputs, reason_against
@@ -28,8 +29,11 @@ COLUMNS = {
   "teraflops": ("TFLOP/s", ".3f"),
   "time_ratio": ("of plain", ".2f"),
   "temporary_mib": ("temp MiB", ",.0f"),
+  "error": ("error", ""),
 }
 LABELS = ("plain", *KERNELS)
+FLAGS = ("tiny",)
+FLOP_FORMULA = "12 x rows x heads x length^2 x width: six products, half of them if causal"
 _DOCUMENTS = 4  # in a packed row
 
 
@@ -75,12 +79,16 @@ ON_CPU = (
 )
 
 
+TINY = Shape("tiny", 2, 32, 4, 4, 8, "float32", causal=True, packed=True, bias=True)
+
+
 def on_accelerators() -> tuple[Shape, ...]:
   """Returns the shapes to measure on GPUs and TPUs."""
   t5 = step_cases.shipped_model("t5_1_1/large")
   heads = (t5.num_heads, t5.kv_heads, t5.head_dim)
   return (
     Shape("T5 1.1 large's encoder", 16, 512, *heads, "bfloat16", bias=True),
+    Shape("the same, packed", 16, 512, *heads, "bfloat16", packed=True, bias=True),
     Shape("a decoder", 4, 2048, 16, 16, 128, "bfloat16", causal=True),
     Shape("a packed decoder", 4, 2048, 16, 16, 128, "bfloat16", causal=True, packed=True),
     Shape("grouped queries", 1, 8192, 32, 8, 128, "bfloat16", causal=True),
@@ -109,32 +117,48 @@ def by_kernel(name: str) -> Callable[..., jax.Array]:
   return run
 
 
-def measure() -> Iterator[dict[str, Any]]:
+def measure(tiny: bool = False) -> Iterator[dict[str, Any]]:
   """Yields a row per shape and kernel: time and memory here, then memory on a TPU with libtpu."""
-  for shape in ON_CPU if jax.default_backend() == "cpu" else on_accelerators():
-    programs = {name: lowered.compile() for name, lowered in _lower(shape, None).items()}
-    seconds = compiled_programs.seconds_in_turns(programs, _inputs(shape))
+  own_shapes = ON_CPU if jax.default_backend() == "cpu" else on_accelerators()
+  for shape in [TINY] if tiny else own_shapes:
+    programs = {name: _or_error(each) for name, each in _programs(shape, None).items()}
+    fitting = {name: each for name, each in programs.items() if not isinstance(each, str)}
+    seconds = compiled_programs.seconds_in_turns(fitting, _inputs(shape))
     yield from _report(shape, jax.devices()[0].device_kind, programs, seconds)
-  if topologies.available():
+  if topologies.available() and not tiny:
     device = topologies.devices("v5e:2x2")[0]
     for shape in on_accelerators():
-      fitting = {
-        name: compiled_programs.compile_or_none(lowered.compile)
-        for name, lowered in _lower(shape, device).items()
+      ahead = {
+        name: compiled_programs.compile_or_none(each)
+        for name, each in _programs(shape, device).items()
       }
-      yield from _report(shape, "TPU v5e, compiled ahead of time", fitting, {})
+      yield from _report(shape, "TPU v5e, compiled ahead of time", ahead, {})
+
+
+def _or_error(make: Callable[[], jax.stages.Compiled]) -> jax.stages.Compiled | str:
+  """Returns the program, or why there is none: one kernel that fails stops no other."""
+  try:
+    return make()
+  except Exception as error:
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _report(shape, device, programs, seconds):
   for label, program in programs.items():
     row = {"group": f"{shape} ({device})", "label": label, "shape": shape._asdict()}
+    row |= {"device": device, "precision": shape.dtype, "flop_formula": FLOP_FORMULA}
+    if isinstance(program, str):
+      yield row | {"error": program}
+      continue
     temporary = compiled_programs.temporary_bytes(program)
-    row |= {"device": device, "temporary_mib": temporary and temporary / 2**20}
+    row["temporary_mib"] = temporary and temporary / 2**20
     yield row | compiled_programs.timing_columns(seconds, label, shape.flops)
 
 
-def _lower(shape: Shape, device: jax.Device | None) -> dict[str, jax.stages.Lowered]:
-  """Returns {name: the lowered program of the output and all gradients}.
+def _programs(
+  shape: Shape, device: jax.Device | None
+) -> dict[str, Callable[[], jax.stages.Compiled]]:
+  """Returns {name: what compiles the program of the output and all gradients}.
 
   Args:
     device: to compile for; None is this machine's.
@@ -156,7 +180,11 @@ def _lower(shape: Shape, device: jax.Device | None) -> dict[str, jax.stages.Lowe
       out, pull = jax.vjp(output, query, key, value, bias if shape.bias else None)
       return out, pull(cotangent)
 
-    return jax.jit(run).lower(*arrays, segments)
+    def compiled():
+      with jax.set_mesh(mesh):
+        return jax.jit(run).lower(*arrays, segments).compile()
+
+    return compiled
 
   pattern = Pattern(segments if shape.packed else None, causal=shape.causal, window=shape.window)
   spec = AttentionSpec(sizes[0], sizes[1], shape.dtype, pattern, shape.bias)

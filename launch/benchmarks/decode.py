@@ -29,10 +29,10 @@ from t5x_style.models import Transformer
 from t5x_style.trained import unrolled_layers
 
 from ..process.errors import ConfigurationError, did_you_mean
-from . import decode_cases, huggingface_decode, huggingface_step
+from . import decode_cases, huggingface_decode, huggingface_step, step_cases
 from .decode_cases import DecodeCase
 
-FLAGS = ("gin_file", "gin_bindings", "gin_search_paths", "against")
+FLAGS = ("gin_file", "gin_bindings", "gin_search_paths", "against", "case", "seconds", "tiny")
 COLUMNS = {
   "prefill_seconds": ("s to read", ".3f"),
   "prefill_tokens_per_second": ("read tok/s", ",.0f"),
@@ -97,6 +97,9 @@ def measure(
   gin_bindings: Sequence[str] = (),
   gin_search_paths: Sequence[str] = (),
   against: str | None = None,
+  case: str | None = None,
+  seconds: float | None = None,
+  tiny: bool = False,
 ) -> Iterator[dict[str, Any]]:
   """Yields a row per case, or per case and kind of peer; see launch.benchmark."""
   if against is not None and against not in PEERS:
@@ -112,9 +115,9 @@ def measure(
       "Bindings belong to a gin file: add --gin_file=quickstart_causal_lm.gin, for example."
     )
   else:
-    cases = decode_cases.known()
-  for case in cases:
-    yield from _measure(case, against)
+    cases = decode_cases.tiny() if tiny else decode_cases.known()
+  for each in step_cases.named(cases, case):
+    yield from _measure(each, against, seconds or _MOST_SECONDS)
 
 
 def random_params(case: DecodeCase) -> Any:
@@ -125,7 +128,9 @@ def random_params(case: DecodeCase) -> Any:
   return nn.meta.unbox(jax.jit(Transformer(case.model).init)(jax.random.key(0), ids)["params"])
 
 
-def _measure(case: DecodeCase, against: str | None) -> Iterator[dict[str, Any]]:
+def _measure(
+  case: DecodeCase, against: str | None, most_seconds: float
+) -> Iterator[dict[str, Any]]:
   model, params = unrolled_layers.unroll(case.model, random_params(case))  # as t5x_style.load
   case = case._replace(model=model)
   own = FlaxGenerate(case, params)
@@ -141,7 +146,7 @@ def _measure(case: DecodeCase, against: str | None) -> Iterator[dict[str, Any]]:
   same = {peer.label: _same(written[own.label], written[peer.label]) for peer in peers}
   for label, share in same.items():
     _check_agreement(share, case.model.dtype, label)
-  reading, whole = _rounds(contestants, case.new)
+  reading, whole = _rounds(contestants, case.new, most_seconds)
   row = _row(case, reading[own.label], whole[own.label], compile_seconds)
   if not peers:
     yield row
@@ -167,7 +172,7 @@ def _check_agreement(share: float, dtype: str, label: str) -> None:
 
 
 def _rounds(
-  contestants: Sequence[Contestant], new: int
+  contestants: Sequence[Contestant], new: int, most_seconds: float
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
   """Returns {label: seconds} of reading, and of everything; every other round is reversed."""
   reading: dict[str, list[float]] = {c.label: [] for c in contestants}
@@ -177,7 +182,7 @@ def _rounds(
     for contestant in contestants if turn % 2 else contestants[::-1]:
       reading[contestant.label].append(_time(contestant, 1))
       whole[contestant.label].append(_time(contestant, new))
-    enough = turn >= _ROUNDS[0] and time.perf_counter() - begun > _MOST_SECONDS
+    enough = turn >= _ROUNDS[0] and time.perf_counter() - begun > most_seconds
     if enough or turn == _ROUNDS[1]:
       return reading, whole
   raise AssertionError
@@ -203,6 +208,10 @@ def _row(
     "case": case.name,
     "device": device.device_kind,
     "model": dataclasses.asdict(case.model),
+    "rows": case.rows,
+    "lengths": {"read": case.read, "written": case.new},
+    "precision": case.model.dtype,
+    "flop_formula": None,  # Tokens are counted, no FLOPs.
     "rounds": len(whole),
     "prefill_seconds": statistics.median(reading),
     "prefill_tokens_per_second": case.rows * case.read / statistics.median(reading),

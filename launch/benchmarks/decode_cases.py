@@ -69,6 +69,12 @@ def known() -> list[DecodeCase]:
   ]
 
 
+def tiny() -> list[DecodeCase]:
+  """Returns tiny cases with a decoder, with which the commands themselves are tried."""
+  models = [(case.name, case.config.model) for case in step_cases.tiny()]
+  return [DecodeCase(name, model, 2, 8, 4) for name, model in models if model.num_decoder_layers]
+
+
 def from_gin(
   gin_files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
 ) -> DecodeCase:

@@ -27,6 +27,11 @@ class FlaxStep:
     self.state = prepared.init(prepared.config.seed)
     self._batches = [prepared.partitioner.put(batch) for batch in batches]
 
+  @property
+  def program(self) -> str:
+    """The text of the compiled step."""
+    return self._compiled.as_text() or ""
+
   def step(self, number: int) -> Any:
     """Starts training on batch `number`, without waiting; returns what `loss` reads."""
     self.state, metrics = self._compiled(self.state, self._batches[number % len(self._batches)])

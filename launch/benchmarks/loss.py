@@ -34,6 +34,8 @@ COLUMNS = {
   "beyond_mib": ("w/o grads", ",.0f"),
   "memory_ratio": ("less", ".1f"),
 }
+FLAGS = ("tiny",)
+FLOP_FORMULA = "6 x tokens x D x V: three products with the vocabulary, whatever a variant does"
 _Z_LOSS = 1e-4
 _MASKED = 0.15  # The share of positions that BERT predicts.
 
@@ -65,6 +67,7 @@ class Shape(NamedTuple):
 USUAL = Shape("a usual vocabulary", 4, 512, 512, 32_768, "float32")
 BERT = Shape("BERT's head", 4, 512, 256, 30_592, "float32")
 LARGE = Shape("a large vocabulary", 8, 2048, 2048, 262_144, "bfloat16")
+TINY = Shape("tiny", 2, 16, 32, 96, "float32")
 ON_CPU = (
   Shape("T5's targets", 8, 114, 512, 8_320, "float32"),
   USUAL,
@@ -165,9 +168,12 @@ CHUNKED = {label: lean_in_chunks(size) for label, size in _CHUNK_SIZES.items()}
 LABELS = (*VARIANTS, *PLAINS, *CHUNKED, _CHOSEN)
 
 
-def measure() -> Iterator[dict[str, Any]]:
+def measure(tiny: bool = False) -> Iterator[dict[str, Any]]:
   """Yields a row per shape and variant: time and memory here, then memory on TPUs with libtpu."""
   on_cpu = jax.default_backend() == "cpu"
+  if tiny:
+    yield from _compare(TINY, VARIANTS)
+    return
   for shape in ON_CPU if on_cpu else on_accelerators():
     yield from _compare(shape, VARIANTS)
   yield from _compare(USUAL._replace(name="sizes of chunks"), {"plain": plain} | CHUNKED)
@@ -195,7 +201,8 @@ def _compare(shape, variants, timed=True, mesh=None):
   reference = None
   for label, program in programs.items():
     row = {"group": f"{shape} ({device})", "label": label, "shape": shape._asdict()}
-    row |= {"device": device, "temporary_mib": None, "beyond_mib": None}
+    row |= {"device": device, "precision": shape.dtype, "flop_formula": FLOP_FORMULA}
+    row |= {"temporary_mib": None, "beyond_mib": None}
     temporary = compiled_programs.temporary_bytes(program)
     if temporary is not None:
       within = 0 if label.startswith("plain") else _gradient_bytes(shape, label)

@@ -2,9 +2,10 @@
 
 Without --gin_file the shapes are those that the notes compare with the peers; without a peer an
 accelerator gets twice the rows. With --against=hf, Hugging Face's transformers train the same
-architecture in PyTorch, with the same weights, batches, precision and number of threads; the two
-run in turns, round by round. Both then train with AdamW at a constant rate, plain cross-entropy, no
-dropout and one microbatch, whatever the gin file says.
+architecture in PyTorch, with the same weights, batches, precision and number of threads; with
+--against=t5x, T5X's own network does, from its source at --t5x_source. The two run in turns, round
+by round. Both then train with AdamW at a constant rate, plain cross-entropy, no dropout and one
+microbatch, whatever the gin file says.
 
 A step is the whole of it: forward, backward, clipping and AdamW, on a batch that is already on the
 device. A round is one step that is not timed, in which a side allocates its memory again, and then
@@ -14,10 +15,13 @@ FLOPs come from a formula (training/flops.py) that counts only matrix products, 
 half, and no recomputation; MFU is their share of the device's peak in bfloat16.
 """
 
+import functools
+import importlib.metadata
 import itertools
 import statistics
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,10 +31,13 @@ from t5x_style.training import setup
 from t5x_style.training.dataset import tokens_per_row
 
 from ..process.errors import ConfigurationError, did_you_mean
-from . import huggingface_step, roofline_plot, step_cases
+from . import huggingface_step, roofline_plot, step_cases, step_profile, t5x_step
 from .flax_step import FlaxStep
 
-FLAGS = ("gin_file", "gin_bindings", "gin_search_paths", "against", "roofline")
+FLAGS = (
+  *("gin_file", "gin_bindings", "gin_search_paths", "against", "t5x_source", "case", "seconds"),
+  *("tiny", "profile", "roofline"),
+)
 COLUMNS = {
   "step_seconds": ("s/step", ".3f"),
   "spread": ("spread", ".1%"),
@@ -45,11 +52,18 @@ COLUMNS = {
   "ratio_high": ("to", ".2f"),
   "loss_difference": ("loss diff", ".1e"),
 }
-PEERS = ("hf",)
-LABELS = (FlaxStep.label, *(f"against {label}" for label in huggingface_step.LABELS))
+PEERS = ("hf", "t5x")
+LABELS = tuple(
+  [FlaxStep.label]
+  + [f"against {label}" for label in (*huggingface_step.LABELS, t5x_step.T5xStep.label)]
+)
+FLOP_FORMULA = (
+  "3 x the matrix products of the forward pass, causal attention by half, nothing for recomputation"
+)
 _BATCHES = 4
 _COMPARED_STEPS = 5  # whose losses have to agree
 _ROUND_SECONDS, _ROUNDS = 1.0, (5, 15)
+_TINY_ROUND_SECONDS = 0.01
 _MOST_SECONDS = 60.0  # of all rounds of a case, as far as _ROUNDS (least, most) allows
 
 
@@ -76,47 +90,75 @@ def measure(
   gin_bindings: Sequence[str] = (),
   gin_search_paths: Sequence[str] = (),
   against: str | None = None,
+  t5x_source: str | None = None,
+  case: str | None = None,
+  seconds: float | None = None,
+  tiny: bool = False,
+  profile: str | None = None,
   roofline: str | None = None,
 ) -> Iterator[dict[str, Any]]:
   """Yields a row per case, or per case and kind of peer; see launch.benchmark."""
-  cases = _requested(gin_file, gin_bindings, gin_search_paths, against)
-  if against is not None and against not in PEERS:
-    raise ConfigurationError(
-      f"--against={against!r} is no peer.{did_you_mean(against, PEERS)} Write --against=hf."
-    )
-  if against:
-    huggingface_step.check_installed()
+  cases = step_cases.requested(gin_file, gin_bindings, gin_search_paths, against is None, tiny)
+  cases = step_cases.named(cases, case)
+  make_peers = _peers_of(against, t5x_source)
+  if make_peers:
     cases = [step_cases.comparable(case) for case in cases]
   if roofline:
     roofline_plot.check(Path(roofline))
+  limits = seconds or _MOST_SECONDS, _TINY_ROUND_SECONDS if tiny else _ROUND_SECONDS
   rows = []
-  for case in cases:
-    for row in _measure(case, against):
+  for each in cases:
+    for row in _measure(each, make_peers, limits, profile):
       rows.append(row)
       yield row
   if roofline:
     roofline_plot.draw(rows, Path(roofline))
 
 
-def _requested(gin_files, bindings, search_paths, against) -> list[step_cases.StepCase]:
-  if gin_files:
-    return [step_cases.from_gin(gin_files, bindings, search_paths)]
-  if bindings or search_paths:
+# Makes peers from a prepared run, its parameters, batches and learning rate.
+MakePeers = Callable[[setup.Prepared, Any, Sequence[Any], float], Sequence[Contestant]]
+
+
+def _peers_of(against: str | None, t5x_source: str | None) -> MakePeers | None:
+  """Returns what makes the peers; None without peers.
+
+  Raises:
+    ConfigurationError: there is no such peer, or what it needs is missing.
+  """
+  if against not in (None, *PEERS):
     raise ConfigurationError(
-      "Bindings belong to a gin file: add --gin_file=quickstart.gin, for example."
+      f"--against={against!r} is no peer.{did_you_mean(str(against), PEERS)} Write --against=hf or "
+      "--against=t5x."
     )
-  return step_cases.known(alone=against is None)
+  if t5x_source and against != "t5x":
+    raise ConfigurationError("--t5x_source belongs to --against=t5x; add it.")
+  if against == "t5x":
+    return functools.partial(t5x_step.peers, t5x_step.load_network(t5x_source))
+  if against == "hf":
+    huggingface_step.check_installed()
+    return huggingface_step.peers
+  return None
 
 
-def _measure(case: step_cases.StepCase, against: str | None) -> Iterator[dict[str, Any]]:
+def _measure(
+  case: step_cases.StepCase,
+  make_peers: MakePeers | None,
+  limits: tuple[float, float],
+  profile: str | None,
+) -> Iterator[dict[str, Any]]:
+  """Yields the rows of a case.
+
+  Args:
+    limits: seconds of all rounds, and of one.
+    profile: the folder for a profile of two steps.
+  """
   prepared = step_cases.prepare(case)
   stream = prepared.dataset.train()
   batches = [next(stream) for _ in range(_BATCHES)]
   flax_step = FlaxStep(prepared, batches)
   peers: Sequence[Contestant] = []
-  if against:
-    params, rate = flax_step.state.params, step_cases.LEARNING_RATE
-    peers = huggingface_step.peers(prepared, params, batches, rate)
+  if make_peers:
+    peers = make_peers(prepared, flax_step.state.params, batches, step_cases.LEARNING_RATE)
   contestants: list[Contestant] = [flax_step, *peers]
   losses = {}
   for contestant in contestants:
@@ -127,9 +169,11 @@ def _measure(case: step_cases.StepCase, against: str | None) -> Iterator[dict[st
   own_losses = losses[flax_step.label]
   for peer in peers:
     _check_agreement(own_losses, losses[peer.label], case.config.model.dtype, peer.label)
-  seconds = _rounds(contestants)
+  seconds = rounds_in_turns(contestants, *limits)
   own_seconds = seconds[flax_step.label]
   row = _row(case, prepared, flax_step, own_seconds)
+  if profile:
+    row["profile"] = step_profile.write(flax_step, Path(profile), case.name)
   if not peers:
     yield row
   for peer in peers:
@@ -147,11 +191,20 @@ def _check_agreement(own: Sequence[float], peer: Sequence[float], dtype: str, la
     )
 
 
-def _rounds(contestants: Sequence[Contestant]) -> dict[str, list[float]]:
-  """Returns {label: seconds of a step in each round}; every other round is in reverse order."""
+def rounds_in_turns(
+  contestants: Sequence[Contestant],
+  most_seconds: float = _MOST_SECONDS,
+  round_seconds: float = _ROUND_SECONDS,
+) -> dict[str, list[float]]:
+  """Returns {label: seconds of a step in each round}; every other round is in reverse order.
+
+  Args:
+    most_seconds: of all rounds, of which there are at least five.
+    round_seconds: how long the steps of a contestant take together in a round.
+  """
   steps = {}
   for contestant in contestants:
-    steps[contestant.label] = max(1, round(_ROUND_SECONDS / _time(contestant, 1)))
+    steps[contestant.label] = max(1, round(round_seconds / _time(contestant, 1)))
     contestant.rest()
   taken: dict[str, list[float]] = {c.label: [] for c in contestants}
   begun = time.perf_counter()
@@ -161,7 +214,7 @@ def _rounds(contestants: Sequence[Contestant]) -> dict[str, list[float]]:
       _time(contestant, 1)  # It allocates the memory again that it freed for the others.
       taken[contestant.label].append(_time(contestant, count) / count)
       contestant.rest()
-    enough = turn >= _ROUNDS[0] and time.perf_counter() - begun > _MOST_SECONDS
+    enough = turn >= _ROUNDS[0] and time.perf_counter() - begun > most_seconds
     if enough or turn == _ROUNDS[1]:
       return taken
   raise AssertionError
@@ -189,6 +242,12 @@ def _row(
     "case": case.name,
     "device": device.device_kind,
     "num_devices": count,
+    "rows": case.config.batch_size,
+    "lengths": dict(case.lengths),
+    "precision": case.config.model.dtype,
+    "fp8": case.config.model.fp8,
+    "flop_formula": FLOP_FORMULA,
+    "versions": _versions(),
     "num_parameters": prepared.num_parameters,
     "step_seconds": median,
     "spread": _spread(seconds),
@@ -202,6 +261,12 @@ def _row(
     "peak_mib": peak_bytes and peak_bytes / 2**20,
     "compile_seconds": flax_step.compile_seconds,
   }
+
+
+def _versions() -> dict[str, str]:
+  """Returns the versions of the libraries of both sides that are imported."""
+  names = ("jax", "jaxlib", "flax", "torch", "transformers")
+  return {name: importlib.metadata.version(name) for name in names if name in sys.modules}
 
 
 def _comparison(

@@ -5,7 +5,7 @@ import functools
 import importlib.util
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 
@@ -111,6 +111,76 @@ def known(alone: bool) -> list[StepCase]:
     make("T5 1.1 large", t5, 32 * times, inputs=512, targets=114),
     make("BERT-base", bert, 256 * times, inputs=128),
   ]
+
+
+def tiny() -> list[StepCase]:
+  """Returns a tiny case of each architecture, with which the commands themselves are tried."""
+  sizes: dict[str, Any] = {
+    "vocab_size": 96,
+    "emb_dim": 32,
+    "num_heads": 4,
+    "head_dim": 8,
+    "mlp_dim": 48,
+    "scan_layers": False,
+    "dtype": "float32" if jax.default_backend() == "cpu" else "bfloat16",
+  }
+  decoder = dataclasses.replace(DECODER_1B, **sizes, num_decoder_layers=1)
+  layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
+  t5 = dataclasses.replace(t5_for_cpus(), **sizes, **layers)
+  bert = shipped_model("bert/base", **sizes, num_encoder_layers=1)
+  return [
+    make("decoder, tiny", decoder, 2, targets=16),
+    make("T5, tiny", t5, 2, inputs=16, targets=8),
+    make("BERT, tiny", bert, 2, inputs=16),
+  ]
+
+
+def requested(
+  gin_files: Sequence[str],
+  bindings: Sequence[str],
+  search_paths: Sequence[str],
+  alone: bool,
+  small: bool = False,
+) -> list[StepCase]:
+  """Returns the run of the gin files; without any, the known cases.
+
+  Args:
+    alone: as for `known`.
+    small: whether the known cases are the tiny ones.
+
+  Raises:
+    ConfigurationError: as for `from_gin`, or there are bindings and no file.
+  """
+  if gin_files:
+    return [from_gin(gin_files, bindings, search_paths)]
+  if bindings or search_paths:
+    raise ConfigurationError(
+      "Bindings belong to a gin file: add --gin_file=quickstart.gin, for example."
+    )
+  return tiny() if small else known(alone)
+
+
+class _Named(Protocol):
+  @property
+  def name(self) -> str: ...
+
+
+_Case = TypeVar("_Case", bound=_Named)
+
+
+def named(cases: Sequence[_Case], name: str | None) -> list[_Case]:
+  """Returns the cases whose names begin with `name`, in upper or lower case; None: all.
+
+  Raises:
+    ConfigurationError: there are none; the message has the names.
+  """
+  if name is None:
+    return list(cases)
+  found = [case for case in cases if case.name.lower().startswith(name.lower())]
+  if not found:
+    known_names = ", ".join(case.name for case in cases)
+    raise ConfigurationError(f"--case={name!r} begins no name of a case: {known_names}.")
+  return found
 
 
 def from_gin(

@@ -89,13 +89,23 @@ def read(
   return result
 
 
+def own_name(name: str) -> str | None:
+  """Returns this package's name of a parameter of T5X that no scanned layers hold, else None.
+
+  "encoder/layers_0/attention/query/kernel" is "encoder/layers_0/self_attention/query/kernel" here.
+  """
+  if name in _WHOLE:
+    return _WHOLE[name]
+  if layer := _LAYER.fullmatch(name):
+    stack, i, module, rest = layer.groups()
+    return f"{stack}/layers_{i}/{_MODULES.get(module, module)}/{rest}"
+  return None
+
+
 def _renamed(name, array, config, wanted):
   """Yields (this package's name, array) of each layer that a parameter of T5X holds."""
-  if name in _WHOLE:
-    yield _WHOLE[name], array
-  elif layer := _LAYER.fullmatch(name):
-    stack, i, module, rest = layer.groups()
-    yield f"{stack}/layers_{i}/{_MODULES.get(module, module)}/{rest}", array
+  if (own := own_name(name)) is not None:
+    yield own, array
   elif scanned := _SCANNED.fullmatch(name):
     stack, module, rest = scanned.groups()
     new_name = f"{stack}/layers_{{}}/{_MODULES.get(module, module)}/{rest}"

@@ -95,7 +95,7 @@ def test_rounds_take_turns_and_hold_several_short_steps(monkeypatch, backend):
   now = [0.0]
   monkeypatch.setattr(step.time, "perf_counter", lambda: now[0])
   clocks = [Clock("fast", 0.25, now), Clock("slow", 2.0, now)]
-  taken = step._rounds(clocks)
+  taken = step.rounds_in_turns(clocks)
   assert [clock.rests for clock in clocks] == [1 + len(taken["fast"])] * 2
   assert taken["fast"] == pytest.approx([0.25] * len(taken["fast"]))
   assert taken["slow"] == pytest.approx([2.0] * len(taken["fast"]))

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from launch.benchmarks import step, step_cases
+from launch.benchmarks import step_cases
 from t5x_style.models import Transformer
 
 
@@ -15,7 +15,7 @@ def test_targets_follow_from_inputs_as_in_span_corruption():
 @pytest.mark.parametrize(("backend", "times"), [("cpu", 1), ("gpu", 2)])
 def test_an_accelerator_alone_gets_twice_the_rows(monkeypatch, backend, times):
   monkeypatch.setattr(step_cases.jax, "default_backend", lambda: backend)
-  beside, alone = (step._requested((), (), (), against) for against in ("hf", None))
+  beside, alone = (step_cases.requested((), (), (), alone) for alone in (False, True))
   rows = [(x.config.batch_size, y.config.batch_size) for x, y in zip(beside, alone, strict=True)]
   assert len(rows) == 3
   assert all(more == times * few for few, more in rows)
