@@ -13,7 +13,7 @@ from absl import flags as absl_flags
 
 from t5x_style.errors import UserError
 
-from .configuration import flags, reader, stage_settings
+from .configuration import explanation, flags, reader, stage_settings
 from .process import (
   command,
   distributed,
@@ -29,6 +29,7 @@ EXAMPLES = """\
 python -m launch.train --gin_file=quickstart.gin
 python -m launch.train --gin_file=quickstart_causal_lm.gin --gin.TRAIN_STEPS=2000
 python -m launch.train --gin_file=my_run.gin --gin.MODEL_DIR="'/tmp/x'" --dry_run
+python -m launch.train --gin_file=my_run.gin --explain
 python -m launch.train --gin_file=/tmp/x/config.gin    (repeat a run)"""
 
 
@@ -46,6 +47,9 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
   environment.prepare()
   command_line = [f"python -m {environment.PACKAGE}.train", *map(flags.quoted, argv[1:])]
   with errors.as_configuration_errors():
+    if values.explain:
+      print(explanation.text(flags.read_configuration(values)))
+      return exit_codes.ExitCode.FINISHED
     distributed.connect(values)
     settings = flags.read_configuration(values)
 
@@ -166,6 +170,12 @@ def _store_vocabulary(prepared: Any) -> None:
 
 
 def _define_flags(values: absl_flags.FlagValues) -> None:
+  absl_flags.DEFINE_bool(
+    "explain",
+    False,
+    "Show every setting: its value, where it is written, what it does; train nothing.",
+    flag_values=values,
+  )
   absl_flags.DEFINE_float(
     "grace_seconds",
     30.0,

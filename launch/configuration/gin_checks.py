@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..process.errors import ConfigurationError, did_you_mean, nearest
@@ -24,6 +24,13 @@ class Bound:
   name: str
   value: Any
   location: SourceLocation
+  replaces: "Bound | None" = None  # what an earlier file or line had bound
+
+  def history(self) -> Iterator["Bound"]:
+    """Yields this one, then what it replaces, then what that one has replaced, ..."""
+    yield self
+    if self.replaces:
+      yield from self.replaces.history()
 
 
 Macros = Mapping[str, Bound]

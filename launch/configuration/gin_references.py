@@ -53,10 +53,9 @@ def fits(given: Any, wanted: Any) -> bool:
     given = typing.get_args(given)[0]
   if any(x in (Any, object) or isinstance(x, typing.TypeVar | str) for x in (given, wanted)):
     return True
-  unions = (typing.Union, types.UnionType)
-  if typing.get_origin(given) in unions:
+  if is_union(given):
     return any(fits(part, wanted) for part in typing.get_args(given))
-  if typing.get_origin(wanted) in unions:
+  if is_union(wanted):
     return any(fits(given, part) for part in typing.get_args(wanted))
   if typing.get_origin(wanted) is typing.Literal:
     return any(fits(given, type(choice)) for choice in typing.get_args(wanted))
@@ -72,6 +71,11 @@ def fits(given: Any, wanted: Any) -> bool:
     members = typing_extensions.get_protocol_members(wanted)
     return all(hasattr(given, name) for name in members if callable(getattr(wanted, name, None)))
   return issubclass(given, wanted) or (wanted is float and given is int)
+
+
+def is_union(kind: Any) -> bool:
+  """Returns whether a type is `A | B` or Union[A, B]."""
+  return typing.get_origin(kind) in (typing.Union, types.UnionType)
 
 
 def function_type(kind: Any) -> FunctionType | None:
@@ -101,7 +105,7 @@ def in_words(kind: Any) -> str:
   """Returns a type in words."""
   if typing.get_origin(kind) is Annotated:
     return in_words(typing.get_args(kind)[0])
-  if typing.get_origin(kind) in (typing.Union, types.UnionType):
+  if is_union(kind):
     return " or ".join(map(in_words, typing.get_args(kind)))
   if kind in (None, type(None)):
     return "None"

@@ -5,7 +5,7 @@ Only this file uses gin's engine, which calls functions with their bound paramet
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -180,7 +180,10 @@ class Configuration:
     """
     self._used = self._defaults()
     other = copy.copy(self)
-    changed = {name: Bound("", None, name, value, location) for name, value in values.items()}
+    changed = {
+      name: Bound("", None, name, value, location, self._macros.get(name))
+      for name, value in values.items()
+    }
     other._macros = self._macros | changed
     other._check()
     other.use()
@@ -206,6 +209,16 @@ class Configuration:
   def macros(self) -> Mapping[str, Bound]:
     """All macros that are set, as they are written."""
     return self._macros
+
+  @property
+  def bound(self) -> Collection[Bound]:
+    """All parameters that are set, as they are written."""
+    return self._bound.values()
+
+  @property
+  def targets(self) -> Collection[Target]:
+    """All functions and classes whose parameters are set, or that a value refers to."""
+    return self._targets.values()
 
   def operative(self) -> str:
     """Returns a complete gin text that repeats the run.
@@ -245,12 +258,14 @@ class Configuration:
     )
     if not binding.argument:
       name = join(binding.scope, binding.selector)
-      self._macros[name] = Bound("", None, name, value, binding.location)
+      earlier = self._macros.get(name)
+      self._macros[name] = Bound("", None, name, value, binding.location, earlier)
       return
     target = self._resolve(binding.selector, binding.imports, binding.location)
     target.check_parameter(binding.argument, binding.location)
-    self._bound[binding.scope, id(target.object), binding.argument] = Bound(
-      binding.scope, target, binding.argument, value, binding.location
+    key = (binding.scope, id(target.object), binding.argument)
+    self._bound[key] = Bound(
+      binding.scope, target, binding.argument, value, binding.location, self._bound.get(key)
     )
 
   def _resolve(self, selector: str, imports: Imports, location: SourceLocation) -> Target:

@@ -30,6 +30,7 @@ class TrainConfig:
     model: the Transformer's configuration.
     dataset: called with (architecture, batch_size, seed, process_index, process_count).
     optimizer: called with the schedule.
+    schedule: from the number of steps taken to the learning rate.
     model_dir: the folder of everything that the run writes.
     initial_checkpoint_path: parameters to start from, None for random ones.
     initial_checkpoint_adapt: None: they are those of this very model (VOCAB_SIZE may be larger).
