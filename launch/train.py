@@ -67,6 +67,8 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
     )
     from t5x_style.training import loop, train_config
 
+    from .hosts import preflight
+
     config = settings.build(train_config.TrainConfig)
     if config.deterministic:
       environment.set_deterministic()
@@ -74,13 +76,15 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
     model_dir.check(config.model_dir)
     profiling.check(config.profile_steps)
     first_process = jax.process_index() == 0
+    out = terminal.Terminal(enabled=first_process)
+    if preflight.is_due(values.preflight):
+      preflight.check(config.model_dir, out.note)
     pulse, before_write = _take_model_dir(config, until_end, values.dry_run)
     prepared, *later = run = _prepare(settings, config)
     for one in run:
       data = f"data of stage {one.stage.number}" if later else "data"
       same_start.check(data, same_start.flat(one.identity()["data"], data))
     info = run_description.model_info(prepared)
-    out = terminal.Terminal(enabled=first_process)
     out.header("t5x_style", run_description.facts(*run) | environment.xla_facts())
     if values.dry_run:
       initial = restoring.check_start(prepared, READERS)
@@ -182,6 +186,13 @@ def _define_flags(values: absl_flags.FlagValues) -> None:
     "Seconds between SIGTERM and SIGKILL on your machines. A save that takes longer is reported "
     "before they are over, and continues.",
     lower_bound=0.0,
+    flag_values=values,
+  )
+  absl_flags.DEFINE_bool(
+    "preflight",
+    None,
+    "Check all hosts before the first step, in seconds, as launch.preflight does. By default a job "
+    "of several processes does so.",
     flag_values=values,
   )
 

@@ -30,6 +30,7 @@ from typing import Any
 
 COMMANDS = (
   "train",
+  "preflight",
   "preview",
   "convert",
   "precompile",

@@ -53,6 +53,7 @@ LAYERS_INSIDE = (
       "launch.certification",
       "launch.comparison",
       "launch.evaluation",
+      "launch.hosts",
       "launch.inference",
     ),
     ("launch.checkpoints", "launch.torch_peers"),

@@ -10,8 +10,9 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def check(about: str, facts: Mapping[str, str]) -> None:
   store, index, count = _job()
   if store is None:
     return
+  _name_host(store, index)
   text = json.dumps(dict(facts), sort_keys=True)
   store.key_value_set(f"{_FOLDER}/{about}/facts/{index}", text)
   digest = hashlib.sha256(text.encode()).hexdigest()
@@ -58,7 +60,51 @@ def check(about: str, facts: Mapping[str, str]) -> None:
       json.loads(store.blocking_key_value_get(f"{_FOLDER}/{about}/facts/{i}", 60_000))
       for i in (0, others[0])
     )
-    raise ConfigurationError(_difference(about, first, other, others))
+    hosts = [_host_of(store, i) for i in (0, others[0])]
+    raise ConfigurationError(_difference(about, first, other, others, hosts))
+
+
+def place() -> tuple[int, int]:
+  """Returns the index of this process, and the number of processes of its job."""
+  _, index, count = _job()
+  return index, count
+
+
+def gathered(about: str, value: str) -> list[str]:
+  """Gives every process the values of all, in the order of their indices. All processes call it.
+
+  Args:
+    about: what the values are, one word that no other call uses.
+
+  Raises:
+    ConfigurationError, ProcessLostError: as `check`.
+  """
+  store, index, count = _job()
+  if store is None:
+    return [value]
+  store.key_value_set(f"{_FOLDER}/{about}/values/{index}", value)
+  values = _all_values(store, f"{_FOLDER}/{about}/values/", count)
+  return [values[i] for i in range(count)]
+
+
+def meet(about: str) -> None:
+  """Waits until all processes are here; they leave within milliseconds of each other.
+
+  Args:
+    about: one word that no other call uses.
+
+  Raises:
+    ProcessLostError: another process does not come this far.
+  """
+  store, _, _ = _job()
+  if store is None:
+    return
+  gathered(f"before {about}", "here")  # Says which process is missing, and why.
+  try:
+    store.wait_at_barrier(f"{_FOLDER} {about}", _PATIENCE_SECONDS * 1000)
+  except RuntimeError as error:
+    reason = str(error).strip().splitlines()[0]
+    raise watchdog.ProcessLostError(f"A process of this job is lost ({reason}).") from error
 
 
 def report_mistake(message: str) -> None:
@@ -66,6 +112,7 @@ def report_mistake(message: str) -> None:
   store, index, _ = _job()
   with contextlib.suppress(RuntimeError):  # The others are not reachable any more, or not yet.
     if store is not None:
+      _name_host(store, index)
       store.key_value_set(f"{_FOLDER}/mistakes/{index}", message, allow_overwrite=True)
 
 
@@ -116,15 +163,24 @@ def _job() -> tuple[Any, int, int]:
   return state.client, state.process_id, state.num_processes
 
 
+def _name_host(store: Any, index: int) -> None:
+  store.key_value_set(f"{_FOLDER}/hosts/{index}", socket.gethostname(), allow_overwrite=True)
+
+
+def _host_of(store: Any, index: int) -> str:
+  return store.blocking_key_value_get(f"{_FOLDER}/hosts/{index}", 60_000)
+
+
 def _all_values(store: Any, folder: str, count: int) -> dict[int, str]:
   """Waits until every process has put its value into a folder of the store; returns the values."""
   deadline = time.monotonic() + _PATIENCE_SECONDS
   while True:
-    mistakes, values = (_values(store, place) for place in (f"{_FOLDER}/mistakes/", folder))
-    for index, message in mistakes.items():
-      raise ConfigurationError(f"Process {index} of this job has ended: {message}")
+    values = _values(store, folder)
     if len(values) == count:
-      return values
+      return values  # Also if another process has ended since: all say the same about the values.
+    for index, message in _values(store, f"{_FOLDER}/mistakes/").items():
+      host = _host_of(store, index)
+      raise ConfigurationError(f"Process {index} of this job on {host} has ended: {message}")
     if time.monotonic() > deadline:
       missing = ", ".join(str(i) for i in range(count) if i not in values)
       raise watchdog.ProcessLostError(
@@ -142,16 +198,27 @@ def _values(store: Any, folder: str) -> dict[int, str]:
     raise watchdog.ProcessLostError(f"Process 0 of this job is lost ({reason}).") from error
 
 
-def _difference(about: str, first: Mapping[str, str], other: Mapping[str, str], others: Any) -> str:
-  """Returns the message about what process 0 and the first of `others` do not have in common."""
+def _difference(
+  about: str,
+  first: Mapping[str, str],
+  other: Mapping[str, str],
+  others: Sequence[int],
+  hosts: Sequence[str],
+) -> str:
+  """Returns the message about what process 0 and the first of `others` do not have in common.
+
+  Args:
+    hosts: the names of the hosts of these two processes.
+  """
   names = [name for name in sorted({*first, *other}) if first.get(name) != other.get(name)]
   lines = [
     f"  {name}: {_value(first, name)} in process 0, {_value(other, name)} in process {others[0]}"
     for name in names
   ]
+  where = f"process 0 runs on {hosts[0]}, process {others[0]} on {hosts[1]}"
   also = f" (and other values in {len(others) - 1} more processes)" if len(others) > 1 else ""
   return (
-    f"The processes of this job were started with different {about}{also}:\n"
+    f"The processes of this job were started with different {about}{also}; {where}:\n"
     + "\n".join(shortened(lines))
     + "\nGive all processes the same gin files, --gin flags and versions, and let them read the "
     "same files."

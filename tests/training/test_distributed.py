@@ -222,7 +222,7 @@ def test_a_killed_process_ends_the_others_and_the_job_resumes(tmp_path, uninterr
     ("SAVE_PERIOD=3", ["SAVE_PERIOD: 2 in process 0, 3 in process 1"]),
     ("train_config.TrainConfig.seed=1", ["TrainConfig.seed: 0 in process 0, 1 in process 1"]),
     ("MODEL_DIR='/dev/null/x'", ["MODEL_DIR: ", "'/dev/null/x' in process 1"]),
-    ("BATCH_SIZE=-1", ["Process 1 of this job has ended: BATCH_SIZE"]),
+    ("BATCH_SIZE=-1", ["Process 1 of this job on ", " has ended: BATCH_SIZE"]),
   ],
 )
 def test_processes_with_different_settings_are_refused(tmp_path, setting, words):

@@ -16,6 +16,8 @@ def main(_):
     coordinator_address=address, process_count=3, process_index=int(index)))
   same_start.check("settings", {"A": "1", "B": "2"})
   print("same settings", flush=True)
+  same_start.meet("here")
+  print(same_start.place(), same_start.gathered("words", f"of {index}"), flush=True)
   same_start.check("data", {"A": "1", "words": last} if index == "2" else {"A": "1"})
 command.run(main)
 """
@@ -38,10 +40,13 @@ def start(last):
 
 
 def test_all_processes_say_what_differs():
-  for process in start("x" * 500):
+  for index, process in enumerate(start("x" * 500)):
     output, errors = process.communicate(timeout=200)
-    assert (process.returncode, output) == (2, "same settings\n"), errors
-    assert "were started with different data:\n" in errors
+    gathered = f"({index}, 3) ['of 0', 'of 1', 'of 2']"
+    assert (process.returncode, output) == (2, f"same settings\n{gathered}\n"), errors
+    host = socket.gethostname()
+    where = f"process 0 runs on {host}, process 2 on {host}"
+    assert f"were started with different data; {where}:\n" in errors
     assert f"  words: nothing in process 0, {'x' * 120} ... in process 2\n" in errors
     assert "  A: " not in errors
 
@@ -49,6 +54,8 @@ def test_all_processes_say_what_differs():
 def test_a_single_process_has_nothing_to_compare():
   same_start.check("settings", {"A": "1"})
   same_start.report_mistake("no")
+  same_start.meet("here")
+  assert (same_start.place(), same_start.gathered("words", "mine")) == ((0, 1), ["mine"])
 
 
 def test_the_values_of_a_tree_have_names():
