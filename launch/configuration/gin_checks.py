@@ -12,6 +12,7 @@ from .gin_names import ResolvedReference, Target, listed
 from .gin_text import Macro, SourceLocation, Verbatim, find, join, replace
 
 _MOST_MISTAKES = 12
+_MOST_FILES = 8  # A macro that more files set is no reason to include one of them.
 _LONGEST_VALUE = 120
 
 
@@ -207,7 +208,7 @@ def _unset_macro(name: str, location: SourceLocation, near: Sequence[str] = ()) 
   files = shipped_files(rf"{re.escape(name)}\s*=")
   if near:
     advice = f". Did you mean {near[0]}, which is set?"
-  elif files:
+  elif 0 < len(files) <= _MOST_FILES:
     advice = f". Include one of {', '.join(files)}, or set it: --gin.{name}=..."
   else:
     advice = f". Set it: --gin.{name}=..."
