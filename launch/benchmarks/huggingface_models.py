@@ -34,14 +34,15 @@ def family(config: TransformerConfig) -> str:
     bert = name == "bert"
     heads = (config.head_transform, config.head_bias, config.embedding_norm) == (bert,) * 3
     scaled = config.tie_embeddings and config.scale_logits and name != "t5"
+    scaled = scaled or config.tied_logit_factor != 1
     if own == wanted and mlp and heads and not special and not scaled:
       return name
   shown = ", ".join(f"{name} {value!r}" for name, value in zip(names, own, strict=True))
   raise ConfigurationError(
     "--against=hf trains T5, BERT, GPT-2 and Llama as transformers has them; this model is none "
     f"of them: {shown}, mlp_activations {config.mlp_activations!r}, tie_embeddings "
-    f"{config.tie_embeddings}, scale_logits {config.scale_logits}. Leave --against out, or take "
-    "models/ of one of these."
+    f"{config.tie_embeddings}, scale_logits {config.scale_logits}, base_emb_dim "
+    f"{config.base_emb_dim}. Leave --against out, or take models/ of one of these."
   )
 
 

@@ -220,7 +220,7 @@ def _head_of_table(
   rows = enlarged(table, (shape[1], shape[0]), 0)
   if rows is None:
     return NEW
-  factor = saved.emb_dim**-0.5 if saved.scale_logits else 1.0
+  factor = (saved.emb_dim**-0.5 if saved.scale_logits else 1.0) * saved.tied_logit_factor
 
   def transposed(index):
     return (rows.read().astype(np.float32).T * factor)[index]

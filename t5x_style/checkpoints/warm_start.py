@@ -4,6 +4,7 @@ All of them are first read as {name: array} of this package's model with unrolle
 converted to the layout and the shardings of the new model.
 """
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -143,6 +144,7 @@ def _open(
   step_dir = None
   if stored is None:
     step_dir = find_step(path)
+    _check_logits(path, step_dir, config)
     saved = orbax_arrays(step_dir / "state", "params")
     if {name: x.shape for name, x in saved.items()} == shapes:
       return step_dir
@@ -158,6 +160,20 @@ def _open(
     if name in stored and (larger := enlarged(stored[name], wanted[name], axis)):
       stored[name] = larger
   return _Opened(stored, parts, grown, new, step_dir)
+
+
+def _check_logits(path: str, step_dir: epath.Path, config: TransformerConfig) -> None:
+  """Raises UserError if a tied head would scale the logits otherwise than in the run that saved."""
+  model = reading.read_run_of_parameters(step_dir).get("identity", {}).get("model", {})
+  if not isinstance(config, TransformerConfig) or model.get("emb_dim") != config.emb_dim:
+    return
+  saved = dataclasses.replace(config, base_emb_dim=model.get("base_emb_dim"))
+  if saved.tied_logit_factor != config.tied_logit_factor:
+    raise UserError(
+      f"INITIAL_CHECKPOINT_PATH = {path!r} was trained with BASE_EMB_DIM = {saved.base_emb_dim}, "
+      f"by which its head scales the logits, and this model has {config.base_emb_dim}; set "
+      f"BASE_EMB_DIM = {saved.base_emb_dim}."
+    )
 
 
 def find_step(path: str) -> epath.Path:

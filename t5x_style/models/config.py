@@ -151,6 +151,12 @@ class TransformerConfig:
   # their stack: two in a layer, three with cross-attention (GPT-2, section 2.3).
   scale_residual_init: bool = dataclasses.field(default=False, metadata=_TRAINING)
 
+  # The model whose hyperparameters this one trains with (t5x_style.models.transfer): its emb_dim,
+  # its head_dim, and the layers of each of its stacks; None is this model's own number.
+  base_emb_dim: PositiveInt | None = None  # A tied head also scales its input by it.
+  base_head_dim: PositiveInt | None = dataclasses.field(default=None, metadata=_TRAINING)
+  base_layers: PositiveInt | None = dataclasses.field(default=None, metadata=_TRAINING)
+
   # Numerics and compilation.
   dtype: DType = dataclasses.field(default="float32", metadata=_NUMERICS)  # of activations, matmuls
   param_dtype: DType = dataclasses.field(default="float32", metadata=_NUMERICS)
@@ -256,6 +262,17 @@ class TransformerConfig:
             f"TransformerConfig.share_layers repeats whole cycles: {layers} layers do not divide "
             f"by the {len(windows)} of attention_windows = {windows}."
           )
+    others = {self.num_encoder_layers, self.num_decoder_layers} - {0, self.base_layers}
+    if (
+      self.base_layers is not None
+      and others
+      and (self.share_layers or self.norm_position == "post")
+    ):
+      kind = "layers that share their parameters" if self.share_layers else "norms after them"
+      raise UserError(
+        f"BASE_LAYERS = {self.base_layers}: no rule is known that carries hyperparameters over to "
+        f"another number of layers with {kind}; leave it at None."
+      )
     if not self.first_attention_norm and self.norm_position != "pre":
       raise UserError(
         "TransformerConfig.first_attention_norm = False leaves out a norm before a layer; "
@@ -273,6 +290,24 @@ class TransformerConfig:
   def table_dim(self) -> int:
     """The width of the embedding tables and of a tied head's inputs."""
     return self.emb_dim if self.factorized_dim is None else self.factorized_dim
+
+  @property
+  def width_ratio(self) -> float:
+    """How many times wider the model is than the one whose hyperparameters it has."""
+    return self.emb_dim / (self.base_emb_dim or self.emb_dim)
+
+  @property
+  def tied_logit_factor(self) -> float:
+    """What a tied head multiplies its inputs by, in addition to the 1/sqrt(D) of scale_logits.
+
+    One table cannot have the initial values both of an embedding and of a wide model's head: the
+    factor base_emb_dim / D is in the model (Yang et al. 2022, table 8). It is 1 at the base width,
+    and where the width of the table does not change.
+    """
+    if not self.tie_embeddings:
+      return 1.0
+    wanted = 1.0 if self.factorized_dim is not None else 1 / self.width_ratio
+    return wanted * self.width_ratio**0.5 if self.scale_logits else wanted
 
   @property
   def kv_heads(self) -> int:

@@ -40,6 +40,8 @@ def _effective_fields(config: TransformerConfig) -> dict[str, Any]:
     values["rotary_scaling"] = {name: scaling[name] for name in ("kind", "factor")}
   if not config.tie_embeddings:
     values["scale_logits"] = None
+  if config.tied_logit_factor == 1:
+    values["base_emb_dim"] = None
   if not config.num_encoder_layers:
     values["padding_id"] = None
   if not any(config.attention_windows):

@@ -231,6 +231,8 @@ class Head(nn.Module):
       kernel = table.T
       if config.scale_logits:
         hidden = hidden / jnp.sqrt(config.emb_dim).astype(hidden.dtype)
+      if config.tied_logit_factor != 1:
+        hidden = hidden * config.tied_logit_factor
     else:
       kernel = self.param(
         "kernel",

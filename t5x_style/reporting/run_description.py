@@ -10,8 +10,10 @@ import flax.linen as nn
 import jax
 
 from t5x_style.losses import plan_chunks
+from t5x_style.models import TransformerConfig
 from t5x_style.models.kernel_choices import format_choices
 from t5x_style.models.parameter_shapes import boxed_parameters
+from t5x_style.models.transfer import transfers
 from t5x_style.partitioning import describe_mesh, device_bytes, total_bytes
 from t5x_style.training.dataset import tokens_per_row
 from t5x_style.training.setup import Prepared
@@ -35,7 +37,7 @@ def facts(prepared: Prepared, *later: Prepared) -> dict[str, str]:
   layers = "+".join(str(n) for n in (model.num_encoder_layers, model.num_decoder_layers) if n)
   found = {
     "model": f"{_SIDES[model.architecture]}, {prepared.num_parameters:,} parameters, "
-    f"{layers} layers, width {model.emb_dim}, {model.dtype}",
+    f"{layers} layers, width {model.emb_dim}, {model.dtype}{_base(model)}",
     "data": prepared.dataset.description,
     "batch": _batch(prepared),
     "devices": describe_mesh(prepared.partitioner.mesh)
@@ -47,6 +49,14 @@ def facts(prepared: Prepared, *later: Prepared) -> dict[str, str]:
   if later:
     found["stages"] = "\n".join(map(stage_line, (prepared, *later)))
   return found
+
+
+def _base(model: TransformerConfig) -> str:
+  """Returns ", hyperparameters of width 128" for a model that has those of a narrower one."""
+  if not transfers(model):
+    return ""
+  sizes = {"width": model.base_emb_dim, "heads of": model.base_head_dim, "depth": model.base_layers}
+  return ", hyperparameters of " + ", ".join(f"{k} {v}" for k, v in sizes.items() if v is not None)
 
 
 def stage_line(prepared: Prepared) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +21,28 @@ from t5x_style.training.schedules import Schedule
 
 Optimizer = Callable[[Schedule], optax.GradientTransformation]
 
+# How large an optimizer's updates are, without decay. "absolute": their entries are about as large
+# as the rate. "relative": as the rate times the root mean square of the parameter. "orthogonal":
+# those of the blocks' matrices are orthogonal, with such entries, and all others are absolute.
+Updates = Literal["absolute", "relative", "orthogonal"]
+
 
 class Described(optax.GradientTransformationExtraArgs):
   """An optimizer that knows its hyperparameters: a run that resumes shows which have changed."""
 
   hyperparameters: dict[str, Any]
+  updates_are: Updates
 
-  def __new__(cls, optimizer: optax.GradientTransformation, **hyperparameters: Any):
-    """Adds the hyperparameters, JSON values, to an optimizer."""
+  def __new__(
+    cls,
+    optimizer: optax.GradientTransformation,
+    updates_are: Updates = "absolute",
+    **hyperparameters: Any,
+  ):
+    """Adds the size of updates and the hyperparameters, JSON values, to an optimizer."""
     self = super().__new__(cls, *optax.with_extra_args_support(optimizer))
     self.hyperparameters = hyperparameters
+    self.updates_are = updates_are
     return self
 
 
@@ -67,6 +79,7 @@ def adafactor(
   )
   return Described(
     optimizer,
+    "relative" if multiply_by_parameter_scale else "absolute",
     decay_rate=decay_rate,
     clipping_threshold=clipping_threshold,
     weight_decay=weight_decay,
@@ -132,7 +145,12 @@ def muon(
     muon_weight_dimension_numbers=_muon_dimensions,
   )
   return Described(
-    optimizer, beta=beta, weight_decay=weight_decay, adam_b1=adam_b1, adam_b2=adam_b2
+    optimizer,
+    "orthogonal",
+    beta=beta,
+    weight_decay=weight_decay,
+    adam_b1=adam_b1,
+    adam_b2=adam_b2,
   )
 
 
@@ -204,12 +222,22 @@ def _matrix(path, x) -> tuple[int, ...]:
   return (*x.shape[: 1 if _is_stacked(path) else 0], inputs, outputs)
 
 
+def is_orthogonalized(path, ndim: int) -> bool:
+  """Returns whether Muon's update of a parameter is orthogonal.
+
+  Args:
+    path: in the tree of parameters; ndim: of the parameter.
+  """
+  # The head is used as an embedding is.
+  return _matrix_axes(path, ndim) is not None and _names(path)[0] != "head"
+
+
 def _muon_dimensions(params):
   def dimensions(path, x):
-    names = _names(path)
-    axes = _matrix_axes(path, jnp.ndim(x))
-    if axes is None or names[0] == "head":  # The head is used as an embedding is.
+    if not is_orthogonalized(path, jnp.ndim(x)):
       return None
+    axes = _matrix_axes(path, jnp.ndim(x))
+    assert axes is not None
     inputs, outputs = (tuple(x.ndim + i for i in group) for group in axes)
     return optax.contrib.MuonDimensionNumbers(reduction_axis=inputs, output_axis=outputs)
 

@@ -30,6 +30,7 @@ from t5x_style.training.metrics import means
 from t5x_style.training.stage import Stage
 from t5x_style.training.state import TrainState, plan_state, state_bytes
 from t5x_style.training.train_config import TrainConfig
+from t5x_style.training.transferred_rates import with_transferred_rates
 
 # Up to this many rows of the embedding that no id of the data uses are padding; more are probably
 # a mistake, unless they come from a checkpoint.
@@ -189,8 +190,8 @@ def _check_best_metric(prepared: Prepared) -> None:
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-  """Returns the optimizer of a run, with its layer-wise decay and its clipping of gradients."""
-  optimizer = config.optimizer(config.schedule)
+  """Returns the optimizer of a run, with the rates of each parameter and clipping of gradients."""
+  optimizer = with_transferred_rates(config.optimizer(config.schedule), config.model)
   if config.layer_decay is not None:
     optimizer = with_layer_decay(optimizer, config.model, config.layer_decay)
   if config.clip_gradient_norm is None:

@@ -11,6 +11,7 @@ import optax
 
 from t5x_style.models import Transformer, TransformerConfig
 from t5x_style.models.parameter_shapes import abstract_parameters, boxed_parameters
+from t5x_style.models.transfer import with_transferred_scale
 from t5x_style.partitioning import Partitioner, total_bytes
 from t5x_style.training.dataset import FeatureShapes
 from t5x_style.training.guard import Guard
@@ -66,7 +67,8 @@ def plan_state(
     # Parameters do not depend on the size of a batch: one row keeps tracing and memory small.
     row = {name: jnp.zeros((1, *x.shape[1:]), x.dtype) for name, x in features.items()}
     init_rng, run_rng = jax.random.split(jax.random.PRNGKey(seed))
-    return begin(nn.meta.unbox(model.init(init_rng, row)["params"]), run_rng)
+    params = nn.meta.unbox(model.init(init_rng, row)["params"])
+    return begin(with_transferred_scale(model.config, params), run_rng)
 
   def init_on_devices(seed: int) -> TrainState:
     with partitioner.context():

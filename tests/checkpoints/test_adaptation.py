@@ -107,13 +107,16 @@ def test_learned_positions_go_to_both_sides_and_keep_their_first_rows():
   )
 
 
-@pytest.mark.parametrize("scaled", [True, False])
-def test_a_head_of_its_own_computes_what_the_tied_table_did(scaled):
-  tied = DECODER | {"tie_embeddings": True, "scale_logits": scaled}
+@pytest.mark.parametrize(
+  ("scaled", "base", "divisor"),
+  [(True, None, 8**0.5), (False, None, 1), (True, 2, 8**0.5 * 2), (False, 2, 4)],
+)
+def test_a_head_of_its_own_computes_what_the_tied_table_did(scaled, base, divisor):
+  tied = DECODER | {"tie_embeddings": True, "scale_logits": scaled, "base_emb_dim": base}
   saved, found = adapted(tied, DECODER | {"tie_embeddings": False})
   table = saved["token_embed/embedding"].read()
   hidden = np.random.default_rng(0).normal(size=8)
-  logits = table @ hidden / (np.sqrt(8) if scaled else 1)
+  logits = table @ hidden / divisor
   np.testing.assert_allclose(hidden @ values(found, "head/kernel"), logits, rtol=1e-5)
 
 

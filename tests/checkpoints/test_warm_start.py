@@ -1,5 +1,6 @@
 """Starting from other parameters: layouts of the layers, larger vocabularies, what is refused."""
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -31,16 +32,16 @@ def abstract(config):
 
 def save(folder, **model):
   """Saves random parameters as a checkpoint, and returns them."""
-  random = np.random.default_rng(0)
+  random, config = np.random.default_rng(0), TransformerConfig(**(SIZES | model))
   params = jax.tree.map(
-    lambda x: jnp.asarray(random.normal(size=x.shape), x.dtype),
-    abstract(TransformerConfig(**(SIZES | model))),
+    lambda x: jnp.asarray(random.normal(size=x.shape), x.dtype), abstract(config)
   )
   state = TrainState(
     step=jnp.int32(3), params=params, opt_state=(), rng=jnp.zeros(2, jnp.uint32), guard=Guard.new()
   )
   checkpoints = Checkpoints(folder / "checkpoints")
-  checkpoints.save(state, {}, identity={}, progress={})
+  identity = {"model": dataclasses.asdict(config)}
+  checkpoints.save(state, {}, identity=identity, progress={})
   checkpoints.close()
   return params
 
@@ -118,6 +119,18 @@ def test_new_ids_begin_as_the_mean_of_the_old(tmp_path):
     mean = np.repeat(old.mean(axis, keepdims=True), 8, axis)
     np.testing.assert_allclose(np.take(new, range(96, 104), axis), mean, atol=1e-6)
   jax.tree.map(np.testing.assert_array_equal, params["encoder"], result["encoder"])
+
+
+def test_a_tied_head_has_to_scale_as_in_training(tmp_path):
+  layers = {"num_decoder_layers": 1}
+  save(tmp_path, base_emb_dim=4, **layers)
+  with pytest.raises(UserError, match="BASE_EMB_DIM = 4, .* has None; set BASE_EMB_DIM = 4"):
+    read(tmp_path, **layers)
+  read(tmp_path, base_emb_dim=4, **layers)
+  save(tmp_path / "plain", **layers)
+  read(tmp_path / "plain", base_emb_dim=16, **layers)  # The same: its own width.
+  save(tmp_path / "untied", tie_embeddings=False, **layers)
+  read(tmp_path / "untied", tie_embeddings=False, base_emb_dim=4, **layers)
 
 
 def test_a_smaller_vocabulary_is_refused(tmp_path):

@@ -76,4 +76,17 @@ def test_what_does_not_change_the_function():
   assert fields_about("training") == {
     *("dropout_rate", "dropout_places", "attention_dropout_rate"),
     *("kernel_init_std", "embedding_init_std", "init_cutoff", "scale_residual_init"),
+    *("base_head_dim", "base_layers"),
   }
+
+
+def test_depth_is_carried_over_only_where_a_rule_is_known():
+  deep = {**SIZES, "num_decoder_layers": 4, "base_layers": 2}
+  assert TransformerConfig(**deep).base_layers == 2
+  for changes, reason in (
+    ({"norm_position": "post"}, "norms after them"),
+    ({"share_layers": True}, "layers that share their parameters"),
+  ):
+    with pytest.raises(UserError, match=f"BASE_LAYERS = 2: no rule is known .* {reason}"):
+      TransformerConfig(**(deep | changes))
+    TransformerConfig(**(deep | changes | {"base_layers": 4}))

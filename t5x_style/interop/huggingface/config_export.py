@@ -73,9 +73,11 @@ def _differences(
   rules = list(family.rules(config))
   tensors = {rule.tensor: None for rule in rules}
   back = TransformerConfig(**family.from_config_json(ConfigJson(config_json), tensors))
-  factor = logit_factor(config)
-  if factor != 1 and any(rule.factor == factor for rule in rules):
-    config = dataclasses.replace(config, scale_logits=False)  # The last norm holds the factor.
+  factors = {rule.factor for rule in rules} - {1.0}
+  if logit_factor(config) in factors:  # The last norm holds it.
+    config = dataclasses.replace(config, scale_logits=False, base_emb_dim=None)
+  elif config.tied_logit_factor in factors:  # Of T5, which scales logits in transformers, too.
+    config = dataclasses.replace(config, base_emb_dim=None)
   if hasattr(family, "as_written"):
     config = family.as_written(config)
   return differences(config, back)

@@ -139,8 +139,12 @@ def norm(
 
 
 def logit_factor(config: TransformerConfig) -> float:
-  """Returns the factor of the last norm: 1/sqrt(D) where this package scales its output, else 1."""
-  return config.emb_dim**-0.5 if config.tie_embeddings and config.scale_logits else 1.0
+  """Returns the factor of the last norm: what this package scales its output by, else 1.
+
+  That is 1/sqrt(D) of scale_logits, and what a tied head has of BASE_EMB_DIM.
+  """
+  scaled = config.tie_embeddings and config.scale_logits
+  return (config.emb_dim**-0.5 if scaled else 1.0) * config.tied_logit_factor
 
 
 def in_layer(

@@ -135,6 +135,8 @@ def _layer_axis(shape, layers, wanted):
 
 def _check_conventions(path: str, config: TransformerConfig) -> None:
   conventions = _CONVENTIONS | ({"scale_logits": True} if config.tie_embeddings else {})
+  if config.tied_logit_factor != 1:
+    conventions |= {"base_emb_dim": None}
   wrong = {key: value for key, value in conventions.items() if getattr(config, key) != value}
   if wrong:
     settings = ", ".join(f"{key} = {value!r}" for key, value in wrong.items())
@@ -161,6 +163,7 @@ def stored_model(path: str, config: TransformerConfig) -> TransformerConfig | No
     "num_decoder_layers": _count_layers(found, "decoder", config),
     "tie_embeddings": tied,
     "scale_logits": tied or config.scale_logits,
+    "base_emb_dim": None,
   }
   return dataclasses.replace(config, **fields)
 

@@ -86,3 +86,21 @@ def test_scaled_logits_move_into_the_last_norm(
   arrays["token_embed", "embedding"] *= 30  # The logits are small otherwise.
   loaded, _ = export_and_load(config, arrays)
   compare(loaded, config, arrays)
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("name", ["t5", "gpt2"])
+def test_what_a_wide_tied_head_scales_by_moves_into_the_last_norm(
+  name, scaled, pretrained, draw_parameters, compare, export_and_load
+):
+  """With BASE_EMB_DIM; transformers' T5 has the 1/sqrt(D) of scale_logits itself."""
+  _, path = pretrained(name)
+  config = model_folder.open_folder(path).correspondence.config
+  config = dataclasses.replace(
+    config, tie_embeddings=True, scale_logits=scaled, base_emb_dim=config.emb_dim // 4
+  )
+  assert config.tied_logit_factor == (1 / 2 if scaled else 1 / 4)
+  arrays = draw_parameters(config)
+  arrays["token_embed", "embedding"] *= 30
+  loaded, _ = export_and_load(config, arrays)
+  compare(loaded, config, arrays)

@@ -45,3 +45,12 @@ def test_what_is_no_longer_true_is_not_kept(pretrained):
   _, settings = config_export.choose_family(changed, folder.config_json)
   assert t5.from_config_json(ConfigJson(settings), {})["mlp_activations"] == ("silu", "linear")
   assert settings["eos_token_id"] == 1
+
+
+@pytest.mark.parametrize("name", ["bert_labels", "bert_bare"])
+def test_a_head_for_words_that_is_not_written_scales_nothing(name, pretrained):
+  config = open_folder(pretrained(name)[1]).correspondence.config
+  wide = dataclasses.replace(config, tie_embeddings=True, base_emb_dim=8)
+  correspondence, settings = config_export.choose_family(wide)
+  assert settings["model_type"] == "bert"
+  assert {rule.factor for rule in correspondence.rules} == {1.0}

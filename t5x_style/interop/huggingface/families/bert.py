@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -81,6 +82,11 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
     "pooled_classes": 2 if pairs else 0,
   }
   return fields | (label_fields(config_json) if _LABELS in tensors else {})
+
+
+def as_written(config: TransformerConfig) -> TransformerConfig:
+  """Returns the model that is read back: a head for words that is not written scales nothing."""
+  return config if config.head_transform else dataclasses.replace(config, base_emb_dim=None)
 
 
 def to_config_json(config: TransformerConfig) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def as_written(config: TransformerConfig) -> TransformerConfig:
 
   transformers counts positions from the id of padding, so other unused rows are not written.
   """
+  config = bert.as_written(config)
   offset = config.padding_id + 1
   if config.padding_id < 0 or config.position_offset < offset:
     return config

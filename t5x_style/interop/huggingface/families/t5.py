@@ -169,7 +169,8 @@ def rules(config: TransformerConfig) -> Iterator[TensorRule]:
     yield TensorRule(f"{stack}/relative_bias/embedding", table, "R N -> N R")
     for i in range(layers):
       yield from in_layer(stack, i, f"{stack}.block.{i}.layer.", _layer(config, stack))
-    yield from norm(f"{stack}/final_norm", f"{stack}.final_layer_norm", False)
+    factor = config.tied_logit_factor if stack == "decoder" else 1.0
+    yield from norm(f"{stack}/final_norm", f"{stack}.final_layer_norm", False, factor=factor)
   if not config.tie_embeddings:
     yield TensorRule("head/kernel", HEAD, "V D -> D V")
 
