@@ -34,7 +34,7 @@ JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m launch.benchmark loss    (libtp
 # Modules of launch/benchmarks; the other files there are parts of these.
 BENCHMARKS = (
   *("attention", "data", "decode", "finetune", "fp8", "gpu", "loss", "reads", "startup", "step"),
-  "text",
+  *("text", "transfer"),
 )
 
 # Flags that some of the benchmarks take, each with the names of these.
@@ -46,6 +46,7 @@ _TEXTS = {
   "profile": "step: a folder for a profile of two steps of each case.",
   "to": "gpu, text: the folder of the results.",
   "parts": "gpu: only these parts, with commas.",
+  "records": "transfer: the file of finished runs; by default model_dirs/transfer.jsonl.",
 }
 _NUMBERS = {
   "seconds": "step, decode: how long the rounds of a case take, at least five rounds.",
