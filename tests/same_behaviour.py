@@ -40,6 +40,7 @@ COMMANDS = (
   "checkpoint",
   "compare",
   "eval",
+  "gin_from_t5x",
   "infer",
   "report",
   "certify",

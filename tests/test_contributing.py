@@ -23,6 +23,7 @@ WRITTEN = (
   "imported/",
   "config.gin",
   "model.gin",
+  "t5x_run.gin",
   "tensorboard/",
   "skipped_batches/",
 )
@@ -33,7 +34,7 @@ INSTALLED = "t5x_style/gin_configs/"
 def test_paths_in_documents_exist(document):
   places = (ROOT, ROOT / "t5x_style", ROOT / "gin_configs")
   text = (ROOT / document).read_text()
-  paths = re.findall(r"`((?:[a-z_0-9]+/)[\w/.]*)`", text) + re.findall(r"[\w/]+\.gin", text)
+  paths = re.findall(r"`((?:[a-z_0-9]+/)[\w/.]*)`", text) + re.findall(r"[\w/]+\.gin\b(?!_)", text)
   ours = [path for path in paths if not any(x in path for x in (*WRITTEN, INSTALLED))]
   assert [x for x in ours if not any((place / x).exists() for place in places)] == []
   names = re.findall(r"`(\w+\.py)`", text)
