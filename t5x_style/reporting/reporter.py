@@ -41,7 +41,7 @@ class RunReporter:
       sampler: takes samples after evaluations; None takes none.
 
     Raises:
-      UserError: WANDB_PROJECT is set and wandb is not installed.
+      UserError: a tracker is requested whose package is not installed.
     """
     self._terminal = terminal
     self._heartbeat = heartbeat or Heartbeat()

@@ -1,4 +1,4 @@
-"""Writes metrics to metrics.jsonl, to TensorBoard events and, on request, to W&B."""
+"""Writes metrics to metrics.jsonl, to TensorBoard events and, on request, to trackers."""
 
 import json
 import math
@@ -6,7 +6,6 @@ import os
 import socket
 import struct
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -14,8 +13,9 @@ from typing import Any, Protocol
 import jax
 from etils import epath
 
-from t5x_style.errors import UserError, first_line
-from t5x_style.reporting.record_file import RecordFile, is_local
+from t5x_style.errors import first_line
+from t5x_style.reporting import trackers
+from t5x_style.reporting.record_file import RecordFile
 
 
 class Writer(Protocol):
@@ -48,7 +48,7 @@ class MetricWriters:
       first_step: the step that the run resumes from, 0 for a new one.
 
     Raises:
-      UserError: WANDB_PROJECT is set and wandb is not installed.
+      UserError: a tracker is requested whose package is not installed.
       OSError: metrics.jsonl cannot be read or cut.
     """
     self._writers: list[Writer] = []
@@ -57,8 +57,7 @@ class MetricWriters:
       path = epath.Path(model_dir)
       path.mkdir(parents=True, exist_ok=True)
       self._writers = [JsonLines(path / "metrics.jsonl", first_step), TensorBoard(path, first_step)]
-      if os.environ.get("WANDB_PROJECT"):
-        self._writers.append(WeightsAndBiases(path))
+      self._writers += trackers.requested(path)
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
     """Adds a record: the values after `step` steps on `split` ("train", "validation")."""
@@ -197,45 +196,6 @@ def _hides_after(step: int) -> bytes:
 
   start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
   return _event(step=step + 1, session_log=start)
-
-
-class WeightsAndBiases:
-  """Sends records as `train/loss`, ... to the project that WANDB_PROJECT names.
-
-  MODEL_DIR/wandb-id.txt holds the id of the run, so that a resumed run is the same run there.
-  """
-
-  def __init__(self, model_dir: str | os.PathLike):
-    try:
-      import wandb
-    except ImportError as error:
-      raise UserError(
-        f"WANDB_PROJECT = {os.environ.get('WANDB_PROJECT')!r} is set, but wandb is not installed; "
-        "pip install 't5x_style[wandb]', or unset it."
-      ) from error
-    id_file = epath.Path(model_dir) / "wandb-id.txt"
-    if not id_file.exists():
-      id_file.write_text(uuid.uuid4().hex[:16])
-    self._run = wandb.init(
-      id=id_file.read_text().strip(),
-      name=epath.Path(model_dir).name,
-      resume="allow",
-      dir=str(model_dir) if is_local(model_dir) else None,
-    )
-    # W&B's own step only grows; with this one a resumed run replaces its last records.
-    self._run.define_metric("*", step_metric="step")
-
-  def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-    self._run.log({"step": step, **{f"{split}/{name}": value for name, value in values.items()}})
-
-  def flush(self) -> None:
-    pass  # It sends what it has by itself.
-
-  def rewind(self, step: int) -> None:
-    pass  # The records of a step replace those it has.
-
-  def close(self) -> None:
-    self._run.finish()
 
 
 def records_until(step: int, content: bytes) -> bytes:

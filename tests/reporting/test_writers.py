@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import types
 
 import numpy as np
@@ -206,25 +205,3 @@ def test_only_the_first_process_writes(tmp_path, monkeypatch):
   with MetricWriters(tmp_path / "run") as none_of_them:
     none_of_them.write(1, "train", {"loss": 1.0})
   assert not (tmp_path / "run").exists()
-
-
-def test_weights_and_biases_has_to_be_installed(tmp_path, monkeypatch):
-  monkeypatch.setenv("WANDB_PROJECT", "mine")
-  monkeypatch.setitem(sys.modules, "wandb", None)
-  with pytest.raises(ValueError, match="WANDB_PROJECT = 'mine' is set, but wandb is not installed"):
-    MetricWriters(tmp_path)
-
-
-def test_weights_and_biases_keeps_the_run(tmp_path, monkeypatch):
-  started, logged = [], []
-  run = types.SimpleNamespace(
-    define_metric=lambda *args, **kwargs: None, log=logged.append, finish=lambda: None
-  )
-  wandb = types.SimpleNamespace(init=lambda **kwargs: started.append(kwargs) or run)
-  monkeypatch.setitem(sys.modules, "wandb", wandb)
-  monkeypatch.setenv("WANDB_PROJECT", "mine")
-  for step in (0, 5):
-    with MetricWriters(tmp_path, step) as out:
-      out.write(step + 1, "train", {"loss": 1.0})
-  assert started[0]["id"] == started[1]["id"]
-  assert logged == [{"step": 1, "train/loss": 1.0}, {"step": 6, "train/loss": 1.0}]
