@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from absl import flags as absl_flags
 
-from .configuration import data_parameters, flags
+from .configuration import data_parameters, flags, stage_settings
 from .process import command, environment, errors
 
 if TYPE_CHECKING:
@@ -53,12 +53,15 @@ def main(argv: Sequence[str]) -> None:
     _check(values, topologies.EXAMPLES)
     topology = topologies.parse(values.topology, values.slices)
     devices = topologies.devices(topology)
-    settings = flags.read_configuration(values, DATA_OVERRIDES)
+    read = flags.read_configuration(values, DATA_OVERRIDES)
+    stage = stage_settings.chosen(read, values.stage, checked=False)
+    if stage.note:
+      print(stage.note, file=sys.stderr)
 
     from t5x_style.planning import precompile_report, precompile_search
     from t5x_style.training import setup, train_config
 
-    config = without_data(settings.build(train_config.TrainConfig))
+    config = without_data(stage.settings.build(train_config.TrainConfig))
     if values.search:
       found = precompile_search.search(config, topology, devices, values.compiles)
       if values.write:
@@ -108,6 +111,7 @@ def without_data(config: "train_config.TrainConfig") -> "train_config.TrainConfi
 
 
 def _define(values: absl_flags.FlagValues) -> None:
+  flags.define_stage(values)
   absl_flags.DEFINE_string(
     "topology", None, "A slice: generation and chips, e.g. v5p:4x4x8.", flag_values=values
   )

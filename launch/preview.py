@@ -15,12 +15,13 @@ import numpy as np
 from absl import flags as absl_flags
 from rich.console import Console
 
-from .configuration import flags, reader
+from .configuration import flags, stage_settings
 from .process import command, environment, errors
 
 EXAMPLES = """\
 python -m launch.preview --gin_file=quickstart.gin
 python -m launch.preview --gin_file=my_run.gin --html=preview.html
+python -m launch.preview --gin_file=three_phases.gin --stage=decay
 python -m launch.preview --gin_file=my_run.gin --json | jq .signal_density"""
 
 _FILE_WIDTH = 110  # columns at least, where the output is no terminal
@@ -37,7 +38,10 @@ def main(argv: Sequence[str]) -> None:
   environment.prepare()
   with errors.as_configuration_errors():
     html = _html_path(values.html)
-    architecture, dataset = _dataset(flags.read_configuration(values))
+    stage = stage_settings.chosen(flags.read_configuration(values), values.stage)
+    architecture, dataset = _dataset(stage)
+    if stage.note:
+      print(stage.note, file=sys.stderr)
 
   from t5x_style.data.preview import measure, page, terminal
   from t5x_style.data.preview.contents import Contents
@@ -96,6 +100,7 @@ def _define(values: absl_flags.FlagValues) -> None:
     lower_bound=0.1,
     flag_values=values,
   )
+  flags.define_stage(values)
 
 
 def _html_path(name: str | None) -> Path | None:
@@ -109,15 +114,16 @@ def _html_path(name: str | None) -> Path | None:
   return path
 
 
-def _dataset(settings: reader.Configuration) -> tuple[str, Any]:
-  """Returns the run's architecture and its dataset, as one process would load it."""
+def _dataset(stage: stage_settings.Chosen) -> tuple[str, Any]:
+  """Returns the run's architecture and the dataset of a stage, as one process would load it."""
   from t5x_style.training import setup, train_config
+  from t5x_style.training.stage import Stage
 
-  config = settings.build(train_config.TrainConfig)
+  config = stage.settings.build(train_config.TrainConfig)
   dataset = config.dataset(
     architecture=config.model.architecture,
     batch_size=config.batch_size,
-    seed=config.seed,
+    seed=Stage(number=stage.number).data_seed(config.seed),
     process_index=0,
     process_count=1,
   )

@@ -141,6 +141,16 @@ def define_gin(values: flags.FlagValues) -> None:
   )
 
 
+def define_stage(values: flags.FlagValues) -> None:
+  """Defines the flag for stage_settings.chosen."""
+  flags.DEFINE_string(
+    "stage",
+    None,
+    "The stage of the run to show, by its name in STAGES.",
+    flag_values=values,
+  )
+
+
 def _define_running(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     "dry_run", False, "Build and print everything; train nothing.", flag_values=values

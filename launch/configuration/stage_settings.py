@@ -46,8 +46,50 @@ class StageSettings(NamedTuple):
       settings.use()
 
 
-def stages(settings: Configuration) -> list[StageSettings]:
+class Chosen(NamedTuple):
+  """A stage that a command shows.
+
+  Attributes:
+    settings: of the stage; gin has them.
+    number: counts from 1.
+    note: says which stages there are; "" for a run of one stage.
+  """
+
+  settings: Configuration
+  number: int
+  note: str
+
+
+def chosen(settings: Configuration, name: str | None, *, checked: bool = True) -> Chosen:
+  """Returns the stage of a name; the first one if it is None.
+
+  Args:
+    checked: as of `stages`.
+
+  Raises:
+    ConfigurationError: there is no such stage, or as `stages`.
+  """
+  later = stages(settings, checked=checked)
+  names = [FIRST, *(stage.name for stage in later)]
+  if name is not None and (name not in names or not later):
+    present = f"its stages are {', '.join(map(repr, names))}" if later else "it has no STAGES"
+    raise ConfigurationError(f"--stage={name!r} is no stage of this run: {present}.")
+  if not later:
+    return Chosen(settings, 1, "")
+  index = names.index(name or FIRST)
+  if index:
+    settings = settings.with_macros(later[index - 1].macros, later[index - 1].location)
+  others = ", ".join(f"--stage={other!r}" for other in names if other != names[index])
+  note = f"Stage {index + 1} of {len(names)}, {names[index]!r}; for the others: {others}."
+  return Chosen(settings, index + 1, note)
+
+
+def stages(settings: Configuration, *, checked: bool = True) -> list[StageSettings]:
   """Returns the stages of a run after its first one; [] for a run of one stage.
+
+  Args:
+    checked: whether a stage may set a macro is checked. It cannot be where a command has replaced
+      what uses the macro.
 
   Raises:
     ConfigurationError: STAGES is not as it should be, or a stage sets what may not change.
@@ -70,7 +112,7 @@ def stages(settings: Configuration) -> list[StageSettings]:
         f"another value, such as 'BATCH_SIZE': 64; the name {FIRST!r} is that of the first stage."
         f"{written.location.quoted()}"
       )
-    for macro in changed:
+    for macro in changed if checked else ():
       _check(settings, macro, where, written.location)
     macros, before = macros | changed, after
     found.append(StageSettings(name, after, macros, written.location))

@@ -65,6 +65,23 @@ def test_a_stage_keeps_what_the_ones_before_it_changed(read):
   assert [prepared.stage.name for prepared in run] == ["start", "batch", "long", "decay"]
 
 
+def test_a_stage_is_chosen_by_its_name(read):
+  first = stage_settings.chosen(read(), None)
+  assert (first.number, first.settings.macro("BATCH_SIZE")) == (1, 4)
+  assert first.note == (
+    "Stage 1 of 4, 'start'; for the others: --stage='batch', --stage='long', --stage='decay'."
+  )
+  long = stage_settings.chosen(read(), "long")
+  assert (long.number, long.settings.macro("BATCH_SIZE")) == (3, 8)
+  assert long.settings.build(train_config.TrainConfig).model.rotary_base == 1.6e5
+  with pytest.raises(ConfigurationError, match="'lang' is no stage .* 'start', 'batch', 'long'"):
+    stage_settings.chosen(read(), "lang")
+  alone = read("STAGES = {}")
+  assert stage_settings.chosen(alone, None).note == ""
+  with pytest.raises(ConfigurationError, match="it has no STAGES"):
+    stage_settings.chosen(alone, "long")
+
+
 def test_the_written_configuration_repeats_all_stages(read, tmp_path):
   settings = read("TrainConfig.keep_checkpoints = 7")
   run = prepare(settings)
