@@ -12,7 +12,9 @@ from t5x_style.data.corpora.reading import file_formats, file_patterns, known_fi
 from t5x_style.errors import UserError
 
 _CHECKED_FILES = 10_000
-_UNPACKED_BYTES = 2**27  # of compressed data that is unpacked completely, its own size
+# Of compressed data that is unpacked completely, its own size if it is gzip; of bzip2, which takes
+# longer, less.
+_UNPACKED_BYTES = 2**27
 _THREADS = 16  # a check mostly waits for the disk or the network
 _SHOWN = 12
 
@@ -103,9 +105,10 @@ def _check_file(file: str, budget: _Budget) -> UserError | file_formats.WrongByt
   """Returns the error of a file, else its first byte that is not UTF-8, else None."""
   try:
     with text_reading.naming(file), text_reading.open_text(file) as stream:
-      if text_reading.packed_as(stream):
+      if packed := text_reading.packed_as(stream):
         samples = [(0, stream.read(known_files.SAMPLE_BYTES))]
-        unpack = not file_patterns.is_remote(file) and budget.take(os.path.getsize(file))
+        local = not file_patterns.is_remote(file)
+        unpack = local and budget.take(packed.cost * os.path.getsize(file))
         while unpack and stream.read(text_reading.CHUNK):
           pass
       else:

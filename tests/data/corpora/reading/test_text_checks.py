@@ -1,5 +1,6 @@
 """Files are checked before training: damage, other formats and wrong bytes, each with its file."""
 
+import bz2
 import gzip
 import warnings
 
@@ -49,6 +50,20 @@ def test_damaged_gzip_data(compressed, numbered, tmp_path, monkeypatch, damage, 
   message = str(raised.value)
   assert message.startswith(f"{tmp_path}/bad: its gzip data ")
   assert f"gzip -t {tmp_path}/bad " in message and "good.gz" not in message
+
+
+@pytest.mark.parametrize(("pack", "at_once"), [(gzip.compress, True), (bz2.compress, False)])
+def test_slow_formats_are_unpacked_less_at_the_start(tmp_path, monkeypatch, pack, at_once):
+  """A bzip2 file is read for minutes where a gzip file of its size takes seconds."""
+  data = pack(b"".join(b"line %d\n" % i for i in range(200_000)))  # 2.5 MB, several blocks
+  (tmp_path / "cut.txt").write_bytes(data[: len(data) * 3 // 4])
+  monkeypatch.setattr(text_checks, "_UNPACKED_BYTES", 2 * len(data))
+  files = [str(tmp_path / "cut.txt")]
+  if not at_once:
+    text_checks.check_files(files, None)
+    return
+  with pytest.raises(UserError, match="ends too early"):
+    text_checks.check_files(files, None)
 
 
 @pytest.mark.parametrize("documents", ["line", "file"])
