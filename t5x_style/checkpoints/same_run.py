@@ -104,8 +104,8 @@ def _check_corpus(
 
 # Before CORPUS_COPY there was always a copy, and a copy has a checksum of its own.
 _OF_COPIES = (
-  "If the run began with a copy of JSON lines, as earlier versions made one, and the copy is lost, "
-  "set CORPUS_COPY = True, which makes it again."
+  "If the run began with a copy of JSON lines, as earlier versions made one, set CORPUS_COPY = "
+  "True, which reads that copy, or makes it again if it is lost."
 )
 
 

@@ -127,7 +127,7 @@ def test_the_files_of_a_corpus_that_changed_are_named(tiny_config, tmp_path):
   # JSON lines may have been read from a copy.
   lines = dataclasses.replace(prepared({}, ""), dataset=Text({}, "x", name="jsonl"))
   streamed = dataclasses.replace(lines, dataset=Text({}, "y", name="jsonl"))
-  with pytest.raises(UserError, match="set CORPUS_COPY = True, which makes it again"):
+  with pytest.raises(UserError, match="set CORPUS_COPY = True, which reads that copy"):
     same_run.check_same_run(streamed, lines.identity(), lines.settings(1))
   # If more differs it is simply another run.
   with pytest.raises(UserError, match="another run"):

@@ -32,9 +32,9 @@ class Jsonl(RecordCorpus):
     pattern, field, target_field, min_characters, max_characters: as in Records.
     validation_pattern, validation_fraction: as in TextFiles; the hash is of a document's text.
     copy: whether the first use copies all texts into a cache of records, which takes time and room
-      and is read instead of the files: for bzip2 and xz, and files in a slow place. None: no, but a
-      copy that an earlier version of this package made of these files is read, so that its runs
-      resume. Batches of a copy come in another order.
+      and is read instead of the files: for bzip2 and xz, and files in a slow place. None, as in a
+      config.gin of an earlier version: no, but a copy that it made of these files is read, so that
+      its runs resume. Batches of a copy come in another order.
     cache_dir: local folder of copies, as in PythonStdlib; about as large as the texts.
   """
 
