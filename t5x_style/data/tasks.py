@@ -314,12 +314,6 @@ def parts(provider: seqio.Task | seqio.Mixture) -> Sequence[tuple[seqio.Task, fl
   return rated
 
 
-def component_names(parts: Sequence[tuple[seqio.Task, float]]) -> tuple[str, ...]:
-  """Returns the names of a mixture's parts in the logs; () for a single task."""
-  names = tuple(getattr(task, "component", task.name) for task, _ in parts)
-  return names if len(names) > 1 else ()
-
-
 def lengths(
   provider: seqio.Task | seqio.Mixture,
   architecture: str,

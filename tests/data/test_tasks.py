@@ -87,7 +87,6 @@ def test_mixtures_are_registered_with_their_parts(corpus, vocabulary):
   assert isinstance(mixture, seqio.Mixture)
   rates = {task.name: rate for task, rate in tasks.parts(mixture)}
   assert rates == {"small_mixture_span_corruption": 3, "small_mixture_prefix_lm": 1}
-  assert tasks.component_names(tasks.parts(mixture)) == ("prefix_lm", "span_corruption")
 
 
 def test_lookup_names_what_there_is():

@@ -44,15 +44,8 @@ class Documents:
   architecture: str
   seed: int
 
-  @property
-  def count(self) -> int:
-    return self.units.count
-
-  def ranges(self, pieces: np.ndarray, epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return self.units.ranges(pieces, epochs)
-
   def examples(self, pieces: np.ndarray, epochs: np.ndarray) -> Features:
-    starts, lengths = self.ranges(pieces, epochs)
+    starts, lengths = self.units.ranges(pieces, epochs)
     texts = units.read(self.split, starts, lengths, int(lengths.max(initial=0)))
     numbers, found = self.units.documents(pieces), []
     for row, (number, epoch, length) in enumerate(
@@ -77,7 +70,8 @@ class Documents:
     if not self.objective.reads_other_document:
       return []
     pieces, epochs = np.array([piece]), np.array([epoch])
-    start, number = int(self.ranges(pieces, epochs)[0][0]), int(self.units.documents(pieces)[0])
+    (start,) = self.units.ranges(pieces, epochs)[0].tolist()
+    (number,) = self.units.documents(pieces).tolist()
     example = {name: value[0] for name, value in self.examples(pieces, epochs).items()}
     offered = self._other(number, start, epoch)
     if not example["pair_label"] or offered is None:

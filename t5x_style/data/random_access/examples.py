@@ -12,6 +12,7 @@ from t5x_style.data import noise
 from t5x_style.data.arrays import Features
 from t5x_style.data.random_access import placement, units
 from t5x_style.data.random_access.plans import Plan
+from t5x_style.data.random_access.units import Units
 from t5x_style.data.windows import CorruptWindow
 from t5x_style.token_cache import Split
 
@@ -28,11 +29,11 @@ class Pieces(Protocol):
   """Makes an example of each piece of text.
 
   Attributes:
-    count: how many pieces there are in an epoch.
+    units: where the pieces are in the joined stream.
   """
 
   @property
-  def count(self) -> int: ...
+  def units(self) -> Units: ...
 
   def examples(self, pieces: np.ndarray, epochs: np.ndarray) -> Features:
     """Returns the examples of pieces, int64 [n] each -> [n, ...], padded with zeros.
@@ -40,10 +41,6 @@ class Pieces(Protocol):
     They may hold "raw", int32 [n, L], the text, "raw_hidden", bool [n, L], what the model has to
     find out of it, and "useful", bool [n], whether there is something to predict.
     """
-    ...
-
-  def ranges(self, pieces: np.ndarray, epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where the pieces begin in the joined stream, and their tokens, int64 [n] each."""
     ...
 
   def others(self, piece: int, epoch: int) -> list[Member]:
@@ -94,19 +91,12 @@ class Windows:
   """
 
   split: Split
-  units: units.Units
+  units: Units
   corrupt: CorruptWindow
   seed: int
 
-  @property
-  def count(self) -> int:
-    return self.units.count
-
-  def ranges(self, pieces: np.ndarray, epochs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return self.units.ranges(pieces, epochs)
-
   def examples(self, pieces: np.ndarray, epochs: np.ndarray) -> Features:
-    starts, lengths = self.ranges(pieces, epochs)
+    starts, lengths = self.units.ranges(pieces, epochs)
     tokens = units.read(self.split, starts, lengths, self.units.length)
     window = {
       "tokens": tokens,
@@ -139,13 +129,13 @@ class Alone:
 
   @property
   def count(self) -> int:
-    return self.pieces.count
+    return self.pieces.units.count
 
   def rows(self, rows: np.ndarray, epochs: np.ndarray) -> Features:
     return placement.padded(self.pieces.examples(rows, epochs), self.lengths)
 
   def members(self, row: int, epoch: int) -> list[Member]:
-    own = members_of(self.split, *self.pieces.ranges(np.array([row]), np.array([epoch])))
+    own = members_of(self.split, *self.pieces.units.ranges(np.array([row]), np.array([epoch])))
     return own + self.pieces.others(row, epoch)
 
   def texts(self, row: int, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -181,7 +171,7 @@ class Shared:
 
   def members(self, row: int, epoch: int) -> list[Member]:
     pieces, _ = self._pieces(np.array([row]))
-    return members_of(self.split, *self.pieces.ranges(pieces, np.full_like(pieces, epoch)))
+    return members_of(self.split, *self.pieces.units.ranges(pieces, np.full_like(pieces, epoch)))
 
   def texts(self, row: int, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
     pieces, _ = self._pieces(np.array([row]))
@@ -206,7 +196,7 @@ def texts_of(pieces: Pieces, chosen: np.ndarray, epoch: int) -> list[tuple[np.nd
   """Returns the text of each of some pieces and what of it is hidden; see Examples.texts."""
   epochs = np.full_like(chosen, epoch)
   examples = pieces.examples(chosen, epochs)
-  _, lengths = pieces.ranges(chosen, epochs)
+  _, lengths = pieces.units.ranges(chosen, epochs)
   hidden = examples.get("raw_hidden", np.zeros_like(examples["raw"], bool))
   return [
     (examples["raw"][i, :length], hidden[i, :length]) for i, length in enumerate(lengths.tolist())

@@ -101,7 +101,7 @@ def test_three_processes_then_five_read_every_window_once(load, corpus):
       data = load("decoder_only", CausalLM(), 15, 0, process, processes)
       numbers = np.concatenate([data.row_numbers(batch) for batch in range(first, end)])
       rows += numbers.tolist()
-      units = data.rows.components[0].examples.pieces
+      units = data.rows.components[0].examples.pieces.units
       for place in data.rows.places(numbers[numbers < count]):
         starts, lengths = units.ranges(np.array([place.unit]), np.array([place.epoch]))
         seen[(starts[0] + np.arange(lengths[0])) % len(seen)] += 1

@@ -48,7 +48,7 @@ def test_joined_windows(load, corpus, examples, architecture, objective):
   made = load(architecture, objective, seed=5).rows.components[0].examples
   units = np.arange(made.count)
   epochs = np.full_like(units, 2)
-  starts, lengths = made.pieces.ranges(units, epochs)
+  starts, lengths = made.pieces.units.ranges(units, epochs)
   split = corpus.opened.split("train")
   text = np.roll(split.tokens_between(0, split.joined_length)[0], -starts[0])
   stream = examples(objective, architecture, {"inputs": 64}, docs=[text], seed=5, epoch=2)
