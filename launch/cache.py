@@ -62,7 +62,8 @@ def _define(values: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_integer(
     "shards",
     None,
-    "Files of the train split; by default one for 256 MiB of tokens or 500,000 documents.",
+    "Files of the train split; by default one for 256 MiB of tokens or 500,000 documents. There "
+    "are more where one would have over 10,000,000 documents, whose order takes 3 GB of memory.",
     lower_bound=1,
     upper_bound=99_999,
     flag_values=values,

@@ -35,6 +35,8 @@ from .runs import Run
 # A shard has at most about so many bytes of tokens and so many documents.
 _SHARD_BYTES = 256 * 2**20
 _SHARD_DOCUMENTS = 500_000
+# A worker holds about 300 bytes for each document of a shard, so requested shards have no more.
+_MOST_DOCUMENTS = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +194,11 @@ def done_shards(folder: Path) -> dict[str, tuple[ShardFacts, dict[str, Any]]]:
 
 
 def shards(runs: Sequence[Run], requested: int | None) -> list[ShardPlan]:
-  """Returns the shards to write; they depend on the documents only, not on the workers."""
+  """Returns the shards to write; they depend on the documents only, not on the workers.
+
+  Args:
+    requested: shards of "train"; there are more where one would have over _MOST_DOCUMENTS.
+  """
   found = []
   for split in ("train", "validation"):
     chosen = [run for run in runs if run.split == split]
@@ -201,7 +207,7 @@ def shards(runs: Sequence[Run], requested: int | None) -> list[ShardPlan]:
     stored, documents = sum(r.stored_bytes for r in chosen), sum(r.documents for r in chosen)
     count = max(1, -(-stored // _SHARD_BYTES), -(-documents // _SHARD_DOCUMENTS))
     if requested is not None and split == "train":
-      count = requested
+      count = max(requested, -(-documents // _MOST_DOCUMENTS))
     bounds = [-(-(k * 2**64) // count) for k in range(count + 1)]
     found += [
       ShardPlan(f"{split}-{k:05d}-of-{count:05d}", split, bounds[k], bounds[k + 1])
@@ -230,7 +236,7 @@ def hash_of(text: bytes, target: bytes | None) -> tuple[int, int]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-  """Writes a file that appears only when it is complete."""
+  """Writes a file that appears only when it is complete; two workers may write the same one."""
   temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   temporary.write_bytes(content)
   os.replace(temporary, path)

@@ -174,6 +174,7 @@ def test_shards_are_as_many_as_the_documents_need():
     *["validation"] * 3,
   ]
   assert len(plan.shards([run._replace(documents=1, stored_bytes=2**28 + 1)], None)) == 2
+  assert len(plan.shards([run._replace(documents=20_000_001)], 1)) == 3  # 10 million in each
 
 
 def test_settings_are_json(making, tmp_path, interrupted):
