@@ -12,12 +12,13 @@
   make.py              the whole: what is done is skipped, the manifest is written last
   progress.py          what is shown meanwhile
   show.py              what is shown of a finished cache
+  small.py             a small cache, written at once in this process
 
 Beam distributes the work; the documents go through files in FOLDER/unfinished, not through Beam's
 shuffle. So a restart does only the pieces that are left, two workers write the same bytes as
 one, and memory does not grow with the corpus: a worker holds at most 64 MiB of tokens of 250,000
-documents, or about 300 bytes for each document of a shard, of which a shard has 500,000 unless
---shards says otherwise. FOLDER needs room for the tokens twice.
+documents, or about 300 bytes for each document of a shard, of which a shard has 500,000, or as
+many as --shards makes it, 10 million at most. FOLDER needs room for the tokens twice.
 
 By default workers are processes of this machine. What follows "--" are flags for Beam, which choose
 a cluster instead; FOLDER and the corpus then have to be in a file system that all its workers
