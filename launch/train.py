@@ -65,7 +65,7 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
       summary,
       terminal,
     )
-    from t5x_style.training import loop, train_config
+    from t5x_style.training import loop, setup, train_config
 
     from .hosts import preflight
 
@@ -82,6 +82,7 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
     pulse, before_write = _take_model_dir(config, until_end, values.dry_run)
     prepared, *later = run = _prepare(settings, config)
     for one in run:
+      setup.check_enough_data(one)
       data = f"data of stage {one.stage.number}" if later else "data"
       same_start.check(data, same_start.flat(one.identity()["data"], data))
     info = run_description.model_info(prepared)

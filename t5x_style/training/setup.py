@@ -238,6 +238,26 @@ def _open_dataset(config: TrainConfig, partitioner: Partitioner, stage: Stage) -
   return dataset
 
 
+def check_enough_data(prepared: Prepared) -> None:
+  """Raises UserError if the data ends before the last step; of a stream that is not known.
+
+  An evaluation, or a plan without data, does not need so many batches.
+  """
+  most: int | None = getattr(prepared.dataset, "most_batches", None)
+  stage = prepared.stage
+  steps = prepared.last_step - stage.first
+  if most is None or most >= steps:
+    return
+  name = f" of stage {stage.number}, {stage.name!r}," if stage.name else ""
+  raise UserError(
+    f"The data{name} ends before the last step: with the limits of CORPUS_EPOCHS its corpora "
+    f"suffice for {most:,} batches of BATCH_SIZE = {prepared.config.batch_size} rows, and "
+    f"{steps:,} steps are to be trained (step {stage.first + 1:,} to {prepared.last_step:,}). "
+    f"End it after step {stage.first + most:,} (TRAIN_STEPS, or 'after_steps' of the next stage), "
+    "or raise a limit in CORPUS_EPOCHS."
+  )
+
+
 def _warn_of_long_rows(model: TransformerConfig, features: FeatureShapes) -> None:
   """Warns if rows are longer than those that the model's rotary positions were scaled for."""
   scaling = model.rotary_scaling

@@ -1,12 +1,15 @@
 """Mistakes in a configuration that are reported before anything is compiled."""
 
+import dataclasses
 import warnings
 
 import pytest
 
+from t5x_style.errors import UserError
 from t5x_style.models import RotaryScaling
 from t5x_style.training import setup
 from t5x_style.training.setup import check_vocabulary
+from t5x_style.training.stage import Stage
 
 
 def test_rows_without_ids(tiny_config, tmp_path):
@@ -60,3 +63,16 @@ def test_rows_beyond_the_scaled_positions_are_warned_of(tiny_config, tmp_path):
     warnings.simplefilter("error", UserWarning)
     prepare(2.0)
     prepare(1.5, kind="llama3")
+
+
+@pytest.mark.parametrize(("most", "fits"), [(None, True), (6, True), (5, False)])
+def test_data_that_ends_before_the_run_is_an_error(most, fits, tiny_config, tmp_path):
+  """The run has 6 steps; a stage that begins after 4 of them needs 2 batches."""
+  prepared = setup.prepare(tiny_config("decoder_only", tmp_path, train_steps=6))
+  prepared.dataset.most_batches = most
+  setup.check_enough_data(dataclasses.replace(prepared, stage=Stage(first=4)))
+  if fits:
+    setup.check_enough_data(prepared)
+    return
+  with pytest.raises(UserError, match=r"5 batches of BATCH_SIZE = 8 .* 6 steps .* after step 5 "):
+    setup.check_enough_data(prepared)

@@ -84,6 +84,12 @@ class Schedule:
     return found
 
   @property
+  def rows(self) -> int | None:
+    """The rows until every component has had the most that it may have; None: without end."""
+    end = self.phases[-1].end if self.phases else 0
+    return end if end < _NO_LIMIT else None
+
+  @property
   def shares(self) -> _Shares:
     """The shares of the components while none has ended."""
     return _Shares(self.rates)

@@ -72,6 +72,8 @@ def test_limits_below_a_block_are_reached():
   assert sorted(numbers[components == 1]) == list(range(280))
   assert np.flatnonzero(components == 0).max() < 64
   schedule = Schedule((1, 2, 1), seed=0, most=(5, 7, 300))
+  assert schedule.rows == 312
+  assert Schedule((1, 2), seed=0, most=(5, None)).rows is None
   assert np.bincount(schedule(np.arange(312))[0]).tolist() == [5, 7, 300]
   with pytest.raises(UserError, match="CORPUS_EPOCHS"):
     schedule(np.array([312]))
