@@ -43,6 +43,7 @@ def main(argv: Sequence[str]) -> int | None:
     found = {name: _describe(given, comparison, name, datasets) for name in comparison.candidates}
     _check_same_text(found)
     _check_halving(comparison, found)
+    _check_classification(comparison, found)
     if values.passages:
       _ensure_passages(comparison, datasets, found, Path(values.passages))
     figures = {name: _data_figures(datasets[name]) for name in values.data_figures}
@@ -77,7 +78,7 @@ def _check_judging(comparison: Comparison) -> None:
 
 def _check_same_text(found: Mapping[str, Mapping[str, Any]]) -> None:
   """Raises ConfigurationError if candidates are trained on different texts."""
-  corpora = {name: json.dumps(x["identity"].get("corpus")) for name, x in found.items()}
+  corpora = {name: json.dumps(_corpus(x)) for name, x in found.items()}
   first = next(iter(corpora))
   for name, corpus in corpora.items():
     if corpus != corpora[first]:
@@ -85,6 +86,23 @@ def _check_same_text(found: Mapping[str, Mapping[str, Any]]) -> None:
         f"The candidates {first!r} and {name!r} read different texts, or hold out different parts "
         "of it, so they cannot be asked the same passages. Set the data for all of them, before "
         "the candidates."
+      )
+
+
+def _corpus(facts: Mapping[str, Any]) -> Any:
+  """Returns what identifies the text of a candidate: its corpora, or their token caches."""
+  identity = facts["identity"]
+  return identity.get("corpus", identity.get("token_caches"))
+
+
+def _check_classification(comparison: Comparison, found: Mapping[str, Mapping[str, Any]]) -> None:
+  """Raises ConfigurationError if labelled texts could not be read for a candidate."""
+  for name, facts in found.items():
+    if comparison.classification is not None and not facts["names_vocabulary"]:
+      raise errors.ConfigurationError(
+        f"CLASSIFICATION fine-tunes on labelled texts, for which the candidate {name!r} names no "
+        "VOCABULARY: a token cache brings its own. Set CLASSIFICATION = None, or VOCABULARY to "
+        "the one that the cache was made with."
       )
 
 
@@ -124,7 +142,7 @@ def _ensure_passages(
 
   held_out.check(list(datasets.values()))
   made_for = {
-    "corpus": next(iter(found.values()))["identity"]["corpus"],
+    "corpus": _corpus(next(iter(found.values()))),
     "vocabularies": sorted({json.dumps(x["identity"]["vocabulary"]) for x in found.values()}),
     "tokens of the shortest row": min(map(held_out.row_tokens, datasets.values())),
     "passages": comparison.passages,
@@ -214,6 +232,7 @@ def _facts(own: arguments.Given, candidate: str, datasets: dict[str, Any]) -> di
     "step_flops": prepared.step_flops,
     "step_positions": config.batch_size * sum(lengths.values()),
     "identity": prepared.identity()["data"],
+    "names_vocabulary": configuration.macro("VOCABULARY") is not None,
     "schedule_has_steps": configuration.macro("SCHEDULE_STEPS") is not None,
     "settings": _settings(configuration),
   }

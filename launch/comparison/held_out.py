@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from t5x_style.codecs.text_codec import TextCodec
 from t5x_style.errors import UserError
@@ -11,14 +11,11 @@ from t5x_style.errors import UserError
 from . import passages
 from .passages import Passage
 
-if TYPE_CHECKING:
-  from t5x_style.data.stream import Dataset
-
 # What a model may read beside the text: a start token, a mode token, sentinels, [CLS], EOS.
 _AROUND = 6
 
 
-def cut(datasets: Sequence[Dataset], *, count: int, passage_bytes: int, seed: int) -> list[Passage]:
+def cut(datasets: Sequence[Any], *, count: int, passage_bytes: int, seed: int) -> list[Passage]:
   """Cuts passages out of the held-out text, which all candidates of a comparison share.
 
   Args:
@@ -28,13 +25,9 @@ def cut(datasets: Sequence[Dataset], *, count: int, passage_bytes: int, seed: in
   Raises:
     UserError: as `check`, or there is too little text.
   """
-  from t5x_style.data import text_samples
-
   check(datasets)
-  parts = [task for task, _ in datasets[0].pipeline.parts]
-  documents = (x.decode(errors="replace") for x in text_samples.in_order(parts, "validation"))
   return passages.cut(
-    documents,
+    _texts(datasets[0]),
     _different([dataset.codec for dataset in datasets]),
     row_tokens=min(row_tokens(dataset) for dataset in datasets),
     count=count,
@@ -43,17 +36,22 @@ def cut(datasets: Sequence[Dataset], *, count: int, passage_bytes: int, seed: in
   )
 
 
-def check(datasets: Sequence[Dataset]) -> None:
+def check(datasets: Sequence[Any]) -> None:
   """Raises UserError if a dataset is not of text, or the first one holds nothing out."""
   from t5x_style.data import tasks
 
   for dataset in datasets:
+    if _of_caches(dataset):
+      continue
     parts = [task for task, _ in getattr(dataset, "pipeline", _NoPipeline).parts]
     if not parts or not all(isinstance(task, tasks.PretrainingTask) for task in parts):
       raise UserError(
         "Models are judged on passages of a corpus, and the data of a candidate is a SeqIO task or "
         "random tokens: set CORPUS and OBJECTIVE, not MIXTURE_OR_TASK_NAME."
       )
+  if _of_caches(datasets[0]):
+    datasets[0].evaluation(1)  # It raises the error of a cache that holds nothing out.
+    return
   parts = [task for task, _ in datasets[0].pipeline.parts]
   if any("validation" not in task.splits for task in parts):
     raise UserError(
@@ -62,7 +60,24 @@ def check(datasets: Sequence[Dataset]) -> None:
     )
 
 
-def row_tokens(dataset: Dataset) -> int:
+def _texts(dataset: Any) -> Iterator[str]:
+  """Yields the held-out documents of a dataset; those of a token cache as their tokens say."""
+  if _of_caches(dataset):
+    yield from dataset.held_out_texts()
+    return
+
+  from t5x_style.data import text_samples
+
+  parts = [task for task, _ in dataset.pipeline.parts]
+  for document in text_samples.in_order(parts, "validation"):
+    yield document.decode(errors="replace")
+
+
+def _of_caches(dataset: Any) -> bool:
+  return hasattr(dataset, "held_out_texts")
+
+
+def row_tokens(dataset: Any) -> int:
   """Returns how many tokens of text fit into a row: what one side of the model reads at most."""
   return max(dataset.feature_lengths.values()) - _AROUND
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 from etils import epath
@@ -22,42 +24,94 @@ from t5x_style.training.setup import Prepared
 from ..configuration import flags
 from ..process.errors import ConfigurationError
 from . import checkpoint_fit, chosen_steps, held_out, loss_records, loss_table, run_settings
+from .compressors import Compressed
 from .loss_records import Record
 
 FLAGS = ("step", "all_steps", "text", "all_batches", "json", *flags.DATA, *flags.PROCESSES)
 WORDS = ("MODEL_DIR",)
 
 
+class _Measured(NamedTuple):
+  """What was measured of the checkpoints of one stage of a run.
+
+  Attributes:
+    facts: {"stage": ..., "data": ..., "batches": ..., "rows": ...}.
+    records: of the checkpoints.
+    kinds: see loss_records.record.
+    compressed: the same text, compressed; None if that is not comparable.
+  """
+
+  facts: dict[str, Any]
+  records: list[Record]
+  kinds: Mapping[str, Likelihood]
+  compressed: Compressed | None
+
+
 def run(values: Any, words: Sequence[str]) -> int:
   folder = inventory.checkpoints_folder(words[0])
   chosen = chosen_steps.chosen(folder, values)
-  config = run_settings.read(words[0], values)
-  if values.text:
-    config = run_settings.with_data(config, **held_out.text_arguments(config, values.text))
-  prepared = _detailed(setup.prepare(config))
-  checkpoint_fit.check(chosen, prepared)
-  batches = _batches(prepared, values.all_batches)
+  found = [
+    _measured(stage, values, len(chosen))
+    for stage in run_settings.of_each_stage(words[0], values, chosen)
+  ]
+  if jax.process_index() == 0:
+    _show(str(folder), found, values.json)
+  return int(any("problem" in record for one in found for record in one.records))
+
+
+def _measured(stage: run_settings.OfStage, values: Any, count: int) -> _Measured:
+  """Measures the checkpoints of a stage; `count` are those of all stages."""
+  config = stage.config
+  with tempfile.TemporaryDirectory() as folder:
+    if values.text:
+      place = Path(folder) / "cache"
+      arguments = held_out.text_arguments(config, values.text, stage.corpus, place)
+      config = run_settings.with_data(config, **arguments)
+    prepared = _detailed(setup.prepare(config))
+    checkpoint_fit.check(stage.checkpoints, prepared)
+    batches = _batches(prepared, values.all_batches)
   kinds = _kinds(prepared)
   records = []
-  for record in _records(prepared, batches, chosen, kinds):
+  for record in _records(prepared, batches, stage.checkpoints, kinds):
     records.append(record)
-    _show_progress(record, len(chosen))
-  if jax.process_index() == 0:
-    facts = {
-      "checkpoints": str(folder),
-      "data": values.text or prepared.dataset.description,
-      "batches": len(batches),
-      "rows": prepared.config.batch_size * len(batches),
-    }
-    compared = any(kind.comparable for kind in kinds.values())
-    compressed = held_out.compressed(prepared.dataset, values.text) if compared else None
-    if values.json:
-      figures = compressed.as_json() if compressed else None
-      print(json.dumps({**facts, "steps": records, "compressors": figures}))
-    else:
-      header = "{checkpoints}\n{data}: {batches:,} batches, {rows:,} rows\n".format(**facts)
-      print(header, loss_table.tables(records, kinds, compressed), sep="\n")
-  return int(any("problem" in record for record in records))
+    _show_progress(record, count)
+  facts = {
+    "stage": stage.name,
+    "data": values.text or prepared.dataset.description,
+    "batches": len(batches),
+    "rows": prepared.config.batch_size * len(batches),
+  }
+  compressed = None
+  if jax.process_index() == 0 and any(kind.comparable for kind in kinds.values()):
+    compressed = held_out.compressed(prepared.dataset, values.text)
+  return _Measured(facts, records, kinds, compressed)
+
+
+def _show(folder: str, found: Sequence[_Measured], as_json: bool) -> None:
+  """Prints what was measured.
+
+  JSON has "checkpoints", "data", "batches", "rows", "steps" and "compressors"; of checkpoints of
+  several stages it has "checkpoints" and "stages", of which each has the others.
+  """
+  if as_json:
+    stages = [
+      one.facts
+      | {
+        "steps": one.records,
+        "compressors": one.compressed.as_json() if one.compressed else None,
+      }
+      for one in found
+    ]
+    more = {"stages": stages} if len(stages) > 1 else stages[0]
+    print(json.dumps({"checkpoints": folder, **more}))
+    return
+  print(folder)
+  for one in found:
+    title = "stage {stage!r}, " if one.facts["stage"] else ""
+    print((title + "{data}: {batches:,} batches, {rows:,} rows\n").format(**one.facts))
+    print(loss_table.tables(one.records, one.kinds, one.compressed))
+    if one is not found[-1]:
+      print()
 
 
 def _detailed(prepared: Prepared) -> Prepared:

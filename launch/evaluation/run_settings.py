@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etils import epath
 
@@ -24,6 +25,22 @@ if TYPE_CHECKING:
 _OF_VOCABULARY = ("VOCABULARY", "VOCABULARY_FILE", "EXTRA_IDS", "SPECIAL_TOKENS")
 
 
+class OfStage(NamedTuple):
+  """Checkpoints of one stage of a run.
+
+  Attributes:
+    name: of the stage; "" if the run has one only.
+    config: of the stage.
+    corpus: that it reads; None if it is a SeqIO task.
+    checkpoints: their folders.
+  """
+
+  name: str
+  config: TrainConfig
+  corpus: Any
+  checkpoints: list[epath.Path]
+
+
 def read(model: str, values: Any) -> TrainConfig:
   """Returns the configuration of a run, with the data that the flags name.
 
@@ -38,8 +55,39 @@ def read(model: str, values: Any) -> TrainConfig:
   Raises:
     ConfigurationError: there are no gin files, or they are wrong.
   """
-  from t5x_style.training import train_config
+  settings, vocabulary = _settings(model, values)
+  return _built(stage_settings.of_step(settings, _newest_step(model)), vocabulary)
 
+
+def of_each_stage(model: str, values: Any, checkpoints: Sequence[epath.Path]) -> Iterator[OfStage]:
+  """Yields the checkpoints of each stage of a run with the configuration of that stage.
+
+  gin has the configuration until the next one is asked for.
+
+  Args:
+    model, values: as of `read`.
+    checkpoints: of the run, in the order of their steps.
+
+  Raises:
+    ConfigurationError: as `read`.
+  """
+  settings, vocabulary = _settings(model, values)
+  later = stage_settings.stages(settings)
+  names = [stage_settings.FIRST, *(stage.name for stage in later)]
+
+  def stage(checkpoint: epath.Path) -> int:
+    return sum(x.after_steps < _step(checkpoint, model) for x in later)
+
+  for number, group in itertools.groupby(checkpoints, stage):
+    own = list(group)
+    settings.use()
+    chosen = stage_settings.of_step(settings, _step(own[0], model))
+    corpus = chosen.argument(data_parameters.CORPUS)
+    yield OfStage(names[number] if later else "", _built(chosen, vocabulary), corpus, own)
+
+
+def _settings(model: str, values: Any) -> tuple[reader.Configuration, Any]:
+  """Reads the gin files; returns also the vocabulary of the run if theirs may be another one."""
   own = _config_gin(inventory.checkpoints_folder(model))
   if own is None and not values.gin_file:
     raise ConfigurationError(
@@ -56,9 +104,18 @@ def read(model: str, values: Any) -> TrainConfig:
         vocabulary = before.argument(data_parameters.VOCABULARY)
     values.gin_bindings = [*kept, *values.gin_bindings]
   values.gin_file = [*([str(own)] if own else []), *values.gin_file]
-  settings = stage_settings.of_step(flags.read_configuration(values), _newest_step(model))
+  return flags.read_configuration(values), vocabulary
+
+
+def _built(settings: reader.Configuration, vocabulary: Any) -> TrainConfig:
+  from t5x_style.training import train_config
+
   config = settings.build(train_config.TrainConfig)
   return config if vocabulary is None else with_data(config, vocabulary=vocabulary)
+
+
+def _step(checkpoint: epath.Path, model: str) -> int:
+  return int(checkpoint.name) if checkpoint.name.isdigit() else _newest_step(model)
 
 
 def _newest_step(model: str) -> int:

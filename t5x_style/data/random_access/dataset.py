@@ -153,6 +153,12 @@ class Dataset:
     return found
 
   @property
+  def most_batches(self) -> int | None:
+    """How many batches the limits on the epochs of the corpora allow; None if any number."""
+    rows = self.rows.schedule.rows
+    return None if rows is None else rows // self.batch_size
+
+  @property
   def feature_lengths(self) -> dict[str, int]:
     """The tokens of each task feature."""
     return dict(self.rows.lengths)
@@ -169,6 +175,17 @@ class Dataset:
     """
     for first in itertools.count(0, rows):
       yield self.rows.first_of_component(index, np.arange(first, first + rows))
+
+  def held_out_texts(self) -> Iterator[str]:
+    """Yields the held-out documents of each corpus, as the vocabulary writes their tokens."""
+    splits = {
+      id(component.examples.split): component.examples.split
+      for held_out in self._held_out
+      for component in held_out.rows.components
+    }
+    for split in splits.values():
+      for document in range(len(split)):
+        yield self.ids.decode_visible(split.tokens(document).tolist())
 
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of a model's ids, with special tokens and sentinels, without padding."""

@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from launch.comparison import describe
 from launch.process.errors import ConfigurationError
+from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers.base import codec_of
+from tests import token_caches
 
 COMPARISON = """
 include 'compare.gin'
@@ -76,6 +80,25 @@ def test_candidates_read_the_same_text(run):
   other = {"other": (*FILES, "CORPUS_FILES = 'other.txt'")}
   with pytest.raises(ConfigurationError, match="'causal' and 'other' read different texts"):
     run(other=other)
+
+
+@pytest.mark.slow
+def test_candidates_on_a_token_cache(run, tmp_path):
+  codec = codec_of(vocabularies.sentencepiece())
+  text = (tmp_path / "held_out.txt").read_text()
+  held_out = [np.array(codec.encode(part), np.int32) for part in text.split("\n\n")]
+  cache = {"train": held_out[:1] * 50, "validation": held_out}
+  token_caches.make(tmp_path / "cache", cache, codec=codec)
+  candidate = (*FILES, "data/token_cache.gin", f"CACHE_DIR = '{tmp_path / 'cache'}'")
+  candidate += (LENGTHS.format(64),)
+  bindings = [f"CANDIDATES = {{'cached': {candidate!r}}}"]
+  facts = run(*bindings)
+  assert facts["candidates"]["cached"]["identity"]["token_caches"]
+  lines = (tmp_path / "comparison/passages.jsonl").read_text().splitlines()
+  passages = [json.loads(line)["text"] for line in lines]
+  assert len(passages) == 8 and all(passage in text for passage in passages)
+  with pytest.raises(ConfigurationError, match="'cached' names no VOCABULARY: a token cache"):
+    run(*bindings, "CLASSIFICATION = ('data/stdlib_packages.gin', 'NUM_CLASSES = 10')")
 
 
 @pytest.mark.slow

@@ -41,6 +41,19 @@ def test_other_settings_measure_other_data(random_run, run):
   assert after["tokens"] > 3 * before["tokens"] and after["loss"] != before["loss"]
 
 
+def test_each_stage_is_measured_with_its_own_settings(copy, run):
+  first = run("loss", copy, "--step=2", "--json")[1]
+  later = run("loss", copy, "--step=4,6", "--json", "--gin.MASKED_SHARE=0.5")[1]
+  stages = "STAGES = {'more masks': {'after_steps': 2, 'MASKED_SHARE': 0.5}}\n"
+  (copy / "config.gin").write_text((copy / "config.gin").read_text() + stages)
+  code, found = run("loss", copy, "--all_steps", "--json")
+  assert code == 0 and [x["stage"] for x in found["stages"]] == ["start", "more masks"]
+  assert [x["steps"] for x in found["stages"]] == [first["steps"], later["steps"]]
+  assert run("loss", copy, "--step=2", "--json")[1]["steps"] == first["steps"]
+  _, shown = run("loss", copy, "--all_steps")
+  assert "stage 'start', random" in shown and "stage 'more masks', random" in shown
+
+
 def test_missing_and_damaged_steps_are_reported_and_the_others_measured(copy, run):
   damages.change_a_number(copy / "checkpoints/4")
   code, found = run("loss", copy, "--step=2,3,4,6", "--json")

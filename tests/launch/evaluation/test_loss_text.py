@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from launch.caching import small
 from launch.process.errors import ConfigurationError
 from t5x_style.checkpoints.arrays import orbax_arrays
+from t5x_style.data.tokenizers import vocabularies
+from t5x_style.data.tokenizers.base import codec_of
 from t5x_style.models import Transformer, TransformerConfig
 from t5x_style.shipped_vocabulary import VOCABULARY_FOLDER
+from t5x_style.token_cache.shard_writer import Stored
 from tests import tiny
 
 # Settings of a run on pieces of text instead of bytes.
@@ -64,6 +68,27 @@ def test_a_file_of_text_has_the_likelihood_of_its_bytes(causal_run, run, tmp_pat
   assert (record["method"], record["comparable"]) == ("exact", True)
   assert found["compressors"]["bits_per_byte"]["bz2"] == 8 * len(bz2.compress(text)) / 255
   assert found["compressors"]["bytes_before"] == 0
+
+
+def test_a_run_on_a_token_cache_is_measured_on_a_file(causal_run, run, tmp_path):
+  """The file becomes one document, whose windows are cut from a circle, at a place drawn."""
+  specials = ("[CLS]", "[SEP]", "[MASK]", "[PRE]", "[MID]", "[SUF]", "[R]", "[S]", "[X]")
+  vocabulary = vocabularies.byte_vocabulary(125, specials)
+  cache = {"train": [Stored(np.arange(3, 200), None, 0, 0)]}
+  identity = vocabularies.identity(vocabulary)
+  small.write(tmp_path / "cache", cache, codec_of(vocabulary), name="other", identity=identity)
+  text = ("Größe: 3 µm, the quick brown fox.\n" * 9).encode()[: 8 * 32 - 1]
+  (tmp_path / "text.txt").write_bytes(text)
+  arguments = ("--gin_file=data/token_cache.gin", f"--gin.CACHE_DIR='{tmp_path / 'cache'}'")
+  arguments += ("--gin.CROSS_DOCUMENTS=True", f"--text={tmp_path / 'text.txt'}", "--json")
+  code, found = run("loss", causal_run, *arguments)
+  (record,) = found["steps"]
+  stream = np.array([*(byte + 3 for byte in text), 1])
+  windows = np.concatenate([np.roll(stream, -cut).reshape(8, 32) for cut in range(256)])
+  nats = -log_probabilities(causal_run, windows).reshape(256, 256).mean(1)
+  assert code == 0 and record["tokens"] == 256
+  assert np.abs(nats - record["loss"]).min() < 1e-5 < nats.std()
+  assert found["compressors"]["bits_per_byte"]["bz2"] == 8 * len(bz2.compress(text)) / 255
 
 
 @pytest.mark.slow
