@@ -9,9 +9,10 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags as absl_flags
+from etils import epath
 
 from .configuration import data_parameters, flags, reader, stage_settings
 from .process import command, environment, errors
@@ -28,6 +29,23 @@ Says where rows of a batch came from: file, line, epoch, component, text, noise,
 It takes the MODEL_DIR of a run, whose config.gin is read, or --gin_file; flags override."""
 
 _FILE_WIDTH = 110  # columns at least, where the output is no terminal
+_ROLLED_BACK = "The run has rolled back: {:,} batches before this one were left out."
+
+
+class _Asked(NamedTuple):
+  """What is asked for.
+
+  Attributes:
+    dataset: of the stage that trained the step.
+    batch: the number of the batch, from 0, in the data of the stage.
+    rows: of the batch, from 0.
+    note: what the number of the step does not say; "" if nothing.
+  """
+
+  dataset: Any
+  batch: int
+  rows: list[int]
+  note: str
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,43 +54,58 @@ def main(argv: Sequence[str]) -> None:
   with errors.as_configuration_errors():
     model_dir = _add_model_dir(values, words)
     _check_flags(values)
-    settings = flags.read_configuration(values)
-    begun = [x for x in stage_settings.stages(settings) if x.after_steps < values.step]
-    if model_dir is not None:
-      # Flags after the one config.gin replace also what its stages set.
-      settings = stage_settings.of_step(settings, values.step)
-    elif begun:
-      settings = settings.with_macros(begun[-1].macros, begun[-1].location)
-    _check_reads_caches(settings)
-
-    from t5x_style.training import train_config
-    from t5x_style.training.stage import Stage
-
-    config = settings.build(train_config.TrainConfig)
-    chosen = _chosen(values, config.batch_size, config.train_steps)
-    # Each stage reads its data from the start, in an order of its own.
-    stage = Stage(number=len(begun) + 1, first=begun[-1].after_steps if begun else 0)
-    dataset: Any = config.dataset(
-      architecture=config.model.architecture,
-      batch_size=config.batch_size,
-      seed=stage.data_seed(config.seed),
-      process_index=0,
-      process_count=1,
-    )
+    asked = _asked(values, model_dir, flags.read_configuration(values))
 
   from t5x_style.data.preview import origins
 
-  found = origins.of_rows(dataset, values.step - 1 - stage.first, chosen)
-  note = _note(model_dir)
+  found = origins.of_rows(asked.dataset, asked.batch, asked.rows)
   if values.json:
     rows = [origin.json() for origin in found]
-    json.dump({"step": values.step, "note": note, "rows": rows}, sys.stdout)
+    json.dump({"step": values.step, "note": asked.note, "rows": rows}, sys.stdout)
     print()
     return
-  _show(found, values.step, dataset, note)
+  _show(found, values.step, asked)
 
 
-def _show(found: Sequence[Any], step: int, dataset: Any, note: str) -> None:
+def _asked(values: Any, model_dir: Path | None, settings: reader.Configuration) -> _Asked:
+  """Opens the data of the stage that trained the step."""
+  stages = stage_settings.stages(settings)
+  begun = [x for x in stages if x.after_steps < values.step]
+  later = [x.after_steps for x in stages[len(begun) :]]
+  if model_dir is not None:
+    # Flags after the one config.gin replace also what its stages set.
+    settings = stage_settings.of_step(settings, values.step)
+  elif begun:
+    settings = settings.with_macros(begun[-1].macros, begun[-1].location)
+  _check_reads_caches(settings)
+
+  from t5x_style.results import data_places
+  from t5x_style.training import train_config
+  from t5x_style.training.stage import Stage
+
+  config = settings.build(train_config.TrainConfig)
+  rows = _rows(values, config.batch_size, config.train_steps)
+  # Each stage reads its data from the start, in an order of its own.
+  stage = Stage(number=len(begun) + 1, first=begun[-1].after_steps if begun else 0)
+  dataset: Any = config.dataset(
+    architecture=config.model.architecture,
+    batch_size=config.batch_size,
+    seed=stage.data_seed(config.seed),
+    process_index=0,
+    process_count=1,
+  )
+  batch = straight = values.step - 1 - stage.first
+  if model_dir is not None:
+    last, period = min([*later, config.train_steps]), config.save_period
+    batch = data_places.batch_of_step(
+      epath.Path(model_dir), values.step, first=stage.first, last=last, save_period=period
+    )
+  return _Asked(
+    dataset, batch, rows, _ROLLED_BACK.format(batch - straight) if batch > straight else ""
+  )
+
+
+def _show(found: Sequence[Any], step: int, asked: _Asked) -> None:
   from rich.console import Console
   from rich.text import Text
 
@@ -96,12 +129,12 @@ def _show(found: Sequence[Any], step: int, dataset: Any, note: str) -> None:
     several = len(origin.texts) > 1
     for number, text in enumerate(origin.texts, 1):
       line(f"\ntext{f' {number}' if several else ''}, {len(text.ids)} tokens", "cyan")
-      line(colours.coloured(text, dataset.ids))
+      line(colours.coloured(text, asked.dataset.ids))
     for name, tokens in spans.sections(origin.shown):
       line(f"\n{name}", "cyan")
-      line(colours.coloured(tokens, dataset.ids))
-  if note:
-    line(f"\n{note}")
+      line(colours.coloured(tokens, asked.dataset.ids))
+  if asked.note:
+    line(f"\n{asked.note}")
 
 
 def _define(values: absl_flags.FlagValues) -> None:
@@ -157,7 +190,7 @@ def _check_flags(values: Any) -> None:
     raise ConfigurationError("Give --step and one of --row and --rows: --step=1234 --row=7.")
 
 
-def _chosen(values: Any, batch_size: int, train_steps: int) -> list[int]:
+def _rows(values: Any, batch_size: int, train_steps: int) -> list[int]:
   """Returns the rows that the flags ask for."""
   if values.step > train_steps:
     raise ConfigurationError(
@@ -175,17 +208,6 @@ def _chosen(values: Any, batch_size: int, train_steps: int) -> list[int]:
       f"Row {chosen[-1]} is not in a batch of BATCH_SIZE = {batch_size} rows, from 0."
     )
   return chosen
-
-
-def _note(model_dir: Path | None) -> str:
-  """Returns what the number of a step does not say; "" if nothing."""
-  records = model_dir / "metrics.jsonl" if model_dir else None
-  if records is None or not records.exists() or '"rollbacks"' not in records.read_text():
-    return ""
-  return (
-    "This run has rolled back (ROLL_BACK): steps after that read later batches than their numbers "
-    "say, as many as were rolled back."
-  )
 
 
 if __name__ == "__main__":
