@@ -24,6 +24,7 @@ SUBJECTS = {
   "models/test_parameter_counts.py",
   "partitioning/test_equivalence.py",
   "training/test_distributed.py",
+  "training/test_distributed_caches.py",
 }
 # Files without a test of their own name, and the test that runs them.
 TESTED_BY = {
@@ -73,6 +74,7 @@ TESTED_BY = {
   "launch/caching/progress.py": "launch/test_cache.py",
   "launch/caching/request.py": "launch/test_cache.py",
   "launch/caching/runs.py": "launch/caching/test_merge.py",
+  "launch/caching/small.py": "token_cache/test_cache.py",
   "launch/caching/statistics.py": "launch/caching/test_merge.py",
   "launch/caching/steps.py": "launch/caching/test_make.py",
   "launch/certification/catalogue.py": "launch/certification/test_elsewhere.py",

@@ -185,3 +185,45 @@ def test_a_damaged_cache_is_a_mistake_of_the_user(cache, tmp_path):
   done = run("train", *SETTINGS, f"--gin.CACHE_DIR='{copy}'", "--dry_run", cwd=tmp_path)
   assert done.returncode == 2, done.stderr
   assert "train-00001" in done.stderr and "Traceback" not in done.stderr
+
+
+RECORDED = """
+from __gin__ import dynamic_registration
+from t5x_style.data import loader
+from t5x_style.training import train_config
+from tests import recorded_batches
+from tests.soak import harmful_batches
+
+train_config.TrainConfig.dataset = @recorded_batches.load
+recorded_batches.load.dataset = @harmful_batches.load
+harmful_batches.load:
+  dataset = @loader.load
+  harm = "nan"
+  first = 5
+"""
+
+
+@pytest.mark.slow
+def test_rows_after_a_rollback_are_those_that_were_fed(cache, tmp_path, monkeypatch, capsys):
+  from launch import where
+
+  records = tmp_path / "records"
+  records.mkdir()
+  file = tmp_path / "recorded.gin"
+  file.write_text(f"{RECORDED}recorded_batches.load.folder = {str(records)!r}\n")
+  arguments = [*SETTINGS, f"--gin_file={file}", f"--gin.CACHE_DIR='{cache}'"]
+  small = ("BATCH_SIZE=4", "EVAL_PERIOD=100", "SAVE_PERIOD=2", "LOG_PERIOD=1", "EVAL_BATCHES=1")
+  settings = (*small, "ROLL_BACK=True", "MAX_SKIPPED_STEPS=1", "TRAIN_STEPS=8")
+  arguments += [f"--gin.{setting}" for setting in settings]
+  done = run("train", *arguments, f"--gin.MODEL_DIR='{tmp_path / 'run'}'", cwd=tmp_path)
+  assert done.returncode == 0 and "rolled back" in done.stdout.lower(), done.stdout + done.stderr
+  # The steps after that of the checkpoint, the last of the run, took the last batches.
+  files = dict(zip((8, 7, 6, 5), sorted(records.iterdir(), reverse=True), strict=False))
+  assert int(files[5].name[:6]) > 5
+  monkeypatch.chdir(tmp_path)
+  for step, record in files.items():
+    where.main(["where", str(tmp_path / "run"), f"--step={step}", "--rows=0:4", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    targets = [[i for i in row if i] for row in np.load(record).tolist()]
+    assert [row["targets"] for row in found["rows"]] == targets
+    assert "batches before this one were left out" in found["note"]
