@@ -19,7 +19,7 @@ _WARM_UP_SECONDS, _ROUND_SECONDS, _ROUNDS = 2.0, 3.0, 5
 
 
 def rates(batches: Iterator[Batch], count: Count) -> dict[str, Any]:
-  """Measures endless batches: tokens per second, tokens per batch, and how full the rows are.
+  """Measures endless batches: tokens and rows per second, and how full the rows are.
 
   Args:
     count: returns the tokens of a batch.
@@ -28,12 +28,14 @@ def rates(batches: Iterator[Batch], count: Count) -> dict[str, Any]:
   take(_WARM_UP_SECONDS)
   rounds = [take(_ROUND_SECONDS) for _ in range(_ROUNDS)]
   measured = [tokens / seconds for tokens, seconds, _ in rounds]
-  row = {
+  row: dict[str, Any] = {
     "tokens_per_second": statistics.median(measured),
     "slowest": min(measured),
+    "rows_per_second": statistics.median(n / seconds for _, seconds, n in rounds),
     "batch_tokens": sum(tokens for tokens, _, _ in rounds) / sum(n for _, _, n in rounds),
   }
   some = [next(batches) for _ in range(_DENSITY_BATCHES)]
+  row["rows_per_second"] *= len(next(iter(some[0].values())))
   for side, name in converters.PADDED_TOKENS.items():
     if name in some[0]:
       row[f"{side}_density"] = float(np.mean([batch[name] > 0 for batch in some]))
