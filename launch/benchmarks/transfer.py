@@ -49,7 +49,11 @@ OBJECTIVES: Mapping[str, _Objective] = {
   ),
   "masked LM": _Objective(
     ("models/encoder_only_tiny.gin", "objectives/masked_lm.gin"),
-    (_LAYERS.format("encoder"), "TASK_FEATURE_LENGTHS = {'inputs': 64}"),
+    (
+      _LAYERS.format("encoder"),
+      "TASK_FEATURE_LENGTHS = {'inputs': 64}",
+      "vocabularies.byte_vocabulary.specials_from_extra_ids = ('[CLS]', '[SEP]', '[MASK]')",
+    ),
   ),
   "span corruption": _Objective(
     ("models/encoder_decoder_tiny.gin", "objectives/span_corruption.gin"),

@@ -26,7 +26,7 @@ def test_runs_that_diverge_bound_the_search():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*are cut at the end")
+@pytest.mark.filterwarnings("ignore:The run ends within its warm-up")
 def test_finished_runs_are_not_run_again(tmp_path, monkeypatch):
   """And are run again with other settings."""
   given = {
