@@ -257,5 +257,6 @@ def _batches(config: Any) -> tuple[list[Any], list[Any]]:
   from t5x_style.training import setup
 
   dataset = setup.prepare(config).dataset
-  training = list(itertools.islice(dataset.train(), config.train_steps))
+  stream = dataset.train()
+  training = [next(stream) for _ in range(config.train_steps)]
   return training, list(dataset.evaluation(config.eval_batches))

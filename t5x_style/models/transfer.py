@@ -105,7 +105,7 @@ def transferred_scale(
   *_, module, kind = names
   ratios = _ratios(config, names[0])
   if kind == "bias":
-    factor = 1.0 if names == ("head", "bias") else _multiplier(config, module, ratios)
+    factor = _multiplier(config, module, ratios)
     return Scale(1.0, factor, factor)  # It starts at zero.
   if kind == "scale":
     factor = _attention_multiplier(config, ratios) if module == "query_norm" else 1.0
