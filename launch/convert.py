@@ -18,7 +18,7 @@ from t5x_style.errors import UserError
 from t5x_style.interop.huggingface.path_prefix import PREFIX
 
 from .configuration import flags
-from .conversion import output_folder
+from .conversion import hub, output_folder
 from .process import command, environment, errors
 from .process.errors import ConfigurationError
 
@@ -27,6 +27,7 @@ python -m launch.convert --from hf:bert-base-uncased --to imported
 python -m launch.train --gin_file=my_run.gin --gin_file=imported/model.gin     (start from it)
 python -m launch.convert --from model_dirs/my_run --to hf:exported
 python -m launch.convert --from model_dirs/my_run/checkpoints/5000 --to hf:exported --dtype=bfloat16
+python -m launch.convert --from model_dirs/my_run --to hf:exported --push_to_hub=me/my-model
 python -m launch.convert --from hf:FOLDER --to x --dry_run               (only check and report)"""
 
 
@@ -50,6 +51,10 @@ def main(argv: Sequence[str]) -> None:
       raise ConfigurationError(
         f"--from {source} --to {target}: one of the two has to be hf:FOLDER, a Hugging Face model."
       )
+    if values.push_to_hub:
+      if source.startswith(PREFIX) or values.dry_run:
+        raise ConfigurationError("--push_to_hub pushes what an export writes: --to hf:FOLDER.")
+      hub.check(values.push_to_hub)
     if source.startswith(PREFIX):
       _import(values, _path("from", source.removeprefix(PREFIX)), _path("to", target))
     else:
@@ -87,6 +92,15 @@ def _define(values: absl_flags.FlagValues) -> None:
     None,
     "The model_type to export as. By default that of the imported model, or the first that fits.",
     flag_values=values,
+  )
+  absl_flags.DEFINE_string(
+    "push_to_hub",
+    None,
+    "USER/NAME: push the exported folder to this repository of the Hugging Face hub.",
+    flag_values=values,
+  )
+  absl_flags.DEFINE_bool(
+    "private", False, "A repository that --push_to_hub makes is private.", flag_values=values
   )
   absl_flags.DEFINE_bool(
     "dry_run", False, "Check everything and print the report; write nothing.", flag_values=values
@@ -215,6 +229,8 @@ def _export(values: Any, source: Path, target: Path) -> None:
       "try it": f"transformers.{name}.from_pretrained({str(target)!r})",
     },
   )
+  if values.push_to_hub:
+    print(f"  {'pushed to':11} {hub.push(target, values.push_to_hub, values.private)}")
 
 
 def _unused_of(origin: Path | None, origin_json: Any, correspondence: Any) -> dict[str, Any]:

@@ -286,6 +286,8 @@ def test_nothing_half_written_when_it_stops_in_the_middle(published, tmp_path, m
     (["--from=hf:published"], "--to is not given"),
     (["--from=published", "--to=imported"], "one of the two has to be hf:FOLDER"),
     (["--from=hf:published", "--to=hf:imported"], "one of the two has to be hf:FOLDER"),
+    (["--from=hf:published", "--to=x", "--push_to_hub=me/x"], "pushes what an export writes"),
+    (["--from=x", "--to=hf:y", "--push_to_hub=mine"], "is no name of a repository"),
     (["--from=hf:published", "--to=published"], "--to published exists and is not empty"),
     (["--from=hf:published", "--to=."], "--to .: give the name of a new folder"),
     (
