@@ -4,6 +4,9 @@ import importlib.metadata
 import os
 import sys
 from pathlib import Path
+from typing import Any
+
+from pygments.lexers.python import PythonLexer
 
 FOLDER = Path(__file__).resolve().parent
 # The package of this clone, the commands of launch/, and the extensions of this folder.
@@ -47,3 +50,7 @@ default_role = "literal"  # `name` in a docstring is code.
 # Prompts are not copied.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+
+def setup(app: Any) -> None:
+  app.add_lexer("gin", PythonLexer)  # gin's values and comments are those of Python.
