@@ -54,7 +54,8 @@ def text(content: Mapping[str, Any]) -> str:
     if rows := parts.get(name):
       table = _table(["", *columns], (_cells(row, columns) for row in rows))
       blocks += [f"## {name}", _formulas(rows), table]
-  blocks += [f"FP8: {fp8_rule.of_rows(parts.get('fp8', []), parts.get('text', []))}"]
+  if not content["tiny"]:
+    blocks += [f"FP8: {fp8_rule.of_rows(parts.get('fp8', []), parts.get('text', []))}"]
   for row in parts.get("tests", []):
     failed = f": {', '.join(row['failed'])}" if row["failed"] else ""
     counts = f"{row['passed']} passed, {row['skipped']} skipped, {len(row['failed'])} failed"

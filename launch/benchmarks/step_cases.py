@@ -125,7 +125,7 @@ def tiny() -> list[StepCase]:
     "dtype": "float32" if jax.default_backend() == "cpu" else "bfloat16",
   }
   decoder = dataclasses.replace(DECODER_1B, **sizes, num_decoder_layers=1)
-  layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
+  layers: dict[str, Any] = {"num_encoder_layers": 1, "num_decoder_layers": 1}
   t5 = dataclasses.replace(t5_for_cpus(), **sizes, **layers)
   bert = shipped_model("bert/base", **sizes, num_encoder_layers=1)
   return [
@@ -232,6 +232,12 @@ def make(name: str, model: TransformerConfig, rows: int, **lengths: int) -> Step
 
 def _random(model: TransformerConfig, lengths: Mapping[str, int]) -> Any:
   return functools.partial(synthetic.load, feature_lengths=lengths, vocab_size=model.vocab_size)
+
+
+def with_attention(case: StepCase, kernel: Any) -> StepCase:
+  """Returns the case with a requested attention kernel, as ATTENTION names them."""
+  model = dataclasses.replace(case.config.model, attention=kernel)
+  return case._replace(config=dataclasses.replace(case.config, model=model))
 
 
 def comparable(case: StepCase) -> StepCase:

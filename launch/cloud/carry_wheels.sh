@@ -23,5 +23,5 @@ read -ra more <<<"${MORE:-}"
 # What runs on a token cache need, without TensorFlow, SeqIO or Beam: only runs that read text need these.
 python3 -m pip download -q "${tags[@]}" -d "$folder" pydantic # with the one pydantic-core that it takes
 python3 -m pip download -q "${tags[@]}" -d "$folder" --no-deps gin-config tensorboardX array_record grain \
-  google-crc32c cityhash backports.zstd "${more[@]}"
+  portpicker google-crc32c cityhash backports.zstd "${more[@]}"
 du -sh "$folder"

@@ -71,7 +71,7 @@ def test_a_tpu_slice_is_not_started_for_ever(run):
 
 
 def test_wheels_are_those_of_the_requirements(run, tmp_path):
-  """Each is a requirement of the package, is downloaded once, and is for the other machine."""
+  """The package's requirements are named as in pyproject.toml, once, for the other machine."""
   project = tomllib.loads((CLOUD.parents[1] / "pyproject.toml").read_text())["project"]
   required = {re.match(r"[\w.-]+", line)[0] for line in project["dependencies"]}
   (tmp_path / "wheels").mkdir()
