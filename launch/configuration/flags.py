@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,10 @@ from .data_parameters import TFDS_DATA_DIR
 DATA = ("gin_file", "gin_bindings", "gin_search_paths", "tfds_data_dir")
 PROCESSES = ("coordinator_address", "process_count", "process_index")
 _GIN = "--gin.NAME=VALUE"
+_COLUMNS, _NARROW = (
+  100,
+  76,
+)  # of a help page at most, and of one whose flags have lines of their own
 
 
 def parse(
@@ -207,6 +212,8 @@ def _own(values: flags.FlagValues) -> list[str]:
 def help_page(values: flags.FlagValues, about: str, examples: str) -> str:
   """Returns the text of --help: what the command is, examples to copy, and the flags."""
   examples = environment.as_started(textwrap.dedent(examples).strip())
+  columns = min(shutil.get_terminal_size((_COLUMNS, 24)).columns, _COLUMNS) - 2
+  about = "\n".join(textwrap.fill(line, columns) for line in about.splitlines())
   lines = [about, "", "Examples:", textwrap.indent(examples, "  ")]
   lines += ["", "Flags:"]
   # absl adds how to repeat a flag, after a semicolon.
@@ -218,5 +225,8 @@ def help_page(values: flags.FlagValues, about: str, examples: str) -> str:
   width = max(map(len, entries)) + 4
   for name, text in entries.items():
     start = f"  {name:<{width}}"
-    lines += textwrap.wrap(text, 98, initial_indent=start, subsequent_indent=" " * len(start))
+    if columns < _NARROW:  # The text is below the flag.
+      lines.append(start.rstrip())
+      start = " " * 6
+    lines += textwrap.wrap(text, columns, initial_indent=start, subsequent_indent=" " * len(start))
   return "\n".join(lines)

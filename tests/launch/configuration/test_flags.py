@@ -114,3 +114,13 @@ def test_errors(arguments, message):
 def test_an_argument_is_shown_as_a_shell_reads_it(argument, typed):
   assert typed is None or flags.quoted(argument) == typed
   assert shlex.split(flags.quoted(argument)) == [argument]
+
+
+@pytest.mark.parametrize("columns", [60, 100, 200])
+def test_the_help_page_fits_the_terminal(monkeypatch, capsys, columns):
+  monkeypatch.setenv("COLUMNS", str(columns))
+  with pytest.raises(SystemExit):
+    flags.parse(["x", "--help"], about="It does something. " * 9, examples="x --gin_file=a.gin")
+  shown = capsys.readouterr().out.splitlines()
+  assert max(map(len, shown)) <= min(columns, 100) - 2
+  assert "--coordinator_address" in " ".join(shown)
