@@ -18,7 +18,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from t5x_style.errors import first_line
 from t5x_style.models.attention import attend
 from t5x_style.models.attention_kernels.pattern import AttentionSpec, KernelChoice, Pattern
-from t5x_style.models.attention_kernels.select import KERNELS, attention_inputs, reason_against
+from t5x_style.models.attention_kernels.select import (
+  BIAS_BY_DISTANCE,
+  KERNELS,
+  attention_inputs,
+  reason_against,
+)
 from t5x_style.partitioning import make_mesh
 from t5x_style.planning import topologies
 
@@ -35,6 +40,7 @@ LABELS = ("plain", *KERNELS)
 FLAGS = ("tiny",)
 FLOP_FORMULA = "12 x rows x heads x length^2 x width: six products, half of them if causal"
 _DOCUMENTS = 4  # in a packed row
+_REACH = 128  # of T5's bias: keys that are further away have the same
 
 
 class Shape(NamedTuple):
@@ -57,10 +63,14 @@ class Shape(NamedTuple):
     products = 12.0 * self.rows * self.heads * self.length**2 * self.width
     return products / 2 if self.causal else products
 
-  def array_sizes(self) -> tuple[tuple[int, int, int, int], ...]:
-    """Returns the shapes of query, key, value, the output's cotangent and the bias."""
+  def array_sizes(self) -> tuple[Any, ...]:
+    """Returns the shapes of query, key, value, the output's cotangent, the bias and its table.
+
+    The table is the bias by distance, for kernels that take it so.
+    """
     B, L, N, K, H = self.rows, self.length, self.heads, self.key_heads, self.width
-    return (B, L, N, H), (B, L, K, H), (B, L, K, H), (B, L, N, H), (1, N, L, L)
+    arrays = (B, L, N, H), (B, L, K, H), (B, L, K, H), (B, L, N, H)
+    return *arrays, (1, N, L, L), (N, 2 * _REACH + 1)
 
   def __str__(self) -> str:
     marks = [word for word in ("causal", "packed", "bias") if getattr(self, word)]
@@ -96,6 +106,13 @@ def on_accelerators() -> tuple[Shape, ...]:
   )
 
 
+def long_rows_of_t5() -> Shape:
+  """Returns a shape for TPUs only: elsewhere all of the logits are held."""
+  t5 = step_cases.shipped_model("t5_1_1/large")
+  heads = (t5.num_heads, t5.kv_heads, t5.head_dim)
+  return Shape("T5 1.1 large's encoder, long rows", 1, 8192, *heads, "bfloat16", bias=True)
+
+
 def plain(query, key, value, pattern, bias, scale):
   """Textbook attention: all weights at once, in the layout of the arrays."""
   key, value = (jnp.repeat(x, query.shape[2] // x.shape[2], axis=2) for x in (key, value))
@@ -127,7 +144,7 @@ def measure(tiny: bool = False) -> Iterator[dict[str, Any]]:
     yield from _report(shape, jax.devices()[0].device_kind, programs, seconds)
   if topologies.available() and not tiny:
     device = topologies.devices("v5e:2x2")[0]
-    for shape in on_accelerators():
+    for shape in (*on_accelerators(), long_rows_of_t5()):
       ahead = {
         name: compiled_programs.compile_or_none(each)
         for name, each in _programs(shape, device).items()
@@ -169,14 +186,16 @@ def _programs(
   arrays = [jax.ShapeDtypeStruct(size, shape.dtype, sharding=sharding) for size in sizes]
   segments = jax.ShapeDtypeStruct((shape.rows, shape.length), jnp.int32, sharding=sharding)
 
-  def program(attention):
-    def run(query, key, value, cotangent, bias, segments):
+  def program(attention, by_distance=False):
+    def run(query, key, value, cotangent, bias, table, segments):
       ids = segments if shape.packed else None
       pattern = Pattern(ids, ids, causal=shape.causal, window=shape.window)
 
       def output(query, key, value, bias):
         return attention(query, key, value, pattern, bias, shape.width**-0.5)
 
+      if by_distance:
+        bias = table.astype(jnp.float32)
       out, pull = jax.vjp(output, query, key, value, bias if shape.bias else None)
       return out, pull(cotangent)
 
@@ -190,7 +209,9 @@ def _programs(
   spec = AttentionSpec(sizes[0], sizes[1], shape.dtype, pattern, shape.bias)
   with jax.set_mesh(mesh):
     able = [name for name in KERNELS if reason_against(name, spec) is None]
-    return {"plain": program(plain)} | {name: program(by_kernel(name)) for name in able}
+    return {"plain": program(plain)} | {
+      name: program(by_kernel(name), name in BIAS_BY_DISTANCE) for name in able
+    }
 
 
 def _inputs(shape: Shape) -> tuple[jax.Array, ...]:

@@ -97,8 +97,8 @@ class RelativeBias(nn.Module):
   bidirectional: bool
 
   @nn.compact
-  def __call__(self, query_positions: jax.Array, key_positions: jax.Array) -> jax.Array:
-    """Returns the bias [1, N, L, S] of queries at positions [L] and keys at positions [S]."""
+  def __call__(self, distance: jax.Array) -> jax.Array:
+    """Returns the bias [N, L, S] of each distance (key position - query position) [L, S]."""
     config = self.config
     init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
     table = self.param(
@@ -107,11 +107,18 @@ class RelativeBias(nn.Module):
       (config.num_heads, config.relative_buckets),
       config.param_dtype,
     )
-    distance = key_positions[None, :] - query_positions[:, None]
     bucket = relative_buckets(
       distance, self.bidirectional, config.relative_buckets, config.relative_max_distance
     )
-    return ops.look_up_biases(table.astype(config.dtype), bucket)[None]
+    return ops.look_up_biases(table.astype(config.dtype), bucket)
+
+  def by_distance(self) -> jax.Array:
+    """Returns the bias [N, 2 R + 1] of the distances from -R to R, in float32.
+
+    All further distances have the bucket, and so the bias, of -R or R.
+    """
+    reach = max(self.config.relative_max_distance, self.config.relative_buckets)
+    return self(jnp.arange(-reach, reach + 1)[None])[:, 0].astype(jnp.float32)
 
 
 class CacheUse(flax.struct.PyTreeNode):
@@ -167,7 +174,7 @@ class Attention(nn.Module):
     if source is None:
       key, value = (self.get_variable("cache", name) for name in _CACHED)
     else:
-      key, value = self._keys_and_values(source, rotary, cache)
+      key, value = self._keys_and_values(source, rotary, cache, inputs.kernel.name)
     scale = scale if config.scale_attention else 1.0
     if config.attention_dropout_rate and self.has_rng("dropout"):
       shared = config.dropout_places == "t5"
@@ -191,7 +198,7 @@ class Attention(nn.Module):
       return config.rotary_base_local, None
     return config.rotary_base, config.rotary_scaling
 
-  def _keys_and_values(self, source, rotary, cache):
+  def _keys_and_values(self, source, rotary, cache, kernel):
     """Returns the keys and values to attend to, [B, S, K, H] each; writes them to the cache."""
     key = self._heads("key", source, self.config.kv_heads)
     value = self._heads("value", source, self.config.kv_heads)
@@ -199,8 +206,10 @@ class Attention(nn.Module):
       key = Norm(self.config, axis="kv", name="key_norm")(key)
     if rotary:
       key = rotate(key, *rotary)
-    # If the length is split, a device has its own queries but needs all keys: gathered here.
-    whole = ("batch", None, "kv_heads", "kv")
+    # If the length is split, a device has its own queries but needs all keys: gathered here, unless
+    # they come around a ring.
+    in_ring = cache is None and kernel == "ring"
+    whole = ("batch", "length" if in_ring else None, "kv_heads", "kv")
     key, value = (nn.with_logical_constraint(y, whole) for y in (key, value))
     if cache is None:
       return key, value

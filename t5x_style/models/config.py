@@ -165,9 +165,9 @@ class TransformerConfig:
   scan_layers: bool = dataclasses.field(default=True, metadata=_NUMERICS)
   remat: Remat = dataclasses.field(default="none", metadata=_COMPILATION)
   # The kernel that computes attention; "auto" selects the fastest that can.
-  attention: Literal["auto", "xla", "cudnn", "splash", "short", "blocked", "tokamax"] = (
-    dataclasses.field(default="auto", metadata=_COMPILATION)
-  )
+  attention: Literal[
+    "auto", "xla", "cudnn", "tokamax", "splash", "short", "long", "blocked", "ring"
+  ] = dataclasses.field(default="auto", metadata=_COMPILATION)
 
   def __post_init__(self):
     for name in ("mlp_activations", "attention_windows"):

@@ -15,7 +15,11 @@ from t5x_style.models.attention_kernels.pattern import (
   AttentionSpec,
   Pattern,
 )
-from t5x_style.models.attention_kernels.select import attention_inputs, choose_kernel
+from t5x_style.models.attention_kernels.select import (
+  BIAS_BY_DISTANCE,
+  attention_inputs,
+  choose_kernel,
+)
 from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import Dropout, Mlp, Norm
 
@@ -175,12 +179,22 @@ class Stack(nn.Module):
     return Dropout(config, "end")(x)
 
   def _relative_bias(self, length, keys, slot):
-    """Returns T5's bias [1, N, L, S], or None for models with other positions."""
+    """Returns a function from a kernel's name to T5's bias in the form that the kernel takes.
+
+    Returns None for models with other positions. The forms are those of AttentionInputs.bias.
+    """
     if self.config.positions != "relative":
       return None
-    queries = jnp.arange(length) + (0 if slot is None else slot)
     bias = RelativeBias(self.config, self.bidirectional, name="relative_bias")
-    return bias(queries, jnp.arange(keys))
+
+    @functools.cache
+    def make(by_distance):
+      if by_distance:
+        return bias.by_distance()
+      queries = jnp.arange(length) + (0 if slot is None else slot)
+      return bias(jnp.arange(keys)[None, :] - queries[:, None])[None]
+
+    return lambda kernel: make(kernel in BIAS_BY_DISTANCE)
 
   def _attention_inputs(self, rows, is_fast, name, pattern, queries, keys, bias=None):
     config, kernel = self.config, XLA
@@ -195,6 +209,7 @@ class Stack(nn.Module):
         config.attention_dropout_rate if self.has_rng("dropout") else 0.0,
       )
       kernel = choose_kernel(config.attention, f"the {self.name}'s {name}", spec)
+    bias = None if bias is None else bias(kernel.name)
     return attention_inputs(pattern, queries, keys, bias, kernel)
 
   def _blocks(self, x, context):

@@ -1,6 +1,6 @@
 """Run by test_equivalence.py on eight simulated devices: trains on meshes, prints JSON for each.
 
-Arguments: an architecture, and a JSON list of MESH_SHAPEs, the first of which is compared with.
+Arguments: a name of FAMILIES, and a JSON list of MESH_SHAPEs, the first of which is compared with.
 """
 
 import functools
@@ -29,6 +29,12 @@ FAMILIES = {
     "num_decoder_layers": LAYERS,
     "positions": "rotary",
     "num_kv_heads": 2,
+  },
+  "long_rows": {
+    "num_decoder_layers": LAYERS,
+    "positions": "rotary",
+    "num_kv_heads": 2,
+    "attention_windows": (None, 5),
   },
   "encoder_only": {"num_encoder_layers": LAYERS, "positions": "rotary", "head_bias": True},
 }
@@ -164,6 +170,7 @@ def main():
       "params": held(state.params),
       "opt_state": held(state.opt_state),
       "temporary_bytes": step.memory_analysis().temp_size_in_bytes,
+      "kernels": sorted({choice.name for choice in prepared.attention.values()}),
       "kv_heads": prepared.config.model.kv_heads,
       "collectives": collectives(step.as_text()),
       "layer": max(

@@ -115,7 +115,8 @@ class AttentionInputs(flax.struct.PyTreeNode):
 
   pattern: Pattern
   mask: jax.Array | None = None  # [B or 1, 1, L or 1, S], from the kernel's make_mask
-  bias: jax.Array | None = None  # [1, N, L, S], added to the logits
+  # Added to the logits: [1, N, L, S], or [N, 2 R + 1] for kernels that take it by distance.
+  bias: jax.Array | None = None
   sees_any_key: jax.Array | None = None  # [B, L or 1], as of the pattern
   kernel: KernelChoice = flax.struct.field(pytree_node=False, default=XLA)
   dropout: WeightDropout | None = None  # of one layer

@@ -9,6 +9,8 @@ from t5x_style.errors import UserError
 from t5x_style.models.attention_kernels import (
   cpu_blocks,
   cudnn,
+  long_rows,
+  ring,
   short_rows,
   splash,
   tokamax_flash,
@@ -37,12 +39,21 @@ KERNELS: Mapping[str, Any] = {
   "short": short_rows,
   "blocked": cpu_blocks,
   "tokamax": tokamax_flash,
+  "ring": ring,
+  "long": long_rows,
 }
 
 # The kernels with dropout of attention weights: others never hold the weights as an array.
 DROP_WEIGHTS = frozenset({"xla"})
 
+# The kernels that take a bias by distance, [N, 2 R + 1] in float32, not one for each query and key.
+BIAS_BY_DISTANCE = frozenset({"ring", "long"})
+
+# The kernels whose queries that see no key give zeros and no gradient without help.
+_ZERO_WITHOUT_KEYS = frozenset({"ring", "long"})
+
 _SHORT = 512  # Up to this many keys "short" comes before splash.
+_LONG = 1024  # From more keys on, "long" computes a bias where "short" cannot.
 
 _DEVICES = {"cpu": "CPUs", "gpu": "NVIDIA GPUs", "tpu": "TPUs"}
 
@@ -56,7 +67,8 @@ def attention_inputs(
 ) -> AttentionInputs:
   """Returns the inputs of an attention of `query_length` queries to `key_length` keys."""
   mask = KERNELS[kernel.name].make_mask(pattern, query_length, key_length)
-  return AttentionInputs(pattern, mask, bias, pattern.sees_any_key(), kernel)
+  sees_any_key = None if kernel.name in _ZERO_WITHOUT_KEYS else pattern.sees_any_key()
+  return AttentionInputs(pattern, mask, bias, sees_any_key, kernel)
 
 
 def choose_kernel(requested: str, attention: str, spec: AttentionSpec) -> KernelChoice:
@@ -99,12 +111,15 @@ def reason_against(name: str, spec: AttentionSpec) -> str | None:
 
 def _fastest(spec: AttentionSpec) -> KernelChoice:
   platform = active_mesh.current_platform()
-  if platform == "gpu":
+  if active_mesh.num_shards(("batch", "length"))[1] > 1:
+    fast = ["ring"]
+  elif platform == "gpu":
     fast = ["cudnn"]
   elif platform == "tpu" and not spec.bias:
     fast = ["short", "splash"] if spec.keys[1] <= _SHORT else ["splash"]
   elif platform == "tpu":
-    fast = ["short"]  # Splash attention has no bias.
+    # Splash attention has no bias.
+    fast = ["short", "long"] if spec.keys[1] > _LONG else ["short"]
   elif cpu_blocks.pays(spec):
     fast = ["blocked"]
   else:
@@ -113,6 +128,9 @@ def _fastest(spec: AttentionSpec) -> KernelChoice:
   for name in fast:
     reason = reason_against(name, spec)
     if reason is None:
-      return KernelChoice(name, "; ".join(reasons) or f"the fastest on {platform.upper()}s")
+      best = (
+        "rows are split over devices" if name == "ring" else f"the fastest on {platform.upper()}s"
+      )
+      return KernelChoice(name, "; ".join(reasons) or best)
     reasons.append(reason)
   return KernelChoice("xla", "; ".join(reasons))

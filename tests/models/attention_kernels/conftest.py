@@ -11,10 +11,11 @@ import pytest
 
 from t5x_style.models.attention import attend
 from t5x_style.models.attention_kernels.pattern import KernelChoice, Pattern
-from t5x_style.models.attention_kernels.select import attention_inputs
+from t5x_style.models.attention_kernels.select import BIAS_BY_DISTANCE, attention_inputs
 
 # Two rows of 200 tokens: documents of 90 and 70 tokens and padding; one of 130, one of 70.
 LENGTH, SCALE = 200, 0.25
+REACH = 20  # of a bias by distance
 SEGMENTS = np.array([[1] * 90 + [2] * 70 + [0] * 40, [1] * 130 + [2] * 70], np.int32)
 PREFIX = np.array([[1] * 20 + [0] * 70 + [1] * 50 + [0] * 60, [0] * 130 + [1] * 30 + [0] * 40])
 PATTERNS = {
@@ -78,6 +79,19 @@ def reference(query, key, value, cotangent, mask, bias, scale, soft_cap):
   )
 
 
+def bias_of_all_pairs(by_distance, L, S):
+  """Returns the bias [1, N, L, S] that one by distance, [N, 2 REACH + 1], stands for."""
+  distance = np.arange(S) - np.arange(L)[:, None]
+  return np.asarray(by_distance)[None, :, np.clip(distance, -REACH, REACH) + REACH]
+
+
+def gradient_by_distance(gradient):
+  """Returns the gradient [N, 2 REACH + 1] of a bias by distance, from that of all pairs."""
+  _, N, L, S = gradient.shape
+  index = np.clip(np.arange(S) - np.arange(L)[:, None], -REACH, REACH) + REACH
+  return np.stack([np.bincount(index.ravel(), gradient[0, n].ravel()) for n in range(N)])
+
+
 @pytest.fixture(params=PATTERNS)
 def any_pattern(request):
   return make_pattern(request.param)
@@ -130,10 +144,18 @@ def check():
   """Compares a kernel with float64: the output and every gradient."""
 
   def run(kernel, pattern, inputs, *, with_bias=False, soft_cap=None, dtype="float32", atol=1e-5):
-    got = compute(kernel, pattern, inputs, with_bias, soft_cap, dtype)
+    by_distance = with_bias and kernel in BIAS_BY_DISTANCE
+    if by_distance:
+      table = inputs[4][0, :, 0, : 2 * REACH + 1]
+      full = bias_of_all_pairs(table, inputs[0].shape[1], inputs[1].shape[1])
+    got = compute(
+      kernel, pattern, [*inputs[:4], table] if by_distance else inputs, with_bias, soft_cap, dtype
+    )
     mask = pattern.mask(inputs[0].shape[1], inputs[1].shape[1])
-    bias = inputs[4] if with_bias else None
+    bias = (full if by_distance else inputs[4]) if with_bias else None
     expected = reference(*inputs[:4], mask, bias, SCALE, soft_cap)
+    if by_distance:
+      expected.bias = gradient_by_distance(expected.bias)
     for name in ("output", "query", "key", "value", *(["bias"] if with_bias else [])):
       value, size = getattr(expected, name), np.abs(getattr(expected, name)).max()
       np.testing.assert_allclose(getattr(got, name) / size, value / size, atol=atol, err_msg=name)

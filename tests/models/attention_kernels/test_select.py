@@ -1,10 +1,21 @@
 """Only a kernel that can compute an attention is chosen, and always with a reason."""
 
+import functools
+
 import flax.struct
 import jax.numpy as jnp
 import pytest
 
 from t5x_style import hardware
+from t5x_style.models.attention_kernels import (
+  cpu_blocks,
+  cudnn,
+  long_rows,
+  ring,
+  select,
+  short_rows,
+  splash,
+)
 from t5x_style.models.attention_kernels.pattern import AttentionSpec, Pattern
 from t5x_style.models.attention_kernels.select import choose_kernel
 
@@ -31,8 +42,13 @@ def spec(pattern=CAUSAL, length=256, heads=8, width=64, dtype="bfloat16", **rest
     ("tpu", spec(length=2048, bias=True), "short", "the fastest on TPUs"),
     ("tpu", spec(heads=3, bias=True), "short", "the fastest on TPUs"),
     ("tpu", spec(soft_cap=50.0), "splash", "the kernel for short rows has no soft cap"),
-    ("tpu", spec(length=2560, bias=True), "xla", "2,560 keys of 2 x 64 numbers in bfloat16 do not"),
-    ("tpu", spec(length=2048, width=256, bias=True), "xla", "2,048 keys of 1 x 256 numbers in b"),
+    (
+      "tpu",
+      spec(length=2560, bias=True),
+      "long",
+      "2,560 keys of 2 x 64 numbers in bfloat16 do not",
+    ),
+    ("tpu", spec(length=2048, width=256, bias=True), "long", "2,048 keys of 1 x 256 numbers in b"),
     ("tpu", spec(length=512, heads=25), "splash", "512 keys of 25 x 64 numbers in bfloat16 do not"),
     ("gpu", spec(PACKED), "cudnn", "the fastest on GPUs"),
     ("gpu", spec(bias=True), "cudnn", "the fastest on GPUs"),
@@ -109,3 +125,29 @@ def test_unknown_fields_of_patterns_are_left_to_xla(on_platform, platform, bias)
 def test_xla_can_be_requested_anywhere(on_platform):
   on_platform("tpu")
   assert choose_kernel("xla", "it", spec()) == ("xla", "requested by ATTENTION")
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_rows_that_are_split_over_devices(on_platform, monkeypatch, platform):
+  on_platform(platform)
+  split = {"batch": 2, "length": 4}
+  for module in (select.active_mesh, ring, splash, short_rows, long_rows, cudnn, cpu_blocks):
+    monkeypatch.setattr(module, "num_shards", lambda names: tuple(split.get(x, 1) for x in names))
+  choose = functools.partial(choose_kernel, "auto", "it")
+  for attention in (spec(), spec(PACKED, bias=True), spec(Pattern(window=8), dtype="float32")):
+    assert choose(attention) == ("ring", "rows are split over devices")
+  for attention, reason in (
+    (spec(dropout_rate=0.1), "ring attention has no dropout of attention weights"),
+    (spec(length=254), "254 queries and 254 keys do not divide over 4 devices"),
+    (spec()._replace(keys=(8, 128, 8, 64)), "do not have the same positions"),
+  ):
+    chosen = choose(attention)
+    assert chosen.name == "xla" and reason in chosen.reason
+
+
+def test_a_ring_needs_rows_that_are_split(on_platform):
+  on_platform("tpu")
+  with pytest.raises(
+    ValueError, match="is for rows that are split over devices, along sequence in"
+  ):
+    choose_kernel("ring", "it", spec())
