@@ -123,8 +123,10 @@ class _T5xFiles:
   def read(self, path: Path) -> None:
     try:
       text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-      raise ConfigurationError(f"{path} cannot be read: {error}.") from error
+    except UnicodeDecodeError as error:
+      raise ConfigurationError(f"{path} is not text in UTF-8.") from error
+    except OSError as error:
+      raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
     if path.resolve() in self._open:
       raise ConfigurationError(f"{path} includes itself.")
     self._open.append(path.resolve())
