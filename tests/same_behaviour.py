@@ -38,6 +38,7 @@ COMMANDS = (
   "benchmark",
   "cache",
   "checkpoint",
+  "cloud",
   "compare",
   "eval",
   "gin_from_t5x",

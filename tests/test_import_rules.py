@@ -51,6 +51,7 @@ LAYERS_INSIDE = (
       "launch.benchmarks",
       "launch.caching",
       "launch.certification",
+      "launch.clusters",
       "launch.comparison",
       "launch.evaluation",
       "launch.hosts",

@@ -12,7 +12,7 @@ failed.
 
 It needs JAX for CUDA, torch and transformers, but no network, TensorFlow, SeqIO or Beam: the text
 is Python's standard library. Without a GPU, or with --tiny, models are tiny, to try the command.
-launch/cloud/README.md says how to bring what is missing to a machine without a network.
+launch/clusters/README.md says how to bring what is missing to a machine without a network.
 """
 
 import contextlib

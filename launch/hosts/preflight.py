@@ -49,7 +49,7 @@ def check(
     times.append(time.time())
   with _deadline():
     own = report.measure(model_dir, environment.accelerator(os.environ))
-  error, unseen = "", ()
+  error, unseen = "", tuple[int, ...]()
   if model_dir is not None:
     token = same_start.gathered("token", uuid.uuid4().hex)[0]
     error, unseen = model_dir_probe.probe(model_dir, index, count, token, same_start.meet)

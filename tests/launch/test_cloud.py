@@ -1,87 +1,46 @@
-"""The scripts of launch/cloud start a run again exactly where its exit code says so."""
-
-import os
-import re
-import subprocess
-import tomllib
-from pathlib import Path
+"""What launch.cloud refuses, before it calls anything."""
 
 import pytest
 
-CLOUD = Path(__file__).parents[2] / "launch" / "cloud"
-AGAIN = (75, 76, 137, 143)
-NOT_AGAIN = (0, 1, 2, 3, 4, 130)
+from launch import cloud
+from launch.process.errors import ConfigurationError
+
+GOOD = ["tpu", "run", "my-slice", "--zone=us-west4-a", "--topology=v5e:4x4"]
+TRAIN = ["--", "--gin_file=my_run.gin"]
 
 
-@pytest.fixture
-def run(tmp_path):
-  """Runs a script with programs of the cluster that only record how they are called."""
-
-  def run(script, *arguments, codes, **environ):
-    (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
-    for name in ("srun", "scontrol", "gcloud", "python3"):
-      program = tmp_path / name
-      program.write_text(
-        '#!/usr/bin/env bash\nprintf "%s\\n" "${0##*/} $*" >> calls\n'
-        'if [[ $0 != */scontrol ]]; then code=$(head -1 codes); sed -i 1d codes; exit "$code"; fi\n'
-      )
-      program.chmod(0o755)
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    done = subprocess.run(
-      ["bash", CLOUD / script, *arguments],
-      cwd=tmp_path,
-      env=os.environ | {"PATH": path, "SLURM_JOB_ID": "7"} | environ,
-      capture_output=True,
-      text=True,
-      timeout=60,
-    )
-    return done.returncode, (tmp_path / "calls").read_text().splitlines(), done.stderr
-
-  return run
-
-
-@pytest.mark.parametrize("code", [*AGAIN, *NOT_AGAIN])
-def test_slurm_queues_the_job_again(run, code):
-  got, calls, _ = run("slurm.sbatch", "--gin_file=a b.gin", codes=[code])
-  assert calls[0].endswith("python -m launch.train --grace_seconds=110 --gin_file=a b.gin")
-  assert calls[1:] == (["scontrol requeue 7"] if code in AGAIN else [])
-  assert got == (0 if code in AGAIN else code)
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ([], "No action is given. Name one of: tpu"),
+    (["tpu", "rum"], "There is no action 'rum'. Did you mean 'run'"),
+    (["tpu", "run", "a", "b"], "tpu run takes one name, such as my-slice; 2 were given"),
+    (["tpu", "stop", "my slice"], "name 'my slice' cannot be one: write lower-case"),
+    (["tpu", "stop", "it's"], 'name "it\'s" cannot be one'),
+    (["tpu", "stop", "a;b"], "name 'a;b' cannot be one"),
+    (["tpu", "stop", "-a"], "There is no flag -"),
+    (["tpu", "stop", "a"], "--zone is missing"),
+    (["tpu", "stop", "a", "--zone=us west"], "--zone 'us west' cannot be one"),
+    (["tpu", "stop", "a", "--zone=us-west4-a", "--project=A b"], "--project 'A b' cannot be one"),
+    (["tpu", "stop", "a", "--zone=us-west4-a", "--spot"], "tpu stop takes no --spot; create and"),
+    (["tpu", "stop", "a", "--zone=us-west4-a", *TRAIN], 'tpu stop takes nothing after "--"'),
+    (["tpu", "create", "a", "--zone=us-west4-a"], "--topology is missing"),
+    ([*GOOD, "--valid_until=soon", *TRAIN], "--valid_until 'soon' cannot be one: write 6h"),
+    ([*GOOD, "--spot", "--reserved", *TRAIN], "--spot and --reserved exclude each other"),
+    (GOOD, 'run needs the flags of launch.train after "--"'),
+    ([*GOOD, *TRAIN, "--gin.A='a\nb'"], "has several lines"),
+    ([*GOOD[:-1], "--topology=v9:4x4", *TRAIN], "--topology=v9:4x4 is no TPU of Google Cloud"),
+    ([*GOOD[:-1], "--topology=v5e:4x5", *TRAIN], "There is no v5e slice of 4x5"),
+  ],
+)
+def test_refused(words, message, monkeypatch):
+  monkeypatch.setenv("PATH", "/nowhere")
+  with pytest.raises(ConfigurationError) as error:
+    cloud.main(["launch.cloud", *words])
+  assert message in str(error.value)
 
 
-def test_slurm_does_not_do_so_for_ever(run):
-  got, calls, errors = run("slurm.sbatch", codes=[75], SLURM_RESTART_COUNT="20")
-  assert (got, len(calls)) == (75, 1)
-  assert "too often" in errors
-
-
-@pytest.mark.parametrize("code", NOT_AGAIN)
-def test_a_tpu_slice_is_started_again(run, code):
-  arguments = ("my-slice", "us-east5-a", "--gin.MODEL_DIR='gs://a b'")
-  codes = [75, 76, code]
-  got, calls, _ = run("tpu_slice.sh", *arguments, codes=codes, RESTART_SECONDS="0")
-  assert (got, len(calls)) == (code, 3)
-  assert len(set(calls)) == 1
-  assert r"python3 -m launch.train --gin.MODEL_DIR=\'gs://a\ b\'" in calls[0]
-
-
-def test_a_tpu_slice_is_not_started_for_ever(run):
-  settings = {"RESTART_SECONDS": "0", "MOST_RESTARTS": "2"}
-  got, calls, _ = run("tpu_slice.sh", "my-slice", "zone", codes=[75] * 9, **settings)
-  assert (got, len(calls)) == (75, 3)
-
-
-def test_wheels_are_those_of_the_requirements(run, tmp_path):
-  """The package's requirements are named as in pyproject.toml, once, for the other machine."""
-  project = tomllib.loads((CLOUD.parents[1] / "pyproject.toml").read_text())["project"]
-  required = {re.match(r"[\w.-]+", line)[0] for line in project["dependencies"]}
-  (tmp_path / "wheels").mkdir()
-  got, calls, _ = run("carry_wheels.sh", "wheels", "3.13", codes=[0, 0], MORE="tokamax qwix")
-  assert got == 0
-  words = " ".join(calls).split()
-  assert "--python-version 3.13" in calls[0] and "manylinux_2_28_x86_64" in words
-  named = [re.split("[<>=]", word)[0] for word in words]
-  chosen = [name for name in named if name in required]
-  assert {"gin-config", "pydantic", "array_record", "grain"} <= set(chosen)
-  assert len(chosen) == len(set(chosen)) and calls[1].endswith("tokamax qwix")
-  heavy = {"tensorflow", "seqio", "jax", "tensorflow-text", "tensorflow-datasets"}
-  assert not heavy & set(chosen)
+def test_gcloud_is_not_installed(monkeypatch):
+  monkeypatch.setenv("PATH", "/nowhere")
+  with pytest.raises(ConfigurationError, match="The program 'gcloud' is not installed"):
+    cloud.main(["launch.cloud", "tpu", "delete", "a", "--zone=us-west4-a"])

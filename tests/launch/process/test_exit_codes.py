@@ -1,4 +1,4 @@
-"""The exit codes: the table of launch/cloud is the one of the code."""
+"""The exit codes: the table of launch/clusters is the one of the code."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_table_in_launch_cloud_is_the_one_of_the_code():
-  assert exit_codes.table() in (ROOT / "launch/cloud/README.md").read_text()
+  assert exit_codes.table() in (ROOT / "launch/clusters/README.md").read_text()
 
 
 def test_a_run_that_has_saved():

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Downloads what a machine without a network lacks: launch/cloud/carry_wheels.sh FOLDER [PYTHON]
+# Downloads what a machine without a network lacks: launch/clusters/carry_wheels.sh FOLDER [PYTHON]
 #
 # The machine is expected to have JAX for its GPU, Flax, Optax, Orbax, PyTorch and transformers, but nothing
 # of this package's other requirements. PYTHON is its version, 3.12 by default. Further packages can be named in
-# MORE, each with its version if need be: MORE="tokamax einshape qwix" launch/cloud/carry_wheels.sh wheels
+# MORE, each with its version if need be: MORE="tokamax einshape qwix" launch/clusters/carry_wheels.sh wheels
 # Copy FOLDER and a clone there, and in the clone:
 #   python3 -m pip install --no-index --no-deps --target=/tmp/site FOLDER/*.whl
 #   PYTHONPATH=/tmp/site python3 -m launch.benchmark gpu --minutes=10 --to=gpu_day

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Runs on a host of a TPU slice; launch.cloud calls it. One run at a time is under way on a host.
+#   install       makes .venv with this package
+#   start FLAGS   starts launch.train in the background, or leaves the run that is under way alone
+#   follow        prints the run's output until it ends, and then its exit code
+#   state         prints whether it is installed and whether a run is under way
+#   stop          stops the run as Ctrl-C does: it saves
+#   end           waits until the old run has ended, and ends one that hangs
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+run=~/.t5x_style_run # lock: held while a run is under way; pid, log, code of the run
+mkdir -p "$run"
+is_running() { ! flock --nonblock "$run/lock" true; }
+
+action=${1:?}
+shift
+case $action in
+  install)
+    python3 -m pip install --quiet --user uv==0.9.5
+    ~/.local/bin/uv venv --quiet --allow-existing --python=3.12 .venv
+    ~/.local/bin/uv pip install --quiet --python=.venv --editable='.[tpu,gcs]'
+    touch .venv/installed
+    ;;
+  start)
+    exec 9>"$run/lock"
+    if ! flock --nonblock 9; then
+      echo "A run is under way on $(hostname)."
+      exit 0
+    fi
+    rm -f "$run/code" "$run/pid"
+    if [[ -e $run/log ]]; then mv "$run/log" "$run/log.previous"; fi
+    # It keeps the lock, and has no connection to this shell that could break.
+    setsid --fork bash "$PWD/launch/clusters/tpu_host.sh" train "$@" >"$run/log" 2>&1 </dev/null
+    ;;
+  train) # called by start
+    set -m # Otherwise the run would ignore the signal of stop.
+    .venv/bin/python -m launch.train "$@" &
+    echo $! >"$run/pid.part" && mv "$run/pid.part" "$run/pid"
+    code=0
+    wait $! || code=$?
+    echo "$code" >"$run/code.part" && mv "$run/code.part" "$run/code"
+    ;;
+  follow)
+    until [[ -e $run/pid ]] || ! is_running; do sleep 0.2; done
+    if [[ -e $run/pid ]]; then
+      tail --quiet --lines="${1:-+1}" --follow --pid="$(cat "$run/pid")" "$run/log"
+    fi
+    while is_running; do sleep 0.2; done
+    if [[ -e $run/code ]]; then
+      echo "The run ended with exit code $(cat "$run/code")."
+    fi
+    ;;
+  state)
+    if is_running; then
+      echo "running"
+    elif [[ ! -e .venv/installed ]]; then
+      echo "not installed"
+    elif [[ -e $run/code ]]; then
+      echo "ended with exit code $(cat "$run/code")"
+    else
+      echo "ready"
+    fi
+    ;;
+  stop)
+    if is_running; then kill -INT "$(cat "$run/pid")"; fi
+    ;;
+  end)
+    for ((seconds = 0; seconds < ${PATIENCE_SECONDS:-120}; seconds++)); do
+      if ! is_running; then exit 0; fi
+      sleep 1
+    done
+    kill -KILL "$(cat "$run/pid")"
+    while is_running; do sleep 0.2; done
+    ;;
+  *)
+    echo "There is no action $action." >&2
+    exit 2
+    ;;
+esac

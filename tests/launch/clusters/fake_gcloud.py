@@ -1,0 +1,100 @@
+"""Plays gcloud: records every call, keeps one queued resource, and has a folder for each host.
+
+A command for a host runs in its folder. In the folder FAKE_CLOUD, the file `preempt` has the cloud
+take the slices back, and `break` breaks the connections, while a command runs.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CLOUD = Path(os.environ["FAKE_CLOUD"])
+QUEUE = CLOUD / "queue.json"
+WORKERS = 2
+
+
+def main(words: list[str]) -> int:
+  with (CLOUD / "calls.jsonl").open("a") as calls:
+    calls.write(json.dumps(words) + "\n")
+  assert words[:2] == ["compute", "tpus"], words
+  kind, action, *words = words[2:]
+  flags = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
+  names = [word for word in words if not word.startswith("--")]
+  if kind == "queued-resources":
+    return queued(action, names[0], flags)
+  return on_hosts(action, names, flags)
+
+
+def queued(action: str, name: str, flags: dict[str, str]) -> int:
+  if action == "create":
+    assert not QUEUE.exists()
+    count = int(flags.get("node-count", 0))
+    several = {"multisliceParams": {"nodeCount": count}}
+    nodes = several if count else {"nodeId": flags["node-id"]}
+    write(
+      {"name": name, "states": ["WAITING_FOR_RESOURCES", "ACTIVE"], "tpu": {"nodeSpec": [nodes]}}
+    )
+    return 0
+  if not QUEUE.exists():
+    print("ERROR: NOT_FOUND", file=sys.stderr)
+    return 1
+  queue = json.loads(QUEUE.read_text())
+  if action == "delete":
+    assert {"force", "quiet"} <= flags.keys()
+    QUEUE.unlink()
+    shutil.rmtree(CLOUD / "hosts", ignore_errors=True)
+  elif flags["format"] == "json":
+    print(json.dumps(queue))
+  else:
+    print(queue["states"][0])
+    write(queue | {"states": queue["states"][1:] or queue["states"]})
+  return 0
+
+
+def write(queue: dict[str, object]) -> None:
+  QUEUE.write_text(json.dumps(queue))
+
+
+def on_hosts(action: str, names: list[str], flags: dict[str, str]) -> int:
+  if not QUEUE.exists() or json.loads(QUEUE.read_text())["states"] != ["ACTIVE"]:
+    print("ERROR: the node does not exist", file=sys.stderr)
+    return 1
+  node = names[-1].partition(":")[0]
+  workers = range(WORKERS) if flags["worker"] == "all" else [int(flags["worker"])]
+  homes = [CLOUD / "hosts" / f"{node}.{worker}" for worker in workers]
+  for home in homes:
+    home.mkdir(parents=True, exist_ok=True)
+  if action == "scp":
+    for home in homes:
+      shutil.copy(names[0], home / names[1].partition(":")[2])
+    return 0
+  codes = [run(home, flags["command"]) for home in homes]
+  return next(filter(None, codes), 0)
+
+
+def run(home: Path, command: str) -> int:
+  environ = os.environ | {"HOME": str(home)}
+  child = subprocess.Popen(["bash", "-c", command], cwd=home, env=environ, start_new_session=True)
+  while child.poll() is None:
+    if (CLOUD / "preempt").exists():
+      (CLOUD / "preempt").unlink()
+      write(json.loads(QUEUE.read_text()) | {"states": ["SUSPENDED"]})
+      for pid in CLOUD.glob("hosts/*/.t5x_style_run/pid"):
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+      os.killpg(child.pid, signal.SIGKILL)
+      return 255
+    if (CLOUD / "break").exists():
+      (CLOUD / "break").unlink()
+      os.killpg(child.pid, signal.SIGKILL)
+      return 255
+    time.sleep(0.02)
+  return child.returncode
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv[1:]))
