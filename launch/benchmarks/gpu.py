@@ -22,7 +22,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -102,7 +102,7 @@ def _run(part: Part, folder: Path, end: float, tiny: bool) -> dict[str, Any]:
   limit = min(left, part.most)
   _say(f"{part.name}: {part.about}, at most {limit:,.0f} s", end)
   begun = time.monotonic()
-  code = _ended(command, own.with_suffix(".out"), own.with_suffix(".log"), limit)
+  code = _ended(command, part.environ, own, limit)
   output, errors = (own.with_suffix(suffix).read_text() for suffix in (".out", ".log"))
   rows = gpu_results.rows_of(output)
   if (report := own / "tests.xml").exists():
@@ -120,9 +120,16 @@ def _run(part: Part, folder: Path, end: float, tiny: bool) -> dict[str, Any]:
   return found
 
 
-def _ended(command: list[str], output: Path, errors: Path, limit: float) -> int | None:
-  """Runs a command and returns its exit code; None if it was ended after `limit` seconds."""
-  environ = os.environ | {"PYTHONUNBUFFERED": "1"}
+def _ended(
+  command: Sequence[str], environ: Mapping[str, str], own: Path, limit: float
+) -> int | None:
+  """Runs a command and returns its exit code; None if it was ended after `limit` seconds.
+
+  Args:
+    own: its outputs go to this path with .out and .log.
+  """
+  output, errors = own.with_suffix(".out"), own.with_suffix(".log")
+  environ = {**os.environ, "PYTHONUNBUFFERED": "1", **environ}
   with output.open("w") as out, errors.open("w") as err:
     process = subprocess.Popen(command, stdout=out, stderr=err, env=environ, start_new_session=True)
     try:

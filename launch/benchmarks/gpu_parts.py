@@ -1,7 +1,8 @@
 """The parts of a GPU day: what each measures, its command, and how long it may take."""
 
 import importlib.util
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ class Part(NamedTuple):
     least: with fewer seconds left it is not started.
     most: after so many seconds it is ended.
     missing: why it cannot be started here; "" if it can.
+    environ: variables of its environment.
   """
 
   name: str
@@ -36,6 +38,7 @@ class Part(NamedTuple):
   least: int
   most: int
   missing: str = ""
+  environ: Mapping[str, str] = types.MappingProxyType({})
 
 
 def parts(tiny: bool) -> list[Part]:
@@ -74,7 +77,7 @@ def parts(tiny: bool) -> list[Part]:
       80,
       240,
     ),
-    _predictions(),
+    _predictions(tiny),
   ]
 
 
@@ -103,10 +106,7 @@ def chosen(tiny: bool, names: str | None) -> list[Part]:
 def _with_flags(part: Part, tiny: bool) -> Part:
   if part.arguments[:1] != ("-m",) or not part.arguments[1].endswith(".benchmark"):
     return part
-  takes_tiny = part.arguments[2] != "predictions"
-  return part._replace(
-    arguments=(*part.arguments, "--json", *(("--tiny",) if tiny and takes_tiny else ()))
-  )
+  return part._replace(arguments=(*part.arguments, "--json", *(["--tiny"] if tiny else [])))
 
 
 def _seconds(tiny: bool, seconds: int) -> tuple[str, ...]:
@@ -140,19 +140,22 @@ def _tests(tiny: bool) -> Part:
   there = [str(file) for file in files if file.exists()]
   # In one process, as it takes the GPU's memory: pyproject.toml's options are for many.
   options = ("-q", "-o", "addopts=--import-mode=importlib", "--junitxml={to}/tests.xml")
-  arguments = ("-m", "pytest", *options, *there)
+  arguments = ("-m", "pytest", *options, "-m", "not slow", *there)
+  # GPUs multiply float32 in TensorFloat-32 by default, with three digits.
+  exact = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}
   about = "kernels against float64, documents of packed rows apart"
-  return Part("tests", about, arguments, 30, 150, missing)
+  return Part("tests", about, arguments, 30, 150, missing, exact)
 
 
-def _predictions() -> Part:
+def _predictions(tiny: bool) -> Part:
   """Returns the part that compares precompile's prices with this GPU, if that module is there."""
   there = (_BENCHMARKS / "predictions.py").exists()
+  missing = "" if there else "launch/benchmarks/predictions.py is not there"
   return _benchmark(
     "predictions",
     "predicted memory and time beside measured ones",
     ("predictions",),
     60,
     300,
-    "" if there else "launch/benchmarks/predictions.py is not there",
+    "nothing tiny is predicted" if tiny else missing,
   )

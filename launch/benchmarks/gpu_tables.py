@@ -32,6 +32,15 @@ _COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
     "held-out loss": ("held_out_loss", ".4f"),
     "killed after step": ("killed_after", ",.0f"),
     "same losses": ("same", ""),
+    "error": ("error", ""),
+  },
+  "predictions": {
+    "GiB": ("predicted_gib", ",.2f"),
+    "measured GiB": ("measured_gib", ",.2f"),
+    "error": ("memory_error", "+.1%"),
+    "s/step": ("expected_seconds", ".4f"),
+    "measured s/step": ("measured_seconds", ".4f"),
+    "its error": ("time_error", "+.1%"),
   },
   "decode": {
     "written tokens/s": ("decode_tokens_per_second", ",.0f"),

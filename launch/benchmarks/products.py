@@ -9,11 +9,12 @@ gained back by anything that this package does.
 """
 
 import collections
+import functools
 import importlib.util
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -41,7 +42,7 @@ _ALL = "all products"
 LABELS = (_ALL, "16 x [4,096, 4,096] x [4,096, 4,096]")
 _ROUNDS = 5
 # XLA's own library for products on CPUs is chosen per program; empty: Eigen.
-_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
+_EIGEN: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 class Product(NamedTuple):
@@ -99,14 +100,12 @@ def _with_rates(row: dict[str, float]) -> dict[str, float]:
 
 def of_step(prepared: setup.Prepared) -> dict[Product, int]:
   """Returns {product: how often a step has it}, of the loss and its gradient."""
-  batch = next(prepared.dataset.train())
-  params = prepared.abstract.params
 
-  def gradient(params):
+  def gradient(params, batch):
     return jax.grad(lambda x: prepared.loss(x, batch, prepared.loss.scales(batch))[0])(params)
 
   found: dict[Product, int] = collections.Counter()
-  _collect(jax.make_jaxpr(gradient)(params).jaxpr, 1, found)
+  _collect(jax.make_jaxpr(gradient)(prepared.abstract.params, prepared.batch).jaxpr, 1, found)
   return dict(found)
 
 
@@ -135,6 +134,10 @@ def _product(equation: Any) -> Product:
   return Product(batch, max(sizes), inner, min(sizes))
 
 
+def _run(program: jax.stages.Compiled, operands: Sequence[jax.Array]) -> None:
+  jax.block_until_ready(program(*operands))
+
+
 def _seconds(product: Product) -> dict[str, float]:
   """Returns {library: seconds of processor time over the cores}, the median of the rounds."""
   B, M, K, N = product
@@ -143,9 +146,8 @@ def _seconds(product: Product) -> dict[str, float]:
   own = jnp.asarray(left), jnp.asarray(right)
   lowered = jax.jit(jnp.matmul).lower(*own)
   ways: dict[str, Callable[[], Any]] = {}
-  for name, options in (("xla", {}), ("eigen", _EIGEN)):
-    program = lowered.compile(compiler_options=options)
-    ways[name] = lambda program=program: jax.block_until_ready(program(*own))
+  for name, options in (("xla", None), ("eigen", _EIGEN)):
+    ways[name] = functools.partial(_run, lowered.compile(options), own)
   if importlib.util.find_spec("torch"):
     # A thread of PyTorch that waits for the others would count as busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -2,20 +2,22 @@
 
 A decoder learns to continue the code of Python's standard library, from a token cache that is made
 first, so no TensorFlow is needed. The run is made twice with DETERMINISTIC = True: undisturbed, and
-ended by SIGKILL after its first checkpoint and started again. "same" says whether every record
-of the two has the same loss, to the bit. The third run has FP8 = True; "loss ratio" is its last
-held-out loss over that of the first run. Seconds are those of the processes, with imports and
-compiling; tokens/s are those of the records in the second half.
+ended by SIGKILL after its first checkpoint and started again. "same" says whether every record of
+the two has the same loss, to the bit, or by how much they differ at most. Where a deterministic run
+fails, a row says why, and all runs are made without. The third run has FP8 = True; "loss ratio" is
+its last held-out loss over that of the first run. Seconds are those of the processes, with imports
+and compiling; tokens/s are those of the records in the second half.
 """
 
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,10 +33,12 @@ COLUMNS = {
   "loss_ratio": ("loss ratio", ".4f"),
   "killed_after": ("killed after", ",.0f"),
   "same": ("same", ""),
+  "error": ("error", ""),
 }
 _CACHE, _PLAIN, _KILLED, _FP8 = "token cache", "undisturbed", "killed, resumed", "in 8 bits"
 LABELS = (_CACHE, _PLAIN, _KILLED, _FP8)
 _POLL_SECONDS = 0.01
+_LARGEST_DIFFERENCE = 0.02  # of losses, relative, between runs that are not deterministic
 
 
 class _Sizes(NamedTuple):
@@ -107,28 +111,47 @@ def _measure(sizes: _Sizes, folder: Path) -> Iterator[dict[str, Any]]:
   group = f"A decoder on Python's standard library ({environment.accelerator(os.environ)})"
   row = {"group": group, "precision": "bfloat16", "settings": sizes.settings}
   begun = time.perf_counter()
-  tokens = stdlib_cache.make(folder / "cache", sizes.text_bytes)
+  cache = folder / "cache"
+  tokens = stdlib_cache.make(cache, sizes.text_bytes)
   yield row | {"label": _CACHE, "seconds": time.perf_counter() - begun, "tokens": tokens}
-  runs = _Runs(sizes.settings, folder)
-  plain = runs.train("undisturbed")
+  runs = _Runs(sizes.settings, folder, cache)
+  try:
+    plain = runs.train("undisturbed")
+  except ValueError as error:
+    yield row | {"label": _PLAIN, "error": str(error)}
+    runs = _Runs(sizes.settings, folder / "again", cache, deterministic=False)
+    plain = runs.train("undisturbed")
   yield row | {"label": _PLAIN} | plain
   killed_after = runs.train_until_killed("resumed")
   resumed = runs.train("resumed")
-  same = runs.losses("undisturbed") == runs.losses("resumed")
-  resumed |= {"killed_after": killed_after, "same": "yes" if same else "no"}
-  yield row | {"label": _KILLED} | resumed
+  difference = _largest_difference(runs.losses("undisturbed"), runs.losses("resumed"))
+  same = "yes" if difference == 0 else f"within {difference:.1e}"
+  yield row | {"label": _KILLED} | resumed | {"killed_after": killed_after, "same": same}
   in_8_bits = runs.train("fp8", "--gin.FP8=True")
   in_8_bits["loss_ratio"] = in_8_bits["held_out_loss"] / plain["held_out_loss"]
   yield row | {"label": _FP8, "precision": "fp8"} | in_8_bits
-  if not same:
-    raise ValueError(f"The resumed run has other losses than the undisturbed one: see {folder}.")
+  if difference > (0 if runs.deterministic else _LARGEST_DIFFERENCE):
+    raise ValueError(f"The resumed run has other losses than the undisturbed one: {same}.")
+
+
+def _largest_difference(
+  one: Mapping[tuple[int, str], float], other: Mapping[tuple[int, str], float]
+) -> float:
+  """Returns the largest difference of two runs' losses, relative; infinity if a record lacks."""
+  if one.keys() != other.keys():
+    return math.inf
+  return max(abs(one[key] - other[key]) / abs(one[key]) for key in one)
 
 
 class _Runs:
-  """Starts runs on the cache in FOLDER/cache; run NAME is in FOLDER/NAME."""
+  """Starts runs on a cache; run NAME is in FOLDER/NAME."""
 
-  def __init__(self, settings: dict[str, Any], folder: Path):
-    self._settings, self._folder = settings, folder
+  def __init__(
+    self, settings: dict[str, Any], folder: Path, cache: Path, deterministic: bool = True
+  ):
+    self._settings, self._folder, self._cache = settings, folder, cache
+    self.deterministic = deterministic
+    folder.mkdir(exist_ok=True)
 
   def train(self, name: str, *more: str) -> dict[str, Any]:
     """Trains to the last step and returns columns of the row."""
@@ -170,10 +193,10 @@ class _Runs:
 
   def _command(self, name: str, more: Sequence[str]) -> list[str]:
     settings = self._settings | {
-      "CACHE_DIR": str(self._folder / "cache"),
+      "CACHE_DIR": str(self._cache),
       "MODEL_DIR": str(self._folder / name),
       "DTYPE": "bfloat16",
-      "DETERMINISTIC": True,
+      "DETERMINISTIC": self.deterministic,
       "KEEP_CHECKPOINTS": 1,
     }
     files = ("quickstart_causal_lm.gin", "data/token_cache.gin")
