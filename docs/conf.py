@@ -33,7 +33,7 @@ extensions = [
 exclude_patterns = ["_build"]
 html_theme = "furo"  # It has a light and a dark look, and follows the reader's system.
 html_title = "t5x_style"
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3

@@ -5,22 +5,18 @@ docstring of the parameter that it is bound to; types and defaults are those of 
 these pages is written by hand, so they cannot become outdated. It imports no part of Sphinx.
 """
 
-import ast
 import dataclasses
 import functools
 import inspect
 import re
-import textwrap
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import annotated_types
 from command_reference import write_if_changed
 from gin import config_parser
 
-from launch.configuration import gin_files, gin_names, gin_references, gin_text
+from launch.configuration import gin_files, gin_names, gin_text, parameter_facts
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "reference"
@@ -38,7 +34,6 @@ _DEFAULTS = (
   "runs/",
 )
 _MOST_FILES = 6  # that set a macro are listed
-_LARGEST = 2**31  # Bounds from here on only say what fits into 32 bits.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,109 +109,12 @@ def _uses(setting: Setting, names: set[str]) -> bool:
   return any(x.name in names for x in gin_text.find(setting.value, gin_text.Macro))
 
 
-# ---- The facts of a parameter
-
-
-def description(target: Any, parameter: str) -> str:
-  """Returns what the docstring of a function or class says of a parameter, or the comment beside
-  the field of a dataclass."""
-  documented = [target, *getattr(target, "__mro__", ())[1:]]
-  for owner in documented:
-    text = _section_entry(inspect.getdoc(owner) or "", parameter) if owner.__doc__ else ""
-    if text:
-      return text
-  return _field_comment(target, parameter) if inspect.isclass(target) else ""
-
-
-def _section_entry(docstring: str, parameter: str) -> str:
-  """Returns the entry of a parameter below Args: or Attributes:."""
-  found = re.search(
-    rf"^  (?:\w+, )*{parameter}(?:, \w+)*: (.*(?:\n(?:    .*|[ ]*))*)", docstring, re.MULTILINE
-  )
-  return " ".join(found.group(1).split()) if found else ""
-
-
-def _field_comment(owner: type, parameter: str) -> str:
-  """Returns the comment beside or above a field of a dataclass."""
-  try:
-    lines = textwrap.dedent(inspect.getsource(owner)).split("\n")
-  except (OSError, TypeError):
-    return ""
-  (body,) = ast.parse("\n".join(lines)).body
-  for node in getattr(body, "body", ()):
-    if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == parameter:
-      end = lines[(node.end_lineno or 1) - 1]
-      if "  # " in end:
-        return end.partition("  # ")[2]
-      above, number = [], node.lineno - 2
-      while lines[number].strip().startswith("# "):
-        above.insert(0, lines[number].strip().lstrip("# "))
-        number -= 1
-      return " ".join(above)
-  return ""
-
-
-def type_in_words(annotation: Any) -> str:
-  """Returns a type as a person says it: "whole number, 1 or more"."""
-  origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-  plain = {int: "whole number", float: "number", bool: "True or False", str: "text"}
-  if annotation in plain:
-    return plain[annotation]
-  if annotation in (None, type(None)):
-    return "None"
-  if origin is Annotated:
-    bounds = filter(None, (_bound(x) for x in _constraints(arguments[1:])))
-    return ", ".join([type_in_words(arguments[0]), *bounds])
-  if origin is typing.Literal:
-    return "one of " + ", ".join(map(repr, arguments))
-  if type(None) in arguments or str(origin) in ("typing.Union", "<class 'types.UnionType'>"):
-    return ", or ".join(map(type_in_words, arguments))
-  if origin is tuple:
-    inner = "; ".join(type_in_words(x) for x in arguments if x is not ...)
-    return f"tuple of {inner}"
-  name = getattr(origin, "__name__", "")
-  if name == "Mapping" and len(arguments) == 2:
-    return f"dictionary of {type_in_words(arguments[0])} to {type_in_words(arguments[1])}"
-  if name == "Sequence" and arguments:
-    return f"list of {type_in_words(arguments[0])}"
-  return "anything" if annotation is Any else gin_references.in_words(annotation)
-
-
-def _constraints(metadata: Sequence[Any]) -> Iterator[Any]:
-  for item in metadata:
-    yield from item if isinstance(item, annotated_types.GroupedMetadata) else [item]
-
-
-def _bound(constraint: Any) -> str:
-  match constraint:
-    case annotated_types.Ge(ge=low):
-      return f"{low} or more"
-    case annotated_types.Gt(gt=low):
-      return f"above {low}"
-    case annotated_types.Le(le=high) if high < _LARGEST:
-      return f"{high} or less"
-    case annotated_types.Lt(lt=high) if high < _LARGEST:
-      return f"below {high}"
-  return ""
-
-
 def _said_in_gin(full_name: str) -> str:
   """Returns the comment of a shipped gin file beside a parameter, or beside its macro."""
   bound = [s for s in settings() if s.name == full_name]
   used = {x.name for s in bound for x in gin_text.find(s.value, gin_text.Macro)}
   said = [s.comment for s in bound] + [x.comment for x in map(_default_setting, used) if x]
   return next(filter(None, said), "")
-
-
-def default_of(target: Any, parameter: str) -> str:
-  """Returns the default of a parameter as Python; "" if it has to be given."""
-  found = inspect.signature(target).parameters.get(parameter)
-  if found is None or found.default is found.empty:
-    return ""
-  if type(found.default).__name__ == "_HAS_DEFAULT_FACTORY_CLASS":
-    factory = next(x for x in dataclasses.fields(target) if x.name == parameter).default_factory
-    return f"{getattr(factory, '__name__', factory)}()"
-  return repr(found.default)
 
 
 # ---- The pages
@@ -239,17 +137,26 @@ def _code(value: Any) -> str:
   return f"`{text if len(text) <= 160 else text[:157] + '...'}`"
 
 
-def _of_parameter(setting: Setting) -> Iterator[str]:
-  """Yields the lines about the parameter that a setting binds."""
-  assert setting.target is not None
-  target, parameter = setting.target, setting.name.rpartition(".")[2]
-  kinds = gin_references.annotations(target.object)
-  if parameter in kinds:
-    yield f"- **Type:** {_safe(type_in_words(kinds[parameter]))}"
-  file = Path(inspect.getsourcefile(target.object) or "").resolve().relative_to(ROOT)
-  yield f"- **Read as:** `{target.written}.{parameter}`, in `{file}`"
-  if about := description(target.object, parameter):
-    yield f"- **What it does:** {_safe(about)}"
+def _reader_lines(found: Sequence[Setting]) -> Iterator[str]:
+  """Yields the lines about the parameters that a macro is read through."""
+  targets = [(s.target, s.name.rpartition(".")[2]) for s in found if s.target]
+  kinds = dict.fromkeys(filter(None, (parameter_facts.kind(*x) for x in targets)))
+  if kinds:
+    yield f"- **Type:** {_safe('; '.join(kinds))}"
+  places = dict.fromkeys(
+    f"`{target.written}.{name}` in `{_file(target)}`" for target, name in targets
+  )
+  if places:
+    yield f"- **Read as:** {', '.join(places)}"
+  about = [parameter_facts.documentation(target).get(name, "") for target, name in targets]
+  for text in dict.fromkeys(filter(None, about)):
+    yield f"- **What the code says of it:** {_safe(text)}"
+
+
+def _file(target: gin_names.Target) -> str:
+  """Returns the file that a function or class is in."""
+  source = inspect.getsourcefile(inspect.unwrap(target.object)) or target.module
+  return Path(source).resolve().relative_to(ROOT).as_posix()
 
 
 def _safe(text: str) -> str:
@@ -263,26 +170,33 @@ def _safe(text: str) -> str:
 def macro_entry(macro: str) -> str:
   """Returns the part of the page about a macro."""
   lines, default = [f"## {macro}", ""], _default_setting(macro)
-  if default and default.comment:
-    lines += [_safe(default.comment[:1].upper() + default.comment[1:]), ""]
+  others = [s for s in settings() if s.name == macro and not s.target and s is not default]
+  others.sort(key=lambda s: s.file.count("/"))  # Runs that one starts come first.
+  said = next((s.comment for s in (default, *others) if s and s.comment), "")
+  if said:
+    lines += [_safe(said[:1].upper() + said[1:]), ""]
   if default is None:
     used = sorted({s.file for s in settings() if _uses(s, {macro})})
     lines.append(f"- **Default:** none; a run that includes {_files(used)} has to set it.")
   else:
     lines.append(f"- **Default:** {_code(default.value)}, in `gin_configs/{default.file}`")
-  others = [s for s in settings() if s.name == macro and not s.target and s is not default]
-  others.sort(key=lambda s: s.file.count("/"))  # Runs that one starts come first.
   if others:
     shown = [f"`{s.file}`: {_code(s.value)}" for s in others[:_MOST_FILES]]
     more = f"; and {len(others) - _MOST_FILES} more" if len(others) > _MOST_FILES else ""
     lines.append(f"- **{'Also set' if default else 'Set'} in:** {'; '.join(shown)}{more}")
-  for reader in readers(macro):
-    lines += _of_parameter(reader)
+  lines += _reader_lines(readers(macro))
   return "\n".join(lines) + "\n"
 
 
 def _files(names: Sequence[str]) -> str:
   return " or ".join(f"`{name}`" for name in names)
+
+
+def _default_in_code(target: gin_names.Target, name: str) -> str:
+  parameter = target.parameters[name]
+  if parameter.default is parameter.empty:
+    return "no default"
+  return f"default `{parameter_facts.default(parameter.default)}`"
 
 
 def parameters() -> Mapping[str, tuple[gin_names.Target, list[str]]]:
@@ -300,17 +214,15 @@ def target_entry(target: gin_names.Target, names: Sequence[str]) -> str:
   lines = [f"## {target.written}", "", _safe(about), ""]
   module = f"from {target.module.rpartition('.')[0]} import {target.module.rpartition('.')[2]}"
   lines += ["```python", module, "```", ""]
-  kinds = gin_references.annotations(target.object)
+  about = parameter_facts.documentation(target)
   for name in names:
-    default = default_of(target.object, name)
-    kind = type_in_words(kinds[name]) if name in kinds else ""
-    facts = [_safe(kind), f"default `{default}`" if default else "no default"]
+    facts = [_safe(parameter_facts.kind(target, name)), _default_in_code(target, name)]
     bound = {s.file: s for s in settings() if s.name == f"{target}.{name}"}
     if bound:
       first = min(bound, key=lambda x: (not x.startswith(_DEFAULTS), x))
       facts.append(f"{_code(bound[first].value)} in `{first}`")
     lines += [f"`{name}`", f": {'; '.join(filter(None, facts))}."]
-    if text := description(target.object, name) or _said_in_gin(f"{target}.{name}"):
+    if text := about.get(name) or _said_in_gin(f"{target}.{name}"):
       lines += ["", f"  {_safe(text)}"]
     lines.append("")
   return "\n".join(lines)

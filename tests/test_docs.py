@@ -107,6 +107,12 @@ def test_python_of_the_pages_can_be_read(path):
       compile(text, path.name, "exec")
 
 
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_no_line_begins_with_a_comment_of_myst(path):
+  """A line that begins with % is not shown."""
+  assert not re.search(r"^\s*%", path.read_text(), re.MULTILINE)
+
+
 def examples(path):
   """Returns the doctests of a page: prompts, and what Python prints."""
   text = "\n".join(x for x in blocks(path, "python") if ">>>" in x)
@@ -127,12 +133,29 @@ def test_the_gin_reference_knows_defaults_units_and_readers():
   text = gin_reference.macro_entry("TRAIN_STEPS")
   assert "`10000`, in `gin_configs/runs/pretrain.gin`" in text
   assert "`quickstart.gin`: `1600`" in text
-  assert "**Type:** whole number, above 0" in text
-  assert "`train_config.TrainConfig.train_steps`, in `t5x_style/training/train_config.py`" in text
+  assert "**Type:** a whole number above 0" in text
+  assert "`train_config.TrainConfig.train_steps` in `t5x_style/training/train_config.py`" in text
   # What no file sets, and a macro that is read through another one.
   assert "**Default:** none" in gin_reference.macro_entry("TRAINED_MODEL_DIR")
   assert "initial_checkpoint_path" in gin_reference.macro_entry("TRAINED_MODEL_DIR")
   assert "`0.15`" in gin_reference.pages()["gin_parameters.md"]
+
+
+def test_every_setting_of_the_gin_reference_says_what_it_does():
+  silent = [
+    macro
+    for macro in gin_reference.macros()
+    if "**What the code says of it:**" not in (text := gin_reference.macro_entry(macro))
+    and text.split("\n")[2].startswith("- ")
+  ]
+  assert silent == []
+
+
+def test_every_parameter_of_the_gin_reference_says_what_it_does():
+  text = gin_reference.pages()["gin_parameters.md"]
+  entries = re.findall(r"^`(\w+)`\n: (.*)\n\n(  \S)?", text, re.MULTILINE)
+  assert len(entries) > 200
+  assert [entry for entry in entries if not entry[2]] == []
 
 
 def test_indented_examples_of_docstrings_are_literal_blocks():

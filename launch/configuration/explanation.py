@@ -1,25 +1,16 @@
 """Where every setting of a run comes from, and what it does: what --explain shows."""
 
-import ast
 import dataclasses
-import functools
-import inspect
 import io
 import shutil
 import textwrap
 import tokenize
-import typing
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
-import docstring_parser
-from annotated_types import Interval
-
-from . import gin_references, t5x_names
+from . import parameter_facts, t5x_names
 from .gin_checks import Bound
-from .gin_files import shown
-from .gin_names import ResolvedReference, Target
+from .gin_names import ResolvedReference
 from .gin_text import Macro, SourceLocation, Verbatim, join, replace
 from .reader import Configuration
 
@@ -60,14 +51,15 @@ def macros(settings: Configuration) -> Iterator[Setting]:
       bound_to.setdefault(bound.value.name, []).append(bound)
   for name, bound in settings.macros.items():
     uses = bound_to.get(name, [])
-    documented = (_documentation(use.target).get(use.name, "") for use in uses if use.target)
+    targets = [(use.target, use.name) for use in uses if use.target]
+    documented = (parameter_facts.documentation(x).get(parameter, "") for x, parameter in targets)
     yield Setting(
       name,
       _shown_value(bound.value),
       bound.location,
       _earlier(bound),
       about=_about(bound, next(filter(None, documented), "")),
-      kind=next((_kind(use.target, use.name) for use in uses if use.target), ""),
+      kind=next((parameter_facts.kind(*target) for target in targets), ""),
       parameters=tuple(f"{use.target}.{use.name}" for use in uses),
       t5x=t5x_names.of(name),
     )
@@ -84,8 +76,8 @@ def parameters(settings: Configuration) -> Iterator[Setting]:
         _shown_value(bound.value),
         bound.location,
         _earlier(bound),
-        about=_about(bound, _documentation(bound.target).get(bound.name, "")),
-        kind=_kind(bound.target, bound.name),
+        about=_about(bound, parameter_facts.documentation(bound.target).get(bound.name, "")),
+        kind=parameter_facts.kind(bound.target, bound.name),
         t5x=t5x_names.of(name),
       )
 
@@ -96,16 +88,16 @@ def defaults(settings: Configuration) -> Iterator[Setting]:
   for target in sorted(settings.targets, key=str):
     if target.missing:
       continue
-    about = _documentation(target)
+    about = parameter_facts.documentation(target)
     for name, parameter in target.parameters.items():
       if parameter.default is parameter.empty or (str(target), name) in given:
         continue
       yield Setting(
         f"{target.written}.{name}",
-        _default(parameter.default),
-        SourceLocation(*_place_in_code(target, name), ""),
+        parameter_facts.default(parameter.default),
+        SourceLocation(*parameter_facts.place_in_code(target, name), ""),
         about=about.get(name, ""),
-        kind=_kind(target, name),
+        kind=parameter_facts.kind(target, name),
         t5x=t5x_names.of(f"{target.written}.{name}"),
       )
 
@@ -161,13 +153,6 @@ def _shown_value(value: Any) -> str:
   return repr(replace(value, ResolvedReference, reference))
 
 
-def _default(value: Any) -> str:
-  """Returns a default as it is written: a factory of dataclasses by its name."""
-  if type(value).__name__ == "_HAS_DEFAULT_FACTORY_CLASS":
-    return "a new one each time"
-  return getattr(value, "__name__", None) or repr(value)
-
-
 def _about(bound: Bound, documented: str) -> str:
   """Returns what a setting does: the comment where it is bound first, and its documentation."""
   comment = next(filter(None, map(_comment, reversed(list(bound.history())))), "")
@@ -185,114 +170,3 @@ def _comment(bound: Bound) -> str:
   except (tokenize.TokenError, SyntaxError):  # The value continues in the next line.
     pass
   return ""
-
-
-def _documentation(target: Target) -> Mapping[str, str]:
-  """Returns {parameter: what the docstring of a function or class says of it}."""
-  return {} if target.missing else _documented(target.object)
-
-
-@functools.cache
-def _documented(target: Callable[..., Any]) -> Mapping[str, str]:
-  parents = target.__mro__[::-1] if inspect.isclass(target) else (target,)
-  found: dict[str, str] = {}
-  for one in parents:
-    found |= _field_comments(one) if inspect.isclass(one) else {}
-    parsed = docstring_parser.parse(one.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
-    for entry in parsed.params:
-      for name in entry.arg_name.split(","):
-        found[name.strip()] = " ".join((entry.description or "").split())
-  return found
-
-
-def _field_comments(kind: type) -> Mapping[str, str]:
-  """Returns {field: the comment at the end of its line, or that in the lines above}."""
-  source = _source(kind)
-  if source is None:
-    return {}
-  comments = {
-    token.start[0]: (token.string.lstrip("# ").strip(), not token.line[: token.start[1]].strip())
-    for token in tokenize.generate_tokens(io.StringIO(source.text).readline)
-    if token.type == tokenize.COMMENT
-  }
-  found = {}
-  for name, node in source.fields.items():
-    if node.end_lineno in comments:
-      found[name] = comments[node.end_lineno][0]
-      continue
-    first = node.lineno
-    while comments.get(first - 1, ("", False))[1]:
-      first -= 1
-    found[name] = " ".join(comments[line][0] for line in range(first, node.lineno))
-  return found
-
-
-def _kind(target: Target, parameter: str) -> str:
-  """Returns the type of a parameter in words, with its range; "" if it is unknown."""
-  if target.missing:
-    return ""
-  annotation = gin_references.annotations(target.object).get(parameter, Any)
-  return "" if annotation is Any else _in_words(annotation)
-
-
-def _in_words(annotation: Any) -> str:
-  origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-  if origin is typing.Literal:
-    return f"one of {', '.join(map(repr, arguments))}"
-  if origin is Annotated:
-    ranges = [_range(x) for x in annotation.__metadata__ if isinstance(x, Interval)]
-    return " ".join([_in_words(arguments[0]), *ranges])
-  if gin_references.is_union(annotation):
-    return " or ".join(dict.fromkeys(map(_in_words, arguments)))
-  simple = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
-  return simple.get(annotation) or gin_references.in_words(annotation)
-
-
-def _range(interval: Interval) -> str:
-  words = []
-  for bound, word in (
-    (interval.ge, "from"),
-    (interval.gt, "above"),
-    (interval.le, "to"),
-    (interval.lt, "below"),
-  ):
-    if bound is not None and abs(typing.cast(float, bound)) < 2**31:
-      words.append(f"{word} {bound}")
-  return " ".join(words)
-
-
-def _place_in_code(target: Target, parameter: str) -> tuple[str, int | None]:
-  """Returns the file and the line in which a parameter is defined."""
-  for one in inspect.getmro(target.object) if inspect.isclass(target.object) else (target.object,):
-    source = _source(one)
-    if source and parameter in source.fields:
-      return source.file, source.first_line + source.fields[parameter].lineno - 1
-  return target.module, None
-
-
-class _Source(NamedTuple):
-  """The source of a class or function, and the places of its fields or parameters in it."""
-
-  file: str
-  first_line: int
-  text: str
-  fields: Mapping[str, ast.AnnAssign | ast.arg]
-
-
-@functools.cache
-def _source(code: Callable[..., Any]) -> _Source | None:
-  """Returns where a class or function is written; None for those that are not in Python."""
-  try:
-    lines, first = inspect.getsourcelines(code)
-    file = inspect.getsourcefile(code) or ""
-  except (OSError, TypeError):
-    return None
-  text = textwrap.dedent("".join(lines))
-  (definition,) = ast.parse(text).body
-  fields: dict[str, ast.AnnAssign | ast.arg] = {}
-  for node in ast.walk(definition):
-    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-      fields.setdefault(node.target.id, node)
-    elif isinstance(node, ast.arg):
-      fields.setdefault(node.arg, node)
-  return _Source(shown(Path(file)), first, text, fields)

@@ -82,23 +82,23 @@ class TransformerConfig:
   change the function that a trained model computes; `fields_about` finds them.
   """
 
-  # Sizes: vocabulary V, embedding D, query heads N of width H, feed-forward F.
-  vocab_size: PositiveInt
-  emb_dim: PositiveInt
-  num_heads: PositiveInt
-  head_dim: PositiveInt
-  mlp_dim: PositiveInt
-  num_encoder_layers: LayerCount = 0
-  num_decoder_layers: LayerCount = 0
+  # Sizes.
+  vocab_size: PositiveInt  # V: rows of the embedding.
+  emb_dim: PositiveInt  # D: the width of the model.
+  num_heads: PositiveInt  # N: query heads of a layer.
+  head_dim: PositiveInt  # H: the width of a head; N * H need not be D.
+  mlp_dim: PositiveInt  # F: the width inside the feed-forward layers.
+  num_encoder_layers: LayerCount = 0  # 0: the model has no encoder.
+  num_decoder_layers: LayerCount = 0  # 0: the model has no decoder.
   num_kv_heads: PositiveInt | None = None  # None: the same as num_heads (no grouping).
 
   # Blocks. One activation is a plain MLP; two multiply into a gated one (Shazeer 2020).
   mlp_activations: Annotated[tuple[str, ...], MinLen(1)] = ("gelu", "linear")
-  norm: Literal["rms", "layer"] = "rms"
-  norm_position: Literal["pre", "post"] = "pre"
+  norm: Literal["rms", "layer"] = "rms"  # "layer" also subtracts the mean, and has a bias.
+  norm_position: Literal["pre", "post"] = "pre"  # Before each branch, or after its sum (BERT).
   first_attention_norm: bool = True  # ModernBERT's first layer has none: its input is normalised.
-  norm_epsilon: OpenFraction = 1e-6
-  use_bias: bool = False
+  norm_epsilon: OpenFraction = 1e-6  # Added to the variance.
+  use_bias: bool = False  # Of dense layers.
   dropout_rate: FractionBelowOne = dataclasses.field(default=0.0, metadata=_TRAINING)
   # Where dropout_rate applies. "t5": on embeddings, on each branch, inside the MLP and after the
   # last block, with one mask for all positions of a row. "bert": on embeddings and on each branch.
@@ -110,16 +110,17 @@ class TransformerConfig:
 
   # Attention. T5 does not scale the logits; its query kernels start small instead.
   scale_attention: bool = True
-  qk_norm: bool = False
+  qk_norm: bool = False  # Queries and keys are normalised in each head (Qwen3).
+  # "relative": T5's biases by distance; "rotary": Llama's; "learned": BERT's and GPT-2's table.
   positions: Literal["relative", "rotary", "learned"] = "relative"
   max_length: PositiveInt = 512  # Tokens per row with learned positions; others have no limit.
   # Unused rows before the learned positions: 2 in BART and RoBERTa.
   position_offset: NonNegativeInt = 0
   positions_skip_padding: bool = False  # RoBERTa: positions count real tokens only.
-  relative_buckets: PositiveInt = 32
-  relative_max_distance: PositiveInt = 128
-  rotary_base: PositiveFloat = 10_000.0
-  rotary_scaling: RotaryScaling | None = None
+  relative_buckets: PositiveInt = 32  # Distances in a bucket share a bias.
+  relative_max_distance: PositiveInt = 128  # Tokens; all that are farther share a bucket.
+  rotary_base: PositiveFloat = 10_000.0  # The longest wavelength is about 2 pi times it, in tokens.
+  rotary_scaling: RotaryScaling | None = None  # For rows longer than those of the first training.
   # How many tokens a layer sees to either side, in a cycle over the layers; None is the whole row.
   # ModernBERT has (None, 64, 64): the first and then every third layer see the whole row.
   attention_windows: tuple[PositiveInt | None, ...] = (None,)
@@ -133,11 +134,11 @@ class TransformerConfig:
   factorized_dim: PositiveInt | None = None  # ALBERT: tables of this width, projected to emb_dim.
   num_token_types: NonNegativeInt = 0
   embedding_norm: bool = False  # BERT normalises the sum of its embeddings.
-  tie_embeddings: bool = True
+  tie_embeddings: bool = True  # The head uses the table of the embedding.
   scale_logits: bool = True  # Tied heads only: hidden / sqrt(D), as in T5.
   head_transform: bool = False  # BERT's dense + activation + norm before the head.
-  head_bias: bool = False
-  logit_soft_cap: PositiveFloat | None = None
+  head_bias: bool = False  # A bias for each token of the vocabulary.
+  logit_soft_cap: PositiveFloat | None = None  # Of the head, as attention_soft_cap: Gemma 2.
   pooled_classes: NonNegativeInt = 0  # Classes of the head on the first token: of pairs or texts.
 
   # Standard deviations of initial values; None is 1/sqrt(fan in).

@@ -61,6 +61,15 @@ def adafactor(
 
   As with the other optimizers, a step subtracts learning_rate * weight_decay * kernel. (optax's own
   weight_decay_rate of Adafactor is not multiplied by the learning rate.)
+
+  Args:
+    learning_rate: the schedule.
+    decay_rate: the second moment of step t is averaged with the weight 1 - t^-decay_rate.
+    clipping_threshold: updates with a larger root mean square are scaled down to it.
+    weight_decay: share of a kernel that a step subtracts, times the learning rate.
+    multiply_by_parameter_scale: whether the rate is relative to the size of each parameter.
+    min_dim_size_to_factor: matrices whose sides have at least so many units keep row and column
+      sums in place of the whole second moment.
   """
 
   def decay(count):
@@ -98,7 +107,12 @@ def adamw(
 ) -> optax.GradientTransformation:
   """Returns AdamW (Loshchilov & Hutter 2017).
 
-  mu_dtype="bfloat16" halves the memory of the first moment.
+  Args:
+    learning_rate: the schedule.
+    b1, b2: how much of the first and of the second moment a step keeps.
+    eps: is added to the root of the second moment.
+    weight_decay: share of a kernel that a step subtracts, times the learning rate.
+    mu_dtype: of the first moment; "bfloat16" halves its memory, None is that of the parameters.
   """
   optimizer = optax.adamw(
     learning_rate, b1, b2, eps, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=decayed
@@ -116,6 +130,13 @@ def lion(
   """Returns Lion (Chen 2023).
 
   Its rate should be 3 to 10 times smaller than AdamW's, and its weight decay 3 to 10 times larger.
+
+  Args:
+    learning_rate: the schedule.
+    b1: how much of the moment counts in the update, whose sign is taken.
+    b2: how much of the moment a step keeps.
+    weight_decay: share of a kernel that a step subtracts, times the learning rate.
+    mu_dtype: of the moment; "bfloat16" halves its memory, None is that of the parameters.
   """
   optimizer = optax.lion(
     learning_rate, b1, b2, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=decayed
@@ -133,6 +154,12 @@ def muon(
   """Returns Muon (Jordan 2024) for the kernels of the blocks, Adam without decay for the rest.
 
   Updates are scaled to AdamW's size (Liu 2025, section 2.2), so that one rate serves both.
+
+  Args:
+    learning_rate: the schedule.
+    beta: how much of the moment a step keeps.
+    weight_decay: share of a kernel that a step subtracts, times the learning rate.
+    adam_b1, adam_b2: how much of its first and of its second moment Adam keeps.
   """
   optimizer = optax.contrib.muon(
     learning_rate,

@@ -60,6 +60,7 @@ class TrainConfig:
       lasting change: the run rolls back (with roll_back and spike_sigmas), or takes them as normal.
     spike_sigmas: a step whose loss or gradient norm is so many standard deviations above the mean
       of the last 128 steps is skipped too (t5x_style.training.guard); None: it is only counted.
+    loss: what is added to the cross-entropy, and what the sum is divided by.
     stages: {name: {"after_steps": 1000, "BATCH_SIZE": 64, ...}}: after so many steps, macros of the
       gin files have other values (t5x_style.training.stages says which may change).
     roll_back: after max_skipped_steps in a row, restores the newest checkpoint and trains on with

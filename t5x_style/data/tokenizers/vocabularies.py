@@ -52,7 +52,12 @@ def sentencepiece(
 def byte_vocabulary(
   extra_ids: SentinelCount = DEFAULT_EXTRA_IDS, specials_from_extra_ids: Sequence[Text] = ()
 ) -> Vocabulary:
-  """Returns a vocabulary of UTF-8 bytes, ids 3 to 258; special tokens can only be extra ids."""
+  """Returns a vocabulary of UTF-8 bytes, ids 3 to 258; special tokens can only be extra ids.
+
+  Args:
+    extra_ids: sentinels, after the bytes.
+    specials_from_extra_ids: special tokens, as of `sentencepiece`.
+  """
   from t5x_style.data.tokenizers.seqio_vocabularies import ByteVocabulary
 
   vocabulary = ByteVocabulary(extra_ids)

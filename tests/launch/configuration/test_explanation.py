@@ -1,14 +1,11 @@
 """What --explain says: where each value was written, what it replaced, what it does."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 
 from launch.configuration import explanation, gin_files, reader
 from t5x_style.models import config
-from t5x_style.setting_types import NonNegativeInt, OpenFraction
-from t5x_style.training import train_config
 
 PREFACE = "from __gin__ import dynamic_registration\nfrom restaurant import kitchen\n"
 
@@ -90,33 +87,6 @@ def test_the_type_and_the_documentation_are_those_of_the_code():
   assert "num_kv_heads:" in Path(config.__file__).read_text().splitlines()[line - 1]
 
 
-@dataclasses.dataclass
-class _Parent:
-  """A parent.
-
-  Attributes:
-    first, second: two of them.
-  """
-
-  first: NonNegativeInt = 1
-  second: OpenFraction | None = None
-
-
-@dataclasses.dataclass
-class _Child(_Parent):
-  third: bool = False  # its own
-
-
-def test_fields_of_a_parent_class(monkeypatch):
-  target = explanation.Target(_Child, __name__, "_Child")
-  about = explanation._documentation(target)
-  assert about["first"] == about["second"] == "two of them."
-  assert about["third"] == "its own"
-  assert explanation._kind(target, "first") == "a whole number from 0"
-  line = explanation._place_in_code(target, "second")[1]
-  assert "second: OpenFraction" in Path(__file__).read_text().splitlines()[line - 1]
-
-
 def test_the_text_fits_a_narrow_terminal():
   shown = explanation.text(reader.read(["quickstart.gin"]), width=60)
   long = [line for line in shown.splitlines() if len(line) > 60]
@@ -134,8 +104,3 @@ def test_every_macro_of_the_shipped_runs_says_what_it_does():
     if not setting.about
   }
   assert silent == set()
-
-
-def test_training_settings_are_all_explained():
-  target = explanation.Target(train_config.TrainConfig, train_config.__name__, "TrainConfig")
-  assert set(explanation._documentation(target)) >= {"model", "stages", "roll_back"}
