@@ -71,7 +71,12 @@ LAYERS_INSIDE = (
       for file in ("config_json", "config_keys", "rotary_keys", "safetensors_files", "tensor_rules")
     ),
   ),
-  (("models",), ("models.attention_kernels",), ("models.config", "models.fp8", "models.ops")),
+  (
+    ("models",),
+    ("models.attention_kernels",),
+    ("models.config", "models.fp8", "models.ops"),
+    ("models.experts",),
+  ),
   (
     ("data.preview",),
     ("data",),

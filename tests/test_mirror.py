@@ -23,6 +23,7 @@ SUBJECTS = {
   "models/attention_kernels/test_saturated_logits.py",
   "models/test_parameter_counts.py",
   "partitioning/test_equivalence.py",
+  "partitioning/test_expert_equivalence.py",
   "training/test_distributed.py",
   "training/test_distributed_caches.py",
 }
@@ -109,6 +110,7 @@ TESTED_BY = {
   "launch/inference/records.py": "launch/test_infer.py",
   "launch/inference/run_lines.py": "launch/test_infer.py",
   "launch/evaluation/trained_model.py": "launch/evaluation/test_pairs.py",
+  "models/expert_computation.py": "models/test_expert_layer.py",
   "models/attention_kernels/head_sharding.py": "models/attention_kernels/test_short_rows.py",
   "reporting/run_description.py": "launch/test_train.py",
   "reporting/skipped_batches.py": "training/test_guard.py",

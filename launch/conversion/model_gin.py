@@ -15,7 +15,7 @@ from t5x_style.codecs.published_tokenizers import PublishedTokenizer
 from t5x_style.interop.huggingface import tokenizer_export
 from t5x_style.interop.huggingface.path_prefix import PREFIX
 from t5x_style.interop.huggingface.tokenizer_export import RunVocabulary
-from t5x_style.models import RotaryScaling, TransformerConfig
+from t5x_style.models import Experts, RotaryScaling, TransformerConfig
 from t5x_style.models.config import fields_about
 from t5x_style.shipped_vocabulary import (
   DEFAULT_EXTRA_IDS,
@@ -93,6 +93,8 @@ def transformer_config(gin: GinValues) -> TransformerConfig:
   if values.get("rotary_scaling"):  # A reference to a class that is bound elsewhere.
     scaling = gin.parameters(_full_name(RotaryScaling), RotaryScaling)
     values["rotary_scaling"] = RotaryScaling(**scaling)
+  if values.get("experts"):
+    values["experts"] = Experts(**gin.parameters(_full_name(Experts), Experts))
   required = [
     field.name
     for field in dataclasses.fields(TransformerConfig)
@@ -234,10 +236,14 @@ def imported_model_text(config: TransformerConfig, source: Path, target: Path) -
   scaling = values["rotary_scaling"]
   if scaling:
     values["rotary_scaling"] = Verbatim("@config.RotaryScaling()")
+  experts = values["experts"]
+  if experts:
+    values["experts"] = Verbatim("@experts.Experts()")
   lines = [f"  {k} = {pprint.pformat(v)}" for k, v in values.items() if k not in _LEFT_TO_RUN]
-  if scaling:
-    lines += ["", "config.RotaryScaling:"]
-    lines += [f"  {name} = {value!r}" for name, value in dataclasses.asdict(scaling).items()]
+  for name, part in (("config.RotaryScaling", scaling), ("experts.Experts", experts)):
+    if part:
+      lines += ["", f"{name}:"]
+      lines += [f"  {field} = {value!r}" for field, value in dataclasses.asdict(part).items()]
   return "\n".join(
     [
       f"# {source.name!r}, imported from Hugging Face's format by launch.convert: "
@@ -245,6 +251,7 @@ def imported_model_text(config: TransformerConfig, source: Path, target: Path) -
       "include 'models/base.gin'",
       "from __gin__ import dynamic_registration",
       "from t5x_style.models import config",
+      *(["from t5x_style.models import experts"] if experts else []),
       "",
       *(f"{name} = {value!r}" for name, value in macros.items()),
       f"INITIAL_CHECKPOINT_PATH = {str(target.absolute())!r}  # None begins with random parameters",

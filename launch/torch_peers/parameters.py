@@ -30,7 +30,7 @@ def tensors(config: TransformerConfig, params: Any, model_type: str) -> dict[str
   made = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
   for keys, parts in there.places.items():
     for place, rule in parts:
-      own = leaves[keys] if place.index is None else leaves[keys][place.index]
+      own = leaves[keys][place.index]
       rule.view(made[rule.tensor], there.sizes)[...] = own[rule.skip :] * np.float32(rule.factor)
   return made
 

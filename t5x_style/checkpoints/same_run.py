@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from t5x_style.errors import UserError, shortened
-from t5x_style.models import RotaryScaling
+from t5x_style.models import Experts, RotaryScaling
 from t5x_style.training import resuming
 from t5x_style.training.setup import Prepared
 
@@ -62,6 +62,8 @@ def _with_defaults(prepared: Prepared, saved: dict[str, Any]) -> dict[str, Any]:
     found[name] = _as_json({k: v for k, v in defaults.items() if k in present}) | found[name]
   if scaling := found["model"].get("rotary_scaling"):
     found["model"]["rotary_scaling"] = dataclasses.asdict(RotaryScaling(**scaling))
+  if experts := found["model"].get("experts"):
+    found["model"]["experts"] = dataclasses.asdict(Experts(**experts))
   if found["optimizer"] == "partial":  # An earlier version did not look into partial functions.
     found["optimizer"] = prepared.identity()["optimizer"]
   return found

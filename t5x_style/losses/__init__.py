@@ -5,6 +5,7 @@ chunk_cross_entropy.py, is what the code of linear_cross_entropy passes on to it
 """
 
 from t5x_style.losses.chunk_cross_entropy import Chunking, chunks_of_device, plan_chunks
+from t5x_style.losses.expert_balance import expert_balance
 from t5x_style.losses.linear_cross_entropy import (
   LossSums,
   gather_targets,
@@ -17,6 +18,7 @@ __all__ = [
   "Chunking",
   "LossSums",
   "chunks_of_device",
+  "expert_balance",
   "gather_targets",
   "linear_cross_entropy",
   "pair_classification_loss",

@@ -1,6 +1,7 @@
 """One frozen description of a Transformer; BERT, GPT-2, Llama and T5 are values of it."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -8,6 +9,7 @@ from annotated_types import Ge, Interval, MinLen
 
 from t5x_style.architectures import Architecture
 from t5x_style.errors import UserError
+from t5x_style.models.experts import Experts
 from t5x_style.setting_types import (
   DType,
   FractionBelowOne,
@@ -94,6 +96,7 @@ class TransformerConfig:
 
   # Blocks. One activation is a plain MLP; two multiply into a gated one (Shazeer 2020).
   mlp_activations: Annotated[tuple[str, ...], MinLen(1)] = ("gelu", "linear")
+  experts: Experts | None = None  # Feed-forward layers that are mixtures of experts.
   norm: Literal["rms", "layer"] = "rms"  # "layer" also subtracts the mean, and has a bias.
   norm_position: Literal["pre", "post"] = "pre"  # Before each branch, or after its sum (BERT).
   first_attention_norm: bool = True  # ModernBERT's first layer has none: its input is normalised.
@@ -180,6 +183,7 @@ class TransformerConfig:
     self._check_scaling()
     self._check_windows()
     self._check_layers()
+    self._check_experts()
 
   def _check_sizes(self):
     for name in ("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim"):
@@ -280,6 +284,35 @@ class TransformerConfig:
         f"norm_position = {self.norm_position!r} has none there."
       )
 
+  def _check_experts(self):
+    if self.experts is None:
+      return
+    for name, reason in (
+      ("fp8", "the products of experts are computed in dtype"),
+      ("use_bias", "experts have no biases"),
+      ("share_layers", "layers that are shared are dense"),
+    ):
+      if getattr(self, name):
+        raise UserError(
+          f"TransformerConfig.{name} = True with experts is not supported: {reason}. Set {name} = "
+          "False, or experts = None."
+        )
+    for layers in filter(None, (self.num_encoder_layers, self.num_decoder_layers)):
+      if layers < self.experts.every:
+        raise UserError(
+          f"Experts.every = {self.experts.every}: a stack of {layers} layers would have no layer "
+          f"with experts; set every to {layers} or less."
+        )
+
+  @property
+  def layer_cycle(self) -> int:
+    """After how many layers their kinds repeat: windows of attention, dense or with experts."""
+    return math.lcm(len(self.attention_windows), self.experts.every if self.experts else 1)
+
+  def has_experts(self, layer: int) -> bool:
+    """Returns whether a layer, counted from 0, is a mixture of experts."""
+    return self.experts is not None and (layer + 1) % self.experts.every == 0
+
   @property
   def architecture(self) -> Architecture:
     """Returns which sides the model has."""
@@ -346,6 +379,8 @@ def config_of_json(values: Mapping[str, Any], where: str) -> TransformerConfig:
   fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
   if scaling := fields.get("rotary_scaling"):
     fields["rotary_scaling"] = RotaryScaling(**scaling)
+  if experts := fields.get("experts"):
+    fields["experts"] = Experts(**experts)
   return TransformerConfig(**fields)
 
 

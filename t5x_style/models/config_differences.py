@@ -32,6 +32,10 @@ def _effective_fields(config: TransformerConfig) -> dict[str, Any]:
   free = fields_about("training", "numerics", "compilation")
   values = {name: x for name, x in dataclasses.asdict(config).items() if name not in free}
   values["num_kv_heads"] = config.kv_heads
+  if config.experts is not None:
+    values["experts"] = config.experts.as_computed(config.mlp_dim)
+    if config.experts.every == 1:  # No layer is dense.
+      values["mlp_dim"] = None
   for kind, names in _ONLY_WITH.items():
     if config.positions != kind:
       values |= dict.fromkeys(names)

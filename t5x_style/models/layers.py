@@ -124,6 +124,20 @@ class Dropout(nn.Module):
     return nn.Dropout(config.dropout_rate, broadcast_dims=shared)(x, is_off)
 
 
+def gate_names(config: TransformerConfig) -> list[str]:
+  """Returns the names of the first kernels of a feed-forward layer, one for each activation.
+
+  Raises:
+    UserError: an activation is not known.
+  """
+  for name in config.mlp_activations:
+    if name not in ops.ACTIVATIONS:
+      known = ", ".join(ops.ACTIVATIONS)
+      raise UserError(f"TransformerConfig.mlp_activations names {name!r}; known are {known}.")
+  count = len(config.mlp_activations)
+  return [f"wi_{i}" for i in range(count)] if count > 1 else ["wi"]
+
+
 class Mlp(nn.Module):
   """Feed-forward layer; several activations are multiplied (gated units, Shazeer 2020, eq. 6).
 
@@ -140,12 +154,8 @@ class Mlp(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, L, D] to [B, L, D]."""
     config, gates, biases = self.config, [], []
-    for i, name in enumerate(config.mlp_activations):
-      if name not in ops.ACTIVATIONS:
-        known = ", ".join(ops.ACTIVATIONS)
-        raise UserError(f"TransformerConfig.mlp_activations names {name!r}; known are {known}.")
-      suffix = f"wi_{i}" if len(config.mlp_activations) > 1 else "wi"
-      dense = Dense(config, (config.mlp_dim,), ("embed", "mlp"), name=suffix)
+    for name in gate_names(config):
+      dense = Dense(config, (config.mlp_dim,), ("embed", "mlp"), name=name)
       gate, bias = dense(x, bias_apart=True)
       gates.append(gate)
       biases.append(bias)

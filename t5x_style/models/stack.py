@@ -21,6 +21,7 @@ from t5x_style.models.attention_kernels.select import (
   choose_kernel,
 )
 from t5x_style.models.config import TransformerConfig
+from t5x_style.models.expert_layer import ROUTING, ExpertMlp
 from t5x_style.models.layers import Dropout, Mlp, Norm
 
 REMAT_POLICIES = {
@@ -41,13 +42,14 @@ class Context(flax.struct.PyTreeNode):
   encoded: jax.Array | None = None  # [B, S, D]
   cross_inputs: AttentionInputs | None = None  # None if there is no encoder
   cache: CacheUse | None = None  # of self-attention, when decoding
+  real: jax.Array | None = None  # [B, L], False on padding, which experts do not compute
 
 
 class Block(nn.Module):
   """Self-attention, cross-attention if there is an encoder, feed-forward.
 
   Attributes:
-    kind: its index in attention_windows.
+    kind: its place in the cycle of layers (TransformerConfig.layer_cycle).
     first: whether it is the first block of its stack.
     scanned: whether a scan over layers runs it; the compiler then sees forward and backward pass
       separately.
@@ -69,7 +71,7 @@ class Block(nn.Module):
       return Attention(config, self.out_scale, name="self_attention")(
         y,
         y,
-        context.self_inputs[self.kind],
+        context.self_inputs[self.kind % len(config.attention_windows)],
         positions=context.positions,
         cache=context.cache,
       )
@@ -82,6 +84,9 @@ class Block(nn.Module):
     x = self._residual("self_attention", self_attention, x)
     if context.cross_inputs is not None:
       x = self._residual("cross_attention", cross_attention, x)
+    if config.has_experts(self.kind):
+      experts = ExpertMlp(config, self.scanned, self.out_scale, name="mlp")
+      return self._residual("mlp", lambda y: experts(y, context.real), x), None
     mlp = Mlp(config, self.scanned, self.out_scale, name="mlp")
     return self._residual("mlp", mlp, x), None
 
@@ -100,7 +105,7 @@ class Block(nn.Module):
 
 
 class Cycle(nn.Module):
-  """One block for each of `kinds`, in turn: the body of a scan over cycles of attention_windows."""
+  """One block for each of `kinds`, in turn: the body of a scan over cycles of layers."""
 
   config: TransformerConfig
   kinds: tuple[int, ...]
@@ -136,6 +141,7 @@ class Stack(nn.Module):
     cross_pattern: Pattern | None = None,
     cross_length: int = 0,
     cache: CacheUse | None = None,
+    real: jax.Array | None = None,
   ) -> jax.Array:
     """Maps embedded tokens [B, L, D] to hidden states [B, L, D].
 
@@ -148,6 +154,7 @@ class Stack(nn.Module):
       cross_length: S of the encoder's output; 0 if there is no encoder.
       cache: for decoding, what x does with the keys and values before it. With a slot x is
         [B, 1, D], the token in this slot.
+      real: bool [B, L], False on padding; None: all are real. Only experts need it.
     """
     config, length, keys = self.config, x.shape[1], x.shape[1]
     slot = None if cache is None else cache.slot
@@ -172,6 +179,7 @@ class Stack(nn.Module):
       encoded=encoded,
       cross_inputs=cross,
       cache=cache,
+      real=real,
     )
     x = self._blocks(x, context)
     if config.norm_position == "pre":
@@ -214,7 +222,7 @@ class Stack(nn.Module):
 
   def _blocks(self, x, context):
     """Runs the blocks: the first ones unrolled where they differ, then the scan over cycles."""
-    config, period = self.config, len(self.config.attention_windows)
+    config, period = self.config, self.config.layer_cycle
     lead, out_scale = unscanned_layers(config, self.num_layers), 1.0
     if config.scale_residual_init:
       out_scale = (self.num_layers * (2 if context.cross_inputs is None else 3)) ** -0.5
@@ -228,7 +236,7 @@ class Stack(nn.Module):
     name = "shared_layers" if shared else "layers"  # Axis 0 of "layers" counts the layers.
     scan = functools.partial(
       nn.scan,
-      variable_axes={"cache": 0} if shared else {"params": 0, "cache": 0},
+      variable_axes={"cache": 0} if shared else {"params": 0, "cache": 0, ROUTING: 0},
       variable_broadcast="params" if shared else False,
       split_rngs={"params": not shared, "dropout": True},
       in_axes=nn.broadcast,
@@ -260,7 +268,7 @@ def unscanned_layers(config: TransformerConfig, num_layers: int) -> int:
     return 0
   if not config.scan_layers:
     return num_layers
-  period = len(config.attention_windows)
+  period = config.layer_cycle
   lead = num_layers % period
   return lead if config.first_attention_norm or lead else min(period, num_layers)
 
@@ -274,7 +282,7 @@ def layer_path(
   layers/block_0 with index 0, layer 21 at layers/block_2 with index 6. With one window, layer 3 is
   at layers with index 3. The index is None for layers_0 and shared_layers, which are not stacked.
   """
-  lead, period = unscanned_layers(config, num_layers), len(config.attention_windows)
+  lead, period = unscanned_layers(config, num_layers), config.layer_cycle
   if layer < lead:
     return (f"layers_{layer}",), None
   cycle, place = divmod(layer - lead, period)

@@ -107,7 +107,8 @@ class Transformer(nn.Module):
     if self.config.positions_skip_padding and "encoder_positions" not in batch:
       positions = positions_of_real_tokens(tokens, self.config.padding_id)
     x = self._embed(tokens, positions, batch.get("encoder_token_types"))
-    return self.encoder(x, pattern, positions=positions)
+    real = real_tokens(batch, "encoder", self.config.padding_id)
+    return self.encoder(x, pattern, positions=positions, real=real)
 
   def hidden_states(self, batch: Batch) -> jax.Array:
     """Returns the states [B, L, D] after the last norm, before the head, as vectors of tokens.
@@ -177,6 +178,7 @@ class Transformer(nn.Module):
       cross_pattern=cross,
       cross_length=0 if encoded is None else encoded.shape[1],
       cache=cache,
+      real=real_tokens(batch, "decoder"),
     )
 
   def _embed(self, tokens, positions, token_types=None, side="encoder"):
@@ -288,6 +290,18 @@ def encoder_segments(batch: Batch, padding_id: int = 0) -> jax.Array:
   if "encoder_segment_ids" in batch:
     return batch["encoder_segment_ids"]
   return (batch["encoder_input_tokens"] != padding_id).astype(jnp.int32)
+
+
+def real_tokens(batch: Batch, side: str, padding_id: int = 0) -> jax.Array | None:
+  """Returns where a side reads tokens, bool [B, L]: False on padding; None if that is not known.
+
+  An unpacked decoder reads a token where it predicts one. Where nothing says what it predicts, as
+  in inference without segment ids, all tokens count.
+  """
+  if side == "encoder":
+    return encoder_segments(batch, padding_id) > 0
+  known = batch.get("decoder_segment_ids", batch.get("decoder_target_tokens"))
+  return None if known is None else known > 0
 
 
 def row_positions(tokens: jax.Array, positions: jax.Array | None) -> jax.Array:

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh
 from t5x_style.errors import UserError
 
 # From the slowest network to the fastest: neighbours along the last axis are neighbours in the pod.
-MESH_AXES = ("data", "fsdp", "sequence", "tensor")
+MESH_AXES = ("data", "fsdp", "expert", "sequence", "tensor")
 
 _PLURAL = {"slice": "slices", "process": "processes"}
 
@@ -23,7 +23,7 @@ def make_mesh(
   devices: Sequence[jax.Device] | None = None,
   dcn_shape: Shape | None = None,
 ) -> Mesh:
-  """Arranges the devices along the axes data, fsdp, sequence and tensor.
+  """Arranges the devices along the axes data, fsdp, expert, sequence and tensor.
 
   The slices of a TPU job, or the nodes of a GPU job, are groups that only a slow network connects:
   they split the axes of `dcn_shape`. Within a group, neighbours in the network are neighbours in

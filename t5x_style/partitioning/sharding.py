@@ -19,18 +19,21 @@ Rules = Sequence[tuple[str, str | tuple[str, ...] | None]]
 # The first rule whose mesh axes are still free in an array wins; without one an axis stays whole.
 # The batch takes fsdp before an activation's embed can: parameters are gathered, not activations.
 DEFAULT_RULES: Rules = (
-  ("batch", ("data", "fsdp")),
+  ("batch", ("data", "fsdp", "expert")),
   ("length", "sequence"),
+  ("experts", "expert"),
   ("vocab", "tensor"),
   ("mlp", "tensor"),
   ("heads", "tensor"),
   ("kv_heads", "tensor"),
   ("embed", "fsdp"),
-  ("table_batch", "data"),  # Rows looked up in a table whose columns take fsdp.
+  ("table_batch", ("data", "expert")),  # Rows looked up in a table whose columns take fsdp.
 )
 
 # Axes that stay whole unless one of the user's rules names them.
-_REPLICATED = ("layers", "kv", "relative", "positions", "types", "embed_out", "classes")
+_REPLICATED = (
+  *("layers", "kv", "relative", "positions", "types", "embed_out", "classes", "router"),
+)
 
 # Grouped-query models often have fewer key heads than tensor-parallel devices: they are copied.
 _MAY_REPLICATE = ("kv_heads",)

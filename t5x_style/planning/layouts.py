@@ -36,7 +36,12 @@ class Layout:
 
   def rows(self) -> float:
     """Returns the rows of one microbatch on one device."""
-    return self.batch_size / (self.mesh["data"] * self.mesh["fsdp"] * self.microbatches)
+    return self.batch_size / (batch_parts(self.mesh) * self.microbatches)
+
+
+def batch_parts(mesh: Mapping[str, int]) -> int:
+  """Returns into how many parts a mesh splits the rows of a batch."""
+  return mesh["data"] * mesh["fsdp"] * mesh.get("expert", 1)
 
 
 def layout_of_config(

@@ -74,7 +74,7 @@ class Planner:
     one_device = dict.fromkeys(MESH_AXES, 1)
     base = layouts.layout_of_config(self.config, self.dataset, one_device, self._fused_attention)
     for mesh in self._meshes():
-      parts = mesh["data"] * mesh["fsdp"]
+      parts = layouts.batch_parts(mesh)
       for microbatches, remat in itertools.product(_MICROBATCHES, _REMAT):
         if self.config.batch_size % (parts * microbatches) == 0:
           yield dataclasses.replace(base, mesh=mesh, microbatches=microbatches, remat=remat)
@@ -163,7 +163,8 @@ class Planner:
 
   def _meshes(self) -> Iterator[dict[str, int]]:
     """Yields every mesh of the topology's chips that divides the model and the rows."""
-    model, chips = self.config.model, self.topology.chips
+    model, expert = self.config.model, (self.config.mesh_shape or {}).get("expert", 1)
+    chips = self.topology.chips // max(expert, 1)  # The search keeps the experts where they are.
     shortest = min(x for x in self._lengths.values() if x)
     for tensor in estimates.divisors(chips):
       widths = (model.num_heads, model.mlp_dim, model.vocab_size)
@@ -178,7 +179,8 @@ class Planner:
         for fsdp in estimates.divisors(rest):
           data = rest // fsdp
           if model.emb_dim % fsdp == 0 and data % self.topology.slices == 0:
-            yield {"data": data, "fsdp": fsdp, "sequence": sequence, "tensor": tensor}
+            sizes = {"data": data, "fsdp": fsdp, "expert": max(expert, 1)}
+            yield sizes | {"sequence": sequence, "tensor": tensor}
 
   def _state_bytes(self, mesh: tuple[tuple[str, int], ...]) -> tuple[int, int]:
     """Returns a device's bytes of the parameters, and of these and the optimizer's state."""
@@ -193,7 +195,7 @@ class Planner:
 
 def _with_smaller_batches(layout: Layout) -> list[Layout]:
   """Returns the layout with a half to a sixteenth of the rows, as far as the mesh divides them."""
-  parts = layout.mesh["data"] * layout.mesh["fsdp"]
+  parts = layouts.batch_parts(layout.mesh)
   return [
     dataclasses.replace(layout, batch_size=layout.batch_size // n)
     for n in (2, 4, 8, 16)

@@ -37,7 +37,7 @@ def facts(prepared: Prepared, *later: Prepared) -> dict[str, str]:
   layers = "+".join(str(n) for n in (model.num_encoder_layers, model.num_decoder_layers) if n)
   found = {
     "model": f"{_SIDES[model.architecture]}, {prepared.num_parameters:,} parameters, "
-    f"{layers} layers, width {model.emb_dim}, {model.dtype}{_base(model)}",
+    f"{_active(prepared)}{layers} layers, width {model.emb_dim}, {model.dtype}{_base(model)}",
     "data": prepared.dataset.description,
     "batch": _batch(prepared),
     "devices": describe_mesh(prepared.partitioner.mesh)
@@ -68,6 +68,11 @@ def stage_line(prepared: Prepared) -> str:
   )
 
 
+def _active(prepared: Prepared) -> str:
+  active = prepared.num_active_parameters
+  return f"{active:,} of them active for a token, " if prepared.config.model.experts else ""
+
+
 def _batch(prepared: Prepared) -> str:
   config = prepared.config
   parts = f" in {config.num_microbatches} microbatches" if config.num_microbatches > 1 else ""
@@ -84,12 +89,14 @@ def model_info(prepared: Prepared) -> str:
       f"{name:<52} {shape:<22} {', '.join(boxed_names[name]):<34} {_spec(leaf.sharding)}"
     )
   parameters, optimizer = prepared.abstract.params, prepared.abstract.opt_state
+  has_experts = prepared.config.model.experts is not None
   lines += [""]
   for name, choice in prepared.attention.items():
     lines.append(f"{name:<52} {choice.name:<22} {choice.reason}")
   lines += [
     "",
     f"parameters            {prepared.num_parameters:>16,}",
+    *([f"active for a token    {prepared.num_active_parameters:>16,}"] if has_experts else []),
     f"parameters, bytes     {_bytes(parameters)}",
     f"optimizer, bytes      {_bytes(optimizer)}",
     f"FLOPs of a step       {prepared.step_flops:>16.4g}  (3 x forward matrix products)",

@@ -15,8 +15,9 @@ def step_flops(
   """Returns the FLOPs of one training step: three times the matrix products of the forward pass.
 
   A product [M, K] x [K, N] counts 2 M K N. Causal self-attention counts half of its square, and
-  layers with a window count the pairs within it. Recomputation (remat) and everything that is not
-  a matrix product count nothing.
+  layers with a window count the pairs within it. Of a mixture of experts, the router and the
+  experts of each token count, as if no token were padding and none were dropped. Recomputation
+  (remat) and everything that is not a matrix product count nothing.
 
   Args:
     batch_size: rows of the global batch.
@@ -50,12 +51,22 @@ def _stack_flops(config: TransformerConfig, layers: int, length: int, share: flo
   Args:
     share: of the pairs of positions that attend to each other; 0.5 for causal attention.
   """
-  mlp = 2 * (len(config.mlp_activations) + 1) * config.emb_dim * config.mlp_dim
   windows = itertools.islice(itertools.cycle(config.attention_windows), layers)
   return sum(
-    _attention_flops(config, length, length, share * _pairs(length, window)) + mlp * length
-    for window in windows
+    _attention_flops(config, length, length, share * _pairs(length, window))
+    + _mlp_flops(config, layer) * length
+    for layer, window in enumerate(windows)
   )
+
+
+def _mlp_flops(config: TransformerConfig, layer: int) -> float:
+  """Returns the FLOPs of a layer's MLP for a token: with experts, those that it goes to."""
+  products = 2 * (len(config.mlp_activations) + 1) * config.emb_dim
+  experts = config.experts
+  if experts is None or not config.has_experts(layer):
+    return products * config.mlp_dim
+  width = experts.experts_per_token * (experts.mlp_dim or config.mlp_dim)
+  return products * width + 2 * config.emb_dim * experts.num_experts
 
 
 def _attention_flops(config: TransformerConfig, queries: int, keys: int, pairs: float) -> float:

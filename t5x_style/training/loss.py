@@ -14,7 +14,9 @@ from t5x_style.losses import (
   pair_classification_loss,
 )
 from t5x_style.models import Batch, Outputs, Transformer
+from t5x_style.models.expert_layer import ROUTING
 from t5x_style.setting_types import FractionBelowOne, NonNegativeFloat, PositiveFloat
+from t5x_style.training.expert_loss import router_loss, token_scales
 from t5x_style.training.metrics import Sums
 
 Normalizer = Literal["NUM_REAL_TARGET_TOKENS", "NUM_TOTAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"]
@@ -44,6 +46,7 @@ class LossScales(NamedTuple):
 
   tokens: jax.Array
   pairs: jax.Array | None = None
+  routers: dict[str, jax.Array] | None = None  # of each side of a model with experts
 
 
 class _Targets(NamedTuple):
@@ -97,7 +100,7 @@ class TrainingLoss:
     tokens, pairs = 1.0 / jnp.maximum(count, 1e-9), None
     if "pair_labels" in batch:
       pairs = 1.0 / jnp.maximum(self._pair_weights(batch).sum(), 1e-9)
-    return LossScales(tokens, pairs)
+    return LossScales(tokens, pairs, token_scales(self.model.config, batch))
 
   def __call__(
     self, params: Any, batch: Batch, scales: LossScales, rng: jax.Array | None = None
@@ -112,12 +115,7 @@ class TrainingLoss:
     if self.labels_only:
       return self._label_loss(params, batch, scales, rng)
     targets = self._targets(batch)
-    out = self.model.apply(
-      {"params": params},
-      batch,
-      targets.positions,
-      rngs=None if rng is None else {"dropout": rng},
-    )
+    out, routing = self._apply(params, batch, targets.positions, rng)
     loss = self._token_loss(out, targets)
     total = scales.tokens * loss.loss_sum
     if targets.averaging_weights is not None:
@@ -128,14 +126,28 @@ class TrainingLoss:
       pairs = pair_classification_loss(out.pooled_logits, labels, self._pair_weights(batch))
       assert scales.pairs is not None
       total += scales.pairs * pairs.loss_sum
-    return total, self._sums(batch, targets, loss, pairs)
+    return self._with_routers(total, self._sums(batch, targets, loss, pairs), routing, scales)
+
+  def _apply(self, params, batch, positions, rng):
+    """Returns the outputs of the model, and what its routers did; {} without experts."""
+    variables, rngs = {"params": params}, None if rng is None else {"dropout": rng}
+    if self.model.config.experts is None:
+      return self.model.apply(variables, batch, positions, rngs=rngs), {}
+    out, made = self.model.apply(variables, batch, positions, rngs=rngs, mutable=[ROUTING])
+    return out, made[ROUTING]
+
+  def _with_routers(self, total, sums, routing, scales):
+    """Adds the losses of the routers to the loss that is minimised, and their sums."""
+    if self.model.config.experts is None:
+      return total, sums
+    added, router_sums = router_loss(self.model.config.experts, routing, scales.routers)
+    return total + added, sums._replace(**router_sums._asdict())
 
   def _label_loss(
     self, params: Any, batch: Batch, scales: LossScales, rng: jax.Array | None
   ) -> tuple[jax.Array, Sums]:
     first = jnp.zeros((batch["pair_labels"].shape[0], 1), jnp.int32)
-    rngs = None if rng is None else {"dropout": rng}
-    out = self.model.apply({"params": params}, batch, first, rngs=rngs)
+    out, routing = self._apply(params, batch, first, rng)
     labels = jnp.maximum(batch["pair_labels"], 0)
     smoothing = self.options.label_smoothing
     loss = pair_classification_loss(out.pooled_logits, labels, self._pair_weights(batch), smoothing)
@@ -147,7 +159,7 @@ class TrainingLoss:
       weight=loss.weight_sum,
       tokens=_tokens_read(batch),
     )
-    return scales.pairs * loss.loss_sum, sums
+    return self._with_routers(scales.pairs * loss.loss_sum, sums, routing, scales)
 
   def _token_loss(self, out: Outputs, targets: _Targets) -> LossSums:
     averaging = targets.averaging_weights

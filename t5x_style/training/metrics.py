@@ -55,6 +55,12 @@ class Sums(NamedTuple):
   pair_weight: Array | None = None
   sequences_right: Array | None = None  # of which every target was predicted right
   sequences: Array | None = None
+  # Of a model with experts, over its layers with experts and the tokens that these read.
+  routed: Array | None = None  # tokens
+  balance_loss: Array | None = None  # of each token's layer and microbatch, not weighted
+  router_z_loss: Array | None = None  # log(Z)^2 of the routers, not weighted
+  dropped: Array | None = None  # the share of each token's choices that found no room
+  busiest: Array | None = None  # the load of the busiest expert over the mean load
 
 
 class Metrics(NamedTuple):
@@ -109,7 +115,10 @@ def means(totals: Sums, component_names: Sequence[str] = ()) -> dict[str, float]
     right; exact_match: the share of the sequences that are right as a whole, where it is counted;
     bits_per_byte, where they are comparable (t5x_style.likelihoods); z_loss where there is one;
     pair_loss and pair_accuracy; loss/NAME per component of a mixture that appeared, and loss/new
-    and loss/old of all components new/NAME and old/NAME.
+    and loss/old of all components new/NAME and old/NAME. Of models with experts, as means over
+    their layers and tokens: balance_loss (K if all experts are equally busy, see
+    losses.expert_balance), router_z_loss, both without their weights; dropped, the share of the
+    choices that found no room; busiest_expert, its load over the mean load.
   """
   weight = max(float(totals.weight), 1e-9)
   loss = float(totals.loss) / weight
@@ -127,6 +136,16 @@ def means(totals: Sums, component_names: Sequence[str] = ()) -> dict[str, float]
     assert totals.sequences_right is not None
     right, count = float(totals.sequences_right), float(totals.sequences)
     values["exact_match"] = right / max(count, 1e-9)
+  if totals.routed is not None:
+    routed = max(float(totals.routed), 1e-9)
+    for name, x in (
+      ("balance_loss", totals.balance_loss),
+      ("router_z_loss", totals.router_z_loss),
+      ("dropped", totals.dropped),
+      ("busiest_expert", totals.busiest),
+    ):
+      assert x is not None
+      values[name] = float(x) / routed
   if totals.component_weight is not None:
     assert totals.component_loss is not None
     sums: dict[str, np.ndarray] = {}

@@ -192,15 +192,13 @@ def decayed(params: Any) -> Any:
 
 
 def per_layer_matrices(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-  """Applies `inner` to each kernel as a matrix, and to each layer of a stack separately."""
+  """Applies `inner` to each kernel as a matrix, and to each layer and expert separately."""
 
   def view(tree):
     return jax.tree_util.tree_map_with_path(lambda path, x: x.reshape(_matrix(path, x)), tree)
 
   def label(tree):
-    return jax.tree_util.tree_map_with_path(
-      lambda path, _: "stacked" if _is_stacked(path) else "single", tree
-    )
+    return jax.tree_util.tree_map_with_path(lambda path, _: _kind(path), tree)
 
   def over_layers(function):
     # Unrolled models have no stacks: optax then passes trees without arrays to map over.
@@ -208,14 +206,20 @@ def per_layer_matrices(inner: optax.GradientTransformation) -> optax.GradientTra
       tree, *rest
     )
 
-  stacked = optax.GradientTransformation(over_layers(inner.init), over_layers(inner.update))
-  split = optax.partition({"single": inner, "stacked": stacked}, label)
+  def mapped(one):
+    return optax.GradientTransformation(over_layers(one.init), over_layers(one.update))
+
+  def split(tree):
+    transforms = {"single": inner, "stacked": mapped(inner)}
+    if {"experts", "stacked_experts"} & set(jax.tree.leaves(label(tree))):
+      transforms |= {"experts": mapped(inner), "stacked_experts": mapped(mapped(inner))}
+    return optax.partition(transforms, label)
 
   def init(params):
-    return split.init(view(params))
+    return split(params).init(view(params))
 
   def update(updates, state, params=None):
-    new, state = split.update(view(updates), state, view(params))
+    new, state = split(updates).update(view(updates), state, view(params))
     return jax.tree.map(lambda x, like: x.reshape(like.shape), new, updates), state
 
   return optax.GradientTransformation(init, update)
@@ -225,14 +229,22 @@ def _names(path) -> list[str]:
   return [str(getattr(key, "key", key)) for key in path]
 
 
-def _is_stacked(path) -> bool:
-  return "layers" in _names(path)
+def _kind(path) -> str:
+  """Returns what the first axes of an array count: layers ("stacked"), experts, both or neither."""
+  names = _names(path)
+  kinds = ("stacked" * ("layers" in names), "experts" * ("experts" in names))
+  return "_".join(filter(None, kinds)) or "single"
+
+
+def _num_stacked(path) -> int:
+  """Returns how many of the first axes of an array count layers and experts."""
+  return len({"layers", "experts"} & set(_names(path)))
 
 
 def _matrix_axes(path, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
   """Returns the input and the output axes of a block's kernel, negative; None for other arrays."""
   names = _names(path)
-  if names[-1] != "kernel" or ndim - _is_stacked(path) < 2:
+  if names[-1] != "kernel" or ndim - _num_stacked(path) < 2:
     return None
   if names[-2] in ("query", "key", "value"):
     return (-3,), (-2, -1)
@@ -246,7 +258,7 @@ def _matrix(path, x) -> tuple[int, ...]:
   if axes is None:
     return x.shape
   inputs, outputs = (math.prod(x.shape[i] for i in group) for group in axes)
-  return (*x.shape[: 1 if _is_stacked(path) else 0], inputs, outputs)
+  return (*x.shape[: _num_stacked(path)], inputs, outputs)
 
 
 def is_orthogonalized(path, ndim: int) -> bool:

@@ -28,7 +28,7 @@ from t5x_style.training.layer_decay import with_layer_decay
 from t5x_style.training.loss import LossOptions, TrainingLoss
 from t5x_style.training.metrics import means
 from t5x_style.training.stage import Stage
-from t5x_style.training.state import TrainState, plan_state, state_bytes
+from t5x_style.training.state import TrainState, named_leaves, plan_state, state_bytes
 from t5x_style.training.train_config import TrainConfig
 from t5x_style.training.transferred_rates import with_transferred_rates
 
@@ -89,6 +89,17 @@ class Prepared:
   @property
   def num_parameters(self) -> int:
     return sum(x.size for x in jax.tree.leaves(self.abstract.params))
+
+  @property
+  def num_active_parameters(self) -> int:
+    """Those that a token uses: of the experts, the ones that it goes to."""
+    experts = self.config.model.experts
+    if experts is None:
+      return self.num_parameters
+    named = named_leaves(self.abstract.params)
+    of_experts = sum(x.size for name, x in named.items() if "/experts/" in name)
+    idle = experts.num_experts - experts.experts_per_token
+    return self.num_parameters - of_experts * idle // experts.num_experts
 
   @property
   def step_flops(self) -> float:
@@ -210,6 +221,11 @@ def _partition(
   if shape is None and len(devices) > 1:
     shape, reason = default_mesh_shape(state_bytes(config.model, optimizer), devices)
   mesh = make_mesh(shape, devices, config.dcn_mesh_shape)
+  if mesh.shape["expert"] > 1 and config.model.experts is None:
+    raise UserError(
+      f"MESH_SHAPE = {shape} has {mesh.shape['expert']} devices along expert, and the model has no "
+      "experts; use data or fsdp instead."
+    )
   return Partitioner(mesh, config.sharding_rules or ()), reason
 
 

@@ -36,7 +36,7 @@ class TrainConfig:
     initial_checkpoint_adapt: None: they are those of this very model (VOCAB_SIZE may be larger).
       Otherwise the checkpoint may be of another architecture or have other numbers of layers; the
       rule says which layers are chosen then (t5x_style.checkpoints.adaptation, layer_choice).
-    mesh_shape: devices along data, fsdp, sequence and tensor; if None, the size of the model
+    mesh_shape: devices along data, fsdp, expert, sequence and tensor; if None, the model's size
       decides (t5x_style.partitioning.default_mesh).
     dcn_mesh_shape: slices or nodes along these axes, if there are several.
     sharding_rules: rules that come before DEFAULT_RULES of t5x_style.partitioning.sharding.

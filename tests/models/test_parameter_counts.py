@@ -58,6 +58,12 @@ PUBLISHED = {
   "qwen3/1_7b": 1_720_574_976,
   "qwen3/4b": 4_022_468_096,
   "qwen3/8b": 8_190_735_360,
+  "switch/base_8": 619_339_008,
+  "switch/base_128": 7_415_217_408,
+  "mixtral/8x7b": 46_702_792_704,
+  "mixtral/8x22b": 140_620_634_112,
+  "qwen3_moe/30b_a3b": 30_532_122_624,
+  "qwen3_moe/235b_a22b": 235_093_634_560,
 }
 # With the head for pairs of sentences: BertForPreTraining, AlbertForPreTraining.
 WITH_PAIRS = {"bert/base": 110_106_428, "bert/large": 336_226_108, "albert/base": 11_813_810}

@@ -1,6 +1,7 @@
 """Run by test_equivalence.py on eight simulated devices: trains on meshes, prints JSON for each.
 
-Arguments: a name of FAMILIES, and a JSON list of MESH_SHAPEs, the first of which is compared with.
+Arguments: a name of FAMILIES, a JSON list of MESH_SHAPEs, the first of which is compared with, and
+the number of steps.
 """
 
 import functools
@@ -13,11 +14,11 @@ import jax
 import numpy as np
 import optax
 
-from t5x_style.models import TransformerConfig
+from t5x_style.models import Experts, TransformerConfig
 from t5x_style.training import schedules, setup, synthetic, train_config
 from t5x_style.training.step import compile_step
 
-STEPS = 20
+STEPS = int(sys.argv[3]) if len(sys.argv) > 3 else 20
 ROWS, INPUTS, TARGETS = 16, 24, 16  # The two lengths differ, and are multiples of four.
 LAYERS, EMB_DIM, MLP_DIM, VOCAB_SIZE = 2, 40, 56, 120
 
@@ -37,6 +38,20 @@ FAMILIES = {
     "attention_windows": (None, 5),
   },
   "encoder_only": {"num_encoder_layers": LAYERS, "positions": "rotary", "head_bias": True},
+  "experts": {
+    "num_decoder_layers": LAYERS,
+    "positions": "rotary",
+    "experts": Experts(
+      num_experts=8, experts_per_token=2, normalize=True, balance_loss=0.1, router_z_loss=0.01
+    ),
+  },
+  "experts_with_capacity": {
+    "num_encoder_layers": LAYERS,
+    "num_decoder_layers": LAYERS,
+    "experts": Experts(
+      num_experts=8, every=2, capacity_factor=0.8, balance_loss=0.1, router_jitter=0.1
+    ),
+  },
 }
 COLLECTIVE = re.compile(
   r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\((.*)"

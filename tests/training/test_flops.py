@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.models import Experts, Transformer, TransformerConfig
 from t5x_style.models.attention_kernels.pattern import Pattern
 from t5x_style.training.flops import step_flops
 
@@ -28,6 +28,12 @@ MODELS = {
   },
   "llama": {"num_decoder_layers": 2, "num_kv_heads": 2, "tie_embeddings": False},
   "t5": {"num_encoder_layers": 3, "num_decoder_layers": 2},
+  # With so few tokens no row is padding, and only the products of real choices are computed.
+  "experts": {
+    "num_encoder_layers": 3,
+    "num_decoder_layers": 2,
+    "experts": Experts(num_experts=5, experts_per_token=2, every=2, mlp_dim=20),
+  },
 }
 
 

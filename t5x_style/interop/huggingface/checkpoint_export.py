@@ -137,18 +137,16 @@ def _export_parameter(
   correspondence: Correspondence,
   tensors: Mapping[str, Tensor],
 ) -> None:
-  """Writes one parameter into its tensors: one tensor per layer if layers are stacked."""
+  """Writes one parameter into its tensors: one tensor per layer and expert if these are stacked."""
   sizes = correspondence.sizes
   rule_by_index = {place.index: rule for place, rule in correspondence.places[keys]}
+  stacked = len(next(iter(rule_by_index)))
   for index in array.chunks():
     values = array.fetch(index)
-    if None in rule_by_index:
-      rule = rule_by_index[None]
-      _assign(tensors[rule.tensor], rule, sizes, index, values)
-      continue
-    for layer, of_layer in zip(range(*index[0].indices(array.shape[0])), values, strict=True):
-      rule = rule_by_index[layer]
-      _assign(tensors[rule.tensor], rule, sizes, index[1:], of_layer)
+    for place in np.ndindex(values.shape[:stacked]):
+      first = (part.start + i for part, i in zip(index, place, strict=False))
+      rule = rule_by_index[tuple(first)]
+      _assign(tensors[rule.tensor], rule, sizes, index[stacked:], values[place])
 
 
 def _assign(

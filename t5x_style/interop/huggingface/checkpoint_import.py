@@ -75,7 +75,7 @@ def _write_parameter(
   # Cut along the axis whose neighbours are farthest apart in the file: a piece is then contiguous.
   axis = int(np.argmax(view.strides))
   piece = piece_shape(view.shape, dtype.itemsize, axis)
-  stacked = () if parts[0][0].index is None else (1,)
+  stacked = (1,) * len(parts[0][0].index)
   array = writer.create(("params", *keys), shape, (*stacked, *piece), dtype)
   for place, rule in parts:
     for index in pieces(view.shape, piece):
@@ -83,5 +83,5 @@ def _write_parameter(
       values = cast(source.view(rule)[index], dtype, rule.tensor)
       if not np.isfinite(values).all():
         damaged[rule.tensor] = None
-      array[index if place.index is None else (place.index, *index)] = values
+      array[(*place.index, *index)] = values
   return damaged

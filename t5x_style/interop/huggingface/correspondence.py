@@ -18,18 +18,18 @@ from t5x_style.models.stack import layer_path
 
 @dataclasses.dataclass(frozen=True)
 class ParameterPlace:
-  """The place of a parameter, or of one layer of a stacked parameter.
+  """The place of a parameter, or of one layer or expert of a stacked parameter.
 
   Attributes:
     keys: the path in the tree of parameters.
-    index: of the layer, on axis 0; None where the parameter is not stacked.
+    index: of the layer and of the expert, on the first axes; () where the parameter is not stacked.
   """
 
   keys: Keys
-  index: int | None
+  index: tuple[int, ...] = ()
 
   def __str__(self):
-    return "/".join(self.keys) + ("" if self.index is None else f"[{self.index}]")
+    return "/".join(self.keys) + "".join(f"[{i}]" for i in self.index)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Correspondence:
 
   @functools.cached_property
   def places(self) -> dict[Keys, list[tuple[ParameterPlace, TensorRule]]]:
-    """The rules of each parameter: one, or one per layer of a stacked parameter.
+    """The rules of each parameter: one, or one per layer and expert of a stacked parameter.
 
     Raises:
       UserError: the model has a parameter that the family does not have, or the other way round.
@@ -99,9 +99,10 @@ class Correspondence:
   def _place(self, rule: TensorRule) -> ParameterPlace:
     inside = tuple(rule.parameter.split("/"))
     if not rule.stack:
-      return ParameterPlace(inside, None)
+      return ParameterPlace(inside)
     layers = getattr(self.config, f"num_{rule.stack}_layers")
-    path, index = layer_path(self.config, layers, rule.layer)
+    path, layer = layer_path(self.config, layers, rule.layer)
+    index = tuple(i for i in (layer, rule.expert) if i is not None)
     return ParameterPlace((rule.stack, *path, *inside), index)
 
 

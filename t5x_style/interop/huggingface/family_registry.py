@@ -12,7 +12,9 @@ from t5x_style.interop.huggingface.families import (
   bert,
   gpt2,
   llama,
+  mixtral,
   modernbert,
+  qwen3_moe,
   roberta,
   t5,
 )
@@ -29,6 +31,8 @@ FAMILIES: dict[str, ModuleType] = {
   "gpt2": gpt2,
   "llama": llama,
   "qwen3": llama,
+  "mixtral": mixtral,
+  "qwen3_moe": qwen3_moe,
 }
 
 

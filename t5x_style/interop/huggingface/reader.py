@@ -6,6 +6,9 @@ import dataclasses
 import os
 import warnings
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from t5x_style.checkpoints.arrays import LazyArray
 from t5x_style.checkpoints.single_layers import Shapes
@@ -57,8 +60,25 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Lazy
       lambda i: finite(source.view(rule)[i], rule.tensor, folder),
     )
 
-  places = source.correspondence.places
-  return {"/".join(keys): lazy_array(parts[0][1]) for keys, parts in places.items()}
+  return {
+    "/".join(keys): _of_experts([lazy_array(rule) for _, rule in parts])
+    if parts[0][0].index
+    else lazy_array(parts[0][1])
+    for keys, parts in source.correspondence.places.items()
+  }
+
+
+def _of_experts(kernels: list[LazyArray]) -> LazyArray:
+  """Returns the kernels of all experts of an unrolled layer as one array."""
+
+  def fetch(index: tuple[Any, ...]) -> np.ndarray:
+    whole = index if isinstance(index, tuple) else (index,)
+    chosen, *inside = whole or (slice(None),)
+    if isinstance(chosen, slice):
+      return np.stack([kernel.fetch(tuple(inside)) for kernel in kernels[chosen]])
+    return kernels[chosen].fetch(tuple(inside))
+
+  return LazyArray((len(kernels), *kernels[0].shape), kernels[0].dtype, fetch)
 
 
 def _with_longer_rows(

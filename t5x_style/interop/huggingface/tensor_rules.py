@@ -35,6 +35,7 @@ class TensorRule:
     parts: how many parameters the tensor holds.
     stack: "encoder" or "decoder" where `parameter` is a path in a layer; "" otherwise.
     layer: the index of that layer.
+    expert: the index of the expert whose kernel the tensor holds; None for all other parameters.
     factor: the tensor is the parameter times this. It is not 1 where this package's models have a
       step that Hugging Face's lack.
     skip: the first rows of the parameter that the tensor lacks.
@@ -47,6 +48,7 @@ class TensorRule:
   parts: int = 1
   stack: str = ""
   layer: int = 0
+  expert: int | None = None
   factor: float = 1.0
   skip: int = 0
 
@@ -99,6 +101,8 @@ def letter_sizes(config: TransformerConfig) -> dict[str, int]:
     "K": config.kv_heads,
     "H": config.head_dim,
     "F": config.mlp_dim,
+    "G": config.experts.num_experts if config.experts else 0,
+    "X": (config.experts.mlp_dim if config.experts else None) or config.mlp_dim,
     "M": config.max_length + config.position_offset,
     "T": config.num_token_types,
     "R": config.relative_buckets,
@@ -126,6 +130,21 @@ def _bias_layout(layout: str) -> str:
   out = next(group for group in groups if last in group)
   text = " ".join(out)
   return f"{f'({text})' if len(out) > 1 else text} -> {' '.join(x for x in out if x != 'P')}"
+
+
+def experts(config: TransformerConfig, names: Mapping[str, str]) -> Iterator[TensorRule]:
+  """Yields the rules of the kernels of a layer's experts, one tensor for each expert.
+
+  Args:
+    names: {"wi_0": the name of the tensor, with {} for the number of the expert, ...}.
+  """
+  assert config.experts is not None
+  for expert in range(config.experts.num_experts):
+    for kernel, tensor in names.items():
+      layout = "D X -> X D" if kernel == "wo" else "X D -> D X"
+      yield TensorRule(
+        f"mlp/experts/{kernel}/kernel", f"{tensor.format(expert)}.weight", layout, expert=expert
+      )
 
 
 def norm(

@@ -126,6 +126,19 @@ MODELS = {
     | {"decoder_bias": False, "hidden_activation": "silu", "classifier_activation": "silu"},
   ),
   "qwen3": ("Qwen3ForCausalLM", LLAMA | {"tie_word_embeddings": True}),
+  "mixtral": ("MixtralForCausalLM", LLAMA | {"num_local_experts": 5, "num_experts_per_tok": 2}),
+  "qwen3_moe": (
+    "Qwen3MoeForCausalLM",
+    LLAMA
+    | {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 20}
+    | {"norm_topk_prob": True, "decoder_sparse_step": 2},
+  ),
+  "qwen3_moe_all": (
+    "Qwen3MoeForCausalLM",
+    LLAMA
+    | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 20}
+    | {"use_sliding_window": True, "sliding_window": 4},
+  ),
 }
 
 
@@ -186,7 +199,8 @@ def parameters(folder):
   found = {}
   for keys, parts in folder.correspondence.places.items():
     arrays = [np.array(folder.view(rule)) for _, rule in parts]
-    found[keys] = arrays[0] if parts[0][0].index is None else np.stack(arrays)
+    sizes = np.max([place.index for place, _ in parts], axis=0) + 1 if parts[0][0].index else ()
+    found[keys] = np.stack(arrays).reshape(*map(int, sizes), *arrays[0].shape)
   return found
 
 

@@ -95,7 +95,7 @@ def test_loss_and_gradients_of_a_training_step(
   assert float(found) == pytest.approx(expected, rel=1e-5)
   for keys, parts in there.places.items():
     views = [rule.view(wanted_gradients[rule.tensor], there.sizes) for _, rule in parts]
-    wanted = views[0] if parts[0][0].index is None else np.stack(views)
+    wanted = np.stack(views) if parts[0][0].index else views[0]
     got = gradients
     for key in keys:
       got = got[key]

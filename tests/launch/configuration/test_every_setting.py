@@ -23,6 +23,7 @@ VALUES = [
 SMALL = """
 from __gin__ import dynamic_registration
 from t5x_style.models import config
+from t5x_style.models import experts
 from t5x_style.training import loss
 from t5x_style.training import optimizers
 from t5x_style.training import schedules
@@ -58,6 +59,8 @@ PLAIN = {
   "config.RotaryScaling": "config.RotaryScaling.factor = 2.0\n"
   "config.TransformerConfig.rotary_scaling = @config.RotaryScaling()\n"
   "config.TransformerConfig.positions = 'rotary'\n",
+  "experts.Experts": "experts.Experts.num_experts = 4\n"
+  "config.TransformerConfig.experts = @experts.Experts()\n",
   "train_config.TrainConfig": "",
   "loss.LossOptions": "",
   "synthetic.load": "",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from t5x_style.errors import UserError
@@ -47,7 +48,14 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 BUFFERS = (r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",)
 
 
-class _SharedKeys(RotaryKeys):
+class SharedKeys(RotaryKeys):
+  """The keys of decoders of Llama's kind."""
+
+  vocab_size: Count = 32000
+  intermediate_size: Count = 11008
+  num_key_value_heads: Count | None = None
+  head_dim: Count | None = None
+  max_position_embeddings: Count = 2048
   hidden_size: Count = 4096
   num_hidden_layers: Count = 32
   num_attention_heads: Count = 32
@@ -59,20 +67,15 @@ class _SharedKeys(RotaryKeys):
   is_encoder_decoder: Literal[False] = False
 
 
-class LlamaKeys(_SharedKeys, FullAttentionKeys):
-  vocab_size: Count = 32000
-  intermediate_size: Count = 11008
-  num_key_value_heads: Count | None = None
-  max_position_embeddings: Count = 2048
+class LlamaKeys(SharedKeys, FullAttentionKeys):
   mlp_bias: bool = False
-  head_dim: Count | None = None
 
 
-class Qwen3Keys(_SharedKeys, DecoderKeys):
+class Qwen3Keys(SharedKeys, DecoderKeys):
   vocab_size: Count = 151936
   intermediate_size: Count = 22016
   num_key_value_heads: Count | None = 32
-  head_dim: Count = 128
+  head_dim: Count | None = 128
   max_position_embeddings: Count = 32768
   use_sliding_window: bool = False
   sliding_window: Window | None = 4096
@@ -96,14 +99,19 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
       raise config_json.refusal("attention_bias", llama.attention_bias, ["the same as mlp_bias"])
     layer_windows(config_json, llama.num_hidden_layers, llama.layer_types or [FULL], None)
     special = {}
-  heads, head_dim = keys.num_attention_heads, keys.head_dim
+  return special | fields_of(config_json, keys)
+
+
+def fields_of(config_json: ConfigJson, keys: SharedKeys) -> dict[str, Any]:
+  """Returns the fields of TransformerConfig that a decoder of Llama's kind has by its keys."""
+  heads = keys.num_attention_heads
   base, scaling = rotary_fields(config_json, keys, keys.max_position_embeddings)
-  return special | {
+  return {
     "vocab_size": keys.vocab_size,
     "emb_dim": keys.hidden_size,
     "num_heads": heads,
     "num_kv_heads": keys.num_key_value_heads or heads,
-    "head_dim": head_dim or head_width(config_json, keys.hidden_size, heads),
+    "head_dim": keys.head_dim or head_width(config_json, keys.hidden_size, heads),
     "mlp_dim": keys.intermediate_size,
     "num_decoder_layers": keys.num_hidden_layers,
     "mlp_activations": (ACTIVATIONS[keys.hidden_act], "linear"),
@@ -123,11 +131,26 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
 def to_config_json(config: TransformerConfig) -> dict[str, Any]:
   name = "Qwen3" if config.qk_norm else "Llama"
   layers, windows = config.num_decoder_layers, config.attention_windows
-  scaling = config.rotary_scaling
   kinds = [LOCAL if windows[i % len(windows)] else FULL for i in range(layers)]
   config_json = {
     "model_type": name.lower(),
     "architectures": [f"{name}ForCausalLM"],
+    **shared_config_json(config),
+  }
+  if not config.qk_norm:
+    return config_json | {"mlp_bias": config.use_bias}
+  window = next(filter(None, windows), None)
+  return config_json | {
+    "layer_types": kinds,
+    "use_sliding_window": window is not None,
+    "sliding_window": None if window is None else window + 1,
+  }
+
+
+def shared_config_json(config: TransformerConfig) -> dict[str, Any]:
+  """Returns the keys of a config.json that all decoders of Llama's kind have."""
+  scaling = config.rotary_scaling
+  config_json = {
     "vocab_size": config.vocab_size,
     "hidden_size": config.emb_dim,
     "num_attention_heads": config.num_heads,
@@ -151,20 +174,25 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     # Programs for inference take it for the length up to which the model may be used.
     length = round(scaling.factor * scaling.original_length)
     config_json["max_position_embeddings"] = length
-  if not config.qk_norm:
-    return config_json | {"mlp_bias": config.use_bias}
-  window = next(filter(None, windows), None)
-  return config_json | {
-    "layer_types": kinds,
-    "use_sliding_window": window is not None,
-    "sliding_window": None if window is None else window + 1,
-  }
+  return config_json
 
 
 def rules(config: TransformerConfig) -> Iterator[TensorRule]:
+  return rules_with(config, lambda layer: mlp_rules(config))
+
+
+def rules_with(
+  config: TransformerConfig, mlp: Callable[[int], Iterator[TensorRule]]
+) -> Iterator[TensorRule]:
+  """Yields the rules of a decoder of Llama's kind.
+
+  Args:
+    mlp: layer -> the rules of its feed-forward network.
+  """
   yield TensorRule("token_embed/embedding", EMBEDDING, "V D -> V D")
   for i in range(config.num_decoder_layers):
-    yield from in_layer("decoder", i, f"model.layers.{i}.", _layer(config))
+    in_this = itertools.chain(_attention_rules(config), mlp(i))
+    yield from in_layer("decoder", i, f"model.layers.{i}.", in_this)
   yield from norm("decoder/final_norm", "model.norm", False, factor=logit_factor(config))
   if not config.tie_embeddings:
     yield TensorRule("head/kernel", HEAD, "V D -> D V")
@@ -190,7 +218,7 @@ def _windows(config_json: ConfigJson, keys: Qwen3Keys) -> tuple[int | None, ...]
   return layer_windows(config_json, layers, kinds, window and window - 1)
 
 
-def _layer(config: TransformerConfig) -> Iterator[TensorRule]:
+def _attention_rules(config: TransformerConfig) -> Iterator[TensorRule]:
   bias = config.use_bias
   yield from norm("self_attention_norm", "input_layernorm", False)
   yield from dense("self_attention/query", "self_attn.q_proj", "(N H) D -> D N H", bias)
@@ -201,6 +229,11 @@ def _layer(config: TransformerConfig) -> Iterator[TensorRule]:
     yield from norm("self_attention/query_norm", "self_attn.q_norm", False, "H")
     yield from norm("self_attention/key_norm", "self_attn.k_norm", False, "H")
   yield from norm("mlp_norm", "post_attention_layernorm", False)
+
+
+def mlp_rules(config: TransformerConfig) -> Iterator[TensorRule]:
+  """Yields the rules of a dense feed-forward network."""
+  bias = config.use_bias
   yield from dense("mlp/wi_0", "mlp.gate_proj", "F D -> D F", bias)
   yield from dense("mlp/wi_1", "mlp.up_proj", "F D -> D F", bias)
   yield from dense("mlp/wo", "mlp.down_proj", "D F -> F D", bias)
