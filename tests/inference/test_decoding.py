@@ -9,7 +9,7 @@ import pytest
 
 from t5x_style.inference.choice import Choice
 from t5x_style.inference.generation import generate
-from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.models import Experts, Transformer, TransformerConfig
 
 SIZES = {"vocab_size": 48, "emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_dim": 48}
 FAMILIES = {
@@ -31,6 +31,11 @@ FAMILIES = {
     "position_offset": 2,
     "embedding_norm": True,
     "max_length": 17,
+  },
+  "experts": {
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 2,
+    "experts": Experts(num_experts=4, experts_per_token=2, capacity_factor=0.5),
   },
 }
 PROMPTS = [[0, 3, 4], [0], [0, 7, 5, 6, 8, 9]]
@@ -78,6 +83,7 @@ def _apply(model, params, batch):
     ("llama", True),
     ("gpt2", False),
     ("t5", False),
+    ("experts", False),
     pytest.param("bart", False, marks=pytest.mark.slow),
     pytest.param("local", False, marks=pytest.mark.slow),
   ],

@@ -89,7 +89,7 @@ def test_mistakes_with_an_encoder():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["llama", "t5"])
+@pytest.mark.parametrize("family", ["llama", "t5", "experts"])
 def test_on_a_mesh_the_same_is_written(on_eight_devices, family):
   lines = on_eight_devices(str(Path(__file__).with_name("mesh_program.py")), family, timeout=900)
   assert len(lines) == 9

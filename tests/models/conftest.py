@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.models import Experts, Transformer, TransformerConfig
 
 SIZES = {"vocab_size": 64, "emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_dim": 48}
 FAMILIES = {
@@ -16,6 +16,12 @@ FAMILIES = {
     "qk_norm": True,
     "mlp_activations": ("silu", "linear"),
     "tie_embeddings": False,
+  },
+  "mixtral": {
+    "num_decoder_layers": 5,  # One, and two cycles of a dense layer and one with experts.
+    "positions": "rotary",
+    "mlp_activations": ("silu", "linear"),
+    "experts": Experts(num_experts=4, experts_per_token=2, every=2, normalize=True),
   },
   "gpt2": {
     "num_decoder_layers": 2,

@@ -111,6 +111,8 @@ def assert_near(found, expected):
     ("t5", "dots"),
     pytest.param("t5", "full", marks=pytest.mark.slow),
     pytest.param("modernbert", "full", marks=pytest.mark.slow),
+    pytest.param("mixtral", "dots", marks=pytest.mark.slow),
+    pytest.param("mixtral", "full", marks=pytest.mark.slow),
   ],
 )
 def test_remat_changes_no_gradient(build_family, family, remat):
