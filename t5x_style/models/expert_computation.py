@@ -147,10 +147,22 @@ def _within_capacity(config, scanned, axes, routed, kernels):
 
 def _without_limit(config, scanned, axes, routed, kernels):
   flat = Routed(*(x.reshape(-1, x.shape[-1]) for x in routed))
-  first, size = 0, len(kernels["wo"])  # of the experts that this device has
-  if axes.experts:
-    first = jax.lax.axis_index(axes.experts) * size
-    flat = Routed(*(jax.lax.all_gather(x, axes.experts, tiled=True) for x in flat))
+  if not axes.experts:
+    y = _own_experts(config, scanned, 0, flat, kernels)
+  else:
+    first = jax.lax.axis_index(axes.experts) * len(kernels["wo"])
+    gathered = Routed(*(jax.lax.all_gather(x, axes.experts) for x in flat))
+    # One device's tokens after the other: all of them might go to the experts that this one has.
+    one = lambda routed: _own_experts(config, scanned, first, Routed(*routed), kernels)
+    y = jax.lax.psum_scatter(jax.lax.map(one, gathered), axes.experts)
+  if axes.mlp:
+    y = jax.lax.psum(y, axes.mlp)
+  return y.reshape(routed.x.shape)
+
+
+def _own_experts(config, scanned, first, flat, kernels):
+  """Returns what the experts from number `first` make of tokens [tokens, D]."""
+  size = len(kernels["wo"])
   experts = flat.chosen.T.reshape(-1) - first
   experts = jnp.where((experts >= 0) & (experts < size), experts, size)
   counts = expert_dispatch.count(experts, size)
@@ -158,12 +170,7 @@ def _without_limit(config, scanned, axes, routed, kernels):
   found = expert_dispatch.plan(experts, counts, where.starts, where.ends, where.num_rows)
   product = functools.partial(grouped_product, where=where)
   y = _mlp(config, scanned, product, expert_dispatch.to_slots(flat.x, found), kernels)
-  y = expert_dispatch.from_slots(y, found, flat.weights)
-  if axes.experts:
-    y = jax.lax.psum_scatter(y, axes.experts, tiled=True)
-  if axes.mlp:
-    y = jax.lax.psum(y, axes.mlp)
-  return y.reshape(routed.x.shape)
+  return expert_dispatch.from_slots(y, found, flat.weights)
 
 
 def _mlp(config, scanned, product, x, kernels):

@@ -90,8 +90,10 @@ def settings_that_differ(layout: Layout, other: Layout) -> dict[str, str]:
     settings["remat"] = f"REMAT = {other.remat!r}"
   if other.microbatches != layout.microbatches:
     settings["microbatches"] = f"NUM_MICROBATCHES = {other.microbatches}"
-  if dict(other.mesh) != dict(layout.mesh):
-    mesh = {axis: size for axis, size in other.mesh.items() if size > 1}
+  before, mesh = (
+    {axis: size for axis, size in one.mesh.items() if size > 1} for one in (layout, other)
+  )
+  if mesh != before:
     settings["mesh"] = f"MESH_SHAPE = {mesh}"
   if other.batch_size != layout.batch_size:
     settings["batch"] = f"BATCH_SIZE = {other.batch_size}"

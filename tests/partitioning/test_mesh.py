@@ -13,6 +13,7 @@ def test_minus_one_is_what_is_left():
   assert mesh_sizes({"fsdp": 2, "data": -1, "tensor": 2}, 8) == {
     "data": 2,
     "fsdp": 2,
+    "expert": 1,
     "sequence": 1,
     "tensor": 2,
   }

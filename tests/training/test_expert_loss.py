@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t5x_style.errors import UserError
 from t5x_style.models import Experts, Transformer, TransformerConfig
 from t5x_style.models.expert_layer import Router, Routing
-from t5x_style.training import optimizers
+from t5x_style.training import optimizers, setup
 from t5x_style.training.expert_loss import router_loss, token_scales
 from t5x_style.training.loss import TrainingLoss
 from t5x_style.training.metrics import add, means
@@ -143,6 +144,12 @@ def test_microbatches_balance_their_own_tokens():
   assert float(sum(total for total, _ in parts)) - nats == pytest.approx(expected, rel=1e-4)
 
 
+def test_what_does_not_divide_is_refused_before_anything_is_compiled(tmp_path):
+  groups = Experts(num_experts=4, capacity_factor=1.0, rows_per_group=3)
+  with pytest.raises(UserError, match="rows_per_group = 3 does not divide the 8 rows"):
+    setup.prepare(tiny.config("decoder_only", tmp_path, model={"experts": groups}))
+
+
 @pytest.mark.parametrize(
   ("architecture", "changes", "optimizer"),
   [
@@ -160,6 +167,12 @@ def test_a_run_resumes_with_the_same_bits(tmp_path, architecture, changes, optim
   tiny.train(make(tmp_path / "twice", num_microbatches=2, train_steps=2))
   twice = tiny.train(make(tmp_path / "twice", num_microbatches=2))
   jax.tree.map(np.testing.assert_array_equal, once.state.params, twice.state.params)
+  # Two layers, of whose four experts of 3 x 32 x 64 parameters a token uses two.
+  prepared = once.job.prepared
+  if architecture != "encoder_decoder":
+    gates = len(prepared.config.model.mlp_activations)
+    idle = 2 * 2 * (gates + 1) * 32 * 64
+    assert prepared.num_parameters - prepared.num_active_parameters == idle
   records = tiny.records(tmp_path / "once")
   assert records == tiny.records(tmp_path / "twice")
   assert (records[0]["dropped"] > 0) == ("capacity_factor" in changes)

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from launch.configuration import reader
 from launch.configuration.gin_values import GinValues
 from launch.conversion import model_gin
 from launch.process.errors import ConfigurationError
+from t5x_style.models import Experts, TransformerConfig
 
 
 def test_padding_of_another_tokenizer_has_to_be_given():
@@ -44,3 +46,13 @@ def test_the_default_vocabulary_is_that_of_the_data():
   )
   wanted = vocabularies.byte_vocabulary()
   assert (found.model, found.extra_ids) == (None, wanted.extra_ids)
+
+
+def test_the_gin_file_of_an_imported_model_with_experts(tmp_path):
+  experts = Experts(num_experts=6, experts_per_token=3, normalize=True, mlp_dim=20, every=2)
+  sizes = {"vocab_size": 8, "emb_dim": 8, "num_heads": 1, "head_dim": 8, "mlp_dim": 8}
+  config = TransformerConfig(**sizes, num_decoder_layers=2, experts=experts)
+  text = model_gin.imported_model_text(config, tmp_path / "source", tmp_path)
+  (tmp_path / "model.gin").write_text(text)
+  assert model_gin.transformer_config(GinValues([str(tmp_path / "model.gin")])) == config
+  assert reader.read([str(tmp_path / "model.gin")]).build(TransformerConfig) == config
