@@ -183,7 +183,8 @@ class TransformerConfig:
     self._check_scaling()
     self._check_windows()
     self._check_layers()
-    self._check_experts()
+    if self.experts is not None:
+      self.experts.check(dataclasses.asdict(self))
 
   def _check_sizes(self):
     for name in ("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim"):
@@ -283,26 +284,6 @@ class TransformerConfig:
         "TransformerConfig.first_attention_norm = False leaves out a norm before a layer; "
         f"norm_position = {self.norm_position!r} has none there."
       )
-
-  def _check_experts(self):
-    if self.experts is None:
-      return
-    for name, reason in (
-      ("fp8", "the products of experts are computed in dtype"),
-      ("use_bias", "experts have no biases"),
-      ("share_layers", "layers that are shared are dense"),
-    ):
-      if getattr(self, name):
-        raise UserError(
-          f"TransformerConfig.{name} = True with experts is not supported: {reason}. Set {name} = "
-          "False, or experts = None."
-        )
-    for layers in filter(None, (self.num_encoder_layers, self.num_decoder_layers)):
-      if layers < self.experts.every:
-        raise UserError(
-          f"Experts.every = {self.experts.every}: a stack of {layers} layers would have no layer "
-          f"with experts; set every to {layers} or less."
-        )
 
   @property
   def layer_cycle(self) -> int:

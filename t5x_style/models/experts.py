@@ -1,10 +1,21 @@
 """The settings of feed-forward layers that are mixtures of experts."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from t5x_style.errors import UserError
 from t5x_style.setting_types import FractionBelowOne, NonNegativeFloat, PositiveFloat, PositiveInt
+
+# {field of TransformerConfig: why it cannot be set}
+_NOT_WITH_EXPERTS = {
+  "fp8": "the products of experts are computed in dtype",
+  "use_bias": "experts have no biases",
+  "share_layers": "layers that are shared are dense",
+  "base_emb_dim": "no rule says how routers follow from those of a base model",
+  "base_head_dim": "no rule says how routers follow from those of a base model",
+  "base_layers": "no rule says how routers follow from those of a base model",
+}
 
 # Metadata of fields that do not change the function a trained model computes.
 _TRAINING = {"role": "training"}
@@ -69,6 +80,26 @@ class Experts:
         f"Experts.rows_per_group = {self.rows_per_group} shares a capacity, and capacity_factor = "
         "None has none; set capacity_factor, or rows_per_group = 1."
       )
+
+  def check(self, model: Mapping[str, Any]) -> None:
+    """Raises UserError if a model cannot have such experts.
+
+    Args:
+      model: the fields of its TransformerConfig.
+    """
+    for name, reason in _NOT_WITH_EXPERTS.items():
+      if model[name]:
+        unset = False if model[name] is True else None
+        raise UserError(
+          f"TransformerConfig.{name} = {model[name]} with experts is not supported: {reason}. Set "
+          f"{name} = {unset}, or experts = None."
+        )
+    for layers in filter(None, (model["num_encoder_layers"], model["num_decoder_layers"])):
+      if layers < self.every:
+        raise UserError(
+          f"Experts.every = {self.every}: a stack of {layers} layers would have no layer with "
+          f"experts; set every to {layers} or less."
+        )
 
   def as_computed(self, mlp_dim: int) -> dict[str, Any]:
     """Returns the settings that change what a trained model computes.
