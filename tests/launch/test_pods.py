@@ -34,6 +34,7 @@ PODS = {
   "bert_large_v4_2x2x4": "v4:2x2x4",
   "llama_8b_v6e_8x8": "v6e:8x8",
   "llama_70b_v5p_8x8x8": "v5p:8x8x8",
+  "mixtral_8x7b_v5p_4x4x8": "v5p:4x4x8",
 }
 needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is not installed")
 
