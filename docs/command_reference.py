@@ -7,12 +7,15 @@ import contextlib
 import functools
 import importlib
 import io
+import os
 import re
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reference" / "commands.md"
+_COLUMNS = "100"  # of the terminal that the help is made for
 _INTRODUCTION = """\
 # Commands
 
@@ -30,8 +33,8 @@ def commands() -> list[str]:
 def help_of(command: str) -> str:
   """Returns what `python -m launch.COMMAND --help` prints."""
   module = importlib.import_module(f"launch.{command}")
-  printed = io.StringIO()
-  with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+  printed, wide = io.StringIO(), mock.patch.dict(os.environ, COLUMNS=_COLUMNS)
+  with wide, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
     module.main([f"launch.{command}", "--help"])
   return printed.getvalue()
 

@@ -213,7 +213,7 @@ def help_page(values: flags.FlagValues, about: str, examples: str) -> str:
   """Returns the text of --help: what the command is, examples to copy, and the flags."""
   examples = environment.as_started(textwrap.dedent(examples).strip())
   columns = min(shutil.get_terminal_size((_COLUMNS, 24)).columns, _COLUMNS) - 2
-  about = "\n".join(textwrap.fill(line, columns) for line in about.splitlines())
+  about = "\n".join(_wrapped(line, columns) for line in about.splitlines())
   lines = [about, "", "Examples:", textwrap.indent(examples, "  ")]
   lines += ["", "Flags:"]
   # absl adds how to repeat a flag, after a semicolon.
@@ -230,3 +230,9 @@ def help_page(values: flags.FlagValues, about: str, examples: str) -> str:
       start = " " * 6
     lines += textwrap.wrap(text, columns, initial_indent=start, subsequent_indent=" " * len(start))
   return "\n".join(lines)
+
+
+def _wrapped(line: str, columns: int) -> str:
+  """Returns a line in several; of "  NAME   words ..." they begin below the words."""
+  start = re.match(r" +(\S+ {2,})?", line)
+  return textwrap.fill(line, columns, subsequent_indent=" " * (start.end() if start else 0))

@@ -124,3 +124,13 @@ def test_the_help_page_fits_the_terminal(monkeypatch, capsys, columns):
   shown = capsys.readouterr().out.splitlines()
   assert max(map(len, shown)) <= min(columns, 100) - 2
   assert "--coordinator_address" in " ".join(shown)
+
+
+def test_the_help_page_wraps_what_a_name_means_below_its_words(monkeypatch, capsys):
+  monkeypatch.setenv("COLUMNS", "60")
+  about = "Actions:\n  create   queues the slices; they are created when there is room\n"
+  with pytest.raises(SystemExit):
+    flags.parse(["x", "--help"], about=about, examples="x")
+  lines = capsys.readouterr().out.splitlines()
+  start = lines.index("  create   queues the slices; they are created when there")
+  assert lines[start + 1] == "           is room"
