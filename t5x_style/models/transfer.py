@@ -31,6 +31,7 @@ from t5x_style.models.config import TransformerConfig
 
 _TABLES = ("token_embed", "position_embed", "decoder_position_embed", "type_embed")
 _HIDDEN = ("query", "key", "value", "out", "wi", "wi_0", "wi_1", "wo", "transform", "dense")
+_OUTPUTS = ("head", "classes", "router")  # Their results do not become wider.
 _ENDS = ("out", "wo")  # The kernels that end a residual branch.
 
 
@@ -116,7 +117,7 @@ def transferred_scale(
     return Scale(1 / own, 1.0, 1.0)
   if (kind == "embedding" and module in _TABLES) or module == "embed_projection":
     return Scale(1.0, 1.0, 1.0)
-  if kind == "kernel" and module in ("head", "classes"):  # The output does not become wider.
+  if kind == "kernel" and module in _OUTPUTS:
     return _compared(_initializer(config, ratios), 1 / ratios.width, 1 / ratios.width)
   if kind == "kernel" and module in _HIDDEN:
     factor = _multiplier(config, module, ratios)

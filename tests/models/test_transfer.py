@@ -108,6 +108,14 @@ def test_fixed_deviations_shrink_with_the_width():
   assert untied["head/kernel"] == (1 / 4, 1 / 4, 1 / 4)
 
 
+@pytest.mark.parametrize("module", ["router", "classes"])
+def test_matrices_with_few_results_start_and_learn_as_the_head_does(module):
+  config = wide(T5, 4, base_emb_dim=64, tie_embeddings=False)
+  names = ("decoder", "layers", "mlp", module, "kernel")
+  head = scales(config)["head/kernel"]
+  assert transferred_scale(config, names, (256, 8)) == head == (1 / 2, 1 / 4, 1 / 4)
+
+
 def test_tied_heads_divide_by_the_width():
   tied = wide(T5, 4, base_emb_dim=64)  # It divides by sqrt(256); the base model by 8.
   assert tied.tied_logit_factor / math.sqrt(256) == 1 / (8 * 4)
