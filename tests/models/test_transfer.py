@@ -181,13 +181,13 @@ def test_a_parameter_without_a_rule_is_named():
     transferred_scale(wide(T5, 2, base_emb_dim=64), names, (128, 128))
 
 
-def change_of_logits(config, steps=3, rate=0.001):
-  """Returns the root mean square by which AdamW's first steps change a new model's logits."""
+def change_of_logits(config, optimizer=optimizers.adamw, rate=0.001, steps=3):
+  """Returns the root mean square by which the first steps change a new model's logits."""
   model = Transformer(config)
   draw = jax.random.split(jax.random.key(0), 3)
   tokens, targets = (jax.random.randint(key, (4, 8), 2, 32) for key in draw[:2])
   batch = {"encoder_input_tokens": tokens, "decoder_input_tokens": tokens}
-  optimizer = with_transferred_rates(optimizers.adamw(schedules.constant(rate)), config)
+  optimizer = with_transferred_rates(optimizer(schedules.constant(rate)), config)
 
   def loss(params):
     logits = model.apply({"params": params}, batch).logits()
@@ -209,11 +209,10 @@ def change_of_logits(config, steps=3, rate=0.001):
   return float(run(with_transferred_scale(config, params)))
 
 
-def check_that_changes_stay_alike(family, **changes):
+def check_that_changes_stay_alike(family, optimizer=optimizers.adamw, rate=0.001):
   """The coordinate check (Yang et al. 2022, appendix D.1), at widths 64 and 512."""
-  narrow = change_of_logits(wide(family, 1, **changes))
-  same = change_of_logits(wide(family, 8, base_emb_dim=64, **changes))
-  grown = change_of_logits(wide(family, 8, **changes))
+  models = wide(family, 1), wide(family, 8, base_emb_dim=64), wide(family, 8)
+  narrow, same, grown = (change_of_logits(model, optimizer, rate) for model in models)
   assert 0.5 < same / narrow < 2
   assert grown / narrow > 2.5
 
@@ -227,6 +226,15 @@ def test_steps_change_the_logits_as_much_at_width_512_as_at_64():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_steps_change_the_logits_of_all_families_alike(family):
   check_that_changes_stay_alike(FAMILIES[family])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("optimizer", "rate"),
+  [(optimizers.adafactor, 0.003), (optimizers.muon, 0.001), (optimizers.lion, 0.0003)],
+)
+def test_steps_of_all_optimizers_change_the_logits_alike(optimizer, rate):
+  check_that_changes_stay_alike(T5, optimizer, rate)
 
 
 @pytest.mark.slow
