@@ -1,7 +1,7 @@
 """Trains on machines of a cloud: python -m launch.cloud tpu run NAME --zone=ZONE ... -- FLAGS
 
 What follows "--" are the flags of launch.train. Every command of gcloud is printed before it is
-called; --dry_run only prints them.
+called; --dry_run only prints them. `launch.cloud gke` prints a manifest for Kubernetes.
 """
 
 import re
@@ -18,9 +18,11 @@ EXAMPLES = """\
 python -m launch.cloud tpu run my-slice --zone=us-west4-a --topology=v5e:4x4 --spot -- \\
   --gin_file=my_run.gin --gin.MODEL_DIR="'gs://my-bucket/my_run'"
 python -m launch.cloud tpu logs my-slice --zone=us-west4-a
-python -m launch.cloud tpu delete my-slice --zone=us-west4-a"""
+python -m launch.cloud tpu delete my-slice --zone=us-west4-a
+python -m launch.cloud gke my-run --topology=h100:2x8 --image=IMAGE -- \\
+  --gin_file=my_run.gin --gin.MODEL_DIR="'gs://my-bucket/my_run'" | kubectl apply -f -"""
 
-TARGETS = ("tpu",)
+TARGETS = ("tpu", "gke")
 TPU_ACTIONS = {
   "create": "queues the slices; Google creates them when there is room",
   "install": "copies this clone to every host and installs it",
@@ -36,6 +38,8 @@ Trains on machines of a cloud. What follows "--" are the flags of launch.train.
 Actions on Cloud TPU VMs, each as `tpu ACTION NAME --zone=ZONE`:
 {}
 
+`gke NAME` prints the manifest of a JobSet for Google Kubernetes Engine, with TPUs or GPUs.
+
 Exit code: that of the run; launch/clusters/README.md lists them."""
 _NAME = r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?"
 _TAKES = {  # beside --zone, --project and --dry_run
@@ -49,9 +53,13 @@ def main(argv: Sequence[str]) -> int | None:
   values, words = flags.parse_own(
     before, about=_ABOUT.format(actions.listed(TPU_ACTIONS)), examples=EXAMPLES, define=_define
   )
-  _, words = actions.chosen(words, TARGETS)
-  action, names = actions.chosen(words, tuple(TPU_ACTIONS))
+  target, words = actions.chosen(words, TARGETS)
   environment.prepare()
+  if target == "gke":
+    with errors.as_configuration_errors():
+      _gke(words, values, train_flags)
+    return None
+  action, names = actions.chosen(words, tuple(TPU_ACTIONS))
   with errors.as_configuration_errors():
     return _tpu(action, names, values, train_flags)
 
@@ -107,14 +115,41 @@ def _slices(values: Any) -> Any:
   )
 
 
-def _check(action: str, names: Sequence[str], values: Any, train_flags: Sequence[str]) -> None:
-  """Raises ConfigurationError for names and flags that are wrong or missing."""
+def _gke(names: Sequence[str], values: Any, train_flags: Sequence[str]) -> None:
+  """Prints a manifest."""
+  _check_name("gke", names)
+  wrong = [name for name in ("zone", "project", "reserved", "valid_until") if values[name].present]
+  if wrong:
+    raise ConfigurationError(f"gke takes no --{wrong[0]}: kubectl's context says which cluster.")
+  if not values.topology:
+    raise ConfigurationError("--topology is missing: what to use, such as v5e:4x4 or h100:2x8.")
+  if not values.image or not re.fullmatch(r"[\w./:@-]+", values.image):
+    raise ConfigurationError(
+      "--image has to be a container image, such as us-docker.pkg.dev/my-project/my/t5x_style:1."
+    )
+  _check_train_flags(train_flags)
+  from .clusters import jobset
+
+  print(
+    jobset.manifest(
+      names[0], values.topology, values.slices, values.image, values.spot, train_flags
+    ),
+    end="",
+  )
+
+
+def _check_name(what: str, names: Sequence[str]) -> None:
   if len(names) != 1:
     raise ConfigurationError(
-      f"tpu {action} takes one name, such as my-slice; {len(names)} were given. The flags of "
+      f"{what} takes one name, such as my-slice; {len(names)} were given. The flags of "
       'launch.train follow "--".'
     )
   _match("name", names[0], _NAME, "lower-case letters, digits and -, at most 40, as in my-slice")
+
+
+def _check(action: str, names: Sequence[str], values: Any, train_flags: Sequence[str]) -> None:
+  """Raises ConfigurationError for names and flags that are wrong or missing."""
+  _check_name(f"tpu {action}", names)
   if not values.zone:
     raise ConfigurationError("--zone is missing: where the slices are, such as us-west4-a.")
   _match("--zone", values.zone, r"[a-z]+-[a-z]+\d+-[a-z]", "us-west4-a, for example")
@@ -122,10 +157,10 @@ def _check(action: str, names: Sequence[str], values: Any, train_flags: Sequence
     _match("--project", values.project, r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]", "an id")
   if values.valid_until is not None:
     _match("--valid_until", values.valid_until, r"\d+[mhd]", "6h, for example")
-  given = [name for name in _TAKES["run"] if values[name].present]
+  given = [name for name in (*_TAKES["run"], "image") if values[name].present]
   wrong = [name for name in given if name not in _TAKES.get(action, ())]
   if wrong:
-    raise ConfigurationError(f"tpu {action} takes no --{wrong[0]}; create and run do.")
+    raise ConfigurationError(f"tpu {action} takes no --{wrong[0]}; --help says what does.")
   if action == "create" and not values.topology:
     raise ConfigurationError("--topology is missing: what to create, such as v5e:4x4.")
   if values.spot and values.reserved:
@@ -140,7 +175,7 @@ def _check_train_flags(train_flags: Sequence[str]) -> None:
   """Raises ConfigurationError for flags with which launch.train could not run on a slice."""
   if not any(re.match("--?gin_file(=|$)", flag) for flag in train_flags):
     raise ConfigurationError(
-      'run needs the flags of launch.train after "--", such as -- --gin_file=my_run.gin '
+      'The flags of launch.train are missing after "--", such as -- --gin_file=my_run.gin '
       "--gin.MODEL_DIR=\"'gs://my-bucket/my_run'\"."
     )
   if any("\n" in flag or "\0" in flag for flag in train_flags):
@@ -156,7 +191,8 @@ def _define(values: absl_flags.FlagValues) -> None:
   for name, about in {
     "zone": "Where the slices are, such as us-west4-a.",
     "project": "The id of the project; gcloud's own setting by default.",
-    "topology": "A slice, as launch.precompile names it: v5e:4x4, v5p:4x4x8, v6e:8x8.",
+    "topology": "A TPU slice, such as v5e:4x4 or v5p:4x4x8; for gke also nodes x GPUs: h100:2x8.",
+    "image": "gke: the container image.",
     "valid_until": "Give up if there is no room until then, such as 6h. Waits for ever by default.",
   }.items():
     absl_flags.DEFINE_string(name, None, about, flag_values=values)
