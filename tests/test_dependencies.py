@@ -25,6 +25,7 @@ LICENCES = {
   "python software foundation": "PSF-2.0",
   "psf-2.0": "PSF-2.0",
   "mpl-2.0": "MPL-2.0",
+  "gpl-3.0": "GPL-3.0",
 }
 
 
