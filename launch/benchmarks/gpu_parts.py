@@ -18,6 +18,7 @@ KERNEL_TESTS = (
   "losses/test_linear_cross_entropy.py",
   "models/test_fp8.py",
 )
+_TINY_TIMES = 4
 _TINY_TESTS = ("models/attention_kernels/test_xla.py",)
 
 
@@ -90,6 +91,8 @@ def chosen(tiny: bool, names: str | None) -> list[Part]:
     ConfigurationError: there is no such part.
   """
   every = [_with_flags(part, tiny) for part in parts(tiny)]
+  if tiny:  # On a CPU, which may be busy, it is compiling that takes long.
+    every = [part._replace(most=_TINY_TIMES * part.most) for part in every]
   if names is None:
     return every
   requested = [name.strip() for name in names.split(",")]
@@ -106,7 +109,8 @@ def chosen(tiny: bool, names: str | None) -> list[Part]:
 def _with_flags(part: Part, tiny: bool) -> Part:
   if part.arguments[:1] != ("-m",) or not part.arguments[1].endswith(".benchmark"):
     return part
-  return part._replace(arguments=(*part.arguments, "--json", *(["--tiny"] if tiny else [])))
+  arguments = (*part.arguments, "--json", *(["--tiny"] if tiny else []))
+  return part._replace(arguments=arguments)
 
 
 def _seconds(tiny: bool, seconds: int) -> tuple[str, ...]:
