@@ -70,8 +70,8 @@ def on_cache(
     batches, raw = _opened(folder, case)
     first = next(batches)
     seconds = time.perf_counter() - start
-    tokens = round(raw * len(next(iter(first.values()))))
-    found = rates(batches, functools.partial(_same, tokens))
+    of_batch = round(raw * len(next(iter(first.values()))))
+    found = rates(batches, functools.partial(_same, of_batch))
     yield {"label": label, **found, "seconds_to_first": seconds}
 
 

@@ -78,7 +78,9 @@ def _check_judging(comparison: Comparison) -> None:
 
 def _check_same_text(found: Mapping[str, Mapping[str, Any]]) -> None:
   """Raises ConfigurationError if candidates are trained on different texts."""
-  corpora = {name: json.dumps(_corpus(x)) for name, x in found.items()}
+  from . import held_out
+
+  corpora = {name: json.dumps(held_out.corpora(x["identity"])) for name, x in found.items()}
   first = next(iter(corpora))
   for name, corpus in corpora.items():
     if corpus != corpora[first]:
@@ -87,12 +89,6 @@ def _check_same_text(found: Mapping[str, Mapping[str, Any]]) -> None:
         "of it, so they cannot be asked the same passages. Set the data for all of them, before "
         "the candidates."
       )
-
-
-def _corpus(facts: Mapping[str, Any]) -> Any:
-  """Returns what identifies the text of a candidate: its corpora, or their token caches."""
-  identity = facts["identity"]
-  return identity.get("corpus", identity.get("token_caches"))
 
 
 def _check_classification(comparison: Comparison, found: Mapping[str, Mapping[str, Any]]) -> None:
@@ -141,8 +137,9 @@ def _ensure_passages(
   from . import held_out, passages
 
   held_out.check(list(datasets.values()))
+  identity = next(iter(found.values()))["identity"]
   made_for = {
-    "corpus": _corpus(next(iter(found.values()))),
+    "corpus": identity.get("corpus", held_out.corpora(identity)),
     "vocabularies": sorted({json.dumps(x["identity"]["vocabulary"]) for x in found.values()}),
     "tokens of the shortest row": min(map(held_out.row_tokens, datasets.values())),
     "passages": comparison.passages,

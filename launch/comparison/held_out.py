@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from t5x_style.codecs.text_codec import TextCodec
@@ -75,6 +75,17 @@ def _texts(dataset: Any) -> Iterator[str]:
 
 def _of_caches(dataset: Any) -> bool:
   return hasattr(dataset, "held_out_texts")
+
+
+def corpora(identity: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+  """Returns what identifies the text of a dataset: {"corpus": ...}, or a part for each token cache.
+
+  Args:
+    identity: of the dataset. Every part has "name".
+  """
+  if "token_caches" in identity:
+    return identity["token_caches"]
+  return {"corpus": identity["corpus"]} if "corpus" in identity else {}
 
 
 def row_tokens(dataset: Any) -> int:

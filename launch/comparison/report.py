@@ -10,7 +10,7 @@ from t5x_style.comparison.settings import Comparison
 from t5x_style.results.html_page import Page, Part
 
 from ..process import whole_files
-from . import curves, results
+from . import curves, held_out, results
 from .record import Record
 from .results import Results
 
@@ -77,7 +77,8 @@ def _page(found: Results, drawn: Mapping[str, Any], command: str) -> Page:
 def _what(found: Results) -> str:
   asked = found.comparison
   unit = budget.UNITS[asked.budget]
-  data = ", ".join(dict.fromkeys(x["identity"]["corpus"]["name"] for x in found.facts.values()))
+  read = [held_out.corpora(x["identity"]).values() for x in found.facts.values()]
+  data = ", ".join(dict.fromkeys(corpus["name"] for corpora in read for corpus in corpora))
   seeds = f"{len(asked.seeds)} seeds" if len(asked.seeds) > 1 else "one seed"
   kinds = {
     "flops": "FLOPs are those of the matrix products of forward and backward pass, by formula.",

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from launch.comparison import describe
+from launch.comparison import describe, held_out
 from launch.process.errors import ConfigurationError
 from t5x_style.data.tokenizers import vocabularies
 from t5x_style.data.tokenizers.base import codec_of
@@ -86,14 +86,15 @@ def test_candidates_read_the_same_text(run):
 def test_candidates_on_a_token_cache(run, tmp_path):
   codec = codec_of(vocabularies.sentencepiece())
   text = (tmp_path / "held_out.txt").read_text()
-  held_out = [np.array(codec.encode(part), np.int32) for part in text.split("\n\n")]
-  cache = {"train": held_out[:1] * 50, "validation": held_out}
+  documents = [np.array(codec.encode(part), np.int32) for part in text.split("\n\n")]
+  cache = {"train": documents[:1] * 50, "validation": documents}
   token_caches.make(tmp_path / "cache", cache, codec=codec)
   candidate = (*FILES, "data/token_cache.gin", f"CACHE_DIR = '{tmp_path / 'cache'}'")
   candidate += (LENGTHS.format(64),)
   bindings = [f"CANDIDATES = {{'cached': {candidate!r}}}"]
   facts = run(*bindings)
-  assert facts["candidates"]["cached"]["identity"]["token_caches"]
+  read = held_out.corpora(facts["candidates"]["cached"]["identity"])
+  assert [corpus["name"] for corpus in read.values()] == ["test"]
   lines = (tmp_path / "comparison/passages.jsonl").read_text().splitlines()
   passages = [json.loads(line)["text"] for line in lines]
   assert len(passages) == 8 and all(passage in text for passage in passages)
