@@ -109,6 +109,20 @@ def _uses(setting: Setting, names: set[str]) -> bool:
   return any(x.name in names for x in gin_text.find(setting.value, gin_text.Macro))
 
 
+def said_of(target: gin_names.Target, name: str) -> str:
+  """Returns what the code says of a parameter; "as in Records" becomes what Records says."""
+  text = parameter_facts.documentation(target).get(name, "")
+  found = re.match(r"as (?:in|of) `?(\w+)`?(.*)", text)
+  others = (
+    [t for t, names in parameters().values() if t.path == found[1] and name in names]
+    if found
+    else []
+  )
+  if not found or not others:
+    return text
+  return said_of(others[0], name).rstrip(".") + found[2]
+
+
 def _said_in_gin(full_name: str) -> str:
   """Returns the comment of a shipped gin file beside a parameter, or beside its macro."""
   bound = [s for s in settings() if s.name == full_name]
@@ -148,7 +162,7 @@ def _reader_lines(found: Sequence[Setting]) -> Iterator[str]:
   )
   if places:
     yield f"- **Read as:** {', '.join(places)}"
-  about = [parameter_facts.documentation(target).get(name, "") for target, name in targets]
+  about = [said_of(target, name) for target, name in targets]
   for text in dict.fromkeys(filter(None, about)):
     yield f"- **What the code says of it:** {_safe(text)}"
 
@@ -214,15 +228,18 @@ def target_entry(target: gin_names.Target, names: Sequence[str]) -> str:
   lines = [f"## {target.written}", "", _safe(about), ""]
   module = f"from {target.module.rpartition('.')[0]} import {target.module.rpartition('.')[2]}"
   lines += ["```python", module, "```", ""]
-  about = parameter_facts.documentation(target)
   for name in names:
     facts = [_safe(parameter_facts.kind(target, name)), _default_in_code(target, name)]
     bound = {s.file: s for s in settings() if s.name == f"{target}.{name}"}
     if bound:
       first = min(bound, key=lambda x: (not x.startswith(_DEFAULTS), x))
-      facts.append(f"{_code(bound[first].value)} in `{first}`")
+      value = bound[first].value
+      shown = _code(value)
+      if isinstance(value, gin_text.Macro):
+        shown = f"[{shown}](gin_macros.md#{value.name.lower()})"
+      facts.append(f"{shown} in `{first}`")
     lines += [f"`{name}`", f": {'; '.join(filter(None, facts))}."]
-    if text := about.get(name) or _said_in_gin(f"{target}.{name}"):
+    if text := said_of(target, name) or _said_in_gin(f"{target}.{name}"):
       lines += ["", f"  {_safe(text)}"]
     lines.append("")
   return "\n".join(lines)

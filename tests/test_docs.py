@@ -158,6 +158,13 @@ def test_every_parameter_of_the_gin_reference_says_what_it_does():
   assert [entry for entry in entries if not entry[2]] == []
 
 
+def test_as_in_another_class_becomes_what_that_one_says():
+  (jsonl,) = [x for x, _ in gin_reference.parameters().values() if x.path == "Jsonl"]
+  text = gin_reference.said_of(jsonl, "validation_fraction")
+  assert text.startswith("without validation_pattern, the share of the files or lines to hold out")
+  assert text.endswith("; the hash is of a document's text.")
+
+
 def test_indented_examples_of_docstrings_are_literal_blocks():
   lines = ["Text with *.", "", "    a  b", "", "Args:", "  x: one", "    two"]
   assert docstring_blocks.as_blocks(lines) == [
