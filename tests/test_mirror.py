@@ -17,6 +17,7 @@ SUBJECTS = {
   "launch/configuration/test_every_setting.py",
   "launch/configuration/test_setting_errors.py",
   "launch/test_data_files.py",
+  "launch/test_pod_recipes.py",
   "launch/test_pods.py",
   "models/attention_kernels/test_for_tpus.py",
   "models/attention_kernels/test_in_models.py",
