@@ -1,8 +1,8 @@
-"""Compiles a run for absent TPUs: python -m launch.precompile --gin_file=X --topology=v5e:4x4
+"""Compiles a run for absent devices: python -m launch.precompile --gin_file=X --topology=h100:8
 
-Compiles the real training step of the run ahead of time, on a machine without TPUs, and reports its
-memory and collectives, the least time of a step, and the least time of the whole run. The run's
-data is not read and its MODEL_DIR is not touched.
+Compiles the real training step of the run ahead of time, on a machine without such devices, and
+reports its memory and collectives, the time of a step and of the whole run, and with
+--price_per_chip_hour what they cost. The run's data is not read and its MODEL_DIR is not touched.
 """
 
 import dataclasses
@@ -26,7 +26,8 @@ EXAMPLES = """\
 python -m launch.precompile --gin_file=pods/t5_1_1_base_v5e_4x4.gin --topology=v5e:4x4
 python -m launch.precompile --gin_file=my_run.gin --topology=v5p:4x4x8 --json | jq .fits
 python -m launch.precompile --gin_file=my_run.gin --topology=v6e:8x8 --search --write=winner.gin
-python -m launch.precompile --gin_file=my_run.gin --topology=v5e:16x16 --slices=2"""
+python -m launch.precompile --gin_file=my_run.gin --topology=v5e:16x16 --slices=2
+python -m launch.precompile --gin_file=my_run.gin --topology=h100:4x8 --price_per_chip_hour=2.5"""
 
 # Neither a corpus nor the vocabulary is read: without_data replaces both by placeholders.
 DATA_OVERRIDES = dict.fromkeys(
@@ -37,15 +38,16 @@ DATA_OVERRIDES = dict.fromkeys(
 def main(argv: Sequence[str]) -> None:
   values = flags.parse(
     argv,
-    about="Compiles a run's training step for absent TPUs, and reports memory, traffic and time.",
+    about="Compiles a run's training step for absent TPUs or GPUs: memory, traffic, time, money.",
     examples=EXAMPLES,
     define=_define,
     runs_model=False,
   )
-  # Only the compiler runs: it must not take a TPU that this machine may have.
+  # Only the compiler runs: it must not take a device that this machine may have.
   os.environ["JAX_PLATFORMS"] = "cpu"
   environment.prepare()
-  environment.set_xla_flags(os.environ, "tpu")
+  for kind in ("tpu", "gpu"):
+    environment.set_xla_flags(os.environ, kind)
 
   from t5x_style.planning import topologies
 
@@ -63,7 +65,8 @@ def main(argv: Sequence[str]) -> None:
 
     config = without_data(stage.settings.build(train_config.TrainConfig))
     if values.search:
-      found = precompile_search.search(config, topology, devices, values.compiles)
+      price = values.price_per_chip_hour
+      found = precompile_search.search(config, topology, devices, values.compiles, price)
       if values.write:
         precompile_search.write(found, values.write)
     else:
@@ -71,14 +74,15 @@ def main(argv: Sequence[str]) -> None:
   if values.search:
     _print(precompile_search, found, values.json)
   else:
-    _print(precompile_report, precompile_report.examine(prepared, topology), values.json)
+    report = precompile_report.examine(prepared, topology, values.price_per_chip_hour)
+    _print(precompile_report, report, values.json)
 
 
 def _check(values: absl_flags.FlagValues, examples: str) -> None:
   """Raises ConfigurationError for flags that are missing or that do not belong together."""
   if not values.topology:
     raise errors.ConfigurationError(
-      f"--topology is missing: which TPU to compile for, such as {examples}."
+      f"--topology is missing: what to compile for, such as {examples}."
     )
   if values.write and not values.search:
     raise errors.ConfigurationError("--write is for what --search finds; add --search.")
@@ -113,9 +117,20 @@ def without_data(config: "train_config.TrainConfig") -> "train_config.TrainConfi
 def _define(values: absl_flags.FlagValues) -> None:
   flags.define_stage(values)
   absl_flags.DEFINE_string(
-    "topology", None, "A slice: generation and chips, e.g. v5p:4x4x8.", flag_values=values
+    "topology",
+    None,
+    "A TPU slice: generation and chips, e.g. v5p:4x4x8. Or GPUs: those of a node, e.g. h100:8, or "
+    "nodes x GPUs, e.g. h100:4x8.",
+    flag_values=values,
   )
-  absl_flags.DEFINE_integer("slices", 1, "How many such slices.", lower_bound=1, flag_values=values)
+  absl_flags.DEFINE_integer("slices", 1, "TPU slices.", lower_bound=1, flag_values=values)
+  absl_flags.DEFINE_float(
+    "price_per_chip_hour",
+    None,
+    "What a chip costs in an hour: prints what a step, 10^9 tokens and the run cost.",
+    lower_bound=0.0,
+    flag_values=values,
+  )
   absl_flags.DEFINE_bool("json", False, "One JSON object, for programs.", flag_values=values)
   absl_flags.DEFINE_bool(
     "search", False, "Rank meshes, microbatches and remat policies.", flag_values=values

@@ -2,7 +2,9 @@
 
 Sources: Google's Cloud TPU system architecture pages (v4, v5e, v5p, v6e) for FLOP/s, memory and its
 bandwidth; "How to Scale Your Model" (Austin et al. 2025), part 2, for the links between chips and
-the network between slices; NVIDIA's data sheets of the A100, H100 and H200.
+the network between slices. NVIDIA's data sheets of the A100, H100, H200 and B200 for FLOP/s, memory
+and NVLink, of the DGX A100, H100, H200 and B200 for the network cards of a node, and the CUDA C++
+Programming Guide, "Technical Specifications per Compute Capability", for the multiprocessors.
 """
 
 import dataclasses
@@ -137,11 +139,122 @@ TPU_CHIPS = {
     ),
   )
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class GpuChip(Accelerator):
+  """A GPU of a node in which NVLink connects all GPUs, e.g. eight of NVIDIA's HGX or DGX.
+
+  `memory_bytes` is None: variants differ, and each reports its own.
+
+  Attributes:
+    name: as in "h100:8".
+    device_kind: what JAX calls the variant that is compiled for where none is present.
+    capability: NVIDIA's compute capability.
+    total_bytes: what this variant's driver reports as its memory.
+    link_bandwidth: bytes per second each way between a GPU and all others of its node (NVLink).
+    dcn_bandwidth: bytes per second each way of a GPU's network card (InfiniBand) to other nodes.
+    multiprocessors: number of them.
+    clock_ghz: the highest clock of the multiprocessors.
+    l2_bytes: of the cache that all multiprocessors share.
+    shared_bytes: of a multiprocessor's shared memory; a block of threads gets 1 KiB less.
+    step_factor: the seconds of a step that were measured, over the sum of what its products take
+      at the peak and its other kernels at the memory's bandwidth: the one constant that is fitted.
+      None: nothing was measured. See launch/benchmarks/NOTES.md, "predictions".
+  """
+
+  name: str = dataclasses.field(kw_only=True)
+  device_kind: str = dataclasses.field(kw_only=True)
+  capability: tuple[int, int] = dataclasses.field(kw_only=True)
+  total_bytes: int = dataclasses.field(kw_only=True)
+  link_bandwidth: float = dataclasses.field(kw_only=True)
+  dcn_bandwidth: float = dataclasses.field(kw_only=True)
+  multiprocessors: int = dataclasses.field(kw_only=True)
+  clock_ghz: float = dataclasses.field(kw_only=True)
+  l2_bytes: int = dataclasses.field(kw_only=True)
+  shared_bytes: int = dataclasses.field(kw_only=True)
+  step_factor: float | None = dataclasses.field(default=None, kw_only=True)
+
+  @property
+  def usable_hbm_bytes(self) -> int:
+    """What JAX lets a program use: it takes three quarters of the memory at its start.
+
+    XLA_PYTHON_CLIENT_MEM_FRACTION changes the share.
+    """
+    return int(GPU_MEMORY_SHARE * self.total_bytes)
+
+
+GPU_NODE = 8  # GPUs of a node, at most
+GPU_MEMORY_SHARE = 0.75
+GPU_CHIPS = {
+  chip.name: chip
+  for chip in (
+    GpuChip(
+      kinds=("NVIDIA A100",),
+      peak_flops=312e12,
+      hbm_bandwidth=2.039e12,
+      name="a100",
+      device_kind="NVIDIA A100-SXM4-80GB",
+      capability=(8, 0),
+      total_bytes=85_100_068_864,
+      link_bandwidth=3e11,
+      dcn_bandwidth=2.5e10,
+      multiprocessors=108,
+      clock_ghz=1.41,
+      l2_bytes=40 * 2**20,
+      shared_bytes=164 * 2**10,
+    ),
+    GpuChip(
+      kinds=("NVIDIA H100",),
+      peak_flops=989e12,
+      hbm_bandwidth=3.35e12,
+      name="h100",
+      device_kind="NVIDIA H100 80GB HBM3",
+      capability=(9, 0),
+      total_bytes=84_942_979_072,
+      link_bandwidth=4.5e11,
+      dcn_bandwidth=5e10,
+      multiprocessors=132,
+      clock_ghz=1.98,
+      l2_bytes=50 * 2**20,
+      shared_bytes=228 * 2**10,
+    ),
+    GpuChip(
+      kinds=("NVIDIA H200",),
+      peak_flops=989e12,
+      hbm_bandwidth=4.8e12,
+      name="h200",
+      device_kind="NVIDIA H200",
+      capability=(9, 0),
+      total_bytes=int(139.8 * GIB),
+      link_bandwidth=4.5e11,
+      dcn_bandwidth=5e10,
+      multiprocessors=132,
+      clock_ghz=1.98,
+      l2_bytes=50 * 2**20,
+      shared_bytes=228 * 2**10,
+      step_factor=1.67,
+    ),
+    GpuChip(
+      kinds=("NVIDIA B200",),
+      peak_flops=2250e12,
+      hbm_bandwidth=8e12,
+      name="b200",
+      device_kind="NVIDIA B200",
+      capability=(10, 0),
+      total_bytes=191_514_411_008,
+      link_bandwidth=9e11,
+      dcn_bandwidth=5e10,
+      multiprocessors=148,
+      clock_ghz=1.965,
+      l2_bytes=126 * 2**20,
+      shared_bytes=228 * 2**10,
+    ),
+  )
+}
 GPUS = (
-  Accelerator(("NVIDIA A100",), peak_flops=312e12, hbm_bandwidth=2.0e12),
+  *GPU_CHIPS.values(),
   Accelerator(("NVIDIA H100 PCIe",), peak_flops=756e12, hbm_bandwidth=2.0e12),
-  Accelerator(("NVIDIA H100",), peak_flops=989e12, hbm_bandwidth=3.35e12),
-  Accelerator(("NVIDIA H200",), peak_flops=989e12, hbm_bandwidth=4.8e12),
 )
 
 
@@ -170,7 +283,10 @@ def device_memory(device: jax.Device) -> int | None:
   if device.platform != "gpu":
     return None
   # A device of another process reports nothing here; all devices of a job are of one kind.
-  stats = jax.local_devices()[0].memory_stats() or {}
+  local = jax.local_devices()[0]
+  if isinstance(accelerator, GpuChip) and getattr(local, "platform", "gpu") != "gpu":
+    return accelerator.total_bytes  # It is absent: a program is only compiled for it.
+  stats = local.memory_stats() or {}
   limit = stats.get("bytes_limit")
   return limit and round(limit / GIB) * GIB
 

@@ -31,6 +31,17 @@ def test_a_gpu_reports_its_own_memory(monkeypatch):
   assert hardware.device_memory(device) == 2**37
 
 
+def test_a_gpu_that_is_absent_has_the_memory_of_its_variant():
+  """This machine's devices are CPUs; a driver reports 84,942,979,072 bytes of an H100 SXM."""
+  device = types.SimpleNamespace(device_kind="NVIDIA H100 80GB HBM3", platform="gpu")
+  assert hardware.device_memory(device) == 84_942_979_072
+
+
+def test_a_gpu_is_compiled_for_under_the_name_that_it_reports():
+  for chip in hardware.GPU_CHIPS.values():
+    assert hardware.find_accelerator(chip.device_kind) is chip
+
+
 @pytest.mark.parametrize(("reported", "expected"), [("8.9", (8, 9)), ("10.0", (10, 0))])
 def test_compute_capability(reported, expected):
   device = types.SimpleNamespace(compute_capability=reported)

@@ -25,7 +25,8 @@ class Collective(NamedTuple):
 
   Attributes:
     kind: one of KINDS.
-    network: "ici" inside a slice, "dcn" between slices or hosts that have no faster one.
+    network: "ici" inside a TPU slice or, by NVLink, inside a node of GPUs; "dcn" between those, and
+      between hosts that have no faster network.
     shapes: of the arrays on a device after they are gathered, or before they are scattered.
     bytes: of these arrays, each time it runs.
     group: number of devices (dcn: slices) that take part together.
@@ -33,6 +34,7 @@ class Collective(NamedTuple):
     times: how often it runs in a step.
     in_loop: whether it is in a loop's body, as those of scanned layers are.
     where: the traced operation it comes from; "" if the compiler does not report it.
+    per_node: how many GPUs of a node are in a group that spans nodes: they share its network cards.
   """
 
   kind: str
@@ -44,6 +46,7 @@ class Collective(NamedTuple):
   times: int
   in_loop: bool
   where: str
+  per_node: int = 1
 
   @property
   def wire_bytes(self) -> float:
@@ -66,28 +69,28 @@ def read(program: hlo.Program, devices: Sequence[jax.Device]) -> list[Collective
   Raises:
     ValueError: the program spells groups of devices in an unknown way.
   """
-  slices = {getattr(d, "slice_index", 0) or 0 for d in devices}
-  first = min(slices)
+  slices = {_slice(d) for d in devices}
   # A TPU program is compiled for one slice: its ids count the devices of that slice.
-  own = [d for d in devices if (getattr(d, "slice_index", 0) or 0) == first]
+  own = [d for d in devices if _slice(d) == min(slices)]
   own = own if devices[0].platform == "tpu" else list(devices)
   found = []
   for name, times in hlo.scheduled(program).items():
     for instruction, kind, operands in _once_each(program, name):
       where = instruction.op_name
       if instruction.opcode == "send":
-        shapes, group, network = operands[:1], len(slices), "dcn"
+        shapes, group, network, per_node = operands[:1], len(slices), "dcn", 1
         axes: tuple[int, ...] = ()
       else:
         members = _first_group(instruction, own)
         shapes, group, axes = operands, len(members), _torus_axes(members)
-        network = "ici" if devices[0].platform == "tpu" else "dcn"
+        network, per_node = _network(members)
       if group == 1:
         continue
       if kind == "all-gather":
         shapes = tuple(_gathered(shape, instruction, group) for shape in shapes)
       size, in_loop = hlo.bytes_of(shapes), name != program.entry
-      found.append(Collective(kind, network, shapes, size, group, axes, times, in_loop, where))
+      one = Collective(kind, network, shapes, size, group, axes, times, in_loop, where, per_node)
+      found.append(one)
   return found
 
 
@@ -103,6 +106,20 @@ def summary(collectives: Iterable[Collective]) -> list[dict[str, Any]]:
     row["bytes"] += one.times * one.bytes
     row["wire_bytes"] += round(one.wire_bytes)
   return sorted(sums.values(), key=lambda row: -row["wire_bytes"])
+
+
+def _slice(device: Any) -> int:
+  return getattr(device, "slice_index", 0) or 0
+
+
+def _network(members: Sequence[Any]) -> tuple[str, int]:
+  """Returns the network of a group's devices, and how many of them its first node has."""
+  if members[0].platform == "tpu":
+    return "ici", 1
+  node = (_slice(members[0]), members[0].process_index)
+  near = sum((_slice(d), d.process_index) == node for d in members)
+  fast = members[0].platform == "gpu" and near == len(members)
+  return ("ici", 1) if fast else ("dcn", near if members[0].platform == "gpu" else 1)
 
 
 def _once_each(

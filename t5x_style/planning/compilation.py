@@ -41,10 +41,15 @@ def compile_if_it_fits(
   """Returns the compiled program, or TooLarge if a device has too little memory for it.
 
   Raises:
-    UserError: compiling fails for another reason and libtpu is not the version that JAX needs.
+    UserError: JAX cannot compile it where the device is absent; or compiling fails for another
+      reason and libtpu is not the version that JAX needs.
   """
   try:
     return compile_program()
+  except NotImplementedError as error:  # of cuDNN's attention, which asks for the GPU that is here
+    raise UserError(
+      f"JAX cannot compile this step where the device is absent: {error} Try ATTENTION = 'xla'."
+    ) from error
   except RuntimeError as error:  # of the compiler, or of Pallas if the compiler is too old
     if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
       return read_too_large(str(error))
@@ -64,6 +69,11 @@ def memory(compiled: jax.stages.Compiled) -> Memory | None:
     stats.temp_size_in_bytes,
     stats.generated_code_size_in_bytes,
   )
+
+
+def exceeding(needed: int, available: int) -> TooLarge | None:
+  """Returns TooLarge if a compiled program needs more bytes than a device has; else None."""
+  return TooLarge(needed, available, (), "") if needed > available else None
 
 
 def read_too_large(message: str) -> TooLarge:

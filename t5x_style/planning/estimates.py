@@ -4,7 +4,7 @@ The numbers choose what is worth compiling; where a program is compiled, its own
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -54,15 +54,18 @@ def recomputed_flops(config: TransformerConfig, layout: Layout) -> float:
   return layout.batch_size * 4 * config.num_heads * config.head_dim * pairs
 
 
-def activation_bytes(config: TransformerConfig, layout: Layout) -> float:
+def activation_bytes(config: TransformerConfig, layout: Layout, platform: str = "tpu") -> float:
   """Returns the most bytes of activations that a device holds, which is in the backward pass.
 
   It then holds what all layers keep for that pass, one layer's working memory, and the head's.
+
+  Args:
+    platform: "cpu", "gpu" or "tpu"; each has its own budget for logits.
   """
   layers = [(stack, _layer_bytes(config, layout, stack)) for stack in _stacks(config, layout)]
   kept = sum(stack.layers * each.kept for stack, each in layers)
   working = max((each.working for _, each in layers), default=0.0)
-  return kept + working + _head_bytes(config, layout)
+  return kept + working + _head_bytes(config, layout, platform)
 
 
 def gathered_bytes(config: TransformerConfig, layer_parameters: float, layout: Layout) -> float:
@@ -104,7 +107,11 @@ def hbm_traffic(
 
 
 def collectives(
-  config: TransformerConfig, layout: Layout, layer_parameters: float, other_parameters: float
+  config: TransformerConfig,
+  layout: Layout,
+  layer_parameters: float,
+  other_parameters: float,
+  across: Mapping[str, int],
 ) -> list[Collective]:
   """Returns what a step sends between devices if it is partitioned as textbooks describe.
 
@@ -114,9 +121,14 @@ def collectives(
   in each pass. Over sequence, keys and values are gathered. Each group of devices is assumed to be
   along one axis of the torus; fsdp, along two.
 
+  A group that spans slices or nodes sends twice ("How to Scale Your Model", Austin et al. 2025, its
+  part on GPUs): within each of them the whole array, and between them the part of it that a device
+  has there.
+
   Args:
     layer_parameters: number of parameters of all layers together.
     other_parameters: of all others: embeddings and the head.
+    across: slices or nodes along each axis of the mesh; axes left out are 1.
   """
   size = jnp.dtype(config.dtype).itemsize
   mesh, times = layout.mesh, layout.microbatches
@@ -126,10 +138,13 @@ def collectives(
   found = []
 
   def add(kind: str, axis: str, count: int, amount: float, torus_axes: tuple[int, ...]) -> None:
-    if mesh[axis] > 1 and amount:
-      found.append(
-        Collective(kind, "ici", (), int(amount), mesh[axis], torus_axes, count, True, axis)
-      )
+    outside = across.get(axis, 1)
+    inside = mesh[axis] // outside
+    if inside > 1 and amount:
+      found.append(Collective(kind, "ici", (), int(amount), inside, torus_axes, count, True, axis))
+    if outside > 1 and amount:
+      part = int(amount / inside)
+      found.append(Collective(kind, "dcn", (), part, outside, (), count, True, axis))
 
   scattered = "all-reduce" if mesh["fsdp"] == math.prod(mesh.values()) else "reduce-scatter"
   add("all-gather", "fsdp", passes * times, kernels, (0, 1))
@@ -164,23 +179,25 @@ def _layer_bytes(config: TransformerConfig, layout: Layout, stack: _Stack) -> _L
   weights, attended = config.num_heads / tensor * tokens * sum(stack.keys), 0.0
   if layout.fused_attention:
     weights, attended = 0.0, passes * config.num_heads * config.head_dim / tensor
-  within = tokens * (2 * dots + gates + passes * width + 4 * config.emb_dim) * size
+  others = gates + passes * width + 4 * config.emb_dim
+  within = tokens * (2 * dots + others) * size
   kept = {
     "full": tokens * config.emb_dim * size,
     "dots": tokens * (config.emb_dim + dots + attended) * size,
-    "none": within + weights * (4 + 2 * size),
+    # Norms keep their input only, and activation functions are recomputed.
+    "none": tokens * (dots + others) * size + weights * (4 + 2 * size),
   }[layout.remat]
   return _LayerBytes(kept, working=within + weights * (8 + size))
 
 
-def _head_bytes(config: TransformerConfig, layout: Layout) -> float:
+def _head_bytes(config: TransformerConfig, layout: Layout, platform: str) -> float:
   """Returns a device's bytes of the head: its gathered kernel, the gradient, a chunk of logits."""
   size = jnp.dtype(config.dtype).itemsize
   kernel = config.emb_dim * config.vocab_size / layout.mesh["tensor"]
   length = layout.target_positions or layout.decoder_length or layout.encoder_length
   tokens = math.ceil(layout.rows() * length / layout.mesh["sequence"])
   vocab_size = config.vocab_size // layout.mesh["tensor"]
-  logits = chunks_of_device(tokens, vocab_size, config.dtype, "tpu").bytes
+  logits = chunks_of_device(tokens, vocab_size, config.dtype, platform).bytes
   return kernel * (4 + size) + logits
 
 

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -97,18 +98,23 @@ class Planner:
     gradients = parameters * (2 if layout.microbatches > 1 else 1)
     temporary = (
       gradients
-      + estimates.activation_bytes(model, layout)
+      + estimates.activation_bytes(model, layout, self.topology.platform)
       + estimates.gathered_bytes(model, self._layer_parameters / self._num_layers, layout)
     )
     return Estimate(layout, state, temporary, self.roofline(layout))
 
   def roofline(
-    self, layout: Layout, sent: Sequence[collectives.Collective] | None = None
+    self,
+    layout: Layout,
+    sent: Sequence[collectives.Collective] | None = None,
+    other_bytes: float | None = None,
   ) -> Roofline:
     """Returns the roofline of a layout.
 
     Args:
       sent: the collectives of the compiled step; None takes those of the formula.
+      other_bytes: what the kernels of the compiled step that are neither products nor attention
+        read and write; None if it is not known.
     """
     model = dataclasses.replace(self.config.model, remat=layout.remat)
     model_flops = flops.step_flops(
@@ -120,13 +126,32 @@ class Planner:
       model_flops=model_flops,
       executed_flops=model_flops + estimates.recomputed_flops(model, layout),
       hbm_bytes=self.hbm_traffic(layout),
+      other_bytes=other_bytes,
     )
 
   def collectives(self, layout: Layout) -> list[collectives.Collective]:
     """Returns what a step sends between devices, by formula."""
     return estimates.collectives(
-      self.config.model, layout, self._layer_parameters, self._other_parameters
+      self.config.model,
+      layout,
+      self._layer_parameters,
+      self._other_parameters,
+      self.across(layout.mesh) or {},
     )
+
+  def across(self, mesh: Mapping[str, int]) -> dict[str, int] | None:
+    """Returns the slices or nodes along each axis of a mesh, as partitioning.make_mesh places them.
+
+    None: the axes data and fsdp do not split over them, and the others need a faster network.
+    """
+    if math.prod((self.config.dcn_mesh_shape or {}).values()) == self.topology.slices:
+      given = dict(self.config.dcn_mesh_shape or {})
+      return given if all(mesh[axis] % parts == 0 for axis, parts in given.items()) else None
+    left, found = self.topology.slices, {}
+    for axis in ("data", "fsdp"):
+      found[axis] = math.gcd(mesh[axis], left)
+      left //= found[axis]
+    return found if left == 1 else None
 
   def hbm_traffic(self, layout: Layout) -> float:
     """Returns the bytes that a chip reads and writes in a step, by formula."""
@@ -177,10 +202,10 @@ class Planner:
         if sequence > _MOST_SEQUENCE or not divides or not needed or sequence > shortest:
           continue
         for fsdp in estimates.divisors(rest):
-          data = rest // fsdp
-          if model.emb_dim % fsdp == 0 and data % self.topology.slices == 0:
-            sizes = {"data": data, "fsdp": fsdp, "expert": max(expert, 1)}
-            yield sizes | {"sequence": sequence, "tensor": tensor}
+          sizes = {"data": rest // fsdp, "fsdp": fsdp, "expert": max(expert, 1)}
+          mesh = sizes | {"sequence": sequence, "tensor": tensor}
+          if model.emb_dim % fsdp == 0 and self.across(mesh) is not None:
+            yield mesh
 
   def _state_bytes(self, mesh: tuple[tuple[str, int], ...]) -> tuple[int, int]:
     """Returns a device's bytes of the parameters, and of these and the optimizer's state."""

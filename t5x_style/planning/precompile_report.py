@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from t5x_style.hardware import GPU_MEMORY_SHARE
 from t5x_style.partitioning import describe_mesh, device_bytes
-from t5x_style.planning import collectives, compilation, hlo
+from t5x_style.planning import collectives, compilation, hlo, kernel_traffic
 from t5x_style.planning.layouts import layout_of_prepared
 from t5x_style.planning.planner import Planner
 from t5x_style.planning.roofline import Roofline
@@ -22,11 +24,20 @@ from t5x_style.training.step import compile_step
 
 _WIDTH = 100  # characters of a line in a file or a pipe
 _PARTS = {
-  "compute": "matrix products at the peak",
-  "hbm": "memory (an estimate)",
-  "ici": "links of a slice",
-  "dcn": "network between slices",
+  "tpu": {
+    "compute": "matrix products at the peak",
+    "hbm": "memory (an estimate)",
+    "ici": "links of a slice",
+    "dcn": "network between slices",
+  },
+  "gpu": {
+    "compute": "matrix products at the peak",
+    "hbm": "memory (an estimate)",
+    "ici": "NVLink in a node",
+    "dcn": "InfiniBand between nodes",
+  },
 }
+_NETWORKS = {"tpu": {"ici": "ICI", "dcn": "DCN"}, "gpu": {"ici": "NVLink", "dcn": "InfiniBand"}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,20 +47,24 @@ class Report:
   Attributes:
     memory: {part: bytes}, e.g. of parameters.
     too_large: what the compiler reported about a step that does not fit; None of one that does.
-    sent: collectives of the compiled program, or of the formula for a step that does not fit.
-    kernels: number of calls of hand-written (Pallas) kernels in the program.
+    compiled: whether there is a program. TPUs' compiler makes none that does not fit.
+    sent: collectives of the compiled program, or else of the formula.
+    kernels: number of calls of hand-written kernels (Pallas, cuDNN's attention) in the program.
     alternatives: changes that fit by formula, for a step that does not.
+    price: of a chip for an hour, in any currency; None if it was not given.
   """
 
   prepared: setup.Prepared
   topology: Topology
   memory: Mapping[str, int]
   too_large: compilation.TooLarge | None
+  compiled: bool
   roofline: Roofline
   sent: list[collectives.Collective]
   kernels: int
   compile_seconds: float
   alternatives: list[dict[str, Any]]
+  price: float | None = None
 
   @property
   def hbm_bytes(self) -> int:
@@ -68,13 +83,31 @@ class Report:
     return self.prepared.config.batch_size * (layout.encoder_length + layout.decoder_length)
 
   @property
+  def seconds(self) -> float:
+    """Seconds of a step: those that are expected of this device, else the least by its rates."""
+    return self.roofline.expected or self.roofline.seconds
+
+  @property
   def days(self) -> float:
-    """The least days that all steps of the run take."""
-    return self.prepared.config.train_steps * self.roofline.seconds / 86_400
+    """Days that all steps of the run take, evaluations and saves not counted."""
+    return self.prepared.config.train_steps * self.seconds / 86_400
+
+  @property
+  def money(self) -> dict[str, float] | None:
+    """What a step, 10^9 tokens and all steps of the run cost; None without a price."""
+    if self.price is None:
+      return None
+    step = self.price * self.topology.chips * self.seconds / 3600
+    steps = self.prepared.config.train_steps
+    return {"step": step, "billion_tokens": 1e9 * step / self.tokens, "run": steps * step}
 
 
-def examine(prepared: setup.Prepared, topology: Topology) -> Report:
-  """Compiles the step of a run that is prepared for a topology's devices; reads the program."""
+def examine(prepared: setup.Prepared, topology: Topology, price: float | None = None) -> Report:
+  """Compiles the step of a run that is prepared for a topology's devices; reads the program.
+
+  Args:
+    price: of a chip for an hour.
+  """
   begun = time.perf_counter()
   compiled = compilation.compile_if_it_fits(functools.partial(compile_step, prepared))
   seconds = time.perf_counter() - begun
@@ -84,31 +117,37 @@ def examine(prepared: setup.Prepared, topology: Topology) -> Report:
     "parameters": device_bytes(prepared.abstract.params),
     "optimizer state": device_bytes(prepared.abstract.opt_state),
   }
+  too_large, kernels, other_bytes = None, 0, None
   if isinstance(compiled, compilation.TooLarge):
     estimate = planner.estimate(layout)
     memory = state | {"activations and temporaries (formula)": int(estimate.temporary_bytes)}
-    sent, kernels, too_large = planner.collectives(layout), 0, compiled
+    sent, too_large = planner.collectives(layout), compiled
   else:
     memory = state | _compiled_parts(compiled, sum(state.values()))
     program = hlo.parse(compiled.as_text() or "")
     devices = list(prepared.partitioner.mesh.devices.flat)
-    sent, kernels, too_large = collectives.read(program, devices), len(_kernels(program)), None
+    sent, kernels = collectives.read(program, devices), len(_kernels(program))
+    if topology.platform == "gpu":  # Its compiler makes programs that do not fit, too.
+      other_bytes = kernel_traffic.other_bytes(program)
+      too_large = compilation.exceeding(sum(memory.values()), topology.chip.usable_hbm_bytes)
   return Report(
     prepared=prepared,
     topology=topology,
     memory=memory,
     too_large=too_large,
-    roofline=planner.roofline(layout, sent),
+    compiled=not isinstance(compiled, compilation.TooLarge),
+    roofline=planner.roofline(layout, sent, other_bytes),
     sent=sent,
     kernels=kernels,
     compile_seconds=seconds,
     alternatives=planner.alternatives(layout, too_large) if too_large else [],
+    price=price,
   )
 
 
 def _compiled_parts(compiled: jax.stages.Compiled, state: int) -> dict[str, int]:
   memory = compilation.memory(compiled)
-  assert memory is not None, "libtpu reports what a program needs"
+  assert memory is not None, "the compilers for TPUs and GPUs report what a program needs"
   return {
     "batch and padding": memory.arguments - state,
     "activations and temporaries": memory.temporaries + memory.outputs,
@@ -117,13 +156,13 @@ def _compiled_parts(compiled: jax.stages.Compiled, state: int) -> dict[str, int]
 
 
 def _kernels(program: hlo.Program) -> list[hlo.Instruction]:
-  """Returns the calls of Pallas kernels in a compiled program."""
+  """Returns the calls of Pallas kernels, or of cuDNN's attention, in a compiled program."""
   return [
     instruction
     for computation in program.computations.values()
     for instruction in computation.values()
     if instruction.opcode == "custom-call"
-    and 'custom_call_target="tpu_custom_call"' in instruction.rest
+    and re.search(r'custom_call_target="(tpu_custom_call|__cudnn\$fmha)', instruction.rest)
   ]
 
 
@@ -142,16 +181,20 @@ def as_json(report: Report) -> dict[str, Any]:
     "memory": dict(report.memory),
     "flops_per_step": prepared.step_flops,
     "predicted_step_seconds": line.seconds,
+    "expected_step_seconds": line.expected,
     "bound_by": line.bound_by,
-    "roofline_seconds": {name: getattr(line, name) for name in _PARTS},
+    "roofline_seconds": {name: getattr(line, name) for name in _PARTS["tpu"]},
+    "other_kernels_seconds": line.others,
     "mfu_bound": line.mfu_bound,
     "tokens_per_step": report.tokens,
-    "tokens_per_second": report.tokens / line.seconds,
+    "tokens_per_second": report.tokens / report.seconds,
     "train_steps": prepared.config.train_steps,
     "days": report.days,
     "chip_hours": 24 * report.days * report.topology.chips,
+    "price_per_chip_hour": report.price,
+    "money": report.money,
     "collectives": collectives.summary(report.sent),
-    "collectives_by": "formula" if report.too_large else "compiled program",
+    "collectives_by": "compiled program" if report.compiled else "formula",
     "kernels": report.kernels,
     "attention": {name: choice.name for name, choice in prepared.attention.items()},
     "compile_seconds": report.compile_seconds,
@@ -179,7 +222,7 @@ def show(report: Report, console: Console | None = None) -> None:
   console.print(_collectives_table(report), highlight=False)
   line()
   console.print(_time_table(report), highlight=False)
-  for text in _outlook(report):
+  for text in outlook(report):
     line(text)
   if report.alternatives:
     line()
@@ -220,7 +263,9 @@ def _memory_table(report: Report) -> Table:
   for name, size in report.memory.items():
     table.add_row(name, gib(size), f"{size / limit:.1%}")
   table.add_row("together", gib(report.hbm_bytes), f"{report.hbm_bytes / limit:.1%}")
-  table.add_row(f"a {report.topology.chip.name} has", gib(limit), "")
+  gpu = report.topology.platform == "gpu"
+  has = f"JAX takes ({GPU_MEMORY_SHARE:.0%})" if gpu else f"a {report.topology.chip.name} has"
+  table.add_row(has, gib(limit), "")
   return table
 
 
@@ -243,12 +288,12 @@ def _verdict(report: Report) -> tuple[str, str]:
 
 
 def _collectives_table(report: Report) -> Table:
-  source = "by formula" if report.too_large else "of a step"
+  source = "of a step" if report.compiled else "by formula"
   table = _table(f"collectives {source}", "network", "count", "MiB", "MiB sent by a chip")
   for row in collectives.summary(report.sent):
     table.add_row(
       row["kind"],
-      row["network"].upper(),
+      _NETWORKS[report.topology.platform][row["network"]],
       f"{row['count']:,}",
       f"{row['bytes'] / 2**20:,.1f}",
       f"{row['wire_bytes'] / 2**20:,.1f}",
@@ -258,13 +303,13 @@ def _collectives_table(report: Report) -> Table:
 
 def _time_table(report: Report) -> Table:
   table = _table("a step at the published rates", "seconds", "")
-  for name, what in _PARTS.items():
+  for name, what in _PARTS[report.topology.platform].items():
     bound = "the slowest" if name == report.roofline.bound_by else ""
     table.add_row(what, f"{getattr(report.roofline, name):.4f}", bound)
   return table
 
 
-def _outlook(report: Report) -> Iterator[str]:
+def outlook(report: Report) -> Iterator[str]:
   """Yields lines about the time of a step and of the whole run."""
   line, steps = report.roofline, report.prepared.config.train_steps
   yield (
@@ -272,7 +317,21 @@ def _outlook(report: Report) -> Iterator[str]:
     f"({report.prepared.step_flops:.3g} FLOPs a step) and {report.tokens / line.seconds:,.0f} "
     "tokens/s."
   )
+  least = "at least "
+  if line.expected:
+    least = "about "
+    yield (
+      f"Expected: {line.expected:.4f} s a step, {line.model_compute / line.expected:.1%} MFU, "
+      f"{report.tokens / line.expected:,.0f} tokens/s; from what steps took on one "
+      f"{report.topology.chip.name.upper()}, and nothing lost to the network."
+    )
   yield (
-    f"{steps:,} steps: at least {report.days:.2f} days, "
+    f"{steps:,} steps: {least}{report.days:.2f} days, "
     f"{24 * report.days * report.topology.chips:,.0f} chip-hours."
   )
+  if money := report.money:
+    yield (
+      f"At {report.price:g} a chip and hour: {least}{money['step']:,.4g} a step, "
+      f"{money['billion_tokens']:,.2f} for 10^9 tokens (padding included), {money['run']:,.0f} for "
+      "the whole run."
+    )

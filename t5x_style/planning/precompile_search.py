@@ -63,13 +63,18 @@ class SearchResult(NamedTuple):
 
 
 def search(
-  config: train_config.TrainConfig, topology: Topology, devices: Sequence[jax.Device], compiles: int
+  config: train_config.TrainConfig,
+  topology: Topology,
+  devices: Sequence[jax.Device],
+  compiles: int,
+  price: float | None = None,
 ) -> SearchResult:
   """Ranks every layout by formula and compiles the best ones that should fit.
 
   Args:
     devices: of the topology; empty without libtpu, then fused attention kernels are not considered.
     compiles: how many candidates that fit are wanted; at most twice as many are compiled.
+    price: of a chip for an hour.
 
   Raises:
     UserError: no mesh of the topology divides the batch.
@@ -88,7 +93,7 @@ def search(
     if sum(c.compiles for c in compiled) >= compiles or len(compiled) >= 2 * compiles:
       break
     prepared = setup.prepare(with_layout(config, estimate.layout), devices)
-    report = precompile_report.examine(prepared, topology)
+    report = precompile_report.examine(prepared, topology, price)
     compiled.append(Candidate(estimate, report))
   compiled.sort(key=lambda c: (not c.compiles, c.seconds))
   done = {id(c.estimate) for c in compiled}
@@ -157,6 +162,7 @@ def as_json(found: SearchResult) -> dict[str, Any]:
       "predicted_step_seconds": candidate.seconds,
       "mfu_bound": (candidate.report or candidate.estimate).roofline.mfu_bound,
       "checked_by": "compiler" if candidate.report else "formula",
+      "money": candidate.report and candidate.report.money,
     }
 
   return {
@@ -196,3 +202,6 @@ def show(found: SearchResult, console: Console | None = None) -> None:
       style="bold green" if best else style,
     )
   console.print(table, highlight=False)
+  if found.winner and found.winner.report:
+    for line in precompile_report.outlook(found.winner.report):
+      console.print(Text(line), highlight=False)

@@ -1,4 +1,7 @@
-"""TPU topologies to compile for on a machine without TPUs; the package libtpu is the compiler."""
+"""TPU slices and GPU nodes to compile for on a machine that has none of them.
+
+The compilers are the packages libtpu, for TPUs, and JAX's CUDA plugin (absent_gpus.py).
+"""
 
 import dataclasses
 import importlib.metadata
@@ -12,7 +15,8 @@ import jax
 from jax.experimental import topologies
 
 from t5x_style.errors import UserError
-from t5x_style.hardware import TPU_CHIPS, TPU_HOST, TpuChip
+from t5x_style.hardware import GPU_CHIPS, GPU_NODE, TPU_CHIPS, TPU_HOST, GpuChip, TpuChip
+from t5x_style.planning import absent_gpus
 
 # libtpu lets only one process at a time use a TPU, and fails if another one has its lock file.
 # Compiling uses no TPU, so any number of processes may do it at the same time.
@@ -23,15 +27,22 @@ _ENVIRONMENT = {
   "TPU_ACCELERATOR_TYPE": "v5p-8",
   "TPU_WORKER_HOSTNAMES": "localhost",
 }
-_NAMES = [f"{chip.name}:{chip.example}" for chip in TPU_CHIPS.values()]
-EXAMPLES = f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
+_TPU_EXAMPLES = [f"{chip.name}:{chip.example}" for chip in TPU_CHIPS.values()]
+_GPU_EXAMPLES = "h100:8 (a node of 8 GPUs), h100:4x8 (four such nodes)"
+EXAMPLES = f"{', '.join(_TPU_EXAMPLES)}, or {_GPU_EXAMPLES}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """One slice of TPU chips, or several that are connected by the data centre's network."""
+  """TPU slices, or GPU nodes.
 
-  chip: TpuChip
+  Attributes:
+    chip: TpuChip or GpuChip.
+    shape: chips along each axis of a slice, or (GPUs of a node,).
+    slices: number of them; the data centre's network connects them.
+  """
+
+  chip: TpuChip | GpuChip
   shape: tuple[int, ...]
   slices: int = 1
 
@@ -40,33 +51,50 @@ class Topology:
     return math.prod(self.shape) * self.slices
 
   @property
+  def platform(self) -> str:
+    """JAX's name of the platform: "tpu" or "gpu"."""
+    return "tpu" if isinstance(self.chip, TpuChip) else "gpu"
+
+  @property
   def name(self) -> str:
-    """The name of one slice as libtpu spells it, e.g. "v5p:4x4x8"."""
-    return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
+    """The name of one slice as libtpu spells it, "v5p:4x4x8"; that of all nodes, "h100:4x8"."""
+    nodes = (self.slices,) if self.platform == "gpu" and self.slices > 1 else ()
+    return f"{self.chip.name}:{'x'.join(map(str, (*nodes, *self.shape)))}"
 
   def __str__(self) -> str:
+    if self.platform == "gpu":
+      nodes = "a node" if self.slices == 1 else f"{self.slices} nodes"
+      return f"{nodes} of {self.shape[0]} {self.chip.name.upper()}"
     return self.name if self.slices == 1 else f"{self.slices} slices of {self.name}"
 
   def wraps(self, axis: int) -> bool:
-    """Returns whether the links along an axis close to a ring."""
+    """Returns whether the links along an axis of a torus close to a ring."""
+    assert isinstance(self.chip, TpuChip)
     lengths = self.shape if self.chip.dimensions == 3 else self.shape[axis : axis + 1]
     return all(length % self.chip.wraps_at == 0 for length in lengths)
 
 
 def parse(text: str, slices: int = 1) -> Topology:
-  """Returns the topology of a text such as "v5p:4x4x8".
+  """Returns the topology of a text such as "v5p:4x4x8", "h100:8" or "h100:4x8" (nodes x GPUs).
+
+  Args:
+    slices: number of TPU slices.
 
   Raises:
     UserError: there is no such generation or shape; the message has examples.
   """
   found = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", text.strip().lower())
-  if not found or found[1] not in TPU_CHIPS:
+  if not found or found[1] not in {**TPU_CHIPS, **GPU_CHIPS}:
     problem = "is no topology" if not found else f"names {found[1]!r}, which is not known here"
     raise UserError(
-      f"The topology {text!r} {problem}: write the generation ({', '.join(TPU_CHIPS)}) and the "
-      f"chips along each axis, such as {EXAMPLES}."
+      f"The topology {text!r} {problem}: write the generation "
+      f"({', '.join({**TPU_CHIPS, **GPU_CHIPS})}) and the chips along each axis, or the nodes and "
+      f"the GPUs of one, such as {EXAMPLES}."
     )
-  chip, shape = TPU_CHIPS[found[1]], tuple(map(int, found[2].split("x")))
+  shape = tuple(map(int, found[2].split("x")))
+  if found[1] in GPU_CHIPS:
+    return _nodes(text, GPU_CHIPS[found[1]], shape, slices)
+  chip = TPU_CHIPS[found[1]]
   if len(shape) != chip.dimensions:
     raise UserError(
       f"The topology {text!r} has {len(shape)} axes, a {chip.name} has {chip.dimensions}: "
@@ -83,8 +111,23 @@ def parse(text: str, slices: int = 1) -> Topology:
   return Topology(chip, shape, slices)
 
 
+def _nodes(text: str, chip: GpuChip, shape: tuple[int, ...], slices: int) -> Topology:
+  """Returns the topology of (GPUs of a node,) or (nodes, GPUs of a node); raises as parse."""
+  nodes, gpus = (1, *shape) if len(shape) == 1 else shape[:2]
+  if slices != 1:
+    raise UserError(
+      f"--slices is for TPUs: write {text!r} with the nodes in front, such as {_GPU_EXAMPLES}."
+    )
+  if len(shape) > 2 or not 1 <= gpus <= GPU_NODE or nodes < 1:
+    raise UserError(
+      f"There is no topology {text!r}: a node has 1 to {GPU_NODE} GPUs; write the GPUs of one "
+      f"node, or the nodes and the GPUs of each, such as {_GPU_EXAMPLES}."
+    )
+  return Topology(chip, (gpus,), nodes)
+
+
 def available() -> bool:
-  """Returns whether this machine can compile ahead of time: it has libtpu and no TPU."""
+  """Returns whether this machine can compile for absent TPUs: it has libtpu and no TPU."""
   return jax.default_backend() != "tpu" and importlib.util.find_spec("libtpu") is not None
 
 
@@ -111,9 +154,11 @@ def devices(topology: Topology | str) -> list[jax.Device]:
     topology: a Topology, or a text such as "v5e:4x4".
 
   Raises:
-    UserError: libtpu is not installed, or does not know the topology.
+    UserError: the compiler is not installed, or does not know the topology.
   """
   topology = parse(topology) if isinstance(topology, str) else topology
+  if isinstance(topology.chip, GpuChip):
+    return absent_gpus.devices(topology.chip, topology.slices, topology.shape[0])
   if importlib.util.find_spec("libtpu") is None:
     raise UserError(
       "Compiling for TPUs takes their compiler, the package libtpu: pip install 'jax[tpu]' (or "
@@ -135,6 +180,7 @@ def devices(topology: Topology | str) -> list[jax.Device]:
 
 def _options(topology: Topology) -> dict[str, object]:
   """Returns the options of libtpu for a topology."""
+  assert isinstance(topology.chip, TpuChip)
   options: dict[str, object] = {}
   if topology.chip.megacore:
     options["chip_config_name"] = "megacore"

@@ -18,6 +18,8 @@ from t5x_style.training import train_config
     (["--topology=v9:2x2"], "names 'v9'"),
     (["--topology=v5e:4x4", "--write=x.gin"], "add --search"),
     (["--topology=v5e:4x4", "--slices=0"], "slices"),
+    (["--topology=h100:16"], "a node has 1 to 8 GPUs"),
+    (["--topology=v5e:4x4", "--price_per_chip_hour=-1"], "price_per_chip_hour"),
     (["--topology=v5e:4x4", "--dry_run"], "no flag --dry_run"),
   ],
 )

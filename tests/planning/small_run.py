@@ -34,10 +34,10 @@ def a_config(tmp_path, **changes):
   return dataclasses.replace(config, **changes)
 
 
-def a_planner(tmp_path, topology="v5e:4x4", **changes):
+def a_planner(tmp_path, topology="v5e:4x4", slices=1, **changes):
   config = a_config(tmp_path, **changes)
   dataset = config.dataset("decoder_only", config.batch_size, 0, 0, 1)
-  return planner.Planner(config, dataset, topologies.parse(topology))
+  return planner.Planner(config, dataset, topologies.parse(topology, slices))
 
 
 def a_layout(plan, remat="full", microbatches=1, **mesh):

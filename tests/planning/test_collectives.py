@@ -62,6 +62,34 @@ def test_groups(text, members):
   assert collectives._first_group(instruction, range(8)) == members
 
 
+GPU_PROGRAM = """HloModule step, is_scheduled=true
+
+ENTRY %main (w: bf16[2,8]) -> bf16[2,8] {
+  %w = bf16[2,8]{1,0} parameter(0)
+  %near = (bf16[2,8]{1,0}, bf16[8,8]{1,0}) all-gather-start(%w), channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
+  %near.done = bf16[8,8]{1,0} all-gather-done(%near)
+  %far = bf16[2,8]{1,0} all-reduce-start(%w), channel_id=2, replica_groups={}, to_apply=%add
+  %far.done = bf16[2,8]{1,0} all-reduce-done(%far)
+  ROOT %rail = bf16[2,8]{1,0} all-reduce(%w), channel_id=3, replica_groups={{0,4},{1,5},{2,6},{3,7}}, to_apply=%add
+}
+"""  # noqa: E501
+
+
+def test_gpus_of_a_node_have_a_network_of_their_own():
+  """Two nodes of four GPUs: a group within one, one of all, and pairs of both nodes' GPUs."""
+  gpus = [
+    types.SimpleNamespace(platform="gpu", slice_index=i // 4, process_index=i // 4)
+    for i in range(8)
+  ]
+  found = collectives.read(hlo.parse(GPU_PROGRAM), gpus)
+  assert [(one.kind, one.network, one.group, one.per_node) for one in found] == [
+    ("all-gather", "ici", 4, 1),
+    ("all-reduce", "dcn", 8, 4),
+    ("all-reduce", "dcn", 2, 1),
+  ]
+  assert [one.bytes for one in found] == [128, 32, 32]
+
+
 def test_groups_spelt_in_a_new_way_are_no_silent_guess():
   instruction = hlo.Instruction("x", (), "all-reduce", (), "replica_groups=<<0>>", False)
   with pytest.raises(ValueError, match="spelt in a new way"):

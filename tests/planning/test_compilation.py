@@ -21,6 +21,20 @@ def test_libtpu_of_another_jax_is_named_where_compiling_fails(monkeypatch):
       compilation.compile_if_it_fits(fail)
 
 
+def test_what_needs_the_device_is_named():
+  def fail():
+    raise NotImplementedError("The head dim must be <= 128 and a multiple of 8, but got 256.")
+
+  with pytest.raises(UserError, match="where the device is absent: The head dim must be <= 128"):
+    compilation.compile_if_it_fits(fail)
+
+
+def test_a_program_that_was_compiled_may_be_too_large():
+  assert compilation.exceeding(10, 10) is None
+  found = compilation.exceeding(11, 10)
+  assert (found.needed, found.available) == (11, 10)
+
+
 @needs_libtpu
 def test_too_much_is_an_answer_and_the_limit_is_the_compilers():
   """A product of 64 GiB; compiling it stops after a second."""

@@ -111,3 +111,16 @@ def test_gradients_are_scattered_over_some_chips_and_summed_over_all(tmp_path):
   sent = plan.collectives(a_layout(plan, "full", data=4, fsdp=4))
   scatter = next(one for one in sent if one.kind == "reduce-scatter")
   assert scatter.bytes * scatter.times == pytest.approx(20_971_520, rel=0.01)
+
+
+def test_gradients_are_summed_in_a_slice_and_their_parts_between_slices(tmp_path):
+  """Of data = 8 over two slices, 4 are within one: between the slices a chip sends its quarter."""
+  plan = a_planner(tmp_path, slices=2)
+  sent = [one for one in plan.collectives(a_layout(plan, data=8, fsdp=4)) if one.where == "data"]
+  within, between = sorted(sent, key=lambda one: one.network, reverse=True)
+  assert (within.network, within.group) == ("ici", 4)
+  assert (between.network, between.group) == ("dcn", 2)
+  assert between.bytes == within.bytes // 4
+  assert {one.kind for one in sent} == {"all-reduce"}
+  flat = a_planner(tmp_path).collectives(a_layout(plan, data=4, fsdp=4))
+  assert within.bytes == next(one.bytes for one in flat if one.where == "data")

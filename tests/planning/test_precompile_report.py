@@ -9,10 +9,41 @@ import pytest
 from rich.console import Console
 
 from t5x_style.planning import precompile_report, topologies
+from t5x_style.planning.roofline import Roofline
 from t5x_style.training import setup
 from tests.planning.small_run import MODEL, a_config
 
 needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is not installed")
+
+
+def test_money_is_that_of_all_chips_for_the_time_of_the_steps(tmp_path):
+  """1,000 steps of 64 x 256 tokens, .5 s on 16 chips at 3.60 an hour: .8 cents a step."""
+  prepared = setup.prepare(a_config(tmp_path, mesh_shape={"data": 1}), jax.devices()[:1])
+  report = precompile_report.Report(
+    prepared=prepared,
+    topology=topologies.parse("v5e:4x4"),
+    memory={"parameters": 1},
+    too_large=None,
+    compiled=True,
+    roofline=Roofline(compute=0.5, hbm=0.1, ici=0.1, dcn=0.0, model_compute=0.4),
+    sent=[],
+    kernels=0,
+    compile_seconds=1.0,
+    alternatives=[],
+    price=3.6,
+  )
+  money = precompile_report.as_json(report)["money"]
+  assert money["step"] == pytest.approx(0.008)
+  assert money["billion_tokens"] == pytest.approx(0.008 / (64 * 256) * 1e9)
+  assert money["run"] == pytest.approx(8.0)
+  out = io.StringIO()
+  precompile_report.show(report, Console(file=out, width=200, color_system=None))
+  assert "At 3.6 a chip and hour: at least 0.008 a step" in out.getvalue()
+  without = dataclasses.replace(report, price=None)
+  assert precompile_report.as_json(without)["money"] is None
+  # What steps took on such a device counts more than the least that its rates allow.
+  expected = dataclasses.replace(report.roofline, expected=1.0)
+  assert dataclasses.replace(report, roofline=expected).money["run"] == pytest.approx(16.0)
 
 
 @needs_libtpu

@@ -1,7 +1,10 @@
 """Rooflines and seconds of collectives: worked examples of a book, and sums done by hand."""
 
+import dataclasses
+
 import pytest
 
+from t5x_style.hardware import GPU_CHIPS
 from t5x_style.planning import topologies
 from t5x_style.planning.collectives import Collective
 from t5x_style.planning.roofline import collective_seconds, roofline
@@ -49,6 +52,37 @@ def test_seconds_of_a_collective():
   across = collective("all-reduce", 2, (), "dcn")
   found = collective_seconds(across, topologies.parse("v5e:4x4", 2))
   assert found == pytest.approx(15.36e-3)
+
+
+def test_seconds_between_gpus():
+  """16 MB three times, through NVLink at 450 GB/s each way and cards of 50 GB/s a GPU.
+
+  A ring of 16 GPUs in two nodes enters a node by the cards of all 8; what an all-to-all sends to
+  another node leaves by the sender's own card.
+  """
+  within = collective("all-gather", 8, ())
+  assert collective_seconds(within, topologies.parse("h100:8")) == pytest.approx(42e6 / 450e9)
+  ring = collective("all-reduce", 16, (), "dcn")._replace(per_node=8)
+  assert collective_seconds(ring, topologies.parse("h100:2x8")) == pytest.approx(90e6 / 400e9)
+  exchange = collective("all-to-all", 16, (), "dcn")._replace(per_node=8)
+  assert collective_seconds(exchange, topologies.parse("h100:2x8")) == pytest.approx(45e6 / 50e9)
+  assert collective_seconds(within, topologies.parse("b200:8")) == pytest.approx(42e6 / 900e9)
+
+
+def test_expected_seconds_are_those_of_all_kernels_times_the_fitted_constant():
+  """.4 s of products and .1 s of other kernels; NVLink is busy meanwhile."""
+  chip = dataclasses.replace(GPU_CHIPS["h200"], step_factor=1.2)
+  topology = topologies.Topology(chip, (8,))
+  arguments = {"model_flops": 8 * 989e12 * 0.3, "executed_flops": 8 * 989e12 * 0.4}
+  line = roofline(topology, [], **arguments, hbm_bytes=4.8e12 * 0.5, other_bytes=4.8e11)
+  assert line.seconds == pytest.approx(0.5)
+  assert line.expected == pytest.approx(1.2 * 0.5)
+  sent = [collective("all-gather", 8, (), size=int(450e9), times=1)]
+  line = roofline(topology, sent, **arguments, hbm_bytes=0.0, other_bytes=4.8e11)
+  assert (line.expected, line.bound_by) == (pytest.approx(7 / 8), "ici")
+  assert roofline(topology, [], **arguments, hbm_bytes=0.0).expected is None
+  unknown = dataclasses.replace(topology, chip=dataclasses.replace(chip, step_factor=None))
+  assert roofline(unknown, [], **arguments, hbm_bytes=0.0, other_bytes=1.0).expected is None
 
 
 def test_roofline_is_its_slowest_part():

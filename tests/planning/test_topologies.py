@@ -23,6 +23,32 @@ def test_topology(text, chips):
   assert topologies.parse(text, slices=3).chips == 3 * chips
 
 
+@pytest.mark.parametrize(
+  ("text", "chips", "nodes", "spelt"),
+  [
+    ("h100:8", 8, 1, "a node of 8 H100"),
+    ("H200:1", 1, 1, "a node of 1 H200"),
+    ("b200:4x8", 32, 4, "4 nodes of 8 B200"),
+    ("a100:2x4", 8, 2, "2 nodes of 4 A100"),
+  ],
+)
+def test_topology_of_gpus(text, chips, nodes, spelt):
+  topology = topologies.parse(text)
+  assert (topology.chips, topology.slices, str(topology)) == (chips, nodes, spelt)
+  assert (topology.platform, topology.name) == ("gpu", text.lower())
+
+
+@pytest.mark.parametrize("text", ["h100:16", "h100:2x16", "h100:2x2x2", "h100:0x8"])
+def test_a_node_has_at_most_eight_gpus(text):
+  with pytest.raises(ValueError, match=f"no topology {text!r}: a node has 1 to 8 GPUs.*h100:4x8"):
+    topologies.parse(text)
+
+
+def test_nodes_are_part_of_the_name():
+  with pytest.raises(ValueError, match="--slices is for TPUs: write 'h100:8' with the nodes"):
+    topologies.parse("h100:8", slices=2)
+
+
 @pytest.mark.parametrize("chip", TPU_CHIPS.values(), ids=TPU_CHIPS)
 def test_examples_of_messages_are_topologies(chip):
   for shape in (chip.example, *chip.slices.split(", ")):
