@@ -33,8 +33,8 @@ JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m launch.benchmark loss    (libtp
 
 # Modules of launch/benchmarks; the other files there are parts of these.
 BENCHMARKS = (
-  *("attention", "data", "decode", "finetune", "fp8", "gpu", "loss", "products", "reads"),
-  *("startup", "step", "text", "transfer"),
+  *("attention", "data", "decode", "finetune", "fp8", "gpu", "loss", "predictions", "products"),
+  *("reads", "startup", "step", "text", "transfer"),
 )
 
 # Flags that some of the benchmarks take, each with the names of these.
