@@ -22,7 +22,7 @@ import jax
 
 from t5x_style import hardware
 from t5x_style.models import TransformerConfig
-from t5x_style.planning import precompile_report, topologies
+from t5x_style.planning import absent_gpus, precompile_report, topologies
 from t5x_style.training import setup
 
 from ..process import environment
@@ -30,6 +30,7 @@ from ..process.errors import ConfigurationError, did_you_mean
 from . import step_cases
 from .flax_step import FlaxStep
 
+FLAGS = ("tiny",)
 COLUMNS = {
   "predicted_gib": ("GiB", ",.2f"),
   "measured_gib": ("measured", ",.2f"),
@@ -53,7 +54,7 @@ class Measured(NamedTuple):
 
 
 # The first three are those of launch.benchmark step: where time ends early, they are done.
-LABELS = (
+_NAMES = (
   "decoder 1B, unrolled",
   "BERT-base, unrolled",
   "T5 1.1 large",
@@ -65,12 +66,14 @@ LABELS = (
   "T5 1.1 large, remat full",
   "T5 1.1 large, unrolled",
 )
+_TINY = "a tiny decoder"
+LABELS = (*_NAMES, _TINY)
 
 
 def cases() -> list[step_cases.StepCase]:
   """Returns ten steps of one GPU: all architectures, scanned and unrolled, with and without remat.
 
-  Their names are LABELS.
+  The last of LABELS is another one, tiny(), to try the command with.
   """
   scanned: dict[str, Any] = {"dtype": "bfloat16"}
   unrolled, full = {**scanned, "scan_layers": False}, {**scanned, "remat": "full"}
@@ -90,15 +93,30 @@ def cases() -> list[step_cases.StepCase]:
   ]
   return [
     step_cases.make(name, config, rows, **lengths)
-    for name, (config, rows, lengths) in zip(LABELS, described, strict=True)
+    for name, (config, rows, lengths) in zip(_NAMES, described, strict=True)
   ]
 
 
-def measure() -> Iterator[dict[str, Any]]:
-  """Yields a row per case; see launch.benchmark."""
+def tiny() -> step_cases.StepCase:
+  """Returns a step that a CPU measures in seconds."""
+  sizes: dict[str, Any] = {"vocab_size": 512, "emb_dim": 64, "num_heads": 2, "head_dim": 32}
+  sizes |= {"mlp_dim": 128, "num_decoder_layers": 1}
+  model = dataclasses.replace(step_cases.DECODER_1B, **sizes)
+  return step_cases.make(_TINY, model, 2, targets=32)
+
+
+def measure(tiny: bool = False) -> Iterator[dict[str, Any]]:
+  """Yields a row per case; see launch.benchmark.
+
+  Args:
+    tiny: only the tiny case, which is measured on whatever device is here.
+
+  Raises:
+    ConfigurationError: the process of a case failed; the message has its output.
+  """
   environ = dict(os.environ)
   environment.set_xla_flags(environ, "gpu")
-  for name in LABELS:
+  for name in (_TINY,) if tiny else _NAMES:
     command = [sys.executable, "-m", f"{environment.PACKAGE}.benchmarks.predictions", name]
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
     if done.returncode:
@@ -107,7 +125,10 @@ def measure() -> Iterator[dict[str, Any]]:
 
 
 def one_row(case: step_cases.StepCase) -> dict[str, Any]:
-  """Predicts a case for a GPU of this machine's kind and, where there is one, measures it."""
+  """Predicts a case for a GPU of this machine's kind and, where there is one, measures it.
+
+  The tiny case is measured in any case, and predicted where JAX's CUDA plugin is.
+  """
   device = jax.devices()[0]
   chip = hardware.find_accelerator(device.device_kind)
   present = device.platform == "gpu"
@@ -116,8 +137,9 @@ def one_row(case: step_cases.StepCase) -> dict[str, Any]:
       f"Nothing is known about {device.device_kind}: see hardware.GPU_CHIPS."
     )
   name = chip.name if isinstance(chip, hardware.GpuChip) else _WITHOUT_GPU
-  predicted = predict(case, topologies.parse(f"{name}:1"))
-  return row(case, predicted, measured(case) if present else None)
+  possible = case.name != _TINY or present or absent_gpus.available()
+  predicted = predict(case, topologies.parse(f"{name}:1")) if possible else None
+  return row(case, predicted, measured(case) if present or case.name == _TINY else None)
 
 
 def predict(case: step_cases.StepCase, topology: topologies.Topology) -> precompile_report.Report:
@@ -152,27 +174,33 @@ def _seconds_of(flax_step: FlaxStep, count: int) -> float:
 
 
 def row(
-  case: step_cases.StepCase, predicted: precompile_report.Report, measured: Measured | None
+  case: step_cases.StepCase, predicted: precompile_report.Report | None, measured: Measured | None
 ) -> dict[str, Any]:
-  """Returns the row of a case; what was not measured, or not expected, is None."""
-  line = predicted.roofline
-  ideal = line.compute + (line.others or 0.0)
+  """Returns the row of a case; what was not measured, or not predicted, is None."""
   seconds = measured and measured.seconds
   held = measured and measured.bytes
-  # A program's own code is not among the bytes that the device reports as its arrays'.
-  needed = predicted.hbm_bytes - predicted.memory.get("program", 0)
-  return {
-    "group": f"{predicted.topology.chip.name.upper()}, jax {jax.__version__}",
+  found = {
+    "group": f"jax {jax.__version__}",
     "label": case.name,
     "case": case.title,
-    "predicted_gib": needed / hardware.GIB,
+    "precision": case.config.model.dtype,
     "measured_gib": held and held / hardware.GIB,
+    "measured_seconds": seconds,
+  }
+  if predicted is None:
+    return found
+  line = predicted.roofline
+  ideal = line.compute + (line.others or 0.0)
+  # A program's own code is not among the bytes that the device reports as its arrays'.
+  needed = predicted.hbm_bytes - predicted.memory.get("program", 0)
+  return found | {
+    "group": f"{predicted.topology.chip.name.upper()}, jax {jax.__version__}",
+    "predicted_gib": needed / hardware.GIB,
     "memory_error": held and needed / held - 1,
     "least_seconds": line.seconds,
     "product_seconds": line.compute,
     "other_seconds": line.others,
     "expected_seconds": line.expected,
-    "measured_seconds": seconds,
     "time_error": line.expected / seconds - 1 if line.expected and seconds else None,
     "factor": seconds / ideal if seconds else None,
     "compile_seconds": predicted.compile_seconds,
@@ -181,7 +209,7 @@ def row(
 
 def main(name: str) -> None:
   """Prints the row of the case with this name, as JSON."""
-  found: Mapping[str, step_cases.StepCase] = {case.name: case for case in cases()}
+  found: Mapping[str, step_cases.StepCase] = {case.name: case for case in (*cases(), tiny())}
   if name not in found:
     raise ConfigurationError(f"There is no case {name!r}.{did_you_mean(name, found)}")
   print(json.dumps(one_row(found[name])))
