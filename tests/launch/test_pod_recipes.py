@@ -93,6 +93,13 @@ LLAMA_70B = LLAMA_8B._replace(
   rows=512,
   rates={steps: rate / 2 for steps, rate in LLAMA_8B.rates.items()},
 )
+MIXTRAL = LLAMA_8B._replace(
+  source="this package's; the vocabulary of Jiang et al. 2024",
+  rows=512,
+  rates={5_000: 1.5e-4, 10_000: 3e-4, 100_000: 3e-5},
+  z_loss=1e-4,
+  vocabulary=("hf_tokenizer", 32_000, 0),
+)
 RECIPES = {
   "t5_1_1_base_v5e_4x4": T5,
   "t5_1_1_large_v5e_8x8": T5,
@@ -101,6 +108,7 @@ RECIPES = {
   "bert_large_v4_2x2x4": BERT,
   "llama_8b_v6e_8x8": LLAMA_8B,
   "llama_70b_v5p_8x8x8": LLAMA_70B,
+  "mixtral_8x7b_v5p_4x4x8": MIXTRAL,
 }
 
 
