@@ -12,9 +12,6 @@ _NOT_WITH_EXPERTS = {
   "fp8": "the products of experts are computed in dtype",
   "use_bias": "experts have no biases",
   "share_layers": "layers that are shared are dense",
-  "base_emb_dim": "no rule says how routers follow from those of a base model",
-  "base_head_dim": "no rule says how routers follow from those of a base model",
-  "base_layers": "no rule says how routers follow from those of a base model",
 }
 
 # Metadata of fields that do not change the function a trained model computes.
@@ -89,10 +86,9 @@ class Experts:
     """
     for name, reason in _NOT_WITH_EXPERTS.items():
       if model[name]:
-        unset = False if model[name] is True else None
         raise UserError(
-          f"TransformerConfig.{name} = {model[name]} with experts is not supported: {reason}. Set "
-          f"{name} = {unset}, or experts = None."
+          f"TransformerConfig.{name} = True with experts is not supported: {reason}. Set {name} = "
+          "False, or experts = None."
         )
     for layers in filter(None, (model["num_encoder_layers"], model["num_decoder_layers"])):
       if layers < self.every:

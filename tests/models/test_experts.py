@@ -39,7 +39,6 @@ def test_settings_that_cannot_work_are_refused(settings, message):
     ({"fp8": True, "dtype": "bfloat16"}, "Set fp8 = False, or experts = None"),
     ({"use_bias": True}, "experts have no biases"),
     ({"share_layers": True}, "layers that are shared are dense"),
-    ({"base_emb_dim": 4}, "Set base_emb_dim = None, or experts = None"),
     ({"layers": 2, "experts": Experts(num_experts=4, every=3)}, "set every to 2 or less"),
   ],
 )

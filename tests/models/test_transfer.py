@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.models.experts import Experts
 from t5x_style.models.parameter_shapes import abstract_parameters
 from t5x_style.models.transfer import (
   path_names,
@@ -58,6 +59,12 @@ LLAMA = {
 }
 FAMILIES = {"T5": T5, "T5 1.1": T5 | {"tie_embeddings": False}, "GPT-2": GPT2, "BERT": BERT}
 FAMILIES["Llama"] = LLAMA
+FAMILIES["experts"] = {
+  "num_decoder_layers": 1,
+  "positions": "rotary",
+  "tie_embeddings": False,
+  "experts": Experts(num_experts=4, experts_per_token=2),
+}
 
 
 def wide(family, times, wider_heads=1, **changes):
@@ -108,12 +115,11 @@ def test_fixed_deviations_shrink_with_the_width():
   assert untied["head/kernel"] == (1 / 4, 1 / 4, 1 / 4)
 
 
-@pytest.mark.parametrize("module", ["router", "classes"])
-def test_matrices_with_few_results_start_and_learn_as_the_head_does(module):
-  config = wide(T5, 4, base_emb_dim=64, tie_embeddings=False)
-  names = ("decoder", "layers", "mlp", module, "kernel")
-  head = scales(config)["head/kernel"]
-  assert transferred_scale(config, names, (256, 8)) == head == (1 / 2, 1 / 4, 1 / 4)
+def test_routers_start_and_learn_as_the_head_does():
+  found = scales(wide(FAMILIES["experts"], 4, base_emb_dim=64))
+  router = found["decoder/layers/mlp/router/kernel"]
+  assert router == found["head/kernel"] == (1 / 2, 1 / 4, 1 / 4)
+  assert found["decoder/layers/mlp/experts/wo/kernel"] == (1, 1 / 2, 1 / 4)
 
 
 def test_tied_heads_divide_by_the_width():
