@@ -13,7 +13,7 @@ from t5x_style.interop.huggingface.families import llama
 
 NAMES = (
   *("t5", "t5_1_1", "mt5", "bart", "bert", "roberta", "albert_masked", "modernbert", "gpt2"),
-  *("llama", "llama_scaled", "qwen3_windows"),
+  *("llama", "llama_scaled", "qwen3_windows", "mixtral", "qwen3_moe_all"),
 )
 # Keys that transformers reads and that do not change what a trained model computes.
 HARMLESS = {
@@ -28,6 +28,7 @@ HARMLESS = {
   *("embd_pdrop", "embedding_dropout", "hidden_dropout_prob", "encoder_layerdrop"),
   *("decoder_layerdrop", "initializer_factor", "initializer_cutoff_factor", "init_std"),
   *("initializer_range", "sparse_prediction", "sparse_pred_ignore_index", "layerdrop"),
+  *("output_router_logits", "router_jitter_noise"),
   # of heads that this package's models do not have
   *("classifier_dropout", "classifier_dropout_prob", "classifier_pooling", "id2label"),
   *("label2id", "num_labels", "problem_type", "summary_activation", "summary_first_dropout"),
@@ -143,7 +144,7 @@ def test_defaults_are_those_of_transformers():
     for key, field in family.KEYS[name].model_fields.items():
       if field.default is not None and hasattr(defaults, key):
         wanted = getattr(defaults, key)
-        if name == "qwen3" and key == "sliding_window":
+        if name in ("qwen3", "qwen3_moe") and key == "sliding_window":
           wanted = 4096  # transformers sets it to None if use_sliding_window is False.
         if name != "modernbert" or key != "sliding_window":
           assert field.default == wanted, (name, key)

@@ -51,11 +51,6 @@ BUFFERS = (r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",)
 class SharedKeys(RotaryKeys):
   """The keys of decoders of Llama's kind."""
 
-  vocab_size: Count = 32000
-  intermediate_size: Count = 11008
-  num_key_value_heads: Count | None = None
-  head_dim: Count | None = None
-  max_position_embeddings: Count = 2048
   hidden_size: Count = 4096
   num_hidden_layers: Count = 32
   num_attention_heads: Count = 32
@@ -65,6 +60,11 @@ class SharedKeys(RotaryKeys):
   attention_bias: bool = False
   tie_word_embeddings: bool = False
   is_encoder_decoder: Literal[False] = False
+  vocab_size: Count = 32000
+  intermediate_size: Count = 11008
+  num_key_value_heads: Count | None = None
+  head_dim: Count | None = None
+  max_position_embeddings: Count = 2048
 
 
 class LlamaKeys(SharedKeys, FullAttentionKeys):
@@ -75,7 +75,7 @@ class Qwen3Keys(SharedKeys, DecoderKeys):
   vocab_size: Count = 151936
   intermediate_size: Count = 22016
   num_key_value_heads: Count | None = 32
-  head_dim: Count | None = 128
+  head_dim: Count = 128
   max_position_embeddings: Count = 32768
   use_sliding_window: bool = False
   sliding_window: Window | None = 4096
