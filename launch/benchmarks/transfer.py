@@ -194,8 +194,11 @@ class Trials:
     # The hyperparameters of the optimizer show with the rate 0, which no run has.
     described = config.optimizer(lambda count: 0.0).hyperparameters
     settings = [config.train_steps, config.clip_gradient_norm, config.eval_batches, described]
-    identity = json.dumps([self._prepared.identity(), settings], sort_keys=True)
-    self._settings = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    identity = self._prepared.identity()
+    # Without the options that a later version adds.
+    identity |= {name: _set_fields(getattr(config, name)) for name in ("model", "loss")}
+    text = json.dumps([identity, settings], sort_keys=True)
+    self._settings = hashlib.sha256(text.encode()).hexdigest()[:16]
     self.seconds = 0.0
 
   def loss(self, exponent: int) -> float:
@@ -250,6 +253,13 @@ class Trials:
     from t5x_style.training import evaluation
 
     return evaluation.make_evaluate(self._prepared)
+
+
+def _set_fields(settings: Any) -> dict[str, Any]:
+  """Returns the fields of a dataclass that do not have their defaults, as JSON."""
+  values = dataclasses.asdict(settings)
+  changed = [x.name for x in dataclasses.fields(settings) if getattr(settings, x.name) != x.default]
+  return {name: values[name] for name in changed}
 
 
 def _batches(config: Any) -> tuple[list[Any], list[Any]]:
