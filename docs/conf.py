@@ -37,6 +37,7 @@ html_show_sphinx = html_show_copyright = False
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
+mathjax4_config = {"output": {"displayOverflow": "linebreak"}}  # On a phone formulas are broken.
 
 # Functions and classes are shown in the order of the source, with the types of the signature.
 autodoc_member_order = "bysource"
