@@ -60,6 +60,7 @@ def test_a_run_is_started_again_by_its_exit_code(cloud, capsys):
   assert capsys.readouterr().out.count("the run is started again.") == 3
 
 
+@pytest.mark.slow
 def test_a_preempted_slice_is_queued_again(cloud, capsys):
   assert cloud.run(*RUN, "--", *TRAIN, codes=("preempt", 0)) == 0
   assert len(cloud.calls("queued-resources", "create")) == 2

@@ -41,6 +41,7 @@ def test_a_folder_that_one_host_does_not_share(probe, tmp_path):
   other = tmp_path / "other"
   other.mkdir()
   assert probe([tmp_path, tmp_path, other]) == [("", ()), ("", (2,)), ("", (0,))]
+  assert probe([tmp_path, other, other]) == [("", (1,)), ("", (0,)), ("", (0,))]
 
 
 def test_a_folder_that_one_host_cannot_write(probe, tmp_path):
