@@ -145,4 +145,4 @@ class Meter:
 def _completed(metrics: Metrics) -> bool:
   """Returns whether the step has ended that computes these metrics."""
   arrays = [leaf for leaf in jax.tree.leaves(metrics) if isinstance(leaf, jax.Array)]
-  return all(array.is_ready() for array in arrays)
+  return all(array.is_ready() for array in arrays)  # type: ignore[attr-defined]

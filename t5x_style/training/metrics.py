@@ -138,14 +138,14 @@ def means(totals: Sums, component_names: Sequence[str] = ()) -> dict[str, float]
     values["exact_match"] = right / max(count, 1e-9)
   if totals.routed is not None:
     routed = max(float(totals.routed), 1e-9)
-    for name, x in (
+    for name, of_routers in (
       ("balance_loss", totals.balance_loss),
       ("router_z_loss", totals.router_z_loss),
       ("dropped", totals.dropped),
       ("busiest_expert", totals.busiest),
     ):
-      assert x is not None
-      values[name] = float(x) / routed
+      assert of_routers is not None
+      values[name] = float(of_routers) / routed
   if totals.component_weight is not None:
     assert totals.component_loss is not None
     sums: dict[str, np.ndarray] = {}
