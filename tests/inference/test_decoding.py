@@ -83,7 +83,7 @@ def _apply(model, params, batch):
     ("llama", True),
     ("gpt2", False),
     ("t5", False),
-    ("experts", False),
+    pytest.param("experts", False, marks=pytest.mark.slow),
     pytest.param("bart", False, marks=pytest.mark.slow),
     pytest.param("local", False, marks=pytest.mark.slow),
   ],

@@ -127,6 +127,7 @@ def dense(params, x, weights):
   return (weights[..., None] * outputs).sum(2)
 
 
+@pytest.mark.slow
 def test_outside_of_training_nothing_is_dropped():
   module, params, x, real = build("switch_with_drops", ("relu",))
   y, routing = apply(module, params, x, real, training=False)
@@ -146,6 +147,7 @@ def test_in_bfloat16_the_router_computes_in_float32():
   np.testing.assert_allclose(y.astype(np.float32), expected, atol=0.03)
 
 
+@pytest.mark.slow
 def test_jitter_changes_only_the_router_and_only_training():
   module, params, x, _ = build("top_2")
   settings = dataclasses.replace(module.config.experts, router_jitter=0.3)
@@ -174,6 +176,7 @@ def test_each_expert_starts_as_a_dense_layer_would():
   assert len(np.unique(kernels["wi_0"]["kernel"][:, 0, 0])) == 300
 
 
+@pytest.mark.slow
 def test_no_program_holds_every_token_of_every_expert():
   """Neither path computes all experts of all tokens, or has a one-hot matrix of the slots."""
   module, params, x, _ = build("top_2")

@@ -125,6 +125,7 @@ def router_share(params, loss, batch, side):
   return balance, np.square(np.log(np.exp(logits).sum(-1))).mean(), len(logits)
 
 
+@pytest.mark.slow
 def test_microbatches_balance_their_own_tokens():
   loss, params, batch, lengths = build()
   scales = loss.scales(batch)
