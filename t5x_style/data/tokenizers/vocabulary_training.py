@@ -6,6 +6,7 @@ import dataclasses
 import heapq
 import io
 import random
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -72,11 +73,22 @@ def train(documents: Iterable[str], vocab_size: int = 8192) -> bytes:
         minloglevel=2,
       )
   except (RuntimeError, OSError) as error:
-    raise UserError(
-      f"no vocabulary of {vocab_size} pieces can be trained on this text: {error}. Give more text "
-      "(--input) or another --vocab_size."
-    ) from error
+    raise UserError(_explained(str(error), vocab_size)) from error
   return _finish(model.getvalue())
+
+
+def _explained(error: str, vocab_size: int) -> str:
+  """Returns an error of SentencePiece in words; most often the text has too few pieces."""
+  most = re.search(r"value <= (\d+)", error)
+  if most:
+    return (
+      f"this text is too short for a vocabulary of {vocab_size} pieces. Give more text (--input), "
+      f"or --vocab_size={most[1]} at most."
+    )
+  return (
+    f"no vocabulary of {vocab_size} pieces can be trained on this text: {error}. Give more text "
+    "(--input) or another --vocab_size."
+  )
 
 
 class Sample(NamedTuple):

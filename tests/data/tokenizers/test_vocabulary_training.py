@@ -97,5 +97,8 @@ def test_a_sample_is_bounded_and_comes_from_everywhere():
 
 
 def test_too_little_text_for_so_many_pieces():
-  with pytest.raises(ValueError, match="no vocabulary of 8192 pieces.*--vocab_size"):
+  message = r"^this text is too short for a vocabulary of 8192 pieces.*--vocab_size=\d+ at most\.$"
+  with pytest.raises(ValueError, match=message):
     vocabulary_training.train(["a b c"], 8192)
+  with pytest.raises(ValueError, match="no vocabulary of 20 pieces.*another --vocab_size"):
+    vocabulary_training.train(["a b c"], 20)
