@@ -118,8 +118,8 @@ def collectives(
   Over fsdp, kernels are gathered for every pass and their gradients are scattered, once per
   microbatch (where fsdp takes all chips, libtpu 0.0.42 and 0.0.52 sum the whole gradients instead).
   Over data, the scattered gradients are summed. Over tensor, two activations of a layer are summed
-  in each pass. Over sequence, keys and values travel in a ring. Each group of devices is assumed to be
-  along one axis of the torus; fsdp, along two.
+  in each pass. Over sequence, keys and values travel in a ring. Each group of devices is assumed to
+  be along one axis of the torus; fsdp, along two.
 
   A group that spans slices or nodes sends twice ("How to Scale Your Model", Austin et al. 2025, its
   part on GPUs): within each of them the whole array, and between them the part of it that a device
