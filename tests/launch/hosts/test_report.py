@@ -5,6 +5,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from launch.hosts import report
@@ -43,6 +44,15 @@ def test_wrong_numbers_are_noticed(monkeypatch, name, wrong):
   monkeypatch.setattr(module, name, spoilt)
   found = dataclasses.asdict(report.measure(None, "cpu"))
   assert {key for key in ("wrong_products", "wrong_sum") if found[key]} == wrong
+
+
+@pytest.mark.parametrize("devices", [8, 6_144, 8_960, 60_000])
+def test_float32_adds_exactly_what_many_devices_give(devices):
+  given = np.asarray(report.summand(jnp.arange(devices, dtype=jnp.float32)))
+  assert given.dtype == np.float32 and len(set(given)) == min(devices, 251)
+  for order in (given, given[::-1], np.sort(given)):
+    assert np.cumsum(order, dtype=np.float32)[-1] == report.right_sum(devices)
+  assert report.right_sum(devices) < 2**24
 
 
 def test_free_memory(tmp_path):
