@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     if values.push_to_hub:
       if source.startswith(PREFIX) or values.dry_run:
         raise ConfigurationError("--push_to_hub pushes what an export writes: --to hf:FOLDER.")
-      hub.check(values.push_to_hub)
+      hub.check(values.push_to_hub, values.private)
     if source.startswith(PREFIX):
       _import(values, _path("from", source.removeprefix(PREFIX)), _path("to", target))
     else:

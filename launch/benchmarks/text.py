@@ -185,7 +185,7 @@ class _Runs:
       process.kill()
     if process.returncode >= 0:
       raise ValueError(f"The run ended before it was killed: see {log.name}.")
-    return max(x["step"] for x in self._records(name))
+    return max((x["step"] for x in self._records(name)), default=0)
 
   def losses(self, name: str) -> dict[tuple[int, str], float]:
     """Returns {(step, split): loss} of all records."""

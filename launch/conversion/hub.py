@@ -7,14 +7,16 @@ from ..configuration import flags
 from ..process.errors import ConfigurationError
 
 
-def check(repository: str) -> None:
-  """Checks, before anything is exported, that this user may push to the hub at all.
+def check(repository: str, private: bool = False) -> None:
+  """Checks, before anything is exported, that the hub accepts the token and the name.
 
   Args:
     repository: "USER/NAME" or "ORGANISATION/NAME".
+    private: whether nobody else may see what is pushed.
 
   Raises:
-    ConfigurationError: the name is none, nobody is logged in, or the hub cannot be reached.
+    ConfigurationError: the name is none, nobody is logged in, the token may only read, the hub
+      cannot be reached, or the repository exists and is public although it has to be private.
   """
   hub = _imported()
   owner, slash, name = repository.partition("/")
@@ -32,12 +34,24 @@ def check(repository: str) -> None:
       "--push_to_hub needs a token of the Hugging Face hub with the right to write: start "
       "`hf auth login`, or set HF_TOKEN."
     )
+  api = hub.HfApi()
   try:
-    hub.HfApi().whoami()
+    token = api.whoami().get("auth", {}).get("accessToken", {})
+    public = private and api.repo_exists(repository) and not api.repo_info(repository).private
   except Exception as error:  # Its errors, those of the network, and those of OSError.
     raise ConfigurationError(
       f"The Hugging Face hub does not accept the token, or cannot be reached: {_first_line(error)}"
     ) from error
+  if token.get("role") == "read":
+    raise ConfigurationError(
+      "The token of the Hugging Face hub may only read; make one that may write, and start "
+      "`hf auth login`, or set HF_TOKEN."
+    )
+  if public:
+    raise ConfigurationError(
+      f"--private: {repository} exists and is public. Choose another name, or make it private on "
+      "its page."
+    )
 
 
 def push(folder: Path, repository: str, private: bool) -> str:

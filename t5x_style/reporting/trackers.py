@@ -4,6 +4,7 @@ Another tracker is a class with the methods of writers.Writer, and its variable 
 """
 
 import importlib
+import math
 import os
 import time
 import uuid
@@ -68,21 +69,22 @@ class MLflow:
 
   The server is that of MLFLOW_TRACKING_URI. MODEL_DIR/mlflow-id.txt holds the id of the run, so
   that a resumed run is the same run there. MLflow keeps every value that it was sent: a resumed run
-  does not send again what the server has, as the values are the same; after a rollback it does.
+  sends a record again only if its loss is another one, as with other settings or after a rollback.
   """
 
   def __init__(self, model_dir: epath.Path, experiment: str):
     self._mlflow = _imported("mlflow", "MLFLOW_EXPERIMENT_NAME", experiment)
     self._client = self._mlflow.MlflowClient()
-    self._sent: dict[str, int] = {}  # {split: the last step of which the server has a record}
+    self._losses: dict[tuple[str, int], float] = {}  # {(split, step): the loss that was sent last}
     id_file = model_dir / "mlflow-id.txt"
     if id_file.exists():
       self._run = id_file.read_text().strip()
       self._client.update_run(self._run, status="RUNNING")
       for name in self._client.get_run(self._run).data.metrics:
-        history = self._client.get_metric_history(self._run, name)
-        split = name.partition("/")[0]
-        self._sent[split] = max(self._sent.get(split, -1), *(metric.step for metric in history))
+        split, _, metric = name.partition("/")
+        if metric == "loss":
+          history = self._client.get_metric_history(self._run, name)
+          self._losses |= {(split, sent.step): sent.value for sent in history}
     else:
       found = self._client.get_experiment_by_name(experiment)
       number = found.experiment_id if found else self._client.create_experiment(experiment)
@@ -90,19 +92,20 @@ class MLflow:
       id_file.write_text(self._run)
 
   def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
-    if step <= self._sent.get(split, -1):
+    loss = float(values.get("loss", math.nan))
+    if self._losses.get((split, step)) == loss:
       return
     now = int(time.time() * 1000)
     metric = self._mlflow.entities.Metric
     metrics = [metric(f"{split}/{name}", float(x), now, step) for name, x in values.items()]
     self._client.log_batch(self._run, metrics=metrics)
-    self._sent[split] = step
+    self._losses[split, step] = loss
 
   def flush(self) -> None:
     pass  # A record is sent when it is written.
 
   def rewind(self, step: int) -> None:
-    self._sent = {split: min(sent, step) for split, sent in self._sent.items()}
+    pass  # What is different then is sent again.
 
   def close(self) -> None:
     self._client.set_terminated(self._run)

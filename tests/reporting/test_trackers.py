@@ -34,7 +34,9 @@ def test_weights_and_biases_keeps_the_run(tmp_path, monkeypatch):
   assert logged == [{"step": 1, "train/loss": 1.0}, {"step": 6, "train/loss": 1.0}]
 
 
-def test_mlflow_has_each_record_once_after_a_kill(tmp_path, monkeypatch):
+def test_mlflow_has_each_record_once_after_a_kill_and_what_is_different_again(
+  tmp_path, monkeypatch
+):
   """With MLflow's own store of files; pip install mlflow-skinny."""
   mlflow = pytest.importorskip("mlflow")
   monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -48,7 +50,8 @@ def test_mlflow_has_each_record_once_after_a_kill(tmp_path, monkeypatch):
     for step in (3, 4):
       resumed.write(step, "train", {"loss": 1.0 / step, "accuracy": 0.5})
     resumed.write(4, "validation", {"loss": 6.0})
-    resumed.rewind(3)  # The run rolls back: step 4 is another one then.
+    resumed.rewind(3)  # The run rolls back: step 4 is another one then, step 3 is the same.
+    resumed.write(3, "train", {"loss": 1 / 3, "accuracy": 0.5})
     resumed.write(4, "train", {"loss": 0.2, "accuracy": 0.5})
   client = mlflow.MlflowClient()
   (run,) = client.search_runs([client.get_experiment_by_name("mine").experiment_id])

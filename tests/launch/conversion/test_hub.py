@@ -19,10 +19,12 @@ class _Hub(http.server.BaseHTTPRequestHandler):
   def log_message(self, *_):
     pass
 
-  def _answer(self, values, code=200):
+  def _answer(self, values, code=200, error=""):
     content = json.dumps(values).encode()
     self.send_response(code)
     self.send_header("Content-Type", "application/json")
+    if error:
+      self.send_header("X-Error-Code", error)
     self.send_header("Content-Length", str(len(content)))
     self.end_headers()
     self.wfile.write(content)
@@ -30,7 +32,13 @@ class _Hub(http.server.BaseHTTPRequestHandler):
   def do_GET(self):
     if self.headers.get("Authorization") != "Bearer hf_right":
       return self._answer({"error": "Invalid user token."}, 401)
-    return self._answer({"name": "me", "type": "user", "sha": "0" * 40, "siblings": []})
+    if self.path.startswith("/api/models/"):
+      if self.server.public is None:
+        return self._answer({"error": "Repository not found"}, 404, "RepoNotFound")
+      facts = {"id": "me/small-t5", "private": not self.server.public, "siblings": []}
+      return self._answer(facts | {"sha": "0" * 40})
+    role = {"accessToken": {"role": self.server.role}}
+    return self._answer({"name": "me", "type": "user", "auth": role})
 
   def do_POST(self):
     body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -56,6 +64,7 @@ def server(monkeypatch):
   """A hub on this machine, to which huggingface_hub talks."""
   running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
   running.files, running.made, running.full = {}, [], False
+  running.role, running.public = "write", None  # None: there is no such repository.
   threading.Thread(target=running.serve_forever, daemon=True).start()
   address = f"http://127.0.0.1:{running.server_port}"
   monkeypatch.setattr(constants, "ENDPOINT", address)
@@ -95,6 +104,23 @@ def test_without_a_token_and_with_a_wrong_one(server, monkeypatch, tmp_path):
   monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
   with pytest.raises(ConfigurationError, match="hf auth login"):
     hub.check("me/small-t5")
+
+
+def test_a_token_that_may_only_read(server):
+  server.role = "read"
+  with pytest.raises(ConfigurationError, match="may only read"):
+    hub.check("me/small-t5")
+
+
+@pytest.mark.parametrize(("public", "refused"), [(None, False), (False, False), (True, True)])
+def test_private_weights_do_not_go_to_a_public_repository(server, public, refused):
+  server.public = public
+  hub.check("me/small-t5")
+  if refused:
+    with pytest.raises(ConfigurationError, match="exists and is public"):
+      hub.check("me/small-t5", private=True)
+  else:
+    hub.check("me/small-t5", private=True)
 
 
 def test_a_push_that_fails_names_the_folder_and_the_command(server, folder):
