@@ -167,7 +167,12 @@ def _kernels(program: hlo.Program) -> list[hlo.Instruction]:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-  """Returns the report for programs; bytes are those of one chip, FLOPs of all chips together."""
+  """Returns the report for programs; bytes are those of one chip, FLOPs of all chips together.
+
+  tokens_per_second, days, chip_hours and money are those of predicted_step_seconds, which is more
+  than least_step_seconds where it is known what steps took on such a device; mfu_bound is that of
+  least_step_seconds.
+  """
   line, prepared = report.roofline, report.prepared
   return {
     "topology": report.topology.name,
@@ -180,8 +185,8 @@ def as_json(report: Report) -> dict[str, Any]:
     "hbm_limit_bytes": report.topology.chip.usable_hbm_bytes,
     "memory": dict(report.memory),
     "flops_per_step": prepared.step_flops,
-    "predicted_step_seconds": line.seconds,
-    "expected_step_seconds": line.expected,
+    "predicted_step_seconds": report.seconds,
+    "least_step_seconds": line.seconds,
     "bound_by": line.bound_by,
     "roofline_seconds": {name: getattr(line, name) for name in _PARTS["tpu"]},
     "other_kernels_seconds": line.others,

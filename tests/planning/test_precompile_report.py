@@ -3,12 +3,14 @@
 import dataclasses
 import io
 import json
+import types
 
 import jax
 import pytest
 from rich.console import Console
 
-from t5x_style.planning import precompile_report, topologies
+from t5x_style.planning import precompile_report, precompile_search, topologies
+from t5x_style.planning.layouts import layout_of_prepared
 from t5x_style.planning.roofline import Roofline
 from t5x_style.training import setup
 from tests.planning.small_run import MODEL, a_config
@@ -43,7 +45,19 @@ def test_money_is_that_of_all_chips_for_the_time_of_the_steps(tmp_path):
   assert precompile_report.as_json(without)["money"] is None
   # What steps took on such a device counts more than the least that its rates allow.
   expected = dataclasses.replace(report.roofline, expected=1.0)
-  assert dataclasses.replace(report, roofline=expected).money["run"] == pytest.approx(16.0)
+  report = dataclasses.replace(report, roofline=expected)
+  value = precompile_report.as_json(report)
+  assert value["money"]["run"] == pytest.approx(16.0)
+  assert (value["predicted_step_seconds"], value["least_step_seconds"]) == (1.0, 0.5)
+  assert value["tokens_per_second"] == 64 * 256 / value["predicted_step_seconds"]
+  assert value["days"] == pytest.approx(1000 * value["predicted_step_seconds"] / 86_400)
+  assert value["chip_hours"] == pytest.approx(24 * value["days"] * 16)
+  # A row of the ranking, too.
+  estimate = types.SimpleNamespace(layout=layout_of_prepared(prepared), bytes=1)
+  candidate = precompile_search.Candidate(estimate, report)
+  found = precompile_search.SearchResult(report.topology, 1, [candidate], [])
+  (row,) = precompile_search.as_json(found)["candidates"]
+  assert (row["predicted_step_seconds"], row["least_step_seconds"]) == (1.0, 0.5)
 
 
 @needs_libtpu

@@ -17,7 +17,7 @@ def test_search_by_formula_is_ranked_and_written_only_when_compiled(tmp_path):
   assert value["tried"] == len(value["candidates"]) > 50
   fitting = [row for row in value["candidates"] if row["fits"]]
   assert fitting == value["candidates"][: len(fitting)]
-  seconds = [row["predicted_step_seconds"] for row in fitting]
+  seconds = [row["least_step_seconds"] for row in fitting]
   assert seconds == sorted(seconds)
   for row in fitting:
     sizes = row["mesh"].values()
