@@ -72,12 +72,15 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
     config = settings.build(train_config.TrainConfig)
     if config.deterministic:
       environment.set_deterministic()
-    same_start.check("settings", settings.values() | same_start.software())
+    due = preflight.is_due(values.preflight)
+    same_start.check(
+      "settings", settings.values() | same_start.software() | _flag_facts(values, due)
+    )
     model_dir.check(config.model_dir)
     profiling.check(config.profile_steps)
     first_process = jax.process_index() == 0
     out = terminal.Terminal(enabled=first_process)
-    if preflight.is_due(values.preflight):
+    if due:
       preflight.check(config.model_dir, out.note)
     pulse, before_write = _take_model_dir(config, until_end, values.dry_run)
     prepared, *later = run = _prepare(settings, config)
@@ -132,6 +135,11 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
   summary.show(out, result.job, result, command_line, sampler)
   pulse.beat("finished" if result.complete else "stopped")
   return code
+
+
+def _flag_facts(values: Any, with_preflight: bool) -> dict[str, str]:
+  """Returns the flags without which a process would not come to where the others wait for it."""
+  return {"--preflight": str(with_preflight), "--dry_run": str(values.dry_run)}
 
 
 def _prepare(settings: reader.Configuration, config: Any) -> list[Any]:

@@ -220,8 +220,8 @@ def _difference(
   return (
     f"The processes of this job were started with different {about}{also}; {where}:\n"
     + "\n".join(shortened(lines))
-    + "\nGive all processes the same gin files, --gin flags and versions, and let them read the "
-    "same files."
+    + "\nGive all processes the same gin files, flags and versions, and let them read the same "
+    "files."
   )
 
 

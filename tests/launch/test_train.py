@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -252,3 +253,36 @@ def test_a_staged_run_killed_at_any_step_resumes_bit_identically(tmp_path):
   )
   (step,) = json.loads(measured.stdout)["steps"]
   assert step["loss"] == pytest.approx(losses(whole)[-1][2], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--nopreflight", "--dry_run"])
+def test_processes_that_would_wait_for_each_other_are_refused(flag, tmp_path):
+  """One process of two leaves out the preflight, or does not train."""
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    address = f"localhost:{probe.getsockname()[1]}"
+  job = (f"--coordinator_address={address}", "--process_count=2", *SMALL)
+  started = [
+    subprocess.Popen(
+      command(
+        "--gin_file=quickstart.gin",
+        *(*job, f"--process_index={index}", f"--gin.MODEL_DIR='{tmp_path}'", *own),
+      ),
+      env=os.environ | {"JAX_PLATFORMS": "cpu"},
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for index, own in enumerate([(), (flag,)])
+  ]
+  try:
+    errors = [process.communicate(timeout=100)[1] for process in started]
+  finally:
+    for process in started:
+      process.kill()
+  assert [process.returncode for process in started] == [2, 2], errors
+  differs = {
+    "--nopreflight": "  --preflight: True in process 0, False in process 1",
+    "--dry_run": "  --dry_run: False in process 0, True in process 1",
+  }
+  assert all(differs[flag] in error for error in errors), errors
