@@ -32,17 +32,21 @@ class Programs:
     if not self.dry_run:
       self._check(words, _call(words, capture=False))
 
-  def answer(self, *words: str) -> str | None:
-    """Returns what a program prints; None if it fails, as for what does not exist, or in a dry run.
+  def answer(self, *words: str, absent: str | None = None) -> str | None:
+    """Returns what a program prints; None in a dry run, or if it fails with the error `absent`.
 
     Raises:
+      ProgramError: it fails with another error.
       UserError: it is not installed.
     """
     if self.dry_run:
       self._show(words)
       return None
     done = _call(words, capture=True)
-    return done.stdout if done.returncode == 0 else None
+    if done.returncode and absent is not None and absent in done.stderr:
+      return None
+    self._check(words, done)
+    return done.stdout
 
   def run_quietly(self, *words: str) -> None:
     """Calls a program as `run` does, and shows its output only if it fails."""

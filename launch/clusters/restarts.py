@@ -1,5 +1,6 @@
 """Starts a run again by its exit code, until it is done or would only fail again."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -7,25 +8,38 @@ from ..process.exit_codes import ExitCode
 
 MOST_ATTEMPTS = 20
 _FEW_ATTEMPTS = 3
-_NO_PROGRESS_SECONDS = 600.0  # A run that lasted longer has saved; its end does not count.
+# A run that lasted longer has saved, and its end does not count. Processes wait 1,800 s for one
+# that never joins: such a run has not trained.
+_NO_PROGRESS_SECONDS = 2700.0
 _PAUSE_SECONDS = 10.0
 
 _STARTED_AGAIN = (ExitCode.PREEMPTED, ExitCode.PROCESS_LOST)
 _BY_A_PERSON = (ExitCode.INTERRUPTED, ExitCode.OUTPUT_CLOSED)
 
 
+@dataclasses.dataclass(frozen=True)
+class Ended:
+  """How an attempt ended.
+
+  Attributes:
+    code: the exit code of the run; None if the machines are lost.
+    seconds: how long the run was under way, without the wait for machines.
+  """
+
+  code: int | None
+  seconds: float = 0.0
+
+
 def until_done(
-  attempt: Callable[[], int | None],
+  attempt: Callable[[], Ended],
   say: Callable[[str], None],
   *,
-  clock: Callable[[], float] = time.monotonic,
   sleep: Callable[[float], None] = time.sleep,
 ) -> int:
   """Runs attempts until one ends with a code after which another would not help.
 
   Args:
-    attempt: starts the run or finds it running, waits for its end, and returns its exit code; None
-      if the machines are lost.
+    attempt: starts the run or finds it running, waits for its end, and returns how it ended.
     say: shows why the next attempt begins.
 
   Returns:
@@ -33,11 +47,9 @@ def until_done(
   """
   fruitless = 0
   while True:
-    began = clock()
-    code = attempt()
-    if clock() - began >= _NO_PROGRESS_SECONDS:
-      fruitless = 0
-    fruitless += 1
+    ended = attempt()
+    code = ended.code
+    fruitless = 1 if ended.seconds >= _NO_PROGRESS_SECONDS else fruitless + 1
     if fruitless >= attempts_after(code):
       return ExitCode.PROCESS_LOST if code is None else code
     why = "The machines are lost" if code is None else f"Exit code {code}"

@@ -32,7 +32,10 @@ _TYPES = {"v4": ("v4", 2), "v5e": ("v5litepod", 1), "v5p": ("v5p", 2), "v6e": ("
 _VM = ("gcloud", "compute", "tpus", "tpu-vm")
 _READY = "ACTIVE"
 _ON_THE_WAY = ("ACCEPTED", "CREATING", "PROVISIONING", "WAITING_FOR_RESOURCES")
+_ON_THE_WAY_OUT = ("SUSPENDING", "DELETING")
+_ABSENT = "NOT_FOUND"  # gcloud's error for what does not exist
 _POLL_SECONDS = 20.0
+_POLLS_THAT_MAY_FAIL = 30  # in a row
 _FOLDER = "t5x_style"  # in the home directory of each host
 _HOST_SCRIPT = "launch/clusters/tpu_host.sh"
 _ROOT = Path(__file__).parents[2]
@@ -89,6 +92,7 @@ class Tpu:
     self._name = name
     self._place = [f"--zone={zone}", *([f"--project={project}"] if project else [])]
     self._slices = slices
+    self._known = False  # whether gcloud has said how the slices are: its errors may pass then
 
   def create(self) -> None:
     """Queues the slices."""
@@ -107,8 +111,13 @@ class Tpu:
     )
 
   def state(self) -> str | None:
-    """Returns the state of the queued resource, such as ACTIVE; None if there is none."""
-    found = self._programs.answer(*self._queued("describe"), "--format=value(state.state)")
+    """Returns the state of the queued resource, such as ACTIVE; None if there is none.
+
+    Raises:
+      ProgramError: gcloud cannot say.
+    """
+    words = (*self._queued("describe"), "--format=value(state.state)")
+    found = self._programs.answer(*words, absent=_ABSENT)
     return found and found.strip()
 
   def delete(self) -> None:
@@ -149,7 +158,10 @@ class Tpu:
 
   def host_state(self) -> str:
     """Returns what the first host says: "not installed", "ready", "running", "ended ..."."""
-    told = self._programs.answer(*self._ssh(self._nodes()[0], "0", _command("state")))
+    try:
+      told = self._programs.answer(*self._ssh(self._nodes()[0], "0", _command("state")))
+    except ProgramError:
+      told = None
     return (told or "not installed").strip()
 
   def stop(self) -> None:
@@ -163,15 +175,15 @@ class Tpu:
       the exit code of the run.
 
     Raises:
-      UserError: the slices are missing and cannot be created.
+      UserError: the slices are missing and cannot be created, or there was no room for them.
     """
     to_install = True  # What is here may be newer. Later starts use the same files.
 
-    def attempt() -> int | None:
+    def attempt() -> restarts.Ended:
       nonlocal to_install
-      if not self._make_ready():
-        return None
+      began = None
       try:
+        self._make_ready()
         state = self.host_state()
         if state != "running":
           if to_install or state == "not installed":
@@ -179,10 +191,14 @@ class Tpu:
           self._everywhere(_command("end"))
           self.start(flags)
         to_install = False
-        return self._follow_while_active()
-      except ProgramError as error:  # A host that is being taken away.
+        began = time.monotonic()
+        code = self._follow_while_active()
+      except ProgramError as error:  # A host that is being taken away, or no network.
+        if not self._known:
+          raise
         print(error)
-        return None
+        code = None
+      return restarts.Ended(code, 0.0 if began is None else time.monotonic() - began)
 
     return restarts.until_done(attempt, print)
 
@@ -194,23 +210,20 @@ class Tpu:
         return 0
       if code is not None:
         return code
-      if self.state() != _READY:
+      if self._state_later() != _READY:
         return None
       print("The connection broke; the run continues, and is followed again.")
-      time.sleep(_POLL_SECONDS)
       if self.host_state() != "running":  # The host was restarted, or it ended meanwhile.
         return self.follow()
 
-  def _make_ready(self) -> bool:
+  def _make_ready(self) -> None:
     """Waits until the slices are active, and creates them where they are missing or were taken.
 
-    Returns:
-      whether they are.
-
     Raises:
-      UserError: they are missing, and are not to be created.
+      ProgramError: gcloud fails.
+      UserError: they are missing and are not to be created, or cannot be.
     """
-    state, shown = self.state(), None
+    state = self._wait_while(_ON_THE_WAY_OUT, self.state())
     if state not in (None, _READY, *_ON_THE_WAY):  # SUSPENDED, FAILED: they never come back.
       print(f"{self._name} is {state}: it is deleted and queued again.")
       self.delete()
@@ -223,13 +236,39 @@ class Tpu:
         )
       self.create()
       state = self.state()
-    while not self._programs.dry_run and state in _ON_THE_WAY:
+    self._known = True
+    state = self._wait_while(_ON_THE_WAY, state)
+    if state != _READY and not self._programs.dry_run:
+      raise UserError(
+        f"{self._name} is {state or 'deleted'} and never was {_READY}: Google had no room in time, "
+        "or refuses it. `gcloud compute tpus queued-resources describe` says why."
+      )
+
+  def _wait_while(self, states: Sequence[str], state: str | None) -> str | None:
+    """Returns the first state that is none of these; `state` is the present one."""
+    shown = None
+    while state in states:
       if state != shown:
         print(f"{self._name} is {state}; waiting.")
         shown = state
+      state = self._state_later()
+    return state
+
+  def _state_later(self) -> str | None:
+    """Returns the state after a pause, also if gcloud fails for some minutes.
+
+    Raises:
+      ProgramError: it fails for longer.
+    """
+    for left in reversed(range(_POLLS_THAT_MAY_FAIL)):
       time.sleep(_POLL_SECONDS)
-      state = self.state()
-    return self._programs.dry_run or state == _READY
+      try:
+        return self.state()
+      except ProgramError as error:
+        if not left:
+          raise
+        print(error)
+    raise AssertionError
 
   def _nodes(self) -> list[str]:
     """Returns the names of the slices.
@@ -240,7 +279,7 @@ class Tpu:
     if self._programs.dry_run:
       count = self._slices.count if self._slices else 1
       return [self._name] if count == 1 else [f"{self._name}-{i}" for i in range(count)]
-    text = self._programs.answer(*self._queued("describe"), "--format=json")
+    text = self._programs.answer(*self._queued("describe"), "--format=json", absent=_ABSENT)
     if text is None:
       raise UserError(f"There is no queued resource {self._name!r} in this zone and project.")
     found = []

@@ -1,7 +1,9 @@
 """Plays gcloud: records every call, keeps one queued resource, and has a folder for each host.
 
 A command for a host runs in its folder. In the folder FAKE_CLOUD, the file `preempt` has the cloud
-take the slices back, and `break` breaks the connections, while a command runs.
+take the slices back, and `break` breaks the connections, while a command runs. `states` has the
+states through which a request passes, and `fails` lines such as "queued-resources describe": the
+first fails one such call, as without a network, and is removed.
 """
 
 import json
@@ -25,6 +27,11 @@ def main(words: list[str]) -> int:
   kind, action, *words = words[2:]
   flags = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
   names = [word for word in words if not word.startswith("--")]
+  fails = lines_of("fails")
+  if fails[:1] == [f"{kind} {action}"]:
+    (CLOUD / "fails").write_text("".join(f"{line}\n" for line in fails[1:]))
+    print("ERROR: no network", file=sys.stderr)
+    return 1
   if kind == "queued-resources":
     return queued(action, names[0], flags)
   return on_hosts(action, names, flags)
@@ -36,9 +43,8 @@ def queued(action: str, name: str, flags: dict[str, str]) -> int:
     count = int(flags.get("node-count", 0))
     several = {"multisliceParams": {"nodeCount": count}}
     nodes = several if count else {"nodeId": flags["node-id"]}
-    write(
-      {"name": name, "states": ["WAITING_FOR_RESOURCES", "ACTIVE"], "tpu": {"nodeSpec": [nodes]}}
-    )
+    states = lines_of("states") or ["WAITING_FOR_RESOURCES", "ACTIVE"]
+    write({"name": name, "states": states, "tpu": {"nodeSpec": [nodes]}})
     return 0
   if not QUEUE.exists():
     print("ERROR: NOT_FOUND", file=sys.stderr)
@@ -54,6 +60,11 @@ def queued(action: str, name: str, flags: dict[str, str]) -> int:
     print(queue["states"][0])
     write(queue | {"states": queue["states"][1:] or queue["states"]})
   return 0
+
+
+def lines_of(name: str) -> list[str]:
+  path = CLOUD / name
+  return path.read_text().splitlines() if path.exists() else []
 
 
 def write(queue: dict[str, object]) -> None:

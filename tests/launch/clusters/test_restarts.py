@@ -8,13 +8,12 @@ from launch.process.exit_codes import ExitCode
 
 def last_code(codes, seconds=1.0):
   """Returns the result, and how many attempts were made; each takes some seconds."""
-  left, now, said = list(codes), [0.0], []
+  left, said = list(codes), []
 
   def attempt():
-    now[0] += seconds
-    return left.pop(0)
+    return restarts.Ended(left.pop(0), seconds)
 
-  code = restarts.until_done(attempt, said.append, clock=lambda: now[0], sleep=lambda _: None)
+  code = restarts.until_done(attempt, said.append, sleep=lambda _: None)
   assert len(said) == len(codes) - len(left) - 1
   return code, len(codes) - len(left)
 
@@ -40,7 +39,12 @@ def test_not_for_ever():
 
 
 def test_attempts_that_trained_do_not_count():
-  assert last_code([75] * 30 + [0], seconds=700.0) == (0, 31)
+  assert last_code([75] * 30 + [0], seconds=3000.0) == (0, 31)
+
+
+def test_attempts_that_waited_for_a_process_count():
+  """Processes wait 1,800 s for one that never joins."""
+  assert last_code([76] * 30, seconds=1900.0) == (76, 20)
 
 
 def test_the_table_of_exit_codes_agrees():
