@@ -8,8 +8,13 @@ Programming Guide, "Technical Specifications per Compute Capability", for the mu
 """
 
 import dataclasses
+import math
+import os
+from collections.abc import Mapping
 
 import jax
+
+from t5x_style.errors import UserError
 
 GIB = 2**30
 TPU_HOST = (2, 2)  # chips of a host along the first two axes of a slice
@@ -177,15 +182,18 @@ class GpuChip(Accelerator):
 
   @property
   def usable_hbm_bytes(self) -> int:
-    """What JAX lets a program use: it takes three quarters of the memory at its start.
+    """What JAX lets a program use: it takes this share of the memory at its start.
 
-    XLA_PYTHON_CLIENT_MEM_FRACTION changes the share.
+    Raises:
+      UserError: see gpu_memory_share.
     """
-    return int(GPU_MEMORY_SHARE * self.total_bytes)
+    return int(gpu_memory_share() * self.total_bytes)
 
 
 GPU_NODE = 8  # GPUs of a node, at most
-GPU_MEMORY_SHARE = 0.75
+_MEMORY_SHARE = 0.75
+# Environment variables with the share of a GPU's memory; JAX refuses both at once.
+_MEMORY_SHARE_VARIABLES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 GPU_CHIPS = {
   chip.name: chip
   for chip in (
@@ -289,6 +297,29 @@ def device_memory(device: jax.Device) -> int | None:
   stats = local.memory_stats() or {}
   limit = stats.get("bytes_limit")
   return limit and round(limit / GIB) * GIB
+
+
+def gpu_memory_share(environ: Mapping[str, str] = os.environ) -> float:
+  """Returns the share of a GPU's memory that JAX takes: three quarters if no variable says another.
+
+  Raises:
+    UserError: the variable is no share, or both of its names are set.
+  """
+  given = {name: environ[name] for name in _MEMORY_SHARE_VARIABLES if environ.get(name)}
+  if len(given) > 1:
+    raise UserError(f"{' and '.join(given)} are set, and mean the same; unset the second.")
+  for name, text in given.items():
+    try:
+      share = float(text)
+    except ValueError:
+      share = math.nan
+    if not 0 < share <= 1:
+      raise UserError(
+        f"The environment variable {name} = {text!r} is not a share of a GPU's memory; set it to "
+        f"a number above 0, at most 1, or unset it, which means {_MEMORY_SHARE}."
+      )
+    return share
+  return _MEMORY_SHARE
 
 
 def compute_capability(device: jax.Device) -> tuple[int, ...] | None:

@@ -5,6 +5,7 @@ import types
 import pytest
 
 from t5x_style import hardware
+from t5x_style.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,22 @@ def test_compute_capability(reported, expected):
   device = types.SimpleNamespace(compute_capability=reported)
   assert hardware.compute_capability(device) == expected
   assert hardware.compute_capability(types.SimpleNamespace(device_kind="TPU v4")) is None
+
+
+@pytest.mark.parametrize("name", ["XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"])
+def test_the_share_of_a_gpu_that_jax_takes(monkeypatch, name):
+  for other in ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+    monkeypatch.delenv(other, raising=False)
+  chip = hardware.GPU_CHIPS["h100"]
+  assert chip.usable_hbm_bytes == 63_707_234_304
+  monkeypatch.setenv(name, ".5")
+  assert chip.usable_hbm_bytes == 42_471_489_536
+  monkeypatch.setenv(name, "")
+  assert hardware.gpu_memory_share() == 0.75
+  for wrong in ("0", "1.5", "nan", "75%"):
+    monkeypatch.setenv(name, wrong)
+    with pytest.raises(UserError, match=f"{name} = '{wrong}' is not a share of a GPU's memory"):
+      hardware.gpu_memory_share()
+  both = {"XLA_CLIENT_MEM_FRACTION": ".5", "XLA_PYTHON_CLIENT_MEM_FRACTION": ".5"}
+  with pytest.raises(UserError, match="unset the second"):
+    hardware.gpu_memory_share(both)

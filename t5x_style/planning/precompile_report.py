@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from t5x_style.hardware import GPU_MEMORY_SHARE
+from t5x_style.hardware import gpu_memory_share
 from t5x_style.partitioning import describe_mesh, device_bytes
 from t5x_style.planning import collectives, compilation, hlo, kernel_traffic
 from t5x_style.planning.layouts import layout_of_prepared
@@ -269,7 +269,7 @@ def _memory_table(report: Report) -> Table:
     table.add_row(name, gib(size), f"{size / limit:.1%}")
   table.add_row("together", gib(report.hbm_bytes), f"{report.hbm_bytes / limit:.1%}")
   gpu = report.topology.platform == "gpu"
-  has = f"JAX takes ({GPU_MEMORY_SHARE:.0%})" if gpu else f"a {report.topology.chip.name} has"
+  has = f"JAX takes ({gpu_memory_share():.0%})" if gpu else f"a {report.topology.chip.name} has"
   table.add_row(has, gib(limit), "")
   return table
 
