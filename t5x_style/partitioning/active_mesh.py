@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 from jax.sharding import AxisType, PartitionSpec
 
+from t5x_style import hardware
 from t5x_style.partitioning.sharding import DEFAULT_RULES, as_tuple, without_unit_axes
 
 Names = Sequence[str | None]
@@ -21,6 +22,19 @@ def current_platform() -> str:
   mesh = jax.sharding.get_abstract_mesh()
   device = None if mesh.empty else mesh.abstract_device
   return device.platform if device else jax.default_backend()
+
+
+def current_capability() -> tuple[int, ...] | None:
+  """Returns the compute capability of the active mesh's GPUs, else of this machine's.
+
+  None for other devices, and for absent GPUs that are not in the table of hardware.
+  """
+  mesh, present = jax.sharding.get_abstract_mesh(), jax.devices()[0]
+  device = None if mesh.empty else mesh.abstract_device
+  if device is None or device.device_kind == present.device_kind:
+    return hardware.compute_capability(present)
+  chip = hardware.find_accelerator(device.device_kind)
+  return chip.capability if isinstance(chip, hardware.GpuChip) else None
 
 
 def partition_spec(names: Names) -> PartitionSpec | None:

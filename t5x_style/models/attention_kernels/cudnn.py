@@ -11,10 +11,9 @@ of cuDNN silently return zero gradients for biases that differ between rows: XLA
 import jax
 import jax.numpy as jnp
 
-from t5x_style import hardware
 from t5x_style.models.attention_kernels.head_sharding import heads_error, repeat_key_heads
 from t5x_style.models.attention_kernels.pattern import AttentionInputs, AttentionSpec, Pattern
-from t5x_style.partitioning.active_mesh import num_shards, on_each_device
+from t5x_style.partitioning.active_mesh import current_capability, num_shards, on_each_device
 
 PLATFORM, TITLE = "gpu", "cuDNN"
 PATTERN_FIELDS = frozenset({"query_segments", "key_segments", "prefix", "causal", "window"})
@@ -25,8 +24,7 @@ _HEADS = ("batch", None, "heads", "kv")  # of queries, keys and values
 def reason_against(spec: AttentionSpec) -> str | None:
   """Returns why cuDNN cannot compute this, or None if it can."""
   H = spec.queries[3]
-  # None if no GPU is here: the program is only compiled.
-  capability = hardware.compute_capability(jax.devices()[0])
+  capability = current_capability()  # None: not known.
   widest = 256 if capability is None or capability >= (9, 0) else 128
   if capability is not None and capability < (8, 0):
     return f"cuDNN needs compute capability 8.0, the GPU has {'.'.join(map(str, capability))}"

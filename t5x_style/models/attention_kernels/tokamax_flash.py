@@ -12,10 +12,9 @@ import importlib.util
 
 import jax
 
-from t5x_style import hardware
 from t5x_style.models.attention_kernels.head_sharding import heads_error, repeat_key_heads
 from t5x_style.models.attention_kernels.pattern import AttentionInputs, AttentionSpec, Pattern
-from t5x_style.partitioning.active_mesh import num_shards, on_each_device
+from t5x_style.partitioning.active_mesh import current_capability, num_shards, on_each_device
 
 PLATFORM, TITLE = "gpu", "Tokamax"
 PATTERN_FIELDS = frozenset({"query_segments", "key_segments", "prefix", "causal", "window"})
@@ -30,8 +29,7 @@ def reason_against(spec: AttentionSpec) -> str | None:
       "the package tokamax is not installed: pip install 't5x_style[gpu-kernels]', with Python "
       "3.12 or newer"
     )
-  # None if no GPU is here: the program is only compiled.
-  capability = hardware.compute_capability(jax.devices()[0])
+  capability = current_capability()  # None: not known.
   if capability is not None and capability < (8, 0):
     found = ".".join(map(str, capability))
     return f"Tokamax needs compute capability 8.0, the GPU has {found}"
@@ -60,7 +58,7 @@ def attend(
 
   mask, bias, causal = inputs.mask, inputs.bias, _only_causal(inputs.pattern)
   # Of generation 9.0 and newer, the first is faster; it has no backward pass for older ones.
-  newer = (hardware.compute_capability(jax.devices()[0]) or (8, 0)) >= (9, 0)
+  newer = (current_capability() or (8, 0)) >= (9, 0)
 
   def on_device(query, key, value, bias, mask):
     # Without a GPU the program is compiled for one that is elsewhere.

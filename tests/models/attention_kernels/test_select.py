@@ -3,8 +3,10 @@
 import functools
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh
 
 from t5x_style import hardware
 from t5x_style.models.attention_kernels import (
@@ -80,6 +82,20 @@ def test_older_gpus(on_platform, monkeypatch):
   assert (
     "needs compute capability 8.0, the GPU has 7.5" in choose_kernel("auto", "it", spec()).reason
   )
+
+
+def test_gpus_that_are_absent():
+  """A program for them is compiled here, where devices are CPUs, or perhaps other GPUs."""
+
+  def chosen(kind, width):
+    device = AbstractDevice(device_kind=kind, num_cores=None, platform="gpu")
+    with jax.sharding.use_abstract_mesh(AbstractMesh((8,), ("data",), abstract_device=device)):
+      return choose_kernel("auto", "it", spec(width=width))
+
+  assert "up to 128, not 192" in chosen("NVIDIA A100-SXM4-80GB", 192).reason
+  assert chosen("NVIDIA A100-SXM4-80GB", 128).name == "cudnn"
+  assert chosen("NVIDIA H200", 192).name == "cudnn"
+  assert chosen("NVIDIA X", 192).name == "cudnn"
 
 
 @pytest.mark.parametrize(
