@@ -22,6 +22,9 @@ _TRAINING = {"role": "training"}
 class Experts:
   """Mixtures of experts: a router sends each token to a few of a layer's feed-forward networks.
 
+  There is no dropout inside an expert, also with the places of "t5"; dense layers and what the
+  experts add to a token have it as in other models.
+
   Attributes:
     num_experts: E, the networks of a layer.
     experts_per_token: K, how many compute a token; their sum is weighted by the probabilities that

@@ -72,6 +72,13 @@ def test_each_token_gets_what_its_experts_make_of_it(case):
   check_layer(*build(case))
 
 
+def test_there_is_no_dropout_inside_experts():
+  """As the docstring of Experts says."""
+  module, params, x, real = build("top_2", dropout_rate=0.5, dropout_places="t5")
+  y, _ = apply(module, params, x, real)
+  np.testing.assert_array_equal(y, apply(*build("top_2"))[0])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_without_padding(case):
