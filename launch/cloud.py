@@ -89,7 +89,7 @@ def _tpu(action: str, names: Sequence[str], values: Any, train_flags: Sequence[s
     state = job.state()
     print(f"{names[0]}: {state or 'does not exist'}")
     if state == "ACTIVE" or values.dry_run:
-      print(f"the run there: {job.host_state()}")
+      print(f"the run there: {job.host_state() or 'cannot be asked'}")
     return None
   {"create": job.create, "install": job.install, "stop": job.stop, "delete": job.delete}[action]()
   return None

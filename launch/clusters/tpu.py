@@ -156,13 +156,19 @@ class Tpu:
     found = re.fullmatch(r"The run ended with exit code (\d+)\.", last)
     return int(found[1]) if found else None
 
-  def host_state(self) -> str:
-    """Returns what the first host says: "not installed", "ready", "running", "ended ..."."""
+  def host_state(self) -> str | None:
+    """Returns what the first host says: "not installed", "ready", "running", "ended ...".
+
+    None if it cannot be asked: a run may be under way there.
+    """
+    script = f"{_FOLDER}/{_HOST_SCRIPT}"
+    asked = f"if [ -e {script} ]; then {_command('state')}; else echo not installed; fi"
     try:
-      told = self._programs.answer(*self._ssh(self._nodes()[0], "0", _command("state")))
-    except ProgramError:
-      told = None
-    return (told or "not installed").strip()
+      told = self._programs.answer(*self._ssh(self._nodes()[0], "0", asked))
+    except ProgramError as error:
+      print(error)
+      return None
+    return (told or "").strip() or None
 
   def stop(self) -> None:
     """Stops the run as Ctrl-C does: all processes save. The slices stay, and are paid for."""
@@ -185,8 +191,10 @@ class Tpu:
       try:
         self._make_ready()
         state = self.host_state()
+        if state is None and not self._programs.dry_run:
+          return restarts.Ended(None)
         if state != "running":
-          if to_install or state == "not installed":
+          if to_install or state in (None, "not installed"):
             self.install()
           self._everywhere(_command("end"))
           self.start(flags)
@@ -213,7 +221,10 @@ class Tpu:
       if self._state_later() != _READY:
         return None
       print("The connection broke; the run continues, and is followed again.")
-      if self.host_state() != "running":  # The host was restarted, or it ended meanwhile.
+      if self.host_state() not in (
+        None,
+        "running",
+      ):  # The host was restarted, or it ended meanwhile.
         return self.follow()
 
   def _make_ready(self) -> None:

@@ -5,13 +5,20 @@
 #   follow        prints the run's output until it ends, and then its exit code
 #   state         prints whether it is installed and whether a run is under way
 #   stop          stops the run as Ctrl-C does: it saves
-#   end           waits until the old run has ended, and ends one that hangs
+#   end           waits until the old run has ended, and ends one that hangs: it may still save
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 run=~/.t5x_style_run # lock: held while a run is under way; pid, log, code of the run
 mkdir -p "$run"
 is_running() { ! flock --nonblock "$run/lock" true; }
+wait_for_end() { # exits when the run ends within so many seconds
+  local seconds
+  for ((seconds = 0; seconds < $1; seconds++)); do
+    if ! is_running; then exit 0; fi
+    sleep 1
+  done
+}
 
 action=${1:?}
 shift
@@ -66,11 +73,10 @@ case $action in
     if is_running; then kill -INT "$(cat "$run/pid")"; fi
     ;;
   end)
-    for ((seconds = 0; seconds < ${PATIENCE_SECONDS:-120}; seconds++)); do
-      if ! is_running; then exit 0; fi
-      sleep 1
-    done
-    kill -KILL "$(cat "$run/pid")"
+    wait_for_end "${PATIENCE_SECONDS:-120}"
+    kill -TERM "$(cat "$run/pid")" || true
+    wait_for_end "${SAVE_SECONDS:-120}"
+    kill -KILL "$(cat "$run/pid")" || true
     while is_running; do sleep 0.2; done
     ;;
   *)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from t5x_style.errors import UserError
-from tests.training import test_distributed
+from tests import training_jobs
 
 PLACE = ("my-slice", "--zone=us-west4-a")
 RUN = ("tpu", "run", *PLACE, "--topology=v5e:4x4", "--spot")
@@ -117,18 +117,18 @@ def test_two_hosts_train_and_one_is_killed(cloud, capsys, monkeypatch):
   python.write_text(
     f'#!/usr/bin/env bash\nexport JAX_PROCESS_ID=${{HOME##*.}}\nexec {sys.executable} "$@"\n'
   )
-  port = test_distributed.free_port()
+  port = training_jobs.free_port()
   monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", f"localhost:{port}")
   for name, value in {"JAX_NUM_PROCESSES": "2", "JAX_PLATFORMS": "cpu"}.items():
     monkeypatch.setenv(name, value)
   monkeypatch.delenv("PYTHONPATH")
   gin, model = cloud.folder / "run.gin", cloud.folder / "its model"
-  gin.write_text(test_distributed.GIN.replace("TRAIN_STEPS = 6", "TRAIN_STEPS = 150"))
+  gin.write_text(training_jobs.GIN.replace("TRAIN_STEPS = 6", "TRAIN_STEPS = 150"))
   killed = []
 
   def kill():
     pid = cloud.folder / "hosts/my-slice.1/.t5x_style_run/pid"
-    test_distributed.until(lambda: (model / "checkpoints/2").exists() and pid.exists())
+    training_jobs.until(lambda: (model / "checkpoints/2").exists() and pid.exists())
     killed.append(int(pid.read_text()))
     os.kill(killed[0], signal.SIGKILL)
 

@@ -1,7 +1,13 @@
 """What launch.cloud does when the cloud has no room, or gcloud itself fails."""
 
+import os
+import subprocess
+import time
+from pathlib import Path
+
 import pytest
 
+from launch import cloud as cloud_command
 from t5x_style.errors import UserError
 
 PLACE = ("my-slice", "--zone=us-west4-a")
@@ -50,3 +56,42 @@ def test_slices_that_are_being_taken_are_waited_for(cloud, capsys):
   output = capsys.readouterr().out
   assert "my-slice is SUSPENDING; waiting." in output
   assert "my-slice is SUSPENDED: it is deleted and queued again." in output
+
+
+def test_nothing_is_installed_or_ended_where_the_host_cannot_be_asked(cloud, capsys):
+  assert cloud.run(*RUN, *TRAIN) == 0
+  lines(cloud, "fails", "tpu-vm ssh")
+  before = len(cloud.calls())
+  assert cloud.run(*RUN, *TRAIN) == 0
+  actions = [words[1] for words in cloud.calls()[before:]]
+  asked = actions.index("ssh")
+  # It is asked again, beginning with the slices, before anything is copied.
+  assert actions[asked + 1 : actions.index("scp")].count("ssh") == 1
+  capsys.readouterr()
+  lines(cloud, "fails", "tpu-vm ssh")
+  cloud.run("tpu", "status", *PLACE)
+  assert "the run there: cannot be asked" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("on_term", "code"), [("exit 75", "75"), ("", "137")])
+def test_a_run_that_hangs_may_save_before_it_is_killed(tmp_path, on_term, code):
+  script = tmp_path / "clone/launch/clusters/tpu_host.sh"
+  python = tmp_path / "clone/.venv/bin/python"
+  for path in (script, python):
+    path.parent.mkdir(parents=True)
+  script.write_text((Path(cloud_command.__file__).parent / "clusters/tpu_host.sh").read_text())
+  python.write_text(
+    f"#!/usr/bin/env bash\ntrap {on_term!r} TERM\ntouch ~/ready\nwhile true; do sleep .05; done\n"
+  )
+  python.chmod(0o755)
+  environ = os.environ | {"HOME": str(tmp_path), "PATIENCE_SECONDS": "1", "SAVE_SECONDS": "2"}
+
+  def call(action):
+    subprocess.run(["bash", script, action], env=environ, check=True, timeout=60)
+
+  call("start")
+  deadline = time.monotonic() + 30
+  while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
+    time.sleep(0.05)
+  call("end")
+  assert (tmp_path / ".t5x_style_run/code").read_text().strip() == code
