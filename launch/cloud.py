@@ -13,6 +13,7 @@ from absl import flags as absl_flags
 from .configuration import actions, flags
 from .process import command, environment, errors
 from .process.errors import ConfigurationError
+from .process.exit_codes import ExitCode
 
 EXAMPLES = """\
 python -m launch.cloud tpu run my-slice --zone=us-west4-a --topology=v5e:4x4 --spot -- \\
@@ -84,7 +85,13 @@ def _tpu(action: str, names: Sequence[str], values: Any, train_flags: Sequence[s
       print(f"\nA run that was started continues on {names[0]}: see logs, stop and delete.")
       raise
   if action == "logs":
-    return job.follow("200")
+    code = job.follow("200")
+    if code is None and not values.dry_run:
+      print(
+        "The connection broke before the run ended: see status, or give the same command again."
+      )
+      return ExitCode.UNEXPECTED
+    return code
   if action == "status":
     state = job.state()
     print(f"{names[0]}: {state or 'does not exist'}")

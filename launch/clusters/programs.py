@@ -54,18 +54,23 @@ class Programs:
     if not self.dry_run:
       self._check(words, _call(words, capture=True))
 
-  def follow(self, *words: str) -> str:
-    """Prints what a program prints, line by line; returns the last line, "" without any."""
+  def follow(self, *words: str) -> tuple[str, int]:
+    """Prints what a program prints, line by line.
+
+    Returns:
+      the last line, "" without any, and how many lines were whole.
+    """
     self._show(words)
     if self.dry_run:
-      return ""
-    last = ""
+      return "", 0
+    last, whole = "", 0
     with _started(words) as process:
       assert process.stdout is not None
       for line in process.stdout:
         last = line.rstrip("\n")
+        whole += line.endswith("\n")
         self._say(last)
-    return last
+    return last, whole
 
   def _show(self, words: Sequence[str]) -> None:
     self._say(f"$ {shlex.join(words)}")

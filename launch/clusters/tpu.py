@@ -92,6 +92,7 @@ class Tpu:
     self._name = name
     self._place = [f"--zone={zone}", *([f"--project={project}"] if project else [])]
     self._slices = slices
+    self._printed = 0  # lines of the run's output
     self._known = False  # whether gcloud has said how the slices are: its errors may pass then
 
   def create(self) -> None:
@@ -142,17 +143,20 @@ class Tpu:
   def start(self, flags: Sequence[str]) -> None:
     """Starts launch.train on every host, where no run is under way."""
     self._everywhere(_command("start", *flags))
+    self._printed = 0
 
-  def follow(self, lines: str = "+1") -> int | None:
+  def follow(self, lines: str | None = None) -> int | None:
     """Prints what the first process prints until the run ends.
 
     Args:
-      lines: how many of the last lines to begin with, or "+1" for all.
+      lines: how many of the last lines to begin with; None for all that were not printed yet.
 
     Returns:
       its exit code; None if the connection broke before it ended.
     """
-    last = self._programs.follow(*self._ssh(self._nodes()[0], "0", _command("follow", lines)))
+    command = _command("follow", lines or f"+{self._printed + 1}")
+    last, count = self._programs.follow(*self._ssh(self._nodes()[0], "0", command))
+    self._printed += count
     found = re.fullmatch(r"The run ended with exit code (\d+)\.", last)
     return int(found[1]) if found else None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch import cloud as cloud_command
+from launch.clusters import programs, tpu
 from t5x_style.errors import UserError
 
 PLACE = ("my-slice", "--zone=us-west4-a")
@@ -95,3 +96,21 @@ def test_a_run_that_hangs_may_save_before_it_is_killed(tmp_path, on_term, code):
     time.sleep(0.05)
   call("end")
   assert (tmp_path / ".t5x_style_run/code").read_text().strip() == code
+
+
+def test_a_run_that_is_followed_again_repeats_no_lines(cloud):
+  assert cloud.run(*RUN, *TRAIN, codes=(3,)) == 3
+  said = []
+  job = tpu.Tpu(programs.Programs(False, said.append), "my-slice", "us-west4-a")
+  assert [job.follow(), job.follow()] == [3, 3]
+  assert said.count("trains until 3") == 1
+
+
+def test_logs_that_did_not_see_the_end_have_an_error(cloud, capsys):
+  assert cloud.run(*RUN, *TRAIN, codes=(3,)) == 3
+  assert cloud.run("tpu", "logs", *PLACE) == 3
+  lines(cloud, "fails", "tpu-vm ssh")
+  capsys.readouterr()
+  assert cloud.run("tpu", "logs", *PLACE) == 1
+  assert "The connection broke before the run ended" in capsys.readouterr().out
+  assert cloud.run("tpu", "logs", *PLACE, "--dry_run") is None
