@@ -13,6 +13,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from launch.clusters import restarts
+
 ROOT = Path(__file__).parents[3]
 CLUSTERS = ROOT / "launch/clusters"
 
@@ -60,6 +62,15 @@ def test_pinned_versions_are_those_that_the_package_takes(accelerator):
     if required.marker is None or required.marker.evaluate({"python_version": "3.12"}):
       version = pinned[canonicalize_name(required.name)]
       assert required.specifier.contains(version, prereleases=True), (text, version)
+
+
+def test_skypilot_starts_again_what_launch_cloud_does():
+  task = yaml.safe_load((CLUSTERS / "skypilot.yaml").read_text())
+  codes = task["resources"]["job_recovery"]["recover_on_exit_codes"]
+  # What ends a process from outside or by a fault: HUP, QUIT, ILL, ABRT, BUS and so on.
+  signals = (1, 3, 4, 6, 7, 8, 9, 11, 15)
+  assert codes == [75, 76, *(128 + number for number in signals)]
+  assert all(restarts.attempts_after(code) == restarts.MOST_ATTEMPTS for code in codes)
 
 
 def test_skypilot_starts_one_process_on_each_node(tmp_path):
