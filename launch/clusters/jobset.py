@@ -10,7 +10,8 @@ import yaml
 from t5x_style.errors import UserError
 from t5x_style.planning import topologies
 
-from .restarts import MOST_ATTEMPTS
+from ..process.exit_codes import ExitCode
+from .restarts import MOST_ATTEMPTS, attempts_after
 
 # What GKE calls them: the labels of nodes in GKE's documentation of TPUs and GPUs.
 _TPUS = {
@@ -33,8 +34,10 @@ _CHIPS_OF_A_HOST = 4
 _JOBS = "hosts"  # the name of the replicated job, which is part of the names of hosts
 _PORT = 12355
 _GRACE_SECONDS = 120
-# Exit codes after which the same command would only fail again.
-_FINAL_CODES = [2, 3, 4, 65]
+# Exit codes after which the run is not started again: it would only fail again, or was stopped.
+_FINAL_CODES = [code.value for code in ExitCode if code and attempts_after(code) == 1]
+# JobSet counts the restarts of the whole life of the job, also those after days of training.
+_MOST_RESTARTS = {False: MOST_ATTEMPTS, True: 200}  # with --spot: nodes are taken often
 # Each slice gets a pool of nodes for itself.
 _ONE_POOL = {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
 _SPOT = "cloud.google.com/gke-spot"
@@ -85,7 +88,7 @@ def manifest(
     "metadata": metadata,
     "spec": {
       "failurePolicy": {
-        "maxRestarts": MOST_ATTEMPTS,
+        "maxRestarts": _MOST_RESTARTS[spot],
         "rules": [
           {
             "name": "would_fail_again",

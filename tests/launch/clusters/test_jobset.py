@@ -62,7 +62,7 @@ def test_a_failed_host_has_all_start_again_unless_it_would_fail_again():
   _, spec, pod = job_and_pod(whole)
   assert (spec["backoffLimit"], pod["restartPolicy"]) == (0, "Never")
   (rule,) = spec["podFailurePolicy"]["rules"]
-  assert rule["onExitCodes"]["values"] == [2, 3, 4, 65]
+  assert rule["onExitCodes"]["values"] == [2, 3, 4, 65, 130, 141]
   policy = whole["spec"]["failurePolicy"]
   assert [x["action"] for x in policy["rules"]] == ["FailJobSet"] and policy["maxRestarts"] == 20
   # Kubernetes kills what has not saved by then.
@@ -73,7 +73,10 @@ def test_a_failed_host_has_all_start_again_unless_it_would_fail_again():
 
 
 def test_spot():
-  _, _, pod = job_and_pod(manifest("l4:1", spot=True))
+  whole = manifest("l4:1", spot=True)
+  _, _, pod = job_and_pod(whole)
+  # The restarts of the whole life count, and nodes are taken often.
+  assert whole["spec"]["failurePolicy"]["maxRestarts"] == 200
   assert pod["nodeSelector"]["cloud.google.com/gke-spot"] == "true"
 
 
