@@ -135,13 +135,13 @@ def test_relative_positions_mean_the_same_distances():
   of = {"params": {"embedding": jnp.asarray(saved["decoder/relative_bias/embedding"].read())}}
   to = {"params": {"embedding": jnp.asarray(values(found, "encoder/relative_bias/embedding"))}}
   config = TransformerConfig(**(SIZES | DECODER | relative))
-  positions = jnp.arange(8)
-  causal = RelativeBias(config, bidirectional=False).apply(of, positions, positions)
-  both = RelativeBias(config, bidirectional=True).apply(to, positions, positions)
+  distance = jnp.arange(8) - jnp.arange(8)[:, None]
+  causal = RelativeBias(config, bidirectional=False).apply(of, distance)
+  both = RelativeBias(config, bidirectional=True).apply(to, distance)
   left = np.tril(np.ones((8, 8), bool))
   np.testing.assert_allclose(both[..., left], causal[..., left], rtol=1e-6)
   # Keys on the right are as far as those on the left: the bias is symmetric.
-  np.testing.assert_allclose(both, jnp.swapaxes(both, 2, 3), rtol=1e-6)
+  np.testing.assert_allclose(both, jnp.swapaxes(both, 1, 2), rtol=1e-6)
 
 
 def test_the_same_buckets_do_not_change():

@@ -16,7 +16,8 @@ def test_help_names_every_action_and_how_it_ends(capsys):
   for name in evaluating.ACTIONS:
     file = Path(evaluating.__file__).with_name("evaluation") / f"{name}.py"
     first = file.read_text().splitlines()[0].strip('"')
-    assert re.search(rf"^  {name} +{re.escape(first)}$", shown, re.MULTILINE)
+    words = r"\s+".join(map(re.escape, first.split()))  # Long lines are wrapped.
+    assert re.search(rf"^  {name} +{words}$", shown, re.MULTILINE)
   assert "--step" in shown and "Exit codes" in shown and "--gin_file" in shown
   assert "dry_run" not in shown and max(map(len, shown.splitlines())) <= 100
 

@@ -151,6 +151,7 @@ def test_what_does_not_divide_is_refused_before_anything_is_compiled(tmp_path):
     setup.prepare(tiny.config("decoder_only", tmp_path, model={"experts": groups}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("architecture", "changes", "optimizer"),
   [

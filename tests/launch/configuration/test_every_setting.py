@@ -132,7 +132,7 @@ OTHER_DATA = {
 
 
 ROOMS = {
-  "models": ("config",),
+  "models": ("config", "experts"),
   "training": ("loss", "optimizers", "schedules", "synthetic", "train_config"),
   "data.objectives": tuple(name.split(".")[0] for name in OBJECTIVES),
   "data.tokenizers": ("huggingface_tokenizers", "vocabularies"),
