@@ -102,7 +102,7 @@ def test_the_standard_library_is_the_default(workdir, capsys, monkeypatch):
     (["--input=0.txt", "--task=x"], "--input and --task name different texts"),
     (["--module=x"], "give --task"),
     (["--task=no_such_task"], "'no_such_task' is not registered"),
-    (["--input=0.txt", "--vocab_size=100000"], "no vocabulary of 100000 pieces"),
+    (["--input=0.txt", "--vocab_size=100000"], "too short for a vocabulary of 100000 pieces"),
     (["--input=0.txt", "--vocab_size=20"], "vocab_size"),
     (["--gin_file=data/text_files.gin"], "CORPUS_FILES is not set"),
     (["--gin_file=data/vocabulary.gin"], "set no CORPUS"),

@@ -223,6 +223,7 @@ def check_that_changes_stay_alike(family, optimizer=optimizers.adamw, rate=0.001
   assert grown / narrow > 2.5
 
 
+@pytest.mark.slow
 def test_steps_change_the_logits_as_much_at_width_512_as_at_64():
   """Without the rules they change them much more."""
   check_that_changes_stay_alike(GPT2)

@@ -81,6 +81,7 @@ def build(**changes):
   )
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_cross_entropy_and_the_routers_weighted_losses():
   loss, params, batch, lengths = build()
   plain = TrainingLoss(build(balance_loss=0.0, router_z_loss=0.0)[0].model)

@@ -18,6 +18,7 @@ TRAIN = ("--gin_file=my run.gin", "--gin.MODEL_DIR='gs://b/it is \"$HOME\" & `x`
 TRAINED = f"-m launch.train {' '.join(TRAIN)}"
 
 
+@pytest.mark.slow
 def test_from_nothing_to_a_run_and_back(cloud, capsys):
   assert cloud.run(*RUN, "--", *TRAIN) == 0
   (created,) = cloud.calls("queued-resources", "create")

@@ -31,6 +31,7 @@ def check(on_eight_devices, meshes, patterns):
   assert "all-gather" not in held["operations"]
 
 
+@pytest.mark.slow
 def test_zigzag_rows_of_two_documents(on_eight_devices):
   check(on_eight_devices, MESHES[1:2], ["packed, prefix"])
 
