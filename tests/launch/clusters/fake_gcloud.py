@@ -1,9 +1,9 @@
 """Plays gcloud: records every call, keeps one queued resource, and has a folder for each host.
 
 A command for a host runs in its folder. In the folder FAKE_CLOUD, the file `preempt` has the cloud
-take the slices back, and `break` breaks the connections, while a command runs. `states` has the
-states through which a request passes, and `fails` lines such as "queued-resources describe": the
-first fails one such call, as without a network, and is removed.
+take the slices back while a command runs, and `break` breaks the connection that follows a run.
+`states` has the states through which a request passes, and `fails` lines such as "queued-resources
+describe": the first fails one such call, as without a network, and is removed.
 """
 
 import json
@@ -99,7 +99,7 @@ def run(home: Path, command: str) -> int:
         os.kill(int(pid.read_text()), signal.SIGKILL)
       os.killpg(child.pid, signal.SIGKILL)
       return 255
-    if (CLOUD / "break").exists():
+    if (CLOUD / "break").exists() and " follow " in command:
       (CLOUD / "break").unlink()
       os.killpg(child.pid, signal.SIGKILL)
       return 255
