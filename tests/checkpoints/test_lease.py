@@ -105,6 +105,7 @@ def test_a_live_run_on_another_machine_is_seen_by_its_renewals(tmp_path, hold, r
   assert f"Process {first.pid}" in str(recwarn[0].message)
 
 
+@pytest.mark.slow
 def test_a_run_that_died_on_another_machine_expires(tmp_path, hold, monkeypatch, recwarn):
   monkeypatch.setattr(lease, "EXPIRY_SECONDS", 2.0)
   first = hold("no-locks", "other-machine")
