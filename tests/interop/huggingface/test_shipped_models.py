@@ -21,6 +21,9 @@ LACKING = {
   "encoder_decoder_tiny.gin": "transformers has no T5 with rotary positions",
   "encoder_only_tiny.gin": "transformers has no ModernBERT with unscaled attention",
   "decoder_only_tiny.gin": "transformers has no Llama with windows of 3 tokens",
+  "decoder_only_experts_tiny.gin": "transformers has no Mixtral with windows of 3 tokens",
+  "switch/base_8.gin": "transformers' Switch drops tokens in inference, too",
+  "switch/base_128.gin": "transformers' Switch drops tokens in inference, too",
 }
 # One of each kind; the other files differ from these in sizes.
 KINDS = (
@@ -33,6 +36,8 @@ KINDS = (
     "llama3/8b.gin",
     "decoder_only_mini.gin",
     "qwen3/8b.gin",
+    "mixtral/8x7b.gin",
+    "qwen3_moe/30b_a3b.gin",
   ),
 )
 
