@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from t5x_style.losses import linear_cross_entropy, plan_chunks
-from t5x_style.partitioning import MESH_AXES, Partitioner, active_mesh, make_mesh
+from t5x_style.partitioning import Partitioner, active_mesh, make_mesh
 
 ROWS, LENGTH, EMB_DIM, VOCAB_SIZE, CHUNK_SIZE = 8, 10, 16, 256, 6
 COLLECTIVE = re.compile(
@@ -62,7 +62,7 @@ def collectives(hlo):
 
 
 def on_mesh(sizes, inputs, expected):
-  mesh = make_mesh(dict(zip(MESH_AXES, sizes, strict=True)))
+  mesh = make_mesh(dict(zip(("data", "fsdp", "sequence", "tensor"), sizes, strict=True)))
   length = None if LENGTH % sizes[2] else "sequence"
   rows = PartitionSpec(("data", "fsdp"), length)
   specs = (rows, PartitionSpec("fsdp", "tensor"), PartitionSpec("tensor"), rows, rows)
