@@ -85,7 +85,7 @@ class Tpu:
 
     Args:
       programs: calls gcloud.
-      name: of the queued resource, of its only slice, and of its slices with -0, -1 behind it.
+      name: of the queued resource, of its only slice, and of its slices with -0, -1 at the end.
       slices: what to create; None where they exist.
     """
     self._programs = programs

@@ -13,6 +13,7 @@ import optax
 from t5x_style.errors import UserError
 from t5x_style.models import TransformerConfig, layer_path
 from t5x_style.models.parameter_shapes import abstract_parameters
+from t5x_style.models.transfer import path_names
 
 # Modules of the model whose results the first block reads; everything else outside of the stacks
 # is a head.
@@ -65,13 +66,11 @@ def layer_scales(config: TransformerConfig, decay: float) -> Any:
     stacks[stack] = _depths_of_stack(config, first, count)
 
   def scale(path, leaf):
-    names = [str(getattr(key, "key", key)) for key in path]
+    names = path_names(path)
     if names[0] not in stacks:
       depth = 0 if names[0] in _EMBEDDINGS else top
       return jnp.float32(decay ** (top - depth))
-    found = next(
-      x for place, x in stacks[names[0]].items() if tuple(names[1:])[: len(place)] == place
-    )
+    found = next(x for place, x in stacks[names[0]].items() if names[1:][: len(place)] == place)
     if isinstance(found, int):
       return jnp.float32(decay ** (top - found))
     factors = [decay ** (top - depth) for depth in found]

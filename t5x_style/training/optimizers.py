@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from t5x_style.models.transfer import path_names
 from t5x_style.setting_types import (
   DType,
   FractionBelowOne,
@@ -185,7 +186,7 @@ def decayed(params: Any) -> Any:
   """Returns True for kernels and embeddings; norms, biases and position biases do not decay."""
 
   def decay(path, _):
-    names = _names(path)
+    names = path_names(path)
     return names[-1] == "kernel" or (names[-1] == "embedding" and "relative_bias" not in names)
 
   return jax.tree_util.tree_map_with_path(decay, params)
@@ -225,25 +226,21 @@ def per_layer_matrices(inner: optax.GradientTransformation) -> optax.GradientTra
   return optax.GradientTransformation(init, update)
 
 
-def _names(path) -> list[str]:
-  return [str(getattr(key, "key", key)) for key in path]
-
-
 def _kind(path) -> str:
   """Returns what the first axes of an array count: layers ("stacked"), experts, both or neither."""
-  names = _names(path)
+  names = path_names(path)
   kinds = ("stacked" * ("layers" in names), "experts" * ("experts" in names))
   return "_".join(filter(None, kinds)) or "single"
 
 
 def _num_stacked(path) -> int:
   """Returns how many of the first axes of an array count layers and experts."""
-  return len({"layers", "experts"} & set(_names(path)))
+  return len({"layers", "experts"} & set(path_names(path)))
 
 
 def _matrix_axes(path, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
   """Returns the input and the output axes of a block's kernel, negative; None for other arrays."""
-  names = _names(path)
+  names = path_names(path)
   if names[-1] != "kernel" or ndim - _num_stacked(path) < 2:
     return None
   if names[-2] in ("query", "key", "value"):
@@ -268,7 +265,7 @@ def is_orthogonalized(path, ndim: int) -> bool:
     path: in the tree of parameters; ndim: of the parameter.
   """
   # The head is used as an embedding is.
-  return _matrix_axes(path, ndim) is not None and _names(path)[0] != "head"
+  return _matrix_axes(path, ndim) is not None and path_names(path)[0] != "head"
 
 
 def _muon_dimensions(params):
