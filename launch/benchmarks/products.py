@@ -11,6 +11,7 @@ gained back by anything that this package does.
 import collections
 import functools
 import importlib.util
+import math
 import os
 import statistics
 import time
@@ -41,6 +42,7 @@ COLUMNS = {
 _ALL = "all products"
 LABELS = (_ALL, "16 x [4,096, 4,096] x [4,096, 4,096]")
 _ROUNDS = 5
+_LEAST_SECONDS = 0.1  # of a product, in each round
 # XLA's own library for products on CPUs is chosen per program; empty: Eigen.
 _EIGEN: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
@@ -156,11 +158,24 @@ def _seconds(product: Product) -> dict[str, float]:
     torch.set_num_threads(os.cpu_count() or 1)
     theirs = torch.from_numpy(left), torch.from_numpy(right)
     ways["torch"] = lambda: torch.matmul(*theirs)
+  calls = {name: _calls(run) for name, run in ways.items()}
   taken: dict[str, list[float]] = {name: [] for name in ways}
-  for turn in range(_ROUNDS + 1):
+  for turn in range(_ROUNDS):
     for name, run in list(ways.items())[:: 1 if turn % 2 else -1]:
       begun = time.process_time()
-      run()
-      if turn:  # The first round warms up.
-        taken[name].append((time.process_time() - begun) / (os.cpu_count() or 1))
+      for _ in range(calls[name]):
+        run()
+      each = (time.process_time() - begun) / calls[name]
+      taken[name].append(each / (os.cpu_count() or 1))
   return {name: statistics.median(each) for name, each in taken.items()}
+
+
+def _calls(run: Callable[[], Any]) -> int:
+  """Returns how many calls take long enough for the clock, at most 1,000.
+
+  The system adds the time of threads that still run in steps of milliseconds only.
+  """
+  run()  # The first call warms up.
+  begun = time.perf_counter()
+  run()
+  return min(1_000, math.ceil(_LEAST_SECONDS / (time.perf_counter() - begun)))
