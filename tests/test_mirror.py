@@ -112,6 +112,7 @@ TESTED_BY = {
   "launch/inference/run_lines.py": "launch/test_infer.py",
   "launch/evaluation/trained_model.py": "launch/evaluation/test_pairs.py",
   "models/expert_computation.py": "models/test_expert_layer.py",
+  "models/attention_kernels/gpu_support.py": "models/attention_kernels/test_tokamax_flash.py",
   "models/attention_kernels/head_sharding.py": "models/attention_kernels/test_short_rows.py",
   "reporting/run_description.py": "launch/test_train.py",
   "reporting/skipped_batches.py": "training/test_guard.py",

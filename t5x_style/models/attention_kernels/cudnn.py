@@ -11,9 +11,10 @@ of cuDNN silently return zero gradients for biases that differ between rows: XLA
 import jax
 import jax.numpy as jnp
 
-from t5x_style.models.attention_kernels.head_sharding import heads_error, repeat_key_heads
+from t5x_style.models.attention_kernels.gpu_support import gpu_error
+from t5x_style.models.attention_kernels.head_sharding import repeat_key_heads
 from t5x_style.models.attention_kernels.pattern import AttentionInputs, AttentionSpec, Pattern
-from t5x_style.partitioning.active_mesh import current_capability, num_shards, on_each_device
+from t5x_style.partitioning.active_mesh import current_capability, on_each_device
 
 PLATFORM, TITLE = "gpu", "cuDNN"
 PATTERN_FIELDS = frozenset({"query_segments", "key_segments", "prefix", "causal", "window"})
@@ -23,26 +24,22 @@ _HEADS = ("batch", None, "heads", "kv")  # of queries, keys and values
 
 def reason_against(spec: AttentionSpec) -> str | None:
   """Returns why cuDNN cannot compute this, or None if it can."""
-  H = spec.queries[3]
-  capability = current_capability()  # None: not known.
+  error = gpu_error(TITLE, spec)
+  if error:
+    return error
+  H, capability = spec.queries[3], current_capability()  # None: not known.
   widest = 256 if capability is None or capability >= (9, 0) else 128
-  if capability is not None and capability < (8, 0):
-    return f"cuDNN needs compute capability 8.0, the GPU has {'.'.join(map(str, capability))}"
-  if spec.dtype not in ("bfloat16", "float16"):
-    return f"cuDNN computes in bfloat16 or float16, DTYPE is {spec.dtype!r}"
   if H % 8 or H > widest:
     return f"cuDNN takes heads of a multiple of 8 up to {widest}, not {H}"
   if spec.soft_cap is not None:
     return "cuDNN has no soft cap"
-  if num_shards(("batch", "length"))[1] > 1:
-    return "cuDNN cannot split the length over devices"
   masked = _needs_mask(spec.pattern, spec.queries[1] == spec.keys[1])
   if spec.bias and (masked or spec.pattern.window is not None):
     return "cuDNN takes no bias together with packed rows, prefixes or windows"
   if (spec.bias or masked) and (spec.queries[1] % 2 or spec.keys[1] % 2):
     lengths = f"{spec.queries[1]} and {spec.keys[1]}"
     return f"cuDNN takes a bias or a mask for even lengths only, not {lengths}"
-  return heads_error(spec)
+  return None
 
 
 def make_mask(pattern: Pattern, query_length: int, key_length: int) -> jax.Array | None:

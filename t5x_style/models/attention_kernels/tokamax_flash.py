@@ -12,9 +12,10 @@ import importlib.util
 
 import jax
 
-from t5x_style.models.attention_kernels.head_sharding import heads_error, repeat_key_heads
+from t5x_style.models.attention_kernels.gpu_support import gpu_error
+from t5x_style.models.attention_kernels.head_sharding import repeat_key_heads
 from t5x_style.models.attention_kernels.pattern import AttentionInputs, AttentionSpec, Pattern
-from t5x_style.partitioning.active_mesh import current_capability, num_shards, on_each_device
+from t5x_style.partitioning.active_mesh import current_capability, on_each_device
 
 PLATFORM, TITLE = "gpu", "Tokamax"
 PATTERN_FIELDS = frozenset({"query_segments", "key_segments", "prefix", "causal", "window"})
@@ -29,15 +30,7 @@ def reason_against(spec: AttentionSpec) -> str | None:
       "the package tokamax is not installed: pip install 't5x_style[gpu-kernels]', with Python "
       "3.12 or newer"
     )
-  capability = current_capability()  # None: not known.
-  if capability is not None and capability < (8, 0):
-    found = ".".join(map(str, capability))
-    return f"Tokamax needs compute capability 8.0, the GPU has {found}"
-  if spec.dtype not in ("bfloat16", "float16"):
-    return f"Tokamax computes in bfloat16 or float16, DTYPE is {spec.dtype!r}"
-  if num_shards(("batch", "length"))[1] > 1:
-    return "Tokamax cannot split the length over devices"
-  return heads_error(spec)
+  return gpu_error(TITLE, spec)
 
 
 def make_mask(pattern: Pattern, query_length: int, key_length: int) -> jax.Array | None:

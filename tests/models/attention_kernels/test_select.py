@@ -11,7 +11,7 @@ from jax.sharding import AbstractDevice, AbstractMesh
 from t5x_style import hardware
 from t5x_style.models.attention_kernels import (
   cpu_blocks,
-  cudnn,
+  gpu_support,
   long_rows,
   ring,
   select,
@@ -147,7 +147,7 @@ def test_xla_can_be_requested_anywhere(on_platform):
 def test_rows_that_are_split_over_devices(on_platform, monkeypatch, platform):
   on_platform(platform)
   split = {"batch": 2, "length": 4}
-  for module in (select.active_mesh, ring, splash, short_rows, long_rows, cudnn, cpu_blocks):
+  for module in (select.active_mesh, ring, splash, short_rows, long_rows, gpu_support, cpu_blocks):
     monkeypatch.setattr(module, "num_shards", lambda names: tuple(split.get(x, 1) for x in names))
   choose = functools.partial(choose_kernel, "auto", "it")
   for attention in (spec(), spec(PACKED, bias=True), spec(Pattern(window=8), dtype="float32")):
