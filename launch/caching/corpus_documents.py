@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-# A piece of work has about so many bytes of files: a restart repeats no more than the pieces that
+# A piece of work has about this many bytes of files: a restart repeats no more than the pieces that
 # were not finished, and progress is shown by pieces.
 _PIECE_BYTES = 32 * 2**20
 

@@ -25,7 +25,7 @@ from t5x_style.errors import StorageError, UserError
 from t5x_style.token_cache import manifest, verification
 from t5x_style.token_cache.manifest import UNFINISHED, Manifest
 
-from ..process import environment
+from ..process import environment, whole_files
 from . import plan, progress, statistics, steps
 from .plan import Plan
 
@@ -208,7 +208,7 @@ def _finish(request: Request, plan_: Plan, done: Mapping[int, plan.Done]) -> Man
   folder, settings = request.folder, request.settings
   for file in folder.glob(".*.tmp"):  # of workers that were killed
     file.unlink(missing_ok=True)
-  plan.write_file(folder / manifest.SOURCES, json.dumps(plan_.files).encode())
+  whole_files.write(folder / manifest.SOURCES, json.dumps(plan_.files))
   words = folder / vocabulary_folder.FOLDER
   vocabulary_folder.write(epath.Path(words), request.codec, settings["vocabulary"])
   shards = plan.done_shards(folder)

@@ -13,6 +13,7 @@ from t5x_style.data import noise
 from t5x_style.token_cache import record, shard_writer
 from t5x_style.token_cache.shard_writer import Stored
 
+from ..process import whole_files
 from . import plan, runs, statistics
 from .plan import ShardPlan
 from .runs import FILE, HIGH, LINE, LOW, PART, OpenRun
@@ -25,7 +26,7 @@ def merge(folder: Path, shard: ShardPlan) -> None:
     return
   merged = _Merged(folder, shard)
   facts = shard_writer.write(folder, shard.name, merged.documents(), merged.plan.dtype)
-  plan.write_file(done, json.dumps([facts, merged.counts()]).encode())
+  whole_files.write(done, json.dumps([facts, merged.counts()]))
 
 
 class _Merged:

@@ -15,7 +15,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,10 +28,11 @@ from t5x_style.codecs.text_codec import TextCodec
 from t5x_style.token_cache import record
 from t5x_style.token_cache.manifest import UNFINISHED, ShardFacts
 
+from ..process import whole_files
 from .corpus_documents import Documents, Piece
 from .runs import Run
 
-# A shard has at most about so many bytes of tokens and so many documents.
+# A shard has at most about this many bytes of tokens and this many documents.
 _SHARD_BYTES = 256 * 2**20
 _SHARD_DOCUMENTS = 500_000
 # A worker holds about 300 bytes for each document of a shard, so requested shards have no more.
@@ -122,8 +122,8 @@ def write(folder: Path, plan: Plan, codec: TextCodec, settings: Mapping[str, Any
   vocabulary_folder.write(
     epath.Path(base / vocabulary_folder.FOLDER), codec, settings["vocabulary"]
   )
-  write_file(base / "plan.pickle", pickle.dumps(plan))
-  write_file(base / "settings.json", json.dumps(settings, indent=1).encode())
+  whole_files.write(base / "plan.pickle", pickle.dumps(plan))
+  whole_files.write(base / "settings.json", json.dumps(settings, indent=1))
 
 
 def read_settings(folder: Path) -> dict[str, Any] | None:
@@ -149,8 +149,8 @@ def write_merging(folder: Path, done: Mapping[int, Done], requested: int | None)
   """
   runs = [run for number in sorted(done) for run in done[number].runs]
   planned = shards(runs, requested)
-  write_file(folder / UNFINISHED / "runs.json", json.dumps(runs).encode())
-  write_file(folder / UNFINISHED / "shards.json", json.dumps(planned).encode())
+  whole_files.write(folder / UNFINISHED / "runs.json", json.dumps(runs))
+  whole_files.write(folder / UNFINISHED / "shards.json", json.dumps(planned))
   return planned
 
 
@@ -233,10 +233,3 @@ def hash_of(text: bytes, target: bytes | None) -> tuple[int, int]:
     digest.update(b"\0" + target)
   both = digest.digest()
   return int.from_bytes(both[:8], "big"), int.from_bytes(both[8:], "big")
-
-
-def write_file(path: Path, content: bytes) -> None:
-  """Writes a file that appears only when it is complete; two workers may write the same one."""
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  temporary.write_bytes(content)
-  os.replace(temporary, path)

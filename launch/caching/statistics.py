@@ -21,7 +21,7 @@ def of_documents(
 
   Returns:
     "documents", "tokens", "text_bytes", "unknown_tokens", and "lengths": {upper bound: documents
-    of at most so many tokens and more than half of it}, for the powers of 2.
+    of at most this many tokens and more than half of it}, for the powers of 2.
   """
   lengths = np.asarray(tokens, np.int64)
   bounds = np.ceil(np.log2(np.maximum(lengths, 1))).astype(int)

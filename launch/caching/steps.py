@@ -8,6 +8,7 @@ from pathlib import Path
 
 from t5x_style.errors import NO_ROOM, UserError
 
+from ..process import whole_files
 from . import merge, plan, tokenize
 
 TOKENIZE, MERGE = "tokenize", "merge"
@@ -43,4 +44,4 @@ def do(number: int, folder: str, step: str) -> None:
     if not isinstance(error, UserError) and not no_room:
       raise
     found = {"message": str(error), "no_room": no_room}
-    plan.write_file(errors / f"{step}-{number:06d}-{os.getpid()}.json", json.dumps(found).encode())
+    whole_files.write(errors / f"{step}-{number:06d}-{os.getpid()}.json", json.dumps(found))

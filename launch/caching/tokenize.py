@@ -16,11 +16,12 @@ import numpy as np
 
 from t5x_style.codecs.text_codec import TextCodec
 
+from ..process import whole_files
 from . import plan, runs
 from .corpus_documents import Document
 from .runs import Entry, Run
 
-# A run holds about so many bytes of tokens and documents at most; it is in memory until written.
+# A run holds about this many bytes of tokens and documents at most; it is in memory until written.
 _RUN_BYTES = 64 * 2**20
 _RUN_DOCUMENTS = 250_000
 _MOST_WARNINGS = 100  # that are kept of one piece of work
@@ -48,7 +49,7 @@ def tokenize(folder: Path, number: int) -> None:
     work.do()
   said = list(dict.fromkeys(str(warning.message) for warning in caught))
   found = plan.Done(work.runs, work.left_out, work.changed, said[:_MOST_WARNINGS])
-  plan.write_file(done, json.dumps(found).encode())
+  whole_files.write(done, json.dumps(found))
 
 
 class _Work:

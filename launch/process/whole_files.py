@@ -1,8 +1,12 @@
-"""Files that are written as a whole: a reader sees the one before or the one after."""
+"""Files that are written as a whole: a reader sees the one before or the one after.
+
+Several processes, also of several machines, may write the same file.
+"""
 
 import contextlib
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ def write(path: Path | epath.Path, content: str | bytes) -> None:
     OSError: it cannot be written; the file that was there stays.
   """
   path = epath.Path(path)
-  part = path.parent / f".{path.name}.part"
+  part = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
   try:
     with part.open("wb") as file:
       file.write(content if isinstance(content, bytes) else content.encode())
