@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from t5x_style.setting_types import Text
-from t5x_style.training.dataset import Batch, BatchIterator, Dataset, LoadDataset
+from t5x_style.training.dataset import Batch, BatchIterator, LoadDataset
+from tests.wrapped_batches import WrappedDataset, WrappedIterator
 
 
 def load(
@@ -22,7 +22,7 @@ def load(
   *,
   dataset: LoadDataset,
   folder: Text,
-) -> Dataset:
+) -> WrappedDataset:
   """Opens the dataset of a run on a token cache; a function for `TrainConfig.dataset`.
 
   Args:
@@ -37,27 +37,16 @@ def load(
     process_index=process_index,
     process_count=process_count,
   )
-  return RecordedDataset(opened, Path(folder), process_index)
+  wrap = functools.partial(RecordedIterator, folder=Path(folder), process=process_index)
+  return WrappedDataset(opened, wrap)
 
 
-class RecordedDataset:
-  """A dataset that is the one it wraps, except that its training batches are recorded."""
-
-  def __init__(self, dataset: Dataset, folder: Path, process: int):
-    self._dataset, self._folder, self._process = dataset, folder, process
-
-  def __getattr__(self, name: str) -> Any:
-    return getattr(self._dataset, name)
-
-  def train(self) -> RecordedIterator:
-    return RecordedIterator(self._dataset.train(), self._folder, self._process)
-
-
-class RecordedIterator:
+class RecordedIterator(WrappedIterator):
   """Writes each batch under its number in the data, from 1."""
 
   def __init__(self, batches: BatchIterator, folder: Path, process: int):
-    self._batches, self._folder, self._process = batches, folder, process
+    super().__init__(batches)
+    self._folder, self._process = folder, process
 
   def __next__(self) -> Batch:
     batch = next(self._batches)
@@ -66,15 +55,3 @@ class RecordedIterator:
     assert not file.exists(), f"batch {number} was taken twice"
     np.save(file, batch["decoder_target_tokens"])
     return batch
-
-  def epochs(self) -> dict[str, float]:
-    return self._batches.epochs()
-
-  def skipped(self) -> str:
-    return self._batches.skipped()
-
-  def get_state(self) -> dict[str, bytes]:
-    return self._batches.get_state()
-
-  def set_state(self, state: Mapping[str, bytes]) -> None:
-    self._batches.set_state(state)

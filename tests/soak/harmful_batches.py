@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from t5x_style.setting_types import PositiveInt, Text
-from t5x_style.training.dataset import Batch, BatchIterator, Dataset, LoadDataset
+from t5x_style.training.dataset import Batch, BatchIterator, LoadDataset
+from tests.wrapped_batches import WrappedDataset, WrappedIterator
 
 _NUMBER = "harmful_batches"  # a stream beside those of the data: the number of batches so far
 # The weights of a spike: their sum is small, so the mean loss and its gradient are huge.
@@ -29,7 +31,7 @@ def load(
   first: PositiveInt,
   count: PositiveInt = 1,
   once: Text | None = None,
-) -> Dataset:
+) -> WrappedDataset:
   """Opens the dataset of a run; a function for `TrainConfig.dataset`.
 
   Args:
@@ -47,27 +49,17 @@ def load(
     process_index=process_index,
     process_count=process_count,
   )
-  return HarmfulDataset(opened, harm, range(first, first + count), once)
+  numbers = range(first, first + count)
+  wrap = functools.partial(HarmfulIterator, harm=harm, numbers=numbers, once=once)
+  return WrappedDataset(opened, wrap)
 
 
-class HarmfulDataset:
-  """A dataset that is the one it wraps, except for its training batches."""
-
-  def __init__(self, dataset: Dataset, harm: str, numbers: range, once: str | None):
-    self._dataset, self._harm, self._numbers, self._once = dataset, harm, numbers, once
-
-  def __getattr__(self, name: str) -> Any:
-    return getattr(self._dataset, name)
-
-  def train(self) -> HarmfulIterator:
-    return HarmfulIterator(self._dataset.train(), self._harm, self._numbers, self._once)
-
-
-class HarmfulIterator:
+class HarmfulIterator(WrappedIterator):
   """Counts the batches, and harms those with the given numbers."""
 
   def __init__(self, batches: BatchIterator, harm: str, numbers: range, once: str | None):
-    self._batches, self._harm, self._numbers = batches, harm, numbers
+    super().__init__(batches)
+    self._harm, self._numbers = harm, numbers
     self._once = Path(once) if once else None
     self._number = 0
 
@@ -101,12 +93,6 @@ class HarmfulIterator:
     flat[places[:half]], flat[places[half : 2 * half]] = 1, -1
     flat[places[0]] += _SPIKE
     return flat.reshape(weights.shape)
-
-  def epochs(self) -> dict[str, float]:
-    return self._batches.epochs()
-
-  def skipped(self) -> str:
-    return self._batches.skipped()
 
   def get_state(self) -> dict[str, bytes]:
     return self._batches.get_state() | {_NUMBER: str(self._number).encode()}
