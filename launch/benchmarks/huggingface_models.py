@@ -5,12 +5,10 @@ A configuration that is none of these four models is refused.
 
 from typing import Any
 
+from t5x_style.interop.huggingface.config_json import activation_name
 from t5x_style.models import TransformerConfig
 
 from ..process.errors import ConfigurationError
-
-# {name of an activation: its name in transformers}
-_ACTIVATIONS = {"gelu": "gelu_new", "gelu_exact": "gelu", "relu": "relu", "silu": "silu"}
 
 
 def family(config: TransformerConfig) -> str:
@@ -65,7 +63,7 @@ def _build_t5(config: TransformerConfig, length: int, shared: dict[str, Any]) ->
   import transformers
 
   del length
-  activation = _ACTIVATIONS[config.mlp_activations[0]]
+  activation = activation_name(config.mlp_activations[0])
   if len(config.mlp_activations) > 1:
     activation = "gated-gelu" if activation == "gelu_new" else f"gated-{activation}"
   settings: Any = transformers.T5Config(
@@ -99,7 +97,7 @@ def _build_bert(config: TransformerConfig, length: int, shared: dict[str, Any]) 
     num_hidden_layers=config.num_encoder_layers,
     num_attention_heads=config.num_heads,
     intermediate_size=config.mlp_dim,
-    hidden_act=_ACTIVATIONS[config.mlp_activations[0]],
+    hidden_act=activation_name(config.mlp_activations[0]),
     max_position_embeddings=config.max_length,
     type_vocab_size=config.num_token_types,
     layer_norm_eps=config.norm_epsilon,
@@ -120,7 +118,7 @@ def _build_gpt2(config: TransformerConfig, length: int, shared: dict[str, Any]) 
     n_head=config.num_heads,
     n_inner=config.mlp_dim,
     n_positions=config.max_length,
-    activation_function=_ACTIVATIONS[config.mlp_activations[0]],
+    activation_function=activation_name(config.mlp_activations[0]),
     layer_norm_epsilon=config.norm_epsilon,
     resid_pdrop=0.0,
     embd_pdrop=0.0,
@@ -140,7 +138,7 @@ def _build_llama(config: TransformerConfig, length: int, shared: dict[str, Any])
     num_attention_heads=config.num_heads,
     num_key_value_heads=config.kv_heads,
     head_dim=config.head_dim,
-    hidden_act=_ACTIVATIONS[config.mlp_activations[0]],
+    hidden_act=activation_name(config.mlp_activations[0]),
     max_position_embeddings=length,
     rms_norm_eps=config.norm_epsilon,
     rope_parameters={"rope_type": "default", "rope_theta": config.rotary_base},

@@ -37,11 +37,18 @@ def gelu_exact(x: jax.Array) -> jax.Array:
   return (0.5 * y * (1.0 + jax.lax.erf(y * math.sqrt(0.5)))).astype(x.dtype)
 
 
+def squared_relu(x: jax.Array) -> jax.Array:
+  """Returns max(x, 0)^2 in x's dtype (So et al. 2021, "Primer", section 4)."""
+  return jnp.square(nn.relu(x))
+
+
+# {name in TransformerConfig.mlp_activations: the function, of an array of any shape, in its dtype}
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   "gelu": lambda x: nn.gelu(x, approximate=True),
   "gelu_exact": gelu_exact,
   "silu": nn.silu,
   "relu": nn.relu,
+  "squared_relu": squared_relu,
   "linear": lambda x: x,
 }
 

@@ -84,6 +84,25 @@ def test_exact_gelu(dtype):
   np.testing.assert_allclose(np.asarray(by_x, np.float64), slope, rounding, 1e-6)
 
 
+@pytest.mark.parametrize("name", ops.ACTIVATIONS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_activation_keeps_shape_and_dtype_and_has_a_finite_gradient(name, dtype):
+  """A result in float32 would double what a step in bfloat16 holds."""
+  x = jnp.asarray([[-3e4, -1.0, -0.0, 0.0], [1e-30, 1.0, 50.0, 3e4]], dtype)
+  found, pull = jax.vjp(ops.ACTIVATIONS[name], x)
+  assert (found.shape, found.dtype) == (x.shape, x.dtype)
+  (by_x,) = pull(jnp.ones_like(found))
+  assert np.isfinite(np.asarray(found, np.float32)).all()
+  assert np.isfinite(np.asarray(by_x, np.float32)).all()
+
+
+def test_squared_relu():
+  x = jnp.asarray([-2.0, -0.5, 0.0, 0.5, 3.0])
+  found, pull = jax.vjp(ops.ACTIVATIONS["squared_relu"], x)
+  np.testing.assert_array_equal(found, [0, 0, 0, 0.25, 9])
+  np.testing.assert_array_equal(pull(jnp.ones_like(x))[0], [0, 0, 0, 1, 6])
+
+
 def test_activations_keep_their_gates_as_they_came():
   gates = [jnp.ones((2, 5, 64), jnp.bfloat16)] * 2
   bias = jnp.ones(64, jnp.bfloat16)

@@ -15,7 +15,8 @@ from t5x_style.interop.huggingface.config_keys import Activation, ConfigKeys
 
 KeysClass = TypeVar("KeysClass", bound=pydantic.BaseModel)
 
-# {transformers' name of an activation: this package's name}; transformers has several for some.
+# {transformers' name of an activation: this package's name}. Transformers has several for some: the
+# first is written.
 ACTIVATIONS: dict[Activation, str] = {
   "gelu": "gelu_exact",
   "gelu_python": "gelu_exact",
@@ -23,10 +24,11 @@ ACTIVATIONS: dict[Activation, str] = {
   "gelu_fast": "gelu",
   "gelu_pytorch_tanh": "gelu",
   "relu": "relu",
+  "relu2": "squared_relu",
   "silu": "silu",
   "swish": "silu",
 }
-_TRANSFORMERS_NAMES = {"gelu_exact": "gelu", "gelu": "gelu_new", "relu": "relu", "silu": "silu"}
+_WRITTEN = {own: name for name, own in reversed(ACTIVATIONS.items())}
 
 
 class ConfigJson:
@@ -172,6 +174,9 @@ def activation_name(activation: str) -> str:
   Raises:
     UserError: transformers has none.
   """
-  if activation not in _TRANSFORMERS_NAMES:
-    raise UserError(f"mlp_activations names {activation!r}, for which transformers has no name.")
-  return _TRANSFORMERS_NAMES[activation]
+  if activation not in _WRITTEN:
+    raise UserError(
+      f"mlp_activations names {activation!r}, for which ACTIVATIONS of "
+      "t5x_style/interop/huggingface/config_json.py has no name of transformers."
+    )
+  return _WRITTEN[activation]

@@ -25,6 +25,7 @@ Activation = Literal[
   "gelu_fast",
   "gelu_pytorch_tanh",
   "relu",
+  "relu2",
   "silu",
   "swish",
 ]
