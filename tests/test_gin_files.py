@@ -15,6 +15,7 @@ from launch.configuration import reader
 from t5x_style.data.objectives.ul2 import UL2
 from t5x_style.models import RotaryScaling, TransformerConfig
 from t5x_style.training import optimizers, schedules, setup, synthetic, train_config
+from tests.shipped import OPTIMIZERS, peak_learning_rate
 
 FOLDER = Path(__file__).parents[1] / "gin_configs"
 MODELS = {
@@ -127,7 +128,6 @@ def test_models_that_start_from_another_architecture(name, start):
   assert dataclasses.replace(begun, **same) == run.model
 
 
-OPTIMIZERS = {"adafactor": 0.01, "adamw": 0.001, "lion": 0.0001, "muon": 0.001}
 # Rates after no step, after 100 of warm-up and after all 10,000, with a peak of 0.001.
 SCHEDULES = {
   "constant": (0.0, 0.001, 0.001),
@@ -152,21 +152,28 @@ def test_every_optimizer_and_schedule_has_a_recipe():
     if function.__module__ == module.__name__ and next(iter(parameters(function)), "") in first
   }
   parameters = lambda function: inspect.signature(function).parameters
-  assert public(optimizers, {"learning_rate"}) == set(OPTIMIZERS)
-  assert public(schedules, {"peak", "base"}) == set(SCHEDULES)
-  for module, names in ((optimizers, OPTIMIZERS), (schedules, SCHEDULES)):
-    folder = FOLDER / "runs" / module.__name__.split(".")[-1]
-    assert {path.stem for path in folder.glob("*.gin")} == set(names)
+  assert {path.stem for path in (FOLDER / "runs" / "schedules").glob("*.gin")} == set(SCHEDULES), (
+    "SCHEDULES of this test has the rates of each gin file: add the new one"
+  )
+  for module, first in ((optimizers, {"learning_rate"}), (schedules, {"peak", "base"})):
+    kind = module.__name__.split(".")[-1]
+    folder = FOLDER / "runs" / kind
+    names = public(module, first)
+    assert {path.stem for path in folder.glob("*.gin")} == names, (
+      f"each function of {kind}.py has a file of its name in gin_configs/runs/{kind}/"
+    )
     for name in names:
       written = set(re.findall(r"^  (\w+) = ", (folder / f"{name}.gin").read_text(), re.MULTILINE))
-      assert written == set(parameters(getattr(module, name))) - {"learning_rate"}, name
+      assert written == set(parameters(getattr(module, name))) - {"learning_rate"}, (
+        f"{kind}/{name}.gin binds each parameter of {name}, with its default and a comment"
+      )
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_recipes_of_optimizers(name):
   """A file writes out the defaults of its optimizer, so it changes none of them."""
   config = with_recipe(f"runs/optimizers/{name}.gin", "WARMUP_STEPS = 0")
-  assert config.schedule(0) == pytest.approx(OPTIMIZERS[name])
+  assert config.schedule(0) == pytest.approx(peak_learning_rate(name))
   params = {"decoder": {"layers_0": {"mlp": {"wi": {"kernel": jnp.ones((128, 256))}}}}}
   grads = jax.tree.map(
     lambda x: jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), params

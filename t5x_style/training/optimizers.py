@@ -37,10 +37,16 @@ class Described(optax.GradientTransformationExtraArgs):
   def __new__(
     cls,
     optimizer: optax.GradientTransformation,
-    updates_are: Updates = "absolute",
+    updates_are: Updates,
     **hyperparameters: Any,
   ):
-    """Adds the size of updates and the hyperparameters, JSON values, to an optimizer."""
+    """Adds what is known of an optimizer to it.
+
+    Args:
+      optimizer: that of optax.
+      updates_are: how large its updates are; rates follow from it where BASE_EMB_DIM is set.
+      **hyperparameters: all arguments but the learning rate, as JSON values.
+    """
     self = super().__new__(cls, *optax.with_extra_args_support(optimizer))
     self.hyperparameters = hyperparameters
     self.updates_are = updates_are
@@ -69,7 +75,7 @@ def adafactor(
     clipping_threshold: updates with a larger root mean square are scaled down to it.
     weight_decay: share of a kernel that a step subtracts, times the learning rate.
     multiply_by_parameter_scale: whether the rate is relative to the size of each parameter.
-    min_dim_size_to_factor: matrices whose sides have at least so many units keep row and column
+    min_dim_size_to_factor: matrices whose sides have at least this many units keep row and column
       sums in place of the whole second moment.
   """
 
@@ -118,7 +124,9 @@ def adamw(
   optimizer = optax.adamw(
     learning_rate, b1, b2, eps, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=decayed
   )
-  return Described(optimizer, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mu_dtype=mu_dtype)
+  return Described(
+    optimizer, "absolute", b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mu_dtype=mu_dtype
+  )
 
 
 def lion(
@@ -142,7 +150,9 @@ def lion(
   optimizer = optax.lion(
     learning_rate, b1, b2, mu_dtype=mu_dtype, weight_decay=weight_decay, mask=decayed
   )
-  return Described(optimizer, b1=b1, b2=b2, weight_decay=weight_decay, mu_dtype=mu_dtype)
+  return Described(
+    optimizer, "absolute", b1=b1, b2=b2, weight_decay=weight_decay, mu_dtype=mu_dtype
+  )
 
 
 def muon(

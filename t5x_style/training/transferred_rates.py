@@ -29,8 +29,8 @@ def with_transferred_rates(
   if updates_are is None:
     raise UserError(
       "BASE_EMB_DIM, BASE_HEAD_DIM or BASE_LAYERS: how large the updates of this optimizer are is "
-      "not known, so its rates cannot follow from the base model's. Take adamw, lion, muon or "
-      "adafactor of runs/optimizers/."
+      "not known, so its rates cannot follow from the base model's. Take one of those in "
+      "gin_configs/runs/optimizers/, or let yours return optimizers.Described."
     )
   if updates_are == "relative" and optimizer.hyperparameters["weight_decay"]:
     raise UserError(

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from t5x_style.training import optimizers, schedules
+from tests.shipped import OPTIMIZERS
 
 
 def tree(*leading):
@@ -74,13 +75,11 @@ def test_decay_spares_norms_biases_and_position_biases():
   }
 
 
-@pytest.mark.parametrize(
-  "make", [optimizers.adafactor, optimizers.adamw, optimizers.lion, optimizers.muon]
-)
-def test_weight_decay_takes_the_same_share_of_kernels_only(make):
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_weight_decay_takes_the_same_share_of_kernels_only(name):
   """Every optimizer decays kernels by the learning rate times weight_decay."""
   params = tree()
-  optimizer = make(schedules.constant(0.1), weight_decay=0.5)
+  optimizer = getattr(optimizers, name)(schedules.constant(0.1), weight_decay=0.5)
   zeros = jax.tree.map(jnp.zeros_like, params)
   updates, _ = optimizer.update(zeros, optimizer.init(params), params)
   block, change = params["encoder"]["layers_0"], updates["encoder"]["layers_0"]
@@ -88,6 +87,41 @@ def test_weight_decay_takes_the_same_share_of_kernels_only(make):
     change["out"]["kernel"], -0.1 * 0.5 * block["out"]["kernel"], rtol=1e-4, atol=1e-6
   )
   np.testing.assert_array_equal(change["norm"]["scale"], 0)
+
+
+def first_update(name, params, grads):
+  """Returns {array: root mean square} of the first update of an optimizer at a rate of 0.1."""
+  optimizer = getattr(optimizers, name)(schedules.constant(0.1), weight_decay=0.0)
+  updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(params), params)
+  sizes = jax.tree.map(lambda x: float(jnp.sqrt(jnp.square(x).mean())), updates)
+  return sizes["encoder"]["layers_0"]["out"]["kernel"], optimizer.updates_are
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_updates_are_as_large_as_declared(name):
+  """BASE_EMB_DIM relies on it: see Updates."""
+  params = tree()
+  grads = jax.tree.map(jnp.sin, params)
+  times = lambda x, tree: jax.tree.map(lambda leaf: x * leaf, tree)
+  update, kind = first_update(name, params, grads)
+  assert 0.1 < update / 0.1 < 10, "an update is about as large as the rate"
+  assert first_update(name, params, times(100, grads))[0] == pytest.approx(update, rel=0.01)
+  larger = first_update(name, times(10, params), grads)[0]
+  assert larger == pytest.approx(update * (10 if kind == "relative" else 1), rel=0.01)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_state_is_split_as_the_parameters_are(name):
+  """What does not lie under a parameter's path is on every device as a whole."""
+  params = tree(2)
+  paths = [str(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+  state = jax.eval_shape(getattr(optimizers, name)(schedules.constant(0.1)).init, params)
+  whole = sum(
+    leaf.size
+    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]
+    if not any(str(path).endswith(known[1:]) for known in paths)
+  )
+  assert whole < 10, "Partitioner.like_params finds no parameter for arrays of the state"
 
 
 def test_muon_orthogonalises_kernels():

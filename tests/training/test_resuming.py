@@ -10,6 +10,7 @@ import pytest
 
 from t5x_style.training import optimizers, resuming, schedules, setup
 from t5x_style.training.train_config import TrainConfig
+from tests.shipped import OPTIMIZERS
 
 PRETRAIN = Path(__file__).parents[2] / "gin_configs/runs/pretrain.gin"
 
@@ -44,18 +45,20 @@ def test_only_what_changed_is_shown(tiny_config, tmp_path):
   ]
 
 
-@pytest.mark.parametrize("name", ["adafactor", "adamw", "lion", "muon"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_hyperparameters_of_every_optimizer_are_compared(name, tiny_config, tmp_path):
   config = functools.partial(tiny_config, "decoder_only", tmp_path)
   optimizer = getattr(optimizers, name)
-  before = config(optimizer=optimizer)
-  after = config(optimizer=functools.partial(optimizer, weight_decay=0.25))
-  (line,) = changes(before, after)
-  assert re.fullmatch(rf"{name}\.weight_decay: [01]\.[01] -> 0\.25", line)
   # All arguments but the learning rate.
   code = optimizer.__code__
   arguments = set(code.co_varnames[: code.co_argcount]) - {"learning_rate"}
-  assert set(optimizer(schedules.constant(1.0)).hyperparameters) == arguments
+  made = optimizer(schedules.constant(1.0))
+  assert isinstance(made, optimizers.Described), f"return Described(...) from {name}"
+  assert set(made.hyperparameters) == arguments, f"Described of {name} names all its arguments"
+  before = config(optimizer=optimizer)
+  after = config(optimizer=functools.partial(optimizer, weight_decay=0.25))
+  (line,) = changes(before, after)
+  assert re.fullmatch(rf"{name}\.weight_decay: [\d.]+ -> 0\.25", line)
 
 
 def test_a_learning_rate_is_shown_at_the_first_step_that_differs(tiny_config, tmp_path):
