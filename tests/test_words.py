@@ -13,6 +13,7 @@ DIALECT = {
   r"whoever": "the caller, the user",
   r"of (ours|theirs)": "this package's, Hugging Face's",
   r"in want of": "without",
+  r"(?<!only )so many(?! that)": "this many, or a name for the number",
 }
 
 

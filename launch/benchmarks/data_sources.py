@@ -31,7 +31,7 @@ class Format(NamedTuple):
     write: writes documents to a folder.
     corpus: returns the corpus of such a folder.
     package: has to be installed; None: the package itself suffices.
-    share: one in so many documents is written.
+    share: one in this many documents is written.
   """
 
   label: str

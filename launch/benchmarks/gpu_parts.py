@@ -28,7 +28,7 @@ class Part(NamedTuple):
   Attributes:
     arguments: of Python; "{to}" is a folder for files of this part.
     least: with fewer seconds left it is not started.
-    most: after so many seconds it is ended.
+    most: after this many seconds it is ended.
     missing: why it cannot be started here; "" if it can.
     environ: variables of its environment.
   """

@@ -147,7 +147,7 @@ def _rows(title: str, config: Any, kept: Records, times: Sequence[int]) -> Itera
 
 
 def _model(model: Any, times: int, transferred: bool) -> Any:
-  """Returns a model with so many times the width and the heads."""
+  """Returns a model with this many times the width and the heads."""
   return dataclasses.replace(
     model,
     emb_dim=model.emb_dim * times,

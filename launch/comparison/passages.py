@@ -282,7 +282,7 @@ class _Groups:
     groups.append([new])
 
   def enough(self, wanted: int) -> bool:
-    """Returns whether there are so many groups, as many for each number of words."""
+    """Returns whether there are this many groups, as many for each number of words."""
     return all(len(groups) * len(self._whole) >= wanted for groups in self._whole.values())
 
   def passages(self) -> Iterator[Passage]:

@@ -93,7 +93,7 @@ def classification(
   head = "a new head on the first token" if labels else "the decoder, which writes the label"
   return Measured(
     share,
-    standard_error=error_of_share(share * texts, texts),  # As if so many texts were there.
+    standard_error=error_of_share(share * texts, texts),  # As if there were this many texts.
     count=texts,
     method=f"share of {texts} held-out texts (or all, if there are fewer) "
     f"whose label is right after {steps} steps of {_BATCH_SIZE} "

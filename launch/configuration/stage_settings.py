@@ -5,8 +5,8 @@
         "decay": {"after_steps": 1000, "CORPUS_RATES": {"code": 1, "prose": 4}},
     }
 
-A run begins with the settings of its gin files. After so many steps the macros that are named get
-other values, and keep them in the stages that follow.
+A run begins with the settings of its gin files. After `after_steps` the macros of a stage get other
+values, and keep them in the stages that follow.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def summand(device: Any) -> Any:
 
 
 def right_sum(devices: int) -> int:
-  """Returns the sum of what so many devices give."""
+  """Returns the sum of what this many devices give."""
   return sum(summand(device) for device in range(devices))
 
 

@@ -22,7 +22,7 @@ def source_layers(rule: LayerRule, count: int, saved: int, side: str) -> list[in
     side: "encoder" or "decoder", for the message.
 
   Raises:
-    UserError: the rule does not say how so many layers become so many.
+    UserError: the rule does not say which of the layers are kept, or repeated.
   """
   if count == saved:
     return list(range(count))

@@ -46,7 +46,7 @@ class Checkpoints:
       directory: local or gs:// path.
       keep: how many of the newest checkpoints stay.
       keep_best: how many of the best by `best_metric` stay in addition.
-      max_failed_saves: so many failed saves in a row raise StorageError.
+      max_failed_saves: this many failed saves in a row raise StorageError.
       verify: digests are saved with each checkpoint, and compared when it is restored.
       best_metric: a name in the validation records.
     """

@@ -25,7 +25,7 @@ class Cutting:
   shortest: int = 1
 
   def counts(self, documents: np.ndarray) -> np.ndarray:
-    """Returns the pieces of documents of so many tokens: int64 [n] -> [n]."""
+    """Returns the pieces of documents of this many tokens: int64 [n] -> [n]."""
     if self.kind == "whole":
       return (documents >= self.shortest).astype(np.int64)
     if self.kind == "windows" and self.length > 2:
@@ -34,7 +34,7 @@ class Cutting:
     return documents // self.length + (documents % self.length >= least)
 
   def starts(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns all pieces of documents of so many tokens, in order.
+    """Returns all pieces of documents of this many tokens, in order.
 
     Returns:
       int64 [pieces] each: the index of the document, and the first token of the piece in it.
@@ -48,7 +48,7 @@ class Cutting:
     return of, starts
 
   def ends(self, documents: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Returns where pieces end that start at `starts` in documents of so many tokens: int64 [n]."""
+    """Returns where the pieces that start at `starts` end, in documents of these tokens: [n]."""
     if self.kind == "whole":
       return documents.copy()
     after = (-(-starts // self.length) + 1) * self.length  # where the next piece would start

@@ -23,7 +23,7 @@ KEY = "counts"
 # Documents read, those with too few tokens, those with bytes that were not UTF-8, and windows with
 # nothing to predict.
 KINDS = ("documents", "short", "repaired", "windows")
-_EPOCH = 2**40  # the digit of the epoch; no epoch has so many documents
+_EPOCH = 2**40  # the digit of the epoch; no epoch has that many documents
 
 
 def usable(documents: tf.data.Dataset, least: int = 1) -> tf.data.Dataset:

@@ -194,7 +194,7 @@ class Dataset:
   def evaluation(self, max_batches: int | None) -> list[iterator.Batch]:
     """Returns the first batches of the validation split, the same ones each time.
 
-    They are one pass at most; with several corpora, so many of each corpus. The last batch is
+    They are one pass at most; with several corpora, this many of each corpus. The last batch is
     filled up with rows of zeros, which carry no weight. Every process computes all rows and returns
     its own.
 

@@ -84,7 +84,7 @@ class PretrainingTask(seqio.Task):
       component: its name in the logs.
       corpus: which of the corpora of a run it reads: its label (corpus_mixture.Component).
       rate: of the objective among those that read this corpus.
-      most_epochs: after so many, training examples end; None: never.
+      most_epochs: after this many, training examples end; None: never.
       start: how many epochs of the corpus other tasks read: corpus_mixture.Component.start.
     """
     self.component = component or name

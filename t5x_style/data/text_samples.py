@@ -18,7 +18,7 @@ def of_source(source: seqio.DataSource, split: str, most_bytes: int | None = Non
   """Yields shuffled documents of a source of {"text": string}.
 
   Args:
-    most_bytes: ends after about so many; None yields all documents.
+    most_bytes: ends after about this many; None yields all documents.
   """
   return _decoded(source.get_dataset(split, shuffle=True, seed=0), ("text",), most_bytes)
 
@@ -38,7 +38,7 @@ def of_task(task: seqio.Task, split: str, most_bytes: int | None = None) -> Iter
   """Yields the texts that the tokeniser of a SeqIO task gets.
 
   Args:
-    most_bytes: ends after about so many; None yields all texts.
+    most_bytes: ends after about this many; None yields all texts.
 
   Raises:
     UserError: the task has no tokeniser.

@@ -123,7 +123,7 @@ def _no_beams(rows, beams, slots):
 def _extended(model, running, logits, index, never, ends):
   """Returns the best extensions of all candidates of a row, and which candidate each extends.
 
-  There are so many that enough remain if all candidates end.
+  Their number suffices for the next step even if all candidates end.
   """
   rows, beams, vocab_size = logits.shape
   logs = log_softmax(model, logits)

@@ -17,7 +17,7 @@ class Choice:
     top_k: draws only from the k likeliest tokens (Fan et al. 2018, section 5.4); 0 from all.
     top_p: draws only from the likeliest tokens that together reach this probability (Holtzman et
       al. 2020, section 3.1); 1 from all.
-    beams: above 1 searches for likely continuations with so many candidates at a time.
+    beams: above 1 searches for likely continuations with this many candidates at a time.
     length_penalty: finished candidates of a search are compared by the sum of their
       log-probabilities divided by length ** length_penalty: above 0 favours longer ones.
 

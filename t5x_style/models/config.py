@@ -148,7 +148,7 @@ class TransformerConfig:
   # Standard deviations of initial values; None is 1/sqrt(fan in).
   kernel_init_std: NonNegativeFloat | None = dataclasses.field(default=None, metadata=_TRAINING)
   embedding_init_std: NonNegativeFloat = dataclasses.field(default=1.0, metadata=_TRAINING)
-  # Values further from 0 than so many of these deviations are drawn again, as truncated_normal of
+  # Values further from 0 than this many of these deviations are drawn again, as truncated_normal of
   # TensorFlow and PyTorch does: with 2 what remains has a deviation of 0.88 of the given one. None
   # keeps them all. Kernels without kernel_init_std are cut anyway, and corrected for it.
   init_cutoff: PositiveFloat | None = dataclasses.field(default=None, metadata=_TRAINING)

@@ -47,7 +47,7 @@ class _Axes(NamedTuple):
 
 
 def capacity(settings: Experts, tokens: int) -> int:
-  """Returns how many choices an expert takes of a group of so many tokens, at least one.
+  """Returns how many choices an expert takes of a group of this many tokens, at least one.
 
   Each token chooses an expert once at most, so that more than all tokens are never needed.
   """

@@ -33,7 +33,7 @@ class Experts:
     every: each n-th layer of a stack has experts, the last of every n; the others are dense.
     mlp_dim: the width of an expert; None: TransformerConfig.mlp_dim, which dense layers have.
     normalize: whether the K probabilities are divided by their sum.
-    capacity_factor: in training an expert computes at most so many times its fair share of a
+    capacity_factor: in training an expert computes at most this many times its fair share of a
       group's tokens, K / E of them. The choices that come too late, the first choices of all tokens
       before the second ones, are dropped: the token gets nothing from that expert. None drops
       nothing. Evaluation and inference never drop, so there a row does not depend on other rows.

@@ -44,7 +44,7 @@ _LINES = (
 )  # of the first series as many as there are colours, the next, ...
 _DASHED = (0, (4, 1.5))
 _LONGEST, _HALF = 60, 28  # characters of a label, of which one or two stand in a row
-_FEW = 30  # A curve of at most so many points shows each of them.
+_FEW = 30  # A curve of at most this many points shows each of them.
 
 
 Floats: TypeAlias = "Sequence[float] | np.ndarray"

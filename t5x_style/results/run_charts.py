@@ -14,7 +14,7 @@ from t5x_style.results.run_folder import TRAIN, VALIDATION, Curve, RunRecords, v
 Named = tuple[str, RunRecords]  # a run and what it is called
 
 _MOST_POINTS = 400  # of a curve; of more records, the mean of neighbours is drawn
-_WIDE = 30  # A curve whose largest value is so many times its median has a logarithmic axis.
+_WIDE = 30  # A curve whose largest value is this many times its median has a logarithmic axis.
 
 
 class Metric(NamedTuple):

@@ -26,12 +26,12 @@ class Target(NamedTuple):
 
 
 def token_dtype(ids: int) -> np.dtype:
-  """Returns the integers in which tokens of a vocabulary of so many ids are stored."""
+  """Returns the integers in which tokens of a vocabulary of this many ids are stored."""
   return np.dtype("<u2") if ids <= 2**16 else np.dtype("<i4")
 
 
 def count(tokens: np.ndarray) -> np.ndarray:
-  """Returns the number of records of documents of so many tokens, at least 1 each."""
+  """Returns the number of records of documents of this many tokens, at least 1 each."""
   return np.maximum(1, -(-tokens // RECORD_TOKENS))
 
 

@@ -122,5 +122,5 @@ def diffusion_bound(
 
 
 def is_enumerated(length: int, samples: int) -> bool:
-  """Returns whether the bound of so many tokens is computed from all sets, and so exactly."""
+  """Returns whether the bound of this many tokens is computed from all sets, and so exactly."""
   return length < 60 and 2**length - 1 <= samples

@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from t5x_style.checkpoints.single_layers import unrolled_names
 from t5x_style.models import TransformerConfig
 
-# Each layer is compiled by itself: so many take about as long as a user wants to wait.
+# Each layer is compiled by itself: this many take about as long as a user wants to wait.
 _MOST_LAYERS = 48
 
 

@@ -89,7 +89,7 @@ def judge(
     grad_norm: before clipping.
     spike_sigmas: standard deviations above the mean from which a step is a spike and is skipped.
       None: spikes are found with DEFAULT_SIGMAS, counted, and not skipped.
-    patience: after so many spikes in a row, the statistics begin again: a lasting change, for
+    patience: after this many spikes in a row, the statistics begin again: a lasting change, for
       example of the data, is not a spike.
 
   Returns:

@@ -77,7 +77,7 @@ def _baseline(job: Job) -> float:
   return unigram_entropy(job.eval_batches, loss.side, loss.labels_only)
 
 
-# After so many rollbacks to one checkpoint, other data does not help either.
+# After this many rollbacks to one checkpoint, other data does not help either.
 _MOST_ROLLBACKS = 3
 
 

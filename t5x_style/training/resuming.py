@@ -68,7 +68,7 @@ MAY_CHANGE = {
 }
 _NOT_READ = " (not read: the run resumes from its own checkpoint)"
 _REMARKS = dict.fromkeys(("INITIAL_CHECKPOINT_PATH", "INITIAL_CHECKPOINT_ADAPT"), _NOT_READ)
-# A schedule is recorded at the next update, and at so many more up to the last one.
+# A schedule is recorded at the next update, and at this many more up to the last one.
 _RATES = 16
 # Two rates are different if they differ by more than rounding does between kinds of devices.
 _RELATIVE = 1e-5

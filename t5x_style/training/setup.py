@@ -257,7 +257,7 @@ def _open_dataset(config: TrainConfig, partitioner: Partitioner, stage: Stage) -
 def check_enough_data(prepared: Prepared) -> None:
   """Raises UserError if the data ends before the last step; of a stream that is not known.
 
-  An evaluation, or a plan without data, does not need so many batches.
+  An evaluation, or a plan without data, does not need them all.
   """
   most: int | None = getattr(prepared.dataset, "most_batches", None)
   stage = prepared.stage

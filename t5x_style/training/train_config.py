@@ -43,7 +43,7 @@ class TrainConfig:
     keep_best_checkpoints: how many checkpoints stay besides the newest: the best by best_metric, of
       those that were evaluated. MODEL_DIR/best names the best one wherever a checkpoint is read.
     best_metric: a name in the validation records: loss, accuracy, exact_match, bits_per_byte, ...
-    max_failed_saves: so many failed saves in a row, for example on a full disk, end the run.
+    max_failed_saves: this many failed saves in a row, for example on a full disk, end the run.
     verify_checkpoints: digests of all arrays are saved with a checkpoint, and compared when it is
       restored.
     profile_steps: the first and the last step to profile; None profiles nothing.
@@ -58,10 +58,10 @@ class TrainConfig:
     max_skipped_steps: steps in a row whose loss or gradient is not finite (none of them updates the
       parameters) after which the run ends. As many spikes in a row are taken for a
       lasting change: the run rolls back (with roll_back and spike_sigmas), or takes them as normal.
-    spike_sigmas: a step whose loss or gradient norm is so many standard deviations above the mean
+    spike_sigmas: a step whose loss or gradient norm is this many standard deviations above the mean
       of the last 128 steps is skipped too (t5x_style.training.guard); None: it is only counted.
     loss: what is added to the cross-entropy, and what the sum is divided by.
-    stages: {name: {"after_steps": 1000, "BATCH_SIZE": 64, ...}}: after so many steps, macros of the
+    stages: {name: {"after_steps": 1000, "BATCH_SIZE": 64, ...}}: after 1000 steps, macros of the
       gin files have other values (t5x_style.training.stages says which may change).
     roll_back: after max_skipped_steps in a row, restores the newest checkpoint and trains on with
       the data that follows, instead of ending (PaLM, Chowdhery et al. 2022, section 5.1).

@@ -68,7 +68,7 @@ FAMILIES["experts"] = {
 
 
 def wide(family, times, wider_heads=1, **changes):
-  """Returns a family's model that is so many times wider than its base model."""
+  """Returns a family's model that is this many times wider than its base model."""
   fields = {
     **BASE,
     **family,

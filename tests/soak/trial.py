@@ -183,7 +183,7 @@ class Trial:
     return self.outcome("exact", note)
 
   def check_end(self, processes: int = 1) -> None:
-    """Compares the end of the run with that of an undisturbed one in so many processes.
+    """Compares the end of the run with that of an undisturbed one in this many processes.
 
     Raises:
       Failed: they differ.

@@ -67,7 +67,7 @@ class SentencePairs(MaskedLM):
     raise NotImplementedError
 
   def examples_in(self, sizes: np.ndarray, lengths: Mapping[str, int]) -> np.ndarray:
-    """Returns how many examples documents of so many tokens give: integers [n] -> [n]."""
+    """Returns how many examples documents of this many tokens give: integers [n] -> [n]."""
     length = lengths["inputs"] - 3
     return sizes // length + (sizes % length >= SHORTEST)
 

@@ -11,7 +11,7 @@ from t5x_style.errors import UserError
 if TYPE_CHECKING:
   from t5x_style.data.tensorflow_setup import tf
 
-# So many documents show which share of a corpus is cut.
+# This many documents show which share of a corpus is cut.
 _MEASURED = 500
 # A warning says so if more than this share is.
 _MUCH = 0.01

@@ -109,7 +109,7 @@ class TextInfilling(Objective):
     before = xp.pad(edges, 1, 0)[:, :-1]
     grows = edges > before
     spans = xp.sum(xp.cast(grows, np.int32))
-    # There are only so many gaps for spans: the last span takes surplus ones.
+    # There may be more spans than gaps: the last span takes the tokens of those that have none.
     limit = xp.minimum(spans, lengths - total + 1)
     place = arrays.places(most)
     compacted = noise.compact(edges, grows, most)

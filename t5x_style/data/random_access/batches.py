@@ -55,7 +55,7 @@ class BatchIterator:
     Args:
       make: returns this process' rows of batch `number`; several threads call it.
       identity: of the data, saved with the place.
-      epochs: how often each corpus has been read after so many batches.
+      epochs: how often each corpus has been read after this many batches.
     """
     self._epochs = epochs
     options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_AHEAD)

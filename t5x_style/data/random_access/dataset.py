@@ -31,7 +31,7 @@ class HeldOut:
 
   Attributes:
     rows: of the split.
-    first: so many first ones are evaluated on, and then
+    first: this many rows from the start are evaluated on, and then
     last: the rows with these numbers, int64 [n].
   """
 
@@ -132,7 +132,7 @@ class Dataset:
   def evaluation(self, max_batches: int | None) -> list[Batch]:
     """Returns this process' rows of the first batches of the validation split.
 
-    They are the same ones each time, and one pass at most; with several corpora so many of each.
+    They are the same ones each time, and one pass at most; with several corpora this many of each.
     The last batch is filled up with rows of zeros, which carry no weight.
 
     Raises:

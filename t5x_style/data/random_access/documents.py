@@ -16,9 +16,9 @@ from t5x_style.data.tokenizers.token_ids import TokenIds
 from t5x_style.errors import UserError
 from t5x_style.token_cache import Split
 
-# So many pieces of another document are offered to an objective that takes a part of one.
+# This many pieces of another document are offered to an objective that takes a part of one.
 _OTHER_PIECES = 4
-# So many documents are looked at to find one that differs; copies lie next to each other.
+# This many documents are looked at to find one that differs; copies lie next to each other.
 _TRIES = 64
 
 

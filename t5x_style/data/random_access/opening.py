@@ -27,7 +27,7 @@ from t5x_style.token_cache import Split
 _VERSION = 1
 _LIMITED_VERSION = 2  # of runs with CORPUS_EPOCHS
 _EVALUATION_SEED = 0
-# So many rows of a component show how many tokens a row of it has.
+# This many rows of a component show how many tokens a row of it has.
 _MEASURED_ROWS = 256
 
 

@@ -3,7 +3,7 @@
 The rows of a run are cut into blocks. In every block each component has its share of the rows, to
 within two, and in all blocks so far to within one; the order inside a block is a permutation. So a
 row's component, and how many rows it had before, are computed from the row's number alone.
-Where a component may have so many rows only, the block in which it has the last of them is shorter,
+Where the rows of a component are limited, the block in which it has the last of them is shorter,
 and its share goes to the others after that block.
 """
 
@@ -25,7 +25,7 @@ from t5x_style.errors import UserError
 _WHOLE = 2**32
 _SMALLEST_BLOCK = 64  # rows
 _NO_LIMIT = 2**62  # rows
-_MOST_ROWS = 2**40  # No run has so many; limits above it are none.
+_MOST_ROWS = 2**40  # No run has this many; limits above it are none.
 _SMALLEST_SHARE = 1e-6  # It bounds the blocks.
 
 

@@ -34,7 +34,7 @@ def sentencepiece(
     extra_ids: sentinels after the file's ids; sentinel k is vocab_size - 1 - k. 0 where the file
       has its own sentinels.
     specials_from_extra_ids: special tokens that the file lacks, of any name, e.g. ("[MASK]",). They
-      take the lowest extra ids, and so many sentinels less are left.
+      take the lowest extra ids, so there are fewer sentinels.
 
   Raises:
     UserError: the file does not exist or is not a SentencePiece model, padding, EOS and UNK are not

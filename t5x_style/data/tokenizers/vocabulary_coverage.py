@@ -18,8 +18,8 @@ from t5x_style.errors import UserError
 
 _SHARE_TO_WARN_OF = 0.01
 _EXAMPLES, _EXAMPLE_LENGTH = 5, 16
-# What is measured of a corpus: so many documents, or so many characters in total, at most so many
-# of a document.
+# What is measured of a corpus: the most documents, the most characters in total, and the most of a
+# document.
 _DOCUMENTS, CHARACTERS, _EXCERPT = 1000, 100_000, 4000
 
 # (a text without a token, how much of it there is, whether it is dropped rather than unknown)
@@ -89,7 +89,7 @@ def excerpts(texts: Iterable[bytes], limit: int = CHARACTERS) -> Iterator[str]:
   """Yields excerpts of the first 1,000 texts: of long ones the beginning and the middle.
 
   Args:
-    limit: ends after about so many characters.
+    limit: ends after about this many characters.
   """
   size = 0
   for content in itertools.islice(texts, _DOCUMENTS):

@@ -45,7 +45,7 @@ def train(documents: Iterable[str], vocab_size: int = 8192) -> bytes:
     vocab_size: total number of pieces.
 
   Raises:
-    UserError: the text is too small for so many pieces, or vocab_size is below the fixed pieces.
+    UserError: the text is too small for this many pieces, or vocab_size is below the fixed pieces.
   """
   model = io.BytesIO()
   try:

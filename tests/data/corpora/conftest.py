@@ -139,5 +139,5 @@ def compressed():
 
 @pytest.fixture
 def numbered():
-  """Returns so many lines that do not compress well."""
+  """Returns this many lines that do not compress well."""
   return _numbered

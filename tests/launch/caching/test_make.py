@@ -21,7 +21,7 @@ def corpus(**changes):
 
 @pytest.fixture
 def interrupted(making, monkeypatch):
-  """(step, count, ...) -> a cache that ended after so many pieces of a step."""
+  """(step, count, ...) -> a cache that ended after this many pieces of a step."""
 
   def end_after(step, count, **options):
     left = steps.left

@@ -81,7 +81,7 @@ def test_the_type_and_the_documentation_are_those_of_the_code():
   # A comment at the end of the line of a field, and one in the lines above it.
   kv_heads = defaults["config.TransformerConfig.num_kv_heads"]
   assert kv_heads.about == "None: the same as num_heads (no grouping)."
-  assert "so many of these deviations" in defaults["config.TransformerConfig.init_cutoff"].about
+  assert "this many of these deviations" in defaults["config.TransformerConfig.init_cutoff"].about
   file, line = kv_heads.location[:2]
   assert file == "t5x_style/models/config.py"
   assert "num_kv_heads:" in Path(config.__file__).read_text().splitlines()[line - 1]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
   import pyarrow as pa
   from pyarrow import parquet
 
-# About so many bytes of texts are decoded at once, and so many rows at most.
+# About this many bytes of texts are decoded at once, and this many rows at most.
 _DECODED_BYTES, _MOST_ROWS = 2**20, 1024
 _BUFFER = 2**20  # bytes of a column that are read at once
 _SHOWN = 12

@@ -25,7 +25,7 @@ _TOP_KEYS = json.JSONDecoder(
   parse_int=float, object_pairs_hook=lambda pairs: [key for key, _ in pairs]
 )
 _BUFFER = 2**17
-# Lines are counted for messages in so many bytes at most; further on, bytes are named.
+# Lines are counted for messages in this many bytes at most; further on, bytes are named.
 _COUNTED = 2**30
 # Of all readers: each part of a corpus is read by a reader of its own.
 _LINE_NUMBERS = LineNumbers()

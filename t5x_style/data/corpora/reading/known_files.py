@@ -173,7 +173,7 @@ def samples(file: str, size: int | None = None) -> list[tuple[int, bytes]]:
   """Returns (offset, bytes) of the start, the middle and the end of a file as it is on disk.
 
   Args:
-    size: looks only at so many first bytes; at the whole file if None.
+    size: looks only at this many first bytes; at the whole file if None.
   """
   remote = file_patterns.is_remote(file)
   with remote_files.open_file(file) if remote else open(file, "rb") as f:

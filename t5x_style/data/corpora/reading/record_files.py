@@ -24,9 +24,9 @@ from t5x_style.errors import UserError
 
 # Increase it when the same files give other text or another order, so that no run resumes so.
 VERSION = 1
-# Parts have about so many bytes, where the format can be cut.
+# Parts have about this many bytes, where the format can be cut.
 _PART_BYTES = 2**25
-# So many bytes of records are looked at before a run starts, in all files together, and in each.
+# This many bytes of records are looked at before a run starts, in all files together, and in each.
 _CHECKED_BYTES, _LEAST_CHECKED = 2**25, 2**16
 _CHECKED_FILES = 128
 _THREADS = 16  # They mostly wait for the disk or the network.

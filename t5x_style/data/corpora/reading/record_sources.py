@@ -24,11 +24,11 @@ from t5x_style.data.corpora.reading.record_reader import Range, Record
 from t5x_style.data.corpora.reading.record_tally import Tally
 from t5x_style.data.tensorflow_setup import tf
 
-# Documents are read in blocks of about so many bytes of text, and so many documents at most: enough
+# The bytes of text, about, and the most documents of the blocks in which documents are read: enough
 # to hide the cost of a call, few enough to keep saved positions small, which hold a block's rest.
 _BLOCK_BYTES, _BLOCK_DOCUMENTS = 65_536, 1024
-# The files are read in about so many parts or more, if the formats allow it, so that documents that
-# lie together in a file do not come together.
+# The files are read in about this many parts or more, if the formats allow it, so that documents
+# that lie together in a file do not come together.
 _PARTS = 256
 _LEAST_PART, _LARGEST_PART = 2**16, 2**26  # bytes
 

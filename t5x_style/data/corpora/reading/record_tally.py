@@ -18,7 +18,7 @@ from t5x_style.data.corpora.reading.record_texts import (
 )
 from t5x_style.errors import UserError
 
-# After so many records of a file, or of all, reading stops if most of them are wrong.
+# After this many records of a file, or of all, reading stops if most of them are wrong.
 _PATIENCE = 1000
 _SHOWN = 12
 _SHOWN_BYTES = 60

@@ -14,12 +14,12 @@ from t5x_style.data.corpora.reading import file_patterns, text_reading
 from t5x_style.data.corpora.reading.parts import Document, LineNumbers, Part
 from t5x_style.data.corpora.reading.text_lengths import Lengths
 
-# Lines are read in blocks of about so many bytes: enough to hide the cost of a call, few enough to
-# keep saved positions small, which contain the rest of a block.
+# Lines are read in blocks of about this many bytes: enough to hide the cost of a call, few enough
+# to keep saved positions small, which contain the rest of a block.
 BLOCK_BYTES = 65_536
-# A hash with so many values decides which lines are held out.
+# A hash with this many values decides which lines are held out.
 BUCKETS = 1_000_000
-# Longer files are read in parts of about so many bytes.
+# Longer files are read in parts of about this many bytes.
 _PART_BYTES = 2**25
 _LINE_NUMBERS = LineNumbers()
 

@@ -26,7 +26,7 @@ LARGEST_DOCUMENT = 2**30
 LONGEST_DOCUMENT = 2**22
 CHUNK = 2**20
 _SPACE = re.compile(rb"[ \t\n]")
-_NEAR = 8192  # a cut looks for white space in so many bytes, then cuts between two characters
+_NEAR = 8192  # a cut looks for white space in this many bytes, then cuts between two characters
 # What to do if a file cannot be read while a run trains.
 WHILE_RUNNING = (
   "Correct that, and start the same command again: the run resumes from its newest checkpoint."
