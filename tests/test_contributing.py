@@ -1,7 +1,8 @@
-"""Paths that README.md and CONTRIBUTING.md name exist, and the worked example works."""
+"""Paths that README.md and CONTRIBUTING.md name exist, and the worked examples work."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ def blocks(language):
 # Names of files that the reader or a command writes, or that an installation has.
 WRITTEN = (
   "deshuffling",
+  "nadamw",
   "my_run",
   "imported/",
   "config.gin",
@@ -50,35 +52,90 @@ def test_tests_that_continuous_integration_runs_exist():
   assert [test for test in tests if not exists(ROOT / test[0], test[1])] == []
 
 
-@pytest.mark.slow
-def test_the_example_objective_feeds_a_model_and_passes_its_tests(tmp_path):
-  """As written, but the objective's file is in another folder, as a user's own package is."""
-  objective, tests = blocks("python")
-  (gin,) = blocks("gin")
-  place = "t5x_style.data.objectives.deshuffling"
-  assert place in tests and "from t5x_style.data.objectives import deshuffling" in gin
-  (tmp_path / "deshuffling.py").write_text(objective)
-  (tmp_path / "test_deshuffling.py").write_text(tests.replace(place, "deshuffling"))
-  (tmp_path / "conftest.py").write_text((ROOT / "tests/data/conftest.py").read_text())
-  (tmp_path / "deshuffling.gin").write_text(
-    gin.replace("from t5x_style.data.objectives import deshuffling", "import deshuffling")
-  )
-  environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+  """A copy of the repository in which the steps of CONTRIBUTING.md were followed."""
+  folder = tmp_path_factory.mktemp("clone")
+  for name in ("t5x_style", "launch", "gin_configs", "tests", "docs"):
+    shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+  for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md"):
+    shutil.copy(ROOT / name, folder)
+  objective, objective_tests, activation, optimizer = blocks("python")
+  objective_gin, optimizer_gin = blocks("gin")
+  written = {
+    "t5x_style/data/objectives/deshuffling.py": objective,
+    "tests/data/objectives/test_deshuffling.py": objective_tests,
+    "gin_configs/objectives/deshuffling.gin": objective_gin,
+    "gin_configs/runs/optimizers/nadamw.gin": optimizer_gin,
+  }
+  text = (ROOT / "CONTRIBUTING.md").read_text()
+  for name, content in written.items():
+    assert f"`{name}`" in text
+    (folder / name).write_text(content)
+  ops = folder / "t5x_style/models/ops.py"
+  before, table, after = ops.read_text().partition("ACTIVATIONS: dict")
+  first, brace, lines = after.partition("{\n")
+  row = '  "quick_gelu": quick_gelu,\n'
+  ops.write_text(f"{before}{activation}\n\n{table}{first}{brace}{row}{lines}")
+  with (folder / "t5x_style/training/optimizers.py").open("a") as file:
+    file.write(f"\n\n{optimizer}")
+  return folder
 
+
+@pytest.fixture
+def run(clone):
   def run(*command):
     done = subprocess.run(
       [sys.executable, "-m", *command],
-      cwd=tmp_path,
-      env=environment,
+      cwd=clone,
+      env={**os.environ, "PYTHONPATH": str(clone)},
       capture_output=True,
       text=True,
-      timeout=300,
+      timeout=500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
-  assert "2 passed" in run("pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib")
+  return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("names", "files", "least"),
+  [
+    (
+      "deshuffling or listed or shipped",
+      "tests/data/objectives/ tests/test_gin_files.py tests/test_mirror.py "
+      "tests/launch/configuration/test_every_setting.py",
+      7,
+    ),
+    ("quick_gelu", "tests/models/test_ops.py", 2),
+    (
+      "nadamw or recipe or shipped",
+      "tests/training/test_optimizers.py tests/training/test_resuming.py tests/test_gin_files.py "
+      "tests/launch/configuration/test_every_setting.py",
+      7,
+    ),
+  ],
+)
+def test_tests_find_what_the_examples_add(names, files, least, run):
+  """Nothing but what CONTRIBUTING.md says was written."""
+  printed = run("pytest", "-q", "-n0", "-p", "no:cacheprovider", "-k", names, *files.split())
+  (passed,) = re.findall(r"(\d+) passed", printed)
+  assert int(passed) >= least, printed
+
+
+@pytest.mark.slow
+def test_a_run_with_all_that_the_examples_add(run, tmp_path):
   shown = run(
-    "launch.train", "--gin_file=quickstart.gin", "--gin_file=deshuffling.gin", "--dry_run"
+    "launch.train",
+    "--gin_file=quickstart.gin",
+    "--gin_file=objectives/deshuffling.gin",
+    "--gin_file=runs/optimizers/nadamw.gin",
+    "--gin.config.TransformerConfig.mlp_activations=('quick_gelu', 'linear')",
+    f"--gin.MODEL_DIR='{tmp_path}/run'",
+    *("--gin.TRAIN_STEPS=4", "--gin.BASE_EMB_DIM=64", "--gin.EVAL_BATCHES=1"),
   )
-  assert "deshuffling" in shown
+  assert "deshuffling" in shown and (tmp_path / "run" / "checkpoints" / "4").is_dir()
+  explained = run("launch.train", f"--gin_file={tmp_path}/run/config.gin", "--explain")
+  assert "how much of the first and of the second moment a step keeps" in explained

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from launch.configuration import gin_files, gin_text, reader
+from tests import shipped
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -163,6 +164,15 @@ def test_as_in_another_class_becomes_what_that_one_says():
   text = gin_reference.said_of(jsonl, "validation_fraction")
   assert text.startswith("without validation_pattern, the share of the files or lines to hold out")
   assert text.endswith("; the hash is of a document's text.")
+
+
+def test_the_page_about_python_has_what_the_package_ships():
+  text = (DOCS / "reference/python.md").read_text()
+  ours = [f"{one.__module__}.{one.__name__}" for one in shipped.objectives()]
+  assert [one for one in ours if one not in text] == [], "add them to docs/reference/python.md"
+  for module, names in (("optimizers", shipped.OPTIMIZERS), ("schedules", shipped.SCHEDULES)):
+    (listed,) = re.findall(rf"training\.{module}\n   :members: (.*)", text)
+    assert sorted(listed.split(", ")) == names, "the list in docs/reference/python.md"
 
 
 def test_indented_examples_of_docstrings_are_literal_blocks():

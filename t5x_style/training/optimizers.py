@@ -129,6 +129,64 @@ def adamw(
   )
 
 
+def ademamix(
+  learning_rate: Schedule,
+  b1: FractionBelowOne = 0.9,
+  b2: FractionBelowOne = 0.999,
+  b3: OpenFraction = 0.9999,
+  alpha: NonNegativeFloat = 8.0,
+  slow_warmup_steps: PositiveInt = 10_000,
+  eps: PositiveFloat = 1e-8,
+  weight_decay: NonNegativeFloat = 0.1,
+) -> optax.GradientTransformation:
+  """Returns AdEMAMix (Pagliardini et al. 2024): AdamW with a second, slow first moment.
+
+  It needs the memory of one moment more than AdamW. Apertus (Hernández-Cano et al. 2025) was
+  trained with it.
+
+  Args:
+    learning_rate: the schedule.
+    b1, b2: how much of the fast first and of the second moment a step keeps.
+    b3: how much of the slow first moment a step keeps, at the end of its warm-up.
+    alpha: the weight of the slow moment in an update, at the end of its warm-up; that of the fast
+      one is 1.
+    slow_warmup_steps: in this many steps alpha grows from 0, and the half-life of the slow moment
+      from that of the fast one (section 3); the paper takes all steps of a run.
+    eps: is added to the root of the second moment.
+    weight_decay: share of a kernel that a step subtracts, times the learning rate.
+  """
+
+  def progress(count):
+    return jnp.minimum((count + 1) / slow_warmup_steps, 1.0)
+
+  def slow(count):
+    # The half-life of a moment is -ln 2 / ln b: it grows by equal amounts.
+    start, end = 1 / math.log(min(max(b1, 1e-6), b3)), 1 / math.log(b3)
+    return jnp.exp(1 / (start + progress(count) * (end - start)))
+
+  optimizer = optax.contrib.ademamix(
+    learning_rate,
+    b1,
+    b2,
+    slow,
+    lambda count: alpha * progress(count),
+    eps,
+    weight_decay=weight_decay,
+    mask=decayed,
+  )
+  return Described(
+    optimizer,
+    "absolute",
+    b1=b1,
+    b2=b2,
+    b3=b3,
+    alpha=alpha,
+    slow_warmup_steps=slow_warmup_steps,
+    eps=eps,
+    weight_decay=weight_decay,
+  )
+
+
 def lion(
   learning_rate: Schedule,
   b1: FractionBelowOne = 0.9,

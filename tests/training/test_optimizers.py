@@ -132,3 +132,25 @@ def test_muon_orthogonalises_kernels():
   matrix = np.asarray(updates["encoder"]["layers_0"]["query"]["kernel"]).reshape(256, 128)
   values = np.linalg.svd(matrix, compute_uv=False)
   assert values.max() / values.min() < 2
+
+
+def test_ademamix_follows_the_paper():
+  """Pagliardini et al. 2024, section 3 and algorithm 1, in plain NumPy."""
+  b1, b2, b3, alpha, warmup, rate = 0.8, 0.9, 0.99, 5.0, 3, 0.1
+  optimizer = optimizers.ademamix(
+    schedules.constant(rate), b1, b2, b3, alpha, slow_warmup_steps=warmup, weight_decay=0.5
+  )
+  x = np.array([1.0, -2.0, 3.0])
+  params = {"mlp": {"kernel": jnp.asarray(x)}}
+  state, fast, slow, second = optimizer.init(params), 0, 0, 0
+  for t in range(1, 6):
+    g = np.sin(t * x)
+    updates, state = optimizer.update({"mlp": {"kernel": jnp.asarray(g)}}, state, params)
+    share, first, last = min(t / warmup, 1), np.log(b1), np.log(b3)
+    keep = np.exp(first * last / ((1 - share) * last + share * first))
+    fast, second = b1 * fast + (1 - b1) * g, b2 * second + (1 - b2) * g**2
+    slow = keep * slow + (1 - keep) * g
+    top = fast / (1 - b1**t) + alpha * share * slow
+    wanted = -rate * (top / (np.sqrt(second / (1 - b2**t)) + 1e-8) + 0.5 * x)
+    np.testing.assert_allclose(updates["mlp"]["kernel"], wanted, rtol=2e-5)
+  assert keep == pytest.approx(b3)

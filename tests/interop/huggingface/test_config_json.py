@@ -2,11 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from t5x_style.errors import UserError
-from t5x_style.interop.huggingface.config_json import ConfigJson, cycle
+from t5x_style.interop.huggingface.config_json import (
+  ACTIVATIONS,
+  ConfigJson,
+  activation_name,
+  cycle,
+)
 from t5x_style.interop.huggingface.model_folder import open_folder
+from t5x_style.models import ops
 
 LLAMA = {"model_type": "llama", "vocab_size": 8, "hidden_size": 8, "num_attention_heads": 2}
 LLAMA |= {"intermediate_size": 8, "num_hidden_layers": 2}
@@ -93,3 +100,18 @@ def test_cycles():
   assert cycle([1, 2, 2, 1, 2]) == (1, 2, 2)
   assert cycle([3, 3, 3]) == (3,)
   assert cycle([1, 1, 2]) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_those_of_transformers(name):
+  torch, activations = pytest.importorskip("torch"), pytest.importorskip("transformers.activations")
+  x = np.linspace(-6, 6, 401, dtype=np.float32)
+  own = np.asarray(ops.ACTIVATIONS[ACTIVATIONS[name]](x))
+  np.testing.assert_allclose(own, activations.ACT2FN[name](torch.tensor(x)), rtol=1e-5, atol=3e-6)
+
+
+def test_the_name_that_is_written_is_read_as_the_same_activation():
+  for own in set(ACTIVATIONS.values()):
+    assert ACTIVATIONS[activation_name(own)] == own
+  with pytest.raises(UserError, match="'linear', for which ACTIVATIONS of .* has no name"):
+    activation_name("linear")
