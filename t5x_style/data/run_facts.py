@@ -40,6 +40,29 @@ class Facts(NamedTuple):
   text_runs_on: bool  # from one row into another; False: windows end where documents do
 
 
+class DatasetOfObjectives:
+  """The attributes of training.dataset.Dataset that follow from the objectives of a run.
+
+  Attributes:
+    name: of the objective, or of the user's own task or mixture.
+    component_names: of a mixture's parts, () for a single one.
+    max_targets: the most positions of a row that carry loss, or None if all may.
+    likelihoods: what the loss of each part of a mixture, or of the single one, measures.
+    label_names: of the classes, if the class of each row is all that is predicted; else ().
+    exact_match: whether the targets of each example are an answer, right as a whole or not.
+    documents_apart: says whether documents of a row see each other.
+    text_runs_on: whether text runs on from one row into another.
+  """
+
+  def __init__(self, facts: Facts):
+    """Takes the facts of a run over, each under its name."""
+    self.name = facts.name
+    self.component_names, self.max_targets = facts.component_names, facts.max_targets
+    self.likelihoods, self.label_names = facts.likelihoods, facts.label_names
+    self.exact_match, self.documents_apart = facts.exact_match, facts.documents_apart
+    self.text_runs_on = facts.text_runs_on
+
+
 def of(name: str, parts: Sequence[Part], lengths: Mapping[str, int], architecture: str) -> Facts:
   """Returns the facts of a run.
 

@@ -89,26 +89,18 @@ def _warn_of_unknown_text(dataset: Dataset) -> None:
     warnings.warn(text, stacklevel=1)
 
 
-class Dataset:
+class Dataset(run_facts.DatasetOfObjectives):
   """The data of a run as training uses it; implements training.dataset.Dataset.
 
   Attributes:
-    name: of the objective, or of the user's own task or mixture.
     seed, streams: as given to `open_stream`.
     pipeline: how the batches are made; its parts are the SeqIO tasks.
     vocabulary: of the targets.
     vocab_size: how many ids the model may get, extra ids included.
     special_ids: the model's ids of padding and of the end and the start of a sequence.
     feature_shapes: {feature: shape and dtype in the global batch}.
-    max_targets: the most positions of a row that carry loss, or None if all may.
     token_bytes: int32 [V], the bytes of text that each id stands for; None if the bits per byte of
       the objectives are not comparable with others, or tokens do not keep the text.
-    likelihoods: what the loss of each part of a mixture, or of the single task, measures.
-    component_names: of a mixture's parts, () for a single task.
-    label_names: of the classes, if the class of each row is all that is predicted; else ().
-    exact_match: whether the targets of each example are an answer, right as a whole or not.
-    documents_apart: says whether documents of a row see each other.
-    text_runs_on: whether text runs on from one row into another.
   """
 
   def __init__(
@@ -121,8 +113,14 @@ class Dataset:
     streams: int,
     process: tuple[int, int],
   ):
-    self.name = source.name
     self.pipeline = pipeline_
+    facts = run_facts.of(
+      source.name,
+      [self._part(task) for task, _ in pipeline_.parts],
+      pipeline_.lengths,
+      pipeline_.architecture,
+    )
+    super().__init__(facts)
     self.vocabulary = vocabulary = source.vocabulary
     self.vocab_size = model_ids.vocab_size(vocabulary)
     self.special_ids = model_ids.special_ids(vocabulary)
@@ -132,16 +130,6 @@ class Dataset:
     self._process_index, self._process_count = process
     self._source, self._corpora = source.identity, source.description
 
-    facts = run_facts.of(
-      source.name,
-      [self._part(task) for task, _ in pipeline_.parts],
-      pipeline_.lengths,
-      pipeline_.architecture,
-    )
-    self.component_names, self.max_targets = facts.component_names, facts.max_targets
-    self.likelihoods, self.label_names = facts.likelihoods, facts.label_names
-    self.exact_match, self.documents_apart = facts.exact_match, facts.documents_apart
-    self.text_runs_on = facts.text_runs_on
     self.token_bytes = model_ids.token_bytes(vocabulary) if facts.bytes_are_comparable else None
     self._batches = {stream: self._stream(stream) for stream in self._owned()}
     spec = next(iter(self._batches.values())).element_spec

@@ -52,28 +52,20 @@ class HeldOut:
     )
 
 
-class Dataset:
+class Dataset(run_facts.DatasetOfObjectives):
   """The data of a run as training uses it; implements training.dataset.Dataset.
 
   Row r of batch b is row b * batch_size + r of the run, and its features are a function of that
   number, the caches, the objective and the seed. So a process needs nothing of the others.
 
   Attributes:
-    name: of the objective.
     rows: of training.
     ids: of the vocabulary of the caches.
     vocab_size: how many ids the model may get, extra ids included.
     special_ids: the model's ids of padding and of the end and the start of a sequence.
     feature_shapes: {feature: shape and dtype in the global batch}.
-    max_targets: the most positions of a row that carry loss, or None if all may.
     token_bytes: int32 [V], the bytes of text that each id stands for; None if the bits per byte of
       the objectives are not comparable with others, or tokens do not keep the text.
-    likelihoods: what the loss of each component measures.
-    component_names: of a mixture's parts, () for a single one.
-    label_names: of the classes, if the class of each row is all that is predicted; else ().
-    exact_match: whether the targets of each example are an answer, right as a whole or not.
-    documents_apart: says whether documents of a row see each other.
-    text_runs_on: whether text runs on from one row into another.
     description: names the corpora and the objectives.
     coverage: None: the texts themselves are not read.
   """
@@ -103,7 +95,8 @@ class Dataset:
       identity: what decides on the batches, as JSON values.
       vocabulary: its identity.
     """
-    self.name, self.rows, self._held_out = facts.name, rows, tuple(held_out)
+    super().__init__(facts)
+    self.rows, self._held_out = rows, tuple(held_out)
     self._absent = tuple(absent)
     self.ids: TokenIds = rows.ids
     self.vocab_size, self.special_ids = self.ids.codec.vocab_size, self.ids.special_ids
@@ -111,10 +104,6 @@ class Dataset:
     self.description = description
     self._process_index, self._process_count = process
     self._identity, self._vocabulary = identity, vocabulary
-    self.component_names, self.max_targets = facts.component_names, facts.max_targets
-    self.likelihoods, self.label_names = facts.likelihoods, facts.label_names
-    self.exact_match, self.documents_apart = facts.exact_match, facts.documents_apart
-    self.text_runs_on = facts.text_runs_on
     self.token_bytes = self.ids.codec.token_bytes if facts.bytes_are_comparable else None
     first = rows.features(np.zeros(1, np.int64))
     self.feature_shapes = {
