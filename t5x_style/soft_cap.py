@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def soft_capped(logits: jax.Array, cap: float) -> jax.Array:
-  """Returns cap * tanh(logits / cap)."""
+  """Returns cap * tanh(logits / cap), of logits of any shape."""
   return cap * jnp.tanh(logits / cap)
 
 
@@ -19,7 +19,7 @@ def _soft_capped_jvp(cap, primals, tangents):
 
 
 def soft_cap_slope(logits: jax.Array, cap: float) -> jax.Array:
-  """Returns the derivative of soft_capped, sech^2(logits / cap), from the uncapped logits.
+  """Returns the derivative of soft_capped, sech^2(logits / cap), in the uncapped logits' shape.
 
   JAX differentiates tanh as 1 - tanh^2, which is only rounding error where tanh is nearly 1.
   """

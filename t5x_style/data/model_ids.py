@@ -70,12 +70,12 @@ def vocab_size(vocabulary: Vocabulary) -> int:
 
 
 def token_bytes(vocabulary: Vocabulary) -> np.ndarray | None:
-  """`token_text.token_bytes` of the model's ids; None if tokens do not keep the text."""
+  """Returns the bytes of text of each of the model's ids, int32 [V]; None if tokens drop text."""
   return token_ids.of(vocabulary).codec.token_bytes
 
 
 def from_model(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-  """Converts the model's ids to the internal ones."""
+  """Converts the model's ids to the internal ones, int32 of the same shape."""
   external = _external(vocabulary)
   return ids if external is None else external.own_ids(ids)
 

@@ -52,7 +52,7 @@ def search(
   """Searches for the likeliest continuations of prompts.
 
   Args:
-    batch: what Transformer.prefill reads, with decoder_segment_ids.
+    batch: what Transformer.prefill reads, {feature: [B, L]}, with decoder_segment_ids.
     real_rows: scalar: the rows after these only fill the batch up, and nothing waits for them.
     count: scalar, how many tokens are written at most.
     length_penalty: as of Choice.
@@ -62,7 +62,7 @@ def search(
     never: ids that are never written.
 
   Returns:
-    Written with an axis of the K candidates after that of the rows, the best first.
+    Written with an axis of the K candidates after that of the rows, [B, K, ...], the best first.
   """
   one = Decoder(model, params, batch, slots)
   decoder = one.repeated(beams)

@@ -153,6 +153,9 @@ def plan_chunks(
     hidden_shape: [..., D], of the whole batch.
     dtype: of the hidden states.
     chunk_size: tokens per chunk; None takes as many as fit the memory budget.
+
+  Raises:
+    ValueError: chunk_size is below 1.
   """
   if chunk_size is not None and chunk_size < 1:
     raise ValueError(f"chunk_size = {chunk_size} must be at least 1, or None to have it chosen.")

@@ -55,7 +55,7 @@ class LossSums(NamedTuple):
 
 
 def weighted_sum(weights: jax.Array, values: jax.Array) -> jax.Array:
-  """Returns the sum of weights * values, in float32."""
+  """Returns the sum of weights * values, both of one shape: a scalar in float32."""
   return jnp.sum(weights * values, dtype=jnp.float32)
 
 
@@ -155,6 +155,9 @@ def positions_with_loss(weights: jax.Array, max_targets: int) -> jax.Array:
 
   Returns:
     positions int32 [B, P] with P = min(max_targets, L).
+
+  Raises:
+    ValueError: max_targets is below 1.
   """
   if max_targets < 1:
     raise ValueError(f"max_targets = {max_targets} must be at least 1.")

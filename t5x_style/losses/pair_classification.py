@@ -23,6 +23,9 @@ def pair_classification_loss(
 
   Returns:
     The sums of linear_cross_entropy, without z-loss; per_token holds a value [B] for each row.
+
+  Raises:
+    ValueError: the shapes do not fit.
   """
   if logits.shape[:-1] != labels.shape or labels.shape != weights.shape:
     raise ValueError(

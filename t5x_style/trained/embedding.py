@@ -79,6 +79,6 @@ def embed(
   pooling: Pooling | None = None,
   batch_size: int = 16,
 ) -> np.ndarray:
-  """Returns vectors of texts; see TrainedModel.embed."""
+  """Returns vectors of texts, float32 [texts, D]; see TrainedModel.embed."""
   task = Embedding(trained, pooling, batch_size)
   return task.run(prompts.of_texts(texts, task.prompt))

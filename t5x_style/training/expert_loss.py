@@ -29,7 +29,7 @@ class RouterSums(NamedTuple):
 
 
 def token_scales(config: TransformerConfig, batch: Batch) -> dict[str, jax.Array] | None:
-  """Returns one over the tokens that each side reads of a global batch; None without experts."""
+  """Returns {side: 1 / the tokens it reads of a global batch}, scalars; None without experts."""
   if config.experts is None:
     return None
   scales = {}
@@ -47,9 +47,10 @@ def token_scales(config: TransformerConfig, batch: Batch) -> dict[str, jax.Array
 def router_loss(
   experts: Experts, routing: Mapping[str, Any], scales: Mapping[str, jax.Array]
 ) -> tuple[jax.Array, RouterSums]:
-  """Returns the weighted losses of all routers, and the sums to report.
+  """Returns the weighted losses of all routers, a scalar, and the sums to report.
 
   Args:
+    experts: their settings.
     routing: what the layers of each side sowed in the collection ROUTING.
     scales: token_scales of the global batch.
   """

@@ -85,15 +85,15 @@ def judge(
 
   Args:
     guard: after the step before.
-    loss: in nats per target token.
-    grad_norm: before clipping.
+    loss: [], in nats per target token.
+    grad_norm: [], before clipping.
     spike_sigmas: standard deviations above the mean from which a step is a spike and is skipped.
       None: spikes are found with DEFAULT_SIGMAS, counted, and not skipped.
     patience: after this many spikes in a row, the statistics begin again: a lasting change, for
       example of the data, is not a spike.
 
   Returns:
-    the new guard, whether the step may update the parameters, and a Verdict as int32.
+    the new guard, whether the step may update the parameters, bool [], and a Verdict, int32 [].
   """
   finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
   sigmas = DEFAULT_SIGMAS if spike_sigmas is None else spike_sigmas

@@ -97,6 +97,10 @@ def sum_over_microbatches(
   """Returns the sum of function(number, part) over `count` equal parts of the rows, one by one.
 
   Row i goes to part i % count, so that every device keeps the rows it already holds.
+
+  Args:
+    function: takes the number of a part, int32 [], and the part; returns a tree of arrays.
+    batch: {feature: [B, ...]}; `count` divides B, and a part has B / count rows.
   """
 
   def one(total, numbered):
