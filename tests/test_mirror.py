@@ -41,6 +41,7 @@ TESTED_BY = {
   "data/corpora/reading/tfds_source.py": "data/corpora/test_tfds.py",
   "data/corpora/record_corpus.py": "data/corpora/test_records.py",
   "data/map_options.py": "data/test_pipeline.py",
+  "data/corpora/stdlib_examples.py": "data/corpora/test_stdlib_packages.py",
   "data/corpora/token_cache.py": "data/random_access/test_opening.py",
   "data/model_ids.py": "data/tokenizers/test_huggingface_tokenizers.py",
   "data/numpy_arrays.py": "data/test_arrays.py",

@@ -8,6 +8,7 @@
   mixture.py           Mixture: several of the others, drawn at rates
   stdlib_packages.py   StdlibPackages: pieces of its code, and the packages they come from
   stdlib_functions.py  StdlibFunctions: its functions, and their names
+  stdlib_examples.py   what the two share
   tfds.py              Tfds: a prepared dataset of TensorFlow Datasets
   token_cache.py       TokenCache: a cache of tokens that launch.cache made
 reading/ has what several of them share. TensorFlow and SeqIO are imported when `source` is called;

@@ -7,7 +7,7 @@ import hashlib
 import os
 import platform
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -29,7 +29,6 @@ _LEFT_OUT_FOLDERS = ("site-packages", "dist-packages", "__pycache__", "config-")
 _LEFT_OUT_FILES = "_sysconfigdata"
 VALIDATION_PERCENT = 5
 _SHARDS = {"train": 32, "validation": 8}
-_SHARDS_OF_EXAMPLES = {"train": 8, "validation": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +53,7 @@ class PythonStdlib:
     return open_records(self.cache_dir, self.validation_percent).content
 
   def parts(self) -> Sequence[Part]:
-    return parts_of(_ordered(text_files(folder())))
+    return parts_of(ordered(text_files(folder())))
 
   def read(self, part: Part) -> Iterator[Document]:
     if text := _text(folder() / part.file):
@@ -96,7 +95,7 @@ def open_records(
 
   def build(writer: record_cache.RecordWriter) -> dict[str, list[str]]:
     skipped = []
-    for path in _ordered(paths):
+    for path in ordered(paths):
       text = _text(base / path)
       if text is None:
         skipped.append(path)
@@ -116,7 +115,7 @@ def _text(file: Path) -> bytes | None:
     return None
 
 
-def _ordered(paths: Iterable[str]) -> list[str]:
+def ordered(paths: Iterable[str]) -> list[str]:
   """Returns paths in the order of a hash, which mixes the folders."""
   return sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest())
 
@@ -125,55 +124,6 @@ def parts_of(paths: Sequence[str]) -> list[Part]:
   """Returns a part for each of a list of files."""
   base = folder()
   return [Part(None, path, size=(base / path).stat().st_size) for path in paths]
-
-
-# (path, code) -> texts, targets, and the numbers of the lines that the texts begin with
-Examples = Callable[[str, str], Iterator[tuple[str, str, int]]]
-
-
-def paths_of_examples(is_used: Callable[[str], object]) -> list[str]:
-  """Returns the files of a task, in their order; see open_examples."""
-  return _ordered(path for path in text_files(folder()) if is_used(path))
-
-
-def read_examples(part: Part, percent: int, examples: Examples) -> Iterator[Document]:
-  """Yields the texts of a task with their targets; see open_examples."""
-  path = part.file
-  code = (folder() / path).read_bytes().decode(errors="replace")
-  for text, target, line in examples(path, code):
-    yield Document(split_of(path, percent), text.encode(), target.encode(), path, line)
-
-
-def open_examples(
-  name: str,
-  version: int,
-  cache_dir: str | None,
-  percent: int,
-  examples: Examples,
-  is_used: Callable[[str], object],
-) -> record_cache.Records:
-  """Opens the cached texts of a task with their targets; the first call writes them.
-
-  Args:
-    name: of the task, which begins the name of the cache.
-    version: of the texts; another one does not read the old cache.
-    percent: of the files that are held out.
-    examples: (path, code) -> texts, targets, and their lines.
-    is_used: path -> whether the file is read.
-  """
-  base = folder()
-  paths = [path for path in text_files(base) if is_used(path)]
-  key = hashlib.sha256(repr((version, percent)).encode())
-  for path in paths:
-    key.update(f"{path}\0{(base / path).stat().st_size}\n".encode())
-
-  def build(writer: record_cache.RecordWriter) -> None:
-    for part in parts_of(paths):
-      for document in read_examples(part, percent, examples):
-        writer.add(document.split, document.text, document.target)
-
-  cache = f"{name}-{platform.python_version()}-{key.hexdigest()[:12]}"
-  return record_cache.open_or_build(cache_dir, cache, _SHARDS_OF_EXAMPLES, build)
 
 
 def text_files(base: Path) -> Iterator[str]:

@@ -7,21 +7,11 @@ import dataclasses
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from collections.abc import Iterator
+from typing import ClassVar
 
-from annotated_types import Interval
+from t5x_style.data.corpora.stdlib_examples import StdlibExamples
 
-from t5x_style.data.corpora import python_stdlib
-from t5x_style.data.corpora.reading import record_cache
-from t5x_style.data.corpora.reading.parts import Document, Part
-from t5x_style.setting_types import Text
-
-if TYPE_CHECKING:
-  import seqio
-
-# Increase it when the functions change, so that no run reads an old cache.
-_VERSION = 1
 _FEWEST_LINES = 3
 _MOST_CHARACTERS = 1000  # of a function; the rest is left out
 _MOST_WORDS = 6  # of a name
@@ -31,7 +21,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 @dataclasses.dataclass(frozen=True)
-class StdlibFunctions:
+class StdlibFunctions(StdlibExamples):
   """{"text": a function called f, "target": the words of its real name}: 16,000 functions.
 
   Allamanis et al. 2016 call the task extreme summarization of source code. The name is replaced
@@ -43,37 +33,16 @@ class StdlibFunctions:
     cache_dir: as in PythonStdlib; 8 MB.
   """
 
-  validation_percent: Annotated[int, Interval(gt=0, lt=100)] = 20
-  cache_dir: Text | None = None
   name: ClassVar[str] = "stdlib_functions"
+  version: ClassVar[int] = 1
 
-  def source(self) -> seqio.DataSource:
-    return self._records().source()
+  @staticmethod
+  def is_used(path: str) -> bool:
+    return path.endswith(".py")
 
-  def fingerprint(self) -> str:
-    return self._records().content
-
-  def targets(self) -> Mapping[str, Mapping[str, int]]:
-    return self._records().targets
-
-  def parts(self) -> Sequence[Part]:
-    return python_stdlib.parts_of(python_stdlib.paths_of_examples(_is_code))
-
-  def read(self, part: Part) -> Iterator[Document]:
-    return python_stdlib.read_examples(part, self.validation_percent, _examples)
-
-  def _records(self) -> record_cache.Records:
-    return python_stdlib.open_examples(
-      self.name, _VERSION, self.cache_dir, self.validation_percent, _examples, _is_code
-    )
-
-
-def _is_code(path: str) -> bool:
-  return path.endswith(".py")
-
-
-def _examples(path: str, code: str) -> Iterator[tuple[str, str, int]]:
-  return named_functions(code)
+  @staticmethod
+  def examples(path: str, code: str) -> Iterator[tuple[str, str, int]]:
+    return named_functions(code)
 
 
 def named_functions(code: str) -> Iterator[tuple[str, str, int]]:

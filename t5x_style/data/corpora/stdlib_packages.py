@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from collections.abc import Iterator
+from typing import ClassVar
 
-from annotated_types import Interval
-
-from t5x_style.data.corpora import python_stdlib
-from t5x_style.data.corpora.reading import record_cache
-from t5x_style.data.corpora.reading.parts import Document, Part
-from t5x_style.setting_types import Text
-
-if TYPE_CHECKING:
-  import seqio
+from t5x_style.data.corpora.stdlib_examples import StdlibExamples
 
 # Packages that every supported Python has, with many lines of code.
 PACKAGES = (
   *("asyncio", "ctypes", "email", "encodings", "idlelib"),
   *("importlib", "multiprocessing", "tkinter", "unittest", "xml"),
 )
-# Increase it when the pieces change, so that no run reads an old cache.
-_VERSION = 1
 _LINES = 8  # of a piece
 _MOST_PIECES = 24  # of a file, so that no long one outweighs the others
 
 
 @dataclasses.dataclass(frozen=True)
-class StdlibPackages:
+class StdlibPackages(StdlibExamples):
   """{"text": 8 lines of code, "target": the package they come from}, for ten packages.
 
   Lines that name the package are left out, as are blank ones, so that the answer is not written in
@@ -41,34 +31,17 @@ class StdlibPackages:
     cache_dir: as in PythonStdlib; 2 MB.
   """
 
-  validation_percent: Annotated[int, Interval(gt=0, lt=100)] = 20
-  cache_dir: Text | None = None
   name: ClassVar[str] = "stdlib_packages"
+  version: ClassVar[int] = 1
 
-  def source(self) -> seqio.DataSource:
-    return self._records().source()
+  @staticmethod
+  def is_used(path: str) -> bool:
+    return bool(_package(path))
 
-  def fingerprint(self) -> str:
-    return self._records().content
-
-  def targets(self) -> Mapping[str, Mapping[str, int]]:
-    return self._records().targets
-
-  def parts(self) -> Sequence[Part]:
-    return python_stdlib.parts_of(python_stdlib.paths_of_examples(_package))
-
-  def read(self, part: Part) -> Iterator[Document]:
-    return python_stdlib.read_examples(part, self.validation_percent, _examples)
-
-  def _records(self) -> record_cache.Records:
-    return python_stdlib.open_examples(
-      self.name, _VERSION, self.cache_dir, self.validation_percent, _examples, _package
-    )
-
-
-def _examples(path: str, code: str) -> Iterator[tuple[str, str, int]]:
-  package = _package(path)
-  yield from ((piece, package, line) for piece, line in pieces(code, package))
+  @staticmethod
+  def examples(path: str, code: str) -> Iterator[tuple[str, str, int]]:
+    package = _package(path)
+    return ((piece, package, line) for piece, line in pieces(code, package))
 
 
 def pieces(code: str, package: str) -> Iterator[tuple[str, int]]:
