@@ -96,7 +96,7 @@ def test_a_sample_is_bounded_and_comes_from_everywhere():
   assert abs(lengths - len(found) / 7).max() < 12 * 15.4
 
 
-def test_too_little_text_for_so_many_pieces():
+def test_too_little_text_for_that_many_pieces():
   message = r"^this text is too short for a vocabulary of 8192 pieces.*--vocab_size=\d+ at most\.$"
   with pytest.raises(ValueError, match=message):
     vocabulary_training.train(["a b c"], 8192)

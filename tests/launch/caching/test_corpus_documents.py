@@ -35,7 +35,7 @@ def test_parts_of_a_corpus_become_pieces(tmp_path, monkeypatch):
   assert not corpus_documents.have_targets(documents, documents.pieces())
 
 
-def test_pieces_have_about_so_many_bytes_where_positions_are_rows(tmp_path, monkeypatch):
+def test_pieces_have_about_the_requested_bytes_where_positions_are_rows(tmp_path, monkeypatch):
   texts = [f"text {i} " * 10 for i in range(100)]
   for name in "abc":
     pyarrow.parquet.write_table(pyarrow.table({"text": texts}), tmp_path / f"{name}.parquet")
