@@ -104,7 +104,7 @@ def run(clone):
   ("names", "files", "least"),
   [
     (
-      "deshuffling or listed or shipped",
+      "deshuffling or every_file or shipped",
       "tests/data/objectives/ tests/test_gin_files.py tests/test_mirror.py "
       "tests/launch/configuration/test_every_setting.py",
       7,
