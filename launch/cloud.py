@@ -5,6 +5,7 @@ called; --dry_run only prints them. `launch.cloud gke` prints a manifest for Kub
 """
 
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,46 +75,64 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _tpu(action: str, names: Sequence[str], values: Any, train_flags: Sequence[str]) -> int | None:
   _check(action, names, values, train_flags)
-  from .clusters import programs, tpu
+  from .clusters import programs, queued_slices, tpu
 
-  slices = _slices(values) if values.topology else None
-  job = tpu.Tpu(programs.Programs(values.dry_run), names[0], values.zone, values.project, slices)
+  gcloud = programs.Programs(values.dry_run)
+  to_create = _to_create(values) if values.topology else None
+  slices = queued_slices.QueuedSlices(gcloud, names[0], values.zone, values.project, to_create)
+  job = tpu.Tpu(gcloud, slices)
   if action == "run":
-    try:
-      return job.run(train_flags)
-    except KeyboardInterrupt:
-      print(f"\nA run that was started continues on {names[0]}: see logs, stop and delete.")
-      raise
+    return _run(job, slices, train_flags)
   if action == "logs":
-    code = job.follow("200")
+    code = job.logs()
     if code is None and not values.dry_run:
-      print(
-        "The connection broke before the run ended: see status, or give the same command again."
-      )
+      print("No run was started on these hosts, or they restarted: see status.")
       return ExitCode.UNEXPECTED
     return code
   if action == "status":
-    state = job.state()
+    state = slices.state()
     print(f"{names[0]}: {state or 'does not exist'}")
     if state == "ACTIVE" or values.dry_run:
       print(f"the run there: {job.host_state() or 'cannot be asked'}")
     return None
-  {"create": job.create, "install": job.install, "stop": job.stop, "delete": job.delete}[action]()
+  if action == "delete" and slices.state() is None and not values.dry_run:
+    raise ConfigurationError(
+      f"There is no queued resource {names[0]!r} in {' '.join(slices.place)}: nothing is deleted. "
+      f"`gcloud compute tpus queued-resources list {shlex.join(slices.place)}` shows what there is."
+    )
+  done_by = {"create": slices, "install": job, "stop": job, "delete": slices}
+  getattr(done_by[action], action)()
+  _say_what_remains(slices)
   return None
 
 
-def _slices(values: Any) -> Any:
-  """Returns the tpu.Slices that the flags request."""
+def _run(job: Any, slices: Any, train_flags: Sequence[str]) -> int:
+  try:
+    return job.run(train_flags)
+  except KeyboardInterrupt:
+    print("\nA run that was started continues; the same command follows it again.")
+    raise
+  finally:
+    _say_what_remains(slices)
+
+
+def _say_what_remains(slices: Any) -> None:
+  if remains := slices.what_remains():
+    print(environment.as_started(remains))
+
+
+def _to_create(values: Any) -> Any:
+  """Returns the queued_slices.Slices that the flags request."""
   from t5x_style.planning import topologies
 
-  from .clusters import tpu
+  from .clusters import queued_slices
 
   generation = values.topology.partition(":")[0]
-  if generation not in tpu.SOFTWARE:
+  if generation not in queued_slices.SOFTWARE:
     raise ConfigurationError(
       f"--topology={values.topology} is no TPU of Google Cloud; write {topologies.EXAMPLES}."
     )
-  return tpu.Slices(
+  return queued_slices.Slices(
     topology=values.topology,
     chips=topologies.parse(values.topology).chips,
     count=values.slices,

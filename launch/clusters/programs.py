@@ -2,7 +2,7 @@
 
 import shlex
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from t5x_style.errors import UserError
 
@@ -10,16 +10,28 @@ _LINES = 15  # of a program's error
 
 
 class ProgramError(UserError):
-  """A program failed; the message has its last lines."""
+  """A program failed; the message has its last lines.
+
+  Attributes:
+    code: its exit code; that of ssh is 255 where there is no connection.
+  """
+
+  def __init__(self, message: str, code: int):
+    super().__init__(message)
+    self.code = code
+
+
+def _print(line: str) -> None:
+  print(line, flush=True)  # Before the programs that are called print more.
 
 
 class Programs:
   """Programs of the cloud, found on PATH. With `dry_run` they are printed and not called."""
 
-  def __init__(self, dry_run: bool, say: Callable[[str], None] = print):
+  def __init__(self, dry_run: bool, say: Callable[[str], None] = _print):
     """Calls nothing yet; `say` prints a line."""
     self.dry_run = dry_run
-    self._say = say
+    self.say = say
 
   def run(self, *words: str) -> None:
     """Calls a program, which prints to this terminal.
@@ -54,33 +66,29 @@ class Programs:
     if not self.dry_run:
       self._check(words, _call(words, capture=True))
 
-  def follow(self, *words: str) -> tuple[str, int]:
-    """Prints what a program prints, line by line.
+  def lines(self, *words: str) -> Iterator[str]:
+    """Calls a program, and yields what it prints line by line, with their ends.
 
-    Returns:
-      the last line, "" without any, and how many lines were whole.
+    Raises:
+      UserError: it is not installed.
     """
     self._show(words)
     if self.dry_run:
-      return "", 0
-    last, whole = "", 0
+      return
     with _started(words) as process:
       assert process.stdout is not None
-      for line in process.stdout:
-        last = line.rstrip("\n")
-        whole += line.endswith("\n")
-        self._say(last)
-    return last, whole
+      yield from process.stdout
 
   def _show(self, words: Sequence[str]) -> None:
-    self._say(f"$ {shlex.join(words)}")
+    self.say(f"$ {shlex.join(words)}")
 
   def _check(self, words: Sequence[str], done: subprocess.CompletedProcess[str]) -> None:
     if done.returncode:
       lines = ((done.stdout or "") + (done.stderr or "")).strip().splitlines()[-_LINES:]
       told = "".join(f"\n  {line}" for line in lines)
       raise ProgramError(
-        f"This command failed with exit code {done.returncode}: {shlex.join(words)}{told}"
+        f"This command failed with exit code {done.returncode}: {shlex.join(words)}{told}",
+        done.returncode,
       )
 
 

@@ -1,17 +1,18 @@
-"""Starts a run again by its exit code, until it is done or would only fail again."""
+"""Starts a run again by its exit code, for as long as it makes progress."""
 
+import collections
 import dataclasses
 import time
 from collections.abc import Callable
 
 from ..process.exit_codes import ExitCode
 
+# From the same step: a run that was preempted after a checkpoint resumes from a later one, and may
+# be preempted any number of times.
 MOST_ATTEMPTS = 20
 _FEW_ATTEMPTS = 3
-# A run that lasted longer has saved, and its end does not count. Processes wait 1,800 s for one
-# that never joins: such a run has not trained.
-_NO_PROGRESS_SECONDS = 2700.0
-_PAUSE_SECONDS = 10.0
+_PAUSE_SECONDS = 10.0  # doubled with each attempt without progress
+_LONGEST_PAUSE_SECONDS = 300.0
 
 _STARTED_AGAIN = (ExitCode.PREEMPTED, ExitCode.PROCESS_LOST)
 _BY_A_PERSON = (ExitCode.INTERRUPTED, ExitCode.OUTPUT_CLOSED)
@@ -23,11 +24,11 @@ class Ended:
 
   Attributes:
     code: the exit code of the run; None if the machines are lost.
-    seconds: how long the run was under way, without the wait for machines.
+    saved_step: the newest step that this or an earlier attempt resumed from; None if none did.
   """
 
   code: int | None
-  seconds: float = 0.0
+  saved_step: int | None = None
 
 
 def until_done(
@@ -40,25 +41,31 @@ def until_done(
 
   Args:
     attempt: starts the run or finds it running, waits for its end, and returns how it ended.
-    say: shows why the next attempt begins.
+    say: shows why the next attempt begins, or none.
 
   Returns:
     the last exit code; PROCESS_LOST if the machines were lost too often.
   """
-  fruitless = 0
+  newest, fruitless = -1, collections.Counter[int]()
   while True:
     ended = attempt()
-    code = ended.code
-    fruitless = 1 if ended.seconds >= _NO_PROGRESS_SECONDS else fruitless + 1
-    if fruitless >= attempts_after(code):
-      return ExitCode.PROCESS_LOST if code is None else code
-    why = "The machines are lost" if code is None else f"Exit code {code}"
+    if ended.saved_step is not None and ended.saved_step > newest:
+      newest = ended.saved_step
+      fruitless.clear()
+    why = "The machines are lost" if ended.code is None else f"Exit code {ended.code}"
+    most = attempts_after(ended.code)
+    fruitless[most] += 1  # Errors of the run and preemptions are counted apart.
+    if fruitless[most] >= most:
+      if most > 1:
+        where = "no step was saved" if newest < 0 else f"no step after {newest:,} was saved"
+        say(f"{why}, {most} times without progress ({where}): the run is not started again.")
+      return ExitCode.PROCESS_LOST if ended.code is None else ended.code
     say(f"{why}: the run is started again.")
-    sleep(_PAUSE_SECONDS)
+    sleep(min(_PAUSE_SECONDS * 2 ** (fruitless.total() - 1), _LONGEST_PAUSE_SECONDS))
 
 
 def attempts_after(code: int | None) -> int:
-  """Returns how many attempts in a row may end like this; None for lost machines."""
+  """Returns how many attempts may end like this without progress; None for lost machines."""
   by_signal = code is not None and code > 128 and code not in _BY_A_PERSON
   if code is None or code in _STARTED_AGAIN or by_signal:
     return MOST_ATTEMPTS

@@ -1,164 +1,103 @@
-"""TPU VMs of Google Cloud: slices that are queued, used and deleted through gcloud.
-
-Every slice is a queued resource, which Google creates as soon as there is room for it.
-"""
+"""A run on TPU VMs of Google Cloud: installed, started and followed on all hosts through gcloud."""
 
 import concurrent.futures
-import dataclasses
-import json
-import re
 import shlex
 import subprocess
 import tarfile
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from t5x_style.errors import UserError
 
+from ..process.exit_codes import ExitCode
 from . import restarts
 from .programs import ProgramError, Programs
+from .queued_slices import READY, DeletedError, QueuedSlices
+from .run_log import RunLog
 
-# Google's "TPU software versions".
-SOFTWARE = {
-  "v4": "tpu-ubuntu2204-base",
-  "v5e": "v2-alpha-tpuv5-lite",
-  "v5p": "v2-alpha-tpuv5",
-  "v6e": "v2-alpha-tpuv6e",
-}
-# What accelerator types begin with, and what they count for each chip: cores, or chips.
-_TYPES = {"v4": ("v4", 2), "v5e": ("v5litepod", 1), "v5p": ("v5p", 2), "v6e": ("v6e", 1)}
 _VM = ("gcloud", "compute", "tpus", "tpu-vm")
-_READY = "ACTIVE"
-_ON_THE_WAY = ("ACCEPTED", "CREATING", "PROVISIONING", "WAITING_FOR_RESOURCES")
-_ON_THE_WAY_OUT = ("SUSPENDING", "DELETING")
-_ABSENT = "NOT_FOUND"  # gcloud's error for what does not exist
-_POLL_SECONDS = 20.0
-_POLLS_THAT_MAY_FAIL = 30  # in a row
+_POLLS_WITHOUT_SLICES = 6  # of `logs`, while `run` on another machine deletes and queues them
+_NO_CONNECTION = 255  # the exit code of ssh
+_RUNNING = "running"  # what a host says of its run
+_LINES_OF_LOGS = 200  # with which `logs` begins
 _FOLDER = "t5x_style"  # in the home directory of each host
 _HOST_SCRIPT = "launch/clusters/tpu_host.sh"
 _ROOT = Path(__file__).parents[2]
 
 
-@dataclasses.dataclass(frozen=True)
-class Slices:
-  """What to create.
-
-  Attributes:
-    topology: of one slice, as in "v5e:4x4".
-    count: how many slices.
-    chips: of one slice.
-    capacity: "on-demand", "spot" or "reserved".
-    valid_until: how long to wait for room, as gcloud writes it, such as "6h"; None for ever.
-  """
-
-  topology: str
-  chips: int
-  count: int = 1
-  capacity: str = "on-demand"
-  valid_until: str | None = None
-
-  @property
-  def generation(self) -> str:
-    return self.topology.partition(":")[0]
-
-  @property
-  def accelerator_type(self) -> str:
-    """What Google calls such a slice: v5litepod-16 for v5e:4x4."""
-    prefix, per_chip = _TYPES[self.generation]
-    return f"{prefix}-{self.chips * per_chip}"
-
-
 class Tpu:
-  """TPU slices under one name in one zone."""
+  """The hosts of TPU slices, and one run on all of them."""
 
-  def __init__(
-    self,
-    programs: Programs,
-    name: str,
-    zone: str,
-    project: str | None = None,
-    slices: Slices | None = None,
-  ):
-    """Calls nothing yet.
-
-    Args:
-      programs: calls gcloud.
-      name: of the queued resource, of its only slice, and of its slices with -0, -1 at the end.
-      slices: what to create; None where they exist.
-    """
+  def __init__(self, programs: Programs, slices: QueuedSlices):
+    """Calls nothing yet; `programs` calls gcloud."""
     self._programs = programs
-    self._name = name
-    self._place = [f"--zone={zone}", *([f"--project={project}"] if project else [])]
     self._slices = slices
-    self._printed = 0  # lines of the run's output
-    self._known = False  # whether gcloud has said how the slices are: its errors may pass then
-
-  def create(self) -> None:
-    """Queues the slices."""
-    assert self._slices is not None
-    slices = self._slices
-    nodes = [f"--node-count={slices.count}"] if slices.count > 1 else [f"--node-id={self._name}"]
-    capacity = [] if slices.capacity == "on-demand" else [f"--{slices.capacity}"]
-    until = [f"--valid-until-duration={slices.valid_until}"] if slices.valid_until else []
-    self._programs.run(
-      *self._queued("create"),
-      *nodes,
-      f"--accelerator-type={slices.accelerator_type}",
-      f"--runtime-version={SOFTWARE[slices.generation]}",
-      *capacity,
-      *until,
-    )
-
-  def state(self) -> str | None:
-    """Returns the state of the queued resource, such as ACTIVE; None if there is none.
-
-    Raises:
-      ProgramError: gcloud cannot say.
-    """
-    words = (*self._queued("describe"), "--format=value(state.state)")
-    found = self._programs.answer(*words, absent=_ABSENT)
-    return found and found.strip()
-
-  def delete(self) -> None:
-    """Deletes the slices and the queued resource: nothing is paid for after that."""
-    self._programs.run(*self._queued("delete"), "--force", "--quiet")
+    self._log = RunLog(programs.say)
+    self._folder = tempfile.TemporaryDirectory(prefix="launch-cloud-")
 
   def install(self) -> None:
-    """Copies this folder to every host, and installs it there."""
-    with tempfile.TemporaryDirectory() as folder:
-      archive = Path(folder) / f"{_FOLDER}.tar.gz"
-      if not self._programs.dry_run:
-        _pack(archive)
-      self._on_all(
-        [
-          [*_VM, "scp", str(archive), f"{node}:{_FOLDER}.tar.gz", "--worker=all", *self._place]
-          for node in self._nodes()
-        ]
-      )
+    """Copies this clone to every host, as it was at the first call, and installs it there."""
+    archive = Path(self._folder.name) / f"{_FOLDER}.tar.gz"
+    if not self._programs.dry_run and not archive.exists():
+      _pack(archive)
+    copy = [str(archive), "--worker=all", *self._slices.place]
+    self._on_all(
+      [[*_VM, "scp", copy[0], f"{node}:{archive.name}", *copy[1:]] for node in self._slices.nodes()]
+    )
     unpack = f"mkdir -p {_FOLDER} && tar -xzf {_FOLDER}.tar.gz -C {_FOLDER}"
     self._everywhere(f"{unpack} && {_command('install')}")
 
   def start(self, flags: Sequence[str]) -> None:
     """Starts launch.train on every host, where no run is under way."""
     self._everywhere(_command("start", *flags))
-    self._printed = 0
 
-  def follow(self, lines: str | None = None) -> int | None:
-    """Prints what the first process prints until the run ends.
+  def follow(self, lines: int | None = None) -> int | None:
+    """Prints what the first process prints until the run ends, over connections that break.
 
     Args:
       lines: how many of the last lines to begin with; None for all that were not printed yet.
 
     Returns:
-      its exit code; None if the connection broke before it ended.
+      its exit code; None once the slices are lost, or if there is no run.
+
+    Raises:
+      ProgramError: gcloud fails for long.
     """
-    command = _command("follow", lines or f"+{self._printed + 1}")
-    last, count = self._programs.follow(*self._ssh(self._nodes()[0], "0", command))
-    self._printed += count
-    found = re.fullmatch(r"The run ended with exit code (\d+)\.", last)
-    return int(found[1]) if found else None
+    request, ended = self._log.request() if lines is None else [str(lines)], False
+    while True:
+      command = _command("follow", *request)
+      code = self._log.read(self._programs.lines(*self._ssh(self._slices.nodes()[0], "0", command)))
+      if code is not None or ended or self._programs.dry_run:
+        return code
+      if self._slices.state_later() != READY:
+        return None
+      # If it is, the host was restarted, or the run has ended meanwhile.
+      ended = self.host_state() not in (None, _RUNNING)
+      if not ended:
+        self._programs.say("The connection broke; the run continues, and is followed again.")
+      request = self._log.request()
+
+  def logs(self) -> int | None:
+    """Follows a run until it ends, also when `run` starts it again, here or on another machine.
+
+    Returns:
+      its exit code; None if there is no run.
+
+    Raises:
+      UserError: the slices do not exist, or no longer.
+    """
+    under_way = self.host_state() in (None, _RUNNING)
+    code = self.follow(_LINES_OF_LOGS)
+    while under_way and not self._programs.dry_run:
+      if code is not None and restarts.attempts_after(code) != restarts.MOST_ATTEMPTS:
+        break
+      self._programs.say(
+        "It is followed again once `tpu run` has started it again; Ctrl-C ends only this command."
+      )
+      self._wait_for_a_run()
+      code = self.follow()
+    return code
 
   def host_state(self) -> str | None:
     """Returns what the first host says: "not installed", "ready", "running", "ended ...".
@@ -168,9 +107,9 @@ class Tpu:
     script = f"{_FOLDER}/{_HOST_SCRIPT}"
     asked = f"if [ -e {script} ]; then {_command('state')}; else echo not installed; fi"
     try:
-      told = self._programs.answer(*self._ssh(self._nodes()[0], "0", asked))
+      told = self._programs.answer(*self._ssh(self._slices.nodes()[0], "0", asked))
     except ProgramError as error:
-      print(error)
+      self._programs.say(str(error))
       return None
     return (told or "").strip() or None
 
@@ -187,126 +126,57 @@ class Tpu:
     Raises:
       UserError: the slices are missing and cannot be created, or there was no room for them.
     """
-    to_install = True  # What is here may be newer. Later starts use the same files.
+    to_install = True  # What is here may be newer.
 
     def attempt() -> restarts.Ended:
       nonlocal to_install
-      began = None
+      code = None
       try:
-        self._make_ready()
+        self._slices.make_ready()
         state = self.host_state()
         if state is None and not self._programs.dry_run:
-          return restarts.Ended(None)
-        if state != "running":
+          return restarts.Ended(None, self._log.saved_step)
+        if state != _RUNNING:
           if to_install or state in (None, "not installed"):
             self.install()
           self._everywhere(_command("end"))
           self.start(flags)
         to_install = False
-        began = time.monotonic()
-        code = self._follow_while_active()
-      except ProgramError as error:  # A host that is being taken away, or no network.
-        if not self._known:
+        code = self.follow()
+        if self._programs.dry_run:
+          code = ExitCode.FINISHED
+      except ProgramError as error:  # A host that is being taken away, no network, a full disk ...
+        if not self._slices.known:
           raise
-        print(error)
-        code = None
-      return restarts.Ended(code, 0.0 if began is None else time.monotonic() - began)
+        self._programs.say(str(error))
+        if error.code != _NO_CONNECTION and self._slices.is_ready():
+          # It failed on a host. One that was replaced lacks what the first one has.
+          code, to_install = ExitCode.UNEXPECTED, True
+      return restarts.Ended(code, self._log.saved_step)
 
-    return restarts.until_done(attempt, print)
+    try:
+      return restarts.until_done(attempt, self._programs.say)
+    except DeletedError as error:
+      self._programs.say(str(error))
+      return ExitCode.INTERRUPTED
 
-  def _follow_while_active(self) -> int | None:
-    """Follows the run, also over connections that break; None once the slices are lost."""
-    while True:
-      code = self.follow()
-      if self._programs.dry_run:
-        return 0
-      if code is not None:
-        return code
-      if self._state_later() != _READY:
-        return None
-      print("The connection broke; the run continues, and is followed again.")
-      if self.host_state() not in (
-        None,
-        "running",
-      ):  # The host was restarted, or it ended meanwhile.
-        return self.follow()
-
-  def _make_ready(self) -> None:
-    """Waits until the slices are active, and creates them where they are missing or were taken.
+  def _wait_for_a_run(self) -> None:
+    """Waits until a run is under way that was not followed yet, or has ended already.
 
     Raises:
-      ProgramError: gcloud fails.
-      UserError: they are missing and are not to be created, or cannot be.
+      DeletedError: the slices were deleted, and are not queued again.
     """
-    state = self._wait_while(_ON_THE_WAY_OUT, self.state())
-    if state not in (None, _READY, *_ON_THE_WAY):  # SUSPENDED, FAILED: they never come back.
-      print(f"{self._name} is {state}: it is deleted and queued again.")
-      self.delete()
-      state = None
-    if state is None:
-      if self._slices is None:
-        raise UserError(
-          f"There is no queued resource {self._name!r}: give --topology=v5e:4x4, for example, to "
-          "create it."
-        )
-      self.create()
-      state = self.state()
-    self._known = True
-    state = self._wait_while(_ON_THE_WAY, state)
-    if state != _READY and not self._programs.dry_run:
-      raise UserError(
-        f"{self._name} is {state or 'deleted'} and never was {_READY}: Google had no room in time, "
-        "or refuses it. `gcloud compute tpus queued-resources describe` says why."
-      )
-
-  def _wait_while(self, states: Sequence[str], state: str | None) -> str | None:
-    """Returns the first state that is none of these; `state` is the present one."""
-    shown = None
-    while state in states:
-      if state != shown:
-        print(f"{self._name} is {state}; waiting.")
-        shown = state
-      state = self._state_later()
-    return state
-
-  def _state_later(self) -> str | None:
-    """Returns the state after a pause, also if gcloud fails for some minutes.
-
-    Raises:
-      ProgramError: it fails for longer.
-    """
-    for left in reversed(range(_POLLS_THAT_MAY_FAIL)):
-      time.sleep(_POLL_SECONDS)
-      try:
-        return self.state()
-      except ProgramError as error:
-        if not left:
-          raise
-        print(error)
-    raise AssertionError
-
-  def _nodes(self) -> list[str]:
-    """Returns the names of the slices.
-
-    Raises:
-      UserError: there are none.
-    """
-    if self._programs.dry_run:
-      count = self._slices.count if self._slices else 1
-      return [self._name] if count == 1 else [f"{self._name}-{i}" for i in range(count)]
-    text = self._programs.answer(*self._queued("describe"), "--format=json", absent=_ABSENT)
-    if text is None:
-      raise UserError(f"There is no queued resource {self._name!r} in this zone and project.")
-    found = []
-    for spec in json.loads(text)["tpu"]["nodeSpec"]:
-      several = spec.get("multisliceParams") or {}
-      prefix = several.get("nodeIdPrefix") or self._name
-      numbered = [f"{prefix}-{i}" for i in range(int(several.get("nodeCount", 0)))]
-      found += numbered or [spec["nodeId"]]
-    return found
+    absent = 0
+    while absent < _POLLS_WITHOUT_SLICES:
+      state = self._slices.state_later()
+      told = (self.host_state() if state == READY else None) or ""
+      if told == _RUNNING or (told.startswith("ended ") and self._log.began not in told):
+        return
+      absent = 0 if state else absent + 1
+    raise self._slices.deleted()
 
   def _everywhere(self, command: str) -> None:
-    self._on_all([self._ssh(node, "all", command) for node in self._nodes()])
+    self._on_all([self._ssh(node, "all", command) for node in self._slices.nodes()])
 
   def _on_all(self, calls: Sequence[Sequence[str]]) -> None:
     """Calls programs for all slices at once."""
@@ -314,12 +184,10 @@ class Tpu:
       jobs = [pool.submit(self._programs.run_quietly, *words) for words in calls]
       for job in jobs:
         job.result()
+    self._slices.last_state = READY
 
   def _ssh(self, node: str, worker: str, command: str) -> list[str]:
-    return [*_VM, "ssh", node, f"--worker={worker}", *self._place, f"--command={command}"]
-
-  def _queued(self, action: str) -> list[str]:
-    return ["gcloud", "compute", "tpus", "queued-resources", action, self._name, *self._place]
+    return [*_VM, "ssh", node, f"--worker={worker}", *self._slices.place, f"--command={command}"]
 
 
 def _command(action: str, *arguments: str) -> str:

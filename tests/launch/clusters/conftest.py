@@ -2,21 +2,27 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from launch import cloud as command
-from launch.clusters import restarts, tpu
+from launch.clusters import queued_slices, restarts, tpu
 
 # Instead of pip, uv and Python on a host. The run records its arguments, and ends with the first
-# code of `codes`; a word there instead of a code is what happens first.
+# code of `codes`; a word there instead of a code is what happens first, and 75@1,200 is a run that
+# resumes from step 1,200.
 PIP = """#!/usr/bin/env bash
 mkdir -p ~/.local/bin
 cp "$FAKE_CLOUD/bin/uv" ~/.local/bin/uv
 """
 UV = """#!/usr/bin/env bash
+if [[ $1 == pip && -e $FAKE_CLOUD/full.${HOME##*/} ]]; then
+  echo "No space left on device" >&2
+  exit 28
+fi
 mkdir -p .venv/bin
 cp "$FAKE_CLOUD/bin/host_python" .venv/bin/python
 """
@@ -29,12 +35,15 @@ code=$(head -1 "$FAKE_CLOUD/codes")
 sed -i 1d "$FAKE_CLOUD/codes"
 exec 8>&-
 wait_while() { while "$@"; do sleep .02; done; }
+followed_less_than() { (($(grep -c " follow " "$FAKE_CLOUD/calls.jsonl") < $1)); }
+if [[ $code == *@* ]]; then echo "Resuming from step ${code#*@}."; fi
 echo "trains until $code"
-case $code in
-  preempt) touch "$FAKE_CLOUD/preempt"; wait_while true ;;
-  break) touch "$FAKE_CLOUD/break"; wait_while test -e "$FAKE_CLOUD/break"; sleep .2 ;;
+case ${code%@*} in
+  preempt | delete) touch "$FAKE_CLOUD/${code%@*}"; wait_while true ;;
+  break) touch "$FAKE_CLOUD/break"; wait_while followed_less_than 2 ;;
+  retry) touch "$FAKE_CLOUD/retry"; wait_while test -e "$FAKE_CLOUD/retry"; sleep .2 ;;
   interrupt) trap 'exit 130' INT; wait_while true ;;
-  *) exit "$code" ;;
+  *) exit "${code%@*}" ;;
 esac
 """
 
@@ -62,8 +71,16 @@ class Cloud:
     return path.read_text().splitlines() if path.exists() else []
 
 
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory):
+  """What is copied to hosts, packed once for all tests."""
+  archive = tmp_path_factory.mktemp("packed") / "t5x_style.tar.gz"
+  tpu._pack(archive)
+  return archive
+
+
 @pytest.fixture
-def cloud(tmp_path, monkeypatch):
+def cloud(tmp_path, monkeypatch, packed):
   folder = tmp_path / "cloud"
   (folder / "bin").mkdir(parents=True)
   gcloud = (Path(__file__).parent / "fake_gcloud.py").read_text()
@@ -73,6 +90,7 @@ def cloud(tmp_path, monkeypatch):
     (folder / "bin" / name).chmod(0o755)
   monkeypatch.setenv("FAKE_CLOUD", str(folder))
   monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
-  monkeypatch.setattr(tpu, "_POLL_SECONDS", 0.05)
+  monkeypatch.setattr(queued_slices, "_POLL_SECONDS", 0.05)
+  monkeypatch.setattr(tpu, "_pack", lambda archive: shutil.copy(packed, archive))
   monkeypatch.setattr(restarts, "_PAUSE_SECONDS", 0.0)
   return Cloud(folder)

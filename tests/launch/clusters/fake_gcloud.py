@@ -1,11 +1,14 @@
 """Plays gcloud: records every call, keeps one queued resource, and has a folder for each host.
 
 A command for a host runs in its folder. In the folder FAKE_CLOUD, the file `preempt` has the cloud
-take the slices back while a command runs, and `break` breaks the connection that follows a run.
+take the slices back while a command runs, and with `delete` somebody deletes them. `break` breaks
+the connection that follows a run; with `retry` gcloud connects again by itself, as it does ten
+times.
 `states` has the states through which a request passes, and `fails` lines such as "queued-resources
 describe": the first fails one such call, as without a network, and is removed.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -92,19 +95,36 @@ def run(home: Path, command: str) -> int:
   environ = os.environ | {"HOME": str(home)}
   child = subprocess.Popen(["bash", "-c", command], cwd=home, env=environ, start_new_session=True)
   while child.poll() is None:
-    if (CLOUD / "preempt").exists():
-      (CLOUD / "preempt").unlink()
-      write(json.loads(QUEUE.read_text()) | {"states": ["SUSPENDED"]})
+    if happens("preempt") or happens("delete"):
+      if happened("delete"):
+        QUEUE.unlink()
+      else:
+        write(json.loads(QUEUE.read_text()) | {"states": ["SUSPENDED"]})
       for pid in CLOUD.glob("hosts/*/.t5x_style_run/pid"):
-        os.kill(int(pid.read_text()), signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # Its run has ended.
+          os.kill(int(pid.read_text()), signal.SIGKILL)
       os.killpg(child.pid, signal.SIGKILL)
+      happened("preempt")
       return 255
-    if (CLOUD / "break").exists() and " follow " in command:
-      (CLOUD / "break").unlink()
+    if " follow " in command and (happens("break") or happens("retry")):
       os.killpg(child.pid, signal.SIGKILL)
-      return 255
+      child.wait()
+      again = happened("retry")
+      happened("break")
+      return run(home, command) if again else 255
     time.sleep(0.02)
   return child.returncode
+
+
+def happens(what: str) -> bool:
+  return (CLOUD / what).exists()
+
+
+def happened(what: str) -> bool:
+  """Removes the file of what happens, and returns whether there was one."""
+  there = happens(what)
+  (CLOUD / what).unlink(missing_ok=True)
+  return there
 
 
 if __name__ == "__main__":

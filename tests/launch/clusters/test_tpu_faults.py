@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch import cloud as cloud_command
-from launch.clusters import programs, tpu
+from launch.clusters import programs, queued_slices, tpu
 from t5x_style.errors import UserError
 
 PLACE = ("my-slice", "--zone=us-west4-a")
@@ -101,16 +101,54 @@ def test_a_run_that_hangs_may_save_before_it_is_killed(tmp_path, on_term, code):
 def test_a_run_that_is_followed_again_repeats_no_lines(cloud):
   assert cloud.run(*RUN, *TRAIN, codes=(3,)) == 3
   said = []
-  job = tpu.Tpu(programs.Programs(False, said.append), "my-slice", "us-west4-a")
+  gcloud = programs.Programs(False, said.append)
+  job = tpu.Tpu(gcloud, queued_slices.QueuedSlices(gcloud, "my-slice", "us-west4-a"))
   assert [job.follow(), job.follow()] == [3, 3]
   assert said.count("trains until 3") == 1
 
 
-def test_logs_that_did_not_see_the_end_have_an_error(cloud, capsys):
+def test_logs_connect_again(cloud, capsys):
   assert cloud.run(*RUN, *TRAIN, codes=(3,)) == 3
-  assert cloud.run("tpu", "logs", *PLACE) == 3
-  lines(cloud, "fails", "tpu-vm ssh")
+  lines(cloud, "fails", "tpu-vm ssh", "tpu-vm ssh")
   capsys.readouterr()
-  assert cloud.run("tpu", "logs", *PLACE) == 1
-  assert "The connection broke before the run ended" in capsys.readouterr().out
+  assert cloud.run("tpu", "logs", *PLACE) == 3
+  assert capsys.readouterr().out.count("trains until 3") == 1
   assert cloud.run("tpu", "logs", *PLACE, "--dry_run") is None
+
+
+def test_logs_without_a_run_say_so(cloud, capsys):
+  lines(cloud, "states", "ACTIVE")
+  cloud.run("tpu", "create", *PLACE, "--topology=v5e:4x4")
+  cloud.run("tpu", "install", *PLACE)
+  assert cloud.run("tpu", "logs", *PLACE) == 1
+  assert "No run was started on these hosts" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_host_that_cannot_be_installed_is_named_and_tried_a_few_times(cloud, capsys):
+  (cloud.folder / "full.my-slice.1").touch()
+  assert cloud.run(*RUN, *TRAIN) == 1
+  output = capsys.readouterr().out
+  host = os.uname().nodename
+  assert output.count(f"No space left on device\n  install failed on the host {host}.") == 3
+  assert "Exit code 1, 3 times without progress (no step was saved)" in output
+  assert cloud.runs("my-slice.0") == []
+  assert output.splitlines()[-1].startswith("my-slice stays, and is paid for. To delete it: ")
+  # One that works again, or was replaced, is installed.
+  (cloud.folder / "full.my-slice.1").unlink()
+  assert cloud.run(*RUN, *TRAIN) == 0
+
+
+def test_slices_that_are_deleted_while_they_are_queued_are_not_queued_again(cloud, capsys):
+  lines(cloud, "states", "WAITING_FOR_RESOURCES", "WAITING_FOR_RESOURCES", "DELETING")
+  assert cloud.run(*RUN, *TRAIN) == 130
+  assert len(cloud.calls("queued-resources", "create")) == 1
+  assert "my-slice was deleted meanwhile: the run is not started again." in capsys.readouterr().out
+
+
+def test_a_request_that_stays_queued_is_said_to_cost_money_later(cloud, capsys):
+  cloud.run("tpu", "create", *PLACE, "--topology=v5e:4x4")
+  assert capsys.readouterr().out.splitlines()[-1] == (
+    "my-slice stays queued; once Google creates it, it is paid for. To delete it: "
+    "python -m launch.cloud tpu delete my-slice --zone=us-west4-a"
+  )
