@@ -10,14 +10,14 @@ import pytest
 
 CLUSTERS = Path(__file__).parents[3] / "launch/clusters"
 AGAIN = (75, 76, 137, 143)
-NOT_AGAIN = (0, 1, 2, 3, 4, 130)
+NOT_AGAIN = (0, 1, 2, 3, 4, 65, 130, 141)
 
 
 @pytest.fixture
 def run(tmp_path):
   """Runs a script with programs of the cluster that only record how they are called."""
 
-  def run(script, *arguments, codes, **environ):
+  def run(script, *arguments, codes, stdout=subprocess.PIPE, **environ):
     (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
     for name in ("srun", "scontrol", "gcloud", "python3"):
       program = tmp_path / name
@@ -31,7 +31,8 @@ def run(tmp_path):
       ["bash", CLUSTERS / script, *arguments],
       cwd=tmp_path,
       env=os.environ | {"PATH": path, "SLURM_JOB_ID": "7"} | environ,
-      capture_output=True,
+      stdout=stdout,
+      stderr=subprocess.PIPE,
       text=True,
       timeout=60,
     )
@@ -51,7 +52,22 @@ def test_slurm_queues_the_job_again(run, code):
 def test_slurm_does_not_do_so_for_ever(run):
   got, calls, errors = run("slurm.sbatch", codes=[75], SLURM_RESTART_COUNT="20")
   assert (got, len(calls)) == (75, 1)
-  assert "too often" in errors
+  assert "20 restarts without progress: the job is not queued again" in errors
+
+
+@pytest.mark.parametrize(("steps", "again"), [(["900", "1,200"], True), (["1,200", "900"], False)])
+def test_slurm_counts_the_restarts_without_progress(run, tmp_path, steps, again):
+  """20 or more count, if the newest step did not grow in them."""
+  output = tmp_path / "out.txt"
+  starts = [f"Resuming from step {step}.\nQueued again after exit code 75.\n" for step in steps]
+  output.write_text(starts[0] * 2 + starts[1] * 19)
+  with output.open("a") as stdout:
+    options = {"SLURM_RESTART_COUNT": "21", "stdout": stdout}
+    got, calls, _ = run("slurm.sbatch", codes=[76], **options)
+  assert got == (0 if again else 76)
+  assert calls[1:] == (["scontrol requeue 7"] if again else [])
+  lines = output.read_text().splitlines()
+  assert (lines[-1] == "Queued again after exit code 76.") == again
 
 
 def test_wheels_are_those_of_the_requirements(run, tmp_path):
