@@ -82,7 +82,7 @@ def test_a_new_process_resumes_where_the_last_one_stopped(tmp_path):
     np.testing.assert_equal(one, other)
 
 
-@pytest.mark.parametrize("streams", [1, 2])
+@pytest.mark.parametrize("streams", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_position_after_an_error_of_reading_is_exact(streams, vocabulary, tmp_path):
   """A file goes away; what is saved then resumes, once it is back, with the batch that failed."""
   texts = [f"Text {i}: {' '.join(map(str, range(i, i + 150)))}" for i in range(40)]

@@ -80,7 +80,7 @@ def _apply(model, params, batch):
   ("family", "prefix_lm"),
   [
     ("llama", False),
-    ("llama", True),
+    pytest.param("llama", True, marks=pytest.mark.slow),
     ("gpt2", False),
     ("t5", False),
     pytest.param("experts", False, marks=pytest.mark.slow),

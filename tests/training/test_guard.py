@@ -164,7 +164,10 @@ def changing(tiny_config):
   )
 
 
-@pytest.mark.parametrize(("architecture", "parts"), [("decoder_only", 1), ("encoder_only", 2)])
+@pytest.mark.parametrize(
+  ("architecture", "parts"),
+  [("decoder_only", 1), pytest.param("encoder_only", 2, marks=pytest.mark.slow)],
+)
 def test_a_skipped_step_changes_nothing(architecture, parts, changing, tmp_path):
   """The run ends as one that never saw the bad batch: in moments and place in the schedule too."""
   bad = train(changing(architecture, tmp_path / "bad"), [0, 1, None, 2, 3], num_microbatches=parts)
