@@ -6,6 +6,8 @@ Nothing here imports JAX or TensorFlow: they read the environment once, when the
 import contextlib
 import gc
 import hashlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import logging
 import os
@@ -16,6 +18,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
+from types import ModuleType
 from typing import IO
 
 import absl.logging
@@ -83,6 +86,8 @@ def prepare(environ: MutableMapping[str, str] = os.environ) -> None:
   quieten(environ)
   set_xla_flags(environ)
   set_compilation_cache(environ)
+  if not any(isinstance(finder, _QuietTensorFlow) for finder in sys.meta_path):
+    sys.meta_path.insert(0, _QuietTensorFlow())
 
 
 def as_started(text: str) -> str:
@@ -163,6 +168,35 @@ def quiet_imports() -> Iterator[None]:
         for line in held:
           if not _IMPORT_NOTICES.match(line):
             os.write(2, line)
+
+
+class _QuietTensorFlow(importlib.abc.MetaPathFinder):
+  """Imports TensorFlow without its notices, whichever module needs it first, and however late."""
+
+  def find_spec(self, name, path, target=None):
+    if name != "tensorflow":
+      return None
+    spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+    if spec and spec.loader:
+      spec.loader = _QuietLoader(spec.loader)
+    return spec
+
+
+class _QuietLoader(importlib.abc.Loader):
+  """Executes a module within `quiet_imports`; then the module has its own loader again."""
+
+  def __init__(self, loader: importlib.abc.Loader):
+    self._loader = loader
+
+  def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+    return self._loader.create_module(spec)
+
+  def exec_module(self, module: ModuleType) -> None:
+    module.__loader__ = self._loader
+    if module.__spec__:
+      module.__spec__.loader = self._loader
+    with quiet_imports():
+      self._loader.exec_module(module)
 
 
 def _temporary_file() -> IO[bytes] | None:

@@ -88,6 +88,26 @@ def test_quiet_imports_remove_only_notices(capfd):
   assert capfd.readouterr().err == "Segmentation fault\nafter\n"
 
 
+def test_tensorflow_is_imported_without_its_notices_at_any_time(tmp_path, monkeypatch, capfd):
+  (tmp_path / "tensorflow").mkdir()
+  (tmp_path / "tensorflow/__init__.py").write_text(
+    "import os\n"
+    "os.write(2, b'I0000 00:00:1 1 cudart_stub.cc:31] Could not find cuda drivers\\n')\n"
+    "os.write(2, b'an error\\n')\n"
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+  for name in [name for name in sys.modules if name.partition(".")[0] == "tensorflow"]:
+    monkeypatch.delitem(sys.modules, name)
+  environment.prepare({})
+  import tensorflow
+
+  assert capfd.readouterr().err == "an error\n"
+  assert type(tensorflow.__loader__) is type(tensorflow.__spec__.loader)
+  assert tensorflow.__loader__.get_source("tensorflow").startswith("import os")
+  del sys.modules["tensorflow"]
+
+
 PROGRAM = """
 import os, sys
 from launch.process import environment
