@@ -1,6 +1,8 @@
 """gin's syntax: from a text to its statements, and from values back to text."""
 
+import contextlib
 import dataclasses
+import io
 import pprint
 import tokenize
 from collections.abc import Callable, Iterator
@@ -97,12 +99,26 @@ def parse_text(text: str, source: str) -> Iterator[tuple[Any, SourceLocation]]:
     ) from error
   except tokenize.TokenError as error:
     message, (line, _) = error.args
+    if opened := _unclosed_bracket(text):
+      message, line = "a bracket is never closed", opened
     raise ConfigurationError(f"gin syntax: {message}.{location_of(line).quoted()}") from error
   except (ValueError, TypeError) as error:  # [1] as a key, a number of 5,000 digits
     message = str(error).splitlines()[0].partition(";")[0]
     raise ConfigurationError(f"gin syntax: {source}: {message}.") from error
   except (RecursionError, MemoryError) as error:
     raise ConfigurationError(f"gin syntax: {source} nests values too deep.") from error
+
+
+def _unclosed_bracket(text: str) -> int | None:
+  """Returns the line of the outermost bracket that is open at the end of the text."""
+  opened = []
+  with contextlib.suppress(tokenize.TokenError):
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+      if token.type == tokenize.OP and token.string in "([{":
+        opened.append(token.start[0])
+      elif token.type == tokenize.OP and token.string in ")]}" and opened:
+        opened.pop()
+  return opened[0] if opened else None
 
 
 def _check_printable(value: Any, location: SourceLocation) -> None:

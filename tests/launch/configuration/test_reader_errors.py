@@ -144,6 +144,8 @@ def test_syntax_error(workdir, write):
   write(workdir, {"mine.gin": "A = 3\nB = [1, 2\nC = 4"})
   assert error("mine.gin").startswith("gin syntax: ")
   assert "mine.gin:" in error("mine.gin")
+  write(workdir, {"mine.gin": "A = (3)\nB = {'a': [1],\n\n"})
+  assert error("mine.gin").endswith("a bracket is never closed.\n  mine.gin:2: B = {'a': [1],")
   write(workdir, {"mine.gin": "A = 3\nB 4"})
   assert error("mine.gin").endswith("\n  mine.gin:2: B 4")
   write(workdir, {"mine.gin": "A = 3\nB = kitchen"})
