@@ -200,8 +200,28 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
       f"There is no flag --{error.flagname}.{did_you_mean(f'--{error.flagname}', known)} "
       "--help lists them."
     ) from error
+  except flags.IllegalFlagValueError as error:
+    raise ConfigurationError(_illegal_value(values, str(error))) from error
   except flags.Error as error:
     raise ConfigurationError(f"{str(error)[:1].upper()}{str(error)[1:].rstrip('.')}.") from error
+
+
+def _illegal_value(values: flags.FlagValues, message: str) -> str:
+  """Returns what a flag should be; absl's message quotes Python: "invalid literal for int()"."""
+  found = re.match(r"flag --(\w+)=(.*?): ", message, re.DOTALL)
+  if not found or found.group(1) not in values:
+    return f"{message[:1].upper()}{message[1:].rstrip('.')}."
+  name, value = found.groups()
+  parser = values[name].parser
+  if isinstance(parser, flags.BooleanParser):
+    expected = "true or false"
+  elif isinstance(parser, flags.EnumParser):
+    near = did_you_mean(value, parser.enum_values)
+    return f"--{name}={value} should be one of {', '.join(parser.enum_values)}.{near}"
+  else:
+    text = parser.syntactic_help  # "a positive integer", "number >= 0.1"
+    expected = text if text.startswith("a") else f"a{'n' * text.startswith('i')} {text}"
+  return f"--{name}={value} should be {expected}."
 
 
 def _own(values: flags.FlagValues) -> list[str]:
