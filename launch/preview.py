@@ -49,7 +49,8 @@ def main(argv: Sequence[str]) -> None:
   measured = measure.preview(dataset, values.examples, seconds=values.seconds)
   contents = Contents(measured, dataset, architecture, attention)
   if html:
-    html.write_text(page.page(contents), "utf-8")
+    with errors.as_configuration_errors():
+      html.write_text(page.page(contents), "utf-8")
   if values.json:
     json.dump(contents.json(), sys.stdout)
     print()
@@ -111,6 +112,15 @@ def _html_path(name: str | None) -> Path | None:
     raise errors.ConfigurationError(
       f"--html={name} is no file in a directory that exists; write e.g. --html=preview.html."
     )
+  existed = path.exists()
+  try:  # Now, not after the measurements.
+    path.open("a").close()
+    if not existed:
+      path.unlink()
+  except OSError as error:
+    raise errors.ConfigurationError(
+      f"--html={name} cannot be written ({error.strerror}); write e.g. --html=preview.html."
+    ) from error
   return path
 
 

@@ -90,6 +90,7 @@ def test_command(tmp_path):
   ("arguments", "message"),
   [
     (["--html=/no/such/folder/x.html"], "--html=/no/such/folder/x.html is no file"),
+    (["--html=/proc/x.html"], "--html=/proc/x.html cannot be written ("),
     (["--examples=-1"], "--examples=-1"),
     (["--dry_run"], "no flag --dry_run"),
   ],
