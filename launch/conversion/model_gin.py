@@ -239,11 +239,15 @@ def imported_model_text(config: TransformerConfig, source: Path, target: Path) -
   experts = values["experts"]
   if experts:
     values["experts"] = Verbatim("@experts.Experts()")
+    macros["EXPERT_DROPOUT_RATE"] = experts.dropout_rate
   lines = [f"  {k} = {pprint.pformat(v)}" for k, v in values.items() if k not in _LEFT_TO_RUN]
   for name, part in (("config.RotaryScaling", scaling), ("experts.Experts", experts)):
     if part:
       lines += ["", f"{name}:"]
-      lines += [f"  {field} = {value!r}" for field, value in dataclasses.asdict(part).items()]
+      inside = dataclasses.asdict(part)
+      if part is experts:
+        inside["dropout_rate"] = Verbatim("%EXPERT_DROPOUT_RATE")
+      lines += [f"  {field} = {value!r}" for field, value in inside.items()]
   return "\n".join(
     [
       f"# {source.name!r}, imported from Hugging Face's format by launch.convert: "

@@ -106,7 +106,7 @@ class TransformerConfig:
   # Where dropout_rate applies. "t5": on embeddings, on each branch, inside the MLP and after the
   # last block, with one mask for all positions of a row. "bert": on embeddings and on each branch.
   # "modernbert": on the branches of attention only. Both draw each element on its own. Inside
-  # experts there is none.
+  # experts there is Experts.dropout_rate.
   dropout_places: DropoutPlaces = dataclasses.field(default="t5", metadata=_TRAINING)
   # Of attention weights, after the softmax. With the places of "t5" all queries share a mask.
   attention_dropout_rate: FractionBelowOne = dataclasses.field(default=0.0, metadata=_TRAINING)

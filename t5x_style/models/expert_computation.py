@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from t5x_style.errors import UserError
-from t5x_style.models import expert_dispatch, ops
+from t5x_style.models import expert_dispatch, expert_dropout, ops
 from t5x_style.models.config import TransformerConfig
 from t5x_style.models.experts import Experts
 from t5x_style.models.grouped_products import grouped_product, groups
@@ -37,6 +37,9 @@ class Routed(NamedTuple):
   x: jax.Array  # [B, L, D]
   weights: jax.Array  # float32 [B, L, K]
   chosen: jax.Array  # int32 [B, L, K]; E or more: no expert
+  # Of dropout inside experts, None without it: see expert_dropout.drop.
+  numbers: jax.Array | None = None  # uint32 [B, L, K], of the choices
+  key: jax.Array | None = None  # uint32 [2]
 
 
 class _Axes(NamedTuple):
@@ -108,12 +111,13 @@ def _on_each_device(compute: Callable[..., Any], routed: Routed, kernels: Kernel
   # A device needs the whole kernels of its experts: where fsdp splits "embed", they are gathered.
   whole = {name: tuple(x if x != "embed" else None for x in INTO) for name in kernels}
   whole["wo"] = tuple(x if x != "embed" else None for x in OUT)
+  arrays = {name: x for name, x in routed._asdict().items() if x is not None}
   mapped = active_mesh.on_each_device(
     lambda arrays, kernels: compute(axes, Routed(**arrays), kernels),
-    (dict.fromkeys(routed._fields, _TOKENS), whole),
+    (dict.fromkeys(arrays, _TOKENS) | ({"key": (None,)} if "key" in arrays else {}), whole),
     _TOKENS,
   )
-  return mapped(routed._asdict(), kernels)
+  return mapped(arrays, kernels)
 
 
 def _within_capacity(config, scanned, axes, routed, kernels):
@@ -129,12 +133,20 @@ def _within_capacity(config, scanned, axes, routed, kernels):
 
   grouped = lambda x: x.reshape(number, tokens, -1)
   found = jax.vmap(plan)(grouped(routed.chosen).swapaxes(1, 2).reshape(number, -1))
-  x = jax.vmap(expert_dispatch.to_slots)(grouped(routed.x), found)
-  x = x.reshape(number, size, room, width)
-  if axes.experts:
-    x = jax.lax.all_to_all(x, axes.experts, 1, 0, tiled=True)
-  y = _mlp(config, scanned, jnp.matmul, x.swapaxes(0, 1).reshape(x.shape[1], -1, width), kernels)
-  y = y.reshape(x.shape[1], x.shape[0], room, width).swapaxes(0, 1)
+
+  def to_experts(x):  # [number, size * room, ...] -> [experts of the device, rows, ...]
+    x = x.reshape(number, size, room, *x.shape[2:])
+    if axes.experts:
+      x = jax.lax.all_to_all(x, axes.experts, 1, 0, tiled=True)
+    return x.swapaxes(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
+
+  drop = None
+  if routed.numbers is not None:
+    numbers = grouped(routed.numbers).swapaxes(1, 2).reshape(number, -1)
+    drop = _dropout(config, axes, routed, to_experts(jax.vmap(_at_slots)(numbers, found)))
+  x = to_experts(jax.vmap(expert_dispatch.to_slots)(grouped(routed.x), found))
+  y = _mlp(config, scanned, jnp.matmul, x, kernels, drop)
+  y = y.reshape(len(y), -1, room, width).swapaxes(0, 1)
   if axes.experts:
     y = jax.lax.all_to_all(y, axes.experts, 0, 1, tiled=True)
   y = y.reshape(number, size * room, width)
@@ -146,21 +158,26 @@ def _within_capacity(config, scanned, axes, routed, kernels):
 
 
 def _without_limit(config, scanned, axes, routed, kernels):
-  flat = Routed(*(x.reshape(-1, x.shape[-1]) for x in routed))
+  flat = {
+    name: x.reshape(-1, x.shape[-1])
+    for name, x in routed._asdict().items()
+    if x is not None and name != "key"
+  }
+  compute = functools.partial(_own_experts, config, scanned, axes, kernels)
   if not axes.experts:
-    y = _own_experts(config, scanned, 0, flat, kernels)
+    y = compute(0, Routed(**flat, key=routed.key))
   else:
     first = jax.lax.axis_index(axes.experts) * len(kernels["wo"])
-    gathered = Routed(*(jax.lax.all_gather(x, axes.experts) for x in flat))
+    gathered = {name: jax.lax.all_gather(x, axes.experts) for name, x in flat.items()}
     # One device's tokens after the other: all of them might go to the experts that this one has.
-    one = lambda routed: _own_experts(config, scanned, first, Routed(*routed), kernels)
+    one = lambda arrays: compute(first, Routed(**arrays, key=routed.key))
     y = jax.lax.psum_scatter(jax.lax.map(one, gathered), axes.experts)
   if axes.mlp:
     y = jax.lax.psum(y, axes.mlp)
   return y.reshape(routed.x.shape)
 
 
-def _own_experts(config, scanned, first, flat, kernels):
+def _own_experts(config, scanned, axes, kernels, first, flat):
   """Returns what the experts from number `first` make of tokens [tokens, D]."""
   size = len(kernels["wo"])
   experts = flat.chosen.T.reshape(-1) - first
@@ -169,12 +186,30 @@ def _own_experts(config, scanned, first, flat, kernels):
   where = groups(counts, len(experts))
   found = expert_dispatch.plan(experts, counts, where.starts, where.ends, where.num_rows)
   product = functools.partial(grouped_product, where=where)
-  y = _mlp(config, scanned, product, expert_dispatch.to_slots(flat.x, found), kernels)
+  drop = None
+  if flat.numbers is not None:
+    drop = _dropout(config, axes, flat, _at_slots(flat.numbers.T.reshape(-1), found))
+  y = _mlp(config, scanned, product, expert_dispatch.to_slots(flat.x, found), kernels, drop)
   return expert_dispatch.from_slots(y, found, flat.weights)
 
 
-def _mlp(config, scanned, product, x, kernels):
+def _at_slots(numbers, found):
+  """Returns the numbers [choices] of the choices in all slots; any where there is none."""
+  return numbers[jnp.minimum(found.choices, len(numbers) - 1)]
+
+
+def _dropout(config, axes, routed, numbers):
+  """Returns the dropout of hidden units [..., F] of the rows with numbers [...]."""
+
+  def drop(x):
+    first = jax.lax.axis_index(axes.mlp) * x.shape[-1] if axes.mlp else 0
+    return expert_dropout.drop(x, config.experts.dropout_rate, routed.key, numbers, first)
+
+  return drop
+
+
+def _mlp(config, scanned, product, x, kernels, drop):
   """Returns the feed-forward network of each row, with the kernels of its expert."""
   gates = [product(x, kernels[name]) for name in gate_names(config)]
   y = ops.activate(config.mlp_activations, gates, [None] * len(gates), scanned)
-  return product(y, kernels["wo"])
+  return product(y if drop is None else drop(y), kernels["wo"])

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from t5x_style.models import expert_computation
+from t5x_style.models import expert_computation, expert_dropout
 from t5x_style.models.config import TransformerConfig
 from t5x_style.models.layers import gate_names, kernel_init
 
@@ -54,13 +54,22 @@ class ExpertMlp(nn.Module):
       weights /= weights.sum(-1, keepdims=True)
     if real is not None:
       chosen = jnp.where(real[..., None], chosen, settings.num_experts)
+    if settings.row_capacity is not None and x.shape[1] > settings.row_capacity:
+      chosen = first_of_rows(chosen, settings.num_experts, settings.row_capacity)
     kernels = Kernels(config, self.out_scale, name="experts")()
     if self.is_initializing():
       return x
     routed = expert_computation.Routed(x.astype(config.dtype), weights, chosen)
+    if settings.dropout_rate and self.has_rng("dropout"):
+      routed = routed._replace(
+        numbers=expert_dropout.choice_numbers(chosen.shape),
+        key=jax.random.bits(self.make_rng("dropout"), (2,), jnp.uint32),
+      )
     limited = self.has_rng("dropout") and settings.capacity_factor is not None
     compute = expert_computation.within_capacity if limited else expert_computation.without_limit
     y, kept = compute(config, self.scanned, routed, kernels)
+    if kept is None and settings.row_capacity is not None:
+      kept = chosen < settings.num_experts
     if self.is_mutable_collection(ROUTING):
       self.sow(ROUTING, "sums", _sums(logits, probabilities, one_hot, real, kept))
     return y
@@ -145,6 +154,22 @@ def top_experts(probabilities: jax.Array, count: int) -> jax.Array:
     found.append(best)
     left = jnp.where(jnp.arange(left.shape[-1]) == best[..., None], -1.0, left)
   return jnp.stack(found, -1).astype(jnp.int32)
+
+
+def first_of_rows(chosen: jax.Array, num_experts: int, capacity: int) -> jax.Array:
+  """Returns the choices [B, L, K] with those of an expert beyond its first ones of a row dropped.
+
+  All first choices of a row come before its second ones.
+
+  Args:
+    chosen: int32; num_experts: no expert, as a choice that is dropped becomes.
+    capacity: choices of a row that an expert computes.
+  """
+  in_order = chosen.swapaxes(1, 2).reshape(len(chosen), -1)
+  one_hot = in_order[..., None] == jnp.arange(num_experts)
+  place = (jnp.cumsum(one_hot, 1, dtype=jnp.int32) * one_hot).sum(-1)  # from 1
+  kept = jnp.where(place <= capacity, in_order, num_experts)
+  return kept.reshape(len(chosen), chosen.shape[2], -1).swapaxes(1, 2)
 
 
 def _sums(logits, probabilities, one_hot, real, kept) -> Routing:

@@ -22,9 +22,6 @@ _TRAINING = {"role": "training"}
 class Experts:
   """Mixtures of experts: a router sends each token to a few of a layer's feed-forward networks.
 
-  There is no dropout inside an expert, also with the places of "t5"; dense layers and what the
-  experts add to a token have it as in other models.
-
   Attributes:
     num_experts: E, the networks of a layer.
     experts_per_token: K, how many compute a token; their sum is weighted by the probabilities that
@@ -36,7 +33,13 @@ class Experts:
     capacity_factor: in training an expert computes at most this many times its fair share of a
       group's tokens, K / E of them. The choices that come too late, the first choices of all tokens
       before the second ones, are dropped: the token gets nothing from that expert. None drops
-      nothing. Evaluation and inference never drop, so there a row does not depend on other rows.
+      nothing. Evaluation and inference do not drop for it: a row does not depend on other rows.
+    row_capacity: an expert computes at most so many choices of a row, the first ones, also outside
+      of training; None: all. transformers' Switch computes so; packed texts share the row. Where a
+      text is decoded token by token nothing is dropped, as in transformers.
+    dropout_rate: in training, of the hidden units inside experts ("expert dropout", Switch, section
+      2.4), wherever the model's other layers have dropout. Each unit is drawn on its own for each
+      choice; the mesh, the capacity and the other tokens have no influence on it.
     rows_per_group: rows of a batch that share the capacity. With many experts and short rows, more
       rows lose fewer tokens.
     balance_loss: weight of the loss that makes the experts' shares of the tokens equal.
@@ -53,6 +56,8 @@ class Experts:
   every: PositiveInt = 1
   mlp_dim: PositiveInt | None = None
   normalize: bool = False
+  row_capacity: PositiveInt | None = None
+  dropout_rate: FractionBelowOne = dataclasses.field(default=0.0, metadata=_TRAINING)
   capacity_factor: PositiveFloat | None = dataclasses.field(default=None, metadata=_TRAINING)
   rows_per_group: PositiveInt = dataclasses.field(default=1, metadata=_TRAINING)
   balance_loss: NonNegativeFloat = dataclasses.field(default=0.01, metadata=_TRAINING)
@@ -70,6 +75,10 @@ class Experts:
       raise UserError(
         "Experts.normalize = True with experts_per_token = 1 makes every weight 1, so that the "
         "router would get no gradient; set normalize = False."
+      )
+    if not 0 <= self.dropout_rate < 1:
+      raise UserError(
+        f"Experts.dropout_rate = {self.dropout_rate} must lie in [0, 1); set EXPERT_DROPOUT_RATE."
       )
     if self.balance_over not in ("layer", "model"):
       raise UserError(

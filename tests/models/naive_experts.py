@@ -20,13 +20,25 @@ def feed_forward(x, kernels, names, expert):
   return product @ kernels["wo"]["kernel"][expert]
 
 
-def run(params, x, names, *, count, normalize=False, factor=None, rows_per_group=1, real=None):
+def run(
+  params,
+  x,
+  names,
+  *,
+  count,
+  normalize=False,
+  factor=None,
+  rows_per_group=1,
+  row_capacity=None,
+  real=None,
+):
   """Returns (y [B, L, D], {name: sums of the router}, choices that were kept [B, L, count]).
 
   Args:
     params: {"router": {"kernel"}, "experts": {...}} of one layer, float64.
     count: experts of a token.
     factor: of the capacity; None: no limit.
+    row_capacity: choices of a row that an expert computes, with rows_per_group = 1.
   """
   rows, length, _ = x.shape
   size = params["router"]["kernel"].shape[1]
@@ -37,6 +49,8 @@ def run(params, x, names, *, count, normalize=False, factor=None, rows_per_group
     room = math.inf
     if factor is not None:
       room = min(max(math.ceil(factor * count * len(tokens) / size), 1), len(tokens))
+    if row_capacity is not None:
+      room = row_capacity
     load = np.zeros(size, int)
     for k in range(count):  # All first choices come before any second one.
       for row, at in tokens:

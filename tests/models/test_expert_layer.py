@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from t5x_style.models import Experts, TransformerConfig
-from t5x_style.models.expert_layer import ROUTING, ExpertMlp, top_experts
+from t5x_style.models.expert_layer import ROUTING, ExpertMlp, first_of_rows, top_experts
 from tests.models import naive_experts
 
 SIZES = {"vocab_size": 8, "emb_dim": 12, "num_heads": 1, "head_dim": 12, "mlp_dim": 20}
@@ -21,6 +21,7 @@ CASES = {
   "top_2": {"experts_per_token": 2, "normalize": True, "mlp_dim": 7},
   "top_3_with_drops": {"experts_per_token": 3, "normalize": True, "capacity_factor": 0.6},
   "two_rows_a_group": {"experts_per_token": 2, "capacity_factor": 0.6, "rows_per_group": 2},
+  "first_of_a_row": {"experts_per_token": 2, "row_capacity": 3},
   "room_for_all": {"experts_per_token": 2, "capacity_factor": 100.0},
 }
 
@@ -49,6 +50,7 @@ def naive(module, params, x, real, training=True):
     normalize=settings.normalize,
     factor=settings.capacity_factor if training else None,
     rows_per_group=settings.rows_per_group,
+    row_capacity=settings.row_capacity,
     real=None if real is None else np.asarray(real),
   )
 
@@ -62,7 +64,7 @@ def apply(module, params, x, real, training=True):
   return y, made[ROUTING]["sums"][0]
 
 
-SLOW = ("switch", "room_for_all", "top_3_with_drops")
+SLOW = ("switch", "room_for_all", "top_3_with_drops", "first_of_a_row")
 
 
 @pytest.mark.parametrize(
@@ -72,11 +74,59 @@ def test_each_token_gets_what_its_experts_make_of_it(case):
   check_layer(*build(case))
 
 
-def test_there_is_no_dropout_inside_experts():
-  """As the docstring of Experts says."""
-  module, params, x, real = build("top_2", dropout_rate=0.5, dropout_places="t5")
-  y, _ = apply(module, params, x, real)
-  np.testing.assert_array_equal(y, apply(*build("top_2"))[0])
+def expose_masks(router, capacity_factor=None, real=None, rate=0.4, training=True):
+  """Returns (what one expert of five makes of x, divided by x, and its gradient by x).
+
+  The experts return their input times one fifth, so that both are masks divided by 5 (1 - rate).
+  """
+  settings = Experts(num_experts=5, capacity_factor=capacity_factor, dropout_rate=rate)
+  sizes = SIZES | {"mlp_dim": 12}
+  config = TransformerConfig(
+    **sizes, num_decoder_layers=1, mlp_activations=("linear",), experts=settings
+  )
+  same = jnp.broadcast_to(jnp.eye(12), (5, 12, 12))
+  kernels = {"wi": {"kernel": same}, "wo": {"kernel": same}}
+  x = jnp.asarray(np.random.default_rng(3).normal(size=(ROWS, LENGTH, 12)), jnp.float32)
+
+  def run(x):
+    params = {"router": {"kernel": router}, "experts": kernels}
+    rngs = {"dropout": jax.random.key(2)} if training else None
+    return ExpertMlp(config).apply({"params": params}, x, real, rngs=rngs)
+
+  y, gradient = jax.jit(lambda x: (run(x), jax.grad(lambda x: run(x).sum())(x)))(x)
+  return np.asarray(y / x), np.asarray(gradient)
+
+
+def test_dropout_inside_experts():
+  to_first = jnp.zeros((12, 5))  # Equal probabilities: the first expert computes all tokens.
+  masks, gradient = expose_masks(to_first)
+  kept = np.float32(1 / 5 / 0.6)
+  assert set(np.unique(masks.round(4))) == {0.0, kept.round(4)}
+  np.testing.assert_allclose(gradient, masks, atol=1e-6)
+  assert abs((masks > 0).mean() - 0.6) < 0.09  # Four deviations of the mean of 528 draws.
+  flat = masks.reshape(-1, 12) > 0
+  assert len(np.unique(flat, axis=0)) > 40  # Each of 44 tokens has a mask of its own.
+
+
+@pytest.mark.slow
+def test_a_token_loses_the_same_units_wherever_and_with_which_others_it_is_computed():
+  to_first = jnp.zeros((12, 5))
+  masks, _ = expose_masks(to_first)
+  scattered = jnp.asarray(np.random.default_rng(1).normal(size=(12, 5)) * 1e-4, jnp.float32)
+  real = jnp.asarray(np.random.default_rng(5).random((ROWS, LENGTH)) < 0.8)
+  for factor in (None, 0.8):
+    other, _ = expose_masks(scattered, factor, real)
+    computed = np.asarray(real) & (np.abs(other).max(-1) > 0)
+    assert computed.sum() > 20
+    np.testing.assert_allclose(other[computed], masks[computed], atol=1e-3)
+  np.testing.assert_allclose(expose_masks(to_first, training=False)[0], 0.2, rtol=1e-5)
+
+
+def test_an_expert_computes_the_first_choices_of_a_row():
+  chosen = jnp.array([[[0, 1], [0, 2], [1, 0], [3, 3], [0, 1]]])  # The fourth is padding.
+  np.testing.assert_array_equal(
+    first_of_rows(chosen, 3, 2), [[[0, 1], [0, 2], [1, 3], [3, 3], [3, 3]]]
+  )
 
 
 @pytest.mark.slow
@@ -109,7 +159,7 @@ def check_layer(module, params, x, real):
   settings = module.config.experts
   lost = sums["tokens"] * settings.experts_per_token - kept.sum()
   assert routing.dropped == lost
-  assert (lost > 0) == ((settings.capacity_factor or 100) < 1)
+  assert (lost > 0) == ((settings.capacity_factor or 100) < 1 or settings.row_capacity is not None)
 
   def formula(params, x):
     """Every expert computes every token, and the choices that NumPy kept have weights."""

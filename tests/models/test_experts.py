@@ -24,6 +24,7 @@ def config(layers=4, experts=None, **changes):
   [
     ({"num_experts": 2, "experts_per_token": 3}, "more than Experts.num_experts = 2"),
     ({"num_experts": 4, "normalize": True}, "the router would get no gradient"),
+    ({"num_experts": 4, "dropout_rate": 1.0}, "set EXPERT_DROPOUT_RATE"),
     ({"num_experts": 4, "balance_over": "all"}, "is not one of 'layer', 'model'"),
     ({"num_experts": 4, "rows_per_group": 2}, "set capacity_factor, or rows_per_group = 1"),
   ],
@@ -83,8 +84,13 @@ def test_json_keeps_the_experts():
 
 def test_only_what_a_trained_model_computes_makes_two_models_differ():
   a = config(experts=Experts(num_experts=4, experts_per_token=2))
-  b = config(experts=Experts(num_experts=4, experts_per_token=2, capacity_factor=1.0, mlp_dim=8))
+  b = config(
+    experts=Experts(
+      num_experts=4, experts_per_token=2, capacity_factor=1.0, mlp_dim=8, dropout_rate=0.4
+    )
+  )
   c = config(experts=Experts(num_experts=4, experts_per_token=2, normalize=True))
+  d = config(experts=Experts(num_experts=4, experts_per_token=2, row_capacity=8))
   assert differences(a, b) == []
-  assert len(differences(a, c)) == 1
+  assert len(differences(a, c)) == len(differences(a, d)) == 1
   assert any("experts" in x for x in differences(a, dataclasses.replace(a, experts=None)))

@@ -42,14 +42,24 @@ FAMILIES = {
     "num_decoder_layers": LAYERS,
     "positions": "rotary",
     "experts": Experts(
-      num_experts=8, experts_per_token=2, normalize=True, balance_loss=0.1, router_z_loss=0.01
+      num_experts=8,
+      experts_per_token=2,
+      normalize=True,
+      dropout_rate=0.2,
+      balance_loss=0.1,
+      router_z_loss=0.01,
     ),
   },
   "experts_with_capacity": {
     "num_encoder_layers": LAYERS,
     "num_decoder_layers": LAYERS,
     "experts": Experts(
-      num_experts=8, every=2, capacity_factor=0.8, balance_loss=0.1, router_jitter=0.1
+      num_experts=8,
+      every=2,
+      dropout_rate=0.2,
+      capacity_factor=0.8,
+      balance_loss=0.1,
+      router_jitter=0.1,
     ),
   },
 }
