@@ -16,6 +16,7 @@ from t5x_style.interop.huggingface.families import (
   modernbert,
   qwen3_moe,
   roberta,
+  switch,
   t5,
 )
 
@@ -23,6 +24,7 @@ from t5x_style.interop.huggingface.families import (
 FAMILIES: dict[str, ModuleType] = {
   "t5": t5,
   "mt5": t5,
+  "switch_transformers": switch,
   "bart": bart,
   "bert": bert,
   "roberta": roberta,

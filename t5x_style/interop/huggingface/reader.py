@@ -50,7 +50,8 @@ def read(path: str, config: TransformerConfig, shapes: Shapes) -> dict[str, Lazy
       f"INITIAL_CHECKPOINT_PATH = {path!r} holds another model than the one configured "
       f"(configured, in the folder): {'; '.join(shortened(wrong))}. A model file that fits is "
       f"written by `python -m launch.convert --from {path} --to NEW_FOLDER`. To start a model of "
-      f"another architecture or another number of layers from it, set {ADAPT_SETTING}."
+      "another architecture or another number of layers from it, or experts from a dense model, "
+      f"set {ADAPT_SETTING}."
     )
 
   def lazy_array(rule: TensorRule) -> LazyArray:

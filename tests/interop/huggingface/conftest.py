@@ -22,6 +22,8 @@ T5 = {
   "relative_attention_num_buckets": 8,
   "relative_attention_max_distance": 12,
 }
+SWITCH = "SwitchTransformersForConditionalGeneration"
+SPARSE = T5 | {"num_sparse_encoder_layers": 2, "num_sparse_decoder_layers": 1}
 BERT = {
   "vocab_size": 96,
   "hidden_size": 32,
@@ -71,6 +73,12 @@ MODELS = {
   "t5": ("T5ForConditionalGeneration", T5),
   "t5_1_1": ("T5ForConditionalGeneration", T5 | {"feed_forward_proj": "gated-gelu", "head": True}),
   "mt5": ("MT5ForConditionalGeneration", T5 | {"feed_forward_proj": "gated-gelu", "head": True}),
+  # An expert drops tokens of rows of 13.
+  "switch": (SWITCH, SPARSE | {"num_layers": 4, "num_experts": 4, "expert_capacity": 3}),
+  "switch_all": (
+    SWITCH,
+    SPARSE | {"num_sparse_decoder_layers": 3, "num_experts": 3, "tie_word_embeddings": False},
+  ),
   "bert": ("BertForPreTraining", BERT),
   "bert_masked": ("BertForMaskedLM", BERT | {"hidden_act": "gelu_new", "type_vocab_size": 3}),
   "bert_bare": ("BertModel", BERT),
@@ -173,6 +181,9 @@ def pretrained(tmp_path_factory):
     if own_head:  # As T5 1.1 was published: a head with a table of its own.
       model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.shared.weight))
     randomise(torch, model, seed=len(name))
+    if name == "switch_all":  # Untied, transformers has a table for each stack.
+      for stack in (model.encoder, model.decoder):
+        stack.embed_tokens.weight = torch.nn.Parameter(model.shared.weight.detach().clone())
     folder = tmp_path_factory.mktemp(name)
     model.save_pretrained(folder)
     if own_head:

@@ -13,7 +13,7 @@ from t5x_style.interop.huggingface.families import llama
 
 NAMES = (
   *("t5", "t5_1_1", "mt5", "bart", "bert", "roberta", "albert_masked", "modernbert", "gpt2"),
-  *("llama", "llama_scaled", "qwen3_windows", "mixtral", "qwen3_moe_all"),
+  *("llama", "llama_scaled", "qwen3_windows", "mixtral", "qwen3_moe_all", "switch"),
 )
 # Keys that transformers reads and that do not change what a trained model computes.
 HARMLESS = {
@@ -28,7 +28,8 @@ HARMLESS = {
   *("embd_pdrop", "embedding_dropout", "hidden_dropout_prob", "encoder_layerdrop"),
   *("decoder_layerdrop", "initializer_factor", "initializer_cutoff_factor", "init_std"),
   *("initializer_range", "sparse_prediction", "sparse_pred_ignore_index", "layerdrop"),
-  *("output_router_logits", "router_jitter_noise"),
+  *("output_router_logits", "router_jitter_noise", "router_ignore_padding_tokens"),
+  *("add_router_probs", "add_cross_attention", "sparse_step"),
   # of heads that this package's models do not have
   *("classifier_dropout", "classifier_dropout_prob", "classifier_pooling", "id2label"),
   *("label2id", "num_labels", "problem_type", "summary_activation", "summary_first_dropout"),

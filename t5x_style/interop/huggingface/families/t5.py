@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field
@@ -30,7 +31,9 @@ EMBEDDING, HEAD = "shared.weight", "lm_head.weight"
 BUFFERS = (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",)
 
 
-class T5Keys(FullAttentionKeys):
+class SharedKeys(FullAttentionKeys):
+  """The keys that T5 and Switch have in common."""
+
   OTHER_NAMES: ClassVar[Mapping[str, str]] = {
     "hidden_size": "d_model",
     "num_attention_heads": "num_heads",
@@ -49,11 +52,14 @@ class T5Keys(FullAttentionKeys):
   relative_attention_max_distance: Count = 128
   dropout_rate: Rate = 0.1
   layer_norm_epsilon: Epsilon = 1e-6
+  is_encoder_decoder: Literal[True] = True
+  tie_word_embeddings: bool = True
+
+
+class T5Keys(SharedKeys):
   feed_forward_proj: str = "relu"
   dense_act_fn: Activation = absent()
   is_gated_act: bool = absent()
-  is_encoder_decoder: Literal[True] = True
-  tie_word_embeddings: bool = True
   scale_decoder_outputs: bool = absent()
 
 
@@ -70,9 +76,26 @@ KEYS: dict[str, type[ConfigKeys]] = {"t5": T5Keys, "mt5": MT5Keys}
 
 def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dict[str, Any]:
   keys = config_json.parse(MT5Keys if config_json.model_type == "mt5" else T5Keys)
+  scaled = keys.tie_word_embeddings
+  if keys.scale_decoder_outputs is not None:
+    scaled = keys.scale_decoder_outputs
+  if config_json.model_type == "mt5":
+    scaled = False  # Whatever the file says: transformers' mT5 never scales.
+  return fields_of(config_json, keys, tensors, scaled) | {
+    "mlp_activations": _activations(config_json, keys)
+  }
+
+
+def fields_of(
+  config_json: ConfigJson, keys: SharedKeys, tensors: Mapping[str, Any], scaled: bool
+) -> dict[str, Any]:
+  """Returns the fields of TransformerConfig that T5 and Switch have in common.
+
+  Args:
+    scaled: whether transformers divides the hidden states by sqrt(D) before the head.
+  """
   # Not num_hidden_layers, the other name of num_layers: transformers sets that later.
   like_encoder = config_json.values.get("num_layers", type(keys).model_fields["num_layers"].default)
-  tied, scaled = _head(config_json, keys, tensors)
   return {
     "vocab_size": keys.vocab_size,
     "emb_dim": keys.d_model,
@@ -81,7 +104,6 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
     "mlp_dim": keys.d_ff,
     "num_encoder_layers": keys.num_layers,
     "num_decoder_layers": keys.num_decoder_layers or like_encoder,
-    "mlp_activations": _activations(config_json, keys),
     "norm": "rms",
     "norm_epsilon": keys.layer_norm_epsilon,
     "dropout_rate": keys.dropout_rate,
@@ -89,7 +111,7 @@ def from_config_json(config_json: ConfigJson, tensors: Mapping[str, Any]) -> dic
     "positions": "relative",
     "relative_buckets": keys.relative_attention_num_buckets,
     "relative_max_distance": keys.relative_attention_max_distance,
-    "tie_embeddings": tied,
+    "tie_embeddings": _is_tied(config_json, keys, tensors, scaled),
     "scale_logits": scaled,
   }
 
@@ -109,17 +131,14 @@ def _activations(config_json: ConfigJson, keys: T5Keys) -> tuple[str, ...]:
   return (ACTIVATIONS[name], "linear") if gated else (ACTIVATIONS[name],)
 
 
-def _head(config_json: ConfigJson, keys: T5Keys, tensors: Mapping[str, Any]) -> tuple[bool, bool]:
-  """Returns whether the head is tied, and whether hidden states are scaled before it.
+def _is_tied(
+  config_json: ConfigJson, keys: SharedKeys, tensors: Mapping[str, Any], scaled: bool
+) -> bool:
+  """Returns whether the head is tied.
 
   T5 1.0 ties and scales; T5 1.1 does neither and says so by tie_word_embeddings. Files of
   transformers 5 say whether to scale in scale_decoder_outputs, for tied heads and others.
   """
-  scaled = keys.tie_word_embeddings
-  if keys.scale_decoder_outputs is not None:
-    scaled = keys.scale_decoder_outputs
-  if config_json.model_type == "mt5":
-    scaled = False  # Whatever the file says: transformers' mT5 never scales.
   own = HEAD in tensors
   if own and keys.tie_word_embeddings:
     own = not same_bits(tensors[HEAD], tensors.get(EMBEDDING))
@@ -129,7 +148,7 @@ def _head(config_json: ConfigJson, keys: T5Keys, tensors: Mapping[str, Any]) -> 
       "transformers divides the hidden states by sqrt(d_model) before it; this package does that "
       'with a shared table only. If it is a T5 1.1, write "tie_word_embeddings": false there.'
     )
-  return not own, scaled
+  return not own
 
 
 def to_config_json(config: TransformerConfig) -> dict[str, Any]:
@@ -137,9 +156,18 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
   form = activation_name(activation)
   if gate:
     form = "gated-gelu" if form == "gelu_new" else f"gated-{form}"
-  return {
+  return shared_config_json(config) | {
     "model_type": "t5",
     "architectures": ["T5ForConditionalGeneration"],
+    "feed_forward_proj": form,
+    # If this is true, transformers 5 scales before every head; this package only before a tied one.
+    "scale_decoder_outputs": config.tie_embeddings and config.scale_logits,
+  }
+
+
+def shared_config_json(config: TransformerConfig) -> dict[str, Any]:
+  """Returns the keys of SharedKeys."""
+  return {
     "vocab_size": config.vocab_size,
     "d_model": config.emb_dim,
     "num_heads": config.num_heads,
@@ -147,19 +175,33 @@ def to_config_json(config: TransformerConfig) -> dict[str, Any]:
     "d_ff": config.mlp_dim,
     "num_layers": config.num_encoder_layers,
     "num_decoder_layers": config.num_decoder_layers,
-    "feed_forward_proj": form,
     "layer_norm_epsilon": config.norm_epsilon,
     "dropout_rate": config.dropout_rate,
     "relative_attention_num_buckets": config.relative_buckets,
     "relative_attention_max_distance": config.relative_max_distance,
     "tie_word_embeddings": config.tie_embeddings,
-    # If this is true, transformers 5 scales before every head; this package only before a tied one.
-    "scale_decoder_outputs": config.tie_embeddings and config.scale_logits,
     "is_encoder_decoder": True,
   }
 
 
 def rules(config: TransformerConfig) -> Iterator[TensorRule]:
+  def mlp(layer: int, prefix: str) -> Iterator[TensorRule]:
+    gates = ("wi_0", "wi_1") if len(config.mlp_activations) > 1 else ("wi",)
+    for name in gates:
+      yield from dense(f"mlp/{name}", f"{prefix}DenseReluDense.{name}", "F D -> D F", False)
+    yield from dense("mlp/wo", f"{prefix}DenseReluDense.wo", "D F -> F D", False)
+
+  return rules_with(config, mlp)
+
+
+def rules_with(
+  config: TransformerConfig, mlp: Callable[[int, str], Iterator[TensorRule]]
+) -> Iterator[TensorRule]:
+  """Yields the rules of an encoder-decoder of T5's kind.
+
+  Args:
+    mlp: (layer, beginning of the names of its tensors) -> the rules of its feed-forward network.
+  """
   yield TensorRule("token_embed/embedding", EMBEDDING, "V D -> V D")
   for stack, layers in (
     ("encoder", config.num_encoder_layers),
@@ -168,7 +210,8 @@ def rules(config: TransformerConfig) -> Iterator[TensorRule]:
     table = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
     yield TensorRule(f"{stack}/relative_bias/embedding", table, "R N -> N R")
     for i in range(layers):
-      yield from in_layer(stack, i, f"{stack}.block.{i}.layer.", _layer(config, stack))
+      in_this = itertools.chain(_attention_rules(stack), mlp(i, _mlp_prefix(stack)))
+      yield from in_layer(stack, i, f"{stack}.block.{i}.layer.", in_this)
     factor = config.tied_logit_factor if stack == "decoder" else 1.0
     yield from norm(f"{stack}/final_norm", f"{stack}.final_layer_norm", False, factor=factor)
   if not config.tie_embeddings:
@@ -180,7 +223,11 @@ def aliases(config: TransformerConfig) -> dict[str, str]:
   return tied | ({HEAD: EMBEDDING} if config.tie_embeddings else {})
 
 
-def _layer(config: TransformerConfig, stack: str) -> Iterator[TensorRule]:
+def _mlp_prefix(stack: str) -> str:
+  return "2." if stack == "decoder" else "1."
+
+
+def _attention_rules(stack: str) -> Iterator[TensorRule]:
   parts = [("self_attention", "SelfAttention")]
   if stack == "decoder":
     parts.append(("cross_attention", "EncDecAttention"))
@@ -189,9 +236,4 @@ def _layer(config: TransformerConfig, stack: str) -> Iterator[TensorRule]:
     for name, letter in (("query", "q"), ("key", "k"), ("value", "v")):
       yield from dense(f"{module}/{name}", f"{i}.{tensor}.{letter}", "(N H) D -> D N H", False)
     yield from dense(f"{module}/out", f"{i}.{tensor}.o", "D (N H) -> N H D", False)
-  mlp = f"{len(parts)}.DenseReluDense"
   yield from norm("mlp_norm", f"{len(parts)}.layer_norm", False)
-  gates = ("wi_0", "wi_1") if len(config.mlp_activations) > 1 else ("wi",)
-  for name in gates:
-    yield from dense(f"mlp/{name}", f"{mlp}.{name}", "F D -> D F", False)
-  yield from dense("mlp/wo", f"{mlp}.wo", "D F -> F D", False)
