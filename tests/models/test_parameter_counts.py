@@ -60,6 +60,9 @@ PUBLISHED = {
   "qwen3/8b": 8_190_735_360,
   "switch/base_8": 619_339_008,
   "switch/base_128": 7_415_217_408,
+  # Zoph et al. 2022 round to 4.1 and 269 billion; these are the sums of the layers of their table.
+  "st_moe/large": 4_091_291_648,
+  "st_moe/32b": 268_727_141_376,
   "mixtral/8x7b": 46_702_792_704,
   "mixtral/8x22b": 140_620_634_112,
   "qwen3_moe/30b_a3b": 30_532_122_624,
