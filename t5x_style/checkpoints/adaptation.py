@@ -10,6 +10,7 @@ A decoder becomes an encoder-decoder (T5Gemma, Zhang et al. 2025, section 3) or 
   a head of its own           that of the checkpoint, or the table of embeddings that was its head
   relative positions          the same distances, where encoder and decoder count them differently
   fewer key and value heads   their mean (grouped queries, Ainslie et al. 2023, section 2.1)
+  experts of a dense layer    its feed-forward network, each of them (Komatsuzaki et al. 2023)
   more ids                    the mean of the old rows
   everything else             the same parameter; the model's own initial value if there is none
 """
@@ -31,9 +32,11 @@ from t5x_style.models.attention import relative_buckets
 from t5x_style.setting_types import LayerRule
 
 _SIDES = ("encoder", "decoder")
+EXPERTS = "mlp/experts/"
 _IN_LAYER = re.compile(r"(encoder|decoder)/layers_(\d+)/(.*)")
-# What a layer cannot do without. Of norms and biases a model may have more than the checkpoint.
-_NEEDED = re.compile(r".*/(self_attention|mlp)/\w+/kernel")
+# What a layer cannot do without. Of norms, biases and routers a model may have more than the
+# checkpoint.
+_NEEDED = re.compile(r".*/(self_attention|mlp|experts)/(?!router)\w+/kernel")
 _KEY_OR_VALUE = re.compile(r".*_attention/(key|value)/(kernel|bias)")
 # Encoder-decoders have one for each side; the decoder's is called decoder_position_embed.
 _OF_EACH_SIDE = ("position_embed", "embed_norm")
@@ -161,6 +164,7 @@ def _names_in_checkpoint(
     if found is None:
       return [f"{origin}/{rest}"]
     inside = [found[3], found[3].replace("cross_attention", "self_attention", 1)]
+    inside.append(found[3].replace(EXPERTS, "mlp/", 1))
     return [f"{origin}/layers_{numbers[int(found[2])]}/{x}" for x in inside]
   shared = module.removeprefix("decoder_")
   of_decoder = module != shared or not config.num_encoder_layers
@@ -182,6 +186,9 @@ def _converted(
     return _same_distances(name, used, array, shape, config, saved_config)
   if array.shape == shape:
     return Origin(array, used, used)
+  if EXPERTS in name and EXPERTS not in used and array.shape == shape[1:]:
+    each = LazyArray(shape, array.dtype, lambda i: np.broadcast_to(array.read(), shape)[i])
+    return Origin(each, f"{used}, for each expert", used)
   axis = VOCABULARY_AXIS.get(name)
   if axis is not None:
     larger = enlarged(array, shape, axis)
@@ -284,7 +291,8 @@ def _misfit(wrong: list[str], saved: Shapes, wanted: Shapes) -> str:
     if here[name] != there.get(name)
   ]
   return (
-    "INITIAL_CHECKPOINT_ADAPT is for other architectures and other numbers of layers; no rule "
+    "INITIAL_CHECKPOINT_ADAPT is for other architectures, other numbers of layers, and experts "
+    "that begin as a dense layer; no rule "
     f"covers {'; '.join(differing) or 'this model'}.\n"
     + "\n".join(shortened(wrong))
     + "\nSet these of config.TransformerConfig as in the checkpoint (VOCAB_SIZE may be larger)."
@@ -303,6 +311,8 @@ def _widths(shapes: Shapes) -> dict[str, int]:
       found["num_kv_heads"] = shape[1]
     elif name.endswith("/mlp/wo/kernel"):
       found["mlp_dim"] = shape[0]
+    elif name.endswith("/mlp/experts/wo/kernel"):
+      found["the number of experts"], found["the width of experts"] = shape[:2]
   gates = {name.rpartition("/mlp/")[2] for name in shapes if "/mlp/wi" in name}
   found["the number of mlp_activations"] = len({gate.partition("/")[0] for gate in gates})
   return found

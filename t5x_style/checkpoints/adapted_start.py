@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from t5x_style.checkpoints import reading
-from t5x_style.checkpoints.adaptation import Adaptation, Origin, adapt
+from t5x_style.checkpoints.adaptation import EXPERTS, Adaptation, Origin, adapt
 from t5x_style.checkpoints.arrays import LazyArray, check_path, orbax_arrays
 from t5x_style.checkpoints.damage import damage_is_named
 from t5x_style.checkpoints.single_layers import single_layer_shapes, unrolled, unrolled_names
@@ -179,6 +179,8 @@ def _summary(path: str, config: TransformerConfig, source: _Source, adaptation: 
     lines.append(f"  {side}: layers {' '.join(map(str, layers))} of the {other}")
   if any("cross_attention" in x and "self_attention" in origins[x].used for x in origins):
     lines.append("  cross-attention: the self-attention of the same layers")
+  if any(EXPERTS in x and EXPERTS not in origins[x].used for x in origins):
+    lines.append("  experts: each the dense feed-forward network of the same layer")
   if new:
     lines.append(f"  new: {', '.join(_groups(new))}")
   if adaptation.left_out:
@@ -189,7 +191,8 @@ def _summary(path: str, config: TransformerConfig, source: _Source, adaptation: 
     lines.append("  settings: the checkpoint does not hold them; only shapes were compared")
   else:
     found = differences(config, source.model)
-    found = [line for line in found if line.partition(" ")[0] not in _MAY_DIFFER]
+    may_differ = _MAY_DIFFER if source.model.experts else (*_MAY_DIFFER, "experts")
+    found = [line for line in found if line.partition(" ")[0] not in may_differ]
     if found:
       lines.append(f"  settings that the checkpoint was not trained with: {'; '.join(found)}")
   return "\n".join(lines)

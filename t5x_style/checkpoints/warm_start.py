@@ -212,7 +212,8 @@ def _check(path: str, stored: Mapping[str, LazyArray], wanted: Shapes) -> tuple[
       f"{len(wrong)} parameters differ:\n"
       + "\n".join(shortened(wrong))
       + "\nSet the sizes of MODEL to those of the checkpoint (VOCAB_SIZE may be larger). For "
-      f"another architecture or another number of layers set {ADAPT_SETTING}."
+      "another architecture, another number of layers, or experts that begin as a dense layer set "
+      f"{ADAPT_SETTING}."
     )
   return grown.pop() if grown else None
 

@@ -12,7 +12,7 @@ from t5x_style.checkpoints.adapted_start import adapted_params
 from t5x_style.checkpoints.arrays import orbax_arrays
 from t5x_style.checkpoints.manager import Checkpoints
 from t5x_style.errors import UserError
-from t5x_style.models import Transformer, TransformerConfig
+from t5x_style.models import Experts, Transformer, TransformerConfig
 from t5x_style.training import setup
 from tests.checkpoints.damages import change_a_number
 from tests.checkpoints.test_warm_start import abstract, save
@@ -78,6 +78,34 @@ def test_an_encoder_computes_what_the_decoder_did_where_nothing_is_on_the_right(
   model, params, _ = start(tmp_path, **ENCODER)
   one = dict.fromkeys(BATCH, TOKENS[:, :1])
   np.testing.assert_allclose(logits(model, params, one), logits(source, before, one), rtol=1e-4)
+
+
+def test_experts_that_begin_as_a_dense_layer_compute_what_it_did(tmp_path):
+  """Sparse upcycling: equal experts, whose weights have the sum 1, whatever the router is."""
+  layers = {"num_decoder_layers": 4}
+  before = save(tmp_path, **SIZES, **layers)
+  source = Transformer(TransformerConfig(**SIZES, **layers))
+  experts = Experts(num_experts=3, experts_per_token=2, every=2, normalize=True)
+  model, params, report = start(tmp_path, **layers, experts=experts)
+  assert params["decoder"]["layers"]["block_1"]["mlp"]["experts"]["wo"]["kernel"].shape[1] == 3
+  np.testing.assert_allclose(logits(model, params), logits(source, before), rtol=1e-4, atol=1e-4)
+  assert "experts: each the dense feed-forward network of the same layer" in report.summary
+  assert "new: decoder/layers_*/mlp/router/kernel" in report.summary
+  assert "not trained with" not in report.summary
+
+
+@pytest.mark.parametrize(
+  ("saved", "wanted", "message"),
+  [
+    (None, Experts(num_experts=3, mlp_dim=20), "width of experts = 20, in the checkpoint none"),
+    (Experts(num_experts=3), None, "layers_0/mlp/wo/kernel: saved nothing"),
+    (Experts(num_experts=3), Experts(num_experts=4), "experts = 4, in the checkpoint 3"),
+  ],
+)
+def test_experts_that_no_rule_makes_of_the_checkpoint(saved, wanted, message, tmp_path):
+  save(tmp_path, **SIZES, **DECODER, experts=saved)
+  with pytest.raises(UserError, match=message):
+    start(tmp_path, **DECODER, experts=wanted)
 
 
 def test_the_report_names_every_parameter(tmp_path):
