@@ -115,5 +115,5 @@ def _run_and_print(main: Main, argv: Sequence[str]) -> int:
 def print_error(message: str) -> None:
   """Prints "error: " and the message to the standard error."""
   sys.stdout.flush()
-  red, plain = ("\033[1;31m", "\033[0m") if sys.stderr.isatty() else ("", "")
+  red, plain = ("\033[1;31m", "\033[0m") if output.has_colours(sys.stderr) else ("", "")
   print(f"\n{red}error:{plain} {as_started(message)}", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import io
 import os
 import select
 import sys
+from typing import TextIO
 
 _NAMES = {1: "standard output", 2: "standard error"}
 # A stream that fails with another error, such as a full disk, may work again later.
@@ -27,6 +28,15 @@ def open_missing() -> None:
   for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
     if getattr(sys, name) is None:
       setattr(sys, name, open(os.devnull, mode))
+
+
+def has_colours(stream: TextIO) -> bool:
+  """Returns whether the stream is a terminal that shows colours, and the user has not refused them.
+
+  As rich decides it: by NO_COLOR (no-color.org) and the terminals that know no escape sequences.
+  """
+  refused = bool(os.environ.get("NO_COLOR"))
+  return stream.isatty() and not refused and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def tolerate_failures() -> None:

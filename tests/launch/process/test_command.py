@@ -1,6 +1,7 @@
 """What the terminal shows of an error, and how the process ends."""
 
 import os
+import pty
 import subprocess
 import sys
 
@@ -27,6 +28,36 @@ def fail(error):
 def test_mistakes_show_without_traceback(capsys):
   assert run(fail(ConfigurationError("BATCH_SIZE = 3\n  x.gin:1: BATCH_SIZE = 3"))) == 2
   assert capsys.readouterr().err == "\nerror: BATCH_SIZE = 3\n  x.gin:1: BATCH_SIZE = 3\n"
+
+
+@pytest.mark.parametrize(
+  ("variables", "coloured"),
+  [
+    ({"TERM": "xterm-256color"}, True),
+    ({"TERM": "xterm-256color", "NO_COLOR": ""}, True),
+    ({"TERM": "xterm-256color", "NO_COLOR": "1"}, False),
+    ({"TERM": "dumb"}, False),
+  ],
+)
+def test_a_terminal_shows_a_mistake_in_red_unless_it_is_told_not_to(variables, coloured):
+  """The environments of no-color.org, in a real terminal."""
+  program = """
+from launch.process import command, errors
+def main(argv):
+  raise errors.ConfigurationError("BATCH_SIZE = 3")
+command.run(main, ["train"])
+"""
+  mine, terminal = pty.openpty()
+  environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "TERM")}
+  done = subprocess.run(
+    [sys.executable, "-c", program], env=environment | variables, stderr=terminal, timeout=60
+  )
+  os.close(terminal)
+  text = os.read(mine, 10_000).decode()
+  os.close(mine)
+  assert done.returncode == 2
+  red, plain = ("\033[1;31m", "\033[0m") if coloured else ("", "")
+  assert text == f"\r\n{red}error:{plain} BATCH_SIZE = 3\r\n"
 
 
 def test_traceback_on_request(capsys):
