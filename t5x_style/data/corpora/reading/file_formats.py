@@ -128,7 +128,7 @@ _BINARY = FileProblem("binary data and not text", "Write its text to a file in U
 
 def _encoded(name: str) -> FileProblem:
   return FileProblem(
-    f"text in {name} and not in UTF-8", f"Convert it: iconv -f {name} -t UTF-8 {{}}"
+    f"text in {name} and not in UTF-8", f"Convert it: iconv -f {name} -t UTF-8 {{}} > NEW_FILE"
   )
 
 
@@ -136,7 +136,7 @@ def _other_encoding(first: WrongByte | None) -> FileProblem:
   byte = f" (byte {first.offset:,} is 0x{first.value:02x})" if first else ""
   return FileProblem(
     f"not in UTF-8{byte}",
-    "Convert it from its encoding, e.g. iconv -f WINDOWS-1252 -t UTF-8 {}",
+    "Convert it from its encoding, e.g. iconv -f WINDOWS-1252 -t UTF-8 {} > NEW_FILE",
   )
 
 

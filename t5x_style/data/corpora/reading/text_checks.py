@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import threading
 import warnings
@@ -35,13 +36,27 @@ def check_files(files: Sequence[str], file_warnings: FileWarnings | None) -> Non
   budget = _Budget(_UNPACKED_BYTES)
   with futures.ThreadPoolExecutor(_THREADS) as pool:
     found = list(pool.map(lambda file: _check_file(file, budget), seen))
-  faults = [str(result) for result in found if isinstance(result, UserError)]
-  if faults:
-    more = f"\nand {len(faults) - _SHOWN:,} more files." if len(faults) > _SHOWN else ""
-    raise UserError("\n".join(faults[:_SHOWN]) + more)
+  if faults := [result for result in found if isinstance(result, UserError)]:
+    raise UserError("\n".join(_lines(faults)))
   for file, result in zip(seen, found, strict=True):
     if file_warnings and isinstance(result, file_formats.WrongByte):
       file_warnings.wrong_byte(file, result)
+
+
+def _lines(faults: Sequence[UserError]) -> list[str]:
+  """Returns a line for each of a dozen files; what to do with several like it is said once."""
+  shown = faults[:_SHOWN]
+  alike = collections.Counter(getattr(fault, "advice", None) for fault in shown)
+  lines, advice = [], []
+  for fault in shown:
+    if isinstance(fault, text_reading.NotTextError) and alike[fault.advice] > 1:
+      lines.append(fault.what)
+      advice.append(fault.advice)
+    else:
+      lines.append(str(fault))
+  if len(faults) > _SHOWN:
+    lines.append(f"and {len(faults) - _SHOWN:,} more files.")
+  return [*lines, *dict.fromkeys(advice)]
 
 
 class FileWarnings:

@@ -31,7 +31,22 @@ _NEAR = 8192  # a cut looks for white space in this many bytes, then cuts betwee
 WHILE_RUNNING = (
   "Correct that, and start the same command again: the run resumes from its newest checkpoint."
 )
-_LEAVE_OUT = "or leave it out of CORPUS_FILES and VALIDATION_FILES"
+_LEAVE_OUT = "or leave it out of CORPUS_FILES and VALIDATION_FILES (or --input)"
+
+
+class NotTextError(UserError):
+  """A file is not text in UTF-8.
+
+  Attributes:
+    what: the file and what it is, a sentence.
+    advice: what to do with such a file; FILE stands for its name.
+  """
+
+  def __init__(self, file: str, what: str, advice: str, name: str):
+    """Takes what `file` is, and advice in which {} stands for `name`."""
+    self.what = f"{file}: it is {what}."
+    self.advice = advice.replace("{}", "FILE")
+    super().__init__(f"{self.what} {advice.replace('{}', shlex.quote(name))}")
 
 
 def open_text(
@@ -221,8 +236,7 @@ def check_sample(
       name = file.removesuffix(suffix) if file.endswith(suffix) else f"{file}.unpacked"
       program = packed.check.split()[0]
       advice = f"{program} -dc {shlex.quote(file)} > {shlex.quote(name)}, then: {advice}"
-    advice = advice.format(shlex.quote(name))
-    raise UserError(f"{file}: it is {found.what}{where}. {advice}; {_LEAVE_OUT}.")
+    raise NotTextError(file, f"{found.what}{where}", f"{advice}; {_LEAVE_OUT}.", name)
   return found and found._replace(offset=offset + found.offset)
 
 

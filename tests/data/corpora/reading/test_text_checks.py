@@ -74,9 +74,23 @@ def test_files_of_other_kinds_are_all_named_before_training(error_of, tmp_path, 
   (tmp_path / "b c.txt").write_text("good\n")
   message = error_of(f"{tmp_path}/*.txt", documents)
   lines = message.split("\n")
-  assert lines[0].startswith(f"{tmp_path}/00.txt: it is text in UTF-16 and not in UTF-8.")
-  assert f"iconv -f UTF-16 -t UTF-8 {tmp_path}/00.txt" in lines[0] and "CORPUS_FILES" in lines[0]
-  assert len(lines) == 13 and lines[-1] == "and 4 more files."
+  assert lines[:12] == [
+    f"{tmp_path}/{i:02d}.txt: it is text in UTF-16 and not in UTF-8." for i in range(12)
+  ]
+  assert lines[12] == "and 4 more files."
+  # Once for all of them.
+  assert lines[13].startswith(
+    "Convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW_FILE; or leave it out"
+  )
+  assert "CORPUS_FILES" in lines[13] and len(lines) == 14
+
+
+def test_advice_for_one_file_has_its_name(error_of, tmp_path):
+  (tmp_path / "a {b}.txt").write_bytes("some text\n".encode("utf-16"))
+  (tmp_path / "c.txt").write_bytes(b"PAR1\x15\x04")
+  utf16, parquet = error_of(f"{tmp_path}/*.txt", "line").split("\n")
+  assert f"iconv -f UTF-16 -t UTF-8 '{tmp_path}/a {{b}}.txt' > NEW_FILE; or leave it out" in utf16
+  assert parquet.startswith(f"{tmp_path}/c.txt: it is ")
 
 
 def test_other_data_at_the_end_or_in_gzip_data(error_of, compressed, tmp_path):
@@ -90,7 +104,7 @@ def test_other_data_at_the_end_or_in_gzip_data(error_of, compressed, tmp_path):
   assert "c.gz: it is gzip data, compressed twice. Unpack it once" in error_of(tmp_path / "c.gz")
   (tmp_path / "d.gz").write_bytes(gzip.compress("some text\n".encode("utf-16")))
   convert = f"gzip -dc {tmp_path}/d.gz > {tmp_path}/d, then: Convert it: iconv -f UTF-16 -t UTF-8"
-  assert f"{convert} {tmp_path}/d; or leave" in error_of(tmp_path / "d.gz")
+  assert f"{convert} {tmp_path}/d > NEW_FILE; or leave" in error_of(tmp_path / "d.gz")
   (tmp_path / "e.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\n")
   assert "git lfs pull" in error_of(tmp_path / "e.txt")
 
