@@ -22,6 +22,7 @@ WRITTEN = (
   "deshuffling",
   "nadamw",
   "my_run",
+  "my_texts/",
   "imported/",
   "config.gin",
   "model.gin",

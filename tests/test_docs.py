@@ -130,6 +130,23 @@ def test_what_the_pages_print_is_what_python_prints(path):
   assert printed == [], "".join(printed)
 
 
+def test_readme_has_every_objective_and_the_architectures_that_it_fits():
+  """Those that the first lines of the gin files name; tests/test_gin_files.py trains them."""
+  short = {"encoder_decoder": "ED", "decoder_only": "D", "encoder_only": "E"}
+  table = (ROOT / "README.md").read_text().partition("| need | objective | for |")[2]
+  rows = [x.split("|")[2:4] for x in table.partition("\n\n")[0].splitlines()[2:]]
+  shown = {}
+  for objectives, architectures in rows:
+    names = re.findall(r"`(\w+)`", objectives)
+    groups = architectures.strip().split("; ")  # one for each objective, or one for all of them
+    for name, group in zip(names, groups if len(groups) > 1 else groups * len(names), strict=True):
+      shown[name] = set(group.split(", "))
+  files = (ROOT / "gin_configs/objectives").glob("*.gin")
+  first_lines = {x.stem: x.read_text().splitlines()[0] for x in files}
+  stated = {name: {short[a] for a in short if a in line} for name, line in first_lines.items()}
+  assert shown == stated
+
+
 def test_the_gin_reference_knows_defaults_units_and_readers():
   text = gin_reference.macro_entry("TRAIN_STEPS")
   assert "`10000`, in `gin_configs/runs/pretrain.gin`" in text
