@@ -36,6 +36,7 @@ SHARED = (
   "errors",
   "hardware",
   "likelihoods",
+  "objective_tasks",
   "sentinels",
   "setting_types",
   "shipped_vocabulary",

@@ -4,13 +4,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from t5x_style.durations import duration
+from t5x_style.objective_tasks import TAUGHT
 from t5x_style.reporting.sampling import Sampler
 from t5x_style.reporting.terminal import Terminal, speed
 from t5x_style.training.job import Job
 from t5x_style.training.loop import Result
-
-# Objectives whose models continue or answer a text; those of others fill its holes.
-_CONTINUING = {"causal_lm", "prefix_lm", "text_to_text"}
 
 
 def show(
@@ -69,19 +67,19 @@ def _facts(job: Job, result: Result, command: Sequence[str]) -> dict[str, str]:
     kept = [word for word in command if not word.startswith("--gin.TRAIN_STEPS=")]
     facts["train longer"] = " ".join([*kept, f"--gin.TRAIN_STEPS={2 * config.train_steps}"])
     program = command[0].removesuffix(".train") + ".infer"
-    facts["use it"] = f"{program} {folder} {_example_text(job)}"
+    facts["use it"] = f"{program} {folder} {example_text(job)}"
   return facts
 
 
-def _example_text(job: Job) -> str:
+def example_text(job: Job) -> str:
   """Returns what a user would write other words in place of; [MASK] is a hole for every model."""
   if job.prepared.dataset.label_names:
     return "'a text'"
   components = job.prepared.identity()["data"].get("components", [{}])
-  decoder_only = job.prepared.config.model.architecture == "decoder_only"
-  default = "causal_lm" if decoder_only else ""  # of a task of the user's own
-  names = {component.get("objective", default) for component in components}
-  return "'the beginning of a text'" if names <= _CONTINUING else "'some text with [MASK]'"
+  usual = "fill" if job.prepared.config.model.architecture == "encoder_only" else "continue"
+  names = (component.get("objective", "") for component in components)
+  tasks = {TAUGHT[name][0][0] if name in TAUGHT else usual for name in names}
+  return "'some text with [MASK]'" if "fill" in tasks else "'the beginning of a text'"
 
 
 def since_the_start(reference: Mapping[str, float], validation: Mapping[str, float]) -> list[str]:

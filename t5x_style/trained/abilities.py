@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from t5x_style.errors import UserError, require_positive
 from t5x_style.inference.choice import Choice
+from t5x_style.objective_tasks import TAUGHT, Method, Task
 from t5x_style.trained.loaded_model import LoadedModel
-
-Task = Literal["continue", "fill", "classify", "embed"]
-Method = Literal[
-  "decoder",  # continues what it reads
-  "encoder_decoder",  # the encoder reads, the decoder writes
-  "unmasking",  # masked diffusion: masks become text step by step
-  "masks",  # one token for each [MASK]
-  "spans",  # the decoder writes each hole after its sentinel (T5)
-  "infilling",  # the decoder writes the whole text (BART)
-  "middle",  # [PRE] prefix [SUF] suffix [MID]: a decoder writes the middle
-  "label",  # the head on the first token
-  "states",  # vectors of the last block
-]
 
 _WHAT = {
   "continue": "continue a text (--task=continue; .generate)",
   "fill": "fill the holes of a text (--task=fill; .fill)",
   "classify": "tell which label a text has (--task=classify; .classify)",
   "embed": "turn a text into a vector (--task=embed; .embed)",
-}
-_TAUGHT: Mapping[str, tuple[tuple[Task, Method], ...]] = {
-  "causal_lm": (("continue", "decoder"),),
-  "prefix_lm": (("continue", "encoder_decoder"),),
-  "fill_in_middle": (("fill", "middle"), ("continue", "decoder")),
-  "span_corruption": (("fill", "spans"),),
-  "text_infilling": (("fill", "infilling"),),
-  "masked_lm": (("fill", "masks"),),
-  "next_sentence": (("fill", "masks"),),
-  "sentence_order": (("fill", "masks"),),
-  "text_to_text": (("continue", "encoder_decoder"),),
-  "classification": (("classify", "label"),),
-  "masked_diffusion": (("fill", "unmasking"), ("continue", "unmasking")),
 }
 
 
@@ -152,7 +127,7 @@ def ability_for(trained: LoadedModel, task: Task) -> Ability:
 def _of_objective(objective: Mapping[str, Any], trained: LoadedModel) -> Iterator[Ability]:
   name, mode = objective.get("objective"), objective.get("mode")
   decoder_only = trained.config.architecture == "decoder_only"
-  for task, method in _TAUGHT.get(str(name), ()):
+  for task, method in TAUGHT.get(str(name), ()):
     both_ways = decoder_only and (
       name in ("prefix_lm", "span_corruption") or bool(objective.get("bidirectional_inputs"))
     )

@@ -1,7 +1,9 @@
 """The summary of a run that has ended, as it is printed."""
 
 import io
+from types import SimpleNamespace as Namespace
 
+import pytest
 from rich.console import Console
 
 from t5x_style.checkpoints import restoring
@@ -61,3 +63,24 @@ def test_a_sample_that_fails_does_not_end_the_run(tiny_config, tmp_path, monkeyp
   monkeypatch.setattr("t5x_style.training.synthetic.SyntheticDataset.decode", fail)
   text = shown(tiny_config("decoder_only", tmp_path, train_steps=1))
   assert "no sample could be made" in text and "ValueError: no text" in text
+
+
+@pytest.mark.parametrize(
+  ("architecture", "names", "text"),
+  [
+    ("decoder_only", ["causal_lm"], "'the beginning of a text'"),
+    ("decoder_only", ["prefix_lm", "span_corruption"], "'some text with [MASK]'"),
+    ("encoder_decoder", ["text_infilling"], "'some text with [MASK]'"),
+    ("encoder_decoder", ["of_the_users_own"], "'the beginning of a text'"),
+    ("encoder_only", ["of_the_users_own"], "'some text with [MASK]'"),
+    ("decoder_only", [None], "'the beginning of a text'"),  # a task without an objective
+  ],
+)
+def test_the_text_to_try_is_one_that_the_objectives_teach(architecture, names, text):
+  components = [{"name": "a"} | ({"objective": name} if name else {}) for name in names]
+  prepared = Namespace(
+    dataset=Namespace(label_names=()),
+    identity=lambda: {"data": {"components": components}},
+    config=Namespace(model=Namespace(architecture=architecture)),
+  )
+  assert summary.example_text(Namespace(prepared=prepared)) == text
