@@ -20,7 +20,7 @@ def test_elements_are_dropped_at_the_rate_and_the_others_scaled():
   y = drop(x)
   assert set(np.unique(y)) == {0.0, np.float32(1 / 0.75)}
   kept = y > 0
-  # Four deviations of the mean of so many draws, of all, of a row and of a column.
+  # Four deviations of the mean of this many draws, of all, of a row and of a column.
   assert abs(kept.mean() - 0.75) < 4 * (0.1875 / kept.size) ** 0.5
   assert np.abs(kept.mean(0) - 0.75).max() < 5 * (0.1875 / 400) ** 0.5
   assert np.abs(kept.mean(1) - 0.75).max() < 5 * (0.1875 / 500) ** 0.5
