@@ -34,9 +34,9 @@ class Experts:
       group's tokens, K / E of them. The choices that come too late, the first choices of all tokens
       before the second ones, are dropped: the token gets nothing from that expert. None drops
       nothing. Evaluation and inference do not drop for it: a row does not depend on other rows.
-    row_capacity: an expert computes at most this many choices of a row, the first ones, also outside
-      of training; None: all. transformers' Switch computes so; packed texts share the row. Where a
-      text is decoded token by token nothing is dropped, as in transformers.
+    row_capacity: an expert computes at most this many choices of a row, the first ones, also
+      outside of training; None: all. transformers' Switch computes so; packed texts share the row.
+      Where a text is decoded token by token nothing is dropped, as in transformers.
     dropout_rate: in training, of the hidden units inside experts ("expert dropout", Switch, section
       2.4), wherever the model's other layers have dropout. Each unit is drawn on its own for each
       choice; the mesh, the capacity and the other tokens have no influence on it.
