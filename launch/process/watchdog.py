@@ -1,6 +1,7 @@
 """Explains the end of a process that lost another process of its job, and gives it an exit code."""
 
 import atexit
+import contextlib
 import ctypes
 import os
 import re
@@ -27,6 +28,9 @@ _ADVICE = (
   "MODEL_DIR."
 )
 
+# SLURM sends them to all processes of a job, and the watchdog has to outlive its parent.
+_FOR_THE_PARENT = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
 _finished: list[int] = []  # the end of the pipe on which this process reports an orderly end
 
 
@@ -50,7 +54,9 @@ def watch() -> None:
     _finished.append(os.open(os.devnull, os.O_WRONLY))  # Connected, but no watchdog reads.
     return
   reading, writing = os.pipe()
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)  # It stays so in the watchdog.
   if os.fork():
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(reading)
     _finished.append(writing)
     _exit_at_abort()
@@ -92,7 +98,8 @@ def finished(code: int = ExitCode.FINISHED) -> None:
   global _code_at_abort
   _code_at_abort = code
   while _finished:
-    os.write(_finished.pop(), b".")
+    with contextlib.suppress(BrokenPipeError):  # Somebody killed the watchdog.
+      os.write(_finished.pop(), b".")
 
 
 def explain(error: BaseException) -> str | None:

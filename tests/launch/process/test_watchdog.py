@@ -38,10 +38,19 @@ def test_only_errors_of_a_lost_process_are_explained(monkeypatch):
 
 
 WATCHED = """
-import os, sys, threading
+import os, pathlib, signal, sys, threading
 from launch.process import watchdog
 watchdog.watch()
 print("before", flush=True)
+(child,) = pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+if sys.argv[1] == "all get a signal":
+  signal.signal(signal.SIGTERM, lambda *_: None)
+  for pid in (int(child), os.getpid()):
+    os.kill(pid, signal.SIGTERM)
+  os.abort()
+if sys.argv[1] == "its watchdog is killed":
+  os.kill(int(child), signal.SIGKILL)
+  os.waitpid(int(child), 0)
 if sys.argv[1] == "dies":
   native = threading.Thread(target=os.abort)  # JAX's own threads do this, too.
   native.start()
@@ -52,12 +61,21 @@ if sys.argv[1] == "cannot disconnect":
 """
 
 
-@pytest.mark.parametrize(("end", "code"), [("dies", 76), ("finishes", 0), ("cannot disconnect", 3)])
+@pytest.mark.parametrize(
+  ("end", "code"),
+  [
+    ("dies", 76),
+    ("finishes", 0),
+    ("cannot disconnect", 3),
+    ("all get a signal", 76),
+    ("its watchdog is killed", 0),
+  ],
+)
 def test_the_watchdog_explains_the_death_of_its_process(end, code):
   done = subprocess.run(
     [sys.executable, "-c", WATCHED, end], capture_output=True, text=True, timeout=100
   )
   assert done.stdout == "before\n"
   explained = "died. Start all processes again" in done.stderr
-  assert explained == (end == "dies")
+  assert explained == (end in ("dies", "all get a signal"))
   assert done.returncode == code
