@@ -36,12 +36,14 @@ def run(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
     if watchdog.connected():
       watchdog.leave(ExitCode.OUTPUT_CLOSED)
     sys.exit(ExitCode.OUTPUT_CLOSED)
-  # All processes of the job see these.
+  # All processes of the job see these, or are told.
   except (ConfigurationError, FloatingPointError, StorageError) as error:
     if "--traceback" in argv:
       traceback.print_exc()
     print_error(plain_message(error))
-    if isinstance(error, ConfigurationError):
+    if isinstance(
+      error, ConfigurationError | StorageError
+    ):  # One disk may be full, and others wait.
       same_start.report_mistake(plain_message(error))
     watchdog.finished(_code_of(error))
     sys.exit(_code_of(error))

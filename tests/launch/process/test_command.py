@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from launch.process import command, watchdog
+from launch.process import command, same_start, watchdog
 from launch.process.errors import ConfigurationError
 from t5x_style.errors import StorageError, UserError
 
@@ -74,6 +74,14 @@ def test_exit_codes(capsys):
   assert run(fail(StorageError("step 3 is not saved"))) == 4
   assert "error: loss is nan at step 3" in capsys.readouterr().err
   assert run(fail(KeyboardInterrupt())) == 130
+
+
+def test_other_processes_are_told_what_only_one_of_them_may_see(monkeypatch):
+  told = []
+  monkeypatch.setattr(same_start, "report_mistake", told.append)
+  for error in (StorageError("no room"), ConfigurationError("wrong"), FloatingPointError("NaN")):
+    run(fail(error))
+  assert told == ["no room", "wrong"]
 
 
 def test_a_lost_process_has_its_own_code(monkeypatch, capsys):
