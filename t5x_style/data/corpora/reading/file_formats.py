@@ -50,6 +50,11 @@ _FORMATS = tuple(
     (rb"\x80[\x02-\x05]", "a Python pickle", "Write its text to JSON lines"),
     (rb"\x93NUMPY", "a NumPy array", "Write its text to JSON lines"),
     (rb"%PDF-", "a PDF", "Write its text to a file: pdftotext {}"),
+    (
+      rb"\s*<mediawiki\s",
+      "a dump of MediaWiki, with its markup",
+      "Write its text to JSON lines (WikiExtractor, --json) and read those with 'data/jsonl.gin'",
+    ),
     (rb"\xd0\xcf\x11\xe0", "a document of Microsoft Office", "Save it as plain text in UTF-8"),
     (rb"\x89PNG\r\n|\xff\xd8\xff", "an image", "Write its text to a file in UTF-8"),
     (rb"\x7fELF", "a program", "Write its text to a file in UTF-8"),
