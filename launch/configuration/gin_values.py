@@ -68,11 +68,19 @@ class GinValues:
         if isinstance(value, Function):  # What it returns is not known.
           continue
         for problem in gin_types.problems(annotations.get(b.argument, Any), value):
+          parameter, by = f"{name.rpartition('.')[2]}.{b.argument}", self._set_by(b)
+          what = parameter if by is b else by.selector
+          where = "" if by is b else f" (for {parameter})"
           raise ConfigurationError(
-            f"{name.rpartition('.')[2]}.{b.argument} = {value!r} should {problem.wanted}."
-            f"{b.location.quoted()}"
+            f"{what} = {value!r} should {problem.wanted}{where}.{by.location.quoted()}"
           )
     return values
+
+  def _set_by(self, binding: Binding) -> Binding:
+    """Returns the binding that has the value: that of a macro, if the parameter is one."""
+    while isinstance(binding.value, Macro):
+      binding = self._macros[binding.value.name]
+    return binding
 
   def _resolved(self, binding: Binding, inside: tuple[str, ...] = ()) -> Any:
     """Returns the bound value with every macro replaced; `inside` are the macros it is part of."""

@@ -31,5 +31,7 @@ def test_shipped_comparisons(name):
 
 def test_values_of_the_wrong_kind_are_refused(tmp_path):
   (tmp_path / "my.gin").write_text("include 'compare.gin'\nSEEDS = ('a',)\n")
-  with pytest.raises(ConfigurationError, match=r"seeds = \('a',\) should"):
+  with pytest.raises(
+    ConfigurationError, match=r"SEEDS = \('a',\) should.* \(for Comparison.seeds\)"
+  ):
     gin_settings.read(arguments.Given((str(tmp_path / "my.gin"),), ()))

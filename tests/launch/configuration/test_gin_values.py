@@ -31,7 +31,12 @@ def test_a_macro_that_needs_its_own_value(workdir):
 def test_values_are_checked_against_annotations(workdir, kitchen):
   read = values(workdir, "C = '3'\nkitchen.Oven.degrees = %C")
   assert read.parameters(OVEN) == {"degrees": "3"}
-  with pytest.raises(ConfigurationError, match="Oven.degrees = '3' should be a whole number"):
+  with pytest.raises(ConfigurationError, match="^C = '3' should be a whole number") as error:
+    read.parameters(OVEN, kitchen.Oven)
+  first, second = str(error.value).splitlines()
+  assert first.endswith("(for Oven.degrees).") and second.endswith(":3: C = '3'")
+  read = values(workdir, "kitchen.Oven.degrees = 2.5")
+  with pytest.raises(ConfigurationError, match="^Oven.degrees = 2.5 should be a whole number"):
     read.parameters(OVEN, kitchen.Oven)
 
 
