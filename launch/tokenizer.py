@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -58,7 +59,8 @@ def main(argv: Sequence[str]) -> None:
   _print_fits(fits)
   print(
     f"\n{values.output}: {values.vocab_size:,} pieces, {len(content):,} bytes, {seconds:.0f} s. "
-    f"Use it: --gin.VOCABULARY_FILE=\"'{values.output}'\""
+    f"Use it: --gin.VOCABULARY_FILE=\"'{values.output}'\" "
+    f"--gin.VOCAB_SIZE={vocabulary.vocab_size}"
   )
 
 
@@ -67,6 +69,14 @@ def _check_new(output: str) -> None:
     raise errors.ConfigurationError(
       f"--output={output} exists, and a model may depend on it; choose another name or remove it."
     )
+  folder = os.path.dirname(os.path.abspath(output))
+  try:  # Now, not after the training.
+    os.makedirs(folder, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+  except OSError as error:
+    raise errors.ConfigurationError(
+      f"--output={output} cannot be written ({error.strerror}); choose another folder."
+    ) from error
 
 
 def _print_plan(name: str, values: Any) -> None:
@@ -183,7 +193,6 @@ def _corpus(settings: reader.Configuration) -> Any:
 
 
 def _write(path: str, content: bytes) -> None:
-  os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
   whole_files.write(Path(path), content)
 
 

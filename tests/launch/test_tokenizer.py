@@ -38,6 +38,7 @@ def test_text_files(workdir, capsys):
   output = capsys.readouterr().out
   assert rows(output) == {"train": ("4", "4"), "validation": ("1", "1")}
   assert "--gin.VOCABULARY_FILE=\"'new/folder/my.model'\"" in output
+  assert "--gin.VOCAB_SIZE=628\n" in output
   assert "bytes/token" in output
   assert [path.name for path in (workdir / "new/folder").iterdir()] == ["my.model"]
   vocabulary = vocabularies.sentencepiece("new/folder/my.model")
@@ -107,6 +108,7 @@ def test_the_standard_library_is_the_default(workdir, capsys, monkeypatch):
     (["--gin_file=data/text_files.gin"], "CORPUS_FILES is not set"),
     (["--gin_file=data/vocabulary.gin"], "set no CORPUS"),
     (["--output=0.txt"], "0.txt exists"),
+    (["--output=/proc/x/y.model"], "--output=/proc/x/y.model cannot be written (No such file"),
   ],
 )
 def test_mistakes(workdir, arguments, message):
