@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from t5x_style.errors import UserError
+from t5x_style.errors import UserError, shortened
 from t5x_style.trained import scoring
 from t5x_style.trained.loaded_model import LoadedModel
 from t5x_style.trained.scores import Method
@@ -131,4 +131,4 @@ def _cells(name: str, accuracy: Accuracy) -> list[str]:
 
 
 def _listed(left_out: Sequence[LeftOut]) -> list[str]:
-  return [f"  {line.place}: {line.reason}" for line in left_out]
+  return shortened([f"  {line.place}: {line.reason}" for line in left_out])

@@ -51,7 +51,7 @@ def as_configuration_errors() -> Iterator[None]:
       ) from error
     if error.filename is None:
       raise
-    raise ConfigurationError(plain_message(error)) from error
+    raise ConfigurationError(f"{error.filename!r} cannot be used: {error.strerror}.") from error
 
 
 def plain_message(error: BaseException) -> str:

@@ -294,10 +294,11 @@ def lookup(name: str, module: str | None = None) -> seqio.Task | seqio.Mixture:
     return seqio.get_mixture_or_task(name)
   near = difflib.get_close_matches(name, names, n=5, cutoff=0.0)
   listed = [*near, *(n for n in names if n not in near)]
+  found = f"There are, nearest first: {', '.join(listed)}." if listed else "No task is."
   raise UserError(
-    f"MIXTURE_OR_TASK_NAME = {name!r} is not registered. There are, nearest first: "
-    f"{', '.join(listed) or 'none'}. Set MIXTURE_OR_TASK_MODULE to the module that registers it, "
-    "or leave MIXTURE_OR_TASK_NAME at None to compose CORPUS and OBJECTIVE."
+    f"MIXTURE_OR_TASK_NAME = {name!r} is not registered. {found} Set MIXTURE_OR_TASK_MODULE to the "
+    "module that registers it, or leave MIXTURE_OR_TASK_NAME at None to compose CORPUS and "
+    "OBJECTIVE."
   )
 
 
