@@ -48,6 +48,7 @@ def main(argv: Sequence[str]) -> None:
     content = vocabulary_training.train(_parts(samples), values.vocab_size)
     seconds = time.monotonic() - start
     _write(values.output, content)
+    print("Trained. Measuring how well it fits the text.", flush=True)
     vocabulary = vocabularies.sentencepiece(os.path.abspath(values.output))
     fits = {
       split: vocabulary_training.measure(
@@ -92,13 +93,17 @@ def _print_plan(name: str, values: Any) -> None:
 
 
 def _samples(streams: Sequence[Iterator[str]], most_bytes: int) -> list[Any]:
-  """Returns a sample of each stream of texts; says so if one is smaller than the stream."""
+  """Returns a sample of each stream of texts; says what was read."""
   from t5x_style.data.tokenizers import vocabulary_training
 
   samples = [vocabulary_training.sample(s, most_bytes // max(1, len(streams))) for s in streams]
   kept, read = (sum(getattr(s, name) for s in samples) for name in ("kept_bytes", "read_bytes"))
-  if kept < read:
-    print(f"Read {read / 1e6:,.1f} MB and sampled {kept / 1e6:,.1f} MB of them.", flush=True)
+  sampled = f" and sampled {kept / 1e6:,.1f} MB of them" if kept < read else ""
+  print(
+    f"Read {read / 1e6:,.1f} MB{sampled}. Training takes a minute or less for 10 MB, and a few for "
+    "100 MB.",
+    flush=True,
+  )
   return samples
 
 

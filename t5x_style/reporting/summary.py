@@ -23,6 +23,8 @@ def show(
     sampler: of the run.
   """
   step = int(result.state.step)
+  with terminal.waiting("Taking samples of what the model predicts"):
+    sample = sampler.take(step, result.state.params) if result.stopped_by is None else {}
   terminal.summary(
     _title(job, result),
     train=result.train,
@@ -30,7 +32,7 @@ def show(
     reference=result.reference,
     baseline=result.baseline,
     facts=_facts(job, result, command),
-    sample=sampler.take(step, result.state.params) if result.stopped_by is None else {},
+    sample=sample,
   )
 
 

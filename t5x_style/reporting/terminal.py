@@ -20,6 +20,7 @@ _SILENT_SECONDS = 60.0  # and at least one line in this time, even if a step tak
 _SAMPLE_LINES = 10
 _REPORTED_WAIT = 0.01  # A smaller share of time spent waiting for data is not shown.
 _WIDTH = 96
+_LEAST_BAR = 8  # columns of the bar, and of the space around it
 
 
 class Terminal:
@@ -92,7 +93,7 @@ class Terminal:
   def step(self, step: int) -> None:
     """Shows that a step has been dispatched."""
     if self._bar:
-      self._bar.update(self._task, completed=step, status=self._status_line(step))
+      self._bar.update(self._task, completed=step, status=self._bar_status(step))
     elif self._clock() - max(self._last_line, self._begun) >= _SILENT_SECONDS:
       self._line(step, self._status_line(step))
 
@@ -104,7 +105,7 @@ class Terminal:
     self._latest = dict(values)
     due = self._clock() - self._last_line >= _QUIET_SECONDS or step == self._last
     if self._bar:
-      self._bar.update(self._task, status=self._status_line(step))
+      self._bar.update(self._task, status=self._bar_status(step))
     elif due:
       self._line(step, self._status_line(step))
 
@@ -134,7 +135,7 @@ class Terminal:
       self._print(f"  {line}")
     for heading, text in sample.items():
       self._print(f"\n  {heading}", "cyan")
-      for line in shown_text(text):
+      for line in shown_text(text, self._width() - 4):
         self._print(f"    {line}")
     self._print("")
     self._facts(facts)
@@ -162,6 +163,27 @@ class Terminal:
       left = (self._clock() - self._begun) / done * (self._last - step)
       parts.append(f"{duration(left)} left")
     return "  ".join(parts)
+
+  def _bar_status(self, step: int) -> str:
+    """Returns the status line, in a narrow terminal only the loss and the time that is left."""
+    room = self._console.width - len(f"step {self._last:,}/{self._last:,}") - _LEAST_BAR
+    parts = self._status_line(step).split("  ")
+    while len(parts) > 1 and len("  ".join(parts)) > room:
+      parts.pop(-2 if len(parts) > 2 else -1)
+    return "  ".join(parts)
+
+  def _width(self) -> int:
+    """Returns the columns that a text from data or a model may have, with its indentation."""
+    return min(self._console.width if self._console.is_terminal else _WIDTH + 4, _WIDTH + 4)
+
+  @contextlib.contextmanager
+  def waiting(self, text: str) -> Iterator[None]:
+    """Shows on a TTY what is being done, until it is done."""
+    if not (self._enabled and self._console.is_terminal):
+      yield
+      return
+    with self._console.status(text):
+      yield
 
   def _print(self, text: str | Text, style: str = "") -> None:
     if self._enabled:
@@ -211,10 +233,14 @@ def loss_table(train: Values, validation: Values, baseline: float, reference: Va
   return lines
 
 
-def shown_text(text: str) -> list[str]:
-  """Returns the lines of a text from data or a model: wrapped, cut, without control characters."""
+def shown_text(text: str, width: int = _WIDTH) -> list[str]:
+  """Returns the lines of a text from data or a model: wrapped, cut, without control characters.
+
+  Args:
+    width: of a line, in characters.
+  """
   lines: list[str] = []
   for line in text.splitlines():
     safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line.expandtabs(4))
-    lines += textwrap.wrap(safe, _WIDTH, drop_whitespace=False, replace_whitespace=False) or [""]
+    lines += textwrap.wrap(safe, width, drop_whitespace=False, replace_whitespace=False) or [""]
   return lines if len(lines) <= _SAMPLE_LINES else [*lines[:_SAMPLE_LINES], "..."]

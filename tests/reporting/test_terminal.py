@@ -90,6 +90,25 @@ def test_a_tty_has_one_bar():
   assert "validation  loss 5.000" in text
 
 
+def test_a_narrow_terminal_shows_steps_and_loss_whole():
+  file, clock = io.StringIO(), Clock()
+  out = Terminal(console=Console(file=file, force_terminal=True, width=60), clock=clock)
+  with out.progress(0, 1600):
+    clock.now += 100.0
+    out.record(1000, "train", VALUES)
+    out.step(1000)
+  text = file.getvalue()
+  assert "step 1,000/1,600" in text and "loss 5.250  1 min 00 s left" in text
+  assert "…" not in text
+  with out.waiting("Taking samples"):
+    pass
+  sample = {"written": "word " * 40}
+  out.summary("", train={}, validation={}, reference={}, baseline=1.0, facts={}, sample=sample)
+  written = file.getvalue().partition("written")[2].splitlines()
+  assert "Taking samples" in file.getvalue()
+  assert len(written) > 4 and max(map(len, written)) <= 60
+
+
 def test_other_processes_are_silent(capsys):
   out = Terminal(enabled=False)
   out.header("x", {"a": "b"})
