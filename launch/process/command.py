@@ -27,6 +27,7 @@ def run(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
   With --traceback in `argv` an error is shown with its traceback.
   """
   output.open_missing()
+  output.escape_what_has_no_bytes()
   argv = sys.argv if argv is None else argv
   try:
     code = _run_and_print(main, argv)

@@ -30,6 +30,16 @@ def open_missing() -> None:
       setattr(sys, name, open(os.devnull, mode))
 
 
+def escape_what_has_no_bytes() -> None:
+  """Prints characters that the encoding of the terminal lacks as escapes, instead of an error.
+
+  Texts and samples may have any character, also where the locale is not one of UTF-8.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+      stream.reconfigure(errors="backslashreplace")
+
+
 def has_colours(stream: TextIO) -> bool:
   """Returns whether the stream is a terminal that shows colours, and the user has not refused them.
 

@@ -60,6 +60,22 @@ command.run(main, ["train"])
   assert text == f"\r\n{red}error:{plain} BATCH_SIZE = 3\r\n"
 
 
+def test_characters_that_the_locale_lacks_are_escaped():
+  program = """
+from launch.process import command, output
+def main(argv):
+  print("caf\\u00e9 \\u306f")
+  output.tolerate_failures()
+  print("more \\u306f")
+command.run(main, ["train"])
+"""
+  environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+  done = subprocess.run(
+    [sys.executable, "-c", program], env=environment, capture_output=True, timeout=60
+  )
+  assert (done.returncode, done.stdout) == (0, b"caf\xe9 \\u306f\nmore \\u306f\n"), done.stderr
+
+
 def test_traceback_on_request(capsys):
   assert run(fail(ConfigurationError("no")), "--traceback") == 2
   text = capsys.readouterr().err
