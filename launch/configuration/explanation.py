@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 import shutil
 import textwrap
 import tokenize
@@ -156,8 +157,10 @@ def _shown_value(value: Any) -> str:
 def _about(bound: Bound, documented: str) -> str:
   """Returns what a setting does: the comment where it is bound first, and its documentation."""
   comment = next(filter(None, map(_comment, reversed(list(bound.history())))), "")
-  texts = dict.fromkeys(text.rstrip(".") for text in (comment, documented) if text)
-  return ". ".join(texts)
+  first, *others = dict.fromkeys(text.rstrip(".") for text in (comment, documented) if text) or [""]
+  # A later sentence begins with a capital letter, unless it begins with a name of the code.
+  begun = (x[0].upper() + x[1:] if re.match(r"[a-z]+[ ,;:]", x) else x for x in others)
+  return ". ".join([first, *begun])
 
 
 def _comment(bound: Bound) -> str:

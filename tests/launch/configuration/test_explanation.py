@@ -76,6 +76,8 @@ def test_the_type_and_the_documentation_are_those_of_the_code():
   assert macros["LAYER_DECAY"].kind == "a number above 0 below 1 or None"
   assert macros["REMAT"].kind == "one of 'none', 'dots', 'full'"
   assert macros["LABEL_SMOOTHING"].about == "probability spread over the vocabulary"
+  # A comment of a gin file, then the docstring: two sentences.
+  assert ". The share of the rows that come from" in macros["REPLAY_SHARE"].about
   assert macros["SAVE_PERIOD"].t5x == "SaveCheckpointConfig.period"
   defaults = {setting.name: setting for setting in explanation.defaults(read)}
   # A comment at the end of the line of a field, and one in the lines above it.
