@@ -5,15 +5,16 @@ So the random number of an element is a hash of a key, the number of the choice 
 the K experts that compute it) in the whole batch, and the number of the hidden unit.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.extend.random import threefry2x32_p
 
 
-def choice_numbers(shape: tuple[int, int, int]) -> jax.Array:
-  """Returns the number of each choice of a batch, uint32 [B, L, K]."""
-  batch, length, per_token = shape
-  return jnp.arange(batch * length * per_token, dtype=jnp.uint32).reshape(shape)
+def choice_numbers(shape: tuple[int, ...]) -> jax.Array:
+  """Returns the number of each choice of a batch, uint32 of its shape [B, L, K]."""
+  return jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
 
 
 def drop(
