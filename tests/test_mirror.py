@@ -117,7 +117,6 @@ TESTED_BY = {
   "models/attention_kernels/gpu_support.py": "models/attention_kernels/test_tokamax_flash.py",
   "models/attention_kernels/head_sharding.py": "models/attention_kernels/test_short_rows.py",
   "objective_tasks.py": "trained/test_abilities.py",
-  "reporting/run_description.py": "launch/test_train.py",
   "reporting/skipped_batches.py": "training/test_guard.py",
   "setting_types.py": "launch/configuration/test_every_setting.py",
   "shipped_vocabulary.py": "interop/huggingface/test_tokenizer_export.py",

@@ -82,17 +82,21 @@ def _batch(prepared: Prepared) -> str:
 def model_info(prepared: Prepared) -> str:
   """Returns a table of the parameters, their shapes and shardings, and the size of the state."""
   boxed_names = _logical_names(prepared)
-  lines = [f"{'parameter':<52} {'shape':<22} {'logical axes':<34} partition"]
+  rows = [("parameter", "shape", "logical axes", "partition")]
   for name, leaf in named_leaves(prepared.abstract.params).items():
     shape = " x ".join(map(str, leaf.shape))
-    lines.append(
-      f"{name:<52} {shape:<22} {', '.join(boxed_names[name]):<34} {_spec(leaf.sharding)}"
-    )
+    rows.append((name, shape, ", ".join(boxed_names[name]), _spec(leaf.sharding)))
+  longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  name_width, shape_width, axes_width = map(max, longest, (52, 22, 34))
+  lines = [
+    f"{name:<{name_width}} {shape:<{shape_width}} {axes:<{axes_width}} {partition}"
+    for name, shape, axes, partition in rows
+  ]
   parameters, optimizer = prepared.abstract.params, prepared.abstract.opt_state
   has_experts = prepared.config.model.experts is not None
   lines += [""]
   for name, choice in prepared.attention.items():
-    lines.append(f"{name:<52} {choice.name:<22} {choice.reason}")
+    lines.append(f"{name:<{name_width}} {choice.name:<{shape_width}} {choice.reason}")
   lines += [
     "",
     f"parameters            {prepared.num_parameters:>16,}",
