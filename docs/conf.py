@@ -31,6 +31,7 @@ extensions = [
   "command_reference",
 ]
 exclude_patterns = ["_build"]
+smartquotes = False  # Quotes are often those of a value in gin, which a reader copies.
 html_theme = "furo"  # It has a light and a dark look, and follows the reader's system.
 html_title = "t5x_style"
 html_show_sphinx = html_show_copyright = False

@@ -147,7 +147,9 @@ def _code(value: Any) -> str:
     call = "()" if x.evaluate else ""
     return gin_text.Verbatim(f"@{gin_text.join(x.scope, x.selector)}{call}")
 
-  text = " ".join(repr(gin_text.replace(value, gin_text.Reference, written)).split())
+  value = gin_text.replace(value, gin_text.Reference, written)
+  value = gin_text.replace(value, float, lambda x: gin_text.Verbatim(f"{x:g}") if x >= 1e6 else x)
+  text = " ".join(repr(value).split())
   return f"`{text if len(text) <= 160 else text[:157] + '...'}`"
 
 

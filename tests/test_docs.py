@@ -153,6 +153,7 @@ def test_the_gin_reference_knows_defaults_units_and_readers():
   assert "`quickstart.gin`: `1600`" in text
   assert "**Type:** a whole number above 0" in text
   assert "`train_config.TrainConfig.train_steps` in `t5x_style/training/train_config.py`" in text
+  assert "`6e+12`, in `gin_configs/compare.gin`" in gin_reference.macro_entry("AMOUNT")
   # What no file sets, and a macro that is read through another one.
   assert "**Default:** none" in gin_reference.macro_entry("TRAINED_MODEL_DIR")
   assert "initial_checkpoint_path" in gin_reference.macro_entry("TRAINED_MODEL_DIR")
