@@ -54,7 +54,8 @@ def compile_if_it_fits(
     if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
       return read_too_large(str(error))
     if mismatch := topologies.version_mismatch():
-      raise UserError(f"{mismatch}. Compiling failed: {str(error).splitlines()[0]}") from error
+      # What to do comes last, where it is read.
+      raise UserError(f"Compiling failed: {str(error).splitlines()[0]}\n{mismatch}") from error
     raise
 
 

@@ -195,7 +195,7 @@ def _explained(error: Exception, topology: Topology, mismatch: str | None) -> Us
   """Returns the error of libtpu in words that say what to do about it."""
   first_line = str(error).splitlines()[0]
   if mismatch:
-    return UserError(f"{mismatch} ({first_line}).")
+    return UserError(f"{first_line}\n{mismatch}")  # What to do comes last, where it is read.
   if "lockfile" in str(error):
     return UserError(
       f"libtpu was loaded in this process before {_NO_LOCK}=1 was set, and another process has "
