@@ -93,6 +93,13 @@ LLAMA_70B = LLAMA_8B._replace(
   rows=512,
   rates={steps: rate / 2 for steps, rate in LLAMA_8B.rates.items()},
 )
+LLAMA_8B_128K = LLAMA_8B._replace(
+  source="this package's; the rows of Dubey et al. 2024, 3.4.2, which has no rates",
+  length=131_072,
+  rows=32,
+  steps=1_000,
+  rates={50: 1.5e-5, 100: 3e-5, 550: 3e-5 * (1 + 0.1) / 2, 1_000: 3e-6},
+)
 MIXTRAL = LLAMA_8B._replace(
   source="this package's; the vocabulary of Jiang et al. 2024",
   rows=512,
@@ -108,6 +115,7 @@ RECIPES = {
   "bert_large_v4_2x2x4": BERT,
   "llama_8b_v6e_8x8": LLAMA_8B,
   "llama_70b_v5p_8x8x8": LLAMA_70B,
+  "llama_8b_128k_v5p_4x4x4": LLAMA_8B_128K,
   "mixtral_8x7b_v5p_4x4x8": MIXTRAL,
 }
 
@@ -181,11 +189,13 @@ def test_ul2_20b_announces_its_denoisers_as_published(pods):
   assert spans + len(borrowed) <= settings.macro("EXTRA_IDS")
 
 
-def test_llama_rows_of_a_first_training_have_plain_rotary_positions(pods):
-  """Llama 3.1's scaling comes with the rows of 131,072 tokens (Dubey et al. 2024, 3.4.2)."""
+def test_only_llama_rows_of_131072_tokens_have_scaled_rotary_positions(pods):
+  """Llama 3.1's scaling comes with such rows (Dubey et al. 2024, 3.4.2); its config.json has 8."""
   for name in ("llama_8b_v6e_8x8", "llama_70b_v5p_8x8x8"):
     model = pods[name][1].model
     assert (model.rotary_base, model.rotary_scaling) == (500_000.0, None)
+  scaling = pods["llama_8b_128k_v5p_4x4x4"][1].model.rotary_scaling
+  assert (scaling.factor, scaling.original_length) == (8.0, 8192)
 
 
 @pytest.mark.parametrize("name", PODS)

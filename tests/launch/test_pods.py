@@ -35,6 +35,7 @@ PODS = {
   "bert_large_v4_2x2x4": "v4:2x2x4",
   "llama_8b_v6e_8x8": "v6e:8x8",
   "llama_70b_v5p_8x8x8": "v5p:8x8x8",
+  "llama_8b_128k_v5p_4x4x4": "v5p:4x4x4",
   "mixtral_8x7b_v5p_4x4x8": "v5p:4x4x8",
 }
 needs_libtpu = pytest.mark.skipif(not topologies.available(), reason="libtpu is not installed")
@@ -109,11 +110,16 @@ def check_what_is_sent(prepared, sent):
   microbatches = prepared.config.num_microbatches
   kernel = max(model.emb_dim * model.mlp_dim, model.emb_dim * model.num_heads * model.head_dim)
   table = model.vocab_size * model.emb_dim
+  length = max(layout.encoder_length, layout.decoder_length)
+  tokens = layout.rows() * length / layout.mesh["sequence"]  # of a device
   for one in sent:
     for dtype, sizes in one.shapes:
       size = math.prod(sizes)
       if one.kind == "all-to-all" and model.experts is not None:
         assert size <= most_choices(prepared, layout), one
+        continue
+      if one.kind == "collective-permute" and layout.mesh["sequence"] > 1:  # a ring of devices
+        assert size <= tokens * model.num_heads * model.head_dim, one
         continue
       # Nothing that is sent whole is larger than a kernel of one layer, or than the table.
       in_layers = one.in_loop and one.times > microbatches
