@@ -16,7 +16,7 @@ from t5x_style.models.config import Remat
 from t5x_style.models.kernel_choices import attention_choices
 from t5x_style.models.parameter_shapes import boxed_parameters
 from t5x_style.partitioning import MESH_AXES, Partitioner, device_bytes, make_mesh
-from t5x_style.planning import collectives, compilation, estimates, layouts
+from t5x_style.planning import collectives, compilation, estimates, expert_estimates, layouts
 from t5x_style.planning.layouts import Layout
 from t5x_style.planning.roofline import Roofline, roofline
 from t5x_style.planning.topologies import Topology
@@ -63,11 +63,7 @@ class Planner:
     self._boxed = boxed_parameters(config.model)
     self._params = nn.meta.unbox(self._boxed)
     self._opt_state = jax.eval_shape(setup.make_optimizer(config).init, self._params)
-    sizes = jax.tree_util.tree_flatten_with_path(self._params)[0]
-    in_layers = [x.size for path, x in sizes if "layers" in jax.tree_util.keystr(path)]
-    self._layer_parameters = sum(in_layers)
-    self._other_parameters = sum(x.size for _, x in sizes) - self._layer_parameters
-    self._num_layers = config.model.num_encoder_layers + config.model.num_decoder_layers
+    self._parameters = _numbers_of_parameters(self._params)
     self._state = functools.cache(self._state_bytes)
 
   def layouts(self) -> Iterator[Layout]:
@@ -75,7 +71,8 @@ class Planner:
     one_device = dict.fromkeys(MESH_AXES, 1)
     base = layouts.layout_of_config(self.config, self.dataset, one_device, self._fused_attention)
     for mesh in self._meshes():
-      parts = layouts.batch_parts(mesh)
+      experts = self.config.model.experts
+      parts = layouts.batch_parts(mesh) * (experts.rows_per_group if experts else 1)
       for microbatches, remat in itertools.product(_MICROBATCHES, _REMAT):
         if self.config.batch_size % (parts * microbatches) == 0:
           yield dataclasses.replace(base, mesh=mesh, microbatches=microbatches, remat=remat)
@@ -99,7 +96,7 @@ class Planner:
     temporary = (
       gradients
       + estimates.activation_bytes(model, layout, self.topology.platform)
-      + estimates.gathered_bytes(model, self._layer_parameters / self._num_layers, layout)
+      + estimates.gathered_bytes(model, self._parameters, layout)
     )
     return Estimate(layout, state, temporary, self.roofline(layout))
 
@@ -124,7 +121,7 @@ class Planner:
       self.topology,
       self.collectives(layout) if sent is None else sent,
       model_flops=model_flops,
-      executed_flops=model_flops + estimates.recomputed_flops(model, layout),
+      executed_flops=model_flops + estimates.added_flops(model, layout),
       hbm_bytes=self.hbm_traffic(layout),
       other_bytes=other_bytes,
     )
@@ -134,8 +131,7 @@ class Planner:
     return estimates.collectives(
       self.config.model,
       layout,
-      self._layer_parameters,
-      self._other_parameters,
+      self._parameters,
       self.across(layout.mesh) or {},
     )
 
@@ -156,9 +152,7 @@ class Planner:
   def hbm_traffic(self, layout: Layout) -> float:
     """Returns the bytes that a chip reads and writes in a step, by formula."""
     parameters, state = self._state(tuple(layout.mesh.items()))
-    return estimates.hbm_traffic(
-      self.config.model, layout, self._layer_parameters, state, parameters
-    )
+    return estimates.hbm_traffic(self.config.model, layout, self._parameters, state, parameters)
 
   def alternatives(self, layout: Layout, too_large: compilation.TooLarge) -> list[dict[str, Any]]:
     """Returns the three changes of a layout that fit by formula and cost the least time.
@@ -188,11 +182,22 @@ class Planner:
 
   def _meshes(self) -> Iterator[dict[str, int]]:
     """Yields every mesh of the topology's chips that divides the model and the rows."""
-    model, expert = self.config.model, (self.config.mesh_shape or {}).get("expert", 1)
-    chips = self.topology.chips // max(expert, 1)  # The search keeps the experts where they are.
+    experts, total = self.config.model.experts, self.topology.chips
+    for expert in estimates.divisors(math.gcd(total, experts.num_experts) if experts else 1):
+      for mesh in self._meshes_of(total // expert):
+        # The capacity of an expert counts the tokens of whole rows.
+        cut = experts is not None and experts.capacity_factor and mesh["sequence"] > 1
+        if not cut and self.across(mesh) is not None:
+          yield {axis: mesh.get(axis, expert) for axis in MESH_AXES}
+
+  def _meshes_of(self, chips: int) -> Iterator[dict[str, int]]:
+    """Yields the meshes of so many chips that divide the model and the rows, without "expert"."""
+    model = self.config.model
     shortest = min(x for x in self._lengths.values() if x)
     for tensor in estimates.divisors(chips):
-      widths = (model.num_heads, model.mlp_dim, model.vocab_size)
+      widths = [model.num_heads, model.mlp_dim, model.vocab_size]
+      if model.experts is not None:
+        widths.append(expert_estimates.width(model))
       if tensor > _MOST_TENSOR or any(width % tensor for width in widths):
         continue
       for sequence in estimates.divisors(chips // tensor):
@@ -202,10 +207,9 @@ class Planner:
         if sequence > _MOST_SEQUENCE or not divides or not needed or sequence > shortest:
           continue
         for fsdp in estimates.divisors(rest):
-          sizes = {"data": rest // fsdp, "fsdp": fsdp, "expert": max(expert, 1)}
-          mesh = sizes | {"sequence": sequence, "tensor": tensor}
-          if model.emb_dim % fsdp == 0 and self.across(mesh) is not None:
-            yield mesh
+          if model.emb_dim % fsdp == 0:
+            mesh = {"data": rest // fsdp, "fsdp": fsdp}
+            yield mesh | {"sequence": sequence, "tensor": tensor}
 
   def _state_bytes(self, mesh: tuple[tuple[str, int], ...]) -> tuple[int, int]:
     """Returns a device's bytes of the parameters, and of these and the optimizer's state."""
@@ -216,6 +220,20 @@ class Planner:
     opt_state = partitioner.like_params(self._opt_state, self._params, params)
     parameter_bytes = device_bytes(self._params, params)
     return parameter_bytes, parameter_bytes + device_bytes(self._opt_state, opt_state)
+
+
+def _numbers_of_parameters(params: Any) -> estimates.Parameters:
+  """Returns how many parameters a tree of them has in its layers, in experts, and elsewhere."""
+  layers = experts = others = 0
+  for path, x in jax.tree_util.tree_flatten_with_path(params)[0]:
+    name = jax.tree_util.keystr(path)
+    if "layers" not in name:
+      others += x.size
+    elif "['experts']" in name:
+      experts += x.size
+    else:
+      layers += x.size
+  return estimates.Parameters(layers, experts, others)
 
 
 def _with_smaller_batches(layout: Layout) -> list[Layout]:
