@@ -191,7 +191,7 @@ class Planner:
           yield {axis: mesh.get(axis, expert) for axis in MESH_AXES}
 
   def _meshes_of(self, chips: int) -> Iterator[dict[str, int]]:
-    """Yields the meshes of so many chips that divide the model and the rows, without "expert"."""
+    """Yields the meshes of this many chips that divide the model and the rows, without "expert"."""
     model = self.config.model
     shortest = min(x for x in self._lengths.values() if x)
     for tensor in estimates.divisors(chips):
