@@ -33,20 +33,20 @@ JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m launch.benchmark loss    (libtp
 
 # Modules of launch/benchmarks; the other files there are parts of these.
 BENCHMARKS = (
-  *("attention", "data", "decode", "finetune", "fp8", "gpu", "loss", "predictions", "products"),
-  *("reads", "startup", "step", "text", "transfer"),
+  *("attention", "data", "decode", "dial", "finetune", "fp8", "gpu", "loss", "predictions"),
+  *("products", "reads", "startup", "step", "text", "transfer"),
 )
 
 # Flags that some of the benchmarks take, each with the names of these.
 _TEXTS = {
   "against": "step, decode: the peer to compare with: hf is Hugging Face; step: t5x is T5X.",
   "t5x_source": "step --against=t5x: a clone of T5X, or a folder of its network.py and layers.py.",
-  "case": "step, decode: only the case whose name begins so.",
+  "case": "step, decode, dial: only the case whose name begins so.",
   "roofline": "step: the PNG file of a roofline plot of the rows.",
   "profile": "step: a folder for a profile of two steps of each case.",
   "to": "gpu, text: the folder of the results.",
   "parts": "gpu: only these parts, with commas.",
-  "records": "transfer: the file of finished runs; by default model_dirs/transfer.jsonl.",
+  "records": "transfer, dial: the file of finished runs; by default model_dirs/NAME.jsonl.",
 }
 _NUMBERS = {
   "seconds": "step, decode: how long the rounds of a case take, at least five rounds.",

@@ -24,12 +24,14 @@ from .process import (
   same_start,
   signals,
 )
+from .sizing import choice
 
 EXAMPLES = """\
 python -m launch.train --gin_file=quickstart.gin
 python -m launch.train --gin_file=quickstart_causal_lm.gin --gin.TRAIN_STEPS=2000
 python -m launch.train --gin_file=my_run.gin --gin.MODEL_DIR="'/tmp/x'" --dry_run
 python -m launch.train --gin_file=my_run.gin --explain
+python -m launch.train --gin_file=my_run.gin --gin.MINUTES=15    (the size follows)
 python -m launch.train --gin_file=/tmp/x/config.gin    (repeat a run)"""
 
 
@@ -48,7 +50,8 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
   command_line = [f"python -m {environment.PACKAGE}.train", *map(flags.quoted, argv[1:])]
   with errors.as_configuration_errors():
     if values.explain:
-      print(explanation.text(flags.read_configuration(values)))
+      sized = choice.resolved(flags.read_configuration(values), print)
+      print(f"{explanation.text(sized.settings)}\n{sized.text}".strip())
       return exit_codes.ExitCode.FINISHED
     distributed.connect(values)
     settings = flags.read_configuration(values)
@@ -69,17 +72,22 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
 
     from .hosts import preflight
 
+    first_process = jax.process_index() == 0
+    out = terminal.Terminal(enabled=first_process)
     config = settings.build(train_config.TrainConfig)
     if config.deterministic:
       environment.set_deterministic()
+    sized = choice.resolved(settings, out.note, jax.process_count())
+    if sized.text:
+      settings = sized.settings
+      config = settings.build(train_config.TrainConfig)
+      out.note(sized.text)
     due = preflight.is_due(values.preflight)
     same_start.check(
       "settings", settings.values() | same_start.software() | _flag_facts(values, due)
     )
     model_dir.check(config.model_dir)
     profiling.check(config.profile_steps)
-    first_process = jax.process_index() == 0
-    out = terminal.Terminal(enabled=first_process)
     if due:
       preflight.check(config.model_dir, out.note)
     pulse, before_write = _take_model_dir(config, until_end, values.dry_run)
@@ -121,6 +129,8 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
           "model-info.txt": info,
           "run-info.json": f"{json.dumps(described, indent=1)}\n",
         }
+        if sized.json:
+          texts[choice.FILE] = sized.json
         if job.initial:
           texts["initial-parameters.txt"] = job.initial.report
         for name, text in texts.items():

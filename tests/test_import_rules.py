@@ -57,6 +57,7 @@ LAYERS_INSIDE = (
       "launch.evaluation",
       "launch.hosts",
       "launch.inference",
+      "launch.sizing",
     ),
     ("launch.checkpoints", "launch.torch_peers"),
     ("launch.conversion",),

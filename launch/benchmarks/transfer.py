@@ -169,7 +169,7 @@ def search(loss: Callable[[int], float], start: int) -> dict[int, float]:
     losses[unknown[0]] = loss(unknown[0])
 
 
-def optimum(losses: Mapping[int, float]) -> float:
+def optimum(losses: Mapping[float, float]) -> float:
   """Returns the exponent at the lowest point of a parabola through the best and its neighbours."""
   best = min(losses, key=losses.__getitem__)
   below, above = (losses.get(best + step, math.inf) for step in (-1, 1))

@@ -189,6 +189,28 @@ class Configuration:
     other.use()
     return other
 
+  def with_values(
+    self, macros: Mapping[str, Any], parameters: Mapping[str, Any], location: SourceLocation
+  ) -> "Configuration":
+    """Returns this configuration with other values, as if a later file had set them; gin has it.
+
+    Args:
+      macros: {name: value as it is written}.
+      parameters: {full name such as "t5x_style.models.config.TransformerConfig.emb_dim": value}, of
+        functions and classes that the gin files mention.
+      location: where they are written.
+    """
+    other = self.with_macros(macros, location)
+    other._used, other._bound = [], dict(self._bound)
+    for dotted, value in parameters.items():
+      name, _, parameter = dotted.rpartition(".")
+      target = next(x for x in self._targets.values() if str(x) == name)
+      key = ("", id(target.object), parameter)
+      other._bound[key] = Bound("", target, parameter, value, location, self._bound.get(key))
+    other._check()
+    other.use()
+    return other
+
   def parameters_with(self, macro: str) -> list[str]:
     """Returns the full names of the parameters whose value depends on a macro."""
     names, found = {macro}, {macro}

@@ -11,6 +11,7 @@ from t5x_style.errors import NO_ROOM, StorageError, UserError
 # Patterns of the files that a run writes; all others in the folder are ignored.
 _FILES = (
   *("config.gin", "model-info.txt", "run-info.json", "metrics.jsonl", "samples.jsonl"),
+  "size.json",
   *("wandb-id.txt", "mlflow-id.txt", "profile-*.txt"),
 )
 _FOLDERS = (

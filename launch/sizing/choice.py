@@ -1,0 +1,266 @@
+"""What MINUTES or FLOPS make of a configuration: a size, a batch, a number of steps, a rate.
+
+The choice is made once: MODEL_DIR/size.json keeps it, and a run that resumes reads it there. In
+config.gin the chosen values stand instead of MINUTES, so that a repeated run chooses nothing.
+"""
+
+import dataclasses
+import inspect
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from t5x_style.durations import duration
+
+from ..configuration import data_parameters
+from ..configuration.gin_files import COMMAND_LINE
+from ..configuration.gin_text import SourceLocation
+from ..configuration.reader import Configuration
+from ..process.errors import ConfigurationError
+from . import speed, text_size
+
+FILE = "size.json"  # in MODEL_DIR
+_BUDGETS = ("MINUTES", "FLOPS")
+_BUDGET = "t5x_style.planning.sizing.Budget"
+_MODEL = "t5x_style.models.config.TransformerConfig"
+_OBJECTIVE = "t5x_style.data.loader.load.objective"
+_SIZES = ("emb_dim", "num_heads", "num_kv_heads", "mlp_dim")
+_LAYERS = ("num_encoder_layers", "num_decoder_layers")
+# Macros that are chosen, and periods that are shortened for a short run, to this number of them.
+_CHOSEN = (
+  *("TRAIN_STEPS", "BATCH_SIZE", "WARMUP_STEPS"),
+  *("BASE_EMB_DIM", "BASE_HEAD_DIM", "BASE_LAYERS"),
+)
+_RATE = "PEAK_LEARNING_RATE"  # is chosen, too, unless the command line has that of the base size
+_PERIODS = {"SAVE_PERIOD": 4, "LOG_PERIOD": 20}
+_EVAL_PERIOD = "EVAL_PERIOD"  # is chosen, too, unless the command line has one
+_STATE_BYTES = 16  # of a parameter, its gradient and AdamW's moments, in float32
+_OF_STATE = 0.5  # of the memory; the other half is for activations
+
+
+class Chosen(NamedTuple):
+  """A configuration without MINUTES and FLOPS.
+
+  Attributes:
+    settings: gin has them.
+    text: the choice and its reasons, in a few lines; "" if there was nothing to choose.
+    json: what MODEL_DIR/size.json should hold; "" likewise.
+  """
+
+  settings: Configuration
+  text: str = ""
+  json: str = ""
+
+
+def resolved(
+  settings: Configuration, note: Callable[[str], None], process_count: int = 1
+) -> Chosen:
+  """Chooses what MINUTES or FLOPS leave open; a configuration without them stays as it is.
+
+  Args:
+    note: shows a line while steps are timed.
+    process_count: of the run.
+
+  Raises:
+    ConfigurationError: a setting that is chosen is given on the command line, or this kind of run
+      cannot be sized.
+    UserError: the budget is too small, or both MINUTES and FLOPS are set.
+  """
+  if all(settings.macro(name) is None for name in _BUDGETS):
+    return Chosen(settings)
+
+  from t5x_style.planning import sizing
+  from t5x_style.training import train_config
+
+  budget = settings.build(sizing.Budget)
+  config = settings.build(train_config.TrainConfig)
+  _check(settings, config, budget, process_count)
+  kept = _kept(epath.Path(config.model_dir).expanduser(), budget)
+  if kept is None:
+    kept = _choose(settings, config, budget, note)
+  location = SourceLocation(str(budget), None, f"chosen for {budget}")
+  chosen = settings.with_values(kept["macros"], kept["parameters"], location)
+  return Chosen(chosen, kept["text"], f"{json.dumps(kept, indent=1)}\n")
+
+
+def refuse(settings: Configuration) -> None:
+  """Raises ConfigurationError if a configuration leaves its size to MINUTES or FLOPS."""
+  for name in _BUDGETS:
+    if settings.macro(name) is not None:
+      raise ConfigurationError(
+        f"{name} = {settings.macro(name)} leaves the size open, which launch.train chooses on the "
+        "machine that trains. Give this command the size: the config.gin of that run."
+      )
+
+
+def _check(settings: Configuration, config: Any, budget: Any, process_count: int) -> None:
+  """Raises ConfigurationError if something else decides the size, or no rate is known."""
+  from t5x_style.training import optimizers
+
+  sizes = [f"{_MODEL}.{name}" for name in (*_SIZES, *_LAYERS)]
+  given = [settings.macros[name] for name in _CHOSEN if name in settings.macros]
+  given += [bound for bound in settings.bound if f"{bound.target}.{bound.name}" in sizes]
+  for bound in given:
+    if bound.location.source == COMMAND_LINE:
+      raise ConfigurationError(
+        f"{budget} chooses {bound.name}; leave one of the two out.{bound.location.quoted()}"
+      )
+  if config.stages:
+    raise ConfigurationError(
+      f"{budget} sizes a run without STAGES, and this one has {', '.join(config.stages)}. Set "
+      "STAGES = {}, or choose the size yourself."
+    )
+  if config.initial_checkpoint_path is not None:
+    raise ConfigurationError(
+      f"{budget} chooses the size of a new model, and INITIAL_CHECKPOINT_PATH has one: set the "
+      "checkpoint to None, or TRAIN_STEPS instead of the budget."
+    )
+  if inspect.unwrap(config.optimizer) is not optimizers.adamw:
+    raise ConfigurationError(
+      f"{budget} knows the learning rates of AdamW only; include runs/optimizers/adamw.gin, or "
+      "choose size and rate yourself."
+    )
+  if budget.minutes and process_count > 1:
+    raise ConfigurationError(
+      f"{budget} times steps in one process, and this run has {process_count}; set FLOPS."
+    )
+
+
+def _kept(folder: Any, budget: Any) -> dict[str, Any] | None:
+  """Returns the choice of a run that has checkpoints; None if it is a new one.
+
+  Raises:
+    ConfigurationError: the run in MODEL_DIR has another budget, or none.
+  """
+  if not any((folder / "checkpoints").glob("[0-9]*")):
+    return None
+  path = folder / FILE
+  kept = json.loads(path.read_text()) if path.exists() else {"budget": "another way"}
+  if kept["budget"] != str(budget):
+    raise ConfigurationError(
+      f"MODEL_DIR = {str(folder)!r} has a run whose size was chosen by {kept['budget']}, not by "
+      f"{budget}. Resume it with its own settings, or set another MODEL_DIR."
+    )
+  return kept
+
+
+def _choose(
+  settings: Configuration, config: Any, budget: Any, note: Callable[[str], None]
+) -> dict[str, Any]:
+  """Returns the content of size.json."""
+  import jax
+
+  from t5x_style.planning import size_laws, sizing
+  from t5x_style.training import setup
+  from t5x_style.training.dataset import tokens_per_row
+
+  dataset = setup.prepare(config).dataset
+  corpus = settings.argument(data_parameters.CORPUS)
+  rows = sizing.Rows(
+    tokens_per_row(dataset.feature_shapes),
+    dataset.max_targets,
+    text=text_size.tokens(corpus, dataset),
+    multiple=jax.device_count() * config.num_microbatches,
+  )
+  objective = getattr(settings.argument(_OBJECTIVE), "name", None)
+  law = size_laws.nearest(config.model.architecture, objective)
+  most = _OF_STATE * _memory() * jax.device_count() / _STATE_BYTES
+
+  def choose(flops: float) -> sizing.Run:
+    return sizing.choose(config.model, law, rows, flops, most)
+
+  def timed(run: sizing.Run) -> speed.Speed:
+    note(f"{budget}: steps of width {run.model.emb_dim} are timed.")
+    return speed.measure(dataclasses.replace(config, model=run.model, batch_size=run.batch_size))
+
+  measured = None
+  if budget.minutes:
+    base = sizing.resized(config.model, size_laws.BASE_EMB_DIM)
+    first = sizing.plan(base, law, rows, size_laws.LAWS[law].flops)
+    run, measured = speed.run_of_minutes(budget.minutes, first, choose, timed, config.eval_batches)
+  else:
+    run = choose(budget.flops)
+  if _on_command_line(settings, _RATE):
+    run = dataclasses.replace(run, rate=settings.macro(_RATE))
+  macros, parameters = _values(settings, run)
+  return {
+    "budget": str(budget),
+    "text": "\n".join(_lines(str(budget), run, law, objective, rows, measured)),
+    "macros": macros,
+    "parameters": parameters,
+  }
+
+
+def _memory() -> float:
+  """Returns the bytes of a device's memory; of a CPU, those of this machine."""
+  import jax
+
+  from t5x_style import hardware
+
+  known = hardware.device_memory(jax.devices()[0])
+  return known or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / jax.device_count()
+
+
+def _values(settings: Configuration, run: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Returns the macros, and the parameters by their full names, that a run sets."""
+  model = run.model
+  macros: dict[str, Any] = dict.fromkeys(_BUDGETS)
+  macros |= {
+    "TRAIN_STEPS": run.train_steps,
+    "BATCH_SIZE": run.batch_size,
+    _RATE: run.rate,
+    "WARMUP_STEPS": run.warmup_steps,
+    "BASE_EMB_DIM": model.base_emb_dim,
+    "BASE_HEAD_DIM": model.base_head_dim,
+    "BASE_LAYERS": model.base_layers,
+  }
+  if not _on_command_line(settings, _EVAL_PERIOD):
+    macros[_EVAL_PERIOD] = math.ceil(run.train_steps / speed.EVALUATIONS)
+  for name, times in _PERIODS.items():
+    value = settings.macro(name)
+    if not _on_command_line(settings, name) and isinstance(value, int):
+      macros[name] = min(value, math.ceil(run.train_steps / times))
+  names = [*_SIZES, *(name for name in _LAYERS if getattr(model, name))]
+  return macros, {f"{_MODEL}.{name}": getattr(model, name) for name in names}
+
+
+def _on_command_line(settings: Configuration, macro: str) -> bool:
+  found = settings.macros.get(macro)
+  return found is not None and found.location.source == COMMAND_LINE
+
+
+def _lines(
+  budget: str, run: Any, law: str, objective: str | None, rows: Any, measured: speed.Speed | None
+) -> Iterator[str]:
+  """Yields what is chosen, and why."""
+  from t5x_style.planning import size_laws
+
+  model, flops = run.model, run.train_steps * run.step_flops
+  if measured:
+    seconds = run.train_steps * measured.step
+    yield (
+      f"{budget}: this machine computes {run.step_flops / measured.step:.2g} FLOP/s with this "
+      f"model (timed), so {flops:.2g} FLOPs in {duration(seconds)} of steps; the rest is for "
+      "compiling and evaluations."
+    )
+  layers = "+".join(str(getattr(model, x)) for x in _LAYERS if getattr(model, x))
+  yield (
+    f"{budget}: chosen are width {model.emb_dim}, {layers} layers; {run.train_steps:,} steps of "
+    f"{run.batch_size} rows of {rows.tokens} tokens; peak learning rate {run.rate:.2g}, which is "
+    f"that of width {model.base_emb_dim}. Together {flops:.2g} FLOPs."
+  )
+  pilot = size_laws.LAWS[law].flops
+  whose = "" if law == objective else f" (the nearest to {objective or 'this task'})"
+  yield (
+    "  The size is that of Hoffmann's law with published constants; batch and rate are those of "
+    f"runs of {law}{whose} with {pilot:.2g} FLOPs, {flops / pilot:,.0f} times fewer."
+  )
+  if rows.text is None:
+    yield f"  How much text there is is not known; {run.tokens:,.0f} tokens are read."
+  else:
+    times = run.tokens / rows.text
+    yield f"  The text has about {rows.text:,.0f} tokens, and is read {times:.2g} times."
