@@ -19,7 +19,7 @@ BASE_LAYERS = 2  # of each of their stacks
 _SIZE_WEIGHT = 482.01 / 2085.43  # A / B
 _OF_SIZE, _OF_TOKENS = 0.3478, 0.3658  # the exponents a and b
 _BATCH_EXPONENT = 0.5
-_RATE_EXPONENT = -0.125  # of the FLOPs: DeepSeek-AI 2024 (arXiv 2401.02954), equation 1
+_RATE_EXPONENT = -0.32  # of the tokens: Bjorck et al. 2024 (arXiv 2409.19913)
 _MOST_USEFUL_EPOCHS = 15.39  # R* of Muennighoff et al. 2023 (arXiv 2305.16264), section 5
 
 
@@ -29,11 +29,12 @@ class Law(NamedTuple):
   Attributes:
     batch: tokens of a batch for the square root of the tokens of the run.
     rate: the best peak learning rate of AdamW for a model of the base size.
-    flops: of each of these runs.
+    tokens, flops: of the run with this rate.
   """
 
   batch: float
   rate: float
+  tokens: float
   flops: float
 
   def batch_tokens(self, tokens: float) -> float:
@@ -44,9 +45,9 @@ class Law(NamedTuple):
     """
     return self.batch * tokens**_BATCH_EXPONENT
 
-  def peak_rate(self, flops: float) -> float:
-    """Returns the peak learning rate of a run for the base size, from its FLOPs."""
-    return self.rate * (flops / self.flops) ** _RATE_EXPONENT
+  def peak_rate(self, tokens: float) -> float:
+    """Returns the peak learning rate of a run for the base size, from its tokens."""
+    return self.rate * (tokens / self.tokens) ** _RATE_EXPONENT
 
 
 def reducible_loss(parameters: float, tokens: float) -> float:
@@ -67,9 +68,9 @@ def worth(tokens: float, text: float | None) -> float:
 
 
 LAWS: Mapping[str, Law] = {
-  "causal_lm": Law(1.25, 0.0074, 2e11),
-  "masked_lm": Law(1.25, 0.0047, 2e11),
-  "span_corruption": Law(1.25, 0.0047, 2e11),
+  "causal_lm": Law(1.25, 0.0074, 7.8e4, 2e11),
+  "masked_lm": Law(1.25, 0.0047, 8.3e4, 2e11),
+  "span_corruption": Law(1.25, 0.0039, 8e4, 2e11),
 }
 _OF_ARCHITECTURE = {
   "decoder_only": "causal_lm",
@@ -80,4 +81,6 @@ _OF_ARCHITECTURE = {
 
 def nearest(architecture: str, objective: str | None) -> str:
   """Returns the objective of the table that is the nearest to one: itself, or by architecture."""
-  return objective if objective in LAWS else _OF_ARCHITECTURE[architecture]
+  return (
+    objective if objective is not None and objective in LAWS else _OF_ARCHITECTURE[architecture]
+  )

@@ -144,7 +144,7 @@ def plan(model: TransformerConfig, objective: str, rows: Rows, budget: float) ->
     model,
     batch_size=size,
     train_steps=round(budget / (row * size)),
-    rate=float(f"{law.peak_rate(budget):.3g}"),
+    rate=float(f"{law.peak_rate(tokens):.3g}"),
     parameters=parameters(model, rows),
     tokens=tokens,
     step_flops=row * size,

@@ -62,6 +62,7 @@ PLAIN = {
   "config.TransformerConfig.positions = 'rotary'\n",
   "experts.Experts": "experts.Experts.num_experts = 4\n"
   "config.TransformerConfig.experts = @experts.Experts()\n",
+  "sizing.Budget": "",
   "train_config.TrainConfig": "",
   "loss.LossOptions": "",
   "synthetic.load": "",
@@ -120,6 +121,7 @@ OTHER_DATA = {
 
 
 ROOMS = {
+  "planning": ("sizing",),
   "models": ("config", "experts"),
   "training": ("loss", "optimizers", "schedules", "synthetic", "train_config"),
   "data.objectives": tuple(name.split(".")[0] for name in OBJECTIVES),
