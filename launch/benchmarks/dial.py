@@ -139,11 +139,11 @@ def _pilots(runs: Runs, budget: float) -> Iterator[dict[str, Any]]:
   for exponent, loss in sorted(of_rates.items()):
     yield _row(runs, budget, base, exponent, loss)
   rate = min(of_rates, key=of_rates.__getitem__)
-  of_rows = {math.log2(PILOT_ROWS): of_rates[rate]}
+  of_rows = {round(math.log2(PILOT_ROWS)): of_rates[rate]}
   for rows in (PILOT_ROWS // 2, PILOT_ROWS * 2):
     run = runs.plan(_BASE, budget, rows)
-    of_rows[math.log2(rows)] = runs.loss(run, rate)
-    yield _row(runs, budget, run, rate, of_rows[math.log2(rows)])
+    loss = of_rows[round(math.log2(rows))] = runs.loss(run, rate)
+    yield _row(runs, budget, run, rate, loss)
   batch, peak = constants(of_rows, of_rates, runs.rows.tokens, base.tokens)
   yield {
     "group": f"{runs.objective}: pilots",
@@ -154,7 +154,7 @@ def _pilots(runs: Runs, budget: float) -> Iterator[dict[str, Any]]:
 
 
 def constants(
-  of_rows: Mapping[float, float], of_rates: Mapping[int, float], row: int, tokens: float
+  of_rows: Mapping[int, float], of_rates: Mapping[int, float], row: int, tokens: float
 ) -> tuple[float, float]:
   """Returns `batch` and `rate` of size_laws.Law.
 
@@ -174,8 +174,8 @@ def _grid(runs: Runs, budget: float) -> Iterator[dict[str, Any]]:
     losses.append(runs.loss(run, exponent))
     yield _row(runs, budget, run, exponent, losses[-1], "grid")
   chosen = sizing.choose(runs.config.model, runs.objective, runs.rows, budget)
-  exponent = math.log2(chosen.rate)
-  row = _row(runs, budget, chosen, exponent, runs.loss(chosen, exponent), "chosen")
+  rate = math.log2(chosen.rate)
+  row = _row(runs, budget, chosen, rate, runs.loss(chosen, rate), "chosen")
   yield row | {"to_best": row["loss"] / min(losses) - 1}
 
 

@@ -169,7 +169,7 @@ def search(loss: Callable[[int], float], start: int) -> dict[int, float]:
     losses[unknown[0]] = loss(unknown[0])
 
 
-def optimum(losses: Mapping[float, float]) -> float:
+def optimum(losses: Mapping[int, float]) -> float:
   """Returns the exponent at the lowest point of a parabola through the best and its neighbours."""
   best = min(losses, key=losses.__getitem__)
   below, above = (losses.get(best + step, math.inf) for step in (-1, 1))
@@ -201,7 +201,7 @@ class Trials:
     self._settings = hashlib.sha256(text.encode()).hexdigest()[:16]
     self.seconds = 0.0
 
-  def loss(self, exponent: int) -> float:
+  def loss(self, exponent: float) -> float:
     """Returns the held-out loss with the peak rate 2^exponent; infinite if it is not a number."""
     key = f"{self._settings} 2^{exponent}"
     record = self._kept.get(key)

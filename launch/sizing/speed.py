@@ -78,7 +78,8 @@ def run_of_minutes(
   Raises:
     UserError: the minutes are over before training could begin.
   """
-  run, known = first, {}
+  run = first
+  known: dict[tuple[int, int], Speed] = {}
   for _ in range(_MOST_MODELS):
     key = _key(run)
     known[key] = known.get(key) or timed(run)

@@ -9,7 +9,7 @@ from t5x_style.planning import size_laws
 
 def test_the_constants_are_the_lowest_points_of_parabolas():
   """Of rows around 2^1.7, of rates around 2^-7.3; rows of 128 tokens, a run of 160,000."""
-  of_rows = {float(x): 2.0 + (x - 1.7) ** 2 for x in (1, 2, 3)}
+  of_rows = {x: 2.0 + (x - 1.7) ** 2 for x in (1, 2, 3)}
   of_rates = {x: 2.0 + (x + 7.3) ** 2 for x in (-9, -8, -7, -6)}
   batch, rate = dial.constants(of_rows, of_rates, 128, 160_000)
   assert batch * 400 == pytest.approx(128 * 2**1.7)
