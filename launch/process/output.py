@@ -36,7 +36,10 @@ def escape_what_has_no_bytes() -> None:
   Texts and samples may have any character, also where the locale is not one of UTF-8.
   """
   for stream in (sys.stdout, sys.stderr):
-    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+    if not isinstance(stream, io.TextIOWrapper):
+      continue
+    partial = not stream.encoding.lower().startswith("utf")  # As in the locale C.
+    if stream.errors == "strict" or (stream.errors == "surrogateescape" and partial):
       stream.reconfigure(errors="backslashreplace")
 
 

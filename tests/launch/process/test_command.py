@@ -60,7 +60,14 @@ command.run(main, ["train"])
   assert text == f"\r\n{red}error:{plain} BATCH_SIZE = 3\r\n"
 
 
-def test_characters_that_the_locale_lacks_are_escaped():
+@pytest.mark.parametrize(
+  ("variables", "accented"),
+  [
+    ({"PYTHONIOENCODING": "latin-1"}, b"\xe9"),
+    ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, b"\\xe9"),
+  ],
+)
+def test_characters_that_the_locale_lacks_are_escaped(variables, accented):
   program = """
 from launch.process import command, output
 def main(argv):
@@ -69,11 +76,12 @@ def main(argv):
   print("more \\u306f")
 command.run(main, ["train"])
 """
-  environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+  environment = {**os.environ, **variables}
   done = subprocess.run(
     [sys.executable, "-c", program], env=environment, capture_output=True, timeout=60
   )
-  assert (done.returncode, done.stdout) == (0, b"caf\xe9 \\u306f\nmore \\u306f\n"), done.stderr
+  assert (done.returncode, done.stderr) == (0, b"")
+  assert done.stdout == b"caf" + accented + b" \\u306f\nmore \\u306f\n"
 
 
 def test_traceback_on_request(capsys):
