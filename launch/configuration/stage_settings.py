@@ -163,6 +163,7 @@ def _allowed(parameters: list[str]) -> set[str]:
 
   fields = {f"t5x_style.training.train_config.TrainConfig.{name}" for name in staged.OF_RUN}
   fields |= {f"t5x_style.models.config.TransformerConfig.{name}" for name in staged.OF_MODEL}
+  fields |= {f"t5x_style.models.experts.Experts.{name}" for name in staged.OF_EXPERTS}
   prefixes = ("t5x_style.models.config.RotaryScaling.", _DATA, "t5x_style.training.synthetic.")
   return {
     name

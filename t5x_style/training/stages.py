@@ -27,6 +27,7 @@ OF_MODEL = (
   *("rotary_base", "rotary_base_local", "rotary_scaling", "attention_windows"),
   *("dropout_rate", "attention_dropout_rate", "remat", "attention"),
 )
+OF_EXPERTS = ("dropout_rate",)
 # The parts of the identity of the data that must stay.
 _OF_DATA = ("vocabulary", "architecture")
 _SAME_RUN = (
@@ -69,11 +70,15 @@ def _check_config(before: TrainConfig, now: TrainConfig) -> None:
     if field.name not in (*OF_RUN, "model", "optimizer", "schedule", "stages")
     and getattr(before, field.name) != getattr(now, field.name)
   ]
+  old, model = before.model.experts, now.model
+  if old and model.experts:
+    kept = {name: getattr(old, name) for name in OF_EXPERTS}
+    model = dataclasses.replace(model, experts=dataclasses.replace(model.experts, **kept))
   changed += [
     f"TransformerConfig.{field.name}"
     for field in dataclasses.fields(TransformerConfig)
     if field.name not in OF_MODEL
-    and getattr(before.model, field.name) != getattr(now.model, field.name)
+    and getattr(before.model, field.name) != getattr(model, field.name)
   ]
   if changed:
     raise UserError(f"{', '.join(changed)} cannot change during a run. {_SAME_RUN}")

@@ -12,6 +12,7 @@ import pytest
 
 from t5x_style.checkpoints import restoring, retention
 from t5x_style.errors import UserError
+from t5x_style.models import Experts
 from t5x_style.reporting import reporter, run_description, terminal
 from t5x_style.results import run_folder
 from t5x_style.training import loop, schedules, setup, stages, synthetic
@@ -170,6 +171,19 @@ def test_what_may_not_change_is_refused_before_the_first_step(changes, message, 
   with pytest.raises(UserError, match=message):
     staged(tmp_path, second=changes)
   assert not [*tmp_path.iterdir()]
+
+
+def test_dropout_inside_experts_may_change_and_nothing_else_of_them(tmp_path):
+  old, new = (
+    config(tmp_path, model={"experts": Experts(num_experts=4, dropout_rate=rate)})
+    for rate in (0.0, 0.4)
+  )
+  first = setup.prepare(old, stage=Stage("start", last=3))
+  following = stages.prepare_next(first, new, "dropout", None)
+  assert following.config.model.experts.dropout_rate == 0.4
+  other = config(tmp_path, model={"experts": Experts(num_experts=4, router_jitter=0.1)})
+  with pytest.raises(UserError, match=r"TransformerConfig.experts cannot change"):
+    stages.prepare_next(first, other, "jitter", None)
 
 
 def test_other_learning_rates_are_refused(tmp_path):

@@ -10,6 +10,7 @@ from t5x_style.training import train_config
 RUN = """
 from __gin__ import dynamic_registration
 from t5x_style.models import config
+from t5x_style.models import experts
 from t5x_style.training import synthetic
 from t5x_style.training import train_config
 include 'runs/pretrain.gin'
@@ -153,3 +154,16 @@ def test_the_stage_of_a_step(read):
 
 def test_no_stages(read):
   assert stage_settings.stages(read("STAGES = {}")) == []
+
+
+def test_dropout_of_experts_follows_that_of_the_model(read):
+  experts = (
+    "config.TransformerConfig.experts = @experts.Experts()",
+    "experts.Experts.num_experts = 4",
+    "experts.Experts.dropout_rate = %EXPERT_DROPOUT_RATE",
+    "EXPERT_DROPOUT_RATE = %DROPOUT_RATE",
+    'STAGES = {"drop": {"after_steps": 10, "DROPOUT_RATE": 0.1}}',
+  )
+  first, second = prepare(read(*experts))
+  assert first.config.model.experts.dropout_rate == 0
+  assert second.config.model.experts.dropout_rate == second.config.model.dropout_rate == 0.1
