@@ -142,6 +142,9 @@ def _run(argv: Sequence[str], until_end: contextlib.ExitStack, listener: signals
     result = loop.train(job, reports)
   code = exit_codes.of_stopped_run(None if result.complete else result.stopped_by)
   listener.at_end(code)
+  if sized.text:  # The way to train longer: the size stays.
+    written = flags.quoted(f"--gin_file={config.model_dir}/config.gin")
+    command_line = [command_line[0], written]
   summary.show(out, result.job, result, command_line, sampler)
   pulse.beat("finished" if result.complete else "stopped")
   return code

@@ -257,7 +257,7 @@ def _lines(
   whose = "" if law == objective else f" (the nearest to {objective or 'this task'})"
   yield (
     "  The size is that of Hoffmann's law with published constants; batch and rate are those of "
-    f"runs of {law}{whose} with {pilot:.2g} FLOPs, {flops / pilot:,.0f} times fewer."
+    f"runs of {law}{whose} with {pilot:.2g} FLOPs; this one has {flops / pilot:,.2g} times as many."
   )
   if rows.text is None:
     yield f"  How much text there is is not known; {run.tokens:,.0f} tokens are read."
