@@ -184,11 +184,12 @@ class Planner:
     """Yields every mesh of the topology's chips that divides the model and the rows."""
     experts, total = self.config.model.experts, self.topology.chips
     for expert in estimates.divisors(math.gcd(total, experts.num_experts) if experts else 1):
-      for mesh in self._meshes_of(total // expert):
+      for others in self._meshes_of(total // expert):
+        mesh = {axis: others.get(axis, expert) for axis in MESH_AXES}
         # The capacity of an expert counts the tokens of whole rows.
         cut = experts is not None and experts.capacity_factor and mesh["sequence"] > 1
         if not cut and self.across(mesh) is not None:
-          yield {axis: mesh.get(axis, expert) for axis in MESH_AXES}
+          yield mesh
 
   def _meshes_of(self, chips: int) -> Iterator[dict[str, int]]:
     """Yields the meshes of this many chips that divide the model and the rows, without "expert"."""

@@ -54,6 +54,12 @@ def test_a_search_splits_the_experts_and_cuts_no_rows_with_a_capacity(tmp_path):
   assert {layout.mesh["expert"] for layout in a_planner(tmp_path).layouts()} == {1}
 
 
+def test_a_search_keeps_experts_over_the_slices_where_the_run_says_so(tmp_path):
+  over_slices = {"slices": 2, "dcn_mesh_shape": {"expert": 2}}
+  plan = a_planner(tmp_path, "v5e:4x4", model=with_experts(LIMITED), **over_slices)
+  assert {layout.mesh["expert"] for layout in plan.layouts()} == {2, 4, 8}
+
+
 def test_experts_that_are_split_take_less_memory_and_send_rows(tmp_path):
   """A chip sends 2.5 rows of 512 bfloat16 for each of 1,024 tokens, twice in each pass of three."""
   plan = a_planner(tmp_path, model=with_experts(LIMITED), batch_size=64)
