@@ -99,7 +99,8 @@ def parse_text(text: str, source: str) -> Iterator[tuple[Any, SourceLocation]]:
     ) from error
   except tokenize.TokenError as error:
     message, (line, _) = error.args
-    if opened := _unclosed_bracket(text):
+    # Not where a text in brackets lacks its closing quotation mark: that is the fault to correct.
+    if "multi-line statement" in message and (opened := _unclosed_bracket(text)):
       message, line = "a bracket is never closed", opened
     raise ConfigurationError(f"gin syntax: {message}.{location_of(line).quoted()}") from error
   except (ValueError, TypeError) as error:  # [1] as a key, a number of 5,000 digits

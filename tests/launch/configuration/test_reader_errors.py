@@ -146,6 +146,10 @@ def test_syntax_error(workdir, write):
   assert "mine.gin:" in error("mine.gin")
   write(workdir, {"mine.gin": "A = (3)\nB = {'a': [1],\n\n"})
   assert error("mine.gin").endswith("a bracket is never closed.\n  mine.gin:2: B = {'a': [1],")
+  for text in ("B = ['abc", 'B = ["""abc'):  # No quotation mark closes the text.
+    write(workdir, {"mine.gin": f"A = 3\n{text}\n]\n"})
+    assert "bracket" not in error("mine.gin")
+    assert error("mine.gin").endswith(f"\n  mine.gin:2: {text}")
   write(workdir, {"mine.gin": "A = 3\nB 4"})
   assert error("mine.gin").endswith("\n  mine.gin:2: B 4")
   write(workdir, {"mine.gin": "A = 3\nB = kitchen"})
