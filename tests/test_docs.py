@@ -1,6 +1,9 @@
 """Commands, flags, gin files and outputs in README.md, CONTRIBUTING.md and docs/ are real."""
 
+import base64
 import doctest
+import email
+import email.policy
 import re
 import shlex
 import sys
@@ -106,6 +109,31 @@ def test_python_of_the_pages_can_be_read(path):
   for text in blocks(path, "python"):
     if ">>>" not in text:
       compile(text, path.name, "exec")
+
+
+@pytest.mark.parametrize(
+  ("headers", "body", "kept"),
+  [
+    ("", b"Yes.\n> May we?\n\n-- \nAda", "Yes."),
+    ("", b"-- \nAda\nLondon\n", ""),
+    ("", b">From here on\n", "From here on"),
+    (
+      "; charset=utf-8\nContent-Transfer-Encoding: base64",
+      base64.b64encode("Café.\r\n-- \r\nAda\r\n".encode()),
+      "Café.",
+    ),
+    ("; charset=idna", b"An encoding. Of names.\n", "An encoding. Of names."),
+    ("; charset=unknown", b"Text.\n", "Text."),
+  ],
+)
+def test_the_program_for_mailing_lists_keeps_what_the_sender_wrote(headers, body, kept):
+  page = DOCS / "tutorials/text_that_people_have.md"
+  (code,) = (block for block in blocks(page, "python") if "def own_text" in block)
+  names = {}
+  exec(code.partition("output, *files")[0], names)
+  head = f"Content-Type: text/plain{headers}\n\n".encode()
+  message = email.message_from_bytes(head + body, policy=email.policy.default)
+  assert names["own_text"](message) == kept
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
