@@ -10,6 +10,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from t5x_style.shipped_vocabulary import DEFAULT_EXTRA_IDS
+
 from .configuration import flags, reader
 from .process import command, environment, errors, whole_files
 
@@ -42,6 +44,7 @@ def main(argv: Sequence[str]) -> None:
       from t5x_style.data.tokenizers import vocabularies, vocabulary_training
 
     name, splits, texts = _texts(values)
+    extra_ids = _extra_ids(values)
     _print_plan(name, values)
     start = time.monotonic()
     samples = _samples(texts("train", None), values.max_megabytes * 10**6)
@@ -49,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     seconds = time.monotonic() - start
     _write(values.output, content)
     print("Trained. Measuring how well it fits the text.", flush=True)
-    vocabulary = vocabularies.sentencepiece(os.path.abspath(values.output))
+    vocabulary = vocabularies.sentencepiece(os.path.abspath(values.output), extra_ids)
     fits = {
       split: vocabulary_training.measure(
         vocabulary, itertools.chain(*texts(split, values.max_megabytes * 10**6))
@@ -195,6 +198,20 @@ def _corpus(settings: reader.Configuration) -> Any:
       "The gin files set no CORPUS; include one of gin_configs/data/ in them."
     )
   return settings.build(reference.target.object)
+
+
+def _extra_ids(values: Any) -> int:
+  """Returns the sentinels of the run whose gin files are given, else those that runs begin with."""
+  from t5x_style.data.tokenizers import vocabularies
+
+  if values.gin_file:
+    settings = flags.read_configuration(values)
+    vocabulary, extra_ids = settings.macro("VOCABULARY"), settings.macro("EXTRA_IDS")
+    of_run = getattr(getattr(vocabulary, "target", None), "object", None)
+    # Those of bytes and of other tokenizers say nothing about a SentencePiece vocabulary.
+    if of_run is vocabularies.sentencepiece and isinstance(extra_ids, int):
+      return extra_ids
+  return DEFAULT_EXTRA_IDS
 
 
 def _write(path: str, content: bytes) -> None:

@@ -58,8 +58,10 @@ def test_one_file_and_the_same_again(workdir, capsys):
 def test_the_corpus_of_a_run(workdir, capsys):
   lines = [json.dumps({"body": text}) for text in (workdir / "0.txt").read_text().split("\n\n")]
   (workdir / "a.jsonl").write_text("\n".join(lines))
-  run("--gin_file=data/jsonl.gin", "--gin.CORPUS_FILES='a.jsonl'", "--gin.JSON_FIELD='body'")
+  corpus = ("--gin_file=data/jsonl.gin", "--gin.CORPUS_FILES='a.jsonl'", "--gin.JSON_FIELD='body'")
+  run(*corpus, "--gin.EXTRA_IDS=256")
   output = capsys.readouterr().out
+  assert f"--gin.VOCAB_SIZE={500 + 256}\n" in output
   assert "on jsonl" in output
   assert set(rows(output)) == {"train", "validation"}
   assert (workdir / "vocabulary.model").exists()
