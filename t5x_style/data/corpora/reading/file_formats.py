@@ -50,17 +50,13 @@ _FORMATS = tuple(
     (rb"\x80[\x02-\x05]", "a Python pickle", "Write its text to JSON lines"),
     (rb"\x93NUMPY", "a NumPy array", "Write its text to JSON lines"),
     (rb"%PDF-", "a PDF", "Write its text to a file: pdftotext {}"),
-    (
-      rb"\s*<mediawiki\s",
-      "a dump of MediaWiki, with its markup",
-      "Write its text to JSON lines (WikiExtractor, --json) and read those with 'data/jsonl.gin'",
-    ),
     (rb"\xd0\xcf\x11\xe0", "a document of Microsoft Office", "Save it as plain text in UTF-8"),
     (rb"\x89PNG\r\n|\xff\xd8\xff", "an image", "Write its text to a file in UTF-8"),
     (rb"\x7fELF", "a program", "Write its text to a file in UTF-8"),
     (rb"(?!\x00{4}).{3}\x00{5}.{4}", "binary records (TFRecord?)", _AS_RECORDS),
   )
 )
+_MEDIAWIKI = re.compile(rb"\s*<mediawiki\s")
 # The longer marks come first, since those of UTF-32 begin with those of UTF-16.
 _MARKS = (
   (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -82,6 +78,13 @@ _NO_TEXT = ("Cc", "Cs", "Co", "Cn")  # Unicode: controls, surrogates, private an
 
 class FileProblem(NamedTuple):
   """Why a file is refused: what it is and what to do; {} in the advice stands for its name."""
+
+  what: str
+  advice: str
+
+
+class Markup(NamedTuple):
+  """What a text is whose markup a model would learn, and what to do."""
 
   what: str
   advice: str
@@ -126,6 +129,19 @@ def find_problem(sample: bytes, start: bool = True) -> FileProblem | WrongByte |
     controls = len(sample) - len(sample.translate(None, _CONTROLS))
     return _BINARY if 100 * controls > len(sample) else _other_encoding(first)
   return first
+
+
+def find_markup(start: bytes) -> Markup | None:
+  """Returns what a file of text is that has better text inside, by its first bytes.
+
+  It can be read as it is; runs that began with it resume.
+  """
+  if not _MEDIAWIKI.match(start):
+    return None
+  return Markup(
+    "a dump of MediaWiki, with its markup",
+    "Write its text to JSON lines (WikiExtractor, --json) and read those with 'data/jsonl.gin'",
+  )
 
 
 _BINARY = FileProblem("binary data and not text", "Write its text to a file in UTF-8")

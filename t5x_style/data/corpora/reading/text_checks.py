@@ -26,7 +26,8 @@ def check_files(files: Sequence[str], file_warnings: FileWarnings | None) -> Non
   Compressed files are unpacked completely if they are not too large.
 
   Args:
-    file_warnings: warns of bytes that are not UTF-8; None: they are none of its business.
+    file_warnings: warns of markup and of bytes that are not UTF-8; None: they are none of its
+      business.
 
   Raises:
     UserError: some files are not UTF-8 text, are damaged or cannot be read.
@@ -41,6 +42,8 @@ def check_files(files: Sequence[str], file_warnings: FileWarnings | None) -> Non
   for file, result in zip(seen, found, strict=True):
     if file_warnings and isinstance(result, file_formats.WrongByte):
       file_warnings.wrong_byte(file, result)
+    elif file_warnings and isinstance(result, file_formats.Markup):
+      file_warnings.markup(file, result)
 
 
 def _lines(faults: Sequence[UserError]) -> list[str]:
@@ -63,7 +66,7 @@ class FileWarnings:
   """Warns of text that is not read as it is, once per file and for a dozen files at most."""
 
   def __init__(self) -> None:
-    self._warned: dict[str, set[str]] = {"wrong": set(), "long": set()}
+    self._warned: dict[str, set[str]] = {"wrong": set(), "long": set(), "markup": set()}
 
   def check_bytes(self, file: str, offset: int, text: bytes) -> None:
     """Warns of the first byte of `text` that is not UTF-8; `text` is at `offset` of the file."""
@@ -93,6 +96,10 @@ class FileWarnings:
       f"the document that has byte {offset:,} is longer than {size} and read as several of them",
     )
 
+  def markup(self, file: str, found: file_formats.Markup) -> None:
+    """Warns of a text whose markup is read as text."""
+    self._warn("markup", file, f"it is {found.what}, which the model would learn. {found.advice}")
+
   def _warn(self, kind: str, file: str, what: str) -> None:
     warned = self._warned[kind]
     if file in warned or len(warned) > _SHOWN:
@@ -116,8 +123,10 @@ class _Budget:
     return enough
 
 
-def _check_file(file: str, budget: _Budget) -> UserError | file_formats.WrongByte | None:
-  """Returns the error of a file, else its first byte that is not UTF-8, else None."""
+def _check_file(
+  file: str, budget: _Budget
+) -> UserError | file_formats.Markup | file_formats.WrongByte | None:
+  """Returns the error of a file, else its markup or its first byte that is not UTF-8, else None."""
   try:
     with text_reading.naming(file), text_reading.open_text(file) as stream:
       if packed := text_reading.packed_as(stream):
@@ -131,4 +140,5 @@ def _check_file(file: str, budget: _Budget) -> UserError | file_formats.WrongByt
       wrong = [text_reading.check_sample(file, sample, offset) for offset, sample in samples]
   except UserError as error:
     return error
-  return next((found for found in wrong if found), None)
+  markup = [file_formats.find_markup(sample) for offset, sample in samples if offset == 0]
+  return next((found for found in (*markup, *wrong) if found), None)

@@ -117,7 +117,6 @@ def database(folder):
     (lambda _: b"ARROW1\0\0\xff\xff\xff\xff", "Arrow"),
     (lambda _: b"\xff\xff\xff\xff\x88\x02\0\0\x10\0\0\0", "Arrow"),
     (lambda _: b"\x89HDF\r\n\x1a\n\0", "HDF5"),
-    (lambda _: b'<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/">\n', "MediaWiki"),
     (lambda _: b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "PDF"),
     (lambda _: random.Random(0).randbytes(5000), "binary"),
     (lambda _: np.arange(60_000, dtype=np.uint16).tobytes(), "binary"),

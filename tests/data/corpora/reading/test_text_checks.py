@@ -128,3 +128,19 @@ def test_wrong_bytes_are_reported_once_with_file_and_place(read_documents, tmp_p
     read_documents(source)
   (message,) = (str(warning.message) for warning in caught)
   assert message.startswith(f"{tmp_path}/deep_within.txt: byte {len(good):,} (0xff) is not UTF-8")
+
+
+@pytest.mark.parametrize("documents", ["line", "file"])
+def test_a_dump_of_mediawiki_is_read_with_a_warning(read_documents, tmp_path, documents):
+  dump = b'<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/">\n<page>Tea</page>\n'
+  (tmp_path / "wiki.xml").write_bytes(dump)
+  (tmp_path / "wiki.xml.bz2").write_bytes(bz2.compress(dump))
+  (tmp_path / "about.txt").write_text("A dump begins with <mediawiki xmlns=...>.\n")
+  corpus = corpora.TextFiles(f"{tmp_path}/*", documents, validation_fraction=0)
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    assert b"".join(read_documents(corpus.source())).count(b"<page>Tea</page>") == 2
+  for name, warning in zip(("wiki.xml", "wiki.xml.bz2"), caught, strict=True):
+    message = str(warning.message)
+    assert message.startswith(f"{tmp_path}/{name}: it is a dump of MediaWiki, with its markup")
+    assert "WikiExtractor" in message and message.endswith("read those with 'data/jsonl.gin'.")
