@@ -1,6 +1,7 @@
 """A run on TPU VMs of Google Cloud: installed, started and followed on all hosts through gcloud."""
 
 import concurrent.futures
+import io
 import shlex
 import subprocess
 import tarfile
@@ -34,17 +35,19 @@ class Tpu:
     self._programs = programs
     self._slices = slices
     self._log = RunLog(programs.say)
-    self._folder = tempfile.TemporaryDirectory(prefix="launch-cloud-")
+    self._packed: bytes | None = None
 
   def install(self) -> None:
     """Copies this clone to every host, as it was at the first call, and installs it there."""
-    archive = Path(self._folder.name) / f"{_FOLDER}.tar.gz"
-    if not self._programs.dry_run and not archive.exists():
-      _pack(archive)
-    copy = [str(archive), "--worker=all", *self._slices.place]
-    self._on_all(
-      [[*_VM, "scp", copy[0], f"{node}:{archive.name}", *copy[1:]] for node in self._slices.nodes()]
-    )
+    if not self._programs.dry_run and self._packed is None:
+      self._packed = _pack()
+    # A new folder each time: systems empty the folder for temporary files after some days.
+    with tempfile.TemporaryDirectory(prefix="launch-cloud-") as folder:
+      archive = Path(folder) / f"{_FOLDER}.tar.gz"
+      archive.write_bytes(self._packed or b"")
+      copy = [str(archive), "--worker=all", *self._slices.place]
+      nodes = self._slices.nodes()
+      self._on_all([[*_VM, "scp", copy[0], f"{node}:{archive.name}", *copy[1:]] for node in nodes])
     unpack = f"mkdir -p {_FOLDER} && tar -xzf {_FOLDER}.tar.gz -C {_FOLDER}"
     self._everywhere(f"{unpack} && {_command('install')}")
 
@@ -195,8 +198,8 @@ def _command(action: str, *arguments: str) -> str:
   return f"bash {_FOLDER}/{_HOST_SCRIPT} {shlex.join([action, *arguments])}"
 
 
-def _pack(archive: Path) -> None:
-  """Writes the files of this clone, without those that git ignores.
+def _pack() -> bytes:
+  """Returns a tar.gz of the files of this clone, without those that git ignores.
 
   Raises:
     UserError: this is no clone.
@@ -206,6 +209,8 @@ def _pack(archive: Path) -> None:
   names = [name for name in listed.stdout.split("\0") if name and (_ROOT / name).is_file()]
   if listed.returncode or _HOST_SCRIPT not in names:
     raise UserError(f"{_ROOT} is no clone of t5x_style: start this command in one.")
-  with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+  packed = io.BytesIO()
+  with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as tar:
     for name in names:
       tar.add(_ROOT / name, name)
+  return packed.getvalue()

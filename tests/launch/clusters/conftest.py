@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -72,11 +71,9 @@ class Cloud:
 
 
 @pytest.fixture(scope="session")
-def packed(tmp_path_factory):
+def packed():
   """What is copied to hosts, packed once for all tests."""
-  archive = tmp_path_factory.mktemp("packed") / "t5x_style.tar.gz"
-  tpu._pack(archive)
-  return archive
+  return tpu._pack()
 
 
 @pytest.fixture
@@ -91,6 +88,6 @@ def cloud(tmp_path, monkeypatch, packed):
   monkeypatch.setenv("FAKE_CLOUD", str(folder))
   monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
   monkeypatch.setattr(queued_slices, "_POLL_SECONDS", 0.05)
-  monkeypatch.setattr(tpu, "_pack", lambda archive: shutil.copy(packed, archive))
+  monkeypatch.setattr(tpu, "_pack", lambda: packed)
   monkeypatch.setattr(restarts, "_PAUSE_SECONDS", 0.0)
   return Cloud(folder)

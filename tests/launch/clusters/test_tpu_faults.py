@@ -1,7 +1,9 @@
 """What launch.cloud does when the cloud has no room, or gcloud itself fails."""
 
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -105,6 +107,22 @@ def test_a_run_that_is_followed_again_repeats_no_lines(cloud):
   job = tpu.Tpu(gcloud, queued_slices.QueuedSlices(gcloud, "my-slice", "us-west4-a"))
   assert [job.follow(), job.follow()] == [3, 3]
   assert said.count("trains until 3") == 1
+
+
+def test_an_installation_days_later_needs_no_old_temporary_file(cloud, tmp_path, monkeypatch):
+  """systemd-tmpfiles and macOS remove what lies in the folder for temporary files for days."""
+  temporary = tmp_path / "temporary"
+  temporary.mkdir()
+  monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+  lines(cloud, "states", "ACTIVE")
+  cloud.run("tpu", "create", *PLACE, "--topology=v5e:4x4")
+  gcloud = programs.Programs(False)
+  job = tpu.Tpu(gcloud, queued_slices.QueuedSlices(gcloud, "my-slice", "us-west4-a"))
+  job.install()
+  for left in temporary.iterdir():
+    shutil.rmtree(left)
+  job.install()
+  assert len(cloud.calls("tpu-vm", "scp")) == 2
 
 
 def test_logs_connect_again(cloud, capsys):
