@@ -4,10 +4,11 @@ The slices of a job are one queued resource, which gcloud creates, describes and
 """
 
 import dataclasses
+import functools
 import json
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from t5x_style.errors import UserError
 
@@ -190,18 +191,21 @@ class QueuedSlices:
     return self._patient_state()
 
   def _patient_state(self) -> str | None:
-    """Returns the state, also if gcloud fails for some minutes.
+    return self._patiently(self.state)
+
+  def _patiently(self, ask: Callable[[], str | None]) -> str | None:
+    """Returns the answer, also if gcloud fails for some minutes.
 
     Raises:
       ProgramError: it fails for longer.
     """
     for _ in range(_POLLS_THAT_MAY_FAIL - 1):
       try:
-        return self.state()
+        return ask()
       except ProgramError as error:
         self._programs.say(str(error))
         time.sleep(_POLL_SECONDS)
-    return self.state()
+    return ask()
 
   def is_ready(self) -> bool:
     """Returns whether the slices are active and gcloud says so."""
@@ -212,20 +216,23 @@ class QueuedSlices:
       return False
 
   def nodes(self) -> list[str]:
-    """Returns the names of the slices.
+    """Returns the names of the slices; of known ones also if gcloud fails for some minutes.
 
     Raises:
+      ProgramError: gcloud cannot say.
       UserError: there are none.
     """
     if self._programs.dry_run:
       count = self._slices.count if self._slices else 1
       return [self.name] if count == 1 else [f"{self.name}-{i}" for i in range(count)]
-    text = self._programs.answer(*self._queued("describe"), "--format=json", absent=_ABSENT)
+    words = (*self._queued("describe"), "--format=json")
+    ask = functools.partial(self._programs.answer, *words, absent=_ABSENT)
+    text = self._patiently(ask) if self._exists else ask()
     if text is None:
       if self._exists:
         raise self.deleted()
       raise UserError(f"There is no queued resource {self.name!r} in this zone and project.")
-    found = []
+    self._exists, found = True, []
     for spec in json.loads(text)["tpu"]["nodeSpec"]:
       several = spec.get("multisliceParams") or {}
       prefix = several.get("nodeIdPrefix") or self.name

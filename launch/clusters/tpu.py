@@ -27,6 +27,10 @@ _HOST_SCRIPT = "launch/clusters/tpu_host.sh"
 _ROOT = Path(__file__).parents[2]
 
 
+class HostError(ProgramError):
+  """A program failed on a host, or the files could not be copied there."""
+
+
 class Tpu:
   """The hosts of TPU slices, and one run on all of them."""
 
@@ -152,8 +156,9 @@ class Tpu:
         if not self._slices.known:
           raise
         self._programs.say(str(error))
-        if error.code != _NO_CONNECTION and self._slices.is_ready():
-          # It failed on a host. One that was replaced lacks what the first one has.
+        on_a_host = isinstance(error, HostError) and error.code != _NO_CONNECTION
+        if on_a_host and self._slices.is_ready():
+          # One that was replaced lacks what the first one has.
           code, to_install = ExitCode.UNEXPECTED, True
       return restarts.Ended(code, self._log.saved_step)
 
@@ -182,11 +187,18 @@ class Tpu:
     self._on_all([self._ssh(node, "all", command) for node in self._slices.nodes()])
 
   def _on_all(self, calls: Sequence[Sequence[str]]) -> None:
-    """Calls programs for all slices at once."""
+    """Calls programs for all slices at once.
+
+    Raises:
+      HostError: one of them fails.
+    """
     with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
       jobs = [pool.submit(self._programs.run_quietly, *words) for words in calls]
       for job in jobs:
-        job.result()
+        try:
+          job.result()
+        except ProgramError as error:
+          raise HostError(str(error), error.code) from error
     self._slices.last_state = READY
 
   def _ssh(self, node: str, worker: str, command: str) -> list[str]:

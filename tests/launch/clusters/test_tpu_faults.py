@@ -51,6 +51,27 @@ def test_a_short_failure_of_the_network_does_not_end_the_command(cloud, capsys):
   assert len(cloud.calls("queued-resources", "create")) == 1
 
 
+@pytest.mark.parametrize("patience", [30, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_failure_of_describe_is_no_error_of_the_run(cloud, capsys, monkeypatch, patience):
+  """When the names of the slices are asked for, to follow the run: with patience and without."""
+  monkeypatch.setattr(queued_slices, "_POLLS_THAT_MAY_FAIL", patience)
+  cloud.run("tpu", "create", *PLACE, "--topology=v5e:4x4")
+  follow, began = tpu.Tpu.follow, []
+
+  def after_a_failure(job):
+    if not began:
+      lines(cloud, "fails", DESCRIBE)
+    began.append(job)
+    return follow(job)
+
+  monkeypatch.setattr(tpu.Tpu, "follow", after_a_failure)
+  assert cloud.run(*RUN, *TRAIN, codes=(0, 0)) == 0
+  output = capsys.readouterr().out
+  assert output.count("no network") == 1 and "Exit code 1" not in output
+  assert output.count("the run is started again") == (1 if patience == 1 else 0)
+  assert len(cloud.calls("tpu-vm", "scp")) == 1
+
+
 def test_slices_that_are_being_taken_are_waited_for(cloud, capsys):
   lines(cloud, "states", "SUSPENDING", "SUSPENDING", "SUSPENDED")
   cloud.run("tpu", "create", *PLACE, "--topology=v5e:4x4")
