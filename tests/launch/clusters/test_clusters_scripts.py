@@ -70,6 +70,33 @@ def test_slurm_counts_the_restarts_without_progress(run, tmp_path, steps, again)
   assert (lines[-1] == "Queued again after exit code 76.") == again
 
 
+def test_slurm_counts_no_restarts_of_earlier_jobs(run, tmp_path):
+  """Which are in the same file, where --output has a fixed name."""
+  output = tmp_path / "out.txt"
+  output.write_text("Resuming from step 9,000.\n" + "Queued again after exit code 75.\n" * 25)
+  again = "Queued again after exit code 76."
+  for restart in range(5):
+    with output.open("a") as stdout:
+      if restart == 2:
+        stdout.write("Resuming from step 100.\n")
+        stdout.flush()
+      options = {"SLURM_RESTART_COUNT": str(restart), "MOST_RESTARTS": "2", "stdout": stdout}
+      got, _, _ = run("slurm.sbatch", codes=[76], **options)
+    assert got == (76 if restart == 4 else 0)
+  printed = output.read_text().splitlines()[26:]
+  assert printed == ["Job 7 begins.", again, again, "Resuming from step 100.", again, again]
+
+
+def test_slurm_counts_all_restarts_where_the_output_cannot_be_read(run, tmp_path):
+  awk = tmp_path / "awk"
+  awk.write_text("#!/usr/bin/env bash\nexit 2\n")
+  awk.chmod(0o755)
+  with (tmp_path / "out.txt").open("a") as stdout:
+    options = {"SLURM_RESTART_COUNT": "20", "stdout": stdout}
+    got, calls, _ = run("slurm.sbatch", codes=[75], **options)
+  assert (got, len(calls)) == (75, 1)
+
+
 def test_wheels_are_those_of_the_requirements(run, tmp_path):
   """The package's requirements are named as in pyproject.toml, once, for the other machine."""
   project = tomllib.loads((CLUSTERS.parents[1] / "pyproject.toml").read_text())["project"]
