@@ -155,7 +155,7 @@ class QueuedSlices:
       self.delete()
       state = None
     if state is None:
-      if self._exists:
+      if self._exists and self.known:
         raise self.deleted()
       if self._slices is None:
         raise UserError(
