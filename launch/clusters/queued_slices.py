@@ -163,7 +163,8 @@ class QueuedSlices:
           "create it."
         )
       self.create()
-      state = self.state()
+      self.known = True
+      state = self._patient_state()
     self.known = True
     state = self._wait_while(_ON_THE_WAY, state)
     if self._programs.dry_run or state == READY:
