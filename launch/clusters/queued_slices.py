@@ -92,21 +92,31 @@ class QueuedSlices:
     self.last_state: str | None = None
 
   def create(self) -> None:
-    """Queues the slices."""
+    """Queues the slices.
+
+    Raises:
+      ProgramError: gcloud refuses.
+    """
     assert self._slices is not None
     slices = self._slices
     nodes = [f"--node-count={slices.count}"] if slices.count > 1 else [f"--node-id={self.name}"]
     capacity = [] if slices.capacity == "on-demand" else [f"--{slices.capacity}"]
     until = [f"--valid-until-duration={slices.valid_until}"] if slices.valid_until else []
     self.last_state = _ON_THE_WAY[0]  # Also if the call is interrupted: Google may have it.
-    self._programs.run(
-      *self._queued("create"),
-      *nodes,
-      f"--accelerator-type={slices.accelerator_type}",
-      f"--runtime-version={SOFTWARE[slices.generation]}",
-      *capacity,
-      *until,
-    )
+    try:
+      self._programs.run(
+        *self._queued("create"),
+        *nodes,
+        f"--accelerator-type={slices.accelerator_type}",
+        f"--runtime-version={SOFTWARE[slices.generation]}",
+        *capacity,
+        *until,
+      )
+    except UserError as error:
+      self.last_state = None
+      if isinstance(error, ProgramError):
+        self.is_ready()  # Asks for the state: only the answer to the call may be lost.
+      raise
     self._exists = True
 
   def state(self) -> str | None:
