@@ -85,7 +85,6 @@ TESTED_BY = {
   "launch/certification/recipes.py": "launch/certification/test_elsewhere.py",
   "launch/certification/runs.py": "launch/certification/test_twins.py",
   "launch/clusters/programs.py": "launch/clusters/test_tpu.py",
-  "launch/clusters/queued_slices.py": "launch/clusters/test_tpu_faults.py",
   "launch/benchmarks/train_starts.py": "launch/benchmarks/test_startup.py",
   "launch/comparison/curves.py": "launch/test_compare.py",
   "launch/comparison/held_out.py": "launch/comparison/test_judge.py",

@@ -161,20 +161,21 @@ class QueuedSlices:
     state = self._patient_state() if self.known else self.state()
     state = self._wait_while(_ON_THE_WAY_OUT, state)
     if state not in (None, READY, *_ON_THE_WAY):  # SUSPENDED, FAILED: they never come back.
+      self._check_topology(f"{self.name} is {state}", "have it deleted and queued again")
       self._programs.say(f"{self.name} is {state}: it is deleted and queued again.")
       self.delete()
       state = None
     if state is None:
       if self._exists and self.known:
         raise self.deleted()
-      if self._slices is None:
-        raise UserError(
-          f"There is no queued resource {self.name!r}: give --topology=v5e:4x4, for example, to "
-          "create it."
-        )
+      self._check_topology(f"There is no queued resource {self.name!r}", "create it")
       self.create()
       self.known = True
       state = self._patient_state()
+    if self._slices is None and not self.known:
+      self._programs.say(
+        f"Google may take {self.name} back: only with --topology it is queued again."
+      )
     self.known = True
     state = self._wait_while(_ON_THE_WAY, state)
     if self._programs.dry_run or state == READY:
@@ -185,6 +186,11 @@ class QueuedSlices:
       f"{self.name} is {state} and never was {READY}: Google had no room in time, or refuses it. "
       "`gcloud compute tpus queued-resources describe` says why."
     )
+
+  def _check_topology(self, why: str, needed_to: str) -> None:
+    """Raises UserError where this object does not know what to create."""
+    if self._slices is None:
+      raise UserError(f"{why}: give --topology=v5e:4x4, for example, to {needed_to}.")
 
   def _wait_while(self, states: Sequence[str], state: str | None) -> str | None:
     """Returns the first state that is none of these; `state` is the present one."""
