@@ -83,7 +83,10 @@ def resolved(
   if kept is None:
     kept = _choose(settings, config, budget, note)
   location = SourceLocation(str(budget), None, f"chosen for {budget}")
-  chosen = settings.with_values(kept["macros"], kept["parameters"], location)
+  free = (_RATE, _EVAL_PERIOD, *_PERIODS)  # A run that resumes may have other ones.
+  given = [name for name in free if _on_command_line(settings, name)]
+  macros = {name: value for name, value in kept["macros"].items() if name not in given}
+  chosen = settings.with_values(macros, kept["parameters"], location)
   return Chosen(chosen, kept["text"], f"{json.dumps(kept, indent=1)}\n")
 
 

@@ -90,6 +90,17 @@ def test_a_run_that_resumes_chooses_nothing(read, tmp_path, monkeypatch):
     choice.resolved(read("FLOPS = 3e12"), no_notes)
 
 
+def test_a_run_that_resumes_has_the_rate_and_the_periods_of_its_command_line(read, tmp_path):
+  first = choice.resolved(read("FLOPS = 2e12"), no_notes)
+  (tmp_path / "run/checkpoints/100").mkdir(parents=True)
+  (tmp_path / "run" / choice.FILE).write_text(first.json)
+  given = {"PEAK_LEARNING_RATE": 0.0123, "EVAL_PERIOD": 7, "SAVE_PERIOD": 11, "LOG_PERIOD": 3}
+  bindings = [f"{name} = {value}" for name, value in given.items()]
+  again = choice.resolved(read("FLOPS = 2e12", *bindings), no_notes).settings
+  assert {name: again.macro(name) for name in given} == given
+  assert again.macro("TRAIN_STEPS") == first.settings.macro("TRAIN_STEPS")
+
+
 def test_a_run_of_another_kind_is_not_continued(read, tmp_path):
   (tmp_path / "run/checkpoints/100").mkdir(parents=True)
   with pytest.raises(ConfigurationError, match="was chosen by another way, not by MINUTES = 5"):
