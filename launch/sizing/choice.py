@@ -5,40 +5,32 @@ config.gin the chosen values stand instead of MINUTES, so that a repeated run ch
 """
 
 import dataclasses
-import inspect
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
 
 from t5x_style.durations import duration
 
-from ..configuration import data_parameters
+from ..configuration import data_parameters, open_size
 from ..configuration.gin_files import COMMAND_LINE
 from ..configuration.gin_text import SourceLocation
 from ..configuration.reader import Configuration
 from ..process.errors import ConfigurationError
-from . import speed, text_size
+from . import conflicts, speed, text_size
+from .conflicts import LAYERS, MODEL, RATE, SIZES
 
 FILE = "size.json"  # in MODEL_DIR
-_BUDGETS = ("MINUTES", "FLOPS")
-_BUDGET = "t5x_style.planning.sizing.Budget"
-_MODEL = "t5x_style.models.config.TransformerConfig"
 _OBJECTIVE = "t5x_style.data.loader.load.objective"
-_SIZES = ("emb_dim", "num_heads", "num_kv_heads", "mlp_dim")
-_LAYERS = ("num_encoder_layers", "num_decoder_layers")
-# Macros that are chosen, and periods that are shortened for a short run, to this number of them.
-_CHOSEN = (
-  *("TRAIN_STEPS", "BATCH_SIZE", "WARMUP_STEPS"),
-  *("BASE_EMB_DIM", "BASE_HEAD_DIM", "BASE_LAYERS"),
-)
-_RATE = "PEAK_LEARNING_RATE"  # is chosen, too, unless the command line has that of the base size
+# Periods that are shortened for a short run, to this number of them.
 _PERIODS = {"SAVE_PERIOD": 4, "LOG_PERIOD": 20}
 _EVAL_PERIOD = "EVAL_PERIOD"  # is chosen, too, unless the command line has one
 _STATE_BYTES = 16  # of a parameter, its gradient and AdamW's moments, in float32
+_SPLITTING = ("fsdp", "tensor")  # axes along which parameters are split, not copied
+_HUGE = 2**60  # bytes for which the mesh is chosen that splits the most
 _OF_STATE = 0.5  # of the memory; the other half is for activations
 
 
@@ -70,7 +62,7 @@ def resolved(
       cannot be sized.
     UserError: the budget is too small, or both MINUTES and FLOPS are set.
   """
-  if all(settings.macro(name) is None for name in _BUDGETS):
+  if not open_size.given(settings):
     return Chosen(settings)
 
   from t5x_style.planning import sizing
@@ -78,59 +70,37 @@ def resolved(
 
   budget = settings.build(sizing.Budget)
   config = settings.build(train_config.TrainConfig)
-  _check(settings, config, budget, process_count)
+  conflicts.check(settings, config, budget, process_count)
   kept = _kept(epath.Path(config.model_dir).expanduser(), budget)
   if kept is None:
     kept = _choose(settings, config, budget, note)
-  location = SourceLocation(str(budget), None, f"chosen for {budget}")
-  free = (_RATE, _EVAL_PERIOD, *_PERIODS)  # A run that resumes may have other ones.
-  given = [name for name in free if _on_command_line(settings, name)]
-  macros = {name: value for name, value in kept["macros"].items() if name not in given}
-  chosen = settings.with_values(macros, kept["parameters"], location)
+  chosen = _with_choice(settings, budget, kept["macros"], kept["parameters"])
   return Chosen(chosen, kept["text"], f"{json.dumps(kept, indent=1)}\n")
 
 
-def refuse(settings: Configuration) -> None:
-  """Raises ConfigurationError if a configuration leaves its size to MINUTES or FLOPS."""
-  for name in _BUDGETS:
-    if settings.macro(name) is not None:
-      raise ConfigurationError(
-        f"{name} = {settings.macro(name)} leaves the size open, which launch.train chooses on the "
-        "machine that trains. Give this command the size: the config.gin of that run."
-      )
+def _with_choice(
+  settings: Configuration, budget: Any, macros: dict[str, Any], parameters: dict[str, Any]
+) -> Configuration:
+  """Returns the configuration with what was chosen; gin has it.
 
+  Raises:
+    ConfigurationError: the run would not be the chosen one.
+  """
+  from t5x_style.training import train_config
 
-def _check(settings: Configuration, config: Any, budget: Any, process_count: int) -> None:
-  """Raises ConfigurationError if something else decides the size, or no rate is known."""
-  from t5x_style.training import optimizers
-
-  sizes = [f"{_MODEL}.{name}" for name in (*_SIZES, *_LAYERS)]
-  given = [settings.macros[name] for name in _CHOSEN if name in settings.macros]
-  given += [bound for bound in settings.bound if f"{bound.target}.{bound.name}" in sizes]
-  for bound in given:
-    if bound.location.source == COMMAND_LINE:
-      raise ConfigurationError(
-        f"{budget} chooses {bound.name}; leave one of the two out.{bound.location.quoted()}"
-      )
-  if config.stages:
-    raise ConfigurationError(
-      f"{budget} sizes a run without STAGES, and this one has {', '.join(config.stages)}. Set "
-      "STAGES = {}, or choose the size yourself."
-    )
-  if config.initial_checkpoint_path is not None:
-    raise ConfigurationError(
-      f"{budget} chooses the size of a new model, and INITIAL_CHECKPOINT_PATH has one: set the "
-      "checkpoint to None, or TRAIN_STEPS instead of the budget."
-    )
-  if inspect.unwrap(config.optimizer) is not optimizers.adamw:
-    raise ConfigurationError(
-      f"{budget} knows the learning rates of AdamW only; include runs/optimizers/adamw.gin, or "
-      "choose size and rate yourself."
-    )
-  if budget.minutes and process_count > 1:
-    raise ConfigurationError(
-      f"{budget} times steps in one process, and this run has {process_count}; set FLOPS."
-    )
+  free = (RATE, _EVAL_PERIOD, *_PERIODS)  # A run that resumes may have other ones.
+  given = [name for name in free if _on_command_line(settings, name)]
+  macros = {name: value for name, value in macros.items() if name not in given}
+  location = SourceLocation(str(budget), None, f"chosen for {budget}")
+  chosen = settings.with_values(macros, parameters, location)
+  conflicts.check_chosen(
+    settings,
+    chosen.build(train_config.TrainConfig),
+    budget,
+    macros | parameters,
+    chosen.macro(RATE),
+  )
+  return chosen
 
 
 def _kept(folder: Any, budget: Any) -> dict[str, Any] | None:
@@ -161,17 +131,19 @@ def _choose(
   from t5x_style.training import setup
   from t5x_style.training.dataset import tokens_per_row
 
-  dataset = setup.prepare(config).dataset
+  multiple = jax.device_count() * config.num_microbatches
+  rows_of_batch = -(-config.batch_size // multiple) * multiple  # BATCH_SIZE need not fit.
+  dataset = setup.prepare(dataclasses.replace(config, batch_size=rows_of_batch)).dataset
   corpus = settings.argument(data_parameters.CORPUS)
   rows = sizing.Rows(
     tokens_per_row(dataset.feature_shapes),
     dataset.max_targets,
     text=text_size.tokens(corpus, dataset),
-    multiple=jax.device_count() * config.num_microbatches,
+    multiple=multiple,
   )
   objective = getattr(settings.argument(_OBJECTIVE), "name", None)
   law = size_laws.nearest(config.model.architecture, objective)
-  most = _OF_STATE * _memory() * jax.device_count() / _STATE_BYTES
+  most = _most_parameters(config, jax.devices())
 
   def choose(flops: float) -> sizing.Run:
     return sizing.choose(config.model, law, rows, flops, most)
@@ -182,13 +154,14 @@ def _choose(
 
   measured = None
   if budget.minutes:
-    base = sizing.resized(config.model, size_laws.BASE_EMB_DIM)
-    first = sizing.plan(base, law, rows, size_laws.LAWS[law].flops)
+    first = sizing.plan(sizing.base_size(config.model), law, rows, size_laws.LAWS[law].flops)
+    _with_choice(settings, budget, *_values(settings, first))  # Checked before steps are timed.
+    settings.use()
     run, measured = speed.run_of_minutes(budget.minutes, first, choose, timed, config.eval_batches)
   else:
     run = choose(budget.flops)
-  if _on_command_line(settings, _RATE):
-    run = dataclasses.replace(run, rate=settings.macro(_RATE))
+  if _on_command_line(settings, RATE):
+    run = dataclasses.replace(run, rate=settings.macro(RATE))
   macros, parameters = _values(settings, run)
   return {
     "budget": str(budget),
@@ -198,24 +171,33 @@ def _choose(
   }
 
 
-def _memory() -> float:
-  """Returns the bytes of a device's memory; of a CPU, those of this machine."""
-  import jax
+def _most_parameters(config: Any, devices: Sequence[Any]) -> float:
+  """Returns how many parameters fit the devices, of which those along data have copies."""
+  from t5x_style.partitioning import default_mesh_shape
+  from t5x_style.partitioning.mesh import mesh_sizes
 
+  shape = config.mesh_shape or default_mesh_shape(_HUGE, devices)[0]
+  sizes = mesh_sizes(shape, len(devices), config.dcn_mesh_shape)
+  parts = math.prod(sizes[axis] for axis in _SPLITTING)
+  return _OF_STATE * _memory(devices) * parts / _STATE_BYTES
+
+
+def _memory(devices: Sequence[Any]) -> float:
+  """Returns the bytes of a device's memory; of a CPU, its share of those of this machine."""
   from t5x_style import hardware
 
-  known = hardware.device_memory(jax.devices()[0])
-  return known or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / jax.device_count()
+  known = hardware.device_memory(devices[0])
+  return known or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / len(devices)
 
 
 def _values(settings: Configuration, run: Any) -> tuple[dict[str, Any], dict[str, Any]]:
   """Returns the macros, and the parameters by their full names, that a run sets."""
   model = run.model
-  macros: dict[str, Any] = dict.fromkeys(_BUDGETS)
+  macros: dict[str, Any] = dict.fromkeys(open_size.BUDGETS)
   macros |= {
     "TRAIN_STEPS": run.train_steps,
     "BATCH_SIZE": run.batch_size,
-    _RATE: run.rate,
+    RATE: run.rate,
     "WARMUP_STEPS": run.warmup_steps,
     "BASE_EMB_DIM": model.base_emb_dim,
     "BASE_HEAD_DIM": model.base_head_dim,
@@ -227,8 +209,8 @@ def _values(settings: Configuration, run: Any) -> tuple[dict[str, Any], dict[str
     value = settings.macro(name)
     if not _on_command_line(settings, name) and isinstance(value, int):
       macros[name] = min(value, math.ceil(run.train_steps / times))
-  names = [*_SIZES, *(name for name in _LAYERS if getattr(model, name))]
-  return macros, {f"{_MODEL}.{name}": getattr(model, name) for name in names}
+  names = [*SIZES, *(name for name in LAYERS if getattr(model, name))]
+  return macros, {f"{MODEL}.{name}": getattr(model, name) for name in names}
 
 
 def _on_command_line(settings: Configuration, macro: str) -> bool:
@@ -250,7 +232,7 @@ def _lines(
       f"model (timed), so {flops:.2g} FLOPs in {duration(seconds)} of steps; the rest is for "
       "compiling and evaluations."
     )
-  layers = "+".join(str(getattr(model, x)) for x in _LAYERS if getattr(model, x))
+  layers = "+".join(str(getattr(model, x)) for x in LAYERS if getattr(model, x))
   yield (
     f"{budget}: chosen are width {model.emb_dim}, {layers} layers; {run.train_steps:,} steps of "
     f"{run.batch_size} rows of {rows.tokens} tokens; peak learning rate {run.rate:.2g}, which is "

@@ -10,8 +10,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import jax
+
 from t5x_style.errors import UserError
 from t5x_style.models import TransformerConfig
+from t5x_style.models.parameter_shapes import abstract_parameters
 from t5x_style.planning import size_laws
 from t5x_style.setting_types import PositiveFloat
 from t5x_style.training import flops
@@ -21,7 +24,9 @@ _WIDTHS = (
   *(2560, 3072, 4096, 5120, 6144, 8192),
 )
 _WIDTH_OF_LAYER = 128  # a model of width 1024 has 8 layers in each stack
-_LEAST_STEPS = 20
+_WIDTH_UNIT = 8  # Widths of a model's own series are multiples of it.
+_WIDEST_OF_TWO_LAYERS = 512  # of models that do not become deeper
+LEAST_STEPS = 20
 _WARMUP_SHARE = 10  # a tenth of the steps warms up
 
 
@@ -48,6 +53,10 @@ class Budget:
     if self.minutes:
       return f"MINUTES = {self.minutes:g}"
     return f"FLOPS = {self.flops:g}" if self.flops else ""
+
+
+class TooSmall(UserError):
+  """A budget that is too small for any model."""
 
 
 class Rows(NamedTuple):
@@ -107,25 +116,33 @@ def choose(
     model: the model that is made wider or narrower, deeper or shallower.
     objective: a name of size_laws.LAWS.
     budget: FLOPs.
-    most_parameters: of the layers, that memory allows.
+    most_parameters: of the model with its embeddings, that memory allows.
 
   Raises:
-    UserError: the budget is too small for any model, or this kind of model cannot be sized.
+    TooSmall: the budget is too small for any model.
+    UserError: this kind of model cannot be sized, or not for so large a budget.
   """
-  found = [plan(sized, objective, rows, budget) for sized in sizes(model, rows, most_parameters)]
-  long = [run for run in found if run.train_steps >= _LEAST_STEPS]
+  found = [plan(sized, objective, rows, budget) for sized in sizes(model)]
+  long = [run for run in found if run.train_steps >= LEAST_STEPS]
   if not long:
-    need = min(_LEAST_STEPS * run.step_flops for run in found)
-    raise UserError(
-      f"{budget:.2g} FLOPs are not enough: {_LEAST_STEPS} steps of the smallest model take "
+    need = min(LEAST_STEPS * run.step_flops for run in found)
+    raise TooSmall(
+      f"{budget:.2g} FLOPs are not enough: {LEAST_STEPS} steps of the smallest model take "
       f"{need:.2g}. Set a larger budget, or shorter rows (TASK_FEATURE_LENGTHS)."
     )
-  return min(
-    long,
-    key=lambda run: size_laws.reducible_loss(
-      run.parameters, size_laws.worth(run.tokens, rows.text)
-    ),
+  long.sort(
+    key=lambda run: size_laws.reducible_loss(run.parameters, size_laws.worth(run.tokens, rows.text))
   )
+  fitting = (run for run in long if stored(run.model) <= most_parameters)
+  best = next(fitting, min(long, key=lambda run: run.model.emb_dim))
+  if _keeps_two_layers(model) and best.model.emb_dim > _WIDEST_OF_TWO_LAYERS:
+    raise UserError(
+      f"For {budget:.2g} FLOPs a model of width {best.model.emb_dim} is the best, but models with "
+      "norm_position = 'post' or share_layers = True are sized only up to width "
+      f"{_WIDEST_OF_TWO_LAYERS}: no learning rate is known for more than two of their layers. Set "
+      "the size, TRAIN_STEPS and PEAK_LEARNING_RATE yourself, or a smaller budget."
+    )
+  return best
 
 
 def plan(model: TransformerConfig, objective: str, rows: Rows, budget: float) -> Run:
@@ -165,10 +182,10 @@ def parameters(model: TransformerConfig, rows: Rows) -> float:
   return layers / (6 * rows.tokens)
 
 
-def sizes(
-  model: TransformerConfig, rows: Rows, most_parameters: float = math.inf
-) -> Iterator[TransformerConfig]:
+def sizes(model: TransformerConfig) -> Iterator[TransformerConfig]:
   """Yields the model in all sizes that may be chosen, from the smallest.
+
+  Its widths are those of a table that make whole heads, and its own width, halved and doubled.
 
   Raises:
     UserError: this kind of model cannot be sized.
@@ -177,14 +194,33 @@ def sizes(
     raise UserError(
       "MINUTES and FLOPS choose sizes of dense models, and this one has experts; leave them out."
     )
-  count = 0
-  for width in _WIDTHS:
-    if model.num_heads * width % model.emb_dim == 0:
-      sized = resized(model, width)
-      if count and parameters(sized, rows) > most_parameters:
-        return
-      count += 1
-      yield sized
+  for width in _widths(model):
+    yield resized(model, width)
+
+
+def base_size(model: TransformerConfig) -> TransformerConfig:
+  """Returns the model in the size that is the nearest to that of the measured models."""
+  return min(sizes(model), key=lambda sized: abs(math.log(sized.emb_dim / size_laws.BASE_EMB_DIM)))
+
+
+def stored(model: TransformerConfig) -> int:
+  """Returns the parameters of a model, those of its embeddings and its head included."""
+  return sum(x.size for x in jax.tree.leaves(abstract_parameters(model)))
+
+
+def _widths(model: TransformerConfig) -> list[int]:
+  own = {model.emb_dim}
+  width = model.emb_dim
+  while width % 2 == 0 and width // 2 % _WIDTH_UNIT == 0 and width > _WIDTHS[0]:
+    width //= 2
+    own.add(width)
+  width = model.emb_dim
+  while 2 * width <= _WIDTHS[-1]:
+    width *= 2
+    own.add(width)
+  return [
+    width for width in sorted(own | set(_WIDTHS)) if model.num_heads * width % model.emb_dim == 0
+  ]
 
 
 def resized(model: TransformerConfig, width: int) -> TransformerConfig:
@@ -195,7 +231,7 @@ def resized(model: TransformerConfig, width: int) -> TransformerConfig:
   heads = model.num_heads * width // model.emb_dim
   layers = max(size_laws.BASE_LAYERS, round(width / _WIDTH_OF_LAYER))
   deeper = layers != size_laws.BASE_LAYERS
-  if deeper and (model.share_layers or model.norm_position == "post"):
+  if deeper and _keeps_two_layers(model):
     layers, deeper = size_laws.BASE_LAYERS, False  # No rate is known for more of such layers.
   return dataclasses.replace(
     model,
@@ -209,6 +245,11 @@ def resized(model: TransformerConfig, width: int) -> TransformerConfig:
     base_head_dim=None,
     base_layers=size_laws.BASE_LAYERS if deeper else None,
   )
+
+
+def _keeps_two_layers(model: TransformerConfig) -> bool:
+  """Returns whether rates of this kind of model do not transfer to more layers."""
+  return model.share_layers or model.norm_position == "post"
 
 
 def _key_heads(heads: int, model: TransformerConfig) -> int:

@@ -77,7 +77,7 @@ def test_the_size_is_that_of_the_closed_formula():
   for budget in (1e14, 1e16, 1e18):
     best = (a * weight / b) ** (1 / (a + b)) * (budget / 6) ** (b / (a + b))
     found = sizing.choose(DECODER, "causal_lm", ROWS, budget)
-    others = [sizing.parameters(x, ROWS) for x in sizing.sizes(DECODER, ROWS)]
+    others = [sizing.parameters(x, ROWS) for x in sizing.sizes(DECODER)]
     nearest = min(others, key=lambda x: abs(math.log(x / best)))
     assert found.parameters == nearest
 
@@ -95,10 +95,41 @@ def test_batches_fit_the_devices():
   assert run.batch_size % 6 == 0
 
 
-def test_memory_bounds_the_size():
-  free = sizing.choose(DECODER, "causal_lm", ROWS, 1e16)
-  small = sizing.choose(DECODER, "causal_lm", ROWS, 1e16, most_parameters=free.parameters / 2)
-  assert small.parameters <= free.parameters / 2 and small.train_steps > free.train_steps
+def test_memory_bounds_all_parameters():
+  """Also those of the embeddings, which are most of a small model with a large vocabulary."""
+  model = dataclasses.replace(DECODER, vocab_size=50_000, tie_embeddings=True)
+  free = sizing.choose(model, "causal_lm", ROWS, 1e15)
+  table = 50_000 * free.model.emb_dim
+  assert sizing.stored(free.model) > table > free.parameters
+  small = sizing.choose(model, "causal_lm", ROWS, 1e15, most_parameters=table)
+  assert sizing.stored(small.model) <= table and small.train_steps > free.train_steps
+
+
+@pytest.mark.parametrize(
+  "width, heads, widths",
+  [
+    (1472, 6, [736, 1472, 2944, 5888]),  # ByT5 small
+    (4672, 64, [584, 1168, 2336, 4672]),  # ByT5 XXL
+    (1152, 4, [288, 576, 1152, 2304, 4608]),
+    (4096, 16, [256, 512, 1024, 2048, 4096, 8192]),  # UL2 20B
+  ],
+)
+def test_every_number_of_heads_has_sizes(width, heads, widths):
+  model = dataclasses.replace(DECODER, emb_dim=width, num_heads=heads, num_kv_heads=None)
+  found = list(sizing.sizes(model))
+  assert set(widths) <= {sized.emb_dim for sized in found}
+  for sized in found:
+    assert sized.num_heads >= 1 and sized.num_heads * width == sized.emb_dim * heads
+  assert found[0].emb_dim == widths[0]
+  assert sizing.base_size(model).emb_dim == widths[0]
+
+
+@pytest.mark.parametrize("change", [{"share_layers": True}, {"norm_position": "post"}])
+def test_two_layers_do_not_become_very_wide(change):
+  model = dataclasses.replace(DECODER, **change)
+  assert sizing.choose(model, "causal_lm", ROWS, 1e15).model.num_decoder_layers == 2
+  with pytest.raises(UserError, match="sized only up to width 512: no learning rate is known"):
+    sizing.choose(model, "causal_lm", ROWS, 1e19)
 
 
 def test_a_budget_of_a_few_steps_is_refused():

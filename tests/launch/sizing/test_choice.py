@@ -1,40 +1,15 @@
 """MINUTES and FLOPS of a configuration: what they set, what config.gin says, what is refused."""
 
+import dataclasses
 import json
 
 import pytest
 
-from launch.configuration import reader
 from launch.process.errors import ConfigurationError
 from launch.sizing import choice, speed
 from t5x_style.errors import UserError
 from t5x_style.training import setup, train_config
-
-GIN = """
-from __gin__ import dynamic_registration
-from t5x_style.models import config
-from t5x_style.training import synthetic
-from t5x_style.training import train_config
-include 'runs/quickstart.gin'
-include 'models/decoder_only_tiny.gin'
-MODEL_DIR = {model_dir!r}
-VOCAB_SIZE = 96
-train_config.TrainConfig.dataset = @synthetic.load
-synthetic.load.feature_lengths = {{'targets': 64}}
-synthetic.load.vocab_size = 96
-"""
-
-
-@pytest.fixture
-def read(tmp_path):
-  """(bindings) -> the configuration of a run on random tokens, with MODEL_DIR tmp_path/run."""
-  file = tmp_path / "run.gin"
-  file.write_text(GIN.format(model_dir=str(tmp_path / "run")))
-
-  def read(*bindings, files=(file,)):
-    return reader.read([str(file) for file in files], bindings)
-
-  return read
+from tests.partitioning.fake_devices import nodes
 
 
 def no_notes(text):
@@ -131,21 +106,6 @@ def test_a_rate_of_the_command_line_is_that_of_the_base_size(read):
   assert "peak learning rate 0.012" in found.text
 
 
-@pytest.mark.parametrize(
-  "bindings, message",
-  [
-    (["TRAIN_STEPS = 5"], "FLOPS = 2e\\+12 chooses TRAIN_STEPS; leave one of the two out"),
-    (["BASE_EMB_DIM = 64"], "chooses BASE_EMB_DIM"),
-    (["TransformerConfig.emb_dim = 256"], "chooses emb_dim"),
-    (["STAGES = {'b': {'after_steps': 9, 'BATCH_SIZE': 8}}"], "without STAGES, and this one has b"),
-    (["INITIAL_CHECKPOINT_PATH = 'x'"], "INITIAL_CHECKPOINT_PATH has one"),
-  ],
-)
-def test_what_decides_the_size_too_is_refused(read, bindings, message):
-  with pytest.raises(ConfigurationError, match=message):
-    choice.resolved(read("FLOPS = 2e12", *bindings), no_notes)
-
-
 @pytest.mark.parametrize("value", ["0", "-1", "'x'", "True", "1e999"])
 def test_budgets_are_positive_numbers(read, value):
   with pytest.raises(ConfigurationError, match="MINUTES"):
@@ -157,16 +117,18 @@ def test_minutes_and_flops_are_not_set_together(read):
     choice.resolved(read("MINUTES = 5", "FLOPS = 1e12"), no_notes)
 
 
-def test_a_command_that_needs_a_size_refuses_a_budget(read):
-  choice.refuse(read())
-  with pytest.raises(ConfigurationError, match="MINUTES = 5 leaves the size open"):
-    choice.refuse(read("MINUTES = 5"))
+def test_rows_of_a_batch_need_not_fit_the_devices(read):
+  """BATCH_SIZE = 128 is not a multiple of 6 microbatches; the chosen batch is."""
+  found = choice.resolved(read("FLOPS = 2e12", "NUM_MICROBATCHES = 6"), no_notes)
+  assert found.settings.macro("BATCH_SIZE") % 6 == 0
 
 
-def test_other_optimizers_and_several_processes_are_refused(read, tmp_path):
-  lion = tmp_path / "lion.gin"
-  lion.write_text("include 'runs/optimizers/lion.gin'")
-  with pytest.raises(ConfigurationError, match="learning rates of AdamW only"):
-    choice.resolved(read("FLOPS = 2e12", files=[tmp_path / "run.gin", lion]), no_notes)
-  with pytest.raises(ConfigurationError, match="this run has 2; set FLOPS"):
-    choice.resolved(read("MINUTES = 5"), no_notes, process_count=2)
+@pytest.mark.parametrize(
+  "kind, shape, parts", [("TPU v4", None, 4), ("TPU v4", {"data": -1}, 1), ("cpu", None, 1)]
+)
+def test_copies_of_parameters_take_their_own_memory(read, monkeypatch, kind, shape, parts):
+  """32,000 bytes for a device: half of them for 16 bytes of each parameter."""
+  devices = [dataclasses.replace(x, platform="tpu", device_kind=kind) for x in nodes(2)]
+  monkeypatch.setattr(choice, "_memory", lambda devices: 32_000)
+  config = dataclasses.replace(build(read()), mesh_shape=shape)
+  assert choice._most_parameters(config, devices) == 1000 * parts
