@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from absl import flags as absl_flags
 
-from .configuration import data_parameters, flags, stage_settings
+from .configuration import data_parameters, flags, open_size, stage_settings
 from .process import command, environment, errors
-from .sizing import choice
 
 if TYPE_CHECKING:
   from t5x_style.training import train_config
@@ -57,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
     topology = topologies.parse(values.topology, values.slices)
     devices = topologies.devices(topology)
     read = flags.read_configuration(values, DATA_OVERRIDES)
-    choice.refuse(read)
+    open_size.refuse(read)
     stage = stage_settings.chosen(read, values.stage, checked=False)
     if stage.note:
       print(stage.note, file=sys.stderr)

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags as absl_flags
 from rich.console import Console
 
-from .configuration import flags, stage_settings
+from .configuration import flags, open_size, stage_settings
 from .process import command, environment, errors
 
 EXAMPLES = """\
@@ -42,6 +42,8 @@ def main(argv: Sequence[str]) -> None:
     architecture, dataset = _dataset(stage)
     if stage.note:
       print(stage.note, file=sys.stderr)
+    if budget := open_size.given(stage.settings):
+      print(f"{budget} will choose BATCH_SIZE; here it is that of the files.", file=sys.stderr)
 
   from t5x_style.data.preview import measure, page, terminal
   from t5x_style.data.preview.contents import Contents

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from absl import flags as absl_flags
 from etils import epath
 
-from .configuration import data_parameters, flags, reader, stage_settings
+from .configuration import data_parameters, flags, open_size, reader, stage_settings
 from .process import command, environment, errors
 from .process.errors import ConfigurationError
 
@@ -78,6 +78,7 @@ def _asked(values: Any, model_dir: Path | None, settings: reader.Configuration) 
   elif begun:
     settings = settings.with_macros(begun[-1].macros, begun[-1].location)
   _check_reads_caches(settings)
+  open_size.refuse(settings)
 
   from t5x_style.results import data_places
   from t5x_style.training import train_config

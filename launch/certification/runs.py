@@ -10,7 +10,7 @@ from t5x_style.reporting import reporter, terminal
 from t5x_style.training import evaluation, loop, setup, train_config
 from t5x_style.training.dataset import Batch
 
-from ..configuration import reader
+from ..configuration import open_size, reader
 from ..process import environment, whole_files
 
 
@@ -37,6 +37,7 @@ def prepare(gin_file: str, bindings: Sequence[str], model_dir: Path) -> setup.Pr
   """
   with environment.quiet_imports():
     settings = reader.read([gin_file], [*bindings, f"MODEL_DIR = {str(model_dir)!r}"])
+  open_size.refuse(settings)
   return setup.prepare(settings.build(train_config.TrainConfig))
 
 

@@ -17,7 +17,7 @@ from absl import flags as absl_flags
 
 from t5x_style.comparison.settings import Comparison, folder_name
 
-from ..configuration import flags, reader
+from ..configuration import flags, open_size, reader
 from ..process import command, environment, errors
 from . import arguments, gin_settings
 
@@ -208,6 +208,7 @@ def _describe(
 def _facts(own: arguments.Given, candidate: str, datasets: dict[str, Any]) -> dict[str, Any]:
   with environment.quiet_imports():
     configuration = flags.read_configuration(_Values(own))
+  open_size.refuse(configuration)
 
   from t5x_style.partitioning import total_bytes
   from t5x_style.training import setup, train_config
