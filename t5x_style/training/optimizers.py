@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from t5x_style.errors import UserError
 from t5x_style.models.transfer import path_names
 from t5x_style.setting_types import (
   DType,
@@ -37,7 +38,7 @@ class Described(optax.GradientTransformationExtraArgs):
   def __new__(
     cls,
     optimizer: optax.GradientTransformation,
-    updates_are: Updates,
+    updates_are: Updates | None = None,
     **hyperparameters: Any,
   ):
     """Adds what is known of an optimizer to it.
@@ -46,7 +47,17 @@ class Described(optax.GradientTransformationExtraArgs):
       optimizer: that of optax.
       updates_are: how large its updates are; rates follow from it where BASE_EMB_DIM is set.
       **hyperparameters: all arguments but the learning rate, as JSON values.
+
+    Raises:
+      UserError: updates_are is missing, as in code for earlier versions, or is not one of Updates.
     """
+    if updates_are not in get_args(Updates):
+      raise UserError(
+        "optimizers.Described has to say how large the updates of an optimizer are. Write "
+        'Described(optimizer, "absolute", b1=b1, ...) if their entries are about as large as the '
+        'rate, as those of AdamW; "relative" if they are as the rate times the parameter, as those '
+        'of Adafactor; "orthogonal" if they are orthogonal matrices, as those of Muon.'
+      )
     self = super().__new__(cls, *optax.with_extra_args_support(optimizer))
     self.hyperparameters = hyperparameters
     self.updates_are = updates_are

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from t5x_style.errors import UserError
 from t5x_style.training import optimizers, schedules
 from tests.shipped import OPTIMIZERS
 
@@ -107,6 +108,12 @@ def test_updates_are_as_large_as_declared(name):
   assert float(size(1.0, 100.0)) == pytest.approx(plain, rel=0.01)
   times = 10 if optimizer.updates_are == "relative" else 1
   assert float(size(10.0, 1.0)) == pytest.approx(times * plain, rel=0.01)
+
+
+@pytest.mark.parametrize("given", [[], ["Absolute"]])
+def test_an_optimizer_that_does_not_say_how_large_its_updates_are(given):
+  with pytest.raises(UserError, match=r'Write Described\(optimizer, "absolute", b1=b1, ...\) if'):
+    optimizers.Described(optax.sgd(0.1), *given, b1=0.9)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
