@@ -19,7 +19,7 @@ _QUIET_SECONDS = 10.0  # Without a bar there is at most one line in this time,
 _SILENT_SECONDS = 60.0  # and at least one line in this time, even if a step takes longer.
 _SAMPLE_LINES = 10
 _REPORTED_WAIT = 0.01  # A smaller share of time spent waiting for data is not shown.
-_WIDTH = 96
+_WIDTH, _LEAST_WIDTH = 96, 24
 _LEAST_BAR = 8  # columns of the bar, and of the space around it
 
 
@@ -41,6 +41,8 @@ class Terminal:
     """
     self._enabled = enabled
     self._console = console or Console()
+    if not self._console.width:  # COLUMNS=0; it would show nothing.
+      self._console.width = _WIDTH
     self._clock = clock
     self._bar: Progress | None = None
     self._task = TaskID(0)
@@ -174,7 +176,9 @@ class Terminal:
 
   def _width(self) -> int:
     """Returns the columns that a text from data or a model may have, with its indentation."""
-    return min(self._console.width if self._console.is_terminal else _WIDTH + 4, _WIDTH + 4)
+    if not self._console.is_terminal:
+      return _WIDTH + 4
+    return max(_LEAST_WIDTH, min(self._console.width, _WIDTH + 4))
 
   @contextlib.contextmanager
   def waiting(self, text: str) -> Iterator[None]:

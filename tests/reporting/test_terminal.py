@@ -164,6 +164,15 @@ def test_summary():
   )
 
 
+@pytest.mark.parametrize("columns", [0, 4])
+def test_a_terminal_without_columns_still_shows_what_was_written(columns):
+  file = io.StringIO()
+  out = Terminal(console=Console(file=file, force_terminal=True, width=columns), clock=Clock())
+  sample = {"written": "some words"}
+  out.summary("", train={}, validation={}, reference={}, baseline=1.0, facts={}, sample=sample)
+  assert "    some words\n" in file.getvalue()
+
+
 def test_long_samples_are_cut():
   lines = terminal.shown_text("\n".join(["word " * 50] * 20))
   assert len(lines) == 11
