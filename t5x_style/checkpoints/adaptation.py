@@ -285,6 +285,11 @@ def rebucketing(of: tuple[bool, int, int], to: tuple[bool, int, int]) -> list[np
 def _misfit(wrong: list[str], saved: Shapes, wanted: Shapes) -> str:
   """Returns the message about parameters that no rule converts."""
   there, here = _widths(saved), _widths(wanted)
+  if "the number of experts" not in there:  # Its dense layers become them, if they are as wide.
+    there = {
+      "the number of experts": here.get("the number of experts", 0),
+      "the width of experts": there.get("mlp_dim", 0),
+    } | there
   differing = [
     f"{name} = {here[name]}, in the checkpoint {there.get(name, 'none')}"
     for name in here
@@ -313,6 +318,6 @@ def _widths(shapes: Shapes) -> dict[str, int]:
       found["mlp_dim"] = shape[0]
     elif name.endswith("/mlp/experts/wo/kernel"):
       found["the number of experts"], found["the width of experts"] = shape[:2]
-  gates = {name.rpartition("/mlp/")[2] for name in shapes if "/mlp/wi" in name}
-  found["the number of mlp_activations"] = len({gate.partition("/")[0] for gate in gates})
+  gates = {gate for name in shapes for gate in re.findall(r"/mlp/(?:experts/)?(wi\w*)/", name)}
+  found["the number of mlp_activations"] = len(gates)
   return found

@@ -97,7 +97,11 @@ def test_experts_that_begin_as_a_dense_layer_compute_what_it_did(tmp_path):
 @pytest.mark.parametrize(
   ("saved", "wanted", "message"),
   [
-    (None, Experts(num_experts=3, mlp_dim=20), "width of experts = 20, in the checkpoint none"),
+    (
+      None,
+      Experts(num_experts=3, mlp_dim=20),
+      rf"covers the width of experts = 20, in the checkpoint {SIZES['mlp_dim']}\.",
+    ),
     (Experts(num_experts=3), None, "layers_0/mlp/wo/kernel: saved nothing"),
     (Experts(num_experts=3), Experts(num_experts=4), "experts = 4, in the checkpoint 3"),
   ],
