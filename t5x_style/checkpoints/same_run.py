@@ -71,13 +71,28 @@ def _with_defaults(prepared: Prepared, saved: dict[str, Any]) -> dict[str, Any]:
 
 def _difference(saved: Any, present: Any) -> str:
   """Returns the lines of JSON in which two values differ."""
-  before, now = (json.dumps(x, indent=1, sort_keys=True).splitlines() for x in (saved, present))
+  before, now = (
+    json.dumps(x, indent=1, sort_keys=True).splitlines()
+    for x in map(_with_prefixes, (saved, present))
+  )
   lines = [
     f"  {line[0]} {line[1:].strip().rstrip(',')}"
     for line in difflib.unified_diff(before, now, n=0, lineterm="")
     if line[0] in "+-" and not line.startswith(("---", "+++"))
   ]
   return "\n".join(shortened(lines))
+
+
+def _with_prefixes(value: Any) -> Any:
+  """Returns JSON values whose experts have "experts.dropout_rate": the model has one too."""
+  if isinstance(value, list):
+    return [_with_prefixes(x) for x in value]
+  if not isinstance(value, dict):
+    return value
+  found = {name: _with_prefixes(x) for name, x in value.items()}
+  if isinstance(experts := found.get("experts"), dict):
+    found["experts"] = {f"experts.{name}": x for name, x in experts.items()}
+  return found
 
 
 def _check_corpus(

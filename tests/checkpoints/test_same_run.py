@@ -8,7 +8,7 @@ import pytest
 
 from t5x_style.checkpoints import restoring, same_run
 from t5x_style.errors import UserError
-from t5x_style.models import RotaryScaling
+from t5x_style.models import Experts, RotaryScaling
 from t5x_style.training import optimizers, setup
 from tests import tiny
 
@@ -67,6 +67,16 @@ def test_a_checkpoint_older_than_an_option_is_of_the_same_run(tiny_config, tmp_p
   saved["model"]["attention_windows"] = [64]
   with pytest.raises(ValueError, match="another run"):
     same_run.check_same_run(prepared, saved)
+
+
+def test_dropout_inside_experts_is_told_from_that_of_the_model(tiny_config, tmp_path):
+  model = {"experts": Experts(num_experts=2, dropout_rate=0.2)}
+  prepared = setup.prepare(tiny_config("decoder_only", tmp_path, model=model))
+  saved = json.loads(json.dumps(prepared.identity()))
+  saved["model"]["experts"]["dropout_rate"] = 0.4
+  with pytest.raises(UserError) as error:
+    same_run.check_same_run(prepared, saved)
+  assert '\n  - "experts.dropout_rate": 0.4\n  + "experts.dropout_rate": 0.2\n' in str(error.value)
 
 
 class Text:
