@@ -71,8 +71,7 @@ class Planner:
     one_device = dict.fromkeys(MESH_AXES, 1)
     base = layouts.layout_of_config(self.config, self.dataset, one_device, self._fused_attention)
     for mesh in self._meshes():
-      experts = self.config.model.experts
-      parts = layouts.batch_parts(mesh) * (experts.rows_per_group if experts else 1)
+      parts = self._batch_parts(mesh)
       for microbatches, remat in itertools.product(_MICROBATCHES, _REMAT):
         if self.config.batch_size % (parts * microbatches) == 0:
           yield dataclasses.replace(base, mesh=mesh, microbatches=microbatches, remat=remat)
@@ -165,7 +164,7 @@ class Planner:
       scale = max(1.0, (too_large.needed - own.state_bytes) / own.temporary_bytes)
     limit = MARGIN * self.topology.chip.usable_hbm_bytes
     by_kind: dict[str, list[tuple[int, float, float, str]]] = {}
-    for other in [*self.layouts(), *_with_smaller_batches(layout)]:
+    for other in [*self.layouts(), *self._with_smaller_batches(layout)]:
       settings = layouts.settings_that_differ(layout, other)
       estimate = self.estimate(other)
       size = estimate.state_bytes + scale * estimate.temporary_bytes
@@ -179,6 +178,20 @@ class Planner:
       {"change": text, "hbm_bytes_per_chip": int(size), "seconds": seconds, "checked_by": "formula"}
       for _, seconds, size, text in best[:3]
     ]
+
+  def _with_smaller_batches(self, layout: Layout) -> list[Layout]:
+    """Returns the layout with a half to a sixteenth of the rows, if the mesh divides them."""
+    parts = self._batch_parts(layout.mesh) * layout.microbatches
+    return [
+      dataclasses.replace(layout, batch_size=layout.batch_size // n)
+      for n in (2, 4, 8, 16)
+      if layout.batch_size % (n * parts) == 0
+    ]
+
+  def _batch_parts(self, mesh: Mapping[str, int]) -> int:
+    """Returns what the rows of a microbatch have to be a multiple of."""
+    experts = self.config.model.experts
+    return layouts.batch_parts(mesh) * (experts.rows_per_group if experts else 1)
 
   def _meshes(self) -> Iterator[dict[str, int]]:
     """Yields every mesh of the topology's chips that divides the model and the rows."""
@@ -235,13 +248,3 @@ def _numbers_of_parameters(params: Any) -> estimates.Parameters:
     else:
       layers += x.size
   return estimates.Parameters(layers, experts, others)
-
-
-def _with_smaller_batches(layout: Layout) -> list[Layout]:
-  """Returns the layout with a half to a sixteenth of the rows, as far as the mesh divides them."""
-  parts = layouts.batch_parts(layout.mesh)
-  return [
-    dataclasses.replace(layout, batch_size=layout.batch_size // n)
-    for n in (2, 4, 8, 16)
-    if layout.batch_size % (n * parts) == 0
-  ]

@@ -14,6 +14,7 @@ from tests.planning import compiled_step
 from tests.planning.small_run import MODEL, a_config, a_layout, a_planner
 
 LIMITED = Experts(num_experts=8, experts_per_token=2, every=2, capacity_factor=1.25)
+TOO_LARGE = compilation.TooLarge(0, 0, (), "")
 UNLIMITED = dataclasses.replace(LIMITED, capacity_factor=None)
 
 
@@ -58,6 +59,23 @@ def test_a_search_keeps_experts_over_the_slices_where_the_run_says_so(tmp_path):
   over_slices = {"slices": 2, "dcn_mesh_shape": {"expert": 2}}
   plan = a_planner(tmp_path, "v5e:4x4", model=with_experts(LIMITED), **over_slices)
   assert {layout.mesh["expert"] for layout in plan.layouts()} == {2, 4, 8}
+
+
+@pytest.mark.parametrize(
+  ("rows_per_group", "microbatches", "batches"),
+  [(1, 1, [64, 32, 16]), (2, 1, [64, 32]), (1, 2, [64, 32]), (2, 2, [64])],
+)
+def test_smaller_batches_are_whole_groups(
+  rows_per_group, microbatches, batches, tmp_path, monkeypatch
+):
+  """The rows of each of 16 chips in each microbatch are groups that share the capacity."""
+  experts = dataclasses.replace(LIMITED, rows_per_group=rows_per_group)
+  plan = a_planner(tmp_path, model=with_experts(experts), batch_size=64)
+  estimate, asked = plan.estimate, []
+  monkeypatch.setattr(plan, "layouts", list)
+  monkeypatch.setattr(plan, "estimate", lambda x: asked.append(x.batch_size) or estimate(x))
+  plan.alternatives(a_layout(plan, "full", microbatches, fsdp=16), TOO_LARGE)
+  assert asked == batches
 
 
 def test_experts_that_are_split_take_less_memory_and_send_rows(tmp_path):
