@@ -32,5 +32,6 @@ def drop(
   units = jnp.uint32(first) + jnp.arange(x.shape[-1], dtype=jnp.uint32)
   rows = jnp.broadcast_to(choices[..., None], x.shape)
   bits, _ = threefry2x32_p.bind(key[0], key[1], rows, jnp.broadcast_to(units, x.shape))
-  kept = bits < jnp.uint32(round((1 - rate) * 2**32))
+  # A rate below 2**-33 rounds to one that keeps all numbers but the largest.
+  kept = bits < jnp.uint32(min(round((1 - rate) * 2**32), 2**32 - 1))
   return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)

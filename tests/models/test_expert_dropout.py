@@ -30,6 +30,10 @@ def test_elements_are_dropped_at_the_rate_and_the_others_scaled():
     assert abs(same.mean() - 0.75**2) < 4 * (0.25 / same.size) ** 0.5
 
 
+def test_a_tiny_rate_drops_nothing():
+  assert (drop(jnp.ones((4, 5)), rate=1e-10) == 1).all()
+
+
 def test_a_part_is_what_it_is_in_the_whole():
   x = jnp.asarray(np.random.default_rng(0).normal(size=(6, 10)), jnp.bfloat16)
   whole = drop(x)
