@@ -201,14 +201,16 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
       "--help lists them."
     ) from error
   except flags.IllegalFlagValueError as error:
-    raise ConfigurationError(_illegal_value(values, str(error))) from error
+    raise ConfigurationError(_illegal_value(values, error)) from error
   except flags.Error as error:
     raise ConfigurationError(f"{str(error)[:1].upper()}{str(error)[1:].rstrip('.')}.") from error
 
 
-def _illegal_value(values: flags.FlagValues, message: str) -> str:
+def _illegal_value(values: flags.FlagValues, error: flags.IllegalFlagValueError) -> str:
   """Returns what a flag should be; absl's message quotes Python: "invalid literal for int()"."""
-  found = re.match(r"flag --(\w+)=(.*?): ", message, re.DOTALL)
+  # The message is "flag --NAME=VALUE: " and that of the error before; a VALUE may have ": " in it.
+  message, reason = str(error), f": {error.__context__}"
+  found = re.fullmatch(rf"flag --(\w+)=(.*){re.escape(reason)}", message, re.DOTALL)
   if not found or found.group(1) not in values:
     return f"{message[:1].upper()}{message[1:].rstrip('.')}."
   name, value = found.groups()

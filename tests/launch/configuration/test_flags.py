@@ -92,6 +92,7 @@ def test_help_is_one_screen_with_examples(capsys):
     (["--gin.STEPS", "3"], "--gin.STEPS sets nothing; write --gin.STEPS=VALUE in one word."),
     (["--gin.STEPS="], "--gin.STEPS= sets nothing; write --gin.STEPS=VALUE in one word."),
     (["--process_count=two"], "--process_count=two should be a positive integer."),
+    (["--process_count=1: 2"], "--process_count=1: 2 should be a positive integer."),
     (["--process_count=0"], "--process_count=0 should be a positive integer."),
     (["--dry_run=perhaps"], "--dry_run=perhaps should be true or false."),
     (["--gin_file"], "Missing value for flag --gin_file."),
