@@ -48,7 +48,7 @@ class Cutting:
     return of, starts
 
   def ends(self, documents: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Returns where the pieces that start at `starts` end, in documents of these tokens: [n]."""
+    """Returns where pieces end, [n]: piece i is of a document of documents[i] tokens."""
     if self.kind == "whole":
       return documents.copy()
     after = (-(-starts // self.length) + 1) * self.length  # where the next piece would start

@@ -24,8 +24,8 @@ from t5x_style.data.corpora.reading.record_reader import Range, Record
 from t5x_style.data.corpora.reading.record_tally import Tally
 from t5x_style.data.tensorflow_setup import tf
 
-# The bytes of text, about, and the most documents of the blocks in which documents are read: enough
-# to hide the cost of a call, few enough to keep saved positions small, which hold a block's rest.
+# Documents are read in blocks. A block has about this many bytes of text, and at most this many
+# documents: enough to hide the cost of a call, and few, as a saved position holds a block's rest.
 _BLOCK_BYTES, _BLOCK_DOCUMENTS = 65_536, 1024
 # The files are read in about this many parts or more, if the formats allow it, so that documents
 # that lie together in a file do not come together.
