@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from . import conflicts, speed, text_size
 from .conflicts import LAYERS, MODEL, RATE, SIZES
 
 FILE = "size.json"  # in MODEL_DIR
+_now = time.monotonic
 _OBJECTIVE = "t5x_style.data.loader.load.objective"
 # Periods that are shortened for a short run, to this number of them.
 _PERIODS = {"SAVE_PERIOD": 4, "LOG_PERIOD": 20}
@@ -131,6 +133,7 @@ def _choose(
   from t5x_style.training import setup
   from t5x_style.training.dataset import tokens_per_row
 
+  begun = _now()
   multiple = jax.device_count() * config.num_microbatches
   rows_of_batch = -(-config.batch_size // multiple) * multiple  # BATCH_SIZE need not fit.
   dataset = setup.prepare(dataclasses.replace(config, batch_size=rows_of_batch)).dataset
@@ -157,7 +160,15 @@ def _choose(
     first = sizing.plan(sizing.base_size(config.model), law, rows, size_laws.LAWS[law].flops)
     _with_choice(settings, budget, *_values(settings, first))  # Checked before steps are timed.
     settings.use()
-    run, measured = speed.run_of_minutes(budget.minutes, first, choose, timed, config.eval_batches)
+    minutes = speed.Minutes(
+      budget.minutes,
+      config.eval_batches,
+      choose,
+      plan=lambda model, flops: sizing.plan(model, law, rows, flops),
+      timed=timed,
+      spent=lambda: _now() - begun,
+    )
+    run, measured = minutes.run(first)
   else:
     run = choose(budget.flops)
   if _on_command_line(settings, RATE):
@@ -239,13 +250,19 @@ def _lines(
     f"that of width {model.base_emb_dim}. Together {flops:.2g} FLOPs."
   )
   pilot = size_laws.LAWS[law].flops
+  times = _rounded(flops / pilot)
   whose = "" if law == objective else f" (the nearest to {objective or 'this task'})"
   yield (
     "  The size is that of Hoffmann's law with published constants; batch and rate are those of "
-    f"runs of {law}{whose} with {pilot:.2g} FLOPs; this one has {flops / pilot:,.2g} times as many."
+    f"runs of {law}{whose} with {pilot:.2g} FLOPs; this one has {times} times as many."
   )
   if rows.text is None:
     yield f"  How much text there is is not known; {run.tokens:,.0f} tokens are read."
   else:
-    times = run.tokens / rows.text
-    yield f"  The text has about {rows.text:,.0f} tokens, and is read {times:.2g} times."
+    times = _rounded(run.tokens / rows.text)
+    yield f"  The text has about {rows.text:,.0f} tokens, and is read {times} times."
+
+
+def _rounded(number: float) -> str:
+  """Returns two digits, or all those of whole numbers: "0.25", "31", "1,480"."""
+  return f"{number:.2g}" if number < 99.5 else f"{number:,.0f}"

@@ -83,12 +83,13 @@ def test_a_run_of_another_kind_is_not_continued(read, tmp_path):
 
 
 def test_minutes_are_measured(read, monkeypatch):
-  """At 1e10 FLOP/s, after 10 s of compiling, with 10 evaluations of 8 batches."""
+  """At 1e10 FLOP/s, after 10 s of compiling, with 10 evaluations of 8 batches, of a still clock."""
 
   def measured(config):
     return speed.Speed(setup.prepare(config).step_flops / 1e10, 10.0)
 
   monkeypatch.setattr(speed, "measure", measured)
+  monkeypatch.setattr(choice, "_now", lambda: 0.0)
   notes = []
   found = choice.resolved(read("MINUTES = 5"), notes.append)
   config = build(found.settings)
@@ -132,3 +133,8 @@ def test_copies_of_parameters_take_their_own_memory(read, monkeypatch, kind, sha
   monkeypatch.setattr(choice, "_memory", lambda devices: 32_000)
   config = dataclasses.replace(build(read()), mesh_shape=shape)
   assert choice._most_parameters(config, devices) == 1000 * parts
+
+
+def test_large_numbers_have_no_exponents():
+  numbers = (0.246, 31.4, 99.4, 99.6, 480.2, 1480)
+  assert [choice._rounded(x) for x in numbers] == ["0.25", "31", "99", "100", "480", "1,480"]
