@@ -162,14 +162,13 @@ def _texts(values: Any) -> tuple[str, Sequence[str], Texts]:
   if values.task:
     return _task(values.task, values.module)
   from t5x_style.data import corpora, text_samples
-  from t5x_style.data.corpora.reading import file_patterns
 
   corpus: Any = corpora.PythonStdlib()
   if values.gin_file:
     corpus = _corpus(flags.read_configuration(values))
   elif values.input:
     # A single file has no second document to hold out.
-    several = len(file_patterns.matching(values.input, "--input")) > 1
+    several = len(_files_with_text(values.input)) > 1
     corpus = corpora.TextFiles(tuple(values.input), validation_fraction=0.05 if several else 0)
   source = corpus.source()
 
@@ -177,6 +176,26 @@ def _texts(values: Any) -> tuple[str, Sequence[str], Texts]:
     return [text_samples.of_source(source, split, most_bytes)]
 
   return corpus.name, tuple(source.splits), texts
+
+
+def _files_with_text(patterns: Sequence[str]) -> list[str]:
+  """Returns the files of --input that are not empty; each has to fit into the memory."""
+  from t5x_style.data.corpora.reading import file_patterns, text_reading
+
+  sizes = {file: file_patterns.size(file) for file in file_patterns.matching(patterns, "--input")}
+  if not any(sizes.values()):
+    raise errors.ConfigurationError(
+      f"All files that --input matches are empty, e.g. {next(iter(sizes))}; give files with text."
+    )
+  largest = max(sizes, key=sizes.__getitem__)
+  if sizes[largest] > text_reading.LARGEST_DOCUMENT:
+    raise errors.ConfigurationError(
+      f"--input makes a document of each file, and {largest} with {sizes[largest] / 2**30:.1f} GiB "
+      "is too large for one. Cut it into files, or read a document a line: instead of --input give "
+      f"--gin_file=data/text_files.gin --gin.CORPUS_DOCUMENTS=\"'line'\" "
+      f"--gin.CORPUS_FILES=\"'{largest}'\"."
+    )
+  return [file for file, size in sizes.items() if size]
 
 
 def _task(name: str, module: str | None) -> tuple[str, Sequence[str], Texts]:

@@ -10,6 +10,7 @@ import pytest
 
 from launch import tokenizer
 from launch.process.errors import ConfigurationError
+from t5x_style.data.corpora.reading import text_reading
 from t5x_style.data.tokenizers import special_tokens, vocabularies
 
 
@@ -20,6 +21,9 @@ def workdir(tmp_path, monkeypatch):
   for i, module in enumerate((inspect, json.decoder, textwrap, sys.modules["argparse"])):
     (tmp_path / f"{i}.txt").write_text(inspect.getsource(module))
   (tmp_path / "more.txt").write_bytes(b"with \xff in it")
+  (tmp_path / "nothing").touch()
+  with (tmp_path / "large").open("wb") as file:
+    file.truncate(text_reading.LARGEST_DOCUMENT + 1)  # Takes no room on the disk.
   return tmp_path
 
 
@@ -51,7 +55,7 @@ def test_text_files(workdir, capsys):
 def test_one_file_and_the_same_again(workdir, capsys):
   run("--input=0.txt", "--output=a.model")
   assert rows(capsys.readouterr().out) == {"train": ("1", "1")}
-  run("--input=0.txt", "--output=b.model")
+  run("--input=0.txt", "--input=nothing", "--output=b.model")
   assert (workdir / "a.model").read_bytes() == (workdir / "b.model").read_bytes()
 
 
@@ -102,6 +106,8 @@ def test_the_standard_library_is_the_default(workdir, capsys, monkeypatch):
   ("arguments", "message"),
   [
     (["--input=*.nothing"], "no file matches --input"),
+    (["--input=nothing"], "All files that --input matches are empty, e.g. nothing; give"),
+    (["--input=*"], "instead of --input give --gin_file=data/text_files.gin"),
     (["--input=0.txt", "--task=x"], "--input and --task name different texts"),
     (["--module=x"], "give --task"),
     (["--task=no_such_task"], "'no_such_task' is not registered"),
