@@ -4,9 +4,10 @@ What follows "--" are the flags of launch.train. Every command of gcloud is prin
 called; --dry_run only prints them. `launch.cloud gke` prints a manifest for Kubernetes.
 """
 
+import functools
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
@@ -81,8 +82,6 @@ def _tpu(action: str, names: Sequence[str], values: Any, train_flags: Sequence[s
   to_create = _to_create(values) if values.topology else None
   slices = queued_slices.QueuedSlices(gcloud, names[0], values.zone, values.project, to_create)
   job = tpu.Tpu(gcloud, slices)
-  if action == "run":
-    return _run(job, slices, train_flags)
   if action == "logs":
     code = job.logs()
     if code is None and not values.dry_run:
@@ -100,17 +99,18 @@ def _tpu(action: str, names: Sequence[str], values: Any, train_flags: Sequence[s
       f"There is no queued resource {names[0]!r} in {' '.join(slices.place)}: nothing is deleted. "
       f"`gcloud compute tpus queued-resources list {shlex.join(slices.place)}` shows what there is."
     )
-  done_by = {"create": slices, "install": job, "stop": job, "delete": slices}
-  getattr(done_by[action], action)()
-  _say_what_remains(slices)
-  return None
-
-
-def _run(job: Any, slices: Any, train_flags: Sequence[str]) -> int:
+  done_by: dict[str, Callable[[], int | None]] = {
+    "create": slices.create,
+    "install": job.install,
+    "run": functools.partial(job.run, train_flags),
+    "stop": job.stop,
+    "delete": slices.delete,
+  }
   try:
-    return job.run(train_flags)
+    return done_by[action]()
   except KeyboardInterrupt:
-    print("\nA run that was started continues; the same command follows it again.")
+    if action == "run":
+      print("\nA run that was started continues; the same command follows it again.")
     raise
   finally:
     _say_what_remains(slices)

@@ -249,8 +249,9 @@ class QueuedSlices:
       if self._exists:
         raise self.deleted()
       raise UserError(f"There is no queued resource {self.name!r} in this zone and project.")
-    self._exists, found = True, []
-    for spec in json.loads(text)["tpu"]["nodeSpec"]:
+    described, found = json.loads(text), []
+    self._exists, self.last_state = True, described["state"]["state"]
+    for spec in described["tpu"]["nodeSpec"]:
       several = spec.get("multisliceParams") or {}
       prefix = several.get("nodeIdPrefix") or self.name
       numbered = [f"{prefix}-{i}" for i in range(int(several.get("nodeCount", 0)))]

@@ -199,7 +199,6 @@ class Tpu:
           job.result()
         except ProgramError as error:
           raise HostError(str(error), error.code) from error
-    self._slices.last_state = READY
 
   def _ssh(self, node: str, worker: str, command: str) -> list[str]:
     return [*_VM, "ssh", node, f"--worker={worker}", *self._slices.place, f"--command={command}"]

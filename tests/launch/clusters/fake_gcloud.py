@@ -58,7 +58,7 @@ def queued(action: str, name: str, flags: dict[str, str]) -> int:
     QUEUE.unlink()
     shutil.rmtree(CLOUD / "hosts", ignore_errors=True)
   elif flags["format"] == "json":
-    print(json.dumps(queue))
+    print(json.dumps(queue | {"state": {"state": queue["states"][0]}}))
   else:
     print(queue["states"][0])
     write(queue | {"states": queue["states"][1:] or queue["states"]})

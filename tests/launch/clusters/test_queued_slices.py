@@ -96,8 +96,9 @@ def test_slices_that_cannot_be_created_again_are_not_deleted(make):
 
 
 def test_names_of_slices_that_exist_are_asked_for_with_patience(make):
-  described = '{"tpu": {"nodeSpec": [{"nodeId": "mine"}]}}'
+  described = '{"state": {"state": "ACTIVE"}, "tpu": {"nodeSpec": [{"nodeId": "mine"}]}}'
   _, slices = make(FAILS, described, FAILS, described)
   with pytest.raises(ProgramError):
     slices.nodes()
   assert slices.nodes() == slices.nodes() == ["mine"]
+  assert slices.what_remains().startswith("mine stays, and is paid for. ")

@@ -191,3 +191,27 @@ def test_a_request_that_stays_queued_is_said_to_cost_money_later(cloud, capsys):
     "my-slice stays queued; once Google creates it, it is paid for. To delete it: "
     "python -m launch.cloud tpu delete my-slice --zone=us-west4-a"
   )
+
+
+@pytest.mark.parametrize(
+  ("action", "fails"),
+  [("install", "tpu-vm scp"), ("stop", "tpu-vm ssh"), ("delete", "queued-resources delete")],
+)
+def test_an_action_that_fails_says_what_remains(cloud, capsys, action, fails):
+  lines(cloud, "states", "ACTIVE")
+  cloud.run("tpu", "create", *PLACE, "--topology=v5e:4x4")
+  capsys.readouterr()
+  lines(cloud, "fails", fails)
+  with pytest.raises(UserError):
+    cloud.run("tpu", action, *PLACE)
+  assert capsys.readouterr().out.splitlines()[-1].startswith("my-slice stays, and is paid for. ")
+
+
+def test_a_creation_that_is_interrupted_says_what_may_remain(cloud, capsys, monkeypatch):
+  def interrupted(self, *words):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(programs.Programs, "run", interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    cloud.run("tpu", "create", *PLACE, "--topology=v5e:4x4")
+  assert capsys.readouterr().out.startswith("my-slice stays queued; once Google creates it")
