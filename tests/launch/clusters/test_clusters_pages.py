@@ -92,6 +92,13 @@ def test_a_page_begins_with_its_price_and_ends_with_nothing(path):
   assert path.stem == "tpu_vm" or blocks(path.name).index(prices[0]) < bought.start()
 
 
+@pytest.mark.parametrize("path", [x for x in PAGES if x.stem != "slurm"], ids=lambda x: x.stem)
+def test_a_page_says_where_its_installation_needs_linux(path):
+  """Other systems have no wheels of libtpu and CUDA; SLURM's login node has Linux."""
+  assert re.search(r"^pip install -e '\.\[(tpu|cuda)\]'$", blocks(path.name), re.MULTILINE)
+  assert re.search(r"\sLinux:\s", path.read_text())
+
+
 def test_the_loop_for_gpu_machines_starts_a_run_again_by_its_exit_code(tmp_path):
   (loop,) = lines("gpu_machines.md", "while ")
   calls = follow(loop, tmp_path, codes=(75, 76, 137, 139, 0, 75))
@@ -168,7 +175,8 @@ def test_kubernetes(capsys):
   container = job["template"]["spec"]["template"]["spec"]["containers"][0]
   (push,) = lines("gke.md", "docker push ")
   assert push.split()[-1] == container["image"]
-  (pool,) = lines("gke.md", "gcloud container node-pools ")
+  pool, gpus = lines("gke.md", "gcloud container node-pools ")
+  assert "--num-nodes=2 " in gpus  # for --topology=h100:2x8
   spec = job["template"]["spec"]
   selector = spec["template"]["spec"]["nodeSelector"]
   assert f"--tpu-topology={selector['cloud.google.com/gke-tpu-topology']} " in pool
