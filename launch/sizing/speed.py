@@ -129,7 +129,7 @@ class Minutes(NamedTuple):
   def _too_few(self, speed: Speed) -> UserError:
     evaluations = _evaluation_steps(self.eval_batches) * speed.step
     return UserError(
-      f"MINUTES = {self.minutes:g} are too few for {sizing.LEAST_STEPS} steps: timing took "
+      f"MINUTES = {self.minutes:g} are too few for {sizing.LEAST_STEPS} steps: the choice took "
       f"{duration(self.spent())}; of the run, compiling takes {duration(speed.compile)}, a step "
       f"{speed.step:.2g} s, and its {EVALUATIONS} evaluations with EVAL_BATCHES = "
       f"{self.eval_batches} take {duration(evaluations)}. Set a larger number."

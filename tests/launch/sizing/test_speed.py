@@ -103,9 +103,9 @@ def test_minutes_that_are_over_before_training_are_refused():
   with pytest.raises(UserError) as error:
     minutes(1.5, too_small, lambda run: slow, lambda: 7.0, eval_batches=12).run(run(64))
   assert str(error.value) == (
-    "MINUTES = 1.5 are too few for 20 steps: timing took 7.0 s; of the run, compiling takes 5.0 s, "
-    "a step 2 s, and its 10 evaluations with EVAL_BATCHES = 12 take 1 min 20 s. Set a larger "
-    "number."
+    "MINUTES = 1.5 are too few for 20 steps: the choice took 7.0 s; of the run, compiling takes "
+    "5.0 s, a step 2 s, and its 10 evaluations with EVAL_BATCHES = 12 take 1 min 20 s. Set a "
+    "larger number."
   )
 
 
