@@ -76,6 +76,12 @@ def test_what_judges_cannot_use_is_refused(run, binding, message):
     run(binding)
 
 
+def test_candidates_without_a_size_are_refused(run):
+  other = {"open": (*FILES, LENGTHS.format(64), "MINUTES = 5")}
+  with pytest.raises(ConfigurationError, match="'open': MINUTES = 5 leaves the size open"):
+    run(other=other)
+
+
 def test_candidates_read_the_same_text(run):
   other = {"other": (*FILES, "CORPUS_FILES = 'other.txt'")}
   with pytest.raises(ConfigurationError, match="'causal' and 'other' read different texts"):
