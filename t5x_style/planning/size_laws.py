@@ -19,7 +19,7 @@ BASE_LAYERS = 2  # of each of their stacks
 _SIZE_WEIGHT = 482.01 / 2085.43  # A / B
 _OF_SIZE, _OF_TOKENS = 0.3478, 0.3658  # the exponents a and b
 _BATCH_EXPONENT = 0.5
-_RATE_EXPONENT = -0.32  # of the tokens: Bjorck et al. 2024 (arXiv 2409.19913)
+_RATE_EXPONENT = -0.25  # of the tokens; Bjorck et al. 2024 (arXiv 2409.19913) have -0.32
 _MOST_USEFUL_EPOCHS = 15.39  # R* of Muennighoff et al. 2023 (arXiv 2305.16264), section 5
 
 
@@ -68,9 +68,9 @@ def worth(tokens: float, text: float | None) -> float:
 
 
 LAWS: Mapping[str, Law] = {
-  "causal_lm": Law(1.25, 0.0074, 7.8e4, 2e11),
-  "masked_lm": Law(1.25, 0.0047, 8.3e4, 2e11),
-  "span_corruption": Law(1.25, 0.0039, 8e4, 2e11),
+  "causal_lm": Law(0.75, 0.0074, 7.8e4, 2e11),
+  "masked_lm": Law(0.75, 0.0046, 8.3e4, 2e11),
+  "span_corruption": Law(0.75, 0.0026, 7.4e4, 2e11),
 }
 _OF_ARCHITECTURE = {
   "decoder_only": "causal_lm",

@@ -123,7 +123,9 @@ def check_what_is_sent(prepared, sent):
         continue
       # Nothing that is sent whole is larger than a kernel of one layer, or than the table.
       in_layers = one.in_loop and one.times > microbatches
-      assert size <= (kernel if in_layers else max(table, kernel)), one
+      # libtpu pads the rows that it scatters, by an eighth at most.
+      padded = 1.125 if one.kind == "reduce-scatter" else 1.0
+      assert size <= padded * (kernel if in_layers else max(table, kernel)), one
       if one.kind == "all-gather" and dtype in ("bf16", "f32") and size > 2**16:
         assert fsdp > 1, one
   # Over all chips at once libtpu sums instead of scattering, also for psum_scatter; and it sums the
