@@ -2,9 +2,9 @@
 
 For each objective a model of width 128 is trained on the bytes of Python's standard library, with
 a small budget of FLOPs: with rates until both neighbours of the best are worse, and with half and
-twice the rows at the best rate. The constants that follow from this are printed; they are in
-t5x_style/planning/size_laws.py. The grid has four widths, each with three rates, at twice the
-budget, and knows nothing of the constants; the last run is the one that these choose for it.
+twice the rows at the best rate. What follows from them alone is printed. The grid has four widths,
+each with three rates, at ten times the budget; the last run is the one that the constants in
+t5x_style/planning/size_laws.py choose for it.
 
 Every finished run is a line of the file --records, and is not run again. --case=causal runs one
 objective.
@@ -35,11 +35,11 @@ COLUMNS = {
   "loss": ("loss", ".4f"),
   "to_best": ("to best", "+.2%"),
 }
-LABELS = ("chosen of 4e+11 FLOPs",)
+LABELS = ("chosen of 2e+12 FLOPs",)
 PILOT_BUDGET = 2e11
-GRID_BUDGET = 4e11
+GRID_BUDGET = 2e12
 PILOT_ROWS, PILOT_RATE = 4, -7
-GRID_WIDTHS, GRID_RATES, GRID_ROWS = (64, 128, 192, 256), (-8, -7, -6), 8  # rates: powers of two
+GRID_WIDTHS, GRID_RATES, GRID_ROWS = (64, 128, 192, 256), (-9, -8, -7), 8  # rates: powers of two
 _BASE = size_laws.BASE_EMB_DIM
 _SETTINGS = ("EVAL_BATCHES = 16", "VOCAB_SIZE = 384", "MODEL_DIR = 'unused'")
 OBJECTIVES: Mapping[str, tuple[str, Sequence[str]]] = {

@@ -2,8 +2,9 @@
 
 The held-out loss of a model of N parameters after D tokens is taken to be E + A / N^a + B / D^b
 (Hoffmann et al. 2022, section 3.3), with A, B, a and b of Besiroglu et al. 2024 ("Chinchilla
-Scaling: A replication attempt", arXiv 2404.10102), of which only A / B decides about the size. What
-is measured for each objective is the batch and the learning rate of a small run:
+Scaling: A replication attempt", arXiv 2404.10102), of which only A / B decides about the size. The
+batch and the learning rate were set by small runs of two budgets for each objective, which this
+command repeats:
 
     python -m launch.benchmark dial --records=FILE
 
