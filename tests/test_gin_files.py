@@ -28,7 +28,7 @@ SLOW = (
   "finetune_function_names.gin",  # finetune_python_stdlib.gin always runs
   *("two_corpora.gin", "three_phases.gin"),
   *("ul2.gin", "ul2_short.gin", "ul2_r40_s20_x40.gin", "ul2r.gin", "u_palm.gin"),
-  *("roberta.gin", "whole_word_masking.gin"),  # masked_lm.gin always runs
+  *("roberta.gin", "whole_word_masking.gin", "modernbert.gin"),  # masked_lm.gin always runs
   *("sentence_order.gin", "multi_task.gin"),  # next_sentence.gin always runs
   *(
     "prefix_lm.gin",

@@ -21,7 +21,7 @@ from ..configuration.gin_files import COMMAND_LINE
 from ..configuration.gin_text import SourceLocation
 from ..configuration.reader import Configuration
 from ..process.errors import ConfigurationError
-from . import conflicts, speed, text_size
+from . import conflicts, text_size
 from .conflicts import LAYERS, MODEL, RATE, SIZES
 
 FILE = "size.json"  # in MODEL_DIR
@@ -133,6 +133,8 @@ def _choose(
   from t5x_style.training import setup
   from t5x_style.training.dataset import tokens_per_row
 
+  from . import speed  # Imports JAX, which launch.train may not do when it starts.
+
   begun = _now()
   multiple = jax.device_count() * config.num_microbatches
   rows_of_batch = -(-config.batch_size // multiple) * multiple  # BATCH_SIZE need not fit.
@@ -203,6 +205,8 @@ def _memory(devices: Sequence[Any]) -> float:
 
 def _values(settings: Configuration, run: Any) -> tuple[dict[str, Any], dict[str, Any]]:
   """Returns the macros, and the parameters by their full names, that a run sets."""
+  from . import speed
+
   model = run.model
   macros: dict[str, Any] = dict.fromkeys(open_size.BUDGETS)
   macros |= {
@@ -230,7 +234,7 @@ def _on_command_line(settings: Configuration, macro: str) -> bool:
 
 
 def _lines(
-  budget: str, run: Any, law: str, objective: str | None, rows: Any, measured: speed.Speed | None
+  budget: str, run: Any, law: str, objective: str | None, rows: Any, measured: Any
 ) -> Iterator[str]:
   """Yields what is chosen, and why."""
   from t5x_style.planning import size_laws

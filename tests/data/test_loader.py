@@ -57,8 +57,14 @@ SLOW = {
 }
 NAMES = [f"{architecture}-{objective.name}" for architecture, objective in OBJECTIVES]
 
+
+def marks(objective, name):
+  """Returns pytest's marks; masking of whole words is much like masking of tokens."""
+  return [pytest.mark.slow] if name in SLOW or getattr(objective, "whole_word", False) else []
+
+
 CASES = [
-  pytest.param(*case, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+  pytest.param(*case, id=name, marks=marks(case[1], name))
   for case, name in zip(OBJECTIVES, NAMES, strict=True)
 ]
 

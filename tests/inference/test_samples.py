@@ -140,7 +140,13 @@ def test_labels_of_pairs():
   assert re.fullmatch(r"pair    label 1; the model: [01] \d+%", last)
 
 
-@pytest.mark.parametrize("architecture", LAYERS)
+@pytest.mark.parametrize(
+  "architecture",
+  [
+    "decoder_only",
+    *(pytest.param(x, marks=pytest.mark.slow) for x in ("encoder_decoder", "encoder_only")),
+  ],
+)
 def test_rows_as_long_as_the_learned_positions(architecture):
   """GPT-2's rows of 1,024 tokens leave no position for a continuation beyond them."""
   model, params = build(architecture, positions="learned", max_length=7)

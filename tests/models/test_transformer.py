@@ -98,7 +98,12 @@ def test_padding_of_the_encoder_is_not_seen(build_family):
 
 
 @pytest.mark.parametrize(
-  ("family", "reach"), [("llama", {3, 4, 5}), ("modernbert", {3, 4, 5, 6, 7}), ("t5", {3, 4, 5})]
+  ("family", "reach"),
+  [
+    ("llama", {3, 4, 5}),
+    pytest.param("modernbert", {3, 4, 5, 6, 7}, marks=pytest.mark.slow),
+    pytest.param("t5", {3, 4, 5}, marks=pytest.mark.slow),
+  ],
 )
 def test_windows_hide_what_is_far(build_family, family, reach):
   """A layer with a window of 2 sees two positions to either side, or two to the left if causal."""

@@ -84,9 +84,11 @@ MESHES = {
   ("name", "remat"),
   [
     ("data", "none"),
-    ("fsdp", "none"),
-    pytest.param("fsdp", "full", marks=pytest.mark.slow),
-    *(pytest.param("tensor", remat, marks=pytest.mark.slow) for remat in ("none", "full")),
+    *(
+      pytest.param(name, remat, marks=pytest.mark.slow)
+      for name in ("fsdp", "tensor")
+      for remat in ("none", "full")
+    ),
   ],
 )
 def test_collectives_are_those_of_a_compiled_step(name, remat, on_eight_devices, tmp_path):

@@ -100,13 +100,18 @@ def without_padding(ids):
   ("objective", "architecture", "task", "framed_text"),
   [
     (SpanCorruption(), "encoder_decoder", "fill", lambda x: without_padding(x)[:-1]),
-    (SpanCorruption(mode="[R]"), "encoder_decoder", "fill", lambda x: without_padding(x)[1:-1]),
     (SpanCorruption(mode="[X]"), "decoder_only", "fill", lambda x: x[2:-1]),
-    (TextInfilling(), "encoder_decoder", "fill", lambda x: without_padding(x)[:-1]),
     (MaskedLM(mask_share=1.0, random_share=0.0), "encoder_only", "fill", lambda x: x[1:-1]),
-    (MaskedDiffusion(), "encoder_only", "fill", without_padding),
-    (PrefixLM(), "encoder_decoder", "continue", lambda x: without_padding(x)[:-1]),
     (PrefixLM(mode="[S]"), "decoder_only", "continue", lambda x: x[2:]),
+    *(
+      pytest.param(*case, marks=pytest.mark.slow)
+      for case in (
+        (SpanCorruption(mode="[R]"), "encoder_decoder", "fill", lambda x: without_padding(x)[1:-1]),
+        (TextInfilling(), "encoder_decoder", "fill", lambda x: without_padding(x)[:-1]),
+        (MaskedDiffusion(), "encoder_only", "fill", without_padding),
+        (PrefixLM(), "encoder_decoder", "continue", lambda x: without_padding(x)[:-1]),
+      )
+    ),
   ],
 )
 def test_texts_are_read_as_in_training(objective, architecture, task, framed_text):
