@@ -40,7 +40,8 @@ def test_a_full_disk_does_not_end_a_run(small_state, no_room, tmp_path, capfd):
         checkpoints.wait()
     assert names(tmp_path) == ["1"]  # The only good one, and nothing of the failures.
     assert (checkpoints.latest(), checkpoints.failed_saves) == (1, 2)
-    texts = [str(one.message) for one in warned]
+    # Coroutines of Orbax that failed may warn, too, when they are collected.
+    texts = [str(one.message) for one in warned if one.category is UserWarning]
     assert "Step 2 is not saved" in texts[0] and "File too large" in texts[0]
     assert "checkpoint is of step 1" in texts[1] and "failure 2 of MAX_FAILED_SAVES = 5" in texts[1]
     checkpoints.save(small_state(4), {"stream": b"4"}, **ARGUMENTS)

@@ -81,7 +81,7 @@ def _apply(model, params, batch):
   [
     ("llama", False),
     pytest.param("llama", True, marks=pytest.mark.slow),
-    ("gpt2", False),
+    pytest.param("gpt2", False, marks=pytest.mark.slow),
     ("t5", False),
     pytest.param("experts", False, marks=pytest.mark.slow),
     pytest.param("bart", False, marks=pytest.mark.slow),
@@ -120,6 +120,7 @@ def test_a_row_ends_with_any_of_its_ends():
   assert cut.finished and cut.tokens.tolist() == free.tokens.tolist()[: place + 1]
 
 
+@pytest.mark.slow
 def test_padding_is_written_if_every_id_may_be():
   model, params, _ = build("llama")
   embedding = params["token_embed"]["embedding"]

@@ -116,6 +116,7 @@ def test_windows_hide_what_is_far(build_family, family, reach):
   np.testing.assert_array_equal(np.nonzero(influence)[0], sorted(reach))
 
 
+@pytest.mark.slow
 def test_a_cycle_of_windows_has_its_global_layers(build_family):
   """Two local layers of 2 reach 4; the first and the fourth layer, without a window, reach all."""
   local = {"num_encoder_layers": 3, "attention_windows": (2, 2, None)}

@@ -28,6 +28,7 @@ def copied(trained, tmp_path):
   return shutil.copytree(trained, tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_a_run_equals_its_repetition(trained, tmp_path):
   """Times differ, and are left out."""
   tiny.train(tiny.config("decoder_only", tmp_path, save_period=2))

@@ -20,6 +20,7 @@ def check_greedy(model, generated, features, read):
   assert generated.finished == (generated.tokens[-1] == 1)
 
 
+@pytest.mark.slow
 def test_a_decoder_continues_texts_of_different_lengths():
   model = trained("decoder_only", "causal_lm", positions="learned", max_length=14)
   for text, generated in zip(TEXTS, model.generate(TEXTS, max_new_tokens=12), strict=True):

@@ -131,12 +131,10 @@ def test_differences_of_a_decoders_scores_are_those_of_the_whole_text():
   np.testing.assert_allclose(ranked.scores - ranked.scores[0], totals - totals[0], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "architecture, objective",
-  [
-    pytest.param("encoder_decoder", "span_corruption", marks=pytest.mark.slow),
-    ("encoder_only", "masked_lm"),
-  ],
+  [("encoder_decoder", "span_corruption"), ("encoder_only", "masked_lm")],
 )
 def test_greedy_is_what_fill_writes(architecture, objective):
   (wanted,) = ids(" re")

@@ -82,6 +82,7 @@ def test_pairs_of_two_documents_over_many_epochs(pairs, examples, ordinary):
   assert not single["pair_label"].any()
 
 
+@pytest.mark.slow
 def test_a_stream_of_one_document_is_refused_and_of_two_holds_true_pairs(new_corpus, tmp_path):
   texts = [" ".join(f"{word}{i}." for i in range(200)).encode() for word in ("alpha", "GAMMA")]
   corpus = new_corpus(tmp_path, texts, texts[:1], shards=1)

@@ -43,6 +43,7 @@ def run(ahead, folders):
   return [process.returncode for process in started], *zip(*outputs, strict=True)
 
 
+@pytest.mark.slow
 def test_hosts_that_must_not_start_are_named_by_all(tmp_path):
   """One clock is wrong, and MODEL_DIR is another folder on each host."""
   folders = [tmp_path / "a", tmp_path / "b"]
