@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from t5x_style.setting_types import Text
-from t5x_style.training.dataset import Batch, BatchIterator, LoadDataset
+from t5x_style.training.dataset import Batch, BatchIterator, Dataset, LoadDataset
 from tests.wrapped_batches import WrappedDataset, WrappedIterator
 
 
@@ -22,7 +22,7 @@ def load(
   *,
   dataset: LoadDataset,
   folder: Text,
-) -> WrappedDataset:
+) -> Dataset:
   """Opens the dataset of a run on a token cache; a function for `TrainConfig.dataset`.
 
   Args:

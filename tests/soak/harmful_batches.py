@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from t5x_style.setting_types import PositiveInt, Text
-from t5x_style.training.dataset import Batch, BatchIterator, LoadDataset
+from t5x_style.training.dataset import Batch, BatchIterator, Dataset, LoadDataset
 from tests.wrapped_batches import WrappedDataset, WrappedIterator
 
 _NUMBER = "harmful_batches"  # a stream beside those of the data: the number of batches so far
@@ -31,7 +31,7 @@ def load(
   first: PositiveInt,
   count: PositiveInt = 1,
   once: Text | None = None,
-) -> WrappedDataset:
+) -> Dataset:
   """Opens the dataset of a run; a function for `TrainConfig.dataset`.
 
   Args:
