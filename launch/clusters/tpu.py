@@ -49,9 +49,13 @@ class Tpu:
     with tempfile.TemporaryDirectory(prefix="launch-cloud-") as folder:
       archive = Path(folder) / f"{_FOLDER}.tar.gz"
       archive.write_bytes(self._packed or b"")
-      copy = [str(archive), "--worker=all", *self._slices.place]
-      nodes = self._slices.nodes()
-      self._on_all([[*_VM, "scp", copy[0], f"{node}:{archive.name}", *copy[1:]] for node in nodes])
+      options = ["--worker=all", *self._slices.place]
+      self._on_all(
+        [
+          [*_VM, "scp", str(archive), f"{node}:{archive.name}", *options]
+          for node in self._slices.nodes()
+        ]
+      )
     unpack = f"mkdir -p {_FOLDER} && tar -xzf {_FOLDER}.tar.gz -C {_FOLDER}"
     self._everywhere(f"{unpack} && {_command('install')}")
 
